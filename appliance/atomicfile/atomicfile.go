@@ -1,0 +1,110 @@
+// Package atomicfile writes files that are either wholly there or not at all,
+// whenever the power goes: a temporary file in the same folder, fsync, rename,
+// fsync of the folder.
+//
+// It is not a lock: two writers of one path each leave a whole file, and the
+// last one wins.
+package atomicfile
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// Write replaces path with data, mode perm exactly (the umask does not apply).
+// On error the old file, or its absence, is unchanged and no temporary file is
+// left.
+func Write(path string, data []byte, perm fs.FileMode) error {
+	f, err := Create(path, perm)
+	if err != nil {
+		return err
+	}
+	defer f.Abort()
+	if _, err := f.Write(data); err != nil {
+		return err
+	}
+	return f.Commit()
+}
+
+// File is a file under way to its path. Callers write, then Commit; a deferred
+// Abort after a Commit does nothing.
+type File struct {
+	tmp  *os.File
+	path string
+	done bool
+}
+
+// Create starts a replacement of path. What is written is invisible until
+// Commit, and readable by perm's holders only.
+func Create(path string, perm fs.FileMode) (*File, error) {
+	// The name's dot keeps it out of globs and of systemd's *.d folders.
+	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".tmp-*")
+	if err != nil {
+		return nil, fmt.Errorf("write %q: %w", path, err)
+	}
+	f := &File{tmp: tmp, path: path}
+	if err := tmp.Chmod(perm); err != nil {
+		f.Abort()
+		return nil, fmt.Errorf("write %q: %w", path, err)
+	}
+	return f, nil
+}
+
+// Write adds to the file.
+func (f *File) Write(p []byte) (int, error) {
+	n, err := f.tmp.Write(p)
+	if err != nil {
+		return n, fmt.Errorf("write %q: %w", f.path, err)
+	}
+	return n, nil
+}
+
+// Commit makes the file appear under its path and durable. The rename is the
+// commit point: an error after it (the folder's fsync) leaves the new file.
+func (f *File) Commit() error {
+	if f.done {
+		return fmt.Errorf("write %q: already committed or aborted", f.path)
+	}
+	if err := f.tmp.Sync(); err != nil {
+		f.Abort()
+		return fmt.Errorf("write %q: %w", f.path, err)
+	}
+	if err := f.tmp.Close(); err != nil {
+		f.Abort()
+		return fmt.Errorf("write %q: %w", f.path, err)
+	}
+	if err := os.Rename(f.tmp.Name(), f.path); err != nil {
+		f.Abort()
+		return fmt.Errorf("write %q: %w", f.path, err)
+	}
+	f.done = true
+	return SyncDir(filepath.Dir(f.path))
+}
+
+// Abort discards what was written. It is safe after Commit and twice.
+func (f *File) Abort() {
+	if f.done {
+		return
+	}
+	f.done = true
+	// Nothing can be done about a failure here, and the error that led to the
+	// abort is the one worth reporting.
+	_ = f.tmp.Close()
+	_ = os.Remove(f.tmp.Name())
+}
+
+// SyncDir makes renames and removals in dir durable.
+func SyncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("sync folder %q: %w", dir, err)
+	}
+	err = errors.Join(d.Sync(), d.Close())
+	if err != nil {
+		return fmt.Errorf("sync folder %q: %w", dir, err)
+	}
+	return nil
+}

@@ -1,0 +1,70 @@
+// Package cli is the command line of the strongroom program: one file per
+// verb, each of them options, flags, validation and a run function. It holds
+// no product logic; that is in the packages beside it.
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+)
+
+// The exit codes, as the help and docs/ give them.
+const (
+	ExitOK       = 0 // done
+	ExitFailed   = 1 // failed
+	ExitUsage    = 2 // the command line or the configuration is wrong
+	ExitDrift    = 3 // a check failed, or something has drifted
+	ExitOperator = 4 // a person must act first
+)
+
+// Error is a failure with what to do about it kept apart from the fault.
+type Error struct {
+	Code int
+	Err  error
+	Hint string // what to do; may be empty
+}
+
+func (e *Error) Error() string { return e.Err.Error() }
+
+// Unwrap gives the fault.
+func (e *Error) Unwrap() error { return e.Err }
+
+// New builds the whole command tree. version is what --version prints.
+func New(version string) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "strongroom",
+		Short: "A HashiCorp Vault appliance for one VPS",
+		Long: `Strongroom keeps one HashiCorp Vault running by itself: it unseals it, fronts
+it with TLS, backs it up and proves that the backup restores.
+
+Exit codes: 0 done, 1 failed, 2 usage, 3 drift or check failed, 4 needs the operator.`,
+		Version:       version,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return &Error{Code: ExitUsage, Err: err, Hint: "see " + c.CommandPath() + " --help"}
+	})
+	root.AddCommand(commands()...)
+	return root
+}
+
+// Report prints err for a person and returns the exit code for it.
+func Report(w io.Writer, err error) int {
+	if err == nil {
+		return ExitOK
+	}
+	fmt.Fprintln(w, "strongroom:", err)
+	var e *Error
+	if !errors.As(err, &e) {
+		return ExitFailed
+	}
+	if e.Hint != "" {
+		fmt.Fprintln(w, "  →", e.Hint)
+	}
+	return e.Code
+}
