@@ -1,0 +1,154 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+
+	"github.com/coreos/go-systemd/v22/activation"
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/spf13/cobra"
+
+	"strongroom/appliance/kms"
+)
+
+type kmsOptions struct {
+	socket  string
+	keyFile string
+	keyName string
+	allow   []uint
+}
+
+func kmsCommand() *cobra.Command {
+	var o kmsOptions
+	c := &cobra.Command{
+		Use:   "kms",
+		Short: "Answer Vault's auto-unseal on a unix socket",
+		Long: `Answers the two calls that Vault's seal "transit" makes, on a unix socket and to
+the allowed uids only. The master key comes from --key-file or, under systemd,
+from the credential "master-key"; the socket from --socket or from systemd.
+
+It runs until SIGTERM or SIGINT. A key that is missing, truncated, damaged or
+still encrypted ends it with exit code 4.`,
+		Example: "  strongroom kms --socket /run/strongroom/kms.sock --allow-uid 998",
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := o.validate(); err != nil {
+				return &Error{Code: ExitUsage, Err: err, Hint: "see " + c.CommandPath() + " --help"}
+			}
+			return runKMS(c.Context(), o)
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&o.socket, "socket", "", "path of the unix socket (default: the one systemd passes)")
+	f.StringVar(&o.keyFile, "key-file", "", "file with the master key, mode 0600 (default: systemd's credential)")
+	f.StringVar(&o.keyName, "key-name", kms.DefaultKeyName, "key_name of Vault's seal stanza")
+	f.UintSliceVar(&o.allow, "allow-uid", nil, "uid that may connect, repeatable (default: this process's own)")
+	return c
+}
+
+func (o *kmsOptions) validate() error {
+	var errs []error
+	for _, uid := range o.allow {
+		// 65534 is what the kernel shows for any uid that it cannot map, as
+		// inside PrivateUsers=: allowing it would allow everyone.
+		if uid == 65534 || uid >= 1<<32-1 {
+			errs = append(errs, fmt.Errorf("--allow-uid %d names nobody", uid))
+		}
+	}
+	if o.keyName == "" || filepath.Base(o.keyName) != o.keyName {
+		errs = append(errs, fmt.Errorf("--key-name %q is not a single name", o.keyName))
+	}
+	return errors.Join(errs...)
+}
+
+func runKMS(ctx context.Context, o kmsOptions) error {
+	log := daemonLog()
+	for _, err := range kms.Harden() {
+		log.Warn("memory is less protected than it could be", "error", err)
+	}
+	// A process that answers a few calls a day trades CPU for memory.
+	debug.SetGCPercent(20)
+
+	keys, err := loadMasterKey(o.keyFile)
+	if err != nil {
+		return &Error{Code: ExitOperator, Err: err,
+			Hint: "put the master key back from its escrow: see docs/unseal.md"}
+	}
+	allow := allowedUIDs(o.allow)
+	ln, err := kmsListener(o.socket, allow)
+	if err != nil {
+		return err
+	}
+	srv := &kms.Server{Keyset: keys, KeyName: o.keyName, Allow: allow, Log: log}
+	// The listener queues connections from here on, so READY is true already.
+	log.Info("kms is ready", "socket", ln.Addr().String(), "keyset", keys.Fingerprint(), "version", keys.Primary(), "allowed_uids", fmt.Sprint(allow))
+	notify(log, daemon.SdNotifyReady)
+	// What parsing has left behind is garbage now: give it back.
+	debug.FreeOSMemory()
+	go watchdog(ctx, log, func(context.Context) error { return selfTest(keys) })
+	err = srv.Serve(ctx, ln)
+	notify(log, daemon.SdNotifyStopping)
+	return err
+}
+
+func loadMasterKey(file string) (*kms.Keyset, error) {
+	if file != "" {
+		return kms.LoadFile(file)
+	}
+	return kms.LoadCredential(os.Getenv("CREDENTIALS_DIRECTORY"))
+}
+
+func allowedUIDs(given []uint) []uint32 {
+	if len(given) == 0 {
+		return []uint32{uint32(os.Geteuid())}
+	}
+	uids := make([]uint32, 0, len(given))
+	for _, u := range given {
+		uids = append(uids, uint32(u))
+	}
+	return uids
+}
+
+// kmsListener takes the socket from systemd, or makes it.
+func kmsListener(path string, allow []uint32) (net.Listener, error) {
+	inherited, err := activation.Listeners()
+	if err != nil {
+		return nil, fmt.Errorf("take the socket from systemd: %w", err)
+	}
+	inherited = slices.DeleteFunc(inherited, func(l net.Listener) bool { return l == nil })
+	switch {
+	case len(inherited) == 1 && path == "":
+		return inherited[0], nil
+	case len(inherited) > 0:
+		return nil, &Error{Code: ExitUsage,
+			Err:  fmt.Errorf("systemd passes %d sockets and --socket is %q: exactly one in all is wanted", len(inherited), path),
+			Hint: "remove --socket from the unit, or the socket unit"}
+	case path == "":
+		return nil, &Error{Code: ExitUsage, Err: errors.New("no --socket, and systemd passes none"),
+			Hint: "give --socket PATH"}
+	}
+	mode := fs.FileMode(0o600)
+	if !slices.Equal(allow, []uint32{uint32(os.Geteuid())}) {
+		mode = 0o666
+	}
+	return kms.Listen(path, mode)
+}
+
+func selfTest(keys *kms.Keyset) error {
+	c, err := keys.Encrypt([]byte("watchdog"))
+	if err != nil {
+		return err
+	}
+	p, err := keys.Decrypt(c)
+	if err == nil && string(p) != "watchdog" {
+		err = errors.New("what was encrypted is not what is decrypted")
+	}
+	return err
+}
