@@ -1,0 +1,165 @@
+package safehttp
+
+import (
+	"fmt"
+	"net/netip"
+)
+
+// Policy says which addresses may be dialled. The zero value allows public
+// unicast addresses only.
+type Policy struct {
+	// Allow lists exceptions, such as a private network with a self-hosted
+	// GitLab.
+	Allow []netip.Prefix
+}
+
+// ParsePrefixes reads CIDRs ("10.1.2.0/24") and single addresses. Prefixes so
+// wide that they undo the protection are refused.
+func ParsePrefixes(texts []string) ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, text := range texts {
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			a, addrErr := netip.ParseAddr(text)
+			if addrErr != nil || a.Zone() != "" {
+				return nil, fmt.Errorf("%.60q is no address and no CIDR such as 10.1.2.0/24", text)
+			}
+			p = netip.PrefixFrom(a, a.BitLen())
+		}
+		switch {
+		case p.Addr().Is4In6():
+			return nil, fmt.Errorf("%q: write the IPv4 address itself", text)
+		case p != p.Masked():
+			return nil, fmt.Errorf("%q has host bits set; the network is %s", text, p.Masked())
+		case p.Addr().Is4() && p.Bits() < 8, p.Addr().Is6() && p.Bits() < 7:
+			return nil, fmt.Errorf("%q is too wide: at least /8 for IPv4, /7 for IPv6", text)
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+// Check returns nil when a may be dialled, and otherwise says why not.
+func (p Policy) Check(a netip.Addr) error {
+	if a.Zone() != "" {
+		return fmt.Errorf("address %s has a zone", a)
+	}
+	if a.Is4In6() {
+		return fmt.Errorf("address %s is IPv4 mapped into IPv6", a)
+	}
+	excepted := p.excepts(a)
+	for _, r := range special {
+		if !r.prefix.Contains(a) || excepted {
+			continue
+		}
+		return fmt.Errorf("address %s is %s", a, r.what)
+	}
+	if a.Is6() && !excepted && !global6.Contains(a) {
+		return fmt.Errorf("address %s is not public unicast", a)
+	}
+	// An exception for a translator is none for what lies behind it.
+	if inner, ok := embedded(a); ok {
+		if err := p.Check(inner); err != nil {
+			return fmt.Errorf("address %s leads to a forbidden one: %w", a, err)
+		}
+	}
+	return nil
+}
+
+// Excepts tells whether a is one of the explicit exceptions.
+func (p Policy) Excepts(a netip.Addr) bool { return a.Zone() == "" && p.excepts(a) }
+
+func (p Policy) excepts(a netip.Addr) bool {
+	for _, allow := range p.Allow {
+		if !allow.Contains(a) {
+			continue
+		}
+		// Where cloud machines get their credentials from: only an exception
+		// for this very address opens it.
+		if isMetadata(a) && allow.Bits() != a.BitLen() {
+			continue
+		}
+		return true
+	}
+	return false
+}
+
+func isMetadata(a netip.Addr) bool {
+	for _, m := range metadata {
+		if m == a {
+			return true
+		}
+	}
+	return false
+}
+
+// embedded is the IPv4 address that a translates or tunnels to.
+func embedded(a netip.Addr) (netip.Addr, bool) {
+	if !a.Is6() {
+		return netip.Addr{}, false
+	}
+	b := a.As16()
+	switch {
+	case nat64.Contains(a):
+		return netip.AddrFrom4([4]byte(b[12:16])), true
+	case sixToFour.Contains(a):
+		return netip.AddrFrom4([4]byte(b[2:6])), true
+	}
+	return netip.Addr{}, false
+}
+
+type reserved struct {
+	prefix netip.Prefix
+	what   string
+}
+
+// These tables are constants that Go has no way to declare as such.
+var (
+	global6   = netip.MustParsePrefix("2000::/3")
+	nat64     = netip.MustParsePrefix("64:ff9b::/96")
+	sixToFour = netip.MustParsePrefix("2002::/16")
+
+	metadata = []netip.Addr{
+		netip.MustParseAddr("169.254.169.254"), // AWS, Azure, Google, Hetzner, DigitalOcean
+		netip.MustParseAddr("169.254.170.2"),   // AWS ECS
+		netip.MustParseAddr("168.63.129.16"),   // Azure's host
+		netip.MustParseAddr("100.100.100.200"), // Alibaba
+		netip.MustParseAddr("fd00:ec2::254"),   // AWS
+	}
+
+	// special follows IANA's registries of special-purpose addresses (RFC 6890
+	// and its updates) for what is not globally reachable, or leads elsewhere.
+	special = []reserved{
+		{netip.MustParsePrefix("0.0.0.0/8"), "this network"},
+		{netip.MustParsePrefix("10.0.0.0/8"), "private"},
+		{netip.MustParsePrefix("100.64.0.0/10"), "shared by a carrier (CGNAT)"},
+		{netip.MustParsePrefix("127.0.0.0/8"), "loopback"},
+		{netip.MustParsePrefix("168.63.129.16/32"), "a cloud's host"},
+		{netip.MustParsePrefix("169.254.0.0/16"), "link-local"},
+		{netip.MustParsePrefix("172.16.0.0/12"), "private"},
+		{netip.MustParsePrefix("192.0.0.0/24"), "reserved for protocols"},
+		{netip.MustParsePrefix("192.0.2.0/24"), "for documentation"},
+		{netip.MustParsePrefix("192.88.99.0/24"), "a 6to4 relay"},
+		{netip.MustParsePrefix("192.168.0.0/16"), "private"},
+		{netip.MustParsePrefix("198.18.0.0/15"), "for benchmarks"},
+		{netip.MustParsePrefix("198.51.100.0/24"), "for documentation"},
+		{netip.MustParsePrefix("203.0.113.0/24"), "for documentation"},
+		{netip.MustParsePrefix("224.0.0.0/4"), "multicast"},
+		{netip.MustParsePrefix("240.0.0.0/4"), "reserved"},
+		{netip.MustParsePrefix("::/128"), "unspecified"},
+		{netip.MustParsePrefix("::1/128"), "loopback"},
+		{netip.MustParsePrefix("::/96"), "IPv4-compatible"},
+		{netip.MustParsePrefix("::ffff:0:0:0/96"), "IPv4 translated (SIIT)"},
+		{nat64, "IPv4 translated (NAT64)"},
+		{netip.MustParsePrefix("64:ff9b:1::/48"), "IPv4 translated (NAT64, local)"},
+		{netip.MustParsePrefix("100::/64"), "discarded"},
+		{netip.MustParsePrefix("2001::/23"), "reserved for protocols (Teredo, ORCHID and others)"},
+		{netip.MustParsePrefix("2001:db8::/32"), "for documentation"},
+		{sixToFour, "6to4"},
+		{netip.MustParsePrefix("3fff::/20"), "for documentation"},
+		{netip.MustParsePrefix("fc00::/7"), "private (unique local)"},
+		{netip.MustParsePrefix("fe80::/10"), "link-local"},
+		{netip.MustParsePrefix("fec0::/10"), "site-local"},
+		{netip.MustParsePrefix("ff00::/8"), "multicast"},
+	}
+)
