@@ -1,0 +1,170 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+)
+
+// ErrDiffers is what Plan returns, with ExitDrift, when the machine is not as
+// it should be.
+var ErrDiffers = errors.New("there are differences")
+
+// Engine runs steps in order.
+type Engine struct {
+	Steps   []Step
+	Out     io.Writer
+	Journal *Journal // nil: none, as for Plan
+	Now     func() time.Time
+}
+
+// Result counts what a run did.
+type Result struct {
+	Steps   int // checked
+	Changed int // steps that changed something
+	Changes int // changes made; for Plan, changes to be made
+	Took    time.Duration
+}
+
+// Plan prints every difference and changes nothing. Steps that can't be
+// checked yet are reported as what they are, and the rest goes on. It returns
+// ErrDiffers (ExitDrift) where there are differences.
+func (e *Engine) Plan(ctx context.Context) (Result, error) {
+	start := e.Now()
+	var res Result
+	for _, s := range e.Steps {
+		if err := ctx.Err(); err != nil {
+			return res, err
+		}
+		diff, err := s.Check(ctx)
+		if err != nil {
+			return res, stepError(s, "check", err)
+		}
+		res.Steps++
+		if len(diff) == 0 {
+			fmt.Fprintf(e.Out, "= %s\n", s.Title())
+			continue
+		}
+		res.Changed++
+		res.Changes += len(diff)
+		fmt.Fprintf(e.Out, "~ %s\n", s.Title())
+		for _, c := range diff {
+			fmt.Fprintf(e.Out, "    %s\n", c)
+		}
+	}
+	res.Took = e.Now().Sub(start)
+	if res.Changes == 0 {
+		fmt.Fprintf(e.Out, "Nothing to change: all %d steps are as they should be.\n", res.Steps)
+		return res, nil
+	}
+	fmt.Fprintf(e.Out, "%d of %d steps have %s. Nothing has been changed.\n", res.Changed, res.Steps, count(res.Changes, "change"))
+	return res, &Error{Code: ExitDrift, Err: ErrDiffers}
+}
+
+// Install brings every step to its wanted state, in order, and stops at the
+// first that fails. It may be killed at any moment and run again.
+func (e *Engine) Install(ctx context.Context) (Result, error) {
+	start := e.Now()
+	var res Result
+	if err := e.Journal.add(Entry{Event: EventRun}); err != nil {
+		return res, err
+	}
+	for i, s := range e.Steps {
+		begin := e.Now()
+		n, err := e.apply(ctx, s)
+		res.Steps++
+		res.Changes += n
+		if n > 0 {
+			res.Changed++
+		}
+		took := e.Now().Sub(begin)
+		if err != nil {
+			e.progress(i, "✗", s, took, "failed")
+			// The fault is the operator's to see; one of the journal, on a
+			// full disk say, would only hide it.
+			_ = e.Journal.add(Entry{Event: EventFailed, Step: s.ID(), Note: err.Error()})
+			return res, err
+		}
+		if n == 0 {
+			e.progress(i, "=", s, took, "no change")
+			continue
+		}
+		e.progress(i, "✓", s, took, count(n, "change"))
+	}
+	if err := e.Journal.add(Entry{Event: EventDone}); err != nil {
+		return res, err
+	}
+	res.Took = e.Now().Sub(start)
+	if res.Changes == 0 {
+		fmt.Fprintf(e.Out, "Nothing to change: all %d steps are as they should be (%s).\n", res.Steps, seconds(res.Took))
+	} else {
+		fmt.Fprintf(e.Out, "Done: %s in %d of %d steps (%s).\n", count(res.Changes, "change"), res.Changed, res.Steps, seconds(res.Took))
+	}
+	return res, nil
+}
+
+// apply makes one step's changes and returns how many were made.
+func (e *Engine) apply(ctx context.Context, s Step) (int, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, stopped(err)
+	}
+	diff, err := s.Check(ctx)
+	if err != nil {
+		return 0, stepError(s, "check", err)
+	}
+	for n, c := range diff {
+		if err := ctx.Err(); err != nil {
+			return n, stopped(err)
+		}
+		if err := e.Journal.add(Entry{Event: EventBegin, Step: s.ID(), What: c.What, Note: c.To}); err != nil {
+			return n, err
+		}
+		if err := c.Apply(ctx); err != nil {
+			return n, stepError(s, c.What, err)
+		}
+		if err := e.Journal.add(Entry{Event: EventApplied, Step: s.ID(), What: c.What}); err != nil {
+			return n + 1, err
+		}
+	}
+	if len(diff) == 0 {
+		return 0, nil
+	}
+	// A step that believes itself is not believed: look again.
+	left, err := s.Check(ctx)
+	if err != nil {
+		return len(diff), stepError(s, "check after the changes", err)
+	}
+	if len(left) > 0 {
+		return len(diff), stepError(s, left[0].What, fmt.Errorf("still differs after the change (%s)", left[0]))
+	}
+	return len(diff), nil
+}
+
+func (e *Engine) progress(i int, mark string, s Step, took time.Duration, what string) {
+	fmt.Fprintf(e.Out, "%s [%2d/%d] %-44s %7s  %s\n", mark, i+1, len(e.Steps), s.Title(), seconds(took), what)
+}
+
+func stopped(err error) error {
+	return &Error{Code: ExitFailed, Err: fmt.Errorf("stopped: %w", err), Hint: "run the same command again to go on"}
+}
+
+// stepError keeps code and hint of an *Error below it.
+func stepError(s Step, what string, err error) error {
+	wrapped := fmt.Errorf("step %q: %s: %w", s.ID(), what, err)
+	var e *Error
+	if errors.As(err, &e) {
+		return &Error{Code: e.Code, Err: wrapped, Hint: e.Hint}
+	}
+	return &Error{Code: ExitFailed, Err: wrapped, Hint: "remove the cause and run the same command again; it goes on where it stopped"}
+}
+
+func seconds(d time.Duration) string { return fmt.Sprintf("%.2fs", d.Seconds()) }
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
