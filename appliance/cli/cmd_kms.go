@@ -47,7 +47,7 @@ still encrypted ends it with exit code 4.`,
 	}
 	f := c.Flags()
 	f.StringVar(&o.socket, "socket", "", "path of the unix socket (default: the one systemd passes)")
-	f.StringVar(&o.keyFile, "key-file", "", "file with the master key, mode 0600 (default: systemd's credential)")
+	f.StringVar(&o.keyFile, "key-file", "", "file with the master key, mode 0600, or - for standard input (default: systemd's credential)")
 	f.StringVar(&o.keyName, "key-name", kms.DefaultKeyName, "key_name of Vault's seal stanza")
 	f.UintSliceVar(&o.allow, "allow-uid", nil, "uid that may connect, repeatable (default: this process's own)")
 	return c
@@ -99,7 +99,11 @@ func runKMS(ctx context.Context, o kmsOptions) error {
 }
 
 func loadMasterKey(file string) (*kms.Keyset, error) {
-	if file != "" {
+	switch file {
+	case "-":
+		return kms.Read(os.Stdin)
+	case "":
+	default:
 		return kms.LoadFile(file)
 	}
 	return kms.LoadCredential(os.Getenv("CREDENTIALS_DIRECTORY"))

@@ -49,16 +49,22 @@ func load(path string, allowed fs.FileMode) (*Keyset, error) {
 	if open := fi.Mode().Perm() &^ allowed; open != 0 {
 		return nil, fmt.Errorf("read master key: %q has mode %04o, others than its owner could have read it", path, fi.Mode().Perm())
 	}
-	// One buffer of the full size: a growing one would leave copies behind.
-	buf := make([]byte, maxKeyset+1)
-	n, err := io.ReadFull(f, buf)
-	defer clear(buf[:n])
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return nil, fmt.Errorf("read master key: %w", err)
-	}
-	k, err := ParseKeyset(buf[:n])
+	k, err := Read(f)
 	if err != nil {
 		return nil, fmt.Errorf("%q: %w", path, err)
 	}
 	return k, nil
+}
+
+// Read takes the keyset from a stream, to its end: a pipe from whoever holds
+// it, so that it need not be on a disk.
+func Read(r io.Reader) (*Keyset, error) {
+	// One buffer of the full size: a growing one would leave copies behind.
+	buf := make([]byte, maxKeyset+1)
+	n, err := io.ReadFull(r, buf)
+	defer clear(buf[:n])
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, fmt.Errorf("read master key: %w", err)
+	}
+	return ParseKeyset(buf[:n])
 }

@@ -176,7 +176,7 @@ func (v *Vault) startKMS(ctx context.Context) error {
 	v.KMS, err = v.set.Start(proc.Spec{
 		Name: "kms",
 		Path: v.opts.Programs.Strongroom,
-		Args: []string{"kms", "--socket", v.Layout.KMSSocket(), "--key-file", "/dev/stdin"},
+		Args: []string{"kms", "--socket", v.Layout.KMSSocket(), "--key-file", "-"},
 		// A pipe: the key is on no disk and in no argument.
 		Stdin:   bytes.NewReader(key),
 		LogFile: v.Layout.Log("kms"),

@@ -1,0 +1,103 @@
+# Strongroom. `make demo` shows it, `make test` proves it; `make help` lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+VERSION := $(shell cat VERSION)
+# A copy without git history says so; uncommitted changes too.
+COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)$(shell git diff --quiet HEAD -- 2>/dev/null || echo -dirty)
+
+# The same inputs give the same bytes: no cgo, no paths, no build id.
+export CGO_ENABLED := 0
+GO_BUILD := go build -trimpath -buildvcs=false -ldflags "-s -w -buildid= -X main.version=$(VERSION) -X main.commit=$(COMMIT)"
+
+# VAULT_BIN=/path/to/vault uses that one in place of bin/vault.
+VAULT_BIN ?= $(CURDIR)/bin/vault
+export VAULT_BIN
+
+SAY := @printf '\n── %s\n'
+
+.PHONY: help
+help: ## what can be made
+	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
+
+.PHONY: need-go
+need-go:
+	@command -v go >/dev/null || { echo "make: Go is not installed or not in PATH: Strongroom is built with Go 1.26 or newer (https://go.dev/dl/)" >&2; exit 1; }
+
+# ── programs
+
+.PHONY: build
+build: need-go ## bin/strongroom, bin/strongroom-installer, bin/vault-plugin-secrets-apikeys
+	$(SAY) "building strongroom $(VERSION) ($(COMMIT))"
+	mkdir -p bin installer/payload/bin
+	$(GO_BUILD) -o bin/strongroom ./appliance/cmd/strongroom
+	$(GO_BUILD) -o bin/vault-plugin-secrets-apikeys ./plugin/cmd/vault-plugin-secrets-apikeys
+	cp bin/strongroom bin/vault-plugin-secrets-apikeys installer/payload/bin/
+	$(GO_BUILD) -o bin/strongroom-installer ./installer/cmd/strongroom-installer
+
+.PHONY: vault
+vault: need-go ## bin/vault, a real Vault server (or check VAULT_BIN)
+ifeq ($(VAULT_BIN),$(CURDIR)/bin/vault)
+vault: bin/vault
+else
+	@test -x "$(VAULT_BIN)" || { echo "make: VAULT_BIN=$(VAULT_BIN) is not an executable file" >&2; exit 1; }
+endif
+
+bin/vault: test/tools/go.mod test/tools/go.sum | need-go
+	$(SAY) "building Vault once (10 to 15 minutes on two cores; it is kept in bin/)"
+	scripts/build-tool bin/vault test/tools github.com/hashicorp/vault
+
+# ── tools of the tests
+
+TOOLS := bin/pebble bin/pebble-challtestsrv bin/versitygw
+DEVTOOLS := bin/gotestsum bin/staticcheck bin/govulncheck
+
+.PHONY: tools
+tools: $(TOOLS) $(DEVTOOLS) ## what only the tests need: Pebble, versitygw, linters
+
+bin/pebble: PKG := github.com/letsencrypt/pebble/v2/cmd/pebble
+bin/pebble-challtestsrv: PKG := github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv
+bin/versitygw: PKG := github.com/versity/versitygw/cmd/versitygw
+$(TOOLS): test/tools/go.mod test/tools/go.sum | need-go
+	scripts/build-tool $@ test/tools $(PKG)
+
+bin/gotestsum: PKG := gotest.tools/gotestsum
+bin/staticcheck: PKG := honnef.co/go/tools/cmd/staticcheck
+bin/govulncheck: PKG := golang.org/x/vuln/cmd/govulncheck
+$(DEVTOOLS): test/devtools/go.mod test/devtools/go.sum | need-go
+	scripts/build-tool $@ test/devtools $(PKG)
+
+# ── what to run
+
+.PHONY: demo
+demo: build vault ## the whole appliance, once, in a temporary folder
+	$(SAY) "strongroom demo"
+	bin/strongroom demo --once --vault "$(VAULT_BIN)"
+
+.PHONY: test
+test: build vault tools lint ## lint, unit tests, end-to-end tests against the real parts
+	$(SAY) "Go tests (unit, end to end against the real Vault)"
+	scripts/test-go ./...
+	$(SAY) "Python tests"
+	scripts/python-test
+
+.PHONY: lint
+lint: need-go bin/staticcheck bin/govulncheck ## gofmt, go vet, staticcheck, govulncheck
+	$(SAY) "lint"
+	scripts/lint
+
+.PHONY: bench
+bench: build vault tools ## figures, as ratios against a peer in the same run
+	$(SAY) "benchmarks"
+	scripts/bench
+
+.PHONY: soak
+soak: build vault tools ## the long campaigns in full
+	$(SAY) "soak: the long form of the campaigns in make test"
+	STRONGROOM_SOAK=1 scripts/test-go -timeout 3h ./...
+
+.PHONY: clean
+clean: ## remove what was built (Vault too)
+	rm -rf bin installer/payload/bin/strongroom installer/payload/bin/vault-plugin-secrets-apikeys python/dist
