@@ -25,6 +25,10 @@ storage "raft" {
   path    = "/var/lib/vault/raft"
   node_id = "node-2"
 
+  # What HashiCorp recommends for production; the default is five times slower
+  # to elect a leader.
+  performance_multiplier = 1
+
   retry_join {
     leader_api_addr         = "https://10.0.0.1:8200"
     leader_ca_cert_file     = "/etc/vault/tls/ca.crt"

@@ -24,6 +24,10 @@ log_format = "standard"
 storage "raft" {
   path    = "/var/lib/vault/raft"
   node_id = "node-1"
+
+  # What HashiCorp recommends for production; the default is five times slower
+  # to elect a leader.
+  performance_multiplier = 1
 }
 
 # Auto-unseal: the master key is with `strongroom kms`, behind this socket. The
