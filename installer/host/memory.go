@@ -1,0 +1,396 @@
+package host
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Memory is a machine in memory, for tests: files, accounts, commands and
+// services, and a count of the actions that change it, any of which can be
+// made to fail. It is not safe for concurrent use.
+type Memory struct {
+	Files  map[string]*Node
+	Users  map[string]User
+	Groups map[string]Group
+	Units  map[string]*Unit
+	// Commands answers for a program's name; one that isn't there is
+	// ErrNotFound.
+	Commands map[string]func(c Command, stdin []byte) (Output, error)
+	// Calls are the commands that ran.
+	Calls []string
+	// OnStart is called when a unit has been started or restarted.
+	OnStart map[string]func() error
+	// Total and Free are the disk's bytes.
+	Total, Free uint64
+
+	// Actions counts what has changed the machine. FailAt is the one that
+	// fails, from 1; AfterEffect lets it take effect first.
+	Actions     int
+	FailAt      int
+	AfterEffect bool
+}
+
+// Node is a file, folder or link of a Memory.
+type Node struct {
+	Info
+	Data []byte
+}
+
+// ErrInjected is what the action at FailAt fails with.
+var ErrInjected = errors.New("injected fault")
+
+var (
+	_ FS       = (*Memory)(nil)
+	_ Accounts = (*Memory)(nil)
+	_ Runner   = (*Memory)(nil)
+	_ Services = (*Memory)(nil)
+)
+
+// NewMemory is a machine with an empty root folder.
+func NewMemory() *Memory {
+	return &Memory{
+		Files:    map[string]*Node{"/": {Info: Info{Attr: Attr{Mode: 0o755}, Type: fs.ModeDir}}},
+		Users:    map[string]User{},
+		Groups:   map[string]Group{},
+		Units:    map[string]*Unit{},
+		Commands: map[string]func(Command, []byte) (Output, error){},
+		OnStart:  map[string]func() error{},
+		Total:    40 << 30,
+		Free:     38 << 30,
+	}
+}
+
+// Host is the whole of it.
+func (m *Memory) Host(now func() time.Time) *Host {
+	return &Host{FS: m, Accounts: m, Runner: m, Services: m, Now: now}
+}
+
+// action counts effect and fails it if it is its turn.
+func (m *Memory) action(effect func() error) error {
+	m.Actions++
+	if m.Actions != m.FailAt {
+		return effect()
+	}
+	if !m.AfterEffect {
+		return ErrInjected
+	}
+	return errors.Join(effect(), ErrInjected)
+}
+
+func fault(op, p string, err error) error { return &fs.PathError{Op: op, Path: p, Err: err} }
+
+// parent fails unless path's parent is a folder.
+func (m *Memory) parent(op, p string) error {
+	n, ok := m.Files[path.Dir(p)]
+	if !ok {
+		return fault(op, p, fs.ErrNotExist)
+	}
+	if n.Type != fs.ModeDir {
+		return fault(op, p, errors.New("not a directory"))
+	}
+	return nil
+}
+
+// Stat implements FS.
+func (m *Memory) Stat(p string) (Info, error) {
+	n, ok := m.Files[path.Clean(p)]
+	if !ok {
+		return Info{}, fault("stat", p, fs.ErrNotExist)
+	}
+	info := n.Info
+	info.Size = int64(len(n.Data))
+	return info, nil
+}
+
+// resolve follows a link at the end of p.
+func (m *Memory) resolve(op, p string) (*Node, error) {
+	p = path.Clean(p)
+	for range 8 {
+		n, ok := m.Files[p]
+		if !ok {
+			return nil, fault(op, p, fs.ErrNotExist)
+		}
+		if n.Type != fs.ModeSymlink {
+			return n, nil
+		}
+		if p = n.Target; !path.IsAbs(p) {
+			return nil, fault(op, p, errors.New("a relative link"))
+		}
+	}
+	return nil, fault(op, p, errors.New("too many links"))
+}
+
+// ReadFile implements FS.
+func (m *Memory) ReadFile(p string) ([]byte, error) {
+	n, err := m.resolve("open", p)
+	if err != nil {
+		return nil, err
+	}
+	if n.Type != 0 {
+		return nil, fault("read", p, errors.New("is a directory"))
+	}
+	return slices.Clone(n.Data), nil
+}
+
+// Open implements FS.
+func (m *Memory) Open(p string) (io.ReadCloser, error) {
+	b, err := m.ReadFile(p)
+	if err != nil {
+		return nil, err
+	}
+	return io.NopCloser(bytes.NewReader(b)), nil
+}
+
+// ReadDir implements FS.
+func (m *Memory) ReadDir(p string) ([]string, error) {
+	n, err := m.resolve("open", p)
+	if err != nil {
+		return nil, err
+	}
+	if n.Type != fs.ModeDir {
+		return nil, fault("readdir", p, errors.New("not a directory"))
+	}
+	names := []string{}
+	for f := range m.Files {
+		if f != "/" && path.Dir(f) == path.Clean(p) {
+			names = append(names, path.Base(f))
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// Write implements FS.
+func (m *Memory) Write(p string, r io.Reader, a Attr) error {
+	p = path.Clean(p)
+	b, err := io.ReadAll(r)
+	if err != nil {
+		return fmt.Errorf("write %q: %w", p, err)
+	}
+	return m.action(func() error {
+		if err := m.parent("write", p); err != nil {
+			return err
+		}
+		if n, ok := m.Files[p]; ok && n.Type == fs.ModeDir {
+			return fault("write", p, errors.New("is a directory"))
+		}
+		m.Files[p] = &Node{Info: Info{Attr: a}, Data: b}
+		return nil
+	})
+}
+
+// Mkdir implements FS.
+func (m *Memory) Mkdir(p string, a Attr) error {
+	p = path.Clean(p)
+	return m.action(func() error {
+		if err := m.parent("mkdir", p); err != nil {
+			return err
+		}
+		if n, ok := m.Files[p]; ok && n.Type != fs.ModeDir {
+			return fmt.Errorf("%q is there and is not a folder", p)
+		}
+		m.Files[p] = &Node{Info: Info{Attr: a, Type: fs.ModeDir}}
+		return nil
+	})
+}
+
+// SetAttr implements FS.
+func (m *Memory) SetAttr(p string, a Attr) error {
+	return m.action(func() error {
+		n, ok := m.Files[path.Clean(p)]
+		if !ok {
+			return fault("chmod", p, fs.ErrNotExist)
+		}
+		n.Attr = a
+		return nil
+	})
+}
+
+// Symlink implements FS.
+func (m *Memory) Symlink(target, p string) error {
+	p = path.Clean(p)
+	return m.action(func() error {
+		if err := m.parent("symlink", p); err != nil {
+			return err
+		}
+		if n, ok := m.Files[p]; ok && n.Type != fs.ModeSymlink {
+			return fmt.Errorf("%q is there and is not a link", p)
+		}
+		m.Files[p] = &Node{Info: Info{Attr: Attr{Mode: 0o777}, Type: fs.ModeSymlink, Target: target}}
+		return nil
+	})
+}
+
+// Remove implements FS.
+func (m *Memory) Remove(p string) error {
+	p = path.Clean(p)
+	if _, ok := m.Files[p]; !ok {
+		return nil
+	}
+	return m.action(func() error {
+		for f := range m.Files {
+			if f != p && path.Dir(f) == p {
+				return fault("remove", p, errors.New("directory not empty"))
+			}
+		}
+		delete(m.Files, p)
+		return nil
+	})
+}
+
+// RemoveAll implements FS.
+func (m *Memory) RemoveAll(p string) error {
+	p = path.Clean(p)
+	if p == "/" {
+		return errors.New("refusing to remove \"/\"")
+	}
+	return m.action(func() error {
+		maps.DeleteFunc(m.Files, func(f string, _ *Node) bool { return f == p || strings.HasPrefix(f, p+"/") })
+		return nil
+	})
+}
+
+// Space implements FS.
+func (m *Memory) Space(string) (total, free uint64, err error) { return m.Total, m.Free, nil }
+
+// User implements Accounts.
+func (m *Memory) User(name string) (User, error) {
+	u, ok := m.Users[name]
+	if !ok {
+		return User{}, fmt.Errorf("user %q: %w", name, ErrNotFound)
+	}
+	return u, nil
+}
+
+// Group implements Accounts.
+func (m *Memory) Group(name string) (Group, error) {
+	g, ok := m.Groups[name]
+	if !ok {
+		return Group{}, fmt.Errorf("group %q: %w", name, ErrNotFound)
+	}
+	return g, nil
+}
+
+// AddSystemUser implements Accounts.
+func (m *Memory) AddSystemUser(_ context.Context, name, _ string) error {
+	if _, ok := m.Users[name]; ok {
+		return nil
+	}
+	return m.action(func() error {
+		id := 999 - len(m.Users)
+		m.Groups[name] = Group{Name: name, GID: id}
+		m.Users[name] = User{Name: name, UID: id, GID: id, Home: "/", Shell: "/usr/sbin/nologin"}
+		return nil
+	})
+}
+
+// Run implements Runner. It counts as an action, since the machine can't know
+// what a command changes.
+func (m *Memory) Run(_ context.Context, c Command) (Output, error) {
+	f, ok := m.Commands[path.Base(c.Args[0])]
+	if !ok {
+		return Output{}, fmt.Errorf("command %q: %w", c.Args[0], ErrNotFound)
+	}
+	var stdin []byte
+	if c.Stdin != nil {
+		var err error
+		if stdin, err = io.ReadAll(c.Stdin); err != nil {
+			return Output{}, err
+		}
+	}
+	m.Calls = append(m.Calls, c.String())
+	var out Output
+	err := m.action(func() (err error) {
+		out, err = f(c, stdin)
+		return err
+	})
+	return out, err
+}
+
+// Unit implements Services.
+func (m *Memory) Unit(_ context.Context, name string) (Unit, error) {
+	if u, ok := m.Units[name]; ok {
+		return *u, nil
+	}
+	return Unit{Load: "not-found", Active: "inactive", Sub: "dead"}, nil
+}
+
+// ReloadUnits implements Services: unit files below /etc/systemd/system become
+// units.
+func (m *Memory) ReloadUnits(context.Context) error {
+	return m.action(func() error {
+		for f := range m.Files {
+			name := path.Base(f)
+			if path.Dir(f) != "/etc/systemd/system" || path.Ext(name) == ".d" {
+				continue
+			}
+			if _, ok := m.Units[name]; !ok {
+				m.Units[name] = &Unit{Load: "loaded", Active: "inactive", Sub: "dead", Enabled: "disabled"}
+			}
+		}
+		return nil
+	})
+}
+
+// Enable implements Services.
+func (m *Memory) Enable(_ context.Context, names ...string) error {
+	return m.eachUnit(names, func(_ string, u *Unit) error { u.Enabled = "enabled"; return nil })
+}
+
+// Disable implements Services.
+func (m *Memory) Disable(_ context.Context, names ...string) error {
+	return m.eachUnit(names, func(_ string, u *Unit) error { u.Enabled = "disabled"; return nil })
+}
+
+// Start implements Services.
+func (m *Memory) Start(_ context.Context, name string) error {
+	return m.eachUnit([]string{name}, m.started)
+}
+
+// Restart implements Services.
+func (m *Memory) Restart(_ context.Context, name string) error {
+	return m.eachUnit([]string{name}, m.started)
+}
+
+// Stop implements Services.
+func (m *Memory) Stop(_ context.Context, name string) error {
+	return m.eachUnit([]string{name}, func(_ string, u *Unit) error {
+		u.Active, u.Sub = "inactive", "dead"
+		return nil
+	})
+}
+
+func (m *Memory) started(name string, u *Unit) error {
+	if f := m.OnStart[name]; f != nil {
+		if err := f(); err != nil {
+			u.Active, u.Sub = "failed", "failed"
+			return err
+		}
+	}
+	u.Active, u.Sub = "active", "running"
+	return nil
+}
+
+func (m *Memory) eachUnit(names []string, f func(string, *Unit) error) error {
+	return m.action(func() error {
+		for _, name := range names {
+			u, ok := m.Units[name]
+			if !ok {
+				return fmt.Errorf("unit %q: %w", name, ErrNotFound)
+			}
+			if err := f(name, u); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,108 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/dbus"
+)
+
+// OSServices speaks to systemd over D-Bus. Close it when done.
+type OSServices struct{ conn *dbus.Conn }
+
+var _ Services = (*OSServices)(nil)
+
+// NewOSServices connects to the system's service manager: by its private
+// socket, which root may use and which is there before the bus is.
+func NewOSServices(ctx context.Context) (*OSServices, error) {
+	conn, err := dbus.NewSystemdConnectionContext(ctx)
+	if err != nil {
+		conn, err = dbus.NewSystemConnectionContext(ctx)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("connect to systemd: %w", err)
+	}
+	return &OSServices{conn}, nil
+}
+
+// Close ends the connection.
+func (o *OSServices) Close() { o.conn.Close() }
+
+// Unit implements Services.
+func (o *OSServices) Unit(ctx context.Context, name string) (Unit, error) {
+	p, err := o.conn.GetUnitPropertiesContext(ctx, name)
+	if err != nil {
+		return Unit{}, fmt.Errorf("unit %q: %w", name, err)
+	}
+	u := Unit{}
+	u.Load, _ = p["LoadState"].(string)
+	u.Active, _ = p["ActiveState"].(string)
+	u.Sub, _ = p["SubState"].(string)
+	u.Enabled, _ = p["UnitFileState"].(string)
+	u.NeedsReload, _ = p["NeedDaemonReload"].(bool)
+	if usec, ok := p["ActiveEnterTimestamp"].(uint64); ok && usec > 0 {
+		u.Since = time.UnixMicro(int64(usec))
+	}
+	return u, nil
+}
+
+// ReloadUnits implements Services.
+func (o *OSServices) ReloadUnits(ctx context.Context) error {
+	if err := o.conn.ReloadContext(ctx); err != nil {
+		return fmt.Errorf("reload systemd's units: %w", err)
+	}
+	return nil
+}
+
+// Enable implements Services.
+func (o *OSServices) Enable(ctx context.Context, names ...string) error {
+	if _, _, err := o.conn.EnableUnitFilesContext(ctx, names, false, true); err != nil {
+		return fmt.Errorf("enable %q: %w", names, err)
+	}
+	return nil
+}
+
+// Disable implements Services.
+func (o *OSServices) Disable(ctx context.Context, names ...string) error {
+	if _, err := o.conn.DisableUnitFilesContext(ctx, names, false); err != nil {
+		return fmt.Errorf("disable %q: %w", names, err)
+	}
+	return nil
+}
+
+// Start implements Services.
+func (o *OSServices) Start(ctx context.Context, name string) error {
+	return job(ctx, "start", name, o.conn.StartUnitContext)
+}
+
+// Stop implements Services.
+func (o *OSServices) Stop(ctx context.Context, name string) error {
+	return job(ctx, "stop", name, o.conn.StopUnitContext)
+}
+
+// Restart implements Services.
+func (o *OSServices) Restart(ctx context.Context, name string) error {
+	return job(ctx, "restart", name, o.conn.RestartUnitContext)
+}
+
+// job waits for a job's result: "done", or why not.
+func job(ctx context.Context, verb, name string, call func(context.Context, string, string, chan<- string) (int, error)) error {
+	done := make(chan string, 1)
+	if _, err := call(ctx, name, "replace", done); err != nil {
+		return fmt.Errorf("%s %s: %w", verb, name, err)
+	}
+	select {
+	case <-ctx.Done():
+		return fmt.Errorf("%s %s: %w", verb, name, ctx.Err())
+	case result, ok := <-done:
+		if !ok {
+			return fmt.Errorf("%s %s: %w", verb, name, errors.New("connection to systemd was lost"))
+		}
+		if result != "done" {
+			return fmt.Errorf("%s %s: systemd says %q; see journalctl -u %s", verb, name, result, name)
+		}
+		return nil
+	}
+}
