@@ -1,0 +1,284 @@
+package config
+
+import (
+	_ "embed"
+	"errors"
+	"fmt"
+	"net/mail"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+)
+
+// The versions of Vault that the appliance cares for.
+const (
+	// VaultVersion is what is installed unless told otherwise.
+	VaultVersion = "2.2.2"
+	// VaultFloor is the oldest version without a known advisory
+	// (CVE-2026-92735); older ones need allow_old.
+	VaultFloor = "2.2.2"
+)
+
+// DefaultPath is where the installed appliance.toml lies.
+const DefaultPath = "/etc/strongroom/appliance.toml"
+
+// Appliance is the content of appliance.toml: what the operator decides. All
+// else follows from it.
+type Appliance struct {
+	Domain   string   `toml:"domain"` // the public name, "vault.example.com"
+	Email    string   `toml:"email"`  // for the certificate authority
+	Node     Node     `toml:"node"`
+	Vault    Vault    `toml:"vault"`
+	TLS      TLS      `toml:"tls"`
+	Escrow   Escrow   `toml:"escrow"`
+	Firewall Firewall `toml:"firewall"`
+}
+
+// Node is this machine among the raft nodes.
+type Node struct {
+	ID            string `toml:"id"`             // never to be changed
+	ClusterListen string `toml:"cluster_listen"` // ip:port
+	ClusterAddr   string `toml:"cluster_addr"`   // URL at which other nodes reach cluster_listen
+	Peers         []Peer `toml:"peer"`
+}
+
+// Peer is another raft node.
+type Peer struct {
+	APIAddr       string `toml:"api_addr"`
+	CACertFile    string `toml:"ca_cert_file"`
+	TLSServerName string `toml:"tls_server_name"`
+}
+
+// Vault is about the server itself.
+type Vault struct {
+	Version         string        `toml:"version"`
+	AllowOld        bool          `toml:"allow_old"`
+	UI              bool          `toml:"ui"`
+	LogLevel        string        `toml:"log_level"`
+	DefaultLeaseTTL time.Duration `toml:"default_lease_ttl"`
+	MaxLeaseTTL     time.Duration `toml:"max_lease_ttl"`
+}
+
+// The ways to a certificate.
+const (
+	TLSACME     = "acme"     // Let's Encrypt or another ACME authority
+	TLSInternal = "internal" // the front's own authority
+	TLSFiles    = "files"    // a certificate of the operator's own
+)
+
+// TLS is where the front's certificate comes from.
+type TLS struct {
+	Mode     string `toml:"mode"`
+	CertFile string `toml:"cert_file"` // with mode "files"
+	KeyFile  string `toml:"key_file"`
+	ACME     ACME   `toml:"acme"`
+}
+
+// ACME is another authority than Let's Encrypt.
+type ACME struct {
+	Directory string `toml:"directory"` // URL
+	CAFile    string `toml:"ca_file"`   // what signs that URL's own certificate
+}
+
+// Escrow is who gets the keys.
+type Escrow struct {
+	// Recipients are age or SSH public keys; none: those in the authorized_keys
+	// of whoever runs the installer.
+	Recipients []string `toml:"recipients"`
+	Shares     int      `toml:"shares"`    // of the recovery key
+	Threshold  int      `toml:"threshold"` // how many of them are needed
+}
+
+// Firewall is about nftables.
+type Firewall struct {
+	Manage        bool          `toml:"manage"`
+	SSHPort       int           `toml:"ssh_port"`
+	SSHFrom       []string      `toml:"ssh_from"` // CIDR
+	ConfirmWithin time.Duration `toml:"confirm_within"`
+}
+
+// Default is the appliance before any file: everything but the domain and the
+// e-mail address.
+func Default() Appliance {
+	return Appliance{
+		Node:     Node{ID: "node-1", ClusterListen: "127.0.0.1:8201", ClusterAddr: "https://127.0.0.1:8201"},
+		Vault:    Vault{Version: VaultVersion, LogLevel: "info", DefaultLeaseTTL: time.Hour, MaxLeaseTTL: 24 * time.Hour},
+		TLS:      TLS{Mode: TLSACME},
+		Escrow:   Escrow{Shares: 5, Threshold: 3},
+		Firewall: Firewall{Manage: true, SSHPort: 22, SSHFrom: []string{"0.0.0.0/0", "::/0"}, ConfirmWithin: 2 * time.Minute},
+	}
+}
+
+// Load reads and validates a file. Its error is Faults: all of them.
+func Load(file string) (Appliance, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return Appliance{}, fmt.Errorf("read configuration: %w", err)
+	}
+	a, at, faults := parse(file, data)
+	return a, append(faults, a.faults(file, at)...).err()
+}
+
+// Parse decodes data over the defaults without validating the result, so that
+// flags can still fill what is missing; the caller calls Validate then. The
+// error is Faults. file is for messages.
+func Parse(file string, data []byte) (Appliance, error) {
+	a, _, faults := parse(file, data)
+	return a, faults.err()
+}
+
+func parse(file string, data []byte) (Appliance, lines, Faults) {
+	a := Default()
+	at, faults := decodeTOML(file, data, &a)
+	return a, at, faults
+}
+
+// Validate reports everything that is wrong with a; file, with its content
+// data, is where it came from, and both may be empty. After it, a is trusted.
+func (a Appliance) Validate(file string, data []byte) error {
+	return a.faults(file, indexLines(string(data))).err()
+}
+
+func (a Appliance) faults(file string, at lines) Faults {
+	var f Faults
+	check := func(field string, err error) {
+		if err != nil {
+			f = append(f, Fault{File: file, Line: at.of(field), Field: field, Msg: err.Error()})
+		}
+	}
+	check("domain", checkDomain(a.Domain))
+	check("email", checkEmail(a.Email, a.TLS.Mode))
+	a.Node.check(check)
+	a.Vault.check(check)
+	a.TLS.check(check)
+	a.Escrow.check(check)
+	a.Firewall.check(check)
+	return f
+}
+
+func (n Node) check(check func(string, error)) {
+	check("node.id", checkName(n.ID))
+	check("node.cluster_listen", checkHostPort(n.ClusterListen))
+	check("node.cluster_addr", checkURL(n.ClusterAddr, "https"))
+	for i, p := range n.Peers {
+		at := fmt.Sprintf("node.peer[%d].", i)
+		check(at+"api_addr", checkURL(p.APIAddr, "https"))
+		if p.CACertFile != "" {
+			check(at+"ca_cert_file", checkPath(p.CACertFile))
+		}
+		if p.TLSServerName != "" {
+			check(at+"tls_server_name", checkDomain(p.TLSServerName))
+		}
+	}
+}
+
+func (v Vault) check(check func(string, error)) {
+	cmp, err := compareVersions(v.Version, VaultFloor)
+	check("vault.version", err)
+	if err == nil && cmp < 0 && !v.AllowOld {
+		check("vault.version", fmt.Errorf("%q is below %s, the oldest version without known faults; set allow_old to insist", v.Version, VaultFloor))
+	}
+	check("vault.log_level", checkOneOf(v.LogLevel, "trace", "debug", "info", "warn", "error"))
+	if v.DefaultLeaseTTL < time.Second || v.DefaultLeaseTTL > v.MaxLeaseTTL {
+		check("vault.default_lease_ttl", fmt.Errorf("%v is not between 1s and max_lease_ttl (%v)", v.DefaultLeaseTTL, v.MaxLeaseTTL))
+	}
+}
+
+func (t TLS) check(check func(string, error)) {
+	check("tls.mode", checkOneOf(t.Mode, TLSACME, TLSInternal, TLSFiles))
+	for _, f := range []field{{"tls.cert_file", t.CertFile}, {"tls.key_file", t.KeyFile}} {
+		if t.Mode == TLSFiles {
+			check(f.name, checkPath(f.value))
+		} else if f.value != "" {
+			check(f.name, fmt.Errorf("is only for mode %q; the mode is %q", TLSFiles, t.Mode))
+		}
+	}
+	if t.ACME.Directory != "" {
+		if !strings.HasPrefix(t.ACME.Directory, "https://") || strings.ContainsAny(t.ACME.Directory, " \t\n\"") {
+			check("tls.acme.directory", fmt.Errorf("%q is not an https URL", t.ACME.Directory))
+		}
+	}
+	if t.ACME.CAFile != "" {
+		check("tls.acme.ca_file", checkPath(t.ACME.CAFile))
+	}
+	if t.Mode != TLSACME && (t.ACME.Directory != "" || t.ACME.CAFile != "") {
+		check("tls.acme", fmt.Errorf("is only for mode %q; the mode is %q", TLSACME, t.Mode))
+	}
+}
+
+func (e Escrow) check(check func(string, error)) {
+	for i, r := range e.Recipients {
+		field := fmt.Sprintf("escrow.recipients[%d]", i)
+		switch kind, _, _ := strings.Cut(r, " "); {
+		case strings.ContainsAny(r, "\n\r"):
+			check(field, errors.New("holds a line break; one key an entry"))
+		case strings.HasPrefix(r, "AGE-SECRET-KEY-") || strings.Contains(r, "PRIVATE KEY"):
+			// Not quoted: it is a secret.
+			check(field, errors.New("is a private key; give the public one, and treat this one as lost"))
+		case kind != "ssh-ed25519" && kind != "ssh-rsa" && !strings.HasPrefix(r, "age1"):
+			check(field, fmt.Errorf("%q is neither an age recipient (age1…) nor an ssh-ed25519 or ssh-rsa public key", kind))
+		}
+	}
+	if e.Shares < 1 || e.Shares > 16 {
+		check("escrow.shares", fmt.Errorf("%d is not between 1 and 16", e.Shares))
+	}
+	if e.Threshold < 1 || e.Threshold > e.Shares || e.Shares > 1 && e.Threshold == 1 {
+		check("escrow.threshold", fmt.Errorf("%d does not fit %d shares: at least 2 (1 of 1 is allowed), at most all of them", e.Threshold, e.Shares))
+	}
+}
+
+func (w Firewall) check(check func(string, error)) {
+	if w.SSHPort < 1 || w.SSHPort > 65535 {
+		check("firewall.ssh_port", fmt.Errorf("%d is not a port", w.SSHPort))
+	}
+	if w.SSHPort == 80 || w.SSHPort == 443 {
+		check("firewall.ssh_port", fmt.Errorf("%d is the front's", w.SSHPort))
+	}
+	if len(w.SSHFrom) == 0 {
+		check("firewall.ssh_from", errors.New("is empty: nobody could log in any more"))
+	}
+	for i, c := range w.SSHFrom {
+		if p, err := netip.ParsePrefix(c); err != nil || p.Masked() != p {
+			check(fmt.Sprintf("firewall.ssh_from[%d]", i), fmt.Errorf(`%q is not an address range such as "203.0.113.0/24" or "2001:db8::/32"`, c))
+		}
+	}
+	if w.ConfirmWithin < 30*time.Second || w.ConfirmWithin > time.Hour {
+		check("firewall.confirm_within", fmt.Errorf("%v is not between 30s and 1h", w.ConfirmWithin))
+	}
+}
+
+func checkDomain(s string) error {
+	if s == "" {
+		return errors.New("is required: the name under which Vault will be reached")
+	}
+	bad := fmt.Errorf(`%q is not a domain name such as "vault.example.com"`, s)
+	if len(s) > 253 || !strings.Contains(s, ".") {
+		return bad
+	}
+	if _, err := netip.ParseAddr(s); err == nil {
+		return bad
+	}
+	for label := range strings.SplitSeq(s, ".") {
+		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' ||
+			strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
+			return bad
+		}
+	}
+	return nil
+}
+
+func checkEmail(s, mode string) error {
+	if s == "" {
+		if mode != TLSACME {
+			return nil
+		}
+		return errors.New("is required: the certificate authority writes there when something is wrong")
+	}
+	a, err := mail.ParseAddress(s)
+	host := s[strings.LastIndexByte(s, '@')+1:]
+	if err != nil || a.Address != s || !strings.Contains(host, ".") {
+		return fmt.Errorf(`%q is not an e-mail address such as "ops@example.com"`, s)
+	}
+	return nil
+}

@@ -1,0 +1,208 @@
+package config
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/BurntSushi/toml"
+)
+
+// Fault is one thing wrong with a configuration file.
+type Fault struct {
+	File  string // as given; may be empty
+	Line  int    // from 1; 0: the file as a whole
+	Field string // "node.peer[1].api_addr"; empty for a fault of syntax
+	Msg   string
+}
+
+// String is the fault as people read it: file:line: field: message.
+func (f Fault) String() string {
+	var b strings.Builder
+	b.WriteString(cmp.Or(f.File, "configuration"))
+	if f.Line > 0 {
+		fmt.Fprintf(&b, ":%d", f.Line)
+	}
+	b.WriteString(": ")
+	if f.Field != "" {
+		b.WriteString(f.Field + ": ")
+	}
+	b.WriteString(f.Msg)
+	return b.String()
+}
+
+// Faults is everything wrong with a configuration file, in the file's order.
+type Faults []Fault
+
+func (f Faults) Error() string {
+	lines := make([]string, len(f))
+	for i, fault := range f {
+		lines[i] = fault.String()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// err sorts by line and gives nil for no fault.
+func (f Faults) err() error {
+	if len(f) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(f, func(a, b Fault) int { return cmp.Compare(a.Line, b.Line) })
+	return f
+}
+
+// decodeTOML fills the struct that into points to. It is strict: an unknown
+// key, one in another case, or a value of another type is a fault, and every
+// fault is reported. What is not in the file keeps its value.
+func decodeTOML(file string, data []byte, into any) (lines, Faults) {
+	var raw map[string]any
+	if _, err := toml.Decode(string(data), &raw); err != nil {
+		var pe toml.ParseError
+		if errors.As(err, &pe) {
+			return nil, Faults{{File: file, Line: pe.Position.Line, Msg: pe.Message}}
+		}
+		return nil, Faults{{File: file, Msg: err.Error()}}
+	}
+	d := decoder{file: file, lines: indexLines(string(data))}
+	d.table("", raw, reflect.ValueOf(into).Elem())
+	return d.lines, d.faults
+}
+
+type decoder struct {
+	file   string
+	lines  lines
+	faults Faults
+}
+
+func (d *decoder) fault(path, format string, args ...any) {
+	d.faults = append(d.faults, Fault{File: d.file, Line: d.lines.of(path), Field: path, Msg: fmt.Sprintf(format, args...)})
+}
+
+func (d *decoder) table(path string, raw map[string]any, v reflect.Value) {
+	fields := map[string]reflect.Value{}
+	for i := range v.NumField() {
+		fields[v.Type().Field(i).Tag.Get("toml")] = v.Field(i)
+	}
+	for _, key := range slices.Sorted(maps.Keys(raw)) {
+		at := join(path, key)
+		f, ok := fields[key]
+		if !ok {
+			d.fault(at, "unknown key; known here: %s", strings.Join(slices.Sorted(maps.Keys(fields)), ", "))
+			continue
+		}
+		d.value(at, raw[key], f)
+	}
+}
+
+var durationType = reflect.TypeFor[time.Duration]()
+
+func (d *decoder) value(path string, raw any, v reflect.Value) {
+	wrong := func(want string) { d.fault(path, "%s is wanted, this is %s", want, kindOf(raw)) }
+	switch {
+	case v.Type() == durationType:
+		s, ok := raw.(string)
+		if !ok {
+			wrong(`a duration such as "90d", "12h" or "30m"`)
+			return
+		}
+		t, err := parseDuration(s)
+		if err != nil {
+			d.fault(path, "%v", err)
+			return
+		}
+		v.SetInt(int64(t))
+	case v.Kind() == reflect.String:
+		if s, ok := raw.(string); ok {
+			v.SetString(s)
+		} else {
+			wrong("a text in quotes")
+		}
+	case v.Kind() == reflect.Bool:
+		if b, ok := raw.(bool); ok {
+			v.SetBool(b)
+		} else {
+			wrong("true or false")
+		}
+	case v.Kind() == reflect.Int:
+		if n, ok := raw.(int64); ok {
+			v.SetInt(n)
+		} else {
+			wrong("a whole number")
+		}
+	case v.Kind() == reflect.Struct:
+		if t, ok := raw.(map[string]any); ok {
+			d.table(path, t, v)
+		} else {
+			wrong("a table")
+		}
+	case v.Kind() == reflect.Slice:
+		d.list(path, raw, v)
+	default:
+		// Only a schema that this package has wrong leads here.
+		panic(fmt.Sprintf("config: field %s has unsupported type %s", path, v.Type()))
+	}
+}
+
+func (d *decoder) list(path string, raw any, v reflect.Value) {
+	var items []any
+	switch raw := raw.(type) {
+	case []any:
+		items = raw
+	case []map[string]any:
+		for _, t := range raw {
+			items = append(items, t)
+		}
+	default:
+		d.fault(path, "a list is wanted, this is %s", kindOf(raw))
+		return
+	}
+	list := reflect.MakeSlice(v.Type(), len(items), len(items))
+	for i, item := range items {
+		d.value(fmt.Sprintf("%s[%d]", path, i), item, list.Index(i))
+	}
+	v.Set(list)
+}
+
+func kindOf(raw any) string {
+	switch raw.(type) {
+	case string:
+		return "a text"
+	case bool:
+		return "true or false"
+	case int64, float64:
+		return "a number"
+	case map[string]any:
+		return "a table"
+	case []any, []map[string]any:
+		return "a list"
+	}
+	return "a date or time"
+}
+
+// parseDuration takes Go's durations, and days: "90d".
+func parseDuration(s string) (time.Duration, error) {
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		n, err := strconv.Atoi(days)
+		if err == nil && n >= 0 && n <= 36500 {
+			return time.Duration(n) * 24 * time.Hour, nil
+		}
+	}
+	t, err := time.ParseDuration(s)
+	if err != nil || t < 0 {
+		return 0, fmt.Errorf(`%q is not a duration such as "90d", "12h" or "30m"`, s)
+	}
+	return t, nil
+}
+
+func join(path, key string) string {
+	if path == "" {
+		return key
+	}
+	return path + "." + key
+}
