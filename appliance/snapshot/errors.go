@@ -1,0 +1,45 @@
+package snapshot
+
+import "errors"
+
+// What can be wrong with a snapshot.
+var (
+	// ErrTruncated means that the data end before they are whole.
+	ErrTruncated = errors.New("truncated")
+	// ErrCorrupt means that the data are not what was written.
+	ErrCorrupt = errors.New("corrupt")
+	// ErrTrailing means that something follows the end of the data.
+	ErrTrailing = errors.New("trailing data")
+	// ErrMismatch means that a snapshot is sound in itself but is not the one
+	// that its manifest, or the local record, describes.
+	ErrMismatch = errors.New("does not match its manifest")
+	// ErrWrongCluster means that a snapshot belongs to another cluster.
+	ErrWrongCluster = errors.New("snapshot of another cluster")
+	// ErrWrongIdentity means that no given identity opens the snapshot.
+	ErrWrongIdentity = errors.New("no identity opens this snapshot")
+	// ErrIncomplete means that an object has no manifest: its upload never
+	// finished.
+	ErrIncomplete = errors.New("incomplete snapshot")
+)
+
+// What can be wrong with a destination.
+var (
+	ErrNotFound    = errors.New("not found")
+	ErrExists      = errors.New("already exists")
+	ErrLocked      = errors.New("locked against deletion")
+	ErrFull        = errors.New("no space left")
+	ErrDenied      = errors.New("access denied")
+	ErrUnreachable = errors.New("unreachable")
+	ErrStalled     = errors.New("stalled")
+	ErrUnsupported = errors.New("not supported by the destination")
+)
+
+// What can be wrong with a call.
+var (
+	// ErrBusy means that another run holds the lock.
+	ErrBusy = errors.New("another run is under way")
+	// ErrNoSnapshot means that there is nothing of this cluster to work on.
+	ErrNoSnapshot = errors.New("no snapshot")
+	// ErrNoDestination means that no destination took the snapshot.
+	ErrNoDestination = errors.New("no destination holds the snapshot")
+)

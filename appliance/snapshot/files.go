@@ -1,0 +1,112 @@
+package snapshot
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// FilesFrom returns a TakeOptions.Files that archives the given absolute paths,
+// directories with all in them. A path that is not there is left out: a
+// machine whose certificate is not issued yet has backups all the same.
+// Only plain files and directories are taken; links, sockets and devices are
+// not.
+func FilesFrom(paths ...string) func(context.Context, io.Writer) error {
+	return func(ctx context.Context, w io.Writer) error {
+		tw := tar.NewWriter(w)
+		for _, p := range paths {
+			if err := addTree(ctx, tw, p); err != nil {
+				return fmt.Errorf("archive %q: %w", p, err)
+			}
+		}
+		return tw.Close()
+	}
+}
+
+func addTree(ctx context.Context, tw *tar.Writer, root string) error {
+	if !filepath.IsAbs(root) {
+		return errors.New("want an absolute path")
+	}
+	return filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
+		if cerr := ctx.Err(); cerr != nil {
+			return cerr
+		}
+		// Certificate storage changes under us: what is gone is gone.
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if !e.IsDir() && !e.Type().IsRegular() {
+			return nil
+		}
+		return addFile(tw, path)
+	})
+}
+
+// addFile adds one file. The header is made from the open file, so that size
+// and content belong together.
+func addFile(tw *tar.Writer, path string) error {
+	// Neither a link nor a pipe that took the file's place since.
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if !fi.IsDir() && !fi.Mode().IsRegular() {
+		return nil
+	}
+	h, err := tar.FileInfoHeader(fi, "")
+	if err != nil {
+		return err
+	}
+	h.Name = strings.TrimPrefix(filepath.ToSlash(path), "/")
+	if fi.IsDir() {
+		h.Name += "/"
+	}
+	if err := tw.WriteHeader(h); err != nil {
+		return err
+	}
+	if fi.IsDir() {
+		return nil
+	}
+	// A file that grows is cut to what the header says; one that shrinks is an
+	// error of CopyN's, and the whole run fails rather than lie.
+	if _, err := io.CopyN(tw, f, fi.Size()); err != nil {
+		return fmt.Errorf("%q changed while it was read: %w", path, err)
+	}
+	return nil
+}
+
+// checkFiles reads a files archive to its end.
+func checkFiles(r io.Reader) error {
+	tr := tar.NewReader(r)
+	for {
+		switch _, err := tr.Next(); err {
+		case nil:
+		case io.EOF:
+			return nil
+		default:
+			return fmt.Errorf("files archive: %w", classify("tar", err))
+		}
+		if _, err := io.Copy(io.Discard, tr); err != nil {
+			return fmt.Errorf("files archive: %w", classify("tar", err))
+		}
+	}
+}

@@ -1,0 +1,74 @@
+package snapshot
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Entry is one snapshot in a destination, as its objects' names tell.
+type Entry struct {
+	ID       ID
+	Size     int64 // bytes of all its objects
+	Complete bool  // its manifest is there
+	Verified bool  // its proof is there
+	// ModTime is when the newest of its objects was stored.
+	ModTime time.Time
+	objects []string
+}
+
+// List gives the snapshots of a cluster in a destination, oldest first; of all
+// clusters when cluster is empty. Incomplete ones are among them.
+func List(ctx context.Context, d Destination, cluster string) ([]Entry, error) {
+	prefix := ""
+	if cluster != "" {
+		if !clusterPattern.MatchString(cluster) {
+			return nil, fmt.Errorf("cluster id %q: want up to 64 letters, digits and hyphens", cluster)
+		}
+		prefix = cluster + "/"
+	}
+	objects, err := d.List(ctx, prefix)
+	if err != nil {
+		return nil, err
+	}
+	byID := map[ID]*Entry{}
+	for _, o := range objects {
+		id, suffix, ok := splitObject(o.Name)
+		if !ok {
+			continue // somebody else's
+		}
+		e := byID[id]
+		if e == nil {
+			e = &Entry{ID: id}
+			byID[id] = e
+		}
+		e.Size += o.Size
+		e.objects = append(e.objects, o.Name)
+		if o.ModTime.After(e.ModTime) {
+			e.ModTime = o.ModTime
+		}
+		switch suffix {
+		case suffixManifest:
+			e.Complete = true
+		case suffixProof:
+			e.Verified = true
+		}
+	}
+	out := make([]Entry, 0, len(byID))
+	for _, e := range byID {
+		// A manifest or a proof without the snapshot is worth nothing.
+		has := slices.Contains(e.objects, e.ID.object(suffixSnap))
+		e.Complete = e.Complete && has
+		e.Verified = e.Verified && e.Complete
+		out = append(out, *e)
+	}
+	slices.SortFunc(out, func(a, b Entry) int {
+		if c := strings.Compare(a.ID.Base, b.ID.Base); c != 0 {
+			return c
+		}
+		return strings.Compare(a.ID.Cluster, b.ID.Cluster)
+	})
+	return out, nil
+}

@@ -1,0 +1,270 @@
+package snapshot
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
+)
+
+// S3Config says where a bucket is and how to speak to it.
+type S3Config struct {
+	// Endpoint is a URL without a path, such as
+	// https://fsn1.your-objectstorage.com. Plain http is for loopback only.
+	Endpoint string
+	// Region is the one to sign for. Where empty it is read off Hetzner's host
+	// names, and us-east-1 otherwise.
+	Region string
+	Bucket string
+	// Prefix goes before every object name; may be empty.
+	Prefix    string
+	AccessKey string
+	SecretKey string
+	// CAFile holds PEM certificates to trust instead of the system's.
+	CAFile string
+	// LockFor is how long object lock keeps each object; the bucket's own
+	// default when zero. LockMode is GOVERNANCE (the default) or COMPLIANCE.
+	LockFor  time.Duration
+	LockMode string
+
+	PartSize int           // bytes; 8 MiB when zero, at least 5 MiB
+	Stall    time.Duration // how long a connection may be silent; 30 s when zero
+	Retries  int           // tries of one request; 5 when zero
+	Now      func() time.Time
+}
+
+const (
+	// defaultPart allows objects of 80 GB in the 10,000 parts that S3 has.
+	defaultPart    = 8 << 20
+	minPart        = 5 << 20
+	hetznerDomain  = ".your-objectstorage.com"
+	defaultS3Stall = 30 * time.Second
+)
+
+// NewS3 opens a bucket as a destination. It does not connect yet: see Probe.
+func NewS3(cfg S3Config) (*S3, error) {
+	u, err := cfg.fill()
+	if err != nil {
+		return nil, fmt.Errorf("s3 destination: %w", err)
+	}
+	transport, err := cfg.transport()
+	if err != nil {
+		return nil, fmt.Errorf("s3 destination: %w", err)
+	}
+	core, err := minio.NewCore(u.Host, &minio.Options{
+		Creds:      credentials.NewStaticV4(cfg.AccessKey, cfg.SecretKey, ""),
+		Secure:     u.Scheme == "https",
+		Transport:  transport,
+		Region:     cfg.Region,
+		MaxRetries: cfg.Retries,
+		// Works with every store, and with bucket names that have dots.
+		BucketLookup: minio.BucketLookupPath,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("s3 destination: %w", err)
+	}
+	s := &S3{core: core, cfg: cfg, prefix: strings.Trim(cfg.Prefix, "/")}
+	s.name = "s3:" + u.Host + "/" + cfg.Bucket
+	if s.prefix != "" {
+		s.name += "/" + s.prefix
+		s.prefix += "/"
+	}
+	return s, nil
+}
+
+// fill validates and sets defaults. All faults are reported together.
+func (c *S3Config) fill() (*url.URL, error) {
+	var errs []error
+	u, err := url.Parse(c.Endpoint)
+	switch {
+	case err != nil:
+		// url.Error quotes the URL, which could hold user:password.
+		errs = append(errs, errors.New("endpoint: not a URL"))
+		u = &url.URL{}
+	case u.Host == "" || (u.Path != "" && u.Path != "/") || u.User != nil || u.RawQuery != "":
+		errs = append(errs, fmt.Errorf("endpoint: %q: want https://HOST[:PORT]", u.Redacted()))
+	case u.Scheme == "http" && !loopback(u.Hostname()):
+		errs = append(errs, fmt.Errorf("endpoint: %q: plain http is only for loopback", u.Redacted()))
+	case u.Scheme != "https" && u.Scheme != "http":
+		errs = append(errs, fmt.Errorf("endpoint: %q: want https", u.Redacted()))
+	}
+	if c.Bucket == "" || strings.Contains(c.Bucket, "/") {
+		errs = append(errs, fmt.Errorf("bucket: bad name %q", c.Bucket))
+	}
+	if p := strings.Trim(c.Prefix, "/"); p != "" && checkName(p) != nil {
+		errs = append(errs, fmt.Errorf("prefix: bad name %q", c.Prefix))
+	}
+	if c.AccessKey == "" || c.SecretKey == "" {
+		errs = append(errs, errors.New("credentials: access key or secret key is empty"))
+	}
+	switch c.LockMode {
+	case "":
+		c.LockMode = string(minio.Governance)
+	case string(minio.Governance), string(minio.Compliance):
+	default:
+		errs = append(errs, fmt.Errorf("lock mode: %q: want GOVERNANCE or COMPLIANCE", c.LockMode))
+	}
+	if c.LockFor < 0 {
+		errs = append(errs, fmt.Errorf("lock time: %s is negative", c.LockFor))
+	}
+	if c.PartSize == 0 {
+		c.PartSize = defaultPart
+	}
+	if c.PartSize < minPart {
+		errs = append(errs, fmt.Errorf("part size: %d bytes, S3 wants at least %d", c.PartSize, minPart))
+	}
+	if c.Region == "" {
+		c.Region = "us-east-1"
+		if location, ok := strings.CutSuffix(u.Hostname(), hetznerDomain); ok {
+			c.Region = location
+		}
+	}
+	if c.Stall == 0 {
+		c.Stall = defaultS3Stall
+	}
+	if c.Retries == 0 {
+		c.Retries = 5
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return u, errors.Join(errs...)
+}
+
+func loopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+func (c *S3Config) transport() (http.RoundTripper, error) {
+	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12}
+	if c.CAFile != "" {
+		pem, err := os.ReadFile(c.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("CA file: %w", err)
+		}
+		tlsConfig.RootCAs = x509.NewCertPool()
+		if !tlsConfig.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("CA file %q: no certificate in it", c.CAFile)
+		}
+	}
+	dialer := &net.Dialer{Timeout: c.Stall, KeepAlive: 15 * time.Second}
+	return &http.Transport{
+		Proxy: http.ProxyFromEnvironment,
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := dialer.DialContext(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			return &stallConn{conn, c.Stall}, nil
+		},
+		TLSClientConfig:       tlsConfig,
+		TLSHandshakeTimeout:   c.Stall,
+		ResponseHeaderTimeout: 2 * c.Stall, // completing a large upload takes its time
+		ExpectContinueTimeout: time.Second,
+		MaxIdleConnsPerHost:   4,
+		IdleConnTimeout:       time.Minute,
+		// A body that was compressed on the way is not the object.
+		DisableCompression: true,
+	}, nil
+}
+
+// stallConn fails when a peer is silent for too long: a transfer may take
+// hours, but not without moving.
+type stallConn struct {
+	net.Conn
+	stall time.Duration
+}
+
+func (c *stallConn) Read(p []byte) (int, error) {
+	if err := c.SetReadDeadline(time.Now().Add(c.stall)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Read(p)
+}
+
+func (c *stallConn) Write(p []byte) (int, error) {
+	// Both deadlines: the read of the answer has been pending since the
+	// connection fell idle. It gets the time that a response may take.
+	now := time.Now()
+	if err := c.SetWriteDeadline(now.Add(c.stall)); err != nil {
+		return 0, err
+	}
+	if err := c.SetReadDeadline(now.Add(2 * c.stall)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(p)
+}
+
+// unsupported tells whether a store does not know a question, or has nothing
+// set that it asks for.
+func unsupported(err error) bool {
+	switch minio.ToErrorResponse(err).Code {
+	case "NotImplemented", "MethodNotAllowed",
+		"NoSuchObjectLockConfiguration", "ObjectLockConfigurationNotFoundError",
+		"InvalidRequest": // "Bucket is missing Object Lock Configuration"
+		return true
+	}
+	return false
+}
+
+// s3Error adds this package's sentinel to the client's error.
+func s3Error(err error) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	var sentinel error
+	var resp minio.ErrorResponse
+	var netErr net.Error
+	switch {
+	case errors.As(err, &resp):
+		sentinel = s3Code(resp)
+	case errors.As(err, &netErr), errors.Is(err, io.ErrUnexpectedEOF):
+		sentinel = ErrUnreachable
+	}
+	if sentinel == nil {
+		return err
+	}
+	return fmt.Errorf("%w: %w", sentinel, err)
+}
+
+func s3Code(r minio.ErrorResponse) error {
+	switch r.Code {
+	case "NoSuchKey", "NoSuchVersion", "NoSuchBucket":
+		return ErrNotFound
+	case "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AllAccessDisabled":
+		return ErrDenied
+	case "ObjectLocked", "InvalidRetentionPeriod":
+		return ErrLocked
+	case "QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "ServiceQuotaExceededException":
+		return ErrFull
+	case "NotImplemented", "MethodNotAllowed", "InvalidBucketState":
+		return ErrUnsupported
+	}
+	switch r.StatusCode {
+	case http.StatusInsufficientStorage:
+		return ErrFull
+	case http.StatusNotFound:
+		return ErrNotFound
+	case http.StatusForbidden, http.StatusUnauthorized:
+		return ErrDenied
+	}
+	if r.StatusCode >= 500 || r.StatusCode == http.StatusTooManyRequests {
+		return ErrUnreachable
+	}
+	return nil
+}

@@ -1,0 +1,111 @@
+package snapshot
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/minio/minio-go/v7"
+)
+
+// Delete implements Destination. In a bucket with versions a plain DELETE only
+// hides an object, even a locked one, and frees nothing: here every version is
+// removed by its id, after none of them has turned out to be locked.
+func (s *S3) Delete(ctx context.Context, name string) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	if err := s.delete(ctx, s.prefix+name); err != nil {
+		return s.fail("delete", name, err)
+	}
+	return nil
+}
+
+func (s *S3) delete(ctx context.Context, key string) error {
+	versioned, err := s.hasVersions(ctx)
+	if err != nil {
+		return err
+	}
+	if !versioned {
+		return s.core.RemoveObject(ctx, s.cfg.Bucket, key, minio.RemoveObjectOptions{})
+	}
+	versions, err := s.versions(ctx, key)
+	if err != nil {
+		return err
+	}
+	for _, v := range versions {
+		if v.IsDeleteMarker {
+			continue
+		}
+		until, err := s.lockedUntil(ctx, key, v.VersionID)
+		if err != nil {
+			return err
+		}
+		if until.After(s.cfg.Now()) {
+			return fmt.Errorf("%w until %s", ErrLocked, until.UTC().Format(time.RFC3339))
+		}
+	}
+	for _, v := range versions {
+		opts := minio.RemoveObjectOptions{VersionID: v.VersionID}
+		if err := s.core.RemoveObject(ctx, s.cfg.Bucket, key, opts); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *S3) versions(ctx context.Context, key string) ([]minio.ObjectInfo, error) {
+	var out []minio.ObjectInfo
+	opts := minio.ListObjectsOptions{Prefix: key, Recursive: true, WithVersions: true}
+	for v := range s.core.ListObjectsIter(ctx, s.cfg.Bucket, opts) {
+		if v.Err != nil {
+			return nil, v.Err
+		}
+		if v.Key == key { // not what merely begins like it
+			out = append(out, v)
+		}
+	}
+	return out, ctx.Err()
+}
+
+// hasVersions tells whether the bucket keeps former versions, or once did.
+func (s *S3) hasVersions(ctx context.Context) (bool, error) {
+	s.versioning.Lock()
+	defer s.versioning.Unlock()
+	if s.versioned != nil {
+		return *s.versioned, nil
+	}
+	v, err := s.core.GetBucketVersioning(ctx, s.cfg.Bucket)
+	if err != nil && !unsupported(err) {
+		return false, fmt.Errorf("ask for the bucket's versioning: %w", err)
+	}
+	has := err == nil && (v.Enabled() || v.Suspended())
+	s.versioned = &has
+	return has, nil
+}
+
+// forever stands for a legal hold, which has no end.
+var forever = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// lockedUntil tells when object lock lets a version go; zero where nothing
+// holds it.
+func (s *S3) lockedUntil(ctx context.Context, key, version string) (time.Time, error) {
+	if has, err := s.hasVersions(ctx); err != nil || !has {
+		return time.Time{}, err // object lock needs versions
+	}
+	_, until, err := s.core.GetObjectRetention(ctx, s.cfg.Bucket, key, version)
+	if err != nil && !unsupported(err) {
+		return time.Time{}, fmt.Errorf("ask for the object's retention: %w", err)
+	}
+	hold, err := s.core.GetObjectLegalHold(ctx, s.cfg.Bucket, key, minio.GetObjectLegalHoldOptions{VersionID: version})
+	if err != nil && !unsupported(err) {
+		return time.Time{}, fmt.Errorf("ask for the object's legal hold: %w", err)
+	}
+	switch {
+	case hold != nil && *hold == minio.LegalHoldEnabled:
+		return forever, nil
+	case until != nil:
+		return *until, nil
+	}
+	return time.Time{}, nil
+}

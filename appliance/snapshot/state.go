@@ -1,0 +1,137 @@
+package snapshot
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"strongroom/appliance/atomicfile"
+)
+
+// The state files. Each is written by one unit only, so that the job that takes
+// snapshots cannot call one verified.
+const (
+	takeStateFile   = "taken.json"
+	verifyStateFile = "verified.json"
+)
+
+const stateFormat = 1
+
+// TakeState is what the taking job remembers.
+type TakeState struct {
+	Format int `json:"format"`
+	// Last is the last snapshot that each destination holds, by its name.
+	Last map[string]TakenRecord `json:"last,omitempty"`
+	// Failure is the last run's, if it failed.
+	Failure *Failure `json:"failure,omitempty"`
+}
+
+// TakenRecord tells of one stored snapshot.
+type TakenRecord struct {
+	ID             string    `json:"id"`
+	TakenAt        time.Time `json:"taken_at"`
+	ManifestSHA256 string    `json:"manifest_sha256"`
+	Size           int64     `json:"size"` // bytes of ciphertext
+}
+
+// VerifyState is what the verifying job remembers.
+type VerifyState struct {
+	Format int `json:"format"`
+	// LastGood is the newest verified snapshot in each destination, by its
+	// name. A failure never changes it.
+	LastGood map[string]VerifiedRecord `json:"last_good,omitempty"`
+	// Failure is the last run's, if it failed.
+	Failure *Failure `json:"failure,omitempty"`
+}
+
+// VerifiedRecord tells of one snapshot that was downloaded, decrypted and
+// compared. It is also what the proof beside the snapshot holds.
+type VerifiedRecord struct {
+	ID             string    `json:"id"`
+	TakenAt        time.Time `json:"taken_at"`
+	VerifiedAt     time.Time `json:"verified_at"`
+	ManifestSHA256 string    `json:"manifest_sha256"`
+	RaftIndex      uint64    `json:"raft_index"`
+	Size           int64     `json:"size"` // bytes of ciphertext
+	ToolVersion    string    `json:"tool_version"`
+}
+
+// Failure tells of a failed run.
+type Failure struct {
+	At    time.Time `json:"at"`
+	Error string    `json:"error"`
+}
+
+// LoadTakeState reads the taking job's state from a state directory. It is
+// empty where there is none yet.
+func LoadTakeState(dir string) (TakeState, error) {
+	s := TakeState{Format: stateFormat}
+	err := loadState(filepath.Join(dir, takeStateFile), &s, &s.Format)
+	return s, err
+}
+
+// LoadVerifyState reads the verifying job's state from a state directory. It
+// is empty where there is none yet.
+func LoadVerifyState(dir string) (VerifyState, error) {
+	s := VerifyState{Format: stateFormat}
+	err := loadState(filepath.Join(dir, verifyStateFile), &s, &s.Format)
+	return s, err
+}
+
+func (s TakeState) save(dir string) error {
+	return saveState(filepath.Join(dir, takeStateFile), s)
+}
+
+func (s VerifyState) save(dir string) error {
+	return saveState(filepath.Join(dir, verifyStateFile), s)
+}
+
+func loadState(path string, v any, format *int) error {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read state: %w", err)
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		return fmt.Errorf("state file %q: %w: %w", path, ErrCorrupt, err)
+	}
+	if *format != stateFormat {
+		return fmt.Errorf("state file %q: format %d, this program reads %d", path, *format, stateFormat)
+	}
+	return nil
+}
+
+func saveState(path string, v any) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode state: %w", err)
+	}
+	// 0640: status and doctor read it through the group; nothing in it is
+	// secret.
+	return atomicfile.Write(path, append(b, '\n'), 0o640)
+}
+
+// lock keeps two runs of one job apart. It is gone with the process, whatever
+// ends it.
+func lock(dir, job string) (unlock func(), err error) {
+	f, err := os.OpenFile(filepath.Join(dir, "."+job+".lock"), os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("lock %q: %w", f.Name(), ErrBusy)
+		}
+		return nil, fmt.Errorf("lock %q: %w", f.Name(), err)
+	}
+	return func() { _ = f.Close() }, nil
+}
