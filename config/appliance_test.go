@@ -293,7 +293,7 @@ func FuzzParse(f *testing.F) {
 		}
 		at := indexLines(src)
 		for _, k := range md.Keys() {
-			if len(k) == 1 && !strings.ContainsAny(k[0], ".[") && at.of(k[0]) == 0 && !underTable(md.Keys(), k) {
+			if len(k) == 1 && !strings.ContainsAny(k[0], ".[") && at.of(join("", k[0])) == 0 && !underTable(md.Keys(), k) {
 				t.Fatalf("no line for %q in %q: %v", k, src, at)
 			}
 		}

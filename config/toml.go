@@ -201,6 +201,9 @@ func parseDuration(s string) (time.Duration, error) {
 }
 
 func join(path, key string) string {
+	if key == "" {
+		key = `""`
+	}
 	if path == "" {
 		return key
 	}
