@@ -1,0 +1,77 @@
+"""Secrets from Vault for Dagster, and for Python without Dagster.
+
+`VaultSecrets` is the client; `VaultSecretsResource` hands one to assets and ops. Importing this
+package does not import Dagster: the names that need it are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .client import VaultSecrets
+from .errors import (
+    AccessDeniedError,
+    AuthenticationError,
+    ConfigurationError,
+    FieldNotFoundError,
+    InvalidResponseError,
+    RequestRefusedError,
+    SecretNotFoundError,
+    SecretPicklingError,
+    StrongroomError,
+    TLSVerificationError,
+    VaultUnavailableError,
+)
+from .masked import ApiKey, Credentials, SecretMapping
+from .methods import AppRoleAuth, KubernetesAuth, Source, TokenAuth, TokenFileAuth
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from .checks import build_rotation_check, build_rotation_sensor
+    from .fake import FakeVaultSecretsResource
+    from .resource import VaultSecretsResource
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "FakeVaultSecretsResource": "fake",
+    "VaultSecretsResource": "resource",
+    "build_rotation_check": "checks",
+    "build_rotation_sensor": "checks",
+}
+
+__all__ = [
+    "AccessDeniedError",
+    "ApiKey",
+    "AppRoleAuth",
+    "AuthenticationError",
+    "ConfigurationError",
+    "Credentials",
+    "FakeVaultSecretsResource",
+    "FieldNotFoundError",
+    "InvalidResponseError",
+    "KubernetesAuth",
+    "RequestRefusedError",
+    "SecretMapping",
+    "SecretNotFoundError",
+    "SecretPicklingError",
+    "Settings",
+    "Source",
+    "StrongroomError",
+    "TLSVerificationError",
+    "TokenAuth",
+    "TokenFileAuth",
+    "VaultSecrets",
+    "VaultSecretsResource",
+    "VaultUnavailableError",
+    "__version__",
+    "build_rotation_check",
+    "build_rotation_sensor",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(f".{_LAZY[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

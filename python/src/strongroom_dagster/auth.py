@@ -1,0 +1,291 @@
+"""Keeps one good token, without a thread of its own.
+
+Whoever needs the token checks its age. The first to find it due renews it or logs in, while the
+others go on with the old one for as long as it is valid. So there is nothing that can die
+silently, and an idle process costs Vault nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .answers import is_transient, words_of
+from .clock import Clock
+from .errors import AuthenticationError, StrongroomError, VaultUnavailableError
+from .masked import Masked, Sensitive
+from .methods import AuthMethod
+from .settings import Settings
+from .singleflight import SingleFlight
+
+log = logging.getLogger("strongroom_dagster")
+
+#: Renew when this share of the lifetime has passed, give or take a random tenth of it, so that
+#: processes that started together do not come together.
+RENEW_AT = 2 / 3
+#: After a renewal that found Vault unavailable: seconds before the next, at most.
+RETRY_RENEWAL = 5.0
+#: A 403 that may or may not mean a dead token replaces it at most once in this many seconds.
+REPLACE_AT_MOST_EVERY = 10.0
+
+
+class Token(Masked):
+    """A token and its times on the clock.
+
+    Attributes:
+        value: the token.
+        expires_at: when Vault forgets it, unless renewed; infinity for a root token.
+        renew_at: when to renew it or to log in again.
+        ttl: the lifetime that it was issued with, in seconds.
+        renewable: whether a renewal is worth trying.
+        pid: the process that logged in; a forked child must not revoke it.
+    """
+
+    __slots__ = ("born", "expires_at", "pid", "renew_at", "renewable", "ttl", "value")
+
+    def __init__(self, auth: Mapping[str, Any], asked_at: float, jitter: float) -> None:
+        self.value = Sensitive(str(auth["client_token"]))
+        self.pid = os.getpid()
+        self.born = asked_at
+        self.renewable = bool(auth.get("renewable"))
+        self.ttl = float(auth.get("lease_duration") or 0) or math.inf
+        self.expires_at = asked_at + self.ttl
+        self.renew_at = asked_at + self.ttl * (RENEW_AT + jitter)
+
+    def extend(self, auth: Mapping[str, Any], asked_at: float, jitter: float) -> None:
+        """Takes in a renewal. One that was cut short by the maximum lifetime is the last."""
+        granted = float(auth.get("lease_duration") or 0)
+        self.expires_at = asked_at + granted
+        self.renew_at = asked_at + granted * (RENEW_AT + jitter)
+        if granted < self.ttl / 2 or not auth.get("renewable", True):
+            self.renewable = False
+
+    def __repr__(self) -> str:
+        return f"Token(ttl={self.ttl:.0f}, renewable={self.renewable})"
+
+
+class TokenManager:
+    """Logs in with one method and keeps its token alive.
+
+    Args:
+        method: how to log in.
+        send: sends a request through the adapter: `send(method, path, **keywords)`.
+    """
+
+    def __init__(
+        self,
+        method: AuthMethod,
+        settings: Settings,
+        clock: Clock,
+        send: Callable[..., Any],
+    ) -> None:
+        self.method = method
+        self._settings = settings
+        self._clock = clock
+        self._send = send
+        self._flights: SingleFlight[Token] = SingleFlight(clock)
+        self._token: Token | None = None
+        self._until: float | None = None
+        self._replaced_at = -math.inf
+        self.logins = 0
+        self.renewals = 0
+
+    def reset_after_fork(self) -> None:
+        """The child goes on with the token; only what belonged to threads is made new."""
+        self._flights.reset()
+
+    @property
+    def held(self) -> Token | None:
+        """The token at hand, good or not; None before the first login."""
+        return self._token
+
+    def current(self, until: float | None = None) -> Sensitive:
+        """A token that is good now. See `token`."""
+        return self.token(until).value
+
+    def token(self, until: float | None = None) -> Token:
+        """The token, renewed or replaced if that is due.
+
+        Raises:
+            AuthenticationError: the login was refused.
+            VaultUnavailableError: no token, and Vault did not answer in time.
+        """
+        token = self._token
+        now = self._clock.now()
+        if token is not None and now < token.renew_at:
+            return token
+        if token is not None and now < token.expires_at and self._flights.busy("token"):
+            return token
+        end = now + self._settings.deadline if until is None else until
+        return self._flights.do("token", lambda: self._refresh(end), end)
+
+    def _refresh(self, until: float) -> Token:
+        token, now = self._token, self._clock.now()
+        if token is not None and now < token.renew_at:
+            return token
+        alive = token is not None and now < token.expires_at
+        if token is not None and alive:
+            # Vault may be away for longer than this caller has time, but the token is still good.
+            until = min(until, now + self._settings.revalidate_deadline)
+            try:
+                if token.renewable and self._renew(token, until):
+                    return token
+                return self._login(until)
+            except VaultUnavailableError as error:
+                left = token.expires_at - self._clock.now()
+                if left <= 0:
+                    raise
+                token.renew_at = self._clock.now() + min(RETRY_RENEWAL, left / 4)
+                log.warning(
+                    "cannot renew the vault token (%s); it is good for %.0f s", error.message, left
+                )
+                return token
+        return self._login(until)
+
+    def _renew(self, token: Token, until: float) -> bool:
+        """Renews it; False if Vault will not, so that a login is needed."""
+        asked_at = self._clock.now()
+        try:
+            answer = self.call(
+                "post", "auth/token/renew-self", token=token.value.reveal(), until=until
+            )
+        except AuthenticationError as error:
+            log.info("vault did not renew the token (%s); logging in again", error.message)
+            return False
+        token.extend(answer.get("auth") or {}, asked_at, self._jitter())
+        self.renewals += 1
+        return token.expires_at > self._clock.now()
+
+    def _login(self, until: float) -> Token:
+        asked_at = self._clock.now()
+        auth = self.method.login(_Bound(self, until))
+        token = Token(auth, asked_at, self._jitter())
+        self.logins += 1
+        log.info("logged in to vault by %s; token lives %s s", self.method.describe(), token.ttl)
+        self._token = token
+        return token
+
+    def _jitter(self) -> float:
+        return self._clock.uniform(-0.1, 0.1)
+
+    def replace_if_dead(self, token: Sensitive, until: float | None = None) -> bool:
+        """After a 403: whether the token is dead and another one is now current.
+
+        Raises:
+            AuthenticationError: it is dead, and the login was refused.
+        """
+        held = self._token
+        if held is None or held.value is not token:
+            return True  # somebody else has replaced it already
+        now = self._clock.now()
+        end = now + self._settings.deadline if until is None else until
+        verdict = self._look_up(token, end)
+        if verdict == "alive":
+            return False
+        if verdict == "unclear":
+            # A token without the default policy may not look itself up.
+            if now - max(held.born, self._replaced_at) < REPLACE_AT_MOST_EVERY:
+                return False
+            self._replaced_at = now
+
+        def login() -> Token:
+            if self._token is not None and self._token.value is not token:
+                return self._token
+            return self._login(end)
+
+        replaced = self._flights.do("replace", login, end)
+        # A token file that still holds the dead token is no replacement.
+        return replaced.value.reveal() != token.reveal()
+
+    def _look_up(self, token: Sensitive, until: float) -> str:
+        answer = self._send(
+            "get",
+            "/v1/auth/token/lookup-self",
+            vault_token=token.reveal(),
+            until=until,
+            raise_exception=False,
+        )
+        if getattr(answer, "status_code", 200) != 403:
+            return "alive"  # or no verdict on the token
+        # OpenBao and Vault before 1.13 say "permission denied" for a dead token too.
+        return "dead" if "invalid token" in words_of(answer) else "unclear"
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        token: str | None,
+        until: float | None = None,
+        json: Mapping[str, Any] | None = None,
+        idempotent: bool = True,
+    ) -> dict[str, Any]:
+        """One request of a login.
+
+        Raises:
+            AuthenticationError: Vault refused it with a 4xx.
+            VaultUnavailableError: no answer in time, or a 5xx until then.
+        """
+        keywords: dict[str, Any] = {"json": json} if json is not None else {}
+        answer = self._send(
+            method,
+            f"/v1/{path}",
+            vault_token=token,
+            until=until,
+            idempotent=idempotent,
+            raise_exception=False,
+            **keywords,
+        )
+        if isinstance(answer, dict):
+            return answer
+        if is_transient(answer.status_code):
+            raise VaultUnavailableError(f'vault failed at "{path}": {words_of(answer)}')
+        raise AuthenticationError(
+            f'vault refused {self.method.describe()} at "{path}": {words_of(answer)}',
+            hint="the credential is wrong, expired or used up; give a new one",
+        )
+
+    def close(self, until: float) -> None:
+        """Revokes the token if it is ours, and with it all its leases. Never raises."""
+        token, self._token = self._token, None
+        if token is None or not self.method.owns_token or token.pid != os.getpid():
+            return
+        if self._clock.now() >= token.expires_at:
+            return
+        try:
+            self._send(
+                "post",
+                "/v1/auth/token/revoke-self",
+                vault_token=token.value.reveal(),
+                until=until,
+                idempotent=True,
+                raise_exception=False,
+            )
+        except StrongroomError as error:
+            log.warning(
+                "could not revoke the vault token (%s); it ends by itself", type(error).__name__
+            )
+
+
+class _Bound:
+    """A `methods.Caller` with the deadline filled in."""
+
+    def __init__(self, manager: TokenManager, until: float) -> None:
+        self._manager = manager
+        self._until = until
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        token: str | None,
+        json: Mapping[str, Any] | None = None,
+        idempotent: bool = True,
+    ) -> dict[str, Any]:
+        return self._manager.call(
+            method, path, token=token, until=self._until, json=json, idempotent=idempotent
+        )

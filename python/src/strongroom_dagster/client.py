@@ -1,0 +1,351 @@
+"""`VaultSecrets`: reads from Vault that cost microseconds once they are cached.
+
+The core of the package. It knows hvac and the engines; it does not know Dagster.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import weakref
+from collections.abc import Hashable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import hvac
+
+from . import reads
+from .adapter import TokenAdapter
+from .answers import failure_of
+from .auth import TokenManager
+from .cache import Cache
+from .clock import Clock, system_clock
+from .database import DatabaseLease
+from .errors import (
+    ConfigurationError,
+)
+from .masked import ApiKey, SecretMapping
+from .methods import AuthMethod, auth_from_env
+from .refs import Ref, parse_ref, resolve
+from .session import UNIX_BASE, RetryingSession
+from .settings import Settings, check_path
+
+#: At once in `get_many`; more would not be faster against one Vault.
+_PARALLEL = 8
+_MAX_PARSED = 10_000
+
+_clients: weakref.WeakSet[VaultSecrets] = weakref.WeakSet()
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What a client has done since it was made (or since its process was forked).
+
+    Attributes:
+        requests: HTTP requests sent, attempts that were repeated included.
+        logins, renewals: of the token.
+        cached: secrets in the cache now.
+    """
+
+    requests: int
+    logins: int
+    renewals: int
+    cached: int
+
+
+class VaultSecrets:
+    """A client for one Vault and one identity. Safe for threads and for fork.
+
+    Use it as a context manager, or call `close`, to revoke its token and leases at the end.
+
+    Args:
+        settings: where Vault is and how hard to try.
+        auth: how to log in. The login happens at the first read.
+        clock: replaced in tests.
+    """
+
+    def __init__(self, settings: Settings, auth: AuthMethod, *, clock: Clock | None = None) -> None:
+        self.settings = settings
+        self._auth = auth
+        self._clock = clock or system_clock()
+        self._now = self._clock.now
+        self._refs: dict[Hashable, Ref] = {}
+        self._cache = Cache(
+            self._clock,
+            max_entries=settings.max_entries,
+            deadline=settings.deadline,
+            revalidate_deadline=settings.revalidate_deadline,
+        )
+        self._entries = self._cache.entries
+        self._leases: dict[tuple[str, float], DatabaseLease] = {}
+        self._metadata_denied: set[str] = set()
+        self._tokens = TokenManager(auth, settings, self._clock, self._send)
+        self._connect()
+        _clients.add(self)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> VaultSecrets:
+        """A client from the environment: see `Settings.from_env` and `methods.auth_from_env`."""
+        return cls(Settings.from_env(environ), auth_from_env(environ))
+
+    def _connect(self) -> None:
+        settings = self.settings
+        self._session = RetryingSession(settings, self._clock)
+        self._hvac = hvac.Client(
+            url=UNIX_BASE if settings.address.startswith("unix://") else settings.address,
+            token="",
+            session=self._session,
+            namespace=settings.namespace,
+            verify=self._session.verify,
+            adapter=functools.partial(TokenAdapter, tokens=self._tokens),
+        )
+
+    def _send(self, method: str, path: str, **keywords: Any) -> Any:
+        return self._hvac.adapter.request(method, path, **keywords)
+
+    # --- reads -----------------------------------------------------------------------------
+
+    def get(self, name: str, field: str | None = None) -> str:
+        """One value as text.
+
+        Args:
+            name: `database-url` or `api-keys/provider-a` in KV, under `{app}/{environment}/`;
+                `/other-app/production/x` from the root of the mount; `apikey:provider-a` from
+                the apikeys engine; `…#field` for one field.
+            field: the field, where it is not in the name. Without one: the only field, or
+                `value` (for an API key, `key`).
+
+        Raises:
+            SecretNotFoundError, FieldNotFoundError, AccessDeniedError, AuthenticationError:
+                as they say.
+            VaultUnavailableError: not cached, and Vault did not answer before the deadline.
+        """
+        ref = self._refs.get(name)
+        if ref is None:
+            ref = self._parse(name)
+        entry = self._entries.get(ref.key)
+        if entry is None or self._now() >= entry.fresh_until:
+            entry = self._load(ref)
+        else:
+            entry.used = True
+        return entry.value.text(field or ref.field)  # type: ignore[no-any-return]
+
+    def get_many(self, names: Iterable[str]) -> dict[str, str]:
+        """Several values by name; what is not cached is read at the same time.
+
+        Raises:
+            StrongroomError: the first of what `get` raises for any of them.
+        """
+        wanted = list(dict.fromkeys(names))
+        now = self._now()
+        missing: dict[Any, str] = {}
+        for name in wanted:
+            ref = self._parse(name)
+            entry = self._entries.get(ref.key)
+            if entry is None or now >= entry.fresh_until:
+                missing.setdefault(ref.key, name)
+        if len(missing) > 1:
+            self._tokens.token()  # one login, not one for each thread
+            with ThreadPoolExecutor(min(_PARALLEL, len(missing))) as pool:
+                list(pool.map(lambda name: self._load(self._parse(name)), missing.values()))
+        return {name: self.get(name) for name in wanted}
+
+    def kv(
+        self, path: str, *, version: int | None = None, mount: str | None = None
+    ) -> SecretMapping:
+        """All fields of a KV v2 secret.
+
+        Args:
+            path: as the name in `get`.
+            version: a version other than the current one.
+            mount: of another KV v2 engine.
+        """
+        return self._cached("kv", path, version, mount)  # type: ignore[no-any-return]
+
+    def api_key(self, name: str, *, version: int | None = None, mount: str | None = None) -> ApiKey:
+        """An API key of the apikeys engine: the current version, or one still in grace."""
+        return self._cached("apikey", name, version, mount)  # type: ignore[no-any-return]
+
+    def wait_for_rotation(
+        self, name: str, version: int, *, timeout: int = 60, mount: str | None = None
+    ) -> ApiKey | None:
+        """The API key as soon as it is another version than `version`: one long poll.
+
+        Args:
+            timeout: seconds, at most 60.
+
+        Returns:
+            The key, which is then in the cache; None if nothing changed in that time.
+        """
+        if not 1 <= timeout <= 60:
+            raise ConfigurationError(f"timeout: {timeout} must be from 1 to 60 seconds")
+        ref = self._ref("apikey", name, None, mount)
+        return reads.wait_for_api_key(self, self._cache, ref, version, timeout)
+
+    def database(
+        self, role: str, *, min_ttl: float = 0.0, mount: str | None = None
+    ) -> DatabaseLease:
+        """Credentials of a database role, revoked when the `with` block ends.
+
+        Args:
+            role: of Vault's database engine.
+            min_ttl: seconds for which credentials are good when they are handed out.
+        """
+        path = f"{quote(check_path(mount or self.settings.database_mount))}/creds/{quote(check_path(role))}"
+        key = (path, min_ttl)
+        lease = self._leases.get(key)
+        if lease is None:
+            new = DatabaseLease(
+                path, self.call, self._tokens, self.settings, self._clock,
+                min_ttl=min_ttl,
+            )  # fmt: skip
+            lease = self._leases.setdefault(key, new)
+        return lease
+
+    @property
+    def hvac(self) -> hvac.Client:
+        """hvac for everything else, with the same session, retries and token. Not cached."""
+        return self._hvac
+
+    def invalidate(self, name: str | None = None) -> None:
+        """Forgets what is cached of one name, or everything."""
+        if name is None:
+            self._cache.clear()
+            return
+        target = self._parse(name)
+        self._cache.invalidate(lambda key: key[:3] == target.key[:3])
+
+    @property
+    def stats(self) -> Stats:
+        """Counts for tests and for those who wonder."""
+        return Stats(
+            requests=self._session.requests_sent,
+            logins=self._tokens.logins,
+            renewals=self._tokens.renewals,
+            cached=len(self._entries),
+        )
+
+    # --- the way to Vault ---------------------------------------------------------------------
+
+    def _parse(self, name: str) -> Ref:
+        ref = self._refs.get(name)
+        if ref is None:
+            ref = self._remember(name, parse_ref(name, self.settings))
+        return ref
+
+    def _ref(self, engine: str, name: str, version: int | None, mount: str | None) -> Ref:
+        settings = self.settings
+        default = settings.kv_mount if engine == "kv" else settings.apikeys_mount
+        return Ref(engine, check_path(mount or default), resolve(name, settings.prefix), version)
+
+    def _remember(self, key: Hashable, ref: Ref) -> Ref:
+        if len(self._refs) >= _MAX_PARSED:
+            self._refs.clear()
+        self._refs[key] = ref
+        return ref
+
+    def _cached(self, engine: str, name: str, version: int | None, mount: str | None) -> Any:
+        key = (engine, name, version, mount)
+        ref = self._refs.get(key)
+        if ref is None:
+            ref = self._remember(key, self._ref(engine, name, version, mount))
+        entry = self._entries.get(ref.key)
+        if entry is None or self._now() >= entry.fresh_until:
+            entry = self._load(ref)
+        else:
+            entry.used = True
+        return entry.value
+
+    def _load(self, ref: Ref) -> Any:
+        if ref.engine == "kv":
+            fetch = functools.partial(reads.fetch_kv, self, ref, self._metadata_denied)
+        else:
+            fetch = functools.partial(reads.fetch_api_key, self, ref)
+        return self._cache.load(ref.key, fetch, ref.label)
+
+    def now(self) -> float:
+        """Seconds on the client's clock."""
+        return self._now()
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        until: float,
+        headers: dict[str, str] | None = None,
+        params: dict[str, str] | None = None,
+        json: Any = None,
+        idempotent: bool = False,
+        allow_304: bool = False,
+        read_timeout: float | None = None,
+    ) -> dict[str, Any]:
+        """One request with our errors instead of hvac's.
+
+        Returns:
+            The JSON object; an empty one for 204 and, where allowed, for 304.
+        """
+        keywords: dict[str, Any] = {"until": until, "idempotent": idempotent}
+        if read_timeout is not None:
+            keywords["read_timeout"] = read_timeout
+        if params:
+            keywords["params"] = params
+        if json is not None:
+            keywords["json"] = json
+        answer = self._send(
+            method, f"/v1/{path}", headers=headers, raise_exception=False, **keywords
+        )
+        if isinstance(answer, dict):
+            return answer
+        if answer.status_code == 204 or (answer.status_code == 304 and allow_304):
+            return {}
+        raise failure_of(answer, path)
+
+    # --- life -----------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Revokes leases and token, forgets the cache and closes the connections."""
+        leases, self._leases = list(self._leases.values()), {}
+        for lease in leases:
+            lease.close()
+        self._tokens.close(self._now() + self.settings.revalidate_deadline)
+        self._cache.clear()
+        self._session.close()
+
+    def __enter__(self) -> VaultSecrets:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _after_fork(self) -> None:
+        """In the child: no socket, lock or thread is shared with the parent; values stay."""
+        self._cache.reset_after_fork()
+        self._tokens.reset_after_fork()
+        self._leases = {}
+        self._connect()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as its settings and the sources of its credential: no token, no cache."""
+        return (type(self), (self.settings, self._auth))
+
+    def __repr__(self) -> str:
+        host = urlsplit(self.settings.address).netloc or self.settings.address
+        return f"VaultSecrets({host!r}, {self._auth.describe()}, cached={len(self._entries)})"
+
+
+def _reset_clients() -> None:
+    for client in list(_clients):
+        client._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reset_clients)

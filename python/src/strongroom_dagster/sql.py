@@ -1,0 +1,54 @@
+"""SQLAlchemy on leased credentials: no pooled connection outlives the user it logged in as."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy
+import sqlalchemy.event
+import sqlalchemy.exc
+
+from .database import DatabaseSource
+from .errors import ConfigurationError
+
+_LEASE = "strongroom_lease"
+
+
+def leased_engine(
+    source: DatabaseSource, url: str | sqlalchemy.URL, **keywords: Any
+) -> sqlalchemy.Engine:
+    """An engine that takes its user and password from `source` for each new connection.
+
+    When the credentials were replaced, the first checkout notices it and throws the whole pool of
+    idle connections away; those in use finish and are closed when they come back. A credential is
+    replaced well before its lease ends, so this happens while the old one still works.
+
+    Args:
+        source: a `DatabaseLease`, open for as long as the engine is used.
+        url: without user and password: `postgresql+psycopg://host/database`.
+        keywords: passed on to `sqlalchemy.create_engine`.
+
+    Raises:
+        ConfigurationError: the URL holds a user or a password.
+    """
+    parsed = sqlalchemy.make_url(url)
+    if parsed.username or parsed.password:
+        raise ConfigurationError(
+            "the database URL must not hold a user or password", hint="the lease provides them"
+        )
+    engine = sqlalchemy.create_engine(parsed, **keywords)
+
+    @sqlalchemy.event.listens_for(engine, "do_connect")
+    def provide(_dialect: Any, record: Any, _args: Any, parameters: dict[str, Any]) -> None:
+        now = source.current()
+        parameters["user"] = now.username
+        parameters["password"] = now.password
+        if record is not None:
+            record.info[_LEASE] = now.lease_id
+
+    @sqlalchemy.event.listens_for(engine, "checkout")
+    def check(_connection: Any, record: Any, _proxy: Any) -> None:
+        if record.info.get(_LEASE) != source.current().lease_id:
+            raise sqlalchemy.exc.InvalidatePoolError("its database credentials were replaced")
+
+    return engine

@@ -1,0 +1,145 @@
+"""Fixtures: a shared real Vault, one that a test may break, a real PostgreSQL."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from strongroom_dagster import AppRoleAuth, Settings, Source, VaultSecrets
+
+from .harness import wait
+from .harness.postgres import Postgres, binaries
+from .harness.vault import VAULT_BIN, VaultServer
+
+#: What an application's policy in one environment looks like.
+POLICY = """
+path "secret/data/bike-data-flow/production/*" { capabilities = ["read"] }
+path "secret/metadata/bike-data-flow/production/*" { capabilities = ["read"] }
+path "apikeys/creds/bike-data-flow/production/*" { capabilities = ["read"] }
+path "apikeys/status" { capabilities = ["read"] }
+path "database/creds/reader" { capabilities = ["read"] }
+path "database/creds/short" { capabilities = ["read"] }
+path "sys/leases/revoke" { capabilities = ["update"] }
+"""
+
+CREATION = (
+    "CREATE ROLE \"{{name}}\" LOGIN PASSWORD '{{password}}' "
+    "VALID UNTIL '{{expiration}}' IN ROLE reader"
+)
+
+
+def _server() -> Iterator[VaultServer]:
+    if not VAULT_BIN.exists():
+        pytest.fail(f"no Vault at {VAULT_BIN}: make vault, or set VAULT_BIN")
+    directory = Path(tempfile.mkdtemp(prefix="strongroom-py-"))
+    server = VaultServer(directory)
+    try:
+        server.start()
+        server.initialise()
+        yield server
+    finally:
+        server.kill()
+        shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def vault() -> Iterator[VaultServer]:
+    """A Vault that tests share; nobody seals or stops it."""
+    yield from _server()
+
+
+@pytest.fixture(scope="session")
+def fragile() -> Iterator[VaultServer]:
+    """A Vault that tests seal and kill, and leave running and unsealed."""
+    yield from _server()
+
+
+@pytest.fixture(scope="session")
+def postgres(vault: VaultServer) -> Iterator[Postgres]:
+    """A PostgreSQL with which Vault's database engine is set up, roles `reader` and `short`."""
+    if binaries() is None:
+        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+    server = Postgres()
+    server.start()
+    try:
+        connect_database(vault, server)
+        yield server
+    finally:
+        server.stop()
+
+
+def connect_database(vault: VaultServer, server: Postgres) -> None:
+    """Mounts the database engine and makes its roles."""
+    admin = vault.admin()
+    admin.sys.enable_secrets_engine("database")
+    admin.adapter.post(
+        "/v1/database/config/bikes",
+        json={
+            "plugin_name": "postgresql-database-plugin",
+            "allowed_roles": "*",
+            "connection_url": "postgresql://{{username}}:{{password}}@"
+            f"127.0.0.1:{server.port}/bikes?sslmode=disable",
+            "username": "vaultadmin",
+            "password": server.password,
+        },
+    )
+    for role, ttl, max_ttl in (("reader", "1h", "24h"), ("short", "3s", "7s")):
+        admin.adapter.post(
+            f"/v1/database/roles/{role}",
+            json={
+                "db_name": "bikes",
+                "creation_statements": [CREATION],
+                "default_ttl": ttl,
+                "max_ttl": max_ttl,
+            },
+        )
+
+
+def make_client(
+    server: VaultServer, role: str, policy: str = POLICY, **settings: Any
+) -> VaultSecrets:
+    """A client with an AppRole of its own."""
+    options = settings.pop("role_options", {})
+    clock = settings.pop("clock", None)
+    role_id, secret_id = server.approle(role, policy, **options)
+    values = {
+        "address": server.http,
+        "app": "bike-data-flow",
+        "environment": "production",
+        "deadline": 20.0,
+        **settings,
+    }
+    return VaultSecrets(Settings(**values), AppRoleAuth(role_id, Source.of(secret_id)), clock=clock)
+
+
+ClientFactory = Callable[..., VaultSecrets]
+
+
+@pytest.fixture
+def client_for(request: pytest.FixtureRequest) -> Iterator[ClientFactory]:
+    """`client_for(server, **settings)`: clients that are closed after the test."""
+    made: list[VaultSecrets] = []
+
+    def make(server: VaultServer, **settings: Any) -> VaultSecrets:
+        name = "".join(c if c.isalnum() else "-" for c in request.node.name)[:60]
+        client = make_client(server, f"{name}-{len(made)}", **settings)
+        made.append(client)
+        return client
+
+    yield make
+    for client in made:
+        client.close()
+
+
+@pytest.fixture(autouse=True)
+def _no_leftover_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("VAULT_ADDR", "VAULT_TOKEN", "VAULT_CACERT", "VAULT_NAMESPACE", "VAULT_ROLE_ID"):
+        monkeypatch.delenv(name, raising=False)
+
+
+__all__ = ["wait"]
