@@ -1,0 +1,209 @@
+package httpprov
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/theory/jsonpath"
+)
+
+const (
+	maxPath  = 256      // bytes of a JSONPath
+	maxID    = 256      // bytes of a key's id
+	maxValue = 16 << 10 // bytes of a key's value
+)
+
+// errAnswer is the root of every complaint about an answer. None quotes it.
+var errAnswer = errors.New("the answer is not as declared")
+
+func answerFault(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", errAnswer, fmt.Sprintf(format, args...))
+}
+
+// path is a JSONPath (RFC 9535) with the text it was written as.
+type path struct {
+	source string
+	expr   *jsonpath.Path
+}
+
+func parsePath(text string) (*path, error) {
+	if len(text) > maxPath {
+		return nil, fmt.Errorf("has %d bytes, at most %d are allowed", len(text), maxPath)
+	}
+	expr, err := jsonpath.Parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("%q is no JSONPath: %w", text, err)
+	}
+	return &path{source: text, expr: expr}, nil
+}
+
+// decode reads a whole JSON document and keeps numbers as they are written.
+func decode(body []byte) (any, error) {
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.UseNumber()
+	var v any
+	if err := d.Decode(&v); err != nil {
+		return nil, answerFault("it is no JSON")
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, answerFault("something follows the JSON document")
+	}
+	return v, nil
+}
+
+// one is the single value that p selects; ok is false where there is none.
+func (p *path) one(doc any) (v any, ok bool, err error) {
+	nodes := p.expr.Select(doc)
+	switch len(nodes) {
+	case 0:
+		return nil, false, nil
+	case 1:
+		return nodes[0], true, nil
+	}
+	return nil, false, answerFault("%s selects %d values, not one", p.source, len(nodes))
+}
+
+// stringValue is a secret out of the answer.
+func (p *path) stringValue(doc any) (string, error) {
+	v, ok, err := p.one(doc)
+	if err != nil {
+		return "", err
+	}
+	s, isString := v.(string)
+	switch {
+	case !ok:
+		return "", answerFault("%s selects nothing", p.source)
+	case !isString:
+		return "", answerFault("%s is no string", p.source)
+	case s == "":
+		return "", answerFault("%s is empty", p.source)
+	case len(s) > maxValue:
+		return "", answerFault("%s has more than %d bytes", p.source, maxValue)
+	}
+	return s, nil
+}
+
+// id is an identifier: a string or a whole number.
+func (p *path) id(doc any) (string, error) {
+	v, ok, err := p.one(doc)
+	if err != nil {
+		return "", err
+	}
+	var s string
+	switch v := v.(type) {
+	case string:
+		s = v
+	case json.Number:
+		s = v.String()
+		if strings.ContainsAny(s, ".eE") {
+			return "", answerFault("%s is a number that is not whole", p.source)
+		}
+	default:
+		if !ok {
+			return "", answerFault("%s selects nothing", p.source)
+		}
+		return "", answerFault("%s is neither a string nor a number", p.source)
+	}
+	switch {
+	case s == "" || s == "." || s == "..":
+		return "", answerFault("%s is empty or a dot", p.source)
+	case len(s) > maxID:
+		return "", answerFault("%s has more than %d bytes", p.source, maxID)
+	case hasControl(s):
+		return "", answerFault("%s holds a control character", p.source)
+	}
+	return s, nil
+}
+
+// list is an array. null counts as empty, because that is how Go services
+// write a nil slice; an absent one does not, or a wrong path would look like
+// "no keys".
+func (p *path) list(doc any) ([]any, error) {
+	v, ok, err := p.one(doc)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, answerFault("%s selects nothing", p.source)
+	}
+	if v == nil {
+		return nil, nil
+	}
+	l, isList := v.([]any)
+	if !isList {
+		return nil, answerFault("%s is no list", p.source)
+	}
+	return l, nil
+}
+
+// text is a scalar as text; "" where it is absent or null.
+func (p *path) text(doc any) string {
+	if p == nil {
+		return ""
+	}
+	v, ok, err := p.one(doc)
+	if !ok || err != nil {
+		return ""
+	}
+	s, _ := scalarText(v)
+	return s
+}
+
+// time is a point in time; the zero time where it is absent or unreadable.
+func (p *path) time(doc any) time.Time {
+	t, _ := readTime(p.text(doc))
+	return t
+}
+
+// readTime understands what services write: RFC 3339 with and without a zone
+// (then UTC), a date, HTTP's and mail's formats, seconds or milliseconds since
+// 1970. Empty, zero and the year 1 are "never".
+func readTime(s string) (time.Time, bool) {
+	if s == "" || s == "0" {
+		return time.Time{}, true
+	}
+	if n, err := strconv.ParseFloat(s, 64); err == nil {
+		switch {
+		case n > 0 && n < 1e11:
+			return time.Unix(int64(n), 0).UTC(), true
+		case n >= 1e11 && n < 1e14:
+			return time.UnixMilli(int64(n)).UTC(), true
+		}
+		return time.Time{}, false
+	}
+	for _, layout := range []string{
+		time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02T15:04:05Z0700",
+		"2006-01-02 15:04:05Z07:00", "2006-01-02 15:04:05 MST", "2006-01-02 15:04:05", time.DateOnly,
+		time.RFC1123, time.RFC1123Z, time.RFC850,
+	} {
+		if t, err := time.Parse(layout, s); err == nil {
+			if t.Year() <= 1 {
+				return time.Time{}, true
+			}
+			return t.UTC(), true
+		}
+	}
+	return time.Time{}, false
+}
+
+// condition wants a path to have a text.
+type condition struct {
+	path  *path
+	value string
+}
+
+// differs tells whether doc has another value there; absent is no difference.
+func (c condition) differs(doc any) (differs, present bool) {
+	v, ok, err := c.path.one(doc)
+	if err != nil || !ok {
+		return false, false
+	}
+	s, _ := scalarText(v)
+	return s != c.value, true
+}

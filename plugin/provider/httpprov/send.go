@@ -1,0 +1,269 @@
+package httpprov
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"mime/multipart"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"strongroom/plugin/provider"
+	"strongroom/plugin/provider/safehttp"
+)
+
+const (
+	userAgent     = "strongroom-apikeys"
+	maxRetryAfter = 24 * time.Hour // however long a service asks to wait
+	maxBodySent   = 256 << 10      // bytes
+)
+
+// rendered is a request with every reference filled in.
+type rendered struct {
+	*http.Request
+	body  []byte
+	masks *masker
+}
+
+// render fills in r. A fault here is the key's parameters', or a value that
+// fits no header or path: nothing was sent.
+func (r *request) render(s scope, dry bool) (*rendered, error) {
+	out := &rendered{masks: &masker{}}
+	for ref, v := range s {
+		if text, ok := v.(string); ok && secret(ref) {
+			out.masks.add(text, url.QueryEscape(text), url.PathEscape(text))
+		}
+	}
+	text, err := r.url.render(s, escapeSegment)
+	if err != nil {
+		return nil, fmt.Errorf("url: %w", err)
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme+"://"+u.Host+"/" != r.base {
+		return nil, errors.New("url: the path is unusable")
+	}
+	if len(r.query) > 0 {
+		q, err := values("query", r.query, s)
+		if err != nil {
+			return nil, err
+		}
+		u.RawQuery = q.Encode()
+	}
+	contentType, err := r.body.render(s, out)
+	if err != nil {
+		return nil, err
+	}
+	out.Request, err = http.NewRequest(r.method, u.String(), bytes.NewReader(out.body))
+	if err != nil {
+		return nil, errors.New("the request cannot be built")
+	}
+	out.Header.Set("Accept", "application/json")
+	out.Header.Set("User-Agent", userAgent)
+	if contentType != "" {
+		out.Header.Set("Content-Type", contentType)
+	}
+	set := func(name, value string) error {
+		if hasControl(value) || strings.TrimSpace(value) != value {
+			return fmt.Errorf("headers.%s: holds a control character, or blanks at an end", name)
+		}
+		out.Header.Set(name, value)
+		return nil
+	}
+	for _, h := range r.headers {
+		value, present, err := h.value.renderOptional(s)
+		if err != nil {
+			return nil, fmt.Errorf("headers.%s: %w", h.name, err)
+		}
+		if !present {
+			continue
+		}
+		if err := set(h.name, value); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.auth.set(s, set, out.masks, dry); err != nil {
+		return nil, fmt.Errorf("auth: %w", err)
+	}
+	return out, nil
+}
+
+func values(where string, pairs []pair, s scope) (url.Values, error) {
+	q := url.Values{}
+	for _, p := range pairs {
+		text, present, err := p.value.renderOptional(s)
+		if err != nil {
+			return nil, fmt.Errorf("%s.%s: %w", where, p.name, err)
+		}
+		if present {
+			q.Set(p.name, text)
+		}
+	}
+	return q, nil
+}
+
+func (b body) render(s scope, out *rendered) (contentType string, err error) {
+	switch b.kind {
+	case "json":
+		v, _, err := b.json.build(s)
+		if err != nil {
+			return "", fmt.Errorf("json: %w", err)
+		}
+		if out.body, err = json.Marshal(v); err != nil {
+			return "", errors.New("json: cannot be written")
+		}
+		contentType = "application/json"
+	case "form", "multipart":
+		q, err := values(b.kind, b.form, s)
+		if err != nil {
+			return "", err
+		}
+		if b.kind == "form" {
+			out.body, contentType = []byte(q.Encode()), "application/x-www-form-urlencoded"
+			break
+		}
+		if contentType, err = multipartBody(q, out); err != nil {
+			return "", err
+		}
+	}
+	if len(out.body) > maxBodySent {
+		return "", fmt.Errorf("the body has %d bytes, at most %d are allowed", len(out.body), maxBodySent)
+	}
+	return contentType, nil
+}
+
+func multipartBody(q url.Values, out *rendered) (string, error) {
+	var buf bytes.Buffer
+	w := multipart.NewWriter(&buf)
+	names := make([]string, 0, len(q))
+	for name := range q {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		if err := w.WriteField(name, q.Get(name)); err != nil {
+			return "", errors.New("multipart: cannot be written")
+		}
+	}
+	if err := w.Close(); err != nil {
+		return "", errors.New("multipart: cannot be written")
+	}
+	out.body = buf.Bytes()
+	return w.FormDataContentType(), nil
+}
+
+// send performs one request and answers with its JSON (nil where the body is
+// empty). unsure tells that a lost answer leaves the outcome open, as it does
+// for create; reading and revoking can simply be done again.
+func (p *Provider) send(ctx context.Context, r *request, s scope, move func(*url.URL) error, unsure bool) (*safehttp.Response, *masker, error) {
+	fault := func(kind provider.Kind, msg string, err error) error {
+		return &provider.Error{Op: r.op, Kind: kind, Msg: msg, Err: err}
+	}
+	out, err := r.render(s, false)
+	if err != nil {
+		return nil, nil, fault(provider.KindRejected, err.Error(), nil)
+	}
+	if move != nil {
+		if err := move(out.URL); err != nil {
+			return nil, nil, fault(provider.KindTransient, err.Error(), nil)
+		}
+	}
+	res, err := p.client.Do(ctx, out.Request)
+	if err == nil {
+		return res, out.masks, nil
+	}
+	var e *safehttp.Error
+	kind := provider.KindTransient
+	if !errors.As(err, &e) || e.Sent && unsure {
+		kind = provider.KindUncertain
+	}
+	pe := &provider.Error{Op: r.op, Kind: kind, Msg: err.Error()}
+	if e != nil {
+		pe.Status, pe.Err = e.Status, e.Err
+	}
+	return nil, nil, pe
+}
+
+// refusal words an answer whose status is none of success. replay tells that
+// asking a second time may do harm.
+func (p *Provider) refusal(r *request, res *safehttp.Response, masks *masker, unsure, replay bool) *provider.Error {
+	e := &provider.Error{Op: r.op, Status: res.Status, Kind: provider.KindRejected}
+	status := res.Status
+	switch {
+	case status == http.StatusTooManyRequests:
+		e.Kind, e.Msg = provider.KindRateLimited, "the service asks to slow down"
+	case status == http.StatusServiceUnavailable && res.Header.Get("Retry-After") != "" && !replay:
+		e.Kind, e.Msg = provider.KindRateLimited, "the service is down for the moment"
+	case status == http.StatusNotImplemented || status == http.StatusHTTPVersionNotSupported:
+		e.Msg = "the service does not know this request"
+	case status >= 500 && unsure:
+		e.Kind, e.Msg = provider.KindUncertain, "the service failed; whether it made the key is unknown"
+	case status >= 500:
+		e.Kind, e.Msg = provider.KindTransient, "the service failed"
+	case status == http.StatusUnauthorized || status == http.StatusForbidden:
+		e.Kind, e.Msg = provider.KindUnauthorized, "the service refuses the credential"
+	case status == http.StatusRequestTimeout:
+		e.Kind, e.Msg = provider.KindTransient, "the service, or a proxy before it, gave up waiting"
+		if unsure {
+			e.Kind = provider.KindUncertain
+		}
+	case status == http.StatusNotFound:
+		e.Kind, e.Msg = provider.KindNotFound, "the service does not know what was asked for"
+	case unsure && (status == http.StatusMovedPermanently || status == http.StatusFound || status == http.StatusSeeOther):
+		// "See other" is how a service may say that it is done.
+		e.Kind, e.Msg = provider.KindUncertain, "the service redirects, which is not followed; whether it made the key is unknown"
+	case status >= 300 && status < 400:
+		e.Msg = "the service redirects, which is not followed; correct the URL"
+	case status < 300 && unsure:
+		e.Kind, e.Msg = provider.KindUncertain, "the status is none that was declared a success"
+	default:
+		e.Msg = "the service refuses the request"
+	}
+	e.RetryAfter = retryAfter(res.Header, p.reset, p.now())
+	if said := p.said(res.Body, masks); said != "" {
+		e.Msg += ": " + said
+	}
+	return e
+}
+
+// said is the service's own words, masked.
+func (p *Provider) said(body []byte, masks *masker) string {
+	if p.message == nil {
+		return ""
+	}
+	doc, err := decode(body)
+	if err != nil {
+		return ""
+	}
+	text := p.message.text(doc)
+	if text == "" {
+		return ""
+	}
+	return strconv.Quote(masks.message(text))
+}
+
+// retryAfter reads Retry-After (RFC 9110, section 10.2.3: seconds or a date)
+// or else the service's own header, which holds seconds or a Unix time.
+func retryAfter(h http.Header, own string, now time.Time) time.Duration {
+	var d time.Duration
+	if text := strings.TrimSpace(h.Get("Retry-After")); text != "" {
+		if n, err := strconv.ParseInt(text, 10, 32); err == nil {
+			d = time.Duration(n) * time.Second
+		} else if t, err := http.ParseTime(text); err == nil {
+			d = t.Sub(now)
+		}
+	} else if own != "" {
+		if n, err := strconv.ParseFloat(h.Get(own), 64); err == nil && n > 0 && n < 1e11 {
+			d = time.Duration(n * float64(time.Second))
+			if n > 1e9 {
+				d = time.Unix(int64(n), 0).Sub(now)
+			}
+		}
+	}
+	return min(max(d, 0), maxRetryAfter)
+}

@@ -1,0 +1,343 @@
+package httpprov
+
+import (
+	"crypto/x509"
+	"net/http"
+	"strings"
+	"time"
+
+	"strongroom/plugin/provider"
+	"strongroom/plugin/provider/internal/fields"
+	"strongroom/plugin/provider/safehttp"
+)
+
+// settings are a provider's declarations, checked.
+type settings struct {
+	params   map[string]parameter
+	vars     scope
+	client   *safehttp.Client
+	overlap  bool
+	maxKeys  int
+	message  *path  // of a service's own words in a refusal
+	reset    string // header that says when a rate limit ends
+	create   *createSpec
+	list     *listSpec
+	test     *testSpec
+	revoke   *revokeSpec
+	lastUsed *lastUsedSpec
+	own      *ownSpec
+}
+
+type createSpec struct {
+	*request
+	replaces bool // the new key is made out of the current one, which dies
+	lifetime time.Duration
+	rejected []int // codes that are no fault of the credential
+	id       *path
+	expires  *path
+	values   map[string]*path
+}
+
+type listSpec struct {
+	*request
+	items, id, name            *path
+	created, lastUsed, expires *path
+	where                      []condition
+	paging                     paging
+}
+
+type testSpec struct {
+	*request
+	refused []int
+	expect  []condition
+}
+
+type revokeSpec struct {
+	*request
+	gone []int
+}
+
+type lastUsedSpec struct {
+	*request
+	time    *path
+	absence bool // no time in the answer means never, not a fault
+}
+
+// ownSpec declares how the provider's own credential is replaced.
+type ownSpec struct {
+	params map[string]any
+	values map[string]string // credential name to value name
+}
+
+var (
+	anySuccess = []int{200, 201, 202, 203, 204}
+	refusals   = []int{http.StatusUnauthorized, http.StatusForbidden}
+)
+
+// Extra names what another kind of provider reads out of the same settings.
+type Extra struct {
+	MayMint bool     // create is allowed, and required
+	Known   []string // further settings, which the caller reads itself
+}
+
+// readSettings reads cfg and records every fault in m.
+func readSettings(cfg provider.Config, m *fields.Map, extra Extra) settings {
+	s := settings{vars: scope{}}
+	for _, name := range extra.Known {
+		m.Value(name)
+	}
+	m.String("description", "", 4000)
+	m.String("documentation", "", 1000)
+	s.client = readClient(m)
+	readVariables(m.Sub("variables"), s.vars)
+	s.params = readParameters(m.Sub("parameters"))
+	s.message = optionalPath(m, "error_message")
+	s.reset = m.String("rate_limit_reset", "", 64)
+	s.overlap = m.Bool("overlap", true)
+	s.maxKeys = m.Int("max_keys", 0, 0, 100_000)
+
+	rd := &reader{
+		vars: s.vars, params: s.params, credential: cfg.Credential, check: s.client.CheckURL,
+		usedCreds: map[string]bool{}, usedParams: map[string]bool{}, usedVars: map[string]bool{},
+		auth: auth{kind: "none"},
+	}
+	if a := m.Sub("auth"); a != nil {
+		rd.auth = rd.readAuth(a, nil)
+	}
+	s.readRequests(m, rd, extra)
+	s.readOwn(m.Sub("own_credential"), cfg)
+	rd.unused(m)
+	return s
+}
+
+func (s *settings) readRequests(m *fields.Map, rd *reader, extra Extra) {
+	if c := m.Sub("create"); c != nil && extra.MayMint {
+		s.create = readCreate(c, rd)
+		if s.create.replaces && m.Has("overlap") && s.overlap {
+			m.Fail("overlap", "cannot be true where create.replaces_current is: the old key dies with the request")
+		}
+		s.overlap = s.overlap && !s.create.replaces
+	} else if c != nil {
+		m.Fail("create", "is not for this type of provider: nothing is minted")
+	} else if extra.MayMint {
+		m.Fail("create", "is missing")
+	}
+	if l := m.Sub("list"); l != nil {
+		s.list = readList(l, rd)
+	}
+	if t := m.Sub("test"); t != nil {
+		s.test = &testSpec{
+			request: rd.request(t, "test", http.MethodGet, anySuccess, groupValue, refID, refName),
+			refused: codes(t, "refused", refusals),
+			expect:  conditions(t, "expect"),
+		}
+	}
+	if r := m.Sub("revoke"); r != nil {
+		s.revoke = &revokeSpec{
+			request: rd.request(r, "revoke", http.MethodDelete, anySuccess, refID),
+			gone:    codes(r, "gone", []int{http.StatusNotFound, http.StatusGone}),
+		}
+	}
+	if l := m.Sub("last_used"); l != nil {
+		s.lastUsed = &lastUsedSpec{
+			request: rd.request(l, "last_used", http.MethodGet, anySuccess, refID),
+			time:    neededPath(l, "time"),
+			absence: l.Bool("absent_is_never", false),
+		}
+	}
+}
+
+// unused reports declarations that nothing refers to: they are misspelt.
+func (rd *reader) unused(m *fields.Map) {
+	for ref := range rd.vars {
+		if !rd.usedVars[ref] {
+			m.Fail("variables", "%s is used by no request", strings.TrimPrefix(ref, groupVar+"."))
+		}
+	}
+	for name := range rd.params {
+		if !rd.usedParams[name] {
+			m.Fail("parameters", "%s is used by no request", name)
+		}
+	}
+	for name := range rd.credential {
+		if !rd.usedCreds[name] {
+			m.Fail("", "the credential %.60q is used by no request", name)
+		}
+	}
+}
+
+func readClient(m *fields.Map) *safehttp.Client {
+	o := safehttp.Options{
+		AllowHTTP: m.Bool("allow_http", false),
+		Timeout:   m.Duration("timeout", safehttp.DefaultTimeout, time.Second, 80*time.Second),
+		MaxBody:   int64(m.Int("max_body", safehttp.DefaultMaxBody, 1<<10, 16<<20)),
+	}
+	allow, err := safehttp.ParsePrefixes(m.Strings("allow_addresses", 50))
+	if err != nil {
+		m.Fail("allow_addresses", "%v", err)
+	}
+	o.Allow = allow
+	if o.AllowHTTP && len(o.Allow) == 0 {
+		m.Fail("allow_http", "needs allow_addresses: http is for explicitly allowed addresses only")
+	}
+	if pem := m.String("ca_certificate", "", 256<<10); pem != "" {
+		o.RootCAs = x509.NewCertPool()
+		if !o.RootCAs.AppendCertsFromPEM([]byte(pem)) {
+			m.Fail("ca_certificate", "holds no certificate in PEM")
+		}
+	}
+	return safehttp.New(o)
+}
+
+func readVariables(m *fields.Map, vars scope) {
+	if m == nil {
+		return
+	}
+	for _, name := range m.Names() {
+		v := m.String(name, "", 1000)
+		switch {
+		case !validName(name):
+			m.Fail(name, "is no name: only letters, digits, _ and - are allowed, at most 64")
+		case v == "" || hasControl(v):
+			m.Fail(name, "is empty or holds a control character; set it to this installation's value")
+			v = "unset"
+			fallthrough
+		default:
+			vars[groupVar+"."+name] = v
+		}
+	}
+}
+
+func readCreate(m *fields.Map, rd *reader) *createSpec {
+	c := &createSpec{values: map[string]*path{}}
+	c.replaces = m.Bool("replaces_current", false)
+	c.lifetime = m.Duration("lifetime", 0, time.Hour, 10*365*24*time.Hour)
+	c.rejected = codes(m, "rejected", nil)
+	refs := []string{refName}
+	if c.replaces {
+		refs = append(refs, groupValue, refID)
+	}
+	if c.lifetime > 0 {
+		refs = append(refs, groupExpires)
+	}
+	values := m.Sub("values")
+	if values == nil {
+		m.Fail("values", "is missing: it must say at least where %q is found in the answer", provider.PrimaryValue)
+	} else {
+		for _, name := range values.Names() {
+			if !validName(name) {
+				values.Value(name)
+				values.Fail(name, "is no name")
+				continue
+			}
+			c.values[name] = neededPath(values, name)
+		}
+		if c.values[provider.PrimaryValue] == nil {
+			values.Fail(provider.PrimaryValue, "is missing: the path of the key itself")
+		}
+		rd.values = map[string]bool{}
+		for name := range c.values {
+			rd.values[name] = true
+		}
+	}
+	c.id = neededPath(m, "id")
+	c.expires = optionalPath(m, "expires")
+	c.request = rd.request(m, "create", http.MethodPost, []int{200, 201}, refs...)
+	return c
+}
+
+func readList(m *fields.Map, rd *reader) *listSpec {
+	l := &listSpec{
+		items: neededPath(m, "items"), id: neededPath(m, "id"),
+		name: optionalPath(m, "name"), created: optionalPath(m, "created"),
+		lastUsed: optionalPath(m, "last_used"), expires: optionalPath(m, "expires"),
+		where: conditions(m, "where"),
+	}
+	l.request = rd.request(m, "list", http.MethodGet, anySuccess, refPrefix)
+	l.paging = readPaging(m.Sub("paging"))
+	for _, q := range l.query {
+		if l.paging.kind != "" && q.name == l.paging.parameter {
+			m.Fail("query", "%s is set by paging already", q.name)
+		}
+	}
+	return l
+}
+
+func (s *settings) readOwn(m *fields.Map, cfg provider.Config) {
+	if m == nil {
+		return
+	}
+	o := &ownSpec{values: map[string]string{}}
+	if p := m.Value("parameters"); p != nil {
+		params, ok := p.(map[string]any)
+		if !ok {
+			m.Fail("parameters", "must be a table of fields")
+		}
+		o.params = params
+	}
+	if _, err := resolve(s.params, o.params); err != nil {
+		m.Fail("parameters", "do not fit: %v", err)
+	}
+	values := m.Sub("values")
+	if values == nil || len(values.Names()) == 0 {
+		m.Fail("values", `is missing: it says which value of the new key becomes which credential, as token = "key"`)
+		return
+	}
+	for _, credential := range values.Names() {
+		value := values.String(credential, "", 64)
+		if cfg.Credential[credential] == "" {
+			values.Fail(credential, "is no name of a credential in use")
+		}
+		if s.create == nil || s.create.values[value] == nil {
+			values.Fail(credential, "%.60q is none of the values that create extracts", value)
+		}
+		o.values[credential] = value
+	}
+	if s.create != nil && s.create.replaces {
+		m.Fail("", "cannot stand beside create.replaces_current")
+	}
+	s.own = o
+}
+
+func neededPath(m *fields.Map, name string) *path {
+	p := optionalPath(m, name)
+	if p == nil && !m.Has(name) {
+		m.Fail(name, "is missing")
+	}
+	return p
+}
+
+func optionalPath(m *fields.Map, name string) *path {
+	text := m.String(name, "", maxPath)
+	if !m.Has(name) {
+		return nil
+	}
+	p, err := parsePath(text)
+	if err != nil {
+		m.Fail(name, "%v", err)
+		return nil
+	}
+	return p
+}
+
+// conditions reads a table of JSONPath to text.
+func conditions(m *fields.Map, name string) []condition {
+	sub := m.Sub(name)
+	if sub == nil {
+		return nil
+	}
+	var out []condition
+	for _, text := range sub.Names() {
+		want, ok := scalarText(sub.Value(text))
+		if !ok {
+			sub.Fail(text, "must be a string, a number or a boolean")
+		}
+		p, err := parsePath(text)
+		if err != nil {
+			sub.Fail(text, "%v", err)
+			continue
+		}
+		out = append(out, condition{path: p, value: want})
+	}
+	return out
+}
