@@ -1,0 +1,131 @@
+package systemd
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// maxExposure is the score that no service may exceed: systemd-analyze(1)
+// security, from 0 (nothing exposed) to 10.
+const maxExposure = 1.5
+
+func services() []string {
+	return slices.DeleteFunc(Names(), func(n string) bool { return filepath.Ext(n) != ".service" })
+}
+
+func TestNames(t *testing.T) {
+	want := []string{FrontHTTP, FrontHTTP3, FrontHTTPS, Front, KMS, KMSSocket, Vault, Firewall}
+	slices.Sort(want)
+	if got := Names(); !slices.Equal(got, want) {
+		t.Errorf("names = %q, want %q", got, want)
+	}
+	if _, err := Unit("no.service"); err == nil {
+		t.Error("no error for a unit that isn't there")
+	}
+}
+
+// unpack writes all units to a folder, with programs that are there on any
+// machine in place of ours, so that systemd-analyze minds only the units.
+func unpack(t *testing.T) string {
+	t.Helper()
+	if _, err := exec.LookPath("systemd-analyze"); err != nil {
+		t.Skip("no systemd-analyze here")
+	}
+	dir := t.TempDir()
+	programs := regexp.MustCompile(`(?m)^(Exec\w+)=\S+`)
+	for _, n := range Names() {
+		b, err := Unit(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b = programs.ReplaceAll(b, []byte("$1=/bin/true"))
+		if err := os.WriteFile(filepath.Join(dir, n), b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func TestVerify(t *testing.T) {
+	dir := unpack(t)
+	args := []string{"verify", "--man=no"}
+	for _, n := range Names() {
+		args = append(args, filepath.Join(dir, n))
+	}
+	cmd := exec.Command("systemd-analyze", args...)
+	cmd.Env = append(os.Environ(), "SYSTEMD_LOG_LEVEL=warning")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Errorf("%v", err)
+	}
+	// It tells of unknown settings in words only.
+	for line := range strings.Lines(string(out)) {
+		for _, n := range Names() {
+			if strings.Contains(line, n) {
+				t.Errorf("%s", strings.TrimSpace(line))
+			}
+		}
+	}
+}
+
+func TestExposure(t *testing.T) {
+	dir := unpack(t)
+	score := regexp.MustCompile(`Overall exposure level for \S+: ([0-9.]+)`)
+	for _, n := range services() {
+		out, err := exec.Command("systemd-analyze", "security", "--no-pager", "--offline=true", filepath.Join(dir, n)).CombinedOutput()
+		m := score.FindSubmatch(out)
+		if m == nil {
+			t.Fatalf("%s: %v\n%s", n, err, out)
+		}
+		got, err := strconv.ParseFloat(string(m[1]), 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%s: %.1f", n, got)
+		if got > maxExposure {
+			t.Errorf("%s: exposure %.1f, at most %.1f is wanted", n, got, maxExposure)
+		}
+	}
+}
+
+func TestInvariants(t *testing.T) {
+	for _, n := range services() {
+		b, err := Unit(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := "\n" + string(b)
+		for _, want := range []string{"\nLimitCORE=0\n", "\nNoNewPrivileges=yes\n", "\nProtectSystem=strict\n"} {
+			if !strings.Contains(text, want) {
+				t.Errorf("%s lacks %q", n, strings.TrimSpace(want))
+			}
+		}
+		daemon := strings.Contains(text, "\nType=notify\n")
+		// systemd must never give a daemon up, nor let one end stay ended.
+		if daemon && (!strings.Contains(text, "\nStartLimitIntervalSec=0\n") || !strings.Contains(text, "\nRestart=always\n")) {
+			t.Errorf("%s: systemd may leave it down", n)
+		}
+		if daemon && !strings.Contains(text, "\nMemorySwapMax=0\n") {
+			t.Errorf("%s may be swapped out", n)
+		}
+	}
+	kms, err := Unit(KMS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(kms), "\nPrivateUsers=") {
+		t.Error("PrivateUsers= on the KMS makes every foreign uid look the same")
+	}
+	if got := string(KMSDropIn(998)); !strings.Contains(got, "\nEnvironment=VAULT_UID=998\n") {
+		t.Errorf("drop-in:\n%s", got)
+	}
+	if got := DropInPath(KMS, "vault-uid"); got != "/etc/systemd/system/strongroom-kms.service.d/vault-uid.conf" {
+		t.Errorf("drop-in's path = %q", got)
+	}
+}
