@@ -152,10 +152,6 @@ func acmeSettings(url, ca string) map[string]any {
 		},
 		"revoke":    map[string]any{"url": "{{var.url}}/v1/teams/{{param.team}}/keys/{{id}}"},
 		"last_used": map[string]any{"url": "{{var.url}}/v1/teams/{{param.team}}/keys/{{id}}/usage", "time": "$.at"},
-		"own_credential": map[string]any{
-			"parameters": map[string]any{"team": "admins"},
-			"values":     map[string]any{"token": "key"},
-		},
 	}
 }
 

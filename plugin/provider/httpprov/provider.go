@@ -28,10 +28,9 @@ type Provider struct {
 }
 
 var (
-	_ provider.Provider          = (*Provider)(nil)
-	_ provider.CredentialRotator = (*Provider)(nil)
-	_ provider.DryRunner         = (*Provider)(nil)
-	_ provider.Factory           = New
+	_ provider.Provider  = (*Provider)(nil)
+	_ provider.DryRunner = (*Provider)(nil)
+	_ provider.Factory   = New
 )
 
 // New builds a provider out of cfg.Settings, whose fields docs/providers.md
@@ -374,28 +373,4 @@ func (p *Provider) LastUsed(ctx context.Context, params map[string]any, id strin
 
 func unsupported(op string) error {
 	return &provider.Error{Op: op, Kind: provider.KindUnsupported, Msg: "no such request is declared for this provider"}
-}
-
-// CredentialParameters are declared in settings.own_credential.
-func (p *Provider) CredentialParameters() (map[string]any, bool) {
-	if p.own == nil {
-		return nil, false
-	}
-	return maps.Clone(p.own.params), true
-}
-
-// CredentialFrom replaces the parts that settings.own_credential.values names.
-func (p *Provider) CredentialFrom(key provider.Key) (map[string]string, error) {
-	if p.own == nil {
-		return nil, unsupported("create")
-	}
-	out := maps.Clone(p.credential)
-	for credential, value := range p.own.values {
-		v := key.Values[value]
-		if v == "" {
-			return nil, fmt.Errorf("the new key has no value %q", value)
-		}
-		out[credential] = v
-	}
-	return out, nil
 }

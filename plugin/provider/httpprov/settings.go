@@ -25,7 +25,6 @@ type settings struct {
 	test     *testSpec
 	revoke   *revokeSpec
 	lastUsed *lastUsedSpec
-	own      *ownSpec
 }
 
 type createSpec struct {
@@ -63,12 +62,6 @@ type lastUsedSpec struct {
 	absence bool // no time in the answer means never, not a fault
 }
 
-// ownSpec declares how the provider's own credential is replaced.
-type ownSpec struct {
-	params map[string]any
-	values map[string]string // credential name to value name
-}
-
 var (
 	anySuccess = []int{200, 201, 202, 203, 204}
 	refusals   = []int{http.StatusUnauthorized, http.StatusForbidden}
@@ -98,14 +91,13 @@ func readSettings(cfg provider.Config, m *fields.Map, extra Extra) settings {
 
 	rd := &reader{
 		vars: s.vars, params: s.params, credential: cfg.Credential, check: s.client.CheckURL,
-		usedCreds: map[string]bool{}, usedParams: map[string]bool{}, usedVars: map[string]bool{},
+		usedParams: map[string]bool{}, usedVars: map[string]bool{},
 		auth: auth{kind: "none"},
 	}
 	if a := m.Sub("auth"); a != nil {
 		rd.auth = rd.readAuth(a, nil)
 	}
 	s.readRequests(m, rd, extra)
-	s.readOwn(m.Sub("own_credential"), cfg)
 	rd.unused(m)
 	return s
 }
@@ -157,11 +149,6 @@ func (rd *reader) unused(m *fields.Map) {
 	for name := range rd.params {
 		if !rd.usedParams[name] {
 			m.Fail("parameters", "%s is used by no request", name)
-		}
-	}
-	for name := range rd.credential {
-		if !rd.usedCreds[name] {
-			m.Fail("", "the credential %.60q is used by no request", name)
 		}
 	}
 }
@@ -261,42 +248,6 @@ func readList(m *fields.Map, rd *reader) *listSpec {
 		}
 	}
 	return l
-}
-
-func (s *settings) readOwn(m *fields.Map, cfg provider.Config) {
-	if m == nil {
-		return
-	}
-	o := &ownSpec{values: map[string]string{}}
-	if p := m.Value("parameters"); p != nil {
-		params, ok := p.(map[string]any)
-		if !ok {
-			m.Fail("parameters", "must be a table of fields")
-		}
-		o.params = params
-	}
-	if _, err := resolve(s.params, o.params); err != nil {
-		m.Fail("parameters", "do not fit: %v", err)
-	}
-	values := m.Sub("values")
-	if values == nil || len(values.Names()) == 0 {
-		m.Fail("values", `is missing: it says which value of the new key becomes which credential, as token = "key"`)
-		return
-	}
-	for _, credential := range values.Names() {
-		value := values.String(credential, "", 64)
-		if cfg.Credential[credential] == "" {
-			values.Fail(credential, "is no name of a credential in use")
-		}
-		if s.create == nil || s.create.values[value] == nil {
-			values.Fail(credential, "%.60q is none of the values that create extracts", value)
-		}
-		o.values[credential] = value
-	}
-	if s.create != nil && s.create.replaces {
-		m.Fail("", "cannot stand beside create.replaces_current")
-	}
-	s.own = o
 }
 
 func neededPath(m *fields.Map, name string) *path {

@@ -43,7 +43,6 @@ type reader struct {
 	vars       scope
 	params     map[string]parameter
 	credential map[string]string
-	usedCreds  map[string]bool
 	usedParams map[string]bool
 	usedVars   map[string]bool
 	values     map[string]bool // names of a key's values; nil: any
@@ -299,7 +298,6 @@ func (rd *reader) refuse(ref string, refs []string, always, typed bool) string {
 			return fmt.Sprintf("is a %s, which only a JSON body can hold, and alone", p.kind)
 		}
 	case groupCredential:
-		rd.usedCreds[name] = true
 		if rd.credential[name] == "" {
 			return fmt.Sprintf("is missing: write %q into the provider's credential", name)
 		}
