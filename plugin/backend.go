@@ -1,0 +1,325 @@
+// Package apikeys is a Vault secrets engine that issues, rotates and revokes
+// API keys at the services that know them, and serves them so that clients may
+// cache them.
+//
+// It is not a key-value store, and it makes no leases: a key belongs to the
+// mount, not to who reads it. What a service can do is behind the provider
+// interface; the rules by which versions live are in the package lifecycle;
+// where things lie in storage only store.go knows.
+package apikeys
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/helper/consts"
+	"github.com/hashicorp/vault/sdk/helper/errutil"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"strongroom/plugin/provider"
+)
+
+// Options are what the engine is built from.
+type Options struct {
+	// Providers maps a type, as in providers/NAME type=…, to its factory.
+	Providers map[string]provider.Factory
+	// Version is reported to Vault as the running version, with its leading v.
+	Version string
+	Clock   Clock
+	Rand    io.Reader
+	// EpochFile names the appliance's epoch file; empty: there is no appliance.
+	EpochFile string
+	// Tick is how often the scheduler looks for due work; 0: the caller does it.
+	Tick time.Duration
+}
+
+// backend is one mount.
+type backend struct {
+	*framework.Backend
+	opts Options
+
+	clock     *engineClock
+	fence     *fence
+	index     *keyIndex
+	cache     *recordCache
+	locks     *keyLocks
+	providers *providerTable
+	config    *configHolder
+	intents   *intentTable
+	waiters   *waiters
+	stats     counters
+
+	// startMu makes the start happen once; ready tells that it has succeeded.
+	startMu sync.Mutex
+	ready   atomic.Bool
+
+	stop    context.CancelFunc
+	stopped context.Context
+	running sync.WaitGroup // the scheduler and its workers
+	wake    chan struct{}
+	// lastFlush is when the index was last stored, in unix seconds.
+	lastFlush atomic.Int64
+	// clockReported is the lifecycle.ClockState that was last told.
+	clockReported atomic.Value
+
+	storage logical.Storage // the mount's view, for work that no request carries
+}
+
+// Factory gives the function by which Vault makes a mount.
+func Factory(opts Options) logical.Factory {
+	return func(ctx context.Context, conf *logical.BackendConfig) (logical.Backend, error) {
+		b, err := newBackend(opts)
+		if err != nil {
+			return nil, err
+		}
+		if err := b.Setup(ctx, conf); err != nil {
+			return nil, fmt.Errorf("set up the mount: %w", err)
+		}
+		b.storage = conf.StorageView
+		return b, nil
+	}
+}
+
+func newBackend(opts Options) (*backend, error) {
+	if opts.Clock == nil || opts.Rand == nil || len(opts.Providers) == 0 {
+		return nil, errors.New("clock, randomness and providers must be given")
+	}
+	b := &backend{
+		opts:      opts,
+		clock:     newEngineClock(opts.Clock),
+		fence:     newFence(opts.EpochFile),
+		index:     newKeyIndex(),
+		cache:     newRecordCache(defaultConfig().CacheBytes),
+		locks:     newKeyLocks(),
+		config:    newConfigHolder(),
+		intents:   newIntentTable(),
+		waiters:   newWaiters(),
+		wake:      make(chan struct{}, 1),
+		providers: newProviderTable(),
+	}
+	b.stopped, b.stop = context.WithCancel(context.Background())
+	b.Backend = &framework.Backend{
+		Help:           helpText,
+		BackendType:    logical.TypeLogical,
+		RunningVersion: opts.Version,
+		PathsSpecial:   &logical.Paths{SealWrapStorage: sealWrapPaths()},
+		Paths:          b.paths(),
+		InitializeFunc: b.initialize,
+		Invalidate:     b.invalidate,
+		Clean:          b.clean,
+	}
+	return b, nil
+}
+
+// paths is the table of every path; the order matters only for speed.
+func (b *backend) paths() []*framework.Path {
+	return framework.PathAppend(
+		b.pathCreds(),
+		b.pathVerify(),
+		b.pathRotate(),
+		b.pathVersions(),
+		b.pathRollback(),
+		b.pathImport(),
+		b.pathResolve(),
+		b.pathKeys(),
+		b.pathProviders(),
+		b.pathConfig(),
+		b.pathReconcile(),
+		b.pathStatus(),
+	)
+}
+
+const helpText = `
+The apikeys secrets engine rotates API keys and serves them.
+
+A provider (providers/NAME) is a connection to the service that issues keys;
+a key (keys/NAME) is one credential there, with a rotation period and a grace
+period in which the old version stays valid. Read the current version at
+creds/NAME: the answer has no lease, and its cache_ttl says for how many
+seconds it may be used without asking again.
+`
+
+// writable tells whether this node may write: the active one of a primary, or
+// of a secondary where the mount is local.
+func (b *backend) writable() bool {
+	sys := b.System()
+	if sys == nil {
+		return false
+	}
+	state := sys.ReplicationState()
+	if state.HasState(consts.ReplicationPerformanceStandby) || state.HasState(consts.ReplicationDRSecondary) {
+		return false
+	}
+	return sys.LocalMount() || !state.HasState(consts.ReplicationPerformanceSecondary)
+}
+
+// initialize is called when the mount is ready to be used. A start that fails
+// on storage does not keep Vault from its unseal: it is tried again by the
+// scheduler and by every request.
+func (b *backend) initialize(ctx context.Context, req *logical.InitializationRequest) error {
+	if b.storage == nil {
+		b.storage = req.Storage
+	}
+	if err := b.start(ctx, req.Storage); err != nil {
+		b.Logger().Error("start failed, it will be tried again", "error", err)
+	}
+	if b.opts.Tick > 0 {
+		b.running.Add(1)
+		go b.loop()
+	}
+	return nil
+}
+
+// start reads what the engine must know before it answers anything.
+func (b *backend) start(ctx context.Context, s logical.Storage) error {
+	if b.ready.Load() {
+		return nil
+	}
+	b.startMu.Lock()
+	defer b.startMu.Unlock()
+	if b.ready.Load() {
+		return nil
+	}
+	st := store{s}
+	if err := b.config.load(ctx, st); err != nil {
+		return err
+	}
+	b.cache.resize(b.config.get().CacheBytes)
+	if err := b.clock.resume(ctx, st); err != nil {
+		return err
+	}
+	if err := b.index.load(ctx, st); err != nil {
+		return err
+	}
+	if err := b.providers.load(ctx, st); err != nil {
+		return err
+	}
+	fresh := b.index.size() == 0 && b.providers.size() == 0
+	if err := b.fence.raise(ctx, st, b.writable(), fresh, func() (string, error) { return b.randomID(mountIDLength) }); err != nil {
+		return err
+	}
+	open, err := st.intents(ctx)
+	if err != nil {
+		return err
+	}
+	for _, in := range open {
+		b.intents.add(in)
+		b.index.review(in.Key, b.clock.now())
+	}
+	b.ready.Store(true)
+	return nil
+}
+
+// invalidate is Vault's word that another node has written an entry.
+func (b *backend) invalidate(ctx context.Context, key string) {
+	if !b.ready.Load() || b.storage == nil {
+		return
+	}
+	st := store{b.storage}
+	var err error
+	switch kind, name := classify(key); kind {
+	case keyPrefix:
+		b.cache.drop(name)
+		b.waiters.notify(name)
+	case providerPrefix:
+		b.cache.purge()
+		err = b.providers.reload(ctx, st, name)
+	case indexPrefix:
+		var n int
+		if _, err = fmt.Sscanf(name, "%03x", &n); err == nil && n >= 0 && n < indexShards {
+			err = b.index.invalidate(ctx, st, n)
+		}
+	case configKey:
+		b.cache.purge()
+		err = b.config.load(ctx, st)
+	case metaKey:
+		err = b.fence.raise(ctx, st, false, false, nil)
+	}
+	if err != nil {
+		// What could not be re-read must not be served: the next request starts over.
+		b.Logger().Error("invalidation failed, the mount is read anew", "entry", key, "error", err)
+		b.ready.Store(false)
+		b.index.unload()
+		b.cache.purge()
+	}
+}
+
+// clean ends the scheduler and every wait, and leaves storage as up to date
+// as it can. It revokes nothing: disabling the mount never does.
+func (b *backend) clean(ctx context.Context) {
+	b.stop()
+	b.waiters.closeAll()
+	b.running.Wait()
+	if !b.ready.Load() || b.storage == nil || !b.writable() {
+		return
+	}
+	st := store{b.storage}
+	if err := errors.Join(b.index.flush(ctx, st), b.clock.save(ctx, st, true)); err != nil {
+		b.Logger().Warn("the last flush failed; the next start has more to look at", "error", err)
+	}
+}
+
+// mapFields are the fields whose value is an object; see unpackMap.
+func mapFields() []string {
+	return []string{"settings", "credential", "parameters", "custom_metadata", "values"}
+}
+
+// HandleRequest is the logical.Backend implementation.
+func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*logical.Response, error) {
+	if err := unpackMaps(req); err != nil {
+		return logical.ErrorResponse(err.Error()), nil
+	}
+	return b.Backend.HandleRequest(ctx, req)
+}
+
+// HandleExistenceCheck is the logical.Backend implementation.
+func (b *backend) HandleExistenceCheck(ctx context.Context, req *logical.Request) (checkFound, exists bool, err error) {
+	if err := unpackMaps(req); err != nil {
+		return false, false, errutil.UserError{Err: err.Error()}
+	}
+	return b.Backend.HandleExistenceCheck(ctx, req)
+}
+
+func unpackMaps(req *logical.Request) error {
+	if req.Operation != logical.CreateOperation && req.Operation != logical.UpdateOperation {
+		return nil
+	}
+	for _, field := range mapFields() {
+		if err := unpackMap(req, field); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// handle makes sure that the start has succeeded before a handler runs.
+func (b *backend) handle(h framework.OperationFunc) framework.OperationFunc {
+	checked := operation(h)
+	return func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+		if !b.ready.Load() {
+			if err := b.start(ctx, req.Storage); err != nil {
+				return nil, fmt.Errorf("the mount could not be read: %w", err)
+			}
+		}
+		return checked(ctx, req, d)
+	}
+}
+
+// reads and writes are operations as path tables name them. Writes go to the
+// active node of the primary.
+func (b *backend) reads(h framework.OperationFunc, summary string) framework.OperationHandler {
+	return &framework.PathOperation{Callback: b.handle(h), Summary: summary}
+}
+
+func (b *backend) writes(h framework.OperationFunc, summary string) framework.OperationHandler {
+	return &framework.PathOperation{
+		Callback: b.handle(h), Summary: summary,
+		ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
+	}
+}

@@ -1,0 +1,75 @@
+// The program vault-plugin-secrets-apikeys is the apikeys secrets engine as
+// Vault starts it. It only wires: what it does is in the package apikeys.
+package main
+
+import (
+	"crypto/rand"
+	"fmt"
+	"os"
+	"time"
+	_ "time/tzdata" // schedules name zones, and a hardened machine may have no zone files
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/vault/api"
+	"github.com/hashicorp/vault/sdk/plugin"
+
+	apikeys "strongroom/plugin"
+	"strongroom/plugin/provider"
+	"strongroom/plugin/provider/generated"
+)
+
+// Set by the linker: -X main.version=… -X main.commit=…
+var (
+	version = "0.0.0"
+	commit  = "unknown"
+)
+
+// parentCheck is how often the program looks whether Vault is still there. It
+// must be gone within two seconds after its parent was killed.
+const parentCheck = 500 * time.Millisecond
+
+func main() {
+	if len(os.Args) == 2 && os.Args[1] == "--version" {
+		fmt.Printf("vault-plugin-secrets-apikeys %s (%s)\n", version, commit)
+		return
+	}
+	logger := hclog.New(&hclog.LoggerOptions{Name: "apikeys", Level: hclog.Trace, Output: os.Stderr, JSONFormat: true})
+	if err := run(logger); err != nil {
+		logger.Error("the plugin ends", "error", err)
+		os.Exit(1)
+	}
+}
+
+func run(logger hclog.Logger) error {
+	go exitWithParent(os.Getppid())
+	meta := &api.PluginAPIClientMeta{}
+	if err := meta.FlagSet().Parse(os.Args[1:]); err != nil {
+		return err
+	}
+	factory := apikeys.Factory(apikeys.Options{
+		Providers: map[string]provider.Factory{
+			"generated": generated.New,
+		},
+		Version:   "v" + version,
+		Clock:     apikeys.SystemClock(),
+		Rand:      rand.Reader,
+		EpochFile: os.Getenv(apikeys.EpochFileVariable),
+		Tick:      time.Second,
+	})
+	return plugin.ServeMultiplex(&plugin.ServeOpts{
+		BackendFactoryFunc: factory,
+		TLSProviderFunc:    api.VaultPluginTLSProvider(meta.GetTLSConfig()),
+		Logger:             logger,
+	})
+}
+
+// exitWithParent ends the process when it has been given to another parent:
+// Vault was killed, and whoever starts it again starts its own plugins. Every
+// state that this leaves in storage is one that a start recovers from.
+func exitWithParent(parent int) {
+	for range time.Tick(parentCheck) {
+		if os.Getppid() != parent {
+			os.Exit(1)
+		}
+	}
+}

@@ -1,0 +1,44 @@
+package apikeys
+
+import (
+	"context"
+	"errors"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"strongroom/plugin/lifecycle"
+)
+
+// eventPrefix begins the type of every event, as in apikeys/rotate.
+const eventPrefix = "apikeys/"
+
+// emit tells the world of a change. It never fails the change itself, and it
+// carries no secret.
+func (b *backend) emit(ctx context.Context, kind, key string, pairs ...string) {
+	meta := append([]string{
+		logical.EventMetadataPath, "keys/" + key,
+		logical.EventMetadataDataPath, "creds/" + key,
+		logical.EventMetadataOperation, kind,
+		logical.EventMetadataModified, "true",
+	}, pairs...)
+	err := logical.SendEvent(ctx, b, eventPrefix+kind, meta...)
+	if err != nil && !errors.Is(err, framework.ErrNoEvents) {
+		b.Logger().Debug("an event could not be sent", "type", kind, "key", key, "error", err)
+	}
+}
+
+// reportClock logs and tells once that the clock is not believed.
+func (b *backend) reportClock(ctx context.Context) {
+	state, skew := b.clock.state()
+	if last, _ := b.clockReported.Swap(state).(lifecycle.ClockState); last == state || (last == "" && state == lifecycle.ClockOK) {
+		return
+	}
+	if state == lifecycle.ClockOK {
+		b.Logger().Info("the clock is believed again")
+		return
+	}
+	b.Logger().Warn("the clock has jumped: the engine keeps its own time until the clock is back or config accept_clock=true says that it is right",
+		"state", state, "skew", skew)
+	b.emit(ctx, "clock", "", "state", string(state))
+}

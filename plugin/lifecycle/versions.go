@@ -1,0 +1,353 @@
+// Package lifecycle is the pure part of the secrets engine: which states a
+// key's versions pass through, what readers were promised, and when the next
+// rotation is due.
+//
+// It is not the engine: it performs no I/O, reads no clock, knows neither
+// Vault nor providers and holds no secret. Every function takes the time as an
+// argument and gives the same result for the same arguments.
+package lifecycle
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// State of one version: pending, current, grace, revoked, in that order,
+// except that a rollback takes a version from grace back to current.
+type State string
+
+// The states of a version.
+const (
+	Pending State = "pending" // minted and stored, not yet given to readers
+	Current State = "current" // what readers get
+	Grace   State = "grace"   // replaced, still valid until RevokeAt
+	Revoked State = "revoked" // dead, or given up by the engine
+)
+
+// Errors that callers test for.
+var (
+	ErrNoVersion   = errors.New("there is no such version")
+	ErrNotAlive    = errors.New("the version is not alive")
+	ErrCompromised = errors.New("the version is compromised")
+	ErrPromise     = errors.New("readers were promised this version for longer")
+	ErrCurrent     = errors.New("the version is the current one")
+)
+
+// Version is what the engine knows of one version of a key, without its value.
+type Version struct {
+	Number     int           `json:"number"`
+	State      State         `json:"state"`
+	Name       string        `json:"name,omitempty"`        // at the provider
+	ProviderID string        `json:"provider_id,omitempty"` // at the provider
+	Created    time.Time     `json:"created"`
+	Promoted   time.Time     `json:"promoted,omitzero"`   // last time it became current
+	Retired    time.Time     `json:"retired,omitzero"`    // entered grace
+	RevokeAt   time.Time     `json:"revoke_at,omitzero"`  // not valid for readers from then on
+	RevokedAt  time.Time     `json:"revoked_at,omitzero"` // end of its life
+	Expires    time.Time     `json:"expires,omitzero"`    // the provider ends it by itself
+	Grace      time.Duration `json:"grace,omitempty"`     // promised to readers while current
+	// Compromised versions are revoked without grace and never become current again.
+	Compromised bool `json:"compromised,omitempty"`
+	// Imported versions were brought by a person, not minted.
+	Imported bool `json:"imported,omitempty"`
+	// Found versions were discovered at the provider by reconcile: their value is unknown.
+	Found bool `json:"found,omitempty"`
+	// Keep: the engine must not revoke it at the provider, it only forgets it.
+	Keep bool `json:"keep,omitempty"`
+}
+
+// Alive tells whether the version may still be valid at the provider.
+func (v *Version) Alive() bool { return v.State != Revoked }
+
+// ReadableAt tells whether readers may still be given this version.
+func (v *Version) ReadableAt(now time.Time) bool {
+	if v.Compromised || v.Found || (!v.Expires.IsZero() && !now.Before(v.Expires)) {
+		return false
+	}
+	switch v.State {
+	case Current:
+		return v.RevokeAt.IsZero() || now.Before(v.RevokeAt)
+	case Grace:
+		return now.Before(v.RevokeAt)
+	}
+	return false
+}
+
+// Key is all versions of one key in ascending order of their numbers.
+type Key struct {
+	Versions []Version `json:"versions"`
+	// Last is the highest number ever given out. Numbers are never used
+	// twice, because clients compare them.
+	Last int `json:"last"`
+}
+
+// Clone is a deep copy.
+func (k *Key) Clone() Key {
+	return Key{Versions: slices.Clone(k.Versions), Last: k.Last}
+}
+
+// Find gives the version with this number, or nil. The pointer is valid until
+// the next change.
+func (k *Key) Find(number int) *Version {
+	i, ok := slices.BinarySearchFunc(k.Versions, number, func(v Version, n int) int { return v.Number - n })
+	if !ok {
+		return nil
+	}
+	return &k.Versions[i]
+}
+
+func (k *Key) inState(s State) *Version {
+	for i := len(k.Versions) - 1; i >= 0; i-- {
+		if k.Versions[i].State == s {
+			return &k.Versions[i]
+		}
+	}
+	return nil
+}
+
+// Current gives the current version, or nil where there is none (yet).
+func (k *Key) Current() *Version { return k.inState(Current) }
+
+// Pending gives the version that is minted but not yet promoted, or nil.
+func (k *Key) Pending() *Version { return k.inState(Pending) }
+
+// Alive counts the versions that may still be valid at the provider.
+func (k *Key) Alive() int {
+	n := 0
+	for i := range k.Versions {
+		if k.Versions[i].Alive() {
+			n++
+		}
+	}
+	return n
+}
+
+// ByName gives the version minted under this name, or nil.
+func (k *Key) ByName(name string) *Version {
+	for i := range k.Versions {
+		if name != "" && k.Versions[i].Name == name {
+			return &k.Versions[i]
+		}
+	}
+	return nil
+}
+
+// ByProviderID gives the version with this identifier at the provider, or nil.
+func (k *Key) ByProviderID(id string) *Version {
+	for i := range k.Versions {
+		if id != "" && k.Versions[i].ProviderID == id {
+			return &k.Versions[i]
+		}
+	}
+	return nil
+}
+
+// Add appends a new version. Its number must be higher than every one before.
+func (k *Key) Add(v Version) error {
+	if v.Number <= k.Last {
+		return fmt.Errorf("version %d: numbers up to %d are already used", v.Number, k.Last)
+	}
+	if v.State == Pending && k.Pending() != nil {
+		return fmt.Errorf("version %d: version %d is still pending", v.Number, k.Pending().Number)
+	}
+	k.Versions = append(k.Versions, v)
+	k.Last = v.Number
+	return nil
+}
+
+// Promote makes a pending version current, fixes the promise made to its
+// readers, and retires the one before: into its own grace where the provider
+// lets both live, to revoked where minting has killed it.
+func (k *Key) Promote(number int, now time.Time, grace time.Duration, overlap bool) error {
+	v := k.Find(number)
+	switch {
+	case v == nil:
+		return fmt.Errorf("promote version %d: %w", number, ErrNoVersion)
+	case v.State != Pending:
+		return fmt.Errorf("promote version %d, which is %s: %w", number, v.State, ErrNotAlive)
+	}
+	k.retireCurrent(now, overlap)
+	v.State, v.Promoted, v.Grace = Current, now, grace
+	return nil
+}
+
+func (k *Key) retireCurrent(now time.Time, overlap bool) {
+	old := k.Current()
+	if old == nil {
+		return
+	}
+	old.Retired = now
+	if !overlap {
+		old.State, old.RevokeAt, old.RevokedAt = Revoked, now, now
+		return
+	}
+	old.State = Grace
+	at := now.Add(old.Grace)
+	if old.RevokeAt.IsZero() || at.Before(old.RevokeAt) {
+		old.RevokeAt = at
+	}
+	if old.Compromised && old.RevokeAt.After(now) {
+		old.RevokeAt = now
+	}
+}
+
+// Rollback makes a version in grace the current one again; the present current
+// one enters its grace.
+func (k *Key) Rollback(number int, now time.Time, grace time.Duration) error {
+	v := k.Find(number)
+	switch {
+	case v == nil:
+		return fmt.Errorf("roll back to version %d: %w", number, ErrNoVersion)
+	case v.Compromised:
+		return fmt.Errorf("roll back to version %d: %w", number, ErrCompromised)
+	case v.State == Current:
+		return fmt.Errorf("roll back to version %d: %w", number, ErrCurrent)
+	case v.State != Grace || !v.ReadableAt(now):
+		return fmt.Errorf("roll back to version %d: %w", number, ErrNotAlive)
+	}
+	k.retireCurrent(now, true)
+	v = k.Find(number)
+	v.State, v.Promoted, v.Grace = Current, now, grace
+	v.Retired, v.RevokeAt = time.Time{}, time.Time{}
+	return nil
+}
+
+// Retire ends a version's life at the time given, no later. Without force it
+// refuses to take back what readers were promised.
+func (k *Key) Retire(number int, at, now time.Time, force bool) error {
+	v := k.Find(number)
+	switch {
+	case v == nil:
+		return fmt.Errorf("revoke version %d: %w", number, ErrNoVersion)
+	case v.State == Revoked:
+		return fmt.Errorf("revoke version %d: %w", number, ErrNotAlive)
+	case v.State == Current:
+		return fmt.Errorf("revoke version %d: %w", number, ErrCurrent)
+	case v.State == Pending:
+		v.State, v.Retired, v.RevokeAt = Grace, now, at
+		return nil
+	case !force && at.Before(v.RevokeAt):
+		return fmt.Errorf("revoke version %d: %w", number, ErrPromise)
+	}
+	if at.Before(v.RevokeAt) {
+		v.RevokeAt = at
+	}
+	return nil
+}
+
+// Compromise marks every version that is alive as known to others: none of
+// them is given to readers any more, and all are due for revocation at once.
+// It returns their numbers.
+func (k *Key) Compromise(now time.Time) []int {
+	var numbers []int
+	for i := range k.Versions {
+		v := &k.Versions[i]
+		if !v.Alive() || v.Compromised {
+			continue
+		}
+		v.Compromised, v.RevokeAt = true, now
+		if v.State == Pending {
+			v.State, v.Retired = Grace, now
+		}
+		numbers = append(numbers, v.Number)
+	}
+	return numbers
+}
+
+// MarkRevoked records that a version is dead.
+func (k *Key) MarkRevoked(number int, now time.Time) error {
+	v := k.Find(number)
+	if v == nil {
+		return fmt.Errorf("mark version %d as revoked: %w", number, ErrNoVersion)
+	}
+	v.State, v.RevokedAt = Revoked, now
+	return nil
+}
+
+// DueRevocations gives the numbers of the versions whose time is over,
+// compromised ones first.
+func (k *Key) DueRevocations(now time.Time) []int {
+	var urgent, due []int
+	for i := range k.Versions {
+		v := &k.Versions[i]
+		if !v.Alive() || v.RevokeAt.IsZero() || now.Before(v.RevokeAt) {
+			continue
+		}
+		if v.Compromised {
+			urgent = append(urgent, v.Number)
+		} else if v.State == Grace {
+			due = append(due, v.Number)
+		}
+	}
+	return append(urgent, due...)
+}
+
+// NextRevocation is the earliest time at which a version must be revoked; the
+// zero time where none is waiting.
+func (k *Key) NextRevocation() time.Time {
+	var next time.Time
+	for i := range k.Versions {
+		v := &k.Versions[i]
+		if !v.Alive() || v.RevokeAt.IsZero() {
+			continue
+		}
+		if next.IsZero() || v.RevokeAt.Before(next) {
+			next = v.RevokeAt
+		}
+	}
+	return next
+}
+
+// Prune drops the oldest revoked versions until at most limit versions are
+// left. Those that are alive always stay. It returns the dropped numbers.
+func (k *Key) Prune(limit int) []int {
+	excess := len(k.Versions) - limit
+	var dropped []int
+	k.Versions = slices.DeleteFunc(k.Versions, func(v Version) bool {
+		if excess <= 0 || v.Alive() {
+			return false
+		}
+		excess--
+		dropped = append(dropped, v.Number)
+		return true
+	})
+	return dropped
+}
+
+// Check verifies what must hold after every change.
+func (k *Key) Check() error {
+	var errs []error
+	last, current, pending := 0, 0, 0
+	for i := range k.Versions {
+		v := &k.Versions[i]
+		if v.Number <= last {
+			errs = append(errs, fmt.Errorf("version %d follows version %d", v.Number, last))
+		}
+		last = v.Number
+		switch v.State {
+		case Current:
+			current++
+		case Pending:
+			pending++
+		case Grace:
+			if v.RevokeAt.IsZero() {
+				errs = append(errs, fmt.Errorf("version %d is in grace without an end", v.Number))
+			}
+		case Revoked:
+		default:
+			errs = append(errs, fmt.Errorf("version %d: unknown state %q", v.Number, v.State))
+		}
+	}
+	if current > 1 {
+		errs = append(errs, fmt.Errorf("%d versions are current", current))
+	}
+	if pending > 1 {
+		errs = append(errs, fmt.Errorf("%d versions are pending", pending))
+	}
+	if last > k.Last {
+		errs = append(errs, fmt.Errorf("version %d is beyond the last number %d", last, k.Last))
+	}
+	return errors.Join(errs...)
+}

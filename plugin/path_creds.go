@@ -1,0 +1,324 @@
+package apikeys
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"strongroom/plugin/lifecycle"
+	"strongroom/plugin/provider"
+)
+
+func (b *backend) pathCreds() []*framework.Path {
+	return []*framework.Path{{
+		Pattern: "creds/" + namePattern,
+		Fields: map[string]*framework.FieldSchema{
+			"name":       nameField(),
+			"version":    {Type: framework.TypeInt, Query: true, Description: "A version that is still in its grace period; 0: the current one."},
+			"if_version": {Type: framework.TypeInt, Query: true, Description: "Answer 304 without a body where this is the current version, as If-None-Match does with an etag."},
+			"wait":       {Type: framework.TypeInt, Query: true, Description: "With if_version or If-None-Match: wait up to so many seconds, at most 60, for another version."},
+		},
+		// Callbacks and not Operations: for the latter the SDK asks Vault for
+		// its replication state with every request, which costs a round trip.
+		Callbacks: map[logical.Operation]framework.OperationFunc{
+			logical.ReadOperation: b.handle(b.handleCredsRead),
+		},
+		HelpSynopsis: "Read the current version of a key.",
+		HelpDescription: `
+The answer has no lease. key is the API key (further values of it are in
+values); cache_ttl is a promise: for so many seconds, counted from before the
+request was sent, the version works, and need not be asked for again. ttl is
+when to read again in order to have the newest version; it is never longer.
+
+With if_version=N or the header If-None-Match the answer is a 304 without a
+body while that version is current; it renews the promise. The header needs the
+mount tuned with passthrough_request_headers=If-None-Match, and the etag comes
+as a header where it has allowed_response_headers=ETag. With wait=SECONDS the
+answer comes as soon as there is another version.
+
+Clients that lose a key to a revocation although they keep to cache_ttl have
+found a fault, unless somebody used force or compromised=true.`,
+	}, b.listing("the keys that can be read", "creds")}
+}
+
+func (b *backend) handleCredsRead(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	name, err := keyName(d)
+	if err != nil {
+		return nil, err
+	}
+	q, err := b.takeQuery(req, d)
+	if err != nil {
+		return nil, err
+	}
+	b.stats.reads.Add(1)
+	snap, err := b.snapshot(ctx, req.Storage, name)
+	if err != nil || snap == nil {
+		return nil, err
+	}
+	if q.wait > 0 && q.known(b, snap) {
+		if snap, err = b.waitForChange(ctx, req, snap, q); err != nil || snap == nil {
+			return nil, err
+		}
+	}
+	return b.credsResponse(snap, q)
+}
+
+// credsQuery is what a read asks for.
+type credsQuery struct {
+	version   int
+	ifVersion int
+	etags     []string
+	wait      time.Duration
+}
+
+func (b *backend) takeQuery(req *logical.Request, d *framework.FieldData) (*credsQuery, error) {
+	q := &credsQuery{}
+	takeInt(d, "version", &q.version)
+	takeInt(d, "if_version", &q.ifVersion)
+	wait := 0
+	takeInt(d, "wait", &wait)
+	if q.version < 0 || q.ifVersion < 0 {
+		return nil, refuse("", "version %d, if_version %d: must not be negative", q.version, q.ifVersion)
+	}
+	if wait < 0 || time.Duration(wait)*time.Second > maxWaitLimit {
+		return nil, refuse("", "wait %d: must be from 0 to %d seconds", wait, seconds(maxWaitLimit))
+	}
+	for _, h := range req.Headers["If-None-Match"] {
+		for _, tag := range strings.Split(h, ",") {
+			q.etags = append(q.etags, strings.TrimPrefix(strings.TrimSpace(tag), "W/"))
+		}
+	}
+	if wait > 0 && q.ifVersion == 0 && len(q.etags) == 0 {
+		return nil, refuse("add if_version=N, the version that you have", "wait needs to know what to wait for")
+	}
+	if wait > 0 && q.version != 0 {
+		return nil, refuse("", "wait and version=%d: only the current version changes", q.version)
+	}
+	q.wait = min(time.Duration(wait)*time.Second, b.config.get().MaxWait)
+	return q, nil
+}
+
+// known tells whether the reader already has what it would get.
+func (q *credsQuery) known(b *backend, snap *snapshot) bool {
+	v := q.choose(snap)
+	if v == nil {
+		return false
+	}
+	if q.ifVersion != 0 && q.ifVersion == v.Number {
+		return true
+	}
+	if len(q.etags) == 0 {
+		return false
+	}
+	tag := etagOf(snap, v)
+	for _, t := range q.etags {
+		if t == tag {
+			return true
+		}
+	}
+	return false
+}
+
+func (q *credsQuery) choose(snap *snapshot) *lifecycle.Version {
+	if q.version == 0 {
+		return snap.rec.Life.Current()
+	}
+	return snap.rec.Life.Find(q.version)
+}
+
+// waitForChange holds the read until the key changes or its time is over. It
+// holds no lock of ours meanwhile.
+func (b *backend) waitForChange(ctx context.Context, req *logical.Request, snap *snapshot, q *credsQuery) (*snapshot, error) {
+	name := snap.rec.Name
+	until := b.opts.Clock.Monotonic() + q.wait
+	for {
+		told, leave, ok := b.waiters.join(name, b.config.get().MaxWaiters)
+		if !ok {
+			return snap, nil // too many wait: answer at once
+		}
+		// Check again now that a change cannot be missed any more.
+		next, err := b.snapshot(ctx, req.Storage, name)
+		if err != nil || next == nil || !q.known(b, next) {
+			leave()
+			return next, err
+		}
+		snap = next
+		left := until - b.opts.Clock.Monotonic()
+		b.stats.waits.Add(1)
+		waitFor(ctx, told, left)
+		leave()
+		if ctx.Err() != nil || b.opts.Clock.Monotonic() >= until || b.config.get().MaxWait == 0 {
+			return snap, nil
+		}
+	}
+}
+
+func (b *backend) credsResponse(snap *snapshot, q *credsQuery) (*logical.Response, error) {
+	rec, now := snap.rec, b.clock.now()
+	v := q.choose(snap)
+	switch {
+	case rec.Deleting != nil:
+		return nil, nil
+	case v == nil && q.version != 0:
+		return nil, refuse("versions/"+rec.Name+" lists them", "key %q has no version %d", rec.Name, q.version)
+	case v == nil || (q.version == 0 && !v.ReadableAt(now)):
+		return b.noVersion(snap)
+	case !v.ReadableAt(now):
+		return nil, refuse("read the current one", "version %d of key %q is %s", v.Number, rec.Name, stateWord(v, now))
+	case len(rec.Values[v.Number]) == 0:
+		return nil, refuse("read the current one", "version %d of key %q is kept as a hash only", v.Number, rec.Name)
+	}
+	etag := etagOf(snap, v)
+	promise := lifecycle.Promise(v, now, snap.overlap, b.effectiveNext(snap))
+	if q.known(b, snap) && renewable(snap, v) {
+		b.stats.notModified.Add(1)
+		return notModified(etag), nil
+	}
+	return b.fullResponse(snap, v, etag, promise, now), nil
+}
+
+// renewable tells whether a 304 says the truth: a reader that gets one counts
+// its cache_ttl anew, so the promise must not be one that runs out at a fixed
+// time.
+func renewable(snap *snapshot, v *lifecycle.Version) bool {
+	return v.State == lifecycle.Current && snap.overlap && v.RevokeAt.IsZero() && v.Expires.IsZero()
+}
+
+func notModified(etag string) *logical.Response {
+	return &logical.Response{
+		Data: map[string]any{
+			logical.HTTPStatusCode: http.StatusNotModified,
+			// Without a content type Vault answers 500.
+			logical.HTTPContentType: "application/json",
+			logical.HTTPRawBody:     []byte{},
+		},
+		Headers: map[string][]string{"ETag": {etag}},
+	}
+}
+
+// effectiveNext is the next rotation as far as it can be told: after a failed
+// try it is the next one.
+func (b *backend) effectiveNext(snap *snapshot) time.Time {
+	if !snap.mints {
+		return snap.next
+	}
+	return b.rotationDue(snap)
+}
+
+func (b *backend) fullResponse(snap *snapshot, v *lifecycle.Version, etag string, promise time.Duration, now time.Time) *logical.Response {
+	rec := snap.rec
+	next := snap.next
+	if v.State != lifecycle.Current {
+		next = time.Time{} // it is replaced already
+	}
+	ttl := lifecycle.TTL(promise, next, now, b.retryInterval(snap, now))
+	values := rec.Values[v.Number]
+	data := map[string]any{
+		"key":                 values[provider.PrimaryValue],
+		"version":             v.Number,
+		"etag":                etag,
+		"state":               string(v.State),
+		"created_time":        stamp(v.Created),
+		"last_rotated_time":   stamp(rec.LastRotation),
+		"next_rotation_time":  stamp(snap.next),
+		"last_vault_rotation": stamp(rec.LastRotation),
+		"rotation_period":     b.periodSeconds(snap),
+		"cache_ttl":           seconds(promise),
+		"ttl":                 max(seconds(ttl), 1),
+	}
+	if len(values) > 1 {
+		data["values"] = values
+	}
+	if len(rec.Def.Metadata) > 0 {
+		data["custom_metadata"] = rec.Def.Metadata
+	}
+	if v.State == lifecycle.Grace {
+		data["revoke_time"] = stamp(v.RevokeAt)
+	}
+	resp := &logical.Response{Data: data, Headers: map[string][]string{"ETag": {etag}}}
+	b.warn(resp, snap, v, now)
+	return resp
+}
+
+// periodSeconds is rotation_period as Vault Agent wants it: with a schedule,
+// the time between the last and the next rotation.
+func (b *backend) periodSeconds(snap *snapshot) int64 {
+	rec := snap.rec
+	if snap.policy != nil && snap.policy.Scheduled() {
+		if !snap.next.IsZero() && !rec.LastRotation.IsZero() {
+			return max(seconds(snap.next.Sub(rec.LastRotation)), 1)
+		}
+	}
+	return seconds(b.config.get().periodOf(&rec.Def))
+}
+
+func (b *backend) retryInterval(snap *snapshot, now time.Time) time.Duration {
+	if f := snap.rec.MintFailure; f != nil {
+		return f.RetryAt.Sub(now)
+	}
+	return 0
+}
+
+// warn adds what a person should know who reads this key.
+func (b *backend) warn(resp *logical.Response, snap *snapshot, v *lifecycle.Version, now time.Time) {
+	rec := snap.rec
+	if rec.Uncertain != nil {
+		resp.AddWarning("a rotation of this key was interrupted and needs a person: see resolve/" + rec.Name)
+	}
+	if snap.mints || snap.next.IsZero() || v.State != lifecycle.Current {
+		return
+	}
+	if left := snap.next.Sub(now); left <= b.config.get().WarnBefore {
+		if left > 0 {
+			resp.AddWarning(fmt.Sprintf("this key must be replaced by hand by %s: make a new one and write it to import/%s", stamp(snap.next), rec.Name))
+			return
+		}
+		resp.AddWarning(fmt.Sprintf("this key should have been replaced by hand on %s: make a new one and write it to import/%s", stamp(snap.next), rec.Name))
+	}
+}
+
+// noVersion is the answer while a key has nothing to give: a fault on our
+// side, which passes.
+func (b *backend) noVersion(snap *snapshot) (*logical.Response, error) {
+	rec := snap.rec
+	if rec.Life.Last == 0 && !snap.mints {
+		return nil, refuse("write the first one to import/"+rec.Name, "key %q has no version yet", rec.Name)
+	}
+	why := "its first version is not ready yet"
+	if rec.MintFailure != nil {
+		why = rec.MintFailure.Message
+	} else if rec.Life.Last > 0 {
+		why = "its last version has been revoked"
+	}
+	return nil, logical.CodedError(http.StatusServiceUnavailable, fmt.Sprintf("key %q has no valid version: %s", rec.Name, why))
+}
+
+func stateWord(v *lifecycle.Version, now time.Time) string {
+	switch {
+	case v.Compromised:
+		return "compromised"
+	case v.Found:
+		return "known by name only"
+	case v.State == lifecycle.Grace && !now.Before(v.RevokeAt):
+		return "past its grace period"
+	case !v.Expires.IsZero() && !now.Before(v.Expires):
+		return "expired"
+	}
+	return string(v.State)
+}
+
+// etagOf changes whenever a cached answer stops being as good as a new one:
+// with the version, its state and what its readers are promised. It is the
+// hash of nothing secret.
+func etagOf(snap *snapshot, v *lifecycle.Version) string {
+	h := sha256.New()
+	fmt.Fprintf(h, "%s\x00%d\x00%s\x00%d\x00%d\x00%d", snap.rec.UID, v.Number, v.State, v.Created.UnixNano(), v.Grace, v.RevokeAt.UnixNano())
+	return `"` + hex.EncodeToString(h.Sum(nil)[:12]) + `"`
+}

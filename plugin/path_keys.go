@@ -1,0 +1,486 @@
+package apikeys
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"strongroom/plugin/lifecycle"
+	"strongroom/plugin/provider"
+)
+
+// Bounds of custom metadata and parameters.
+const (
+	maxMetadata      = 64
+	maxMetadataKey   = 128
+	maxMetadataValue = 512
+	maxParameters    = 16 << 10 // bytes as JSON
+)
+
+func (b *backend) pathKeys() []*framework.Path {
+	seconds := func(text string) *framework.FieldSchema {
+		return &framework.FieldSchema{Type: framework.TypeDurationSecond, Description: text}
+	}
+	text := func(description string) *framework.FieldSchema {
+		return &framework.FieldSchema{Type: framework.TypeString, Description: description}
+	}
+	flag := func(description string) *framework.FieldSchema {
+		return &framework.FieldSchema{Type: framework.TypeBool, Description: description}
+	}
+	return []*framework.Path{b.listing("the keys", "keys"), {
+		Pattern: "keys/" + namePattern,
+		Fields: map[string]*framework.FieldSchema{
+			"name":                       nameField(),
+			"provider":                   text("The provider that makes the key. It cannot be changed."),
+			"parameters":                 {Type: framework.TypeMap, Description: "What the provider needs for this key, as an object or name=value. It replaces what was there."},
+			"rotation_period":            seconds("How long a version is current. 0: the mount's default."),
+			"rotation_schedule":          text("In place of the period: a cron expression (minute hour day month weekday). Empty: none."),
+			"time_zone":                  text("IANA name of the zone of rotation_schedule; default UTC."),
+			"rotation_window":            seconds("With rotation_schedule: how long after its time a rotation may start; after that it waits for the next time. 0: it may always."),
+			"grace_period":               seconds("How long a replaced version stays valid. 0: the mount's default."),
+			"max_versions":               {Type: framework.TypeInt, Description: "How many versions are remembered; those alive always are. 0: the mount's default."},
+			"disable_automated_rotation": flag("Rotate only when told to."),
+			"hash_old_versions":          flag("Keep only a keyed hash of versions that are no longer current. Only for providers that are local; such versions can be verified, but not read or rolled back to."),
+			"spread_group":               text("Keys of one group never rotate within spread_distance of each other: for the two keys of a pair."),
+			"spread_distance":            seconds("How far apart the rotations within the group are. 0: the mount's default."),
+			"custom_metadata":            {Type: framework.TypeMap, Description: "Notes of your own, as an object or name=value. It replaces what was there."},
+			"force":                      flag("Let a shorter grace_period hold for the current version too, whose readers were promised more."),
+			"revoke":                     {Type: framework.TypeBool, Query: true, Default: true, Description: "With DELETE: revoke every version at the provider when its grace is over. false: leave them as they are."},
+			"revoke_now":                 {Type: framework.TypeBool, Query: true, Description: "With DELETE: revoke every version at once, without grace."},
+		},
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.ReadOperation:   b.reads(b.handleKeyRead, "Read a key's definition and state."),
+			logical.CreateOperation: b.writes(b.handleKeyWrite, "Define a key and make its first version."),
+			logical.UpdateOperation: b.writes(b.handleKeyWrite, "Change a key's definition."),
+			logical.DeleteOperation: b.writes(b.handleKeyDelete, "Delete a key."),
+		},
+		ExistenceCheck: b.keyExists,
+		HelpSynopsis:   "The definition of a key: who makes it and when it rotates.",
+		HelpDescription: `
+A new key gets its first version at once, where its provider can make one. A
+field that is not given keeps its value; a changed period or schedule counts
+from the last rotation and holds at once.
+
+DELETE ends the key: the current version is valid for its grace period, so that
+whoever still has it is not cut off, and is then revoked at the provider.
+revoke=false leaves every version alive at the provider, where somebody else
+must end it; revoke_now=true revokes at once. Disabling the whole mount revokes
+nothing: delete the keys first.`,
+	}}
+}
+
+func (b *backend) keyExists(ctx context.Context, req *logical.Request, d *framework.FieldData) (bool, error) {
+	if err := b.start(ctx, req.Storage); err != nil {
+		return false, err
+	}
+	return b.index.has(d.Get("name").(string)), nil
+}
+
+func (b *backend) handleList(_ context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	folder := d.Get("folder").(string)
+	if folder != "" {
+		folder += "/"
+	}
+	limit := d.Get("limit").(int)
+	if limit < 0 || limit > maxPage {
+		return nil, refuse("", "limit %d: must be from 0 to %d", limit, maxPage)
+	}
+	return logical.ListResponse(b.index.list(folder, d.Get("after").(string), limit)), nil
+}
+
+func (b *backend) handleKeyRead(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	name, err := keyName(d)
+	if err != nil {
+		return nil, err
+	}
+	snap, err := b.snapshot(ctx, req.Storage, name)
+	if err != nil || snap == nil {
+		return nil, err
+	}
+	rec, cfg := snap.rec, b.config.get()
+	def := &rec.Def
+	data := map[string]any{
+		"provider":                   def.Provider,
+		"parameters":                 def.Parameters,
+		"rotation_period":            seconds(cfg.periodOf(def)),
+		"rotation_schedule":          def.RotationSchedule,
+		"time_zone":                  def.TimeZone,
+		"rotation_window":            seconds(def.RotationWindow),
+		"grace_period":               seconds(snap.grace),
+		"max_versions":               cfg.versionsOf(def),
+		"disable_automated_rotation": def.Disabled,
+		"hash_old_versions":          def.HashOld,
+		"spread_group":               def.SpreadGroup,
+		"spread_distance":            seconds(cfg.spreadOf(def)),
+		"custom_metadata":            def.Metadata,
+		"created_time":               stamp(rec.Created),
+	}
+	maps.Copy(data, b.stateOf(snap))
+	return &logical.Response{Data: data}, nil
+}
+
+// stateOf is what an operator wants to know of a key's condition.
+func (b *backend) stateOf(snap *snapshot) map[string]any {
+	rec := snap.rec
+	data := map[string]any{
+		"version":            currentNumber(rec),
+		"last_rotated_time":  stamp(rec.LastRotation),
+		"next_rotation_time": stamp(snap.next),
+		"condition":          b.conditionOf(snap),
+	}
+	if f := rec.MintFailure; f != nil {
+		data["rotation_failure"] = failureData(f)
+	}
+	if f := rec.RevokeFailure; f != nil {
+		data["revocation_failure"] = failureData(f)
+	}
+	if u := rec.Uncertain; u != nil {
+		data["uncertain"] = map[string]any{"name": u.Name, "version": u.Version, "since": stamp(u.Since), "reason": u.Message}
+	}
+	if rec.Deleting != nil {
+		data["deleted_time"] = stamp(rec.Deleting.At)
+	}
+	return data
+}
+
+func failureData(f *failure) map[string]any {
+	return map[string]any{
+		"operation": f.Op, "kind": f.Kind, "message": f.Message, "count": f.Count, "time": stamp(f.At), "retry_time": stamp(f.RetryAt),
+	}
+}
+
+// conditionOf is one word for a key's state, the gravest that holds.
+func (b *backend) conditionOf(snap *snapshot) string {
+	rec, now := snap.rec, b.clock.now()
+	cur := rec.Life.Current()
+	switch {
+	case rec.Deleting != nil:
+		return "deleting"
+	case cur == nil || !cur.ReadableAt(now):
+		if rec.Life.Last == 0 && !snap.mints {
+			return "awaiting_import"
+		}
+		return "down"
+	case rec.Uncertain != nil:
+		return "uncertain"
+	case rec.MintFailure != nil && rec.MintFailure.Op != "spread":
+		return "failing"
+	case rec.Life.Pending() != nil:
+		return "pending"
+	case !snap.next.IsZero() && now.After(snap.next):
+		return "overdue"
+	case rec.RevokeFailure != nil:
+		return "revocation_failing"
+	}
+	return "ok"
+}
+
+func (b *backend) handleKeyWrite(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	name, err := keyName(d)
+	if err != nil {
+		return nil, err
+	}
+	if b.index.has(name) {
+		resp, err := b.changeKey(ctx, req, d, name)
+		if !errors.Is(err, errNoKey) {
+			return resp, err
+		}
+		// Its record is gone, or was never written: it is new.
+	}
+	return b.createKey(ctx, req, d, name)
+}
+
+func (b *backend) createKey(ctx context.Context, req *logical.Request, d *framework.FieldData, name string) (*logical.Response, error) {
+	if err := b.fence.check(); err != nil {
+		return nil, err
+	}
+	unlock, err := b.locks.lock(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	ctx = context.WithoutCancel(ctx)
+	st := store{req.Storage}
+	if have, err := st.key(ctx, name); err != nil {
+		return nil, err
+	} else if have != nil {
+		return nil, refuse("read it first", "key %q has just been created by somebody else", name)
+	}
+	def := keyDef{}
+	if err := b.takeDef(d, &def); err != nil {
+		return nil, err
+	}
+	p, err := b.checkDef(ctx, name, &def)
+	if err != nil {
+		return nil, err
+	}
+	uid, err := b.randomID(uidLength)
+	if err != nil {
+		return nil, err
+	}
+	w := &work{b: b, st: st, prov: p, caps: p.Capabilities()}
+	rec := &keyRecord{Name: name, UID: uid, Created: b.clock.now(), Def: def}
+	if w.caps.Local {
+		// Nothing can fail half-way: definition and first version are one write.
+		w.rec = rec
+		if err := w.mint(ctx); err != nil {
+			return nil, err
+		}
+		if w.failed != nil {
+			return nil, w.undoCreate(ctx)
+		}
+		return nil, nil
+	}
+	if err := w.save(ctx, rec); err != nil {
+		return nil, err
+	}
+	b.emit(ctx, "key-create", name)
+	if !w.caps.Mint {
+		resp := &logical.Response{}
+		resp.AddWarning(fmt.Sprintf("the provider cannot make keys: write the first one to import/%s", name))
+		return resp, nil
+	}
+	if err := w.mint(ctx); err != nil {
+		return nil, err
+	}
+	return w.afterFirstMint(ctx)
+}
+
+// afterFirstMint takes a definition back whose first version could surely not
+// be made, so that a mistake in it leaves nothing behind.
+func (w *work) afterFirstMint(ctx context.Context) (*logical.Response, error) {
+	if w.failed == nil {
+		return nil, nil
+	}
+	if w.rec.Life.Last == 0 && !w.b.intents.open(w.rec.Name) {
+		return nil, w.undoCreate(ctx)
+	}
+	resp := &logical.Response{}
+	resp.AddWarning("the first version is not ready yet, the engine goes on trying: " + publicMessage(w.failed))
+	return resp, nil
+}
+
+func (w *work) undoCreate(ctx context.Context) error {
+	if err := w.erase(ctx); err != nil {
+		return err
+	}
+	return providerFault(fmt.Sprintf("key %q was not created", w.rec.Name), w.failed)
+}
+
+// providerFault is a provider's error as a caller gets it: 502, or 400 where
+// the provider refuses the request as it is.
+func providerFault(what string, err error) error {
+	msg := what + ": " + publicMessage(err)
+	if provider.KindOf(err) == provider.KindRejected {
+		return refuse("", "%s", msg)
+	}
+	return logical.CodedError(502, msg)
+}
+
+func (b *backend) changeKey(ctx context.Context, req *logical.Request, d *framework.FieldData, name string) (*logical.Response, error) {
+	var resp *logical.Response
+	err := b.withKey(ctx, req.Storage, name, func(ctx context.Context, w *work) error {
+		if w.rec.Deleting != nil {
+			return refuse("wait until its last version is revoked, or delete it with revoke_now=true",
+				"key %q is being deleted", name)
+		}
+		next := w.rec.clone()
+		if err := b.takeDef(d, &next.Def); err != nil {
+			return err
+		}
+		if next.Def.Provider != w.rec.Def.Provider {
+			return refuse("delete the key and define it anew", "key %q is made by provider %q, which cannot become %q",
+				name, w.rec.Def.Provider, next.Def.Provider)
+		}
+		if _, err := b.checkDef(ctx, name, &next.Def); err != nil {
+			return err
+		}
+		resp = b.changePromise(next, d.Get("force").(bool))
+		if err := w.save(ctx, next); err != nil {
+			return err
+		}
+		b.emit(ctx, "key-update", name)
+		return nil
+	})
+	return resp, err
+}
+
+// changePromise lets a longer grace hold for the current version at once, and
+// a shorter one only by force, because readers were promised more.
+func (b *backend) changePromise(next *keyRecord, force bool) *logical.Response {
+	cur := next.Life.Current()
+	if cur == nil {
+		return nil
+	}
+	grace := b.config.get().graceOf(&next.Def)
+	resp := &logical.Response{}
+	switch {
+	case grace > cur.Grace:
+		cur.Grace = grace
+	case grace < cur.Grace && force:
+		resp.AddWarning(fmt.Sprintf("readers of version %d were promised %s, it is now %s: some may use it after it is revoked", cur.Number, cur.Grace, grace))
+		cur.Grace = grace
+	case grace < cur.Grace:
+		resp.AddWarning(fmt.Sprintf("readers of version %d were promised %s: the shorter grace holds from the next version on; force=true makes it hold now", cur.Number, cur.Grace))
+	}
+	return resp
+}
+
+// takeDef lays what the request says over a definition.
+func (b *backend) takeDef(d *framework.FieldData, def *keyDef) error {
+	takeString(d, "provider", &def.Provider)
+	takeString(d, "rotation_schedule", &def.RotationSchedule)
+	takeString(d, "time_zone", &def.TimeZone)
+	takeString(d, "spread_group", &def.SpreadGroup)
+	takeBool(d, "disable_automated_rotation", &def.Disabled)
+	takeBool(d, "hash_old_versions", &def.HashOld)
+	takeInt(d, "max_versions", &def.MaxVersions)
+	if err := errors.Join(
+		takeDuration(d, "rotation_period", &def.RotationPeriod),
+		takeDuration(d, "rotation_window", &def.RotationWindow),
+		takeDuration(d, "grace_period", &def.GracePeriod),
+		takeDuration(d, "spread_distance", &def.SpreadDistance),
+	); err != nil {
+		return err
+	}
+	if v, ok := d.GetOk("parameters"); ok {
+		params, err := normalizeJSON(v.(map[string]any))
+		if err != nil {
+			return refuse("", "parameters: %v", err)
+		}
+		def.Parameters = params
+	}
+	if v, ok := d.GetOk("custom_metadata"); ok {
+		meta, err := stringMap(v.(map[string]any), "custom_metadata")
+		if err != nil {
+			return err
+		}
+		def.Metadata = meta
+	}
+	return nil
+}
+
+// checkDef reports every fault of a definition at once, and gives its provider.
+func (b *backend) checkDef(ctx context.Context, name string, def *keyDef) (provider.Provider, error) {
+	if def.Provider == "" {
+		return nil, refuse("", "key %q needs a provider", name)
+	}
+	p, err := b.provider(ctx, def.Provider)
+	if err != nil {
+		return nil, err
+	}
+	caps := p.Capabilities()
+	errs := []error{p.ValidateParameters(def.Parameters), checkMetadata(def.Metadata), checkParameterSize(def.Parameters)}
+	if _, err := b.config.get().policyOf(def); err != nil {
+		errs = append(errs, err)
+	}
+	if def.RotationSchedule != "" && def.RotationPeriod != 0 {
+		errs = append(errs, errors.New("rotation_period and rotation_schedule: only one of the two can decide"))
+	}
+	if def.GracePeriod != 0 && (def.GracePeriod < minGrace || def.GracePeriod > maxGrace) {
+		errs = append(errs, fmt.Errorf("grace_period %s: must be from %s to %s", def.GracePeriod, minGrace, maxGrace))
+	}
+	if def.MaxVersions != 0 && (def.MaxVersions < minVersions || def.MaxVersions > maxVersions) {
+		errs = append(errs, fmt.Errorf("max_versions %d: must be from %d to %d", def.MaxVersions, minVersions, maxVersions))
+	}
+	if def.SpreadDistance < 0 || def.SpreadDistance > maxSpread {
+		errs = append(errs, fmt.Errorf("spread_distance %s: must be from 0 to %s", def.SpreadDistance, maxSpread))
+	}
+	if def.SpreadGroup != "" && checkKeyName(def.SpreadGroup) != nil {
+		errs = append(errs, fmt.Errorf("spread_group %.80q: the same characters as in a key's name are allowed", def.SpreadGroup))
+	}
+	if def.HashOld && !caps.Local {
+		errs = append(errs, fmt.Errorf("hash_old_versions: provider %q is not local, its old keys must be kept to be tested and revoked", def.Provider))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, refuse("", "key %q: %s", name, strings.ReplaceAll(err.Error(), "\n", "; "))
+	}
+	return p, nil
+}
+
+func checkMetadata(meta map[string]string) error {
+	if len(meta) > maxMetadata {
+		return fmt.Errorf("custom_metadata: %d entries, at most %d are allowed", len(meta), maxMetadata)
+	}
+	for _, k := range slices.Sorted(maps.Keys(meta)) {
+		if k == "" || len(k) > maxMetadataKey || len(meta[k]) > maxMetadataValue {
+			return fmt.Errorf("custom_metadata %.80q: names have 1 to %d bytes, values up to %d", k, maxMetadataKey, maxMetadataValue)
+		}
+	}
+	return nil
+}
+
+func checkParameterSize(params map[string]any) error {
+	entry, err := encodeEntry("parameters", params)
+	if err != nil {
+		return err
+	}
+	if len(entry.Value) > maxParameters {
+		return fmt.Errorf("parameters: more than %d bytes", maxParameters)
+	}
+	return nil
+}
+
+func (b *backend) handleKeyDelete(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	name, err := keyName(d)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.fence.check(); err != nil {
+		return nil, err
+	}
+	if used := b.providers.usingKey(name); len(used) > 0 {
+		return nil, refuse("give it another credential first", "key %q is the credential of provider %q", name, used[0])
+	}
+	revoke, now := d.Get("revoke").(bool), d.Get("revoke_now").(bool)
+	if now && !revoke {
+		return nil, refuse("", "revoke=false and revoke_now=true contradict each other")
+	}
+	err = b.withKey(ctx, req.Storage, name, func(ctx context.Context, w *work) error {
+		return w.delete(ctx, revoke, now)
+	})
+	if errors.Is(err, errNoKey) {
+		return nil, nil
+	}
+	return nil, err
+}
+
+// delete hides a key and sets the end of each of its versions.
+func (w *work) delete(ctx context.Context, revoke, immediately bool) error {
+	now := w.now()
+	next := w.rec.clone()
+	if next.Deleting == nil {
+		next.Deleting = &deletion{At: now}
+	}
+	next.Uncertain = nil // the intent stays, and is looked for as long as the record is there
+	for i := range next.Life.Versions {
+		v := &next.Life.Versions[i]
+		if !v.Alive() {
+			continue
+		}
+		at := now
+		if v.State == lifecycle.Current && !immediately {
+			at = now.Add(v.Grace)
+		} else if v.State == lifecycle.Grace && !immediately {
+			at = v.RevokeAt
+		}
+		if v.State != lifecycle.Grace {
+			v.State, v.Retired = lifecycle.Grace, now
+		}
+		v.RevokeAt = at
+		if !revoke {
+			v.Keep, v.RevokeAt = true, now
+		}
+	}
+	if err := w.save(ctx, next); err != nil {
+		return err
+	}
+	w.b.emit(ctx, "key-delete", next.Name)
+	return w.b.advance(ctx, w)
+}

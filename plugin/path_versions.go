@@ -1,0 +1,128 @@
+package apikeys
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"strongroom/plugin/lifecycle"
+)
+
+func (b *backend) pathVersions() []*framework.Path {
+	return []*framework.Path{b.listing("the keys that have versions", "versions"), {
+		Pattern: "versions/" + namePattern,
+		Fields: map[string]*framework.FieldSchema{
+			"name":    nameField(),
+			"version": {Type: framework.TypeInt, Query: true, Description: "With DELETE: the version to revoke."},
+			"force":   {Type: framework.TypeBool, Query: true, Description: "With DELETE: revoke it even though readers were promised it for longer."},
+		},
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.ReadOperation:   b.reads(b.handleVersionsRead, "Read the states and times of all versions."),
+			logical.DeleteOperation: b.writes(b.handleVersionsDelete, "Revoke one version before its time."),
+		},
+		HelpSynopsis: "The versions of a key, their states and times.",
+		HelpDescription: `
+A version is pending, current, grace or revoked. The answer holds no key.
+
+DELETE with version=N revokes a version in grace now. As readers were promised
+it for longer, it needs force=true. The current version cannot be revoked: rotate
+first, or use rotate with compromised=true.`,
+	}}
+}
+
+func (b *backend) handleVersionsRead(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	name, err := keyName(d)
+	if err != nil {
+		return nil, err
+	}
+	snap, err := b.snapshot(ctx, req.Storage, name)
+	if err != nil || snap == nil {
+		return nil, err
+	}
+	versions := map[string]any{}
+	for i := range snap.rec.Life.Versions {
+		v := &snap.rec.Life.Versions[i]
+		versions[fmt.Sprint(v.Number)] = versionData(snap.rec, v)
+	}
+	data := b.stateOf(snap)
+	data["versions"] = versions
+	return &logical.Response{Data: data}, nil
+}
+
+func versionData(rec *keyRecord, v *lifecycle.Version) map[string]any {
+	return map[string]any{
+		"state":             string(v.State),
+		"created_time":      stamp(v.Created),
+		"current_since":     stamp(v.Promoted),
+		"retired_time":      stamp(v.Retired),
+		"revoke_time":       stamp(v.RevokeAt),
+		"revoked_time":      stamp(v.RevokedAt),
+		"expire_time":       stamp(v.Expires),
+		"promised_grace":    seconds(v.Grace),
+		"name":              v.Name,
+		"provider_key_id":   v.ProviderID,
+		"compromised":       v.Compromised,
+		"imported":          v.Imported,
+		"found":             v.Found,
+		"kept_at_provider":  v.Keep,
+		"readable":          len(rec.Values[v.Number]) > 0,
+		"verifiable_hashed": len(rec.Hashes[v.Number]) > 0,
+	}
+}
+
+func (b *backend) handleVersionsDelete(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	name, err := keyName(d)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.fence.check(); err != nil {
+		return nil, err
+	}
+	number, force := d.Get("version").(int), d.Get("force").(bool)
+	if number < 1 {
+		return nil, refuse("add version=N", "version %d: which one?", number)
+	}
+	var resp *logical.Response
+	err = b.withKey(ctx, req.Storage, name, func(ctx context.Context, w *work) error {
+		next, now := w.rec.clone(), w.now()
+		if err := next.Life.Retire(number, now, now, force); err != nil {
+			return retireRefusal(w.rec, number, err)
+		}
+		next.RevokeFailure = nil
+		before := *w.rec.Life.Find(number)
+		if err := w.save(ctx, next); err != nil {
+			return err
+		}
+		if err := w.revokeDue(ctx); err != nil {
+			return err
+		}
+		resp = &logical.Response{}
+		if before.ReadableAt(now) {
+			resp.AddWarning(fmt.Sprintf("readers were promised version %d until %s; who still uses it is cut off", number, stamp(before.RevokeAt)))
+		}
+		if w.failed != nil {
+			resp.AddWarning("it is not revoked at the provider yet, the engine goes on trying: " + publicMessage(w.failed))
+		}
+		return nil
+	})
+	if errors.Is(err, errNoKey) {
+		return nil, refuse("", "there is no key %q", name)
+	}
+	return resp, err
+}
+
+func retireRefusal(rec *keyRecord, number int, err error) error {
+	switch {
+	case errors.Is(err, lifecycle.ErrPromise):
+		return refuse("force=true revokes it all the same", "readers of key %q were promised version %d until %s",
+			rec.Name, number, stamp(rec.Life.Find(number).RevokeAt))
+	case errors.Is(err, lifecycle.ErrCurrent):
+		return refuse("rotate first, or use rotate with compromised=true", "version %d of key %q is the current one", number, rec.Name)
+	case errors.Is(err, lifecycle.ErrNotAlive):
+		return refuse("", "version %d of key %q is revoked already", number, rec.Name)
+	}
+	return refuse("versions/"+rec.Name+" lists them", "key %q has no version %d", rec.Name, number)
+}

@@ -1,0 +1,312 @@
+package apikeys
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"strongroom/plugin/lifecycle"
+	"strongroom/plugin/provider"
+)
+
+// restoreGap is by how much version numbers jump at a reconcile. Versions that
+// were made after the snapshot was taken are unknown, and their numbers must
+// not come again: a client would take a new version for one that it has.
+const restoreGap = 1000
+
+// finding is how a key stands at its provider, compared with what storage says.
+type finding struct {
+	// later are keys at the provider that storage does not know.
+	later []lifecycle.Version
+	// dead are versions that storage takes for alive and the provider refuses.
+	dead []int
+	// renew: readers may hold a version that cannot be read back, or the
+	// current one is dead, so a new one is needed.
+	renew bool
+	// foreign are ids at the provider of which nothing can be said.
+	foreign []string
+}
+
+// inspect asks the provider and changes nothing.
+func (w *work) inspect(ctx context.Context) (*finding, error) {
+	f := &finding{}
+	if w.caps.Local {
+		return f, nil
+	}
+	if w.caps.List {
+		if err := w.findLater(ctx, f); err != nil {
+			return nil, err
+		}
+	}
+	if w.caps.Test {
+		if err := w.findDead(ctx, f); err != nil {
+			return nil, err
+		}
+	}
+	return f, nil
+}
+
+func (w *work) findLater(ctx context.Context, f *finding) error {
+	base, err := w.b.fence.mintName(w.rec.UID, 1, "")
+	if err != nil {
+		return err
+	}
+	prefix := ""
+	if w.caps.Named {
+		prefix = base.KeyPrefix()
+	}
+	callCtx, cancel := w.call(ctx)
+	defer cancel()
+	remote, err := w.prov.List(callCtx, w.rec.Def.Parameters, prefix)
+	if err != nil {
+		return err
+	}
+	newest := w.rec.newest()
+	for _, r := range remote {
+		if w.rec.Life.ByProviderID(r.ID) != nil || w.rec.Life.ByName(r.Name) != nil {
+			continue
+		}
+		v := lifecycle.Version{Name: r.Name, ProviderID: r.ID, Created: r.Created, Expires: r.Expires, State: lifecycle.Grace, Found: true}
+		if !w.caps.Named {
+			if r.Created.IsZero() || !r.Created.After(newest) {
+				f.foreign = append(f.foreign, r.ID)
+				continue
+			}
+			v.Keep = true // nothing says that it is ours
+			f.later, f.renew = append(f.later, v), true
+			continue
+		}
+		name, err := lifecycle.ParseMintName(r.Name)
+		if err != nil {
+			f.foreign = append(f.foreign, r.ID)
+			continue
+		}
+		v.Number = name.Version
+		v.Keep = name.Installation != base.Installation
+		f.renew = f.renew || name.Version > currentNumber(w.rec)
+		f.later = append(f.later, v)
+	}
+	slices.SortFunc(f.later, func(a, b lifecycle.Version) int { return a.Number - b.Number })
+	return nil
+}
+
+// newest is when the last version that storage knows was made.
+func (r *keyRecord) newest() time.Time {
+	at := r.Created
+	for i := range r.Life.Versions {
+		if c := r.Life.Versions[i].Created; c.After(at) {
+			at = c
+		}
+	}
+	return at
+}
+
+func (w *work) findDead(ctx context.Context, f *finding) error {
+	for i := range w.rec.Life.Versions {
+		v := &w.rec.Life.Versions[i]
+		if !v.Alive() || len(w.rec.Values[v.Number]) == 0 {
+			continue
+		}
+		callCtx, cancel := w.call(ctx)
+		err := w.prov.Test(callCtx, w.rec.Def.Parameters, w.rec.providerKey(v))
+		cancel()
+		switch {
+		case err == nil:
+		case provider.KindOf(err) == provider.KindUnauthorized:
+			f.dead = append(f.dead, v.Number)
+			f.renew = f.renew || v.State == lifecycle.Current
+		default:
+			return fmt.Errorf("test version %d: %w", v.Number, err)
+		}
+	}
+	return nil
+}
+
+// settle makes storage agree with what was found and mints where needed. What
+// was found at the provider is kept alive for a full grace period, because
+// clients may be using it, and ended only if this installation has made it.
+func (w *work) settle(ctx context.Context, f *finding) error {
+	next, now := w.rec.clone(), w.now()
+	for _, v := range f.later {
+		if v.Number <= next.Life.Last {
+			v.Number = next.Life.Last + 1
+		}
+		v.Retired, v.RevokeAt = now, now.Add(w.b.config.get().graceOf(&next.Def))
+		if v.Created.IsZero() {
+			v.Created = now
+		}
+		if err := next.Life.Add(v); err != nil {
+			return err
+		}
+	}
+	for _, n := range f.dead {
+		if err := next.Life.MarkRevoked(n, now); err != nil {
+			return err
+		}
+	}
+	next.Life.Last += restoreGap
+	if f.renew && w.caps.Mint {
+		next.Requested, next.MintFailure = now, nil
+	}
+	if err := w.save(ctx, next); err != nil {
+		return err
+	}
+	if err := w.dropRestoredIntents(ctx); err != nil {
+		return err
+	}
+	if !f.renew || !w.caps.Mint || w.rec.Uncertain != nil || w.rec.Life.Pending() != nil || w.rec.Deleting != nil {
+		return nil
+	}
+	if w.caps.MaxKeys > 0 && w.rec.Life.Alive() >= w.caps.MaxKeys {
+		return nil // the scheduler mints once there is room
+	}
+	return w.mint(ctx)
+}
+
+// dropRestoredIntents closes intents whose key, if it was ever made, has just
+// been found: it may have become current after the snapshot was taken, so it
+// is not reaped. Where the provider cannot list, a person must look.
+func (w *work) dropRestoredIntents(ctx context.Context) error {
+	for _, in := range w.b.intents.of(w.rec.Name) {
+		if in.UID == w.rec.UID && w.rec.Life.ByName(in.Name) == nil && !w.caps.List {
+			if w.rec.Uncertain == nil {
+				return w.markUncertain(ctx, in, "the provider cannot list its keys, so nobody can tell whether the key exists")
+			}
+			continue
+		}
+		if v := w.rec.Life.ByName(in.Name); v != nil && v.State == lifecycle.Pending {
+			continue
+		}
+		if err := w.closeIntent(ctx, in); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reconcileRecord is how far a reconcile has come. It is stored so that a
+// restart goes on where it ended.
+type reconcileRecord struct {
+	Started  time.Time         `json:"started"`
+	Finished time.Time         `json:"finished,omitzero"`
+	Cursor   string            `json:"cursor"` // the last key that was looked at
+	Checked  int               `json:"checked"`
+	Renewed  int               `json:"renewed"`
+	Found    int               `json:"found"`
+	Dead     int               `json:"dead"`
+	Foreign  map[string]int    `json:"foreign,omitempty"`
+	Problems map[string]string `json:"problems,omitempty"`
+}
+
+// maxReported bounds the lists in a report.
+const maxReported = 1000
+
+// reconcileBatch is after how many keys progress is stored.
+const reconcileBatch = 100
+
+// reconcile goes through the keys from where the last call has ended until all
+// are done or the time is over. dry changes nothing.
+func (b *backend) reconcile(ctx context.Context, st store, budget time.Duration, dry bool) (*reconcileRecord, error) {
+	var progress reconcileRecord
+	if !dry {
+		if _, err := st.get(ctx, reconcileKey, &progress); err != nil {
+			return nil, err
+		}
+	}
+	if progress.Started.IsZero() || !progress.Finished.IsZero() {
+		progress = reconcileRecord{Started: b.clock.now()}
+	}
+	until := b.opts.Clock.Monotonic() + budget
+	for b.opts.Clock.Monotonic() < until {
+		names := b.index.page(progress.Cursor, reconcileBatch)
+		if len(names) == 0 {
+			progress.Finished = b.clock.now()
+			break
+		}
+		for _, name := range names {
+			if err := b.reconcileKey(ctx, st, name, &progress, dry); err != nil {
+				return nil, err
+			}
+			progress.Cursor = name
+			if b.opts.Clock.Monotonic() >= until {
+				break
+			}
+		}
+		if !dry {
+			if err := st.put(ctx, reconcileKey, &progress); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if dry {
+		return &progress, nil
+	}
+	return &progress, st.put(ctx, reconcileKey, &progress)
+}
+
+// reconcileKey notes a provider's fault as a problem and goes on; only a fault
+// of storage ends the run.
+func (b *backend) reconcileKey(ctx context.Context, st store, name string, progress *reconcileRecord, dry bool) error {
+	var problem error
+	err := b.withKey(ctx, st.s, name, func(ctx context.Context, w *work) error {
+		f, err := w.inspect(ctx)
+		if err != nil {
+			problem = err
+			return nil
+		}
+		progress.note(name, f)
+		if dry {
+			return nil
+		}
+		if err := w.settle(ctx, f); err != nil {
+			return err
+		}
+		if w.failed != nil && !w.live() {
+			progress.problem(name, "no new version could be made, the engine goes on trying: "+publicMessage(w.failed))
+		}
+		return nil
+	})
+	var r *refusal
+	switch {
+	case errors.Is(err, errNoKey):
+		return nil
+	case errors.As(err, &r):
+		problem = err // its provider is missing or invalid
+	case err != nil:
+		return err
+	}
+	progress.Checked++
+	if problem != nil {
+		progress.problem(name, blockingProblem+publicMessage(problem))
+	}
+	return nil
+}
+
+// blockingProblem begins a problem because of which the fence stays closed:
+// nothing is known about the key.
+const blockingProblem = "not checked: "
+
+func (p *reconcileRecord) note(name string, f *finding) {
+	p.Found += len(f.later)
+	p.Dead += len(f.dead)
+	if f.renew {
+		p.Renewed++
+	}
+	if len(f.foreign) > 0 && len(p.Foreign) < maxReported {
+		if p.Foreign == nil {
+			p.Foreign = map[string]int{}
+		}
+		p.Foreign[name] = len(f.foreign)
+	}
+}
+
+func (p *reconcileRecord) problem(name, what string) {
+	if p.Problems == nil {
+		p.Problems = map[string]string{}
+	}
+	if len(p.Problems) < maxReported {
+		p.Problems[name] = what
+	}
+}

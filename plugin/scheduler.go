@@ -1,0 +1,200 @@
+package apikeys
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+)
+
+// Limits of the scheduler.
+const (
+	// maxWorkers is how many keys are worked on at once, over all providers;
+	// workersPerProvider keeps one slow service from taking all of them.
+	maxWorkers         = 32
+	workersPerProvider = 8
+	// flushEvery is how often due times that have moved later are stored.
+	flushEvery = 2 * time.Minute
+	// pauseAfterError is how long a key rests after its storage failed.
+	pauseAfterError = 5 * time.Second
+	// defaultMaxPerMinute is a provider's cap on rotations that start by themselves.
+	defaultMaxPerMinute = 30
+)
+
+// counters are what status and the metrics show.
+type counters struct {
+	rotations, revocations, failures, reaped atomic.Int64
+	reads, notModified, waits                atomic.Int64
+}
+
+// mintBudget counts the rotations of a provider that began in one minute.
+type mintBudget struct {
+	minute int64
+	used   int
+}
+
+// left is how many may still start in the minute of now (unix seconds).
+func (m *mintBudget) left(now int64, limit int) int {
+	if minute := now / 60; m.minute != minute {
+		m.minute, m.used = minute, 0
+	}
+	if limit == 0 {
+		return maxWorkers
+	}
+	return limit - m.used
+}
+
+// loop runs until the mount is unloaded: at every tick, and whenever a worker
+// has become free.
+func (b *backend) loop() {
+	defer b.running.Done()
+	ticker := time.NewTicker(b.opts.Tick)
+	defer ticker.Stop()
+	for {
+		b.tick(b.stopped)
+		select {
+		case <-b.stopped.Done():
+			return
+		case <-ticker.C:
+		case <-b.wake:
+		}
+	}
+}
+
+// tick starts what is due and stores what has waited long enough. What it
+// costs depends on what is due, not on how many keys there are.
+func (b *backend) tick(ctx context.Context) {
+	if ctx.Err() != nil || b.storage == nil || !b.writable() {
+		return
+	}
+	if err := b.start(ctx, b.storage); err != nil {
+		b.Logger().Error("start failed, it will be tried again", "error", err)
+		return
+	}
+	st := store{b.storage}
+	now := b.clock.now()
+	if err := b.clock.save(ctx, st, false); err != nil {
+		b.Logger().Warn("the clock could not be stored", "error", err)
+	}
+	b.reportClock(ctx)
+	if b.fence.closed() == "" {
+		for {
+			name := b.index.take(now.Unix(), b.providers.maxPerMinute)
+			if name == "" {
+				break
+			}
+			b.running.Add(1)
+			go b.workOn(name)
+		}
+	}
+	if now.Sub(b.flushed()) >= flushEvery {
+		b.setFlushed(now)
+		if err := b.index.flush(ctx, st); err != nil {
+			b.Logger().Warn("the index could not be stored; a restart has more to look at", "error", err)
+		}
+	}
+}
+
+func (b *backend) flushed() time.Time     { return time.Unix(b.lastFlush.Load(), 0) }
+func (b *backend) setFlushed(t time.Time) { b.lastFlush.Store(t.Unix()) }
+
+// workOn does what is due for one key and gives it back to the index.
+func (b *backend) workOn(name string) {
+	defer b.running.Done()
+	err := b.withKey(b.stopped, b.storage, name, b.advance)
+	switch {
+	case errors.Is(err, errNoKey):
+		b.index.remove(name)
+	case err != nil && b.stopped.Err() == nil:
+		b.Logger().Error("a key could not be worked on", "key", name, "error", publicError(err))
+		until := b.clock.now().Add(pauseAfterError)
+		b.index.postpone(name, until)
+		b.index.review(name, until)
+	default:
+		// What is still due has made no progress; it must not take a worker all the time.
+		b.index.postpone(name, b.clock.now().Add(time.Second))
+	}
+	b.index.giveBack(name)
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+// publicError is what the log may hold of an error: ours as they are, a
+// provider's without its cause.
+func publicError(err error) string { return truncate(err.Error(), 500) }
+
+// take gives the name of a key that is due, or "": nothing is, or no worker is
+// free. Reviews go first: they end keys, which must not wait behind a cap.
+// The caller gives the key back when it is done.
+func (x *keyIndex) take(now int64, limitOf func(provider string) (limit, workers int)) string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.busy >= maxWorkers {
+		return ""
+	}
+	for name, q := range x.queues {
+		limit, workers := limitOf(name)
+		if len(q.taken) >= workers {
+			continue
+		}
+		e := q.review.top(now)
+		if e == nil {
+			if e = q.rotate.top(now); e == nil || q.budget.left(now, limit) <= 0 {
+				continue
+			}
+			q.budget.used++
+		}
+		x.unqueueLocked(e)
+		e.busy = true
+		q.taken[e.name] = true
+		x.busy++
+		return e.name
+	}
+	return ""
+}
+
+// giveBack queues a key again by the due times that its work has left.
+func (x *keyIndex) giveBack(name string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.busy--
+	for _, q := range x.queues {
+		if q.taken[name] {
+			delete(q.taken, name)
+		}
+	}
+	if e := x.entryLocked(name); e != nil {
+		e.busy = false
+		x.queueLocked(e)
+	}
+}
+
+// postpone moves what is due earlier to the time given.
+func (x *keyIndex) postpone(name string, until time.Time) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	e := x.entryLocked(name)
+	if e == nil {
+		return
+	}
+	for _, at := range []*int64{&e.rotateAt, &e.reviewAt} {
+		if *at != 0 {
+			*at = max(*at, until.Unix())
+		}
+	}
+	x.queueLocked(e)
+}
+
+// maxPerMinute gives a provider's cap on rotations and its share of workers.
+func (t *providerTable) maxPerMinute(name string) (limit, workers int) {
+	rec := t.record(name)
+	if rec == nil {
+		return defaultMaxPerMinute, workersPerProvider
+	}
+	if rec.MaxPerMinute == 0 {
+		return 0, maxWorkers
+	}
+	return rec.MaxPerMinute, workersPerProvider
+}
