@@ -1,0 +1,65 @@
+# The doctor, and the installer's look at a Vault that is there: settings and
+# counts, no secret, no change. sudo is what Vault asks for these reads.
+path "sys/audit" {
+  capabilities = ["read", "sudo"]
+}
+path "sys/auth" {
+  capabilities = ["read"]
+}
+path "sys/auth/+/tune" {
+  capabilities = ["read", "sudo"]
+}
+path "sys/mounts" {
+  capabilities = ["read"]
+}
+path "sys/mounts/+/tune" {
+  capabilities = ["read"]
+}
+path "sys/policies/acl" {
+  capabilities = ["list"]
+}
+path "sys/policies/acl/*" {
+  capabilities = ["read"]
+}
+path "sys/plugins/catalog" {
+  capabilities = ["read", "list", "sudo"]
+}
+path "sys/plugins/catalog/secret/*" {
+  capabilities = ["read", "sudo"]
+}
+path "sys/storage/raft/configuration" {
+  capabilities = ["read"]
+}
+path "sys/storage/raft/autopilot/state" {
+  capabilities = ["read"]
+}
+path "sys/config/state/sanitized" {
+  capabilities = ["read", "sudo"]
+}
+path "sys/internal/counters/tokens" {
+  capabilities = ["read", "sudo"]
+}
+path "sys/internal/counters/entities" {
+  capabilities = ["read", "sudo"]
+}
+path "sys/leases/count" {
+  capabilities = ["read", "sudo"]
+}
+path "auth/token/accessors" {
+  capabilities = ["list", "sudo"]
+}
+path "auth/token/lookup-accessor" {
+  capabilities = ["update"]
+}
+path "auth/approle/role" {
+  capabilities = ["list"]
+}
+path "auth/approle/role/+" {
+  capabilities = ["read"]
+}
+path "auth/userpass/users" {
+  capabilities = ["list"]
+}
+path "apikeys/status" {
+  capabilities = ["read"]
+}
