@@ -2,9 +2,11 @@ package cli
 
 import "github.com/spf13/cobra"
 
-// commands is the explicit table of verbs.
-func commands() []*cobra.Command {
+// commands is the explicit table of verbs. version is the program's own.
+func commands(version string) []*cobra.Command {
 	return []*cobra.Command{
+		demoCommand(version),
 		kmsCommand(),
+		frontCommand(),
 	}
 }

@@ -44,13 +44,32 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 drift or check failed, 4 needs the oper
 		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		Args:          cobra.NoArgs,
+		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return &Error{Code: ExitUsage, Err: err, Hint: "see " + c.CommandPath() + " --help"}
 	})
-	root.AddCommand(commands()...)
+	root.AddCommand(commands(version)...)
+	usageErrors(root)
 	return root
+}
+
+// usageErrors gives faults in the positional arguments of c and everything
+// below it the exit code of a wrong command line.
+func usageErrors(c *cobra.Command) {
+	if check := c.Args; check != nil {
+		c.Args = func(c *cobra.Command, args []string) error {
+			if err := check(c, args); err != nil {
+				return &Error{Code: ExitUsage, Err: err, Hint: "see " + c.CommandPath() + " --help"}
+			}
+			return nil
+		}
+	}
+	for _, sub := range c.Commands() {
+		usageErrors(sub)
+	}
 }
 
 // Report prints err for a person and returns the exit code for it.

@@ -1,0 +1,161 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"strongroom/appliance/demo"
+	"strongroom/appliance/scratch"
+	"strongroom/appliance/snapshot"
+)
+
+type demoOptions struct {
+	dir, listen, vault, plugin string
+	recipients                 []string
+	keep, once                 bool
+}
+
+func demoCommand(version string) *cobra.Command {
+	var o demoOptions
+	c := &cobra.Command{
+		Use:   "demo",
+		Short: "Show the whole appliance at work, in one folder and without root",
+		Long: `Starts the KMS, Vault and the front in one folder, issues and rotates an API key,
+kills Vault to show that it unseals by itself, takes a snapshot and verifies it.
+Then it stays until Ctrl-C, or ends with --once. Everything is removed
+afterwards, unless --keep is given; no process is left, whatever ends it.`,
+		Example: `  strongroom demo
+  strongroom demo --once
+  strongroom demo --dir ./sr --keep --recipient ~/.ssh/id_ed25519.pub`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return runDemo(c.Context(), c, o, version) },
+	}
+	f := c.Flags()
+	f.StringVar(&o.dir, "dir", "", "folder to use, empty or not there yet (default: a temporary one)")
+	f.BoolVar(&o.keep, "keep", false, "leave the folder when done")
+	f.BoolVar(&o.once, "once", false, "end after the last step")
+	f.StringVar(&o.listen, "listen", "127.0.0.1:0", "the front's address on loopback; port 0 for a free one")
+	f.StringVar(&o.vault, "vault", "", "Vault's program (default: $VAULT_BIN, else vault beside this program, else in $PATH)")
+	f.StringVar(&o.plugin, "plugin", "", "the plugin's program (default: beside this program)")
+	f.StringArrayVar(&o.recipients, "recipient", nil, "who can open escrow and snapshot afterwards, repeatable: age1…, an SSH public key, or a file of them")
+	return c
+}
+
+func runDemo(ctx context.Context, c *cobra.Command, o demoOptions, version string) error {
+	// A terminal that goes away ends the demo as Ctrl-C does.
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP)
+	defer stop()
+	programs, err := demoPrograms(o)
+	if err != nil {
+		return err
+	}
+	recipients, err := readRecipients(o.recipients)
+	if err != nil {
+		return &Error{Code: ExitUsage, Err: err, Hint: "--recipient takes age1…, ssh-ed25519 …, ssh-rsa …, or a file with such lines"}
+	}
+	err = demo.Run(ctx, demo.Options{
+		Dir: o.dir, Keep: o.keep, Once: o.once, Listen: o.listen,
+		Recipients: recipients, Programs: programs, Version: version,
+		Out: c.OutOrStdout(), Width: terminalWidth(),
+	})
+	return demoError(err)
+}
+
+// demoError says what to do about the faults that have a remedy.
+func demoError(err error) error {
+	var code int
+	var hint string
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, scratch.ErrOccupied):
+		code, hint = ExitUsage, "give an empty folder, or one that is not there yet, as --dir"
+	case errors.Is(err, demo.ErrListen):
+		code, hint = ExitUsage, "give --listen 127.0.0.1:PORT"
+	case errors.Is(err, demo.ErrNotVault):
+		code, hint = ExitUsage, "build one with make vault, or name another with --vault or VAULT_BIN"
+	case errors.Is(err, demo.ErrNotPlugin):
+		code, hint = ExitUsage, "build it with make build, or name it with --plugin"
+	case errors.Is(err, os.ErrNotExist):
+		code, hint = ExitUsage, "build what is missing with make build vault"
+	case errors.Is(err, demo.ErrPortTaken):
+		code, hint = ExitFailed, "leave out --listen, or choose another port"
+	case errors.Is(err, syscall.ENOSPC), strings.Contains(err.Error(), "no space left on device"):
+		// Vault's own words reach us as text only.
+		code, hint = ExitFailed, "the demo needs about 300 MB: free some space, or choose another disk with --dir"
+	default:
+		return err
+	}
+	return &Error{Code: code, Err: err, Hint: hint}
+}
+
+func demoPrograms(o demoOptions) (scratch.Programs, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return scratch.Programs{}, fmt.Errorf("find this program: %w", err)
+	}
+	p := scratch.Programs{Strongroom: self, Vault: o.vault, Plugin: o.plugin}
+	if p.Plugin == "" {
+		p.Plugin = filepath.Join(filepath.Dir(self), scratch.PluginName)
+	}
+	if p.Vault == "" {
+		p.Vault = os.Getenv("VAULT_BIN")
+	}
+	if p.Vault == "" {
+		p.Vault = filepath.Join(filepath.Dir(self), "vault")
+		if _, err := os.Stat(p.Vault); err != nil {
+			found, lookErr := exec.LookPath("vault")
+			if lookErr != nil {
+				return p, &Error{Code: ExitUsage, Err: errors.New("no vault program beside this one or in $PATH"),
+					Hint: "build one with make vault, or name one with --vault"}
+			}
+			p.Vault = found
+		}
+	}
+	return p, nil
+}
+
+// readRecipients takes each argument as a recipient or as a file of them.
+func readRecipients(args []string) ([]snapshot.Recipient, error) {
+	var all []snapshot.Recipient
+	for _, arg := range args {
+		f, err := os.Open(arg)
+		if errors.Is(err, os.ErrNotExist) {
+			r, err := snapshot.ParseRecipient(arg)
+			if err != nil {
+				return nil, fmt.Errorf("--recipient: no such file, and %w", err)
+			}
+			all = append(all, r)
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("--recipient: %w", err)
+		}
+		rs, err := snapshot.ParseRecipients(f)
+		err = errors.Join(err, f.Close())
+		if err != nil {
+			return nil, fmt.Errorf("--recipient %q: %w", arg, err)
+		}
+		all = append(all, rs...)
+	}
+	return all, nil
+}
+
+// terminalWidth of standard output in columns; 0 where it is no terminal.
+func terminalWidth() int {
+	w, _, err := term.GetSize(int(os.Stdout.Fd()))
+	if err != nil {
+		return 0
+	}
+	return w
+}
