@@ -15,7 +15,12 @@ from typing import Any
 
 from .answers import is_transient, words_of
 from .clock import Clock
-from .errors import AuthenticationError, StrongroomError, VaultUnavailableError
+from .errors import (
+    AuthenticationError,
+    InvalidResponseError,
+    StrongroomError,
+    VaultUnavailableError,
+)
 from .masked import Masked, Sensitive
 from .methods import AuthMethod
 from .settings import Settings
@@ -241,6 +246,8 @@ class TokenManager:
         )
         if isinstance(answer, dict):
             return answer
+        if not hasattr(answer, "status_code"):
+            raise InvalidResponseError(f'vault\'s answer to "{path}" is JSON but no object')
         if is_transient(answer.status_code):
             raise VaultUnavailableError(f'vault failed at "{path}": {words_of(answer)}')
         raise AuthenticationError(

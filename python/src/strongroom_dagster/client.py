@@ -26,6 +26,7 @@ from .clock import Clock, system_clock
 from .database import DatabaseLease
 from .errors import (
     ConfigurationError,
+    InvalidResponseError,
 )
 from .masked import ApiKey, SecretMapping
 from .methods import AuthMethod, auth_from_env
@@ -300,6 +301,8 @@ class VaultSecrets:
         )
         if isinstance(answer, dict):
             return answer
+        if not hasattr(answer, "status_code"):
+            raise InvalidResponseError(f'vault\'s answer to "{path}" is JSON but no object')
         if answer.status_code == 204 or (answer.status_code == 304 and allow_304):
             return {}
         raise failure_of(answer, path)

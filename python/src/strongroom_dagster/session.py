@@ -11,12 +11,12 @@ import json
 import logging
 import socket
 import ssl
+from pathlib import Path
 from typing import Any
 
 import requests
 import requests.adapters
 import requests.exceptions
-import urllib3
 import urllib3.connection
 import urllib3.connectionpool
 import urllib3.exceptions
@@ -88,7 +88,12 @@ class _TLSAdapter(requests.adapters.HTTPAdapter):
 
     def __init__(self, settings: Settings) -> None:
         self._server_name = settings.tls_server_name
-        self._context = ssl.create_default_context()
+        bundle = settings.ca_bundle
+        directory = bundle is not None and Path(bundle).is_dir()
+        # With a bundle of its own it trusts nobody else.
+        self._context = ssl.create_default_context(
+            cafile=None if directory else bundle, capath=bundle if directory else None
+        )
         self._context.minimum_version = ssl.TLSVersion.TLSv1_2
         super().__init__(pool_connections=4, pool_maxsize=settings.pool_size, max_retries=0)
 
@@ -96,7 +101,6 @@ class _TLSAdapter(requests.adapters.HTTPAdapter):
         kwargs["ssl_context"] = self._context
         if self._server_name:
             kwargs["server_hostname"] = self._server_name
-            kwargs["assert_hostname"] = self._server_name
         super().init_poolmanager(*args, **kwargs)
 
 
@@ -280,8 +284,6 @@ def _certificate_fault(error: BaseException) -> str:
     for item in _chain(error):
         if isinstance(item, ssl.SSLCertVerificationError):
             return item.verify_message or "verification failed"
-        if isinstance(item, ssl.CertificateError):
-            return str(item)
     return ""
 
 

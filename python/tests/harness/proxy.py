@@ -27,13 +27,17 @@ class Proxy:
         self.received = bytearray()
         self.connections = 0
         self._open: list[socket.socket] = []
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
 
     def __enter__(self) -> Proxy:
         return self
 
     def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # ends the accept that waits in the thread
         self._listener.close()
+        self._thread.join(5)
         self.drop()
 
     def drop(self) -> None:

@@ -1,0 +1,283 @@
+"""Ways to log in and the life of a token, against a real Vault."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+
+from strongroom_dagster import (
+    AppRoleAuth,
+    AuthenticationError,
+    ConfigurationError,
+    KubernetesAuth,
+    SecretPicklingError,
+    Settings,
+    Source,
+    TokenAuth,
+    TokenFileAuth,
+    VaultSecrets,
+)
+from strongroom_dagster.methods import AuthMethod, auth_from_env
+
+from .conftest import POLICY, ClientFactory
+from .harness.clock import ShiftedClock
+from .harness.scripted import Answer, Request, Scripted
+from .harness.vault import VaultServer
+
+BASE = "bike-data-flow/production"
+
+
+def client_with(
+    server: VaultServer, auth: AuthMethod, clock: ShiftedClock | None = None
+) -> VaultSecrets:
+    settings = Settings(
+        address=server.http, app="bike-data-flow", environment="production", deadline=10.0
+    )
+    return VaultSecrets(settings, auth, clock=clock.clock if clock else None)
+
+
+@pytest.fixture(autouse=True)
+def _secret(vault: VaultServer) -> None:
+    vault.put(f"{BASE}/auth", value="ok")
+
+
+def test_secret_id_from_file_and_variable(
+    vault: VaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    role_id, secret_id = vault.approle("sources", POLICY)
+    file = tmp_path / "secret-id"
+    file.write_text(secret_id + "\n")
+    with client_with(vault, AppRoleAuth(role_id, Source(file=str(file)))) as client:
+        assert client.get("auth") == "ok"
+    monkeypatch.setenv("SOME_SECRET_ID", secret_id)
+    with client_with(vault, AppRoleAuth(role_id, Source(variable="SOME_SECRET_ID"))) as client:
+        assert client.get("auth") == "ok"
+
+
+def test_a_wrapped_secret_id_is_unwrapped_once_and_serves_every_login(vault: VaultServer) -> None:
+    clock = ShiftedClock()
+    role_id, _ = vault.approle("wrapped", POLICY, token_ttl="60s", token_max_ttl="60s")
+    made = vault.admin().adapter.post("/v1/auth/approle/role/wrapped/secret-id", wrap_ttl="5m")
+    token = made["wrap_info"]["token"]
+    auth = AppRoleAuth(role_id, Source.of(token), wrapped=True)
+    with client_with(vault, auth, clock) as client:
+        assert client.get("auth") == "ok"
+        clock.shift = 61.0
+        client.invalidate()
+        assert client.get("auth") == "ok"
+        assert client.stats.logins == 2
+        with pytest.raises(SecretPicklingError):
+            pickle.dumps(client)
+    again = client_with(vault, AppRoleAuth(role_id, Source.of(token), wrapped=True))
+    with pytest.raises(AuthenticationError, match="wrapping token is not valid"):
+        again.get("auth")
+
+
+def test_a_wrapping_token_from_elsewhere_is_refused(vault: VaultServer) -> None:
+    role_id, _ = vault.approle("intercepted", POLICY)
+    made = vault.admin().adapter.post(
+        "/v1/sys/wrapping/wrap", json={"secret_id": "attacker"}, wrap_ttl="5m"
+    )
+    auth = AppRoleAuth(role_id, Source.of(made["wrap_info"]["token"]), wrapped=True)
+    with pytest.raises(AuthenticationError, match='made by "sys/wrapping/wrap"') as caught:
+        client_with(vault, auth).get("auth")
+    assert "intercepted" in caught.value.hint
+
+
+def test_token_and_token_file_of_vault_agent(vault: VaultServer, tmp_path: Path) -> None:
+    admin = vault.admin()
+    admin.sys.create_or_update_policy("plain", POLICY)
+    first = admin.auth.token.create(policies=["plain"], ttl="1h")["auth"]["client_token"]
+    client = client_with(vault, TokenAuth(Source.of(first)))
+    assert client.get("auth") == "ok"
+    client.close()
+    assert admin.lookup_token(first)["data"]["id"] == first  # not ours to revoke
+
+    sink = tmp_path / "sink"
+    sink.write_text(first)
+    with client_with(vault, TokenFileAuth(str(sink))) as client:
+        assert client.get("auth") == "ok"
+        second = admin.auth.token.create(policies=["plain"], ttl="1h")["auth"]["client_token"]
+        sink.write_text(second)
+        admin.auth.token.revoke(first)
+        client.invalidate()
+        assert client.get("auth") == "ok"
+        admin.auth.token.revoke(second)
+        client.invalidate()
+        with pytest.raises(AuthenticationError, match="refused token file"):
+            client.get("auth")
+
+
+def test_kubernetes(vault: VaultServer, tmp_path: Path) -> None:
+    def review(request: Request) -> Answer:
+        token = json.loads(request.body)["spec"]["token"]
+        good = token == jwt
+        user = {
+            "username": "system:serviceaccount:dagster:user-code",
+            "uid": "9d2a", "groups": ["system:serviceaccounts"],
+        }  # fmt: skip
+        status = {"authenticated": True, "user": user} if good else {"error": "no"}
+        return Answer(201, {"kind": "TokenReview", "status": status})
+
+    import base64
+
+    def part(data: dict[str, object]) -> str:
+        return base64.urlsafe_b64encode(json.dumps(data).encode()).decode().rstrip("=")
+
+    claims = {
+        "iss": "kubernetes/serviceaccount",
+        "sub": "system:serviceaccount:dagster:user-code",
+        "kubernetes.io/serviceaccount/namespace": "dagster",
+        "kubernetes.io/serviceaccount/service-account.name": "user-code",
+        "kubernetes.io/serviceaccount/service-account.uid": "9d2a",
+    }
+    jwt = f"{part({'alg': 'RS256', 'typ': 'JWT'})}.{part(claims)}.{'A' * 342}"
+    file = tmp_path / "token"
+    file.write_text(jwt)
+    admin = vault.admin()
+    admin.sys.enable_auth_method("kubernetes")
+    admin.sys.create_or_update_policy("pods", POLICY)
+    with Scripted(review) as cluster:
+        admin.adapter.post(
+            "/v1/auth/kubernetes/config",
+            json={"kubernetes_host": cluster.address, "disable_local_ca_jwt": True},
+        )
+        admin.adapter.post(
+            "/v1/auth/kubernetes/role/pods",
+            json={
+                "bound_service_account_names": "user-code",
+                "bound_service_account_namespaces": "dagster",
+                "token_policies": "pods",
+            },
+        )
+        with client_with(vault, KubernetesAuth("pods", str(file))) as client:
+            assert client.get("auth") == "ok"
+        file.write_text(jwt[:-5] + "BBBBB")
+        with pytest.raises(AuthenticationError, match='refused Kubernetes role "pods"'):
+            client_with(vault, KubernetesAuth("pods", str(file))).get("auth")
+
+
+def test_renewal_then_login_at_the_maximum_lifetime(
+    vault: VaultServer, client_for: ClientFactory
+) -> None:
+    clock = ShiftedClock()
+    client = client_for(
+        vault, clock=clock.clock, role_options={"token_ttl": "60s", "token_max_ttl": "90s"}
+    )
+    client.get("auth")
+    held = client._tokens.held
+    assert held is not None
+    assert held.renewable
+    assert held.ttl == 60.0
+    clock.shift = 50.0  # past two thirds
+    client.invalidate()
+    client.get("auth")
+    assert (client.stats.logins, client.stats.renewals) == (1, 1)
+    # Vault's own clock has not moved, so the real lifetime goes on; ours says 60 s again.
+    clock.shift = 200.0
+    client.invalidate()
+    client.get("auth")
+    assert client.stats.logins == 2
+
+
+def test_a_renewal_cut_short_by_the_maximum_is_the_last(
+    vault: VaultServer, client_for: ClientFactory
+) -> None:
+    clock = ShiftedClock()
+    client = client_for(
+        vault, clock=clock.clock,
+        role_options={"token_ttl": "3600s", "token_max_ttl": "3600s", "token_explicit_max_ttl": "3600s"},
+    )  # fmt: skip
+    client.get("auth")
+    token = client._tokens.held
+    assert token is not None
+    token.extend({"lease_duration": 100, "renewable": True}, client.now(), 0.0)
+    assert not token.renewable
+    clock.shift = 80.0
+    client.invalidate()
+    client.get("auth")
+    assert client.stats.logins == 2
+    assert client.stats.renewals == 0
+
+
+def test_close_revokes_the_token_that_is_ours(
+    vault: VaultServer, client_for: ClientFactory
+) -> None:
+    client = client_for(vault)
+    client.get("auth")
+    held = client._tokens.held
+    assert held is not None
+    token = held.value.reveal()
+    client.close()
+    assert client.stats.cached == 0
+    answer = vault.admin().adapter.post(
+        "/v1/auth/token/lookup", json={"token": token}, raise_exception=False
+    )
+    assert answer.status_code == 403
+
+
+@pytest.mark.parametrize("content", [None, "", "  \n"])
+def test_a_missing_or_empty_credential_names_its_source(
+    vault: VaultServer, tmp_path: Path, content: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "sid"
+    if content is not None:
+        file.write_text(content)
+        monkeypatch.setenv("SID", content)
+    with pytest.raises(AuthenticationError, match=str(file)):
+        client_with(vault, AppRoleAuth("role", Source(file=str(file)))).get("auth")
+    with pytest.raises(AuthenticationError, match="variable SID is not set or empty"):
+        client_with(vault, AppRoleAuth("role", Source(variable="SID"))).get("auth")
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"VAULT_ROLE_ID": "r", "VAULT_SECRET_ID_FILE": "/f"}, AppRoleAuth("r", Source(file="/f"))),
+        (
+            {"VAULT_ROLE_ID": "r", "VAULT_SECRET_ID": "s"},
+            AppRoleAuth("r", Source(variable="VAULT_SECRET_ID")),
+        ),
+        (
+            {"VAULT_ROLE_ID": "r", "VAULT_WRAPPED_SECRET_ID_FILE": "/w"},
+            AppRoleAuth("r", Source(file="/w"), wrapped=True),
+        ),
+        ({"VAULT_TOKEN_FILE": "/t"}, TokenFileAuth("/t")),
+        ({"VAULT_TOKEN": "t"}, TokenAuth(Source(variable="VAULT_TOKEN"))),
+        ({"VAULT_KUBERNETES_ROLE": "k"}, KubernetesAuth("k")),
+    ],
+)
+def test_methods_from_the_environment(environ: dict[str, str], expected: AuthMethod) -> None:
+    assert auth_from_env(environ) == expected
+
+
+@pytest.mark.parametrize("environ", [{}, {"VAULT_ROLE_ID": "r"}])
+def test_an_environment_without_credentials_is_refused(environ: dict[str, str]) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        auth_from_env(environ)
+    assert "VAULT_SECRET_ID_FILE" in caught.value.hint
+
+
+def test_from_env_works_end_to_end(
+    vault: VaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    role_id, secret_id = vault.approle("from-env", POLICY)
+    (tmp_path / "sid").write_text(secret_id)
+    environ = {
+        "VAULT_ADDR": vault.https, "VAULT_CACERT": vault.ca, "VAULT_ROLE_ID": role_id,
+        "VAULT_SECRET_ID_FILE": str(tmp_path / "sid"),
+        "STRONGROOM_APP": "bike-data-flow", "STRONGROOM_ENVIRONMENT": "production",
+    }  # fmt: skip
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    with VaultSecrets.from_env() as client:
+        assert client.get("auth") == "ok"
+    # hvac's own habits do not come through: a token in the environment or in the home is not used.
+    monkeypatch.setenv("VAULT_TOKEN", "from-the-environment")
+    with VaultSecrets.from_env() as client:
+        assert client.get("auth") == "ok"
+    assert os.environ["VAULT_TOKEN"] == "from-the-environment"
