@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	crand "crypto/rand"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -259,7 +260,7 @@ func takeOptions(t testing.TB, k keys, src Source, dests ...Destination) TakeOpt
 		Source: src, Vault: VaultInfo{ClusterID: testCluster, ClusterName: "vault-cluster-1", Version: "1.21.1"},
 		Recipients: []Recipient{k.recipient}, Destinations: dests,
 		StateDir: t.TempDir(), ToolVersion: "test",
-		Stall: 20 * time.Second, Now: clock(testTime), Rand: bytes.NewReader(randomBytes(1<<16, 7)),
+		Stall: 20 * time.Second, Now: clock(testTime), Rand: crand.Reader,
 	}
 }
 

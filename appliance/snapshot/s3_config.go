@@ -224,7 +224,7 @@ func unsupported(err error) bool {
 
 // s3Error adds this package's sentinel to the client's error.
 func s3Error(err error) error {
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	if errors.Is(err, context.Canceled) {
 		return err
 	}
 	var sentinel error
@@ -254,6 +254,8 @@ func s3Code(r minio.ErrorResponse) error {
 		return ErrFull
 	case "NotImplemented", "MethodNotAllowed", "InvalidBucketState":
 		return ErrUnsupported
+	case "InternalError", "SlowDown", "ServiceUnavailable", "RequestTimeout":
+		return ErrUnreachable // also inside a 200
 	}
 	switch r.StatusCode {
 	case http.StatusInsufficientStorage:

@@ -2,7 +2,9 @@ package snapshot
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/minio/minio-go/v7"
@@ -33,6 +35,7 @@ func (s *S3) delete(ctx context.Context, key string) error {
 	if err != nil {
 		return err
 	}
+	var latest time.Time
 	for _, v := range versions {
 		if v.IsDeleteMarker {
 			continue
@@ -44,10 +47,18 @@ func (s *S3) delete(ctx context.Context, key string) error {
 		if until.After(s.cfg.Now()) {
 			return fmt.Errorf("%w until %s", ErrLocked, until.UTC().Format(time.RFC3339))
 		}
+		if until.After(latest) {
+			latest = until
+		}
 	}
 	for _, v := range versions {
 		opts := minio.RemoveObjectOptions{VersionID: v.VersionID}
-		if err := s.core.RemoveObject(ctx, s.cfg.Bucket, key, opts); err != nil {
+		err := s.core.RemoveObject(ctx, s.cfg.Bucket, key, opts)
+		if err != nil && !latest.IsZero() && errors.Is(s3Error(err), ErrDenied) {
+			// The store's clock is behind ours.
+			return fmt.Errorf("%w until %s: %w", ErrLocked, latest.UTC().Format(time.RFC3339), err)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -92,6 +103,21 @@ var forever = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
 func (s *S3) lockedUntil(ctx context.Context, key, version string) (time.Time, error) {
 	if has, err := s.hasVersions(ctx); err != nil || !has {
 		return time.Time{}, err // object lock needs versions
+	}
+	// HEAD tells it in one request where the key may know it.
+	oi, err := s.core.StatObject(ctx, s.cfg.Bucket, key, minio.StatObjectOptions{VersionID: version})
+	if err != nil {
+		return time.Time{}, err
+	}
+	if strings.EqualFold(oi.Headers.Get("X-Amz-Object-Lock-Legal-Hold"), string(minio.LegalHoldEnabled)) {
+		return forever, nil
+	}
+	if text := oi.Headers.Get("X-Amz-Object-Lock-Retain-Until-Date"); text != "" {
+		until, err := time.Parse(time.RFC3339, text)
+		if err != nil {
+			return time.Time{}, fmt.Errorf("the object's retention: %w", err)
+		}
+		return until, nil
 	}
 	_, until, err := s.core.GetObjectRetention(ctx, s.cfg.Bucket, key, version)
 	if err != nil && !unsupported(err) {

@@ -62,7 +62,8 @@ func Take(ctx context.Context, o TakeOptions) (Taken, error) {
 	defer unlock()
 
 	taken, err := o.take(ctx)
-	if err != nil {
+	// A name that was taken is somebody else's snapshot: nothing to tidy there.
+	if err != nil && !errors.Is(err, ErrExists) {
 		o.tidy(ctx, taken)
 	}
 	return taken, errors.Join(err, o.record(taken, err))

@@ -337,6 +337,24 @@ func TestTakeIsCancelled(t *testing.T) {
 	}
 }
 
+// Two machines with broken random numbers: the second must not touch what the
+// first has stored.
+func TestTakeLeavesATakenNameAlone(t *testing.T) {
+	k, d := newKeys(t), newMem("mem")
+	o := takeOptions(t, k, bytesSource(buildArchive(t, archiveSpec{})), d)
+	for i := range 2 {
+		o.Rand, o.Now = bytes.NewReader(make([]byte, 4)), clock(testTime)
+		before := d.copy()
+		_, err := Take(t.Context(), o)
+		if i == 1 && (!errors.Is(err, ErrExists) || !maps.Equal(before, d.copy())) {
+			t.Errorf("got %v, want %v and nothing changed", err, ErrExists)
+		}
+	}
+	if _, err := Verify(t.Context(), verifyOptions(t, k, d)); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestTakeRunsOnce(t *testing.T) {
 	k, d := newKeys(t), newMem("mem")
 	raw := bytesSource(buildArchive(t, archiveSpec{}))
