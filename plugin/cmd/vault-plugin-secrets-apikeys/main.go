@@ -16,6 +16,7 @@ import (
 	apikeys "strongroom/plugin"
 	"strongroom/plugin/provider"
 	"strongroom/plugin/provider/generated"
+	"strongroom/plugin/provider/httpprov"
 )
 
 // Set by the linker: -X main.version=… -X main.commit=…
@@ -49,6 +50,7 @@ func run(logger hclog.Logger) error {
 	factory := apikeys.Factory(apikeys.Options{
 		Providers: map[string]provider.Factory{
 			"generated": generated.New,
+			"http":      httpprov.New,
 		},
 		Version:   "v" + version,
 		Clock:     apikeys.SystemClock(),
