@@ -67,6 +67,8 @@ type backend struct {
 	lastFlush atomic.Int64
 	// clockReported is the lifecycle.ClockState that was last told.
 	clockReported atomic.Value
+	// lostIntent: the write of an intent has failed, storage must be looked at.
+	lostIntent atomic.Bool
 
 	storage logical.Storage // the mount's view, for work that no request carries
 }
@@ -204,13 +206,8 @@ func (b *backend) start(ctx context.Context, s logical.Storage) error {
 	if err := b.fence.raise(ctx, st, b.writable(), fresh, func() (string, error) { return b.randomID(mountIDLength) }); err != nil {
 		return err
 	}
-	open, err := st.intents(ctx)
-	if err != nil {
+	if err := b.rescan(ctx, st); err != nil {
 		return err
-	}
-	for _, in := range open {
-		b.intents.add(in)
-		b.index.review(in.Key, b.clock.now())
 	}
 	b.ready.Store(true)
 	return nil

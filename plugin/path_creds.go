@@ -177,6 +177,9 @@ func (b *backend) credsResponse(snap *snapshot, q *credsQuery) (*logical.Respons
 	}
 	etag := etagOf(snap, v)
 	promise := lifecycle.Promise(v, now, snap.overlap, b.effectiveNext(snap))
+	if !snap.overlap && v.State == lifecycle.Current && b.intents.open(rec.Name) {
+		promise = 0 // it may have been replaced by a key whose birth nobody has seen
+	}
 	if q.known(b, snap) && renewable(snap, v) {
 		b.stats.notModified.Add(1)
 		return notModified(etag), nil

@@ -108,6 +108,7 @@ func (w *work) mint(ctx context.Context) error {
 	}
 	if !w.caps.Local {
 		if in.id, err = w.st.putIntent(ctx, in); err != nil {
+			b.lostIntent.Store(true)
 			return err
 		}
 		b.intents.add(*in)
@@ -207,6 +208,9 @@ func (w *work) mintFailed(ctx context.Context, in *intent, err error) error {
 	}
 	w.b.stats.failures.Add(1)
 	w.b.emit(ctx, "rotate-fail", w.rec.Name, "reason", next.MintFailure.Message)
+	if maybe && !w.caps.Overlap {
+		return w.recover(ctx) // readers may hold a dead key: look at once
+	}
 	if in == nil || in.id == "" || maybe {
 		return nil
 	}

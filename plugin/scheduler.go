@@ -77,6 +77,11 @@ func (b *backend) tick(ctx context.Context) {
 		b.Logger().Warn("the clock could not be stored", "error", err)
 	}
 	b.reportClock(ctx)
+	if b.lostIntent.Load() {
+		if err := b.rescan(ctx, st); err != nil {
+			b.Logger().Warn("the open intents could not be read", "error", err)
+		}
+	}
 	if b.fence.closed() == "" {
 		for {
 			name := b.index.take(now.Unix(), b.providers.maxPerMinute)

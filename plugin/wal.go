@@ -73,6 +73,21 @@ func (t *intentTable) size() int {
 	return n
 }
 
+// rescan reads the open intents from storage: at a start, and after a write of
+// one has failed, because it may be there all the same.
+func (b *backend) rescan(ctx context.Context, st store) error {
+	open, err := st.intents(ctx)
+	if err != nil {
+		return err
+	}
+	for _, in := range open {
+		b.intents.add(in)
+		b.index.review(in.Key, b.clock.now())
+	}
+	b.lostIntent.Store(false)
+	return nil
+}
+
 // recover closes the intents that a crash, or an answer that never came, has
 // left open: what was stored goes on, what was not is found at the provider
 // and ended, because its value cannot be had a second time.
@@ -127,7 +142,26 @@ func (w *work) recoverOne(ctx context.Context, in intent) (done bool, err error)
 	}
 	w.b.stats.reaped.Add(1)
 	w.b.emit(ctx, "reap", w.rec.Name, "name", in.Name)
+	if err := w.replacedInVain(ctx, in); err != nil {
+		return false, err
+	}
 	return true, w.recovered(ctx, in)
+}
+
+// replacedInVain notes that the current version died when a key was minted
+// that nobody will ever see: the provider lets no two live. The next mint
+// starts at once.
+func (w *work) replacedInVain(ctx context.Context, in intent) error {
+	cur := w.rec.Life.Current()
+	if w.caps.Overlap || cur == nil || cur.Number > in.Version {
+		return nil
+	}
+	next := w.rec.clone()
+	if err := next.Life.MarkRevoked(cur.Number, w.now()); err != nil {
+		return err
+	}
+	next.MintFailure = nil
+	return w.save(ctx, next)
 }
 
 // findMinted gives the ids of the keys at the provider that can only be, or
