@@ -12,7 +12,6 @@ import pytest
 
 from strongroom_dagster import AppRoleAuth, Settings, Source, VaultSecrets
 
-from .harness import wait
 from .harness.postgres import Postgres, binaries
 from .harness.vault import VAULT_BIN, VaultServer
 
@@ -57,6 +56,14 @@ def vault() -> Iterator[VaultServer]:
 def fragile() -> Iterator[VaultServer]:
     """A Vault that tests seal and kill, and leave running and unsealed."""
     yield from _server()
+
+
+@pytest.fixture(scope="session")
+def apikeys(vault: VaultServer) -> VaultServer:
+    """The shared Vault with the apikeys engine and its `generated` provider."""
+    vault.mount_apikeys()
+    vault.admin().adapter.post("/v1/apikeys/providers/internal", json={"type": "generated"})
+    return vault
 
 
 @pytest.fixture(scope="session")
@@ -140,6 +147,3 @@ def client_for(request: pytest.FixtureRequest) -> Iterator[ClientFactory]:
 def _no_leftover_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("VAULT_ADDR", "VAULT_TOKEN", "VAULT_CACERT", "VAULT_NAMESPACE", "VAULT_ROLE_ID"):
         monkeypatch.delenv(name, raising=False)
-
-
-__all__ = ["wait"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import pickle
@@ -123,9 +124,7 @@ def test_kubernetes(vault: VaultServer, tmp_path: Path) -> None:
         status = {"authenticated": True, "user": user} if good else {"error": "no"}
         return Answer(201, {"kind": "TokenReview", "status": status})
 
-    import base64
-
-    def part(data: dict[str, object]) -> str:
+    def part(data: dict[str, str]) -> str:
         return base64.urlsafe_b64encode(json.dumps(data).encode()).decode().rstrip("=")
 
     claims = {

@@ -160,9 +160,11 @@ def test_retry_after_is_obeyed_and_the_deadline_is_not_passed() -> None:
         assert scripted_client(server, clock).get("x") == "v"
     assert clock.pauses == [7.0]
     clock = FakeClock()
-    with Scripted(after_lookup(busy)) as server:
-        with pytest.raises(VaultUnavailableError, match="slow down"):
-            scripted_client(server, clock, deadline=20.0).get("x")
+    with (
+        Scripted(after_lookup(busy)) as server,
+        pytest.raises(VaultUnavailableError, match="slow down"),
+    ):
+        scripted_client(server, clock, deadline=20.0).get("x")
     assert clock.pauses == [7.0, 7.0]
 
 

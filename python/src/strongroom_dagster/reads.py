@@ -161,12 +161,12 @@ def _api_key(ref: Ref, answer: dict[str, Any]) -> ApiKey:
     fault = ""
     try:
         version = int(data["version"])
-        cache_ttl = max(0.0, float(data["cache_ttl"]))
-        ttl = max(0.0, float(data.get("ttl") or 0))
+        cache_ttl = float(data["cache_ttl"])
+        ttl = float(data.get("ttl") or 0)
         named = data["values"] if isinstance(data.get("values"), dict) else {"key": data["key"]}
     except (KeyError, TypeError, ValueError) as error:
         fault = type(error).__name__
-    if fault or not math.isfinite(cache_ttl) or not math.isfinite(ttl):
+    if fault or not (0 <= cache_ttl < math.inf and 0 <= ttl < math.inf):
         raise InvalidResponseError(
             f"{ref.label}: the answer lacks version, cache_ttl or key, or they are malformed",
             hint="is an apikeys engine mounted there?",

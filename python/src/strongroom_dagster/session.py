@@ -256,10 +256,20 @@ def _read_body(response: requests.Response, limit: int, end: float, clock: Clock
 
 
 def _cut_short(response: requests.Response) -> bool:
-    """Whether a successful JSON answer does not parse: a proxy closed the connection early."""
+    """Whether the connection was closed before the answer was whole.
+
+    A body that is shorter than announced raises by itself. What does not is an end within the
+    headers, which http.client takes for the end of the headers, and a proxy that announces
+    nothing: an answer that may have a body then has neither length nor chunks, or is broken JSON.
+    """
+    if response.status_code in (204, 304):
+        return False
+    headers = response.headers
+    if "Content-Length" not in headers and "Transfer-Encoding" not in headers:
+        return True
     if response.status_code != 200:
         return False
-    if not response.headers.get("Content-Type", "").startswith("application/json"):
+    if not headers.get("Content-Type", "").startswith("application/json"):
         return False
     try:
         json.loads(response.content)

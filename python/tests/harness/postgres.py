@@ -46,9 +46,14 @@ class Postgres:
     def start(self) -> None:
         """initdb and start."""
         data = str(self._directory / "data")
+        password_file = self._directory / "password"
+        password_file.write_text(self.password + "\n")
+        password_file.chmod(0o600)
+        owner = self._directory.stat()
+        os.chown(password_file, owner.st_uid, owner.st_gid)
         self._run(
             str(self._bin / "initdb"), "-D", data, "-U", "vaultadmin", "-A", "scram-sha-256",
-            "--pwfile=/dev/stdin", "--no-sync", input=self.password + "\n",
+            f"--pwfile={password_file}", "--no-sync"
         )  # fmt: skip
         options = (
             f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories="

@@ -169,6 +169,21 @@ class VaultServer:
         """Writes a KV secret."""
         self.admin().secrets.kv.v2.create_or_update_secret(path, secret=fields)
 
+    def define_key(self, name: str, **options: Any) -> None:
+        """Makes an API key of the `generated` provider."""
+        self.admin().adapter.post(
+            f"/v1/apikeys/keys/{name}", json={"provider": "internal", **options}
+        )
+
+    def rotate_key(self, name: str, **options: Any) -> None:
+        """Rotates an API key now."""
+        self.admin().adapter.post(f"/v1/apikeys/rotate/{name}", json=options)
+
+    def verify_key(self, name: str, key: str) -> bool:
+        """Whether a presented key is valid."""
+        answer = self.admin().adapter.post(f"/v1/apikeys/verify/{name}", json={"key": key})
+        return bool(answer["data"]["valid"])
+
     def approle(self, name: str, policy: str, **options: Any) -> tuple[str, str]:
         """A role with one policy; its role id and a secret id."""
         admin = self.admin()
