@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -90,8 +89,7 @@ func demoError(err error) error {
 		code, hint = ExitUsage, "build what is missing with make build vault"
 	case errors.Is(err, demo.ErrPortTaken):
 		code, hint = ExitFailed, "leave out --listen, or choose another port"
-	case errors.Is(err, syscall.ENOSPC), strings.Contains(err.Error(), "no space left on device"):
-		// Vault's own words reach us as text only.
+	case errors.Is(err, syscall.ENOSPC):
 		code, hint = ExitFailed, "the demo needs about 300 MB: free some space, or choose another disk with --dir"
 	default:
 		return err

@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"filippo.io/age"
@@ -149,9 +150,19 @@ func (r *run) step(ctx context.Context, s step) error {
 		return nil
 	case ctx.Err() != nil:
 		return ErrInterrupted
+	case diskFull(r.o.Dir):
+		// Vault says no more than "internal error" when it cannot write.
+		return fmt.Errorf("%s: %w: %w", s.title, syscall.ENOSPC, err)
 	default:
 		return fmt.Errorf("%s: %w", s.title, err)
 	}
+}
+
+// diskFull tells whether nothing more can be written below dir.
+func diskFull(dir string) bool {
+	const enough = 1 << 20 // bytes
+	var st syscall.Statfs_t
+	return syscall.Statfs(dir, &st) == nil && st.Bavail*uint64(st.Bsize) < enough
 }
 
 // stay returns when ctx ends, or with the fault of the first process that is

@@ -36,7 +36,7 @@ func (r *run) issueKey(ctx context.Context) (string, error) {
 		return "", err
 	}
 	r.firstKey = k
-	return fmt.Sprintf("%s, version %d, read through the front; it may be cached for %v", keyName, k.version, k.cacheTTL), nil
+	return fmt.Sprintf("%s, version %d, read through the front; it may be cached for %s", keyName, k.version, span(k.cacheTTL)), nil
 }
 
 func (r *run) rotateKey(ctx context.Context) (string, error) {
@@ -62,7 +62,7 @@ func (r *run) rotateKey(ctx context.Context) (string, error) {
 			return "", err
 		}
 	}
-	return fmt.Sprintf("version %d is current; version %d is still valid, for %v more", now.version, old.version, old.cacheTTL), nil
+	return fmt.Sprintf("version %d is current; version %d is still valid, for %s more", now.version, old.version, span(old.cacheTTL)), nil
 }
 
 // verifyKey asks Vault, as the service that takes these keys would, whether
@@ -123,6 +123,14 @@ func (r *run) readKey(ctx context.Context, version int) (key, error) {
 	seconds, errs[3] = number(s, "cache_ttl")
 	k.cacheTTL = time.Duration(seconds) * time.Second
 	return k, errors.Join(errs[:]...)
+}
+
+// span is a duration for a person: days where it is days.
+func span(d time.Duration) string {
+	if d >= 48*time.Hour {
+		return fmt.Sprintf("%.0f days", d.Hours()/24)
+	}
+	return d.Round(time.Second).String()
 }
 
 // text is a string field of an answer. The error never shows the value.

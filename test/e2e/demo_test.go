@@ -102,7 +102,7 @@ func assertNoSecrets(t *testing.T, dir string, secrets map[string]string) {
 		if err != nil {
 			return err
 		}
-		if open := info.Mode().Perm() & 0o077; open != 0 && info.Mode().Type() != fs.ModeSocket {
+		if open := info.Mode().Perm() & 0o027; open != 0 && info.Mode().Type() != fs.ModeSocket {
 			// The front's root certificate is for everyone.
 			if filepath.Base(path) != "ca.crt" {
 				t.Errorf("%s has mode %v", path, info.Mode())

@@ -35,7 +35,7 @@ func startDemo(t *testing.T, args ...string) *program {
 	vaultBin := vaulttest.Bin(t, "vault")
 	vaulttest.Bin(t, "vault-plugin-secrets-apikeys")
 	p.cmd = exec.Command(vaulttest.Bin(t, "strongroom"), append([]string{"demo"}, args...)...)
-	p.cmd.Env = []string{"PATH=/usr/bin:/bin", "TMPDIR=" + p.tmp, "VAULT_BIN=" + vaultBin}
+	p.cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + p.tmp, "TMPDIR=" + p.tmp, "VAULT_BIN=" + vaultBin}
 	p.cmd.Stdout, p.cmd.Stderr = p, p
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -196,6 +196,12 @@ func vaultTry(env []string, stdin string, args ...string) (string, error) {
 	cmd := exec.Command(bin, args...)
 	cmd.Env = env
 	cmd.Stdin = strings.NewReader(stdin)
-	out, err := cmd.CombinedOutput()
+	// Standard error holds warnings that are no part of the answer.
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		err = fmt.Errorf("%w: %s", err, stderr.String())
+	}
 	return strings.TrimSpace(string(out)), err
 }
