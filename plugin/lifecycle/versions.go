@@ -209,7 +209,8 @@ func (k *Key) Rollback(number int, now time.Time, grace time.Duration) error {
 	}
 	k.retireCurrent(now, true)
 	v = k.Find(number)
-	v.State, v.Promoted, v.Grace = Current, now, grace
+	// Readers of its first time as current may have been promised more.
+	v.State, v.Promoted, v.Grace = Current, now, max(grace, v.RevokeAt.Sub(now))
 	v.Retired, v.RevokeAt = time.Time{}, time.Time{}
 	return nil
 }

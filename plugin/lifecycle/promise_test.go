@@ -1,0 +1,61 @@
+package lifecycle
+
+import (
+	"testing"
+	"time"
+)
+
+func TestPromise(t *testing.T) {
+	now := t0.Add(time.Hour)
+	current := Version{Number: 2, State: Current, Grace: grace}
+	with := func(change func(*Version)) Version { v := current; change(&v); return v }
+	inGrace := with(func(v *Version) { v.State, v.RevokeAt = Grace, now.Add(10*time.Minute) })
+	cases := map[string]struct {
+		v       Version
+		overlap bool
+		next    time.Time
+		want    time.Duration
+	}{
+		"current":                             {current, true, now.Add(time.Minute), grace},
+		"current, overdue":                    {current, true, now.Add(-time.Minute), grace},
+		"in grace":                            {inGrace, true, now.Add(time.Hour), 10 * time.Minute},
+		"without overlap":                     {current, false, now.Add(time.Minute), time.Minute},
+		"without overlap, overdue":            {current, false, now.Add(-time.Minute), 0},
+		"without overlap, never rotated":      {current, false, time.Time{}, grace},
+		"ends by itself":                      {with(func(v *Version) { v.Expires = now.Add(time.Second) }), true, time.Time{}, time.Second},
+		"past its grace":                      {with(func(v *Version) { v.State, v.RevokeAt = Grace, now }), true, time.Time{}, 0},
+		"compromised":                         {with(func(v *Version) { v.Compromised = true }), true, time.Time{}, 0},
+		"pending":                             {with(func(v *Version) { v.State = Pending }), true, time.Time{}, 0},
+		"found at the provider":               {with(func(v *Version) { v.State, v.RevokeAt, v.Found = Grace, now.Add(grace), true }), true, time.Time{}, 0},
+		"current with an end that was forced": {with(func(v *Version) { v.RevokeAt = now.Add(time.Minute) }), true, time.Time{}, time.Minute},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			if got := Promise(&c.v, now, c.overlap, c.next); got != c.want {
+				t.Errorf("got %s, want %s", got, c.want)
+			}
+		})
+	}
+}
+
+func TestTTLIsNeverLongerThanThePromise(t *testing.T) {
+	cases := map[string]struct {
+		promise, left, retry, want time.Duration
+	}{
+		"rotation far away":                {grace, 90 * grace, 0, grace},
+		"rotation soon":                    {grace, time.Minute, 0, time.Minute},
+		"overdue":                          {grace, -time.Minute, 0, MinOverdueTTL},
+		"overdue, next try in an hour":     {grace, -time.Minute, time.Hour, time.Hour},
+		"overdue, promise shorter than it": {10 * time.Second, -time.Minute, time.Hour, 10 * time.Second},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			if got := TTL(c.promise, t0.Add(c.left), t0, c.retry); got != c.want {
+				t.Errorf("got %s, want %s", got, c.want)
+			}
+		})
+	}
+	if got := TTL(grace, time.Time{}, t0, 0); got != grace {
+		t.Errorf("a key that never rotates: %s", got)
+	}
+}
