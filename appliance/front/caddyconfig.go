@@ -1,0 +1,216 @@
+package front
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	"github.com/caddyserver/caddy/v2/modules/caddypki"
+	"github.com/caddyserver/caddy/v2/modules/caddytls"
+
+	// The modules that the JSON below names, and no others.
+	_ "github.com/caddyserver/caddy/v2/modules/filestorage"
+	_ "github.com/caddyserver/caddy/v2/modules/logging"
+)
+
+const (
+	serverHTTPS = "front"
+	serverHTTP  = "redirect"
+
+	// A long poll lasts 60 s and Vault ends every request after 90.
+	answerTimeout = 100 * time.Second
+	bodyTimeout   = 30 * time.Second
+	headerTimeout = 10 * time.Second
+	idleTimeout   = 2 * time.Minute
+	// How long a request waits for a Vault that is being restarted.
+	retryDuration = 3 * time.Second
+	retryInterval = 100 * time.Millisecond
+)
+
+// obj is a piece of Caddy's JSON for which its Go types are unexported or
+// awkward.
+type obj = map[string]any
+
+// caddyConfig is the whole of Caddy's configuration.
+func caddyConfig(c Config, socks sockets) (*caddy.Config, error) {
+	off := false
+	cfg := &caddy.Config{
+		Admin:      &caddy.AdminConfig{Disabled: true, Config: &caddy.ConfigSettings{Persist: &off}},
+		Logging:    logging(),
+		StorageRaw: caddyconfig.JSON(obj{"module": "file_system", "root": c.Storage}, nil),
+	}
+	app, err := httpApp(c, socks)
+	if err != nil {
+		return nil, err
+	}
+	cfg.AppsRaw = caddy.ModuleMap{
+		"http": caddyconfig.JSON(app, nil),
+		"tls":  caddyconfig.JSON(tlsApp(c), nil),
+	}
+	if c.Issuer == IssuerInternal {
+		cfg.AppsRaw["pki"] = caddyconfig.JSON(caddypki.PKI{CAs: map[string]*caddypki.CA{
+			caddypki.DefaultCAID: {Name: "Strongroom", RootCommonName: "Strongroom front root", InstallTrust: &off},
+		}}, nil)
+	}
+	return cfg, nil
+}
+
+// logging sends everything to standard error as JSON, without request headers
+// and without what looks like a token. Caddy itself logs requests only where
+// they fail, and hides fewer headers than Vault's clients fill.
+func logging() *caddy.Logging {
+	filter := obj{"filter": "regexp", "regexp": tokenShape, "value": "[token]"}
+	return &caddy.Logging{Logs: map[string]*caddy.CustomLog{"default": {BaseLog: caddy.BaseLog{
+		Level:     "INFO",
+		WriterRaw: caddyconfig.JSON(obj{"output": "stderr"}, nil),
+		EncoderRaw: caddyconfig.JSON(obj{
+			"format": "filter",
+			"wrap":   obj{"format": "json", "time_format": "rfc3339_nano"},
+			"fields": obj{
+				"request>headers": obj{"filter": "delete"},
+				"request>uri":     filter,
+				"error":           filter,
+			},
+		}, nil),
+	}}}}
+}
+
+func httpApp(c Config, socks sockets) (*caddyhttp.App, error) {
+	listen, err := socks.resolve(c.Listen, "fd")
+	if err != nil {
+		return nil, err
+	}
+	h3, err := socks.resolve(c.HTTP3, "fdgram")
+	if err != nil {
+		return nil, err
+	}
+	redirect, err := socks.resolve(c.Redirect, "fd")
+	if err != nil {
+		return nil, err
+	}
+	streams := []string{"h1", "h2"}
+	if c.HTTP3Enabled {
+		streams = append(streams, "h3")
+	}
+	https := &caddyhttp.Server{
+		TLSConnPolicies: caddytls.ConnectionPolicies{{ProtocolMin: "tls1.2", DefaultSNI: c.Names[0]}},
+		Routes: caddyhttp.RouteList{{HandlersRaw: []json.RawMessage{
+			caddyconfig.JSONModuleObject(gate{
+				UI:                c.UI,
+				RequestsPerSecond: c.Limits.RequestsPerSecond,
+				Burst:             c.Limits.Burst,
+				Concurrent:        c.Limits.Concurrent,
+				BodyBytes:         c.Limits.BodyBytes,
+			}, "handler", "strongroom_gate", nil),
+			caddyconfig.JSONModuleObject(proxy(c.Vault), "handler", "reverse_proxy", nil),
+		}}},
+	}
+	for _, a := range listen {
+		https.Listen = append(https.Listen, a)
+		https.ListenProtocols = append(https.ListenProtocols, streams)
+	}
+	for _, a := range h3 {
+		https.Listen = append(https.Listen, a)
+		https.ListenProtocols = append(https.ListenProtocols, []string{"h3"})
+	}
+	app := &caddyhttp.App{
+		GracePeriod: caddy.Duration(c.Drain),
+		Servers:     map[string]*caddyhttp.Server{serverHTTPS: https},
+	}
+	if len(redirect) > 0 {
+		app.Servers[serverHTTP] = &caddyhttp.Server{
+			Listen: redirect,
+			Routes: redirectRoutes(c),
+		}
+	}
+	for _, s := range app.Servers {
+		s.ReadHeaderTimeout = caddy.Duration(headerTimeout)
+		s.ReadTimeout = caddy.Duration(bodyTimeout)
+		s.WriteTimeout = caddy.Duration(answerTimeout)
+		s.IdleTimeout = caddy.Duration(idleTimeout)
+		s.MaxHeaderBytes = c.Limits.HeaderBytes
+		// Certificates and redirects are configured here, not guessed from
+		// ports: systemd's sockets have none.
+		s.AutoHTTPS = &caddyhttp.AutoHTTPSConfig{Disabled: true}
+	}
+	return app, nil
+}
+
+// redirectRoutes sends plain HTTP to the first name over HTTPS. The name in the
+// request is not used: whoever asks for another one would be sent there.
+// HTTP-01 challenges are answered by Caddy before any route.
+func redirectRoutes(c Config) caddyhttp.RouteList {
+	host := c.Names[0]
+	if _, port, err := net.SplitHostPort(c.Listen[0]); err == nil && port != "443" {
+		host = net.JoinHostPort(host, port)
+	} else if ip := net.ParseIP(host); ip != nil && ip.To4() == nil {
+		host = "[" + host + "]"
+	}
+	return caddyhttp.RouteList{{HandlersRaw: []json.RawMessage{caddyconfig.JSONModuleObject(obj{
+		"status_code": 308,
+		"headers":     obj{"Location": []string{"https://" + host + "{http.request.uri}"}},
+		"close":       true,
+	}, "handler", "static_response", nil)}}}
+}
+
+// proxy is the way to Vault. It drops what clients say in X-Forwarded-*, since
+// no proxy is trusted, and names the connection's address there.
+func proxy(v Vault) *reverseproxy.Handler {
+	off := false
+	name := v.ServerName
+	if name == "" {
+		name, _, _ = net.SplitHostPort(v.Address)
+	}
+	transport := &reverseproxy.HTTPTransport{
+		TLS: &reverseproxy.TLSConfig{
+			CARaw:                    caddyconfig.JSON(obj{"provider": "file", "pem_files": []string{v.CAFile}}, nil),
+			ClientCertificateFile:    v.CertFile,
+			ClientCertificateKeyFile: v.KeyFile,
+			ServerName:               name,
+		},
+		KeepAlive: &reverseproxy.KeepAlive{
+			IdleConnTimeout: caddy.Duration(time.Minute), MaxIdleConnsPerHost: 128,
+		},
+		Compression:           &off,
+		DialTimeout:           caddy.Duration(2 * time.Second),
+		ResponseHeaderTimeout: caddy.Duration(answerTimeout),
+		Versions:              []string{"1.1"},
+	}
+	return &reverseproxy.Handler{
+		TransportRaw: caddyconfig.JSONModuleObject(transport, "protocol", "http", nil),
+		Upstreams:    reverseproxy.UpstreamPool{{Dial: v.Address}},
+		LoadBalancing: &reverseproxy.LoadBalancing{
+			TryDuration: caddy.Duration(retryDuration), TryInterval: caddy.Duration(retryInterval),
+		},
+	}
+}
+
+func tlsApp(c Config) *caddytls.TLS {
+	app := &caddytls.TLS{DisableStorageClean: false}
+	switch c.Issuer {
+	case IssuerFiles:
+		app.CertificatesRaw = caddy.ModuleMap{"load_files": caddyconfig.JSON(
+			[]obj{{"certificate": c.Files.Cert, "key": c.Files.Key}}, nil)}
+	case IssuerInternal:
+		app.CertificatesRaw = caddy.ModuleMap{"automate": caddyconfig.JSON(c.Names, nil)}
+		app.Automation = &caddytls.AutomationConfig{Policies: []*caddytls.AutomationPolicy{{
+			SubjectsRaw: c.Names,
+			IssuersRaw:  []json.RawMessage{caddyconfig.JSON(obj{"module": "internal", "ca": caddypki.DefaultCAID}, nil)},
+		}}}
+	}
+	return app
+}
+
+// encode gives the JSON that Caddy loads.
+func encode(cfg *caddy.Config) ([]byte, error) {
+	b, err := json.Marshal(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("encode caddy configuration: %w", err)
+	}
+	return b, nil
+}

@@ -1,0 +1,174 @@
+package front
+
+import (
+	"net/http"
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+)
+
+const (
+	methodList = "LIST" // Vault's own; https://developer.hashicorp.com/vault/api-docs
+	methodScan = "SCAN" // OpenBao's
+
+	// maxDecodes is how many layers of percent-encoding are looked through.
+	// Clients use one; whoever stacks more has something to hide.
+	maxDecodes = 3
+)
+
+// verdict is what becomes of a request: passed on if status is 0.
+type verdict struct {
+	status int    // HTTP status of the refusal
+	text   string // for the caller and the log; holds nothing of the request
+}
+
+var (
+	passed         = verdict{}
+	refusedMethod  = verdict{http.StatusMethodNotAllowed, "this HTTP method is not used by Vault"}
+	refusedUnknown = verdict{http.StatusNotFound, "no such path: Vault's API is below /v1/"}
+	refusedSpelled = verdict{http.StatusBadRequest, "this path is spelled in a way that readers may take differently: send it plainly"}
+	refusedSystem  = verdict{http.StatusForbidden, "this sys/ path is answered on the machine itself only"}
+)
+
+// decide judges a request by method, URL and the value of X-Vault-Namespace.
+//
+// Its promise: if any reading of the path (decoded once or more, cleaned,
+// slashes merged, backslashes turned, letters folded, behind a namespace)
+// comes to a sys/ path, then the request passes only if the path is spelled
+// plainly and the allow-list names it.
+func decide(method string, u *url.URL, namespace string, ui bool) verdict {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch,
+		http.MethodDelete, http.MethodOptions, methodList, methodScan:
+	default:
+		return refusedMethod
+	}
+	raw := u.EscapedPath()
+	forms, ok := readings(raw, u.Path)
+	if !ok {
+		return refusedSpelled
+	}
+	ns, ok := readings(namespace, namespace)
+	if !ok {
+		return refusedSpelled
+	}
+	if slices.ContainsFunc(forms, func(f string) bool { return slices.Contains(split(f), "..") }) {
+		return refusedSpelled
+	}
+	system := false
+	for _, form := range forms {
+		segments := split(form)
+		if len(segments) == 0 || !strings.EqualFold(segments[0], "v1") {
+			continue
+		}
+		logical := segments[1:]
+		if len(logical) > 0 && strings.EqualFold(logical[0], "sys") {
+			system = true
+			continue
+		}
+		if v := judgeNamespaced(method, logical); v != passed {
+			return v
+		}
+		for _, prefix := range ns {
+			if v := judgeNamespaced(method, append(split(prefix), logical...)); v != passed {
+				return v
+			}
+		}
+	}
+	if system {
+		return judgeSystem(method, raw, ns)
+	}
+	switch {
+	case strings.HasPrefix(raw, "/v1/"):
+		return passed
+	case ui && (raw == "/" || raw == "/ui" || strings.HasPrefix(raw, "/ui/") || raw == "/robots.txt"):
+		return passed
+	}
+	return refusedUnknown
+}
+
+// readings gives every way in which some reader might take a path: each layer
+// of percent-encoding, with backslashes as they are and as slashes. It is false
+// if there is no end to the layers or a control character in one of them.
+func readings(forms ...string) ([]string, bool) {
+	var out []string
+	for _, form := range forms {
+		for layer := 0; ; layer++ {
+			if strings.ContainsFunc(form, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+				return nil, false
+			}
+			out = append(out, form, strings.ReplaceAll(form, `\`, "/"))
+			decoded, err := url.PathUnescape(form)
+			if err != nil || decoded == form {
+				break
+			}
+			if layer == maxDecodes {
+				return nil, false
+			}
+			form = decoded
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out), true
+}
+
+// split takes a path apart as a reader would that merges slashes and drops
+// dots; ".." stays, for decide to refuse.
+func split(p string) []string {
+	segments := strings.Split(p, "/")
+	return slices.DeleteFunc(segments, func(s string) bool { return s == "" || s == "." })
+}
+
+// judgeNamespaced looks for sys/ behind a namespace: "team/sys/init" is
+// "sys/init" of namespace "team" to a Vault that has namespaces. A secret in a
+// folder "sys" passes unless it bears the name of one of Vault's own paths.
+func judgeNamespaced(method string, logical []string) verdict {
+	if len(logical) == 0 {
+		return passed
+	}
+	switch strings.ToLower(logical[0]) {
+	case "auth", "identity", "cubbyhole", "audit", "root":
+		return passed // reserved: these are never names of namespaces
+	}
+	for i, s := range logical {
+		if !strings.EqualFold(s, "sys") || i+1 == len(logical) {
+			continue
+		}
+		name := strings.ToLower(logical[i+1])
+		if slices.Contains(systemNames, name) && !allows(method, logical[i+1:], false) {
+			return refusedSystem
+		}
+	}
+	return passed
+}
+
+// judgeSystem holds a path of sys/ against the allow-list, provided that it is
+// spelled so that nobody can take it for another one.
+func judgeSystem(method, raw string, namespaces []string) verdict {
+	for _, ns := range namespaces {
+		for _, s := range split(ns) {
+			if strings.EqualFold(s, "sys") || s == ".." {
+				return refusedSpelled
+			}
+		}
+	}
+	rest, ok := strings.CutPrefix(raw, "/v1/sys/")
+	if !ok {
+		return refusedSystem
+	}
+	rest, slash := strings.CutSuffix(rest, "/")
+	segments := strings.Split(rest, "/")
+	for _, s := range segments {
+		d, err := url.PathUnescape(s)
+		if err != nil || d == "" || path.Clean(d) != d || d == "." || d == ".." || strings.ContainsAny(d, `/\%`) {
+			return refusedSystem
+		}
+	}
+	// The list is compared with the segments as they were sent, so an encoded
+	// or differently cased name never equals one of the list's.
+	if !allows(method, segments, slash) {
+		return refusedSystem
+	}
+	return passed
+}

@@ -1,0 +1,154 @@
+package front
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddytls"
+
+	"strongroom/appliance/atomicfile"
+)
+
+// drainPoll is how often a stop looks whether requests are still in flight.
+const drainPoll = 20 * time.Millisecond
+
+const (
+	certificatePoll = 5 * time.Millisecond
+	certificateWait = 20 * time.Second
+)
+
+// register makes the gate known to Caddy, which panics the second time.
+var register = sync.OnceFunc(func() { caddy.RegisterModule(new(gate)) })
+
+// Hooks tell the caller about the front's life. All may be nil.
+type Hooks struct {
+	// Ready is called once it accepts connections.
+	Ready func()
+	// Stopping is called before it drains.
+	Stopping func()
+}
+
+// Run serves until ctx ends, then closes the listeners (systemd's sockets stay
+// open and queue) and waits up to c.Drain for requests in flight. c must have
+// been validated.
+func Run(ctx context.Context, c Config, hooks Hooks) error {
+	register()
+	if err := os.MkdirAll(c.Storage, 0o700); err != nil {
+		return fmt.Errorf("front storage: %w", err)
+	}
+	// Caddy keeps an id of its own here; the default is a home folder, which a
+	// service has none of.
+	if err := os.Setenv("XDG_DATA_HOME", c.Storage); err != nil {
+		return err
+	}
+	socks := inherited()
+	cfg, err := caddyConfig(c, socks)
+	if err != nil {
+		return err
+	}
+	b, err := encode(cfg)
+	if err != nil {
+		return err
+	}
+	if err := caddy.Load(b, true); err != nil {
+		return fmt.Errorf("start front: %w", err)
+	}
+	g, err := activeGate()
+	if err == nil && c.Issuer == IssuerInternal {
+		err = waitForCertificates(ctx, c.Names)
+	}
+	if err == nil && c.RootFile != "" {
+		err = publishRoot(c)
+	}
+	if err != nil {
+		return errors.Join(err, caddy.Stop())
+	}
+	if hooks.Ready != nil {
+		hooks.Ready()
+	}
+	<-ctx.Done()
+	if hooks.Stopping != nil {
+		hooks.Stopping()
+	}
+	return drain(g, time.Duration(c.Drain))
+}
+
+// activeGate finds the handler that Caddy has made from its configuration.
+func activeGate() (*gate, error) {
+	app, err := caddy.ActiveContext().App("http")
+	if err != nil {
+		return nil, fmt.Errorf("start front: %w", err)
+	}
+	for _, route := range app.(*caddyhttp.App).Servers[serverHTTPS].Routes {
+		for _, h := range route.Handlers {
+			if g, ok := h.(*gate); ok {
+				return g, nil
+			}
+		}
+	}
+	return nil, errors.New("start front: its gate is not among Caddy's handlers")
+}
+
+// waitForCertificates returns once there is one for every name. It is for the
+// internal CA, which signs within milliseconds; a public CA needs the front
+// itself to be up first.
+func waitForCertificates(ctx context.Context, names []string) error {
+	app, err := caddy.ActiveContext().App("tls")
+	if err != nil {
+		return fmt.Errorf("start front: %w", err)
+	}
+	tick := time.NewTicker(certificatePoll)
+	defer tick.Stop()
+	timeout := time.After(certificateWait)
+	for _, name := range names {
+		for !app.(*caddytls.TLS).HasCertificateForSubject(name) {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-timeout:
+				return fmt.Errorf("start front: the internal CA has not signed a certificate for %q in %s", name, certificateWait)
+			}
+		}
+	}
+	return nil
+}
+
+// drain stops Caddy, which closes the listeners at once and leaves what is in
+// flight to end by itself, and waits for that end.
+func drain(g *gate, limit time.Duration) error {
+	if err := caddy.Stop(); err != nil {
+		return fmt.Errorf("stop front: %w", err)
+	}
+	tick := time.NewTicker(drainPoll)
+	defer tick.Stop()
+	timeout := time.After(limit)
+	for g.inFlight.Load() > 0 || g.active.Load() > 0 {
+		select {
+		case <-tick.C:
+		case <-timeout:
+			return fmt.Errorf("stop front: %d requests cut off after %s", g.inFlight.Load(), limit)
+		}
+	}
+	return nil
+}
+
+// publishRoot copies the internal CA's root to where clients find it.
+func publishRoot(c Config) error {
+	root, err := os.ReadFile(filepath.Join(c.Storage, "pki", "authorities", "local", "root.crt"))
+	if err != nil {
+		return fmt.Errorf("front's root certificate: %w", err)
+	}
+	if old, err := os.ReadFile(c.RootFile); err == nil && bytes.Equal(old, root) {
+		return nil
+	}
+	return atomicfile.Write(c.RootFile, root, 0o644)
+}
