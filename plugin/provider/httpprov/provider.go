@@ -36,13 +36,23 @@ var (
 // New builds a provider out of cfg.Settings, whose fields docs/providers.md
 // describes. Faults come all at once, each with the path of its field.
 func New(cfg provider.Config) (provider.Provider, error) {
-	return Build(cfg, Extra{MayMint: true})
+	p, err := Build(cfg, fields.New("settings", cfg.Settings), true)
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
-// Build is New for other kinds of providers, which share the requests.
-func Build(cfg provider.Config, extra Extra) (*Provider, error) {
-	m := fields.New("settings", cfg.Settings)
-	p := &Provider{settings: readSettings(cfg, m, extra), credential: maps.Clone(cfg.Credential), now: cfg.Now}
+// Build is New for other types of providers, which share the requests: m is
+// cfg.Settings, of which the caller has read what only it knows. Without mint,
+// create is refused.
+func Build(cfg provider.Config, m *fields.Map, mint bool) (*Provider, error) {
+	p := &Provider{settings: readSettings(cfg, m, mint), credential: maps.Clone(cfg.Credential), now: cfg.Now}
+	for name, v := range cfg.Credential {
+		if hasControl(v) {
+			m.Fail("", "the credential %.60q holds a control character, perhaps a line break at its end", name)
+		}
+	}
 	if cfg.Now == nil {
 		m.Fail("", "no clock was given")
 	}

@@ -19,9 +19,8 @@ import (
 )
 
 const (
-	userAgent     = "strongroom-apikeys"
-	maxRetryAfter = 24 * time.Hour // however long a service asks to wait
-	maxBodySent   = 256 << 10      // bytes
+	userAgent   = "strongroom-apikeys"
+	maxBodySent = 256 << 10 // bytes
 )
 
 // rendered is a request with every reference filled in.
@@ -247,23 +246,18 @@ func (p *Provider) said(body []byte, masks *masker) string {
 	return strconv.Quote(masks.message(text))
 }
 
-// retryAfter reads Retry-After (RFC 9110, section 10.2.3: seconds or a date)
-// or else the service's own header, which holds seconds or a Unix time.
+// retryAfter reads Retry-After or else the service's own header, which holds
+// seconds or a Unix time.
 func retryAfter(h http.Header, own string, now time.Time) time.Duration {
-	var d time.Duration
-	if text := strings.TrimSpace(h.Get("Retry-After")); text != "" {
-		if n, err := strconv.ParseInt(text, 10, 32); err == nil {
-			d = time.Duration(n) * time.Second
-		} else if t, err := http.ParseTime(text); err == nil {
-			d = t.Sub(now)
-		}
-	} else if own != "" {
-		if n, err := strconv.ParseFloat(h.Get(own), 64); err == nil && n > 0 && n < 1e11 {
-			d = time.Duration(n * float64(time.Second))
-			if n > 1e9 {
-				d = time.Unix(int64(n), 0).Sub(now)
-			}
-		}
+	if text := h.Get("Retry-After"); text != "" || own == "" {
+		return safehttp.RetryAfter(text, now)
 	}
-	return min(max(d, 0), maxRetryAfter)
+	n, err := strconv.ParseInt(strings.TrimSpace(h.Get(own)), 10, 64)
+	if err == nil && n > 1e9 { // a time since 1970, not a wait of 30 years
+		n -= now.Unix()
+	}
+	if err != nil || n < 0 || n > int64(safehttp.MaxRetryAfter/time.Second) {
+		return 0
+	}
+	return time.Duration(n) * time.Second
 }

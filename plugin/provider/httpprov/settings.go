@@ -1,7 +1,6 @@
 package httpprov
 
 import (
-	"crypto/x509"
 	"net/http"
 	"strings"
 	"time"
@@ -67,21 +66,12 @@ var (
 	refusals   = []int{http.StatusUnauthorized, http.StatusForbidden}
 )
 
-// Extra names what another kind of provider reads out of the same settings.
-type Extra struct {
-	MayMint bool     // create is allowed, and required
-	Known   []string // further settings, which the caller reads itself
-}
-
 // readSettings reads cfg and records every fault in m.
-func readSettings(cfg provider.Config, m *fields.Map, extra Extra) settings {
+func readSettings(cfg provider.Config, m *fields.Map, mint bool) settings {
 	s := settings{vars: scope{}}
-	for _, name := range extra.Known {
-		m.Value(name)
-	}
 	m.String("description", "", 4000)
 	m.String("documentation", "", 1000)
-	s.client = readClient(m)
+	s.client = safehttp.New(safehttp.ReadOptions(m))
 	readVariables(m.Sub("variables"), s.vars)
 	s.params = readParameters(m.Sub("parameters"))
 	s.message = optionalPath(m, "error_message")
@@ -97,13 +87,13 @@ func readSettings(cfg provider.Config, m *fields.Map, extra Extra) settings {
 	if a := m.Sub("auth"); a != nil {
 		rd.auth = rd.readAuth(a, nil)
 	}
-	s.readRequests(m, rd, extra)
+	s.readRequests(m, rd, mint)
 	rd.unused(m)
 	return s
 }
 
-func (s *settings) readRequests(m *fields.Map, rd *reader, extra Extra) {
-	if c := m.Sub("create"); c != nil && extra.MayMint {
+func (s *settings) readRequests(m *fields.Map, rd *reader, mint bool) {
+	if c := m.Sub("create"); c != nil && mint {
 		s.create = readCreate(c, rd)
 		if s.create.replaces && m.Has("overlap") && s.overlap {
 			m.Fail("overlap", "cannot be true where create.replaces_current is: the old key dies with the request")
@@ -111,7 +101,7 @@ func (s *settings) readRequests(m *fields.Map, rd *reader, extra Extra) {
 		s.overlap = s.overlap && !s.create.replaces
 	} else if c != nil {
 		m.Fail("create", "is not for this type of provider: nothing is minted")
-	} else if extra.MayMint {
+	} else if mint {
 		m.Fail("create", "is missing")
 	}
 	if l := m.Sub("list"); l != nil {
@@ -151,29 +141,6 @@ func (rd *reader) unused(m *fields.Map) {
 			m.Fail("parameters", "%s is used by no request", name)
 		}
 	}
-}
-
-func readClient(m *fields.Map) *safehttp.Client {
-	o := safehttp.Options{
-		AllowHTTP: m.Bool("allow_http", false),
-		Timeout:   m.Duration("timeout", safehttp.DefaultTimeout, time.Second, 80*time.Second),
-		MaxBody:   int64(m.Int("max_body", safehttp.DefaultMaxBody, 1<<10, 16<<20)),
-	}
-	allow, err := safehttp.ParsePrefixes(m.Strings("allow_addresses", 50))
-	if err != nil {
-		m.Fail("allow_addresses", "%v", err)
-	}
-	o.Allow = allow
-	if o.AllowHTTP && len(o.Allow) == 0 {
-		m.Fail("allow_http", "needs allow_addresses: http is for explicitly allowed addresses only")
-	}
-	if pem := m.String("ca_certificate", "", 256<<10); pem != "" {
-		o.RootCAs = x509.NewCertPool()
-		if !o.RootCAs.AppendCertsFromPEM([]byte(pem)) {
-			m.Fail("ca_certificate", "holds no certificate in PEM")
-		}
-	}
-	return safehttp.New(o)
 }
 
 func readVariables(m *fields.Map, vars scope) {
