@@ -83,11 +83,14 @@ func (r *run) conditionalRead(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	c := r.user.API()
-	req := c.NewRequest(http.MethodGet, "/v1/apikeys/creds/"+keyName)
-	req.Headers.Set("If-None-Match", k.etag)
-	// The library's logical calls would follow their own idea of a 304.
-	resp, err := c.RawRequestWithContext(ctx, req) //nolint:staticcheck // the only call that shows status and headers
+	c, err := r.user.API().Clone()
+	if err != nil {
+		return "", fmt.Errorf("conditional read: %w", err)
+	}
+	c.SetToken(r.user.API().Token())
+	c.AddHeader("If-None-Match", k.etag)
+	// Raw, because a parsed answer does not tell its status.
+	resp, err := c.Logical().ReadRawWithContext(ctx, "apikeys/creds/"+keyName)
 	if err != nil {
 		return "", fmt.Errorf("conditional read: %w", err)
 	}
