@@ -1,0 +1,183 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/BurntSushi/toml"
+)
+
+// The kinds of places for backups.
+const (
+	BackupS3  = "s3"  // a bucket
+	BackupDir = "dir" // a directory: a mounted disk or share
+)
+
+// Backup is the table [backup]: where snapshots go, who can open them, how
+// long they are kept.
+type Backup struct {
+	// Recipients are age or SSH public keys, beside the drill key.
+	Recipients []string `toml:"recipients"`
+	// Files are kept beside each snapshot: absolute paths.
+	Files []string `toml:"files"`
+	// WebhookFile holds the URL that is told of failures. It is a file since
+	// such URLs tend to hold a secret.
+	WebhookFile string     `toml:"webhook_file"`
+	Keep        BackupKeep `toml:"keep"`
+	To          []BackupTo `toml:"to"`
+}
+
+// BackupKeep is for how many hours, days, weeks and months one snapshot each
+// is kept.
+type BackupKeep struct {
+	Hourly  int `toml:"hourly"`
+	Daily   int `toml:"daily"`
+	Weekly  int `toml:"weekly"`
+	Monthly int `toml:"monthly"`
+}
+
+// BackupTo is one place for snapshots.
+type BackupTo struct {
+	Type string `toml:"type"`
+	// Path is the directory's.
+	Path string `toml:"path"`
+	// The others are the bucket's.
+	Endpoint string `toml:"endpoint"` // URL
+	Region   string `toml:"region"`
+	Bucket   string `toml:"bucket"`
+	Prefix   string `toml:"prefix"`
+	CAFile   string `toml:"ca_file"`
+	// Credentials names the file with access_key and secret_key: an absolute
+	// path, or the name of a systemd credential.
+	Credentials string        `toml:"credentials"`
+	LockFor     time.Duration `toml:"lock_for"`
+	LockMode    string        `toml:"lock_mode"`
+}
+
+// DefaultBackup is the table before any file: no place yet.
+func DefaultBackup() Backup {
+	return Backup{
+		Files: []string{"/var/lib/strongroom/front", "/etc/strongroom"},
+		Keep:  BackupKeep{Hourly: 48, Daily: 31, Weekly: 13, Monthly: 24},
+	}
+}
+
+// LoadBackup reads and validates the table [backup] of a file and passes over
+// what else is in it. Its error is Faults: all of them.
+func LoadBackup(file string) (Backup, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return Backup{}, fmt.Errorf("read configuration: %w", err)
+	}
+	return ParseBackup(file, data)
+}
+
+// ParseBackup is LoadBackup for data that came from file.
+func ParseBackup(file string, data []byte) (Backup, error) {
+	b := DefaultBackup()
+	var all map[string]any
+	if _, err := toml.Decode(string(data), &all); err != nil {
+		var pe toml.ParseError
+		if errors.As(err, &pe) {
+			return b, Faults{{File: file, Line: pe.Position.Line, Msg: pe.Message}}
+		}
+		return b, Faults{{File: file, Msg: err.Error()}}
+	}
+	d := decoder{file: file, lines: indexLines(string(data))}
+	table, ok := all["backup"]
+	if !ok {
+		return b, Faults{{File: file, Msg: "has no table [backup]"}}
+	}
+	d.value("backup", table, reflect.ValueOf(&b).Elem())
+	f := d.faults
+	b.check(func(field string, err error) {
+		if err != nil {
+			f = append(f, Fault{File: file, Line: d.lines.of(field), Field: field, Msg: err.Error()})
+		}
+	})
+	return b, f.err()
+}
+
+func (b Backup) check(check func(string, error)) {
+	for i, r := range b.Recipients {
+		if strings.HasPrefix(r, "AGE-SECRET-KEY-") || strings.Contains(r, "PRIVATE KEY") {
+			// Not quoted: it is a secret.
+			check(fmt.Sprintf("backup.recipients[%d]", i), errors.New("is a private key; give the public one, and treat this one as lost"))
+		}
+	}
+	for i, p := range b.Files {
+		check(fmt.Sprintf("backup.files[%d]", i), checkPath(p))
+	}
+	if b.WebhookFile != "" {
+		check("backup.webhook_file", checkCredential(b.WebhookFile))
+	}
+	k := b.Keep
+	if k.Hourly < 0 || k.Daily < 0 || k.Weekly < 0 || k.Monthly < 0 || k == (BackupKeep{}) {
+		check("backup.keep", errors.New("must not be below 0, nor all 0: nothing would be kept"))
+	}
+	if len(b.To) == 0 {
+		check("backup.to", errors.New("is required: at least one place for snapshots, [[backup.to]]"))
+	}
+	for i, t := range b.To {
+		at := fmt.Sprintf("backup.to[%d].", i)
+		check(at+"type", checkOneOf(t.Type, BackupS3, BackupDir))
+		switch t.Type {
+		case BackupDir:
+			t.checkDir(at, check)
+		case BackupS3:
+			t.checkS3(at, check)
+		}
+	}
+}
+
+func (t BackupTo) checkDir(at string, check func(string, error)) {
+	check(at+"path", checkPath(t.Path))
+	for _, f := range []field{
+		{"endpoint", t.Endpoint}, {"region", t.Region}, {"bucket", t.Bucket}, {"prefix", t.Prefix},
+		{"ca_file", t.CAFile}, {"credentials", t.Credentials}, {"lock_mode", t.LockMode},
+	} {
+		if f.value != "" {
+			check(at+f.name, fmt.Errorf("is only for type %q", BackupS3))
+		}
+	}
+	if t.LockFor != 0 {
+		check(at+"lock_for", fmt.Errorf("is only for type %q", BackupS3))
+	}
+}
+
+func (t BackupTo) checkS3(at string, check func(string, error)) {
+	if t.Path != "" {
+		check(at+"path", fmt.Errorf("is only for type %q", BackupDir))
+	}
+	if !strings.HasPrefix(t.Endpoint, "https://") && !strings.HasPrefix(t.Endpoint, "http://") {
+		check(at+"endpoint", fmt.Errorf(`%q is not a URL such as "https://fsn1.your-objectstorage.com"`, t.Endpoint))
+	}
+	if t.Bucket == "" {
+		check(at+"bucket", errors.New("is required"))
+	}
+	if t.CAFile != "" {
+		check(at+"ca_file", checkPath(t.CAFile))
+	}
+	check(at+"credentials", checkCredential(t.Credentials))
+	if t.LockMode != "" {
+		check(at+"lock_mode", checkOneOf(t.LockMode, "GOVERNANCE", "COMPLIANCE"))
+	}
+	if t.LockMode != "" && t.LockFor == 0 {
+		check(at+"lock_mode", errors.New("says nothing without lock_for"))
+	}
+}
+
+// checkCredential accepts an absolute path or the name of a systemd credential.
+func checkCredential(s string) error {
+	if s == "" {
+		return errors.New("is required: a file's absolute path, or a systemd credential's name")
+	}
+	if !strings.Contains(s, "/") {
+		return checkName(s)
+	}
+	return checkPath(s)
+}
