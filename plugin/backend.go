@@ -53,6 +53,7 @@ type backend struct {
 	config    *configHolder
 	intents   *intentTable
 	waiters   *waiters
+	hooks     *dispatcher
 	stats     counters
 
 	// startMu makes the start happen once; ready tells that it has succeeded.
@@ -69,6 +70,8 @@ type backend struct {
 	clockReported atomic.Value
 	// lostIntent: the write of an intent has failed, storage must be looked at.
 	lostIntent atomic.Bool
+	// interrupted: a campaign of an earlier run may have to be gone on with.
+	interrupted atomic.Bool
 
 	storage logical.Storage // the mount's view, for work that no request carries
 }
@@ -102,6 +105,7 @@ func newBackend(opts Options) (*backend, error) {
 		config:    newConfigHolder(),
 		intents:   newIntentTable(),
 		waiters:   newWaiters(),
+		hooks:     newDispatcher(opts.Clock),
 		wake:      make(chan struct{}, 1),
 		providers: newProviderTable(),
 	}
@@ -130,7 +134,9 @@ func (b *backend) paths() []*framework.Path {
 		b.pathImport(),
 		b.pathResolve(),
 		b.pathKeys(),
+		b.pathProviderRotate(),
 		b.pathProviders(),
+		b.pathWebhooks(),
 		b.pathConfig(),
 		b.pathReconcile(),
 		b.pathStatus(),
@@ -206,9 +212,13 @@ func (b *backend) start(ctx context.Context, s logical.Storage) error {
 	if err := b.fence.raise(ctx, st, b.writable(), fresh, func() (string, error) { return b.randomID(mountIDLength) }); err != nil {
 		return err
 	}
+	if err := b.hooks.load(ctx, st); err != nil {
+		return err
+	}
 	if err := b.rescan(ctx, st); err != nil {
 		return err
 	}
+	b.interrupted.Store(true)
 	b.ready.Store(true)
 	return nil
 }
@@ -232,6 +242,8 @@ func (b *backend) invalidate(ctx context.Context, key string) {
 		if _, err = fmt.Sscanf(name, "%03x", &n); err == nil && n >= 0 && n < indexShards {
 			err = b.index.invalidate(ctx, st, n)
 		}
+	case webhookPrefix:
+		err = b.hooks.reload(ctx, st, name)
 	case configKey:
 		b.cache.purge()
 		err = b.config.load(ctx, st)
@@ -253,6 +265,7 @@ func (b *backend) clean(ctx context.Context) {
 	b.stop()
 	b.waiters.closeAll()
 	b.running.Wait()
+	b.hooks.close()
 	if !b.ready.Load() || b.storage == nil || !b.writable() {
 		return
 	}

@@ -226,10 +226,29 @@ func (b *backend) dueOf(snap *snapshot) indexUpdate {
 		}
 		u.reviewAt = earlier(u.reviewAt, unixCeil(at))
 	}
+	if !snap.mints {
+		u.reviewAt = earlier(u.reviewAt, unixCeil(b.reminderDue(snap)))
+	}
 	if rec.Deleting != nil && rec.Life.Alive() == 0 {
 		u.reviewAt = earlier(u.reviewAt, unixCeil(rec.Deleting.At))
 	}
 	return u
+}
+
+// remindEvery is how often a due key that nothing can rotate is told of again.
+const remindEvery = day
+
+// reminderDue is when somebody must be told that a key has to be replaced by
+// hand; zero: never.
+func (b *backend) reminderDue(snap *snapshot) time.Time {
+	if snap.next.IsZero() {
+		return snap.next
+	}
+	at := snap.next.Add(-b.config.get().WarnBefore)
+	if again := snap.rec.Reminded.Add(remindEvery); !snap.rec.Reminded.IsZero() && again.After(at) {
+		at = again
+	}
+	return at
 }
 
 // rotationDue is when the next rotation may start: what the policy wants, put

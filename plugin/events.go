@@ -22,10 +22,24 @@ func (b *backend) emit(ctx context.Context, kind, key string, pairs ...string) {
 		logical.EventMetadataOperation, kind,
 		logical.EventMetadataModified, "true",
 	}, pairs...)
+	b.toWebhooks(kind, key, pairs)
 	err := logical.SendEvent(ctx, b, eventPrefix+kind, meta...)
 	if err != nil && !errors.Is(err, framework.ErrNoEvents) {
 		b.Logger().Debug("an event could not be sent", "type", kind, "key", key, "error", err)
 	}
+}
+
+func (b *backend) toWebhooks(kind, key string, pairs []string) {
+	id, err := b.randomID(32)
+	if err != nil {
+		b.Logger().Warn("an event could not be sent", "type", kind, "error", err)
+		return
+	}
+	e := hookEvent{ID: id, Type: kind, Time: b.clock.now(), Mount: b.fence.mount(), Key: key, Data: map[string]string{}}
+	for i := 0; i+1 < len(pairs); i += 2 {
+		e.Data[pairs[i]] = pairs[i+1]
+	}
+	b.hooks.send(e)
 }
 
 // reportClock logs and tells once that the clock is not believed.

@@ -163,6 +163,16 @@ func (f *fence) mintName(uid string, version int, attempt string) (lifecycle.Min
 	}, nil
 }
 
+// mount is the mount's identity, or "" before it has one.
+func (f *fence) mount() string {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if f.meta == nil {
+		return ""
+	}
+	return f.meta.Mount
+}
+
 // lift opens the fence after a reconcile: it stores the present epoch first.
 func (f *fence) lift(ctx context.Context, st store) error {
 	epoch, err := ReadEpoch(f.path)

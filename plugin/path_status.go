@@ -64,7 +64,12 @@ func (b *backend) mountState() map[string]any {
 	if reason := b.fence.closed(); reason != "" {
 		fence = map[string]any{"closed": true, "reason": reason}
 	}
+	hooks := map[string]any{}
+	for _, name := range b.hooks.names() {
+		_, hooks[name] = b.hooks.get(name)
+	}
 	return map[string]any{
+		"webhooks":        hooks,
 		"active":          b.writable(),
 		"fence":           fence,
 		"clock":           map[string]any{"state": string(clock), "engine_time": stamp(now), "skew": seconds(skew)},

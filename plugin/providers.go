@@ -145,6 +145,13 @@ func (b *backend) buildProvider(ctx context.Context, rec *providerRecord) (provi
 	})
 }
 
+func (b *backend) record(ctx context.Context, name string) (*keyRecord, error) {
+	if snap := b.cache.get(name); snap != nil {
+		return snap.rec, nil
+	}
+	return (store{b.storage}).key(ctx, name)
+}
+
 func (b *backend) providerTypes() []string {
 	var out []string
 	for name := range b.opts.Providers {
@@ -157,18 +164,20 @@ func (b *backend) providerTypes() []string {
 // credentialOf is the current values of the key that a provider uses as its
 // own credential.
 func (b *backend) credentialOf(ctx context.Context, key string) (map[string]string, error) {
-	snap, err := b.snapshot(ctx, b.storage, key)
+	// Not by way of a snapshot: to make one, the key's provider is asked for,
+	// which may be the very provider that is being built.
+	rec, err := b.record(ctx, key)
 	if err != nil {
 		return nil, err
 	}
-	if snap == nil {
+	if rec == nil {
 		return nil, refuse("create it, or write credential", "credential_key %q: there is no such key", key)
 	}
-	cur := snap.rec.Life.Current()
-	if cur == nil || snap.rec.Values[cur.Number] == nil {
+	cur := rec.Life.Current()
+	if cur == nil || rec.Values[cur.Number] == nil {
 		return nil, refuse("", "credential_key %q: it has no version in use", key)
 	}
-	return snap.rec.Values[cur.Number], nil
+	return rec.Values[cur.Number], nil
 }
 
 // password generates from a Vault password policy.

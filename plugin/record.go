@@ -34,6 +34,9 @@ type keyRecord struct {
 	// Requested is when a rotation asked for by hand may start; zero: none is.
 	Requested time.Time `json:"requested,omitzero"`
 
+	// Reminded is when somebody was last told that the key must be replaced by hand.
+	Reminded time.Time `json:"reminded,omitzero"`
+
 	MintFailure   *failure   `json:"mint_failure,omitempty"`
 	RevokeFailure *failure   `json:"revoke_failure,omitempty"`
 	Uncertain     *uncertain `json:"uncertain,omitempty"`

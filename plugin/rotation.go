@@ -23,7 +23,7 @@ const (
 // step is safe to repeat: finish what a crash left, end what is over, take up
 // a version that waits for its test, and mint.
 func (b *backend) advance(ctx context.Context, w *work) error {
-	steps := []func(context.Context) error{w.recover, w.revokeDue, w.finishPending, w.rotateIfDue, w.eraseIfGone}
+	steps := []func(context.Context) error{w.recover, w.revokeDue, w.finishPending, w.rotateIfDue, w.remindIfDue, w.eraseIfGone}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return err
@@ -32,6 +32,23 @@ func (b *backend) advance(ctx context.Context, w *work) error {
 			b.index.apply(b.dueOf(b.makeSnapshot(w.rec)))
 		}
 	}
+	return nil
+}
+
+// remindIfDue tells that a key must be replaced by hand, once a day from
+// warn_before on.
+func (w *work) remindIfDue(ctx context.Context) error {
+	snap := w.b.makeSnapshot(w.rec)
+	due, now := w.b.reminderDue(snap), w.now()
+	if snap.mints || due.IsZero() || now.Before(due) {
+		return nil
+	}
+	next := w.rec.clone()
+	next.Reminded = now
+	if err := w.save(ctx, next); err != nil {
+		return err
+	}
+	w.b.emit(ctx, "due", next.Name, "due_time", fmt.Sprint(stamp(snap.next)))
 	return nil
 }
 
@@ -268,7 +285,7 @@ func (w *work) promote(ctx context.Context, next *keyRecord) error {
 	if err := next.Life.Promote(number, now, w.b.config.get().graceOf(&next.Def), w.caps.Overlap); err != nil {
 		return err
 	}
-	next.LastRotation, next.ScheduleFrom, next.Requested, next.MintFailure = now, now, time.Time{}, nil
+	next.LastRotation, next.ScheduleFrom, next.Requested, next.Reminded, next.MintFailure = now, now, time.Time{}, time.Time{}, nil
 	if err := hashOld(next, w.b.opts.Rand); err != nil {
 		return err
 	}

@@ -83,6 +83,13 @@ func (b *backend) tick(ctx context.Context) {
 		}
 	}
 	if b.fence.closed() == "" {
+		if b.interrupted.Load() {
+			if err := b.resumeCampaigns(ctx, st); err != nil {
+				b.Logger().Error("an interrupted revocation could not go on yet", "error", publicError(err))
+			} else {
+				b.interrupted.Store(false)
+			}
+		}
 		for {
 			name := b.index.take(now.Unix(), b.providers.maxPerMinute)
 			if name == "" {
@@ -120,6 +127,11 @@ func (b *backend) workOn(name string) {
 		b.index.postpone(name, b.clock.now().Add(time.Second))
 	}
 	b.index.giveBack(name)
+	b.wakeUp()
+}
+
+// wakeUp makes the loop look for due work now.
+func (b *backend) wakeUp() {
 	select {
 	case b.wake <- struct{}{}:
 	default:

@@ -23,6 +23,8 @@ import (
 //	index/NNN       packed names and due times of all keys, in shards
 //	wal/UUID        intents, in the SDK's format
 //	reconcile       progress of a reconcile
+//	webhook/NAME    a webhook with its secret
+//	campaign/NAME   the revocation of all keys of a provider, until all are marked
 //
 // Every entry carries the format that wrote it.
 
@@ -38,6 +40,8 @@ const (
 	providerPrefix = "provider/"
 	keyPrefix      = "key/"
 	indexPrefix    = "index/"
+	webhookPrefix  = "webhook/"
+	campaignPrefix = "campaign/"
 )
 
 // maxEntryBytes keeps entries below what raft takes without harm (512 KiB).
@@ -45,7 +49,7 @@ const maxEntryBytes = 448 << 10
 
 // sealWrapPaths are what Vault Enterprise wraps with its seal a second time.
 func sealWrapPaths() []string {
-	return []string{keyPrefix, providerPrefix, framework.WALPrefix}
+	return []string{keyPrefix, providerPrefix, webhookPrefix, framework.WALPrefix}
 }
 
 var errEntryTooLarge = errors.New("storage entry too large")
@@ -169,19 +173,59 @@ func (st store) removeProvider(ctx context.Context, name string) error {
 	return st.remove(ctx, providerPrefix+name)
 }
 
-func (st store) providers(ctx context.Context) ([]string, error) {
-	names, err := st.s.List(ctx, providerPrefix)
+func (st store) providers(ctx context.Context) ([]string, error) { return st.list(ctx, providerPrefix) }
+
+func (st store) list(ctx context.Context, prefix string) ([]string, error) {
+	names, err := st.s.List(ctx, prefix)
 	if err != nil {
-		return nil, fmt.Errorf("list %s: %w", providerPrefix, err)
+		return nil, fmt.Errorf("list %s: %w", prefix, err)
 	}
 	return names, nil
 }
 
+func (st store) webhook(ctx context.Context, name string) (*webhookRecord, error) {
+	rec := &webhookRecord{}
+	ok, err := st.get(ctx, webhookPrefix+name, rec)
+	if err != nil || !ok {
+		return nil, err
+	}
+	return rec, nil
+}
+
+func (st store) putWebhook(ctx context.Context, rec *webhookRecord) error {
+	return st.put(ctx, webhookPrefix+rec.Name, rec)
+}
+
+func (st store) removeWebhook(ctx context.Context, name string) error {
+	return st.remove(ctx, webhookPrefix+name)
+}
+
+func (st store) webhooks(ctx context.Context) ([]string, error) { return st.list(ctx, webhookPrefix) }
+
+func (st store) campaign(ctx context.Context, provider string) (*campaign, error) {
+	c := &campaign{}
+	ok, err := st.get(ctx, campaignPrefix+provider, c)
+	if err != nil || !ok {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (st store) putCampaign(ctx context.Context, c *campaign) error {
+	return st.put(ctx, campaignPrefix+c.Provider, c)
+}
+
+func (st store) removeCampaign(ctx context.Context, provider string) error {
+	return st.remove(ctx, campaignPrefix+provider)
+}
+
+func (st store) campaigns(ctx context.Context) ([]string, error) { return st.list(ctx, campaignPrefix) }
+
 // shards lists the numbers of the index shards that exist.
 func (st store) shards(ctx context.Context) ([]int, error) {
-	names, err := st.s.List(ctx, indexPrefix)
+	names, err := st.list(ctx, indexPrefix)
 	if err != nil {
-		return nil, fmt.Errorf("list %s: %w", indexPrefix, err)
+		return nil, err
 	}
 	var numbers []int
 	for _, name := range names {
@@ -274,7 +318,7 @@ func decodeIntent(id string, entry *framework.WALEntry) (intent, error) {
 
 // classify tells Invalidate what kind of thing a storage key holds.
 func classify(key string) (kind, name string) {
-	for _, prefix := range []string{keyPrefix, providerPrefix, indexPrefix, framework.WALPrefix} {
+	for _, prefix := range []string{keyPrefix, providerPrefix, indexPrefix, webhookPrefix, framework.WALPrefix} {
 		if rest, ok := strings.CutPrefix(key, prefix); ok {
 			return prefix, rest
 		}

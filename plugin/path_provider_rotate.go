@@ -1,0 +1,128 @@
+package apikeys
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"strongroom/plugin/provider"
+)
+
+func (b *backend) pathProviderRotate() []*framework.Path {
+	return []*framework.Path{{
+		Pattern: "providers/" + providerPattern + "/rotate",
+		Fields: map[string]*framework.FieldSchema{
+			"name":        {Type: framework.TypeString, Description: "Name of the provider."},
+			"compromised": {Type: framework.TypeBool, Description: "The provider's credential is known to others: revoke it and every key made with it at once."},
+		},
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.UpdateOperation: b.writes(b.handleProviderRotate, "Rotate the provider's own credential."),
+		},
+		HelpSynopsis: "Rotate the provider's own credential.",
+		HelpDescription: `
+The credential is the key that credential_key names; it rotates like every
+other. compromised=true also marks every key made with the provider, the ones
+with the most versions alive and then the oldest first; the engine replaces and
+revokes them at once, and goes on after a restart. Where the credential is
+written by hand, write the new one to providers/NAME before.`,
+	}, {
+		Pattern: "providers/" + providerPattern + "/dry_run",
+		Fields: map[string]*framework.FieldSchema{
+			"name":       {Type: framework.TypeString, Description: "Name of the provider."},
+			"parameters": {Type: framework.TypeMap, Description: "The parameters of a key, as in keys/NAME."},
+		},
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.UpdateOperation: b.writes(b.handleDryRun, "Show the requests that the provider would send."),
+		},
+		HelpSynopsis:    "Show the requests that the provider would send.",
+		HelpDescription: "Nothing is sent. Secrets are masked.",
+	}}
+}
+
+func (b *backend) handleProviderRotate(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	name, compromised := d.Get("name").(string), d.Get("compromised").(bool)
+	rec := b.providers.record(name)
+	if rec == nil {
+		return nil, refuse("", "there is no provider %q", name)
+	}
+	if err := b.fence.check(); err != nil {
+		return nil, err
+	}
+	if rec.CredentialKey == "" && !compromised {
+		return nil, refuse("write a new one to providers/"+name+", or set credential_key",
+			"the credential of provider %q was written by hand", name)
+	}
+	st := store{req.Storage}
+	resp := &logical.Response{Data: map[string]any{}}
+	if rec.CredentialKey != "" {
+		if err := b.rotateCredential(ctx, st, rec, compromised, resp); err != nil {
+			return nil, err
+		}
+	}
+	if compromised {
+		n, err := b.compromiseProvider(context.WithoutCancel(ctx), st, name)
+		if err != nil {
+			b.interrupted.Store(true)
+			return nil, fmt.Errorf("%d keys are marked, the engine goes on: %w", n, err)
+		}
+		resp.Data["marked_keys"] = n
+		b.wakeUp()
+	}
+	return resp, nil
+}
+
+// rotateCredential makes a new credential with the old one. Where that fails
+// although the old one is known to others, the rest goes on all the same.
+func (b *backend) rotateCredential(ctx context.Context, st store, rec *providerRecord, compromised bool, resp *logical.Response) error {
+	return b.withKey(ctx, st.s, rec.CredentialKey, func(ctx context.Context, w *work) error {
+		if err := w.ready(ctx, compromised); err != nil {
+			return err
+		}
+		var rotated *logical.Response
+		var err error
+		if compromised {
+			rotated, err = w.rotateCompromised(ctx)
+		} else {
+			rotated, err = w.rotateNow(ctx, false)
+		}
+		if err != nil {
+			return err
+		}
+		b.providers.reset(rec.Name)
+		resp.Data["credential"] = rotated.Data
+		for _, text := range rotated.Warnings {
+			resp.AddWarning(text)
+		}
+		return nil
+	})
+}
+
+func (b *backend) handleDryRun(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	name := d.Get("name").(string)
+	p, err := b.provider(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	runner, ok := p.(provider.DryRunner)
+	if !ok {
+		return nil, refuse("", "provider %q sends no requests of its own", name)
+	}
+	params, err := normalizeJSON(d.Get("parameters").(map[string]any))
+	if err != nil {
+		return nil, refuse("", "parameters: %v", err)
+	}
+	if err := p.ValidateParameters(params); err != nil {
+		return nil, refuse("", "%v", err)
+	}
+	requests, err := runner.DryRun(params)
+	if err != nil {
+		return nil, refuse("", "%v", err)
+	}
+	shown := make([]map[string]any, len(requests))
+	for i, r := range requests {
+		shown[i] = map[string]any{"operation": r.Op, "method": r.Method, "url": r.URL, "header": r.Header, "body": r.Body}
+	}
+	return &logical.Response{Data: map[string]any{"requests": shown}}, nil
+}

@@ -1,0 +1,285 @@
+package apikeys
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"path"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"strongroom/plugin/lifecycle"
+	"strongroom/plugin/provider/safehttp"
+)
+
+// Limits of the delivery of webhooks.
+const (
+	hookQueue   = 1000 // events that wait for one receiver; further ones are dropped and counted
+	hookTimeout = 10 * time.Second
+	hookAnswer  = 16 << 10 // bytes of an answer that are read, and thrown away
+	hookTries   = 8        // over about two hours
+	hookBase    = 10 * time.Second
+	hookMax     = time.Hour
+)
+
+// SignatureHeader carries t=UNIX,v1=HEX: the HMAC-SHA256, under the webhook's
+// secret, of the decimal time, a full stop and the body. A receiver recomputes
+// it and refuses times that are far off, so that nothing can be replayed.
+const SignatureHeader = "Strongroom-Signature"
+
+// webhookRecord is a webhook as it is stored.
+type webhookRecord struct {
+	Name           string   `json:"name"`
+	URL            string   `json:"url"`
+	Secret         string   `json:"secret"`
+	Events         []string `json:"events,omitempty"` // patterns such as rotate-*; none: all
+	AllowAddresses []string `json:"allow_addresses,omitempty"`
+	AllowHTTP      bool     `json:"allow_http,omitempty"`
+	CAPEM          string   `json:"ca_pem,omitempty"`
+}
+
+// wants tells whether a kind of event goes to this webhook.
+func (r *webhookRecord) wants(kind string) bool {
+	return len(r.Events) == 0 || slices.ContainsFunc(r.Events, func(pattern string) bool {
+		ok, err := path.Match(pattern, kind)
+		return err == nil && ok
+	})
+}
+
+// client builds the client under the webhook's own policy.
+func (r *webhookRecord) client() (*safehttp.Client, error) {
+	var allow []netip.Prefix
+	if len(r.AllowAddresses) > 0 {
+		var err error
+		if allow, err = safehttp.ParsePrefixes(r.AllowAddresses); err != nil {
+			return nil, fmt.Errorf("allow_addresses: %w", err)
+		}
+	}
+	opts := safehttp.Options{Allow: allow, AllowHTTP: r.AllowHTTP, Timeout: hookTimeout, MaxBody: hookAnswer}
+	if r.CAPEM != "" {
+		opts.RootCAs = x509.NewCertPool()
+		if !opts.RootCAs.AppendCertsFromPEM([]byte(r.CAPEM)) {
+			return nil, fmt.Errorf("ca_pem: no certificate in it")
+		}
+	}
+	return safehttp.New(opts), nil
+}
+
+// hookEvent is the body of a webhook.
+type hookEvent struct {
+	ID    string            `json:"id"`
+	Type  string            `json:"type"`
+	Time  time.Time         `json:"time"`
+	Mount string            `json:"mount"` // the mount's identity in key names
+	Key   string            `json:"key,omitempty"`
+	Data  map[string]string `json:"data,omitempty"`
+}
+
+// dispatcher delivers events to webhooks, each in its own goroutine and in
+// order, so that a slow receiver neither holds up a rotation nor another
+// receiver. What waits is in memory: a restart loses it, status does not.
+type dispatcher struct {
+	pause func(ctx context.Context, d time.Duration) // between two tries
+	clock Clock
+
+	mu    sync.Mutex
+	hooks map[string]*hook
+	done  sync.WaitGroup
+	ctx   context.Context
+	stop  context.CancelFunc
+}
+
+// hook is one receiver.
+type hook struct {
+	rec    *webhookRecord
+	client *safehttp.Client
+	queue  chan hookEvent
+	cancel context.CancelFunc
+
+	mu                         sync.Mutex
+	delivered, failed, dropped int64
+	lastError                  string
+}
+
+func newDispatcher(clock Clock) *dispatcher {
+	d := &dispatcher{clock: clock, hooks: map[string]*hook{}}
+	d.ctx, d.stop = context.WithCancel(context.Background())
+	d.pause = func(ctx context.Context, d time.Duration) { waitFor(ctx, nil, d) }
+	return d
+}
+
+// set replaces a webhook; nil removes it.
+func (d *dispatcher) set(name string, rec *webhookRecord) error {
+	var next *hook
+	if rec != nil {
+		client, err := rec.client()
+		if err != nil {
+			return err
+		}
+		next = &hook{rec: rec, client: client, queue: make(chan hookEvent, hookQueue)}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if old := d.hooks[name]; old != nil {
+		old.cancel()
+		delete(d.hooks, name)
+	}
+	if next == nil || d.ctx.Err() != nil {
+		return nil
+	}
+	ctx, cancel := context.WithCancel(d.ctx)
+	next.cancel = cancel
+	d.hooks[name] = next
+	d.done.Add(1)
+	go func() {
+		defer d.done.Done()
+		d.serve(ctx, next)
+	}()
+	return nil
+}
+
+// send queues an event for every webhook that wants it, and never waits.
+func (d *dispatcher) send(e hookEvent) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, h := range d.hooks {
+		if !h.rec.wants(e.Type) {
+			continue
+		}
+		select {
+		case h.queue <- e:
+		default:
+			h.note(func() { h.dropped++ })
+		}
+	}
+}
+
+// close ends every delivery.
+func (d *dispatcher) close() {
+	d.stop()
+	d.done.Wait()
+}
+
+func (d *dispatcher) serve(ctx context.Context, h *hook) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case e := <-h.queue:
+			d.deliver(ctx, h, e)
+		}
+	}
+}
+
+// deliver tries until the receiver has answered 2xx, or gives up. A receiver
+// may get an event twice; its id stays the same.
+func (d *dispatcher) deliver(ctx context.Context, h *hook, e hookEvent) {
+	for try := 1; ctx.Err() == nil; try++ {
+		err := d.post(ctx, h, e)
+		if err == nil {
+			h.note(func() { h.delivered++; h.lastError = "" })
+			return
+		}
+		h.note(func() { h.lastError = err.Error() })
+		if try == hookTries {
+			h.note(func() { h.failed++ })
+			return
+		}
+		d.pause(ctx, lifecycle.Backoff(try, hookBase, hookMax, lifecycle.Seed(e.ID, try)))
+	}
+}
+
+func (d *dispatcher) post(ctx context.Context, h *hook, e hookEvent) error {
+	body, err := json.Marshal(e)
+	if err != nil {
+		return fmt.Errorf("encode event: %w", err)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, h.rec.URL, bytes.NewReader(body))
+	if err != nil {
+		return fmt.Errorf("the url cannot be used")
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("User-Agent", "strongroom-apikeys")
+	req.Header.Set(SignatureHeader, sign(h.rec.Secret, d.clock.Wall(), body))
+	resp, err := h.client.Do(ctx, req)
+	if err != nil {
+		return err // safehttp's errors quote nothing of the answer
+	}
+	if resp.Status < 200 || resp.Status > 299 {
+		return fmt.Errorf("the receiver answered %d", resp.Status)
+	}
+	return nil
+}
+
+// sign makes the value of SignatureHeader.
+func sign(secret string, at time.Time, body []byte) string {
+	stamp := strconv.FormatInt(at.Unix(), 10)
+	h := hmac.New(sha256.New, []byte(secret))
+	h.Write([]byte(stamp + ".")) // a hash never fails
+	h.Write(body)
+	return "t=" + stamp + ",v1=" + hex.EncodeToString(h.Sum(nil))
+}
+
+func (h *hook) note(change func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	change()
+}
+
+// names lists the webhooks.
+func (d *dispatcher) names() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	out := make([]string, 0, len(d.hooks))
+	for name := range d.hooks {
+		out = append(out, name)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// get gives a webhook and how its deliveries went; nil where there is none.
+func (d *dispatcher) get(name string) (*webhookRecord, map[string]any) {
+	d.mu.Lock()
+	h := d.hooks[name]
+	d.mu.Unlock()
+	if h == nil {
+		return nil, nil
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.rec, map[string]any{
+		"delivered": h.delivered, "failed": h.failed, "dropped": h.dropped, "waiting": len(h.queue), "last_error": h.lastError,
+	}
+}
+
+// load reads every webhook.
+func (d *dispatcher) load(ctx context.Context, st store) error {
+	names, err := st.webhooks(ctx)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := d.reload(ctx, st, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *dispatcher) reload(ctx context.Context, st store, name string) error {
+	rec, err := st.webhook(ctx, name)
+	if err != nil {
+		return err
+	}
+	return d.set(name, rec)
+}
