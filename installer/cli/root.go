@@ -34,7 +34,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 plan has found differences,
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usage(c, err) })
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(configCommand())
+	root.AddCommand(planCommand(version), installCommand(version), configCommand())
 	return root
 }
 

@@ -67,9 +67,10 @@ func (a Attr) String() string { return fmt.Sprintf("%04o %d:%d", a.Mode, a.UID, 
 // Info is what Stat finds.
 type Info struct {
 	Attr
-	Type   fs.FileMode // fs.ModeDir, fs.ModeSymlink, …; 0: a file
-	Size   int64       // bytes
-	Target string      // a link's
+	Type    fs.FileMode // fs.ModeDir, fs.ModeSymlink, …; 0: a file
+	Size    int64       // bytes
+	Target  string      // a link's
+	ModTime time.Time   // of the content
 }
 
 // Accounts are the machine's own users and groups.

@@ -31,6 +31,8 @@ type Memory struct {
 	OnStart map[string]func() error
 	// Total and Free are the disk's bytes.
 	Total, Free uint64
+	// Clock moves a millisecond at each write and each start of a unit.
+	Clock time.Time
 
 	// Actions counts what has changed the machine. FailAt is the one that
 	// fails, from 1; AfterEffect lets it take effect first.
@@ -64,14 +66,20 @@ func NewMemory() *Memory {
 		Units:    map[string]*Unit{},
 		Commands: map[string]func(Command, []byte) (Output, error){},
 		OnStart:  map[string]func() error{},
+		Clock:    time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
 		Total:    40 << 30,
 		Free:     38 << 30,
 	}
 }
 
 // Host is the whole of it.
-func (m *Memory) Host(now func() time.Time) *Host {
-	return &Host{FS: m, Accounts: m, Runner: m, Services: m, Now: now}
+func (m *Memory) Host() *Host {
+	return &Host{FS: m, Accounts: m, Runner: m, Services: m, Now: func() time.Time { return m.Clock }}
+}
+
+func (m *Memory) tick() time.Time {
+	m.Clock = m.Clock.Add(time.Millisecond)
+	return m.Clock
 }
 
 // action counts effect and fails it if it is its turn.
@@ -183,7 +191,7 @@ func (m *Memory) Write(p string, r io.Reader, a Attr) error {
 		if n, ok := m.Files[p]; ok && n.Type == fs.ModeDir {
 			return fault("write", p, errors.New("is a directory"))
 		}
-		m.Files[p] = &Node{Info: Info{Attr: a}, Data: b}
+		m.Files[p] = &Node{Info: Info{Attr: a, ModTime: m.tick()}, Data: b}
 		return nil
 	})
 }
@@ -376,7 +384,7 @@ func (m *Memory) started(name string, u *Unit) error {
 			return err
 		}
 	}
-	u.Active, u.Sub = "active", "running"
+	u.Active, u.Sub, u.Since = "active", "running", m.tick()
 	return nil
 }
 

@@ -28,7 +28,7 @@ func (o OSFS) Stat(p string) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	info := Info{Attr: Attr{Mode: fi.Mode().Perm()}, Type: fi.Mode().Type(), Size: fi.Size()}
+	info := Info{Attr: Attr{Mode: fi.Mode().Perm()}, Type: fi.Mode().Type(), Size: fi.Size(), ModTime: fi.ModTime()}
 	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
 		info.UID, info.GID = int(st.Uid), int(st.Gid)
 	}

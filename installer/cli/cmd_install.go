@@ -1,0 +1,247 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"strongroom/appliance/vaultapi"
+	"strongroom/config"
+	"strongroom/installer/engine"
+	"strongroom/installer/host"
+	"strongroom/installer/payload"
+	"strongroom/installer/steps"
+)
+
+// options of plan and install.
+type options struct {
+	version     string
+	config      string
+	domain      string
+	email       string
+	tls         string
+	vaultBinary string
+	allowOld    bool
+	recipients  []string
+	sshPort     int
+	sshFrom     []string
+	noFirewall  bool
+	skipDNS     bool
+	yes         bool
+
+	in       io.Reader
+	out      io.Writer
+	terminal bool
+	changed  func(flag string) bool
+}
+
+const whatItDoes = `It checks the machine; makes the users; installs the appliance, the plugin and
+Vault; switches swap and core dumps off; makes the master key and writes it to
+an escrow that only your own keys open; writes the configuration, the units and
+the firewall rules; starts everything; initialises Vault, sets up two audit
+devices, the engines at apikeys/ and secret/, policies and a first
+administrator; and revokes the root token.
+
+The escrow is encrypted to --recipient, or to the ssh-ed25519 and ssh-rsa keys
+that may log in to this machine. Snapshots, drill, doctor, upgrade, restore and
+uninstall are not part of this version.`
+
+func (o *options) flags(c *cobra.Command) {
+	f := c.Flags()
+	f.StringVar(&o.config, "config", "", "appliance.toml (default: "+config.DefaultPath+" of an earlier run, where there is one)")
+	f.StringVar(&o.domain, "domain", "", "the name under which Vault will be reached")
+	f.StringVar(&o.email, "email", "", "address for the certificate authority")
+	f.StringVar(&o.tls, "tls", "", "where the certificate comes from: internal or files (see appliance.toml)")
+	f.StringVar(&o.vaultBinary, "vault-binary", "", "install this Vault in place of a downloaded release")
+	f.BoolVar(&o.allowOld, "allow-old-vault", false, "accept a Vault below "+config.VaultFloor)
+	f.StringArrayVar(&o.recipients, "recipient", nil, "age or SSH public key that may open the escrow, repeatable")
+	f.IntVar(&o.sshPort, "ssh-port", 0, "where sshd listens (default 22)")
+	f.StringArrayVar(&o.sshFrom, "ssh-from", nil, "address range that may use SSH, repeatable (default: all)")
+	f.BoolVar(&o.noFirewall, "no-firewall", false, "leave nftables alone")
+	f.BoolVar(&o.skipDNS, "skip-dns-check", false, "don't ask whether the domain points to this machine")
+}
+
+func planCommand(version string) *cobra.Command {
+	o := options{version: version}
+	c := &cobra.Command{
+		Use:   "plan",
+		Short: "Print what install would change, and change nothing",
+		Long:  "Prints what install would change, and changes nothing. Exit code 3: there are\ndifferences.\n\n" + whatItDoes,
+		Args:  args(cobra.NoArgs),
+		RunE: func(c *cobra.Command, _ []string) error {
+			o.from(c)
+			return o.run(c.Context(), c, func(ctx context.Context, env *steps.Env) error {
+				e := engine.Engine{Steps: steps.All(env), Out: o.out, Now: time.Now}
+				_, err := e.Plan(ctx)
+				return err
+			})
+		},
+	}
+	o.flags(c)
+	return c
+}
+
+func installCommand(version string) *cobra.Command {
+	o := options{version: version}
+	c := &cobra.Command{
+		Use:     "install",
+		Short:   "Make this machine a Vault, or bring it back to what it should be",
+		Long:    "Makes this machine a Vault, or brings it back to what it should be. It may be\nstopped anywhere and run again.\n\n" + whatItDoes,
+		Example: "  sudo ./" + program + " install --domain vault.example.com --tls internal",
+		Args:    args(cobra.NoArgs),
+		RunE: func(c *cobra.Command, _ []string) error {
+			o.from(c)
+			return o.run(c.Context(), c, o.install)
+		},
+	}
+	o.flags(c)
+	c.Flags().BoolVar(&o.yes, "yes", false, "ask nothing")
+	return c
+}
+
+func (o *options) from(c *cobra.Command) {
+	o.in, o.out = c.InOrStdin(), c.OutOrStdout()
+	f, ok := o.in.(*os.File)
+	o.terminal = ok && isTerminal(f)
+	o.changed = func(flag string) bool { return c.Flags().Changed(flag) }
+}
+
+// run prepares what the steps are told and calls do.
+func (o *options) run(ctx context.Context, c *cobra.Command, do func(context.Context, *steps.Env) error) error {
+	if os.Geteuid() != 0 {
+		return &engine.Error{Code: engine.ExitUsage, Err: errors.New("not root"), Hint: "run it with sudo"}
+	}
+	cfg, err := o.load(c)
+	if err != nil {
+		return err
+	}
+	services, err := host.NewOSServices(ctx)
+	if err != nil {
+		return &engine.Error{Code: engine.ExitOperator, Err: err, Hint: "this machine must be run by systemd"}
+	}
+	defer services.Close()
+	h := &host.Host{
+		FS:       host.OSFS{Root: "/"},
+		Accounts: host.OSAccounts{Root: "/", Runner: host.OSRunner{}},
+		Runner:   host.OSRunner{}, Services: services, Now: time.Now,
+	}
+	if o.vaultBinary != "" {
+		if cfg.Vault.Version, err = steps.VaultVersion(ctx, h, o.vaultBinary); err != nil {
+			return &engine.Error{Code: engine.ExitUsage, Err: err, Hint: "give --vault-binary a Vault for this machine"}
+		}
+	}
+	to, notes, err := steps.Recipients(h, cfg.Escrow.Recipients, cmp.Or(os.Getenv("SUDO_USER"), "root"))
+	if err != nil {
+		return &engine.Error{Code: engine.ExitUsage, Err: err}
+	}
+	for _, n := range notes {
+		fmt.Fprintln(o.out, "note:", n)
+	}
+	return do(ctx, &steps.Env{
+		Host: h, Config: cfg, Payload: payload.Embedded(), Network: steps.OSNetwork{Resolver: net.DefaultResolver},
+		Rand: rand.Reader, Version: o.version, VaultBinary: o.vaultBinary, Recipients: to, SkipDNS: o.skipDNS,
+		Confirm: o.confirmFirewall,
+		Vault: func(token string) (*vaultapi.Client, error) {
+			return vaultapi.New(vaultapi.Options{Address: "unix://" + steps.VaultSocket, Token: token})
+		},
+	})
+}
+
+func (o *options) install(ctx context.Context, env *steps.Env) error {
+	if !o.yes {
+		if !o.terminal {
+			return &engine.Error{Code: engine.ExitUsage, Err: errors.New("nobody can be asked here"), Hint: "say --yes"}
+		}
+		fmt.Fprintf(o.out, "Installing Vault at https://%s on this machine; %d keys can open the escrow.\n", env.Config.Domain, len(env.Recipients))
+		if err := o.askYes(ctx, "Type yes to go on: ", 10*time.Minute); err != nil {
+			return &engine.Error{Code: engine.ExitOperator, Err: err, Hint: "nothing has been changed"}
+		}
+	}
+	unlock, err := lock("/run/strongroom-installer.lock")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	j, err := engine.OpenJournal(steps.JournalPath, o.version, time.Now)
+	if err != nil {
+		return err
+	}
+	defer j.Close()
+	env.Journal = j
+	e := engine.Engine{Steps: steps.All(env), Out: o.out, Journal: j, Now: time.Now}
+	res, err := e.Install(ctx)
+	if err != nil {
+		return err
+	}
+	if res.Changes > 0 {
+		o.ending(env)
+	}
+	return nil
+}
+
+func (o *options) ending(env *steps.Env) {
+	fmt.Fprintf(o.out, `
+Vault answers at https://%[1]s.
+
+The escrow is in %[2]s, on this disk only. Copy it off the machine now:
+  scp -r root@%[1]s:%[2]s .
+and test that it opens with your own key:
+  age -d -i ~/.ssh/id_ed25519 escrow/admin.age
+`, env.Config.Domain, steps.EscrowDir)
+}
+
+// load reads the configuration, puts the flags over it, and asks for what is
+// still missing.
+func (o *options) load(c *cobra.Command) (config.Appliance, error) {
+	cfg := config.Default()
+	file := o.config
+	var data []byte
+	if file == "" {
+		if _, err := os.Stat(config.DefaultPath); err == nil {
+			file = config.DefaultPath
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return cfg, err
+		}
+	}
+	if file != "" {
+		var err error
+		if data, err = os.ReadFile(file); err != nil {
+			return cfg, configError(err)
+		}
+		if cfg, err = config.Parse(file, data); err != nil {
+			return cfg, err
+		}
+	}
+	o.override(&cfg)
+	if err := o.ask(c.Context(), &cfg); err != nil {
+		return cfg, err
+	}
+	return cfg, cfg.Validate(file, data)
+}
+
+// override puts the flags that were given over the file.
+func (o *options) override(cfg *config.Appliance) {
+	for flag, set := range map[string]func(){
+		"domain":          func() { cfg.Domain = o.domain },
+		"email":           func() { cfg.Email = o.email },
+		"tls":             func() { cfg.TLS.Mode = o.tls },
+		"allow-old-vault": func() { cfg.Vault.AllowOld = o.allowOld },
+		"recipient":       func() { cfg.Escrow.Recipients = o.recipients },
+		"ssh-port":        func() { cfg.Firewall.SSHPort = o.sshPort },
+		"ssh-from":        func() { cfg.Firewall.SSHFrom = o.sshFrom },
+		"no-firewall":     func() { cfg.Firewall.Manage = !o.noFirewall },
+	} {
+		if o.changed(flag) {
+			set()
+		}
+	}
+}

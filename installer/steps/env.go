@@ -1,0 +1,263 @@
+// Package steps are the parts of the installation, one file each, in the order
+// of All. Each looks at the machine, says what differs, and can change it.
+//
+// They hold no state of their own between runs: a step that was killed anywhere
+// finds out from the machine where it was.
+package steps
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/netip"
+	"time"
+
+	"filippo.io/age"
+
+	"strongroom/appliance/vaultapi"
+	"strongroom/config"
+	"strongroom/installer/engine"
+	"strongroom/installer/host"
+	"strongroom/installer/payload"
+)
+
+// Where things lie on the machine.
+const (
+	etc           = "/etc/strongroom"
+	vaultHCL      = etc + "/vault.hcl"
+	frontTOML     = etc + "/front.toml"
+	epochFile     = etc + "/epoch.json"
+	nftablesConf  = etc + "/nftables.conf"
+	tlsDir        = etc + "/tls"
+	credentialDir = etc + "/credentials"
+	masterKeyCred = credentialDir + "/master-key"
+	rootTokenCred = credentialDir + "/root-token"
+
+	// StateDir holds the journal and the escrow.
+	StateDir = "/var/lib/strongroom"
+	// JournalPath is the journal of all runs.
+	JournalPath = StateDir + "/install.journal"
+	// EscrowDir holds what only the operator can open.
+	EscrowDir = StateDir + "/escrow"
+
+	vaultData   = "/var/lib/vault"
+	raftDir     = vaultData + "/raft"
+	auditDir    = "/var/log/vault"
+	frontData   = "/var/lib/strongroom-front"
+	pluginDir   = "/usr/local/lib/strongroom/plugins"
+	binDir      = "/usr/local/bin"
+	vaultBinary = binDir + "/vault"
+	units       = "/etc/systemd/system"
+
+	kmsSocket = "/run/strongroom-kms/kms.sock"
+	// VaultSocket is Vault's listener for this machine.
+	VaultSocket = "/run/vault/vault.sock"
+
+	vaultUser = "vault"
+	frontUser = "strongroom-front"
+
+	vaultPort   = 8200
+	clusterPort = 8201
+)
+
+// Env is what the steps are told.
+type Env struct {
+	Host    *host.Host
+	Config  config.Appliance
+	Payload payload.Payload
+	Network Network
+	Journal *engine.Journal
+	Rand    io.Reader
+	// Version is the installer's, and so the plugin's.
+	Version string
+	// VaultBinary is a Vault to install in place of a downloaded one.
+	VaultBinary string
+	// Recipients get the escrow.
+	Recipients []age.Recipient
+	// SkipDNS leaves out the question whether the domain points here.
+	SkipDNS bool
+	// Confirm returns nil when new firewall rules have proved not to lock the
+	// operator out, and an error at the latest after within.
+	Confirm func(ctx context.Context, w config.Firewall, within time.Duration) error
+	// Vault connects to the machine's own Vault.
+	Vault func(token string) (*vaultapi.Client, error)
+}
+
+// Network is what preflight asks of the network.
+type Network interface {
+	// Lookup gives a name's addresses, from the resolver.
+	Lookup(ctx context.Context, name string) ([]netip.Addr, error)
+	// Local gives this machine's addresses.
+	Local() ([]netip.Addr, error)
+	// Taken says whether somebody listens on the port; network is tcp or udp.
+	Taken(network string, port int) (bool, error)
+}
+
+// All are the steps in order.
+func All(e *Env) []engine.Step {
+	return []engine.Step{
+		preflight{e},
+		accounts{e},
+		folders{e},
+		system{e},
+		programs{e},
+		vaultProgram{e},
+		masterKey{e},
+		linkCertificates{e},
+		settings{e},
+		unitFiles{e},
+		services{e},
+		firewall{e},
+		initialise{e},
+		vaultSetup{e},
+	}
+}
+
+// operator makes an error that a person must act on.
+func operator(hint, format string, args ...any) error {
+	return &engine.Error{Code: engine.ExitOperator, Err: fmt.Errorf(format, args...), Hint: hint}
+}
+
+// nobody is the owner while the account has yet to be made, as plan finds it.
+const nobody = -1
+
+// root gives attributes with root as the owner.
+func root(mode fs.FileMode) host.Attr { return host.Attr{Mode: mode} }
+
+// group gives attributes with root as the owner and name's own group.
+func (e *Env) group(mode fs.FileMode, name string) (host.Attr, error) {
+	g, err := e.Host.Group(name)
+	if errors.Is(err, host.ErrNotFound) {
+		return host.Attr{Mode: mode, GID: nobody}, nil
+	}
+	return host.Attr{Mode: mode, GID: g.GID}, err
+}
+
+func describe(a host.Attr) string {
+	if a.GID == nobody {
+		return fmt.Sprintf("mode %04o", a.Mode)
+	}
+	return fmt.Sprintf("mode %04o, owner %d:%d", a.Mode, a.UID, a.GID)
+}
+
+// dir wants a folder with exactly these attributes.
+func (e *Env) dir(path string, a host.Attr) (engine.Diff, error) {
+	info, err := e.Host.Stat(path)
+	missing := errors.Is(err, fs.ErrNotExist)
+	switch {
+	case err != nil && !missing:
+		return nil, err
+	case !missing && info.Type != fs.ModeDir:
+		return nil, operator("move it away, then run the same command again", "%q is there and is not a folder", path)
+	case !missing && info.Attr == a:
+		return nil, nil
+	}
+	c := engine.Change{What: path, To: "folder, " + describe(a)}
+	if !missing {
+		c.From = "folder, " + describe(info.Attr)
+	}
+	c.Apply = func(context.Context) error { return e.Host.Mkdir(path, a) }
+	return engine.Diff{c}, nil
+}
+
+// source is a file's wanted content.
+type source struct {
+	size int64
+	sum  string // SHA-256, hex
+	open func() (io.ReadCloser, error)
+}
+
+func bytesSource(b []byte) source {
+	sum := sha256.Sum256(b)
+	return source{
+		size: int64(len(b)),
+		sum:  hex.EncodeToString(sum[:]),
+		open: func() (io.ReadCloser, error) { return io.NopCloser(newReader(b)), nil },
+	}
+}
+
+// file wants a file with exactly this content and these attributes.
+func (e *Env) file(path string, s source, a host.Attr) (engine.Diff, error) {
+	c := engine.Change{What: path, To: fmt.Sprintf("%d bytes, sha256 %.12s, %s", s.size, s.sum, describe(a))}
+	c.Apply = func(context.Context) error {
+		r, err := s.open()
+		if err != nil {
+			return err
+		}
+		defer r.Close()
+		return e.Host.Write(path, r, a)
+	}
+	info, err := e.Host.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return engine.Diff{c}, nil
+	case err != nil:
+		return nil, err
+	case info.Type == fs.ModeDir:
+		return nil, operator("move it away, then run the same command again", "%q is a folder where a file belongs", path)
+	case info.Type != 0:
+		c.From = "not a regular file"
+		return engine.Diff{c}, nil
+	}
+	sum := ""
+	if info.Size == s.size {
+		if sum, err = e.sum(path); err != nil {
+			return nil, err
+		}
+	}
+	if sum != s.sum {
+		c.From = fmt.Sprintf("%d bytes of other content", info.Size)
+		return engine.Diff{c}, nil
+	}
+	if info.Attr != a {
+		c.From, c.To = describe(info.Attr), describe(a)
+		c.Apply = func(context.Context) error { return e.Host.SetAttr(path, a) }
+		return engine.Diff{c}, nil
+	}
+	return nil, nil
+}
+
+// sum is the SHA-256 of a file on the machine.
+func (e *Env) sum(path string) (string, error) {
+	f, err := e.Host.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", fmt.Errorf("read %q: %w", path, err)
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// exists says whether there is anything at path.
+func (e *Env) exists(path string) (bool, error) {
+	_, err := e.Host.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// collect joins what several wishes found.
+type collect struct {
+	diff engine.Diff
+	err  error
+}
+
+func (c *collect) add(d engine.Diff, err error) {
+	c.diff = append(c.diff, d...)
+	c.err = errors.Join(c.err, err)
+}
+
+func (c *collect) done() (engine.Diff, error) {
+	if c.err != nil {
+		return nil, c.err
+	}
+	return c.diff, nil
+}

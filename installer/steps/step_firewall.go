@@ -1,0 +1,154 @@
+package steps
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"net/url"
+	"time"
+
+	"strongroom/config"
+	"strongroom/installer/engine"
+	"strongroom/installer/host"
+	"strongroom/systemd"
+)
+
+// firewall puts the rules in force, and takes them back by itself unless they
+// are confirmed: a timer of systemd's, which outlives this program and its
+// connection, is armed first.
+type firewall struct{ *Env }
+
+func (firewall) ID() string    { return "firewall" }
+func (firewall) Title() string { return "firewall" }
+
+const (
+	candidate    = nftablesConf + ".new"
+	rollbackUnit = "strongroom-firewall-rollback"
+)
+
+// Ports that the daemons may connect to: https for both; the databases that
+// Vault makes users in; http for the certificate authority's OCSP and CRLs.
+var (
+	vaultOut = []int{443, 3306, 5432}
+	frontOut = []int{80, 443}
+)
+
+func (s firewall) Check(ctx context.Context) (engine.Diff, error) {
+	if !s.Config.Firewall.Manage {
+		return nil, nil
+	}
+	rules, err := s.rules()
+	if errors.Is(err, host.ErrNotFound) {
+		return engine.Diff{{What: nftablesConf, To: "rules for both directions", Apply: func(context.Context) error { return err }}}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	u, err := s.Host.Unit(ctx, systemd.Firewall)
+	if err != nil {
+		return nil, err
+	}
+	diff, err := s.file(nftablesConf, bytesSource(rules), root(0o644))
+	if err != nil {
+		return nil, err
+	}
+	for i := range diff {
+		diff[i].To = fmt.Sprintf("rules for both directions; SSH at port %d from %v; taken back after %v unless confirmed",
+			s.Config.Firewall.SSHPort, s.Config.Firewall.SSHFrom, s.Config.Firewall.ConfirmWithin)
+		diff[i].Apply = func(ctx context.Context) error { return s.replace(ctx, rules) }
+	}
+	if u.Enabled != "enabled" {
+		diff = append(diff, engine.Change{What: systemd.Firewall, From: u.Enabled, To: "enabled at boot",
+			Apply: func(ctx context.Context) error { return s.Host.Enable(ctx, systemd.Firewall) }})
+	}
+	if u.Active != "active" {
+		diff = append(diff, engine.Change{What: systemd.Firewall, From: u.Active, To: "started",
+			Apply: func(ctx context.Context) error { return s.Host.Start(ctx, systemd.Firewall) }})
+	}
+	return diff, nil
+}
+
+func (s firewall) rules() ([]byte, error) {
+	vault, err := s.Host.User(vaultUser)
+	if err != nil {
+		return nil, err
+	}
+	front, err := s.Host.User(frontUser)
+	if err != nil {
+		return nil, err
+	}
+	p := config.FirewallParams{
+		SSHPort: s.Config.Firewall.SSHPort, SSHFrom: s.Config.Firewall.SSHFrom,
+		VaultPort: vaultPort, ClusterPort: clusterPort,
+		VaultUID: vault.UID, FrontUID: front.UID,
+		VaultOut: vaultOut, FrontOut: frontOut,
+	}
+	if addr, err := netip.ParseAddrPort(s.Config.Node.ClusterListen); err == nil {
+		p.ClusterPort = int(addr.Port())
+	}
+	for _, peer := range s.Config.Node.Peers {
+		// Peers by name are let in by the operator's own rules: a name in a
+		// rule would be looked up once and never again.
+		if u, err := url.Parse(peer.APIAddr); err == nil {
+			if _, err := netip.ParseAddr(u.Hostname()); err == nil {
+				p.Peers = append(p.Peers, u.Hostname())
+			}
+		}
+	}
+	return config.RenderFirewall(p)
+}
+
+// replace loads rules. Until the rename at its end the file on disk, which the
+// next boot loads, is the old one.
+func (s firewall) replace(ctx context.Context, rules []byte) error {
+	if err := s.Host.Write(candidate, bytes.NewReader(rules), root(0o644)); err != nil {
+		return err
+	}
+	if _, err := s.Host.Run(ctx, host.Command{Args: []string{"nft", "-c", "-f", candidate}}); err != nil {
+		return errors.Join(fmt.Errorf("nft refuses the rules: %w", err), s.Host.Remove(candidate))
+	}
+	restore := []string{"nft", "delete", "table", "inet", "strongroom"}
+	if _, err := s.Host.Stat(nftablesConf); err == nil {
+		restore = []string{"nft", "-f", nftablesConf}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := s.disarm(ctx); err != nil {
+		return err
+	}
+	within := s.Config.Firewall.ConfirmWithin
+	arm := append([]string{"systemd-run", "--quiet", "--collect", "--unit=" + rollbackUnit,
+		fmt.Sprintf("--on-active=%d", int(within/time.Second)), "--timer-property=AccuracySec=1s", "--"}, restore...)
+	if _, err := s.Host.Run(ctx, host.Command{Args: arm}); err != nil {
+		return fmt.Errorf("arm the rollback: %w", err)
+	}
+	if _, err := s.Host.Run(ctx, host.Command{Args: []string{"nft", "-f", candidate}}); err != nil {
+		return errors.Join(fmt.Errorf("load the rules: %w", err), s.disarm(ctx))
+	}
+	if err := s.Confirm(ctx, s.Config.Firewall, within); err != nil {
+		_, undo := s.Host.Run(ctx, host.Command{Args: restore})
+		return operator("correct [firewall] in the configuration, then run the same command again",
+			"the new firewall rules are taken back: %w", errors.Join(err, undo, s.disarm(ctx)))
+	}
+	// Commit point: from here on the rules outlive a boot. The timer goes
+	// first; a kill in between loads the rules once more at the next run.
+	if err := s.disarm(ctx); err != nil {
+		return err
+	}
+	if err := s.Host.Write(nftablesConf, bytes.NewReader(rules), root(0o644)); err != nil {
+		return err
+	}
+	return s.Host.Remove(candidate)
+}
+
+// disarm stops the rollback, if it is armed.
+func (s firewall) disarm(ctx context.Context) error {
+	u, err := s.Host.Unit(ctx, rollbackUnit+".timer")
+	if err != nil || u.Load != "loaded" {
+		return err
+	}
+	return s.Host.Stop(ctx, rollbackUnit+".timer")
+}

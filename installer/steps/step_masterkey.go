@@ -1,0 +1,124 @@
+package steps
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"strongroom/appliance/escrow"
+	"strongroom/appliance/kms"
+	"strongroom/installer/engine"
+	"strongroom/installer/host"
+)
+
+// masterKey makes the key that everything in Vault is sealed with: first into
+// the operator's escrow, then into a systemd credential for the KMS. One that
+// is there is never made again.
+type masterKey struct{ *Env }
+
+func (masterKey) ID() string    { return "master-key" }
+func (masterKey) Title() string { return "master key and its escrow" }
+
+const masterKeyEscrow = EscrowDir + "/master-key.age"
+
+func (s masterKey) Check(ctx context.Context) (engine.Diff, error) {
+	sealed, err := s.exists(masterKeyCred)
+	if err != nil {
+		return nil, err
+	}
+	escrowed, err := s.exists(masterKeyEscrow)
+	if err != nil {
+		return nil, err
+	}
+	if !sealed {
+		data, err := s.vaultHasData()
+		if err != nil {
+			return nil, err
+		}
+		if data {
+			return nil, operator("put the master key back from its escrow, or move "+vaultData+" away if nobody needs what is in it",
+				"Vault's storage is in %q and the master key that opens it is not in %q", raftDir, masterKeyCred)
+		}
+		return engine.Diff{{What: "master key", To: fmt.Sprintf("new; escrow for %d recipients in %s, sealed for the KMS in %s", len(s.Recipients), masterKeyEscrow, masterKeyCred),
+			Apply: s.create}}, nil
+	}
+	if !escrowed {
+		return engine.Diff{{What: masterKeyEscrow, To: fmt.Sprintf("the master key, for %d recipients", len(s.Recipients)), Apply: s.escrowAgain}}, nil
+	}
+	return nil, nil
+}
+
+// vaultHasData says whether Vault's storage has been used.
+func (e *Env) vaultHasData() (bool, error) {
+	names, err := e.Host.ReadDir(raftDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return len(names) > 0, err
+}
+
+// create writes the escrow first: a key that only this disk holds must never
+// have encrypted anything. Nothing has, until the credential is there.
+func (s masterKey) create(ctx context.Context) error {
+	keys, err := kms.NewKeyset()
+	if err != nil {
+		return err
+	}
+	plain, err := keys.Marshal()
+	if err != nil {
+		return err
+	}
+	defer clear(plain)
+	if err := s.escrow(masterKeyEscrow, plain); err != nil {
+		return err
+	}
+	return s.sealCredential(ctx, kms.CredentialName, masterKeyCred, plain)
+}
+
+func (s masterKey) escrowAgain(ctx context.Context) error {
+	plain, err := s.openCredential(ctx, kms.CredentialName, masterKeyCred)
+	if err != nil {
+		return err
+	}
+	defer clear(plain)
+	if _, err := kms.ParseKeyset(plain); err != nil {
+		return fmt.Errorf("%s: %w", masterKeyCred, err)
+	}
+	return s.escrow(masterKeyEscrow, plain)
+}
+
+// escrow writes a secret for the operator, in the only form that it may have on
+// a disk.
+func (e *Env) escrow(path string, plain []byte) error {
+	sealed, err := escrow.Seal(plain, e.Recipients...)
+	if err != nil {
+		return err
+	}
+	return e.Host.Write(path, bytes.NewReader(sealed), root(0o600))
+}
+
+// sealCredential encrypts plain with the machine's TPM2 or host key, under a
+// name that binds it to the one unit setting that may open it. The secret goes
+// by pipe.
+func (e *Env) sealCredential(ctx context.Context, name, path string, plain []byte) error {
+	out, err := e.Host.Run(ctx, host.Command{
+		Args: []string{"systemd-creds", "encrypt", "--name=" + name, "-", "-"}, Stdin: bytes.NewReader(plain)})
+	if err != nil {
+		return fmt.Errorf("seal credential %q: %w", name, err)
+	}
+	if len(out.Stdout) == 0 || len(plain) > 0 && bytes.Contains(out.Stdout, plain) {
+		return fmt.Errorf("seal credential %q: systemd-creds gave nothing that is encrypted", name)
+	}
+	return e.Host.Write(path, bytes.NewReader(out.Stdout), root(0o600))
+}
+
+// openCredential decrypts what sealCredential wrote.
+func (e *Env) openCredential(ctx context.Context, name, path string) ([]byte, error) {
+	out, err := e.Host.Run(ctx, host.Command{Args: []string{"systemd-creds", "decrypt", "--name=" + name, path, "-"}})
+	if err != nil {
+		return nil, fmt.Errorf("open credential %q: %w", path, err)
+	}
+	return out.Stdout, nil
+}

@@ -1,0 +1,230 @@
+package steps
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+
+	"strongroom/config"
+	"strongroom/installer/engine"
+	"strongroom/installer/host"
+	"strongroom/systemd"
+)
+
+// preflight asks whether this machine can become an appliance, and reports
+// everything that stands in the way at once. It changes nothing.
+type preflight struct{ *Env }
+
+func (preflight) ID() string    { return "preflight" }
+func (preflight) Title() string { return "preflight" }
+
+// What the machine must have. A machine sold with 2 GB shows somewhat less, as
+// does a disk of 20 GB.
+const (
+	minMemory  = 1800 << 20 // bytes
+	minDisk    = 18 << 30   // bytes, in all
+	minFree    = 4 << 30    // bytes
+	minSystemd = 252        // LoadCredentialEncrypted= and what the units use
+)
+
+func (s preflight) Check(ctx context.Context) (engine.Diff, error) {
+	ours, err := s.installed()
+	if err != nil {
+		return nil, err
+	}
+	checks := []func(context.Context) error{s.system, s.memory, s.disk, s.serviceManager, s.recipients, s.certificate}
+	if !ours {
+		// What a running appliance occupies itself is asked only of a machine
+		// that has none yet.
+		checks = append(checks, s.ports, s.otherVault, s.clock, s.dns)
+	}
+	var errs []error
+	for _, check := range checks {
+		errs = append(errs, check(ctx))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, operator("remove each cause, then run the same command again", "this machine is not ready:\n%w", err)
+	}
+	return nil, nil
+}
+
+// installed says whether units of ours are there, from a run before this one.
+func (s preflight) installed() (bool, error) { return s.exists(units + "/" + systemd.KMS) }
+
+func (s preflight) system(context.Context) error {
+	var errs []error
+	if arch := runtime.GOARCH; arch != "amd64" && arch != "arm64" {
+		errs = append(errs, fmt.Errorf("architecture %q is none of amd64, arm64", arch))
+	}
+	b, err := s.Host.ReadFile("/etc/os-release")
+	if err != nil {
+		return errors.Join(append(errs, fmt.Errorf("operating system: %w", err))...)
+	}
+	v := map[string]string{}
+	for line := range strings.Lines(string(b)) {
+		if key, value, ok := strings.Cut(strings.TrimSpace(line), "="); ok {
+			v[key] = strings.Trim(value, `"'`)
+		}
+	}
+	major, _, _ := strings.Cut(v["VERSION_ID"], ".")
+	n, _ := strconv.Atoi(major) // 0 for testing and sid, which have none
+	switch {
+	case v["ID"] == "debian" && n >= 12, v["ID"] == "ubuntu" && n >= 24:
+	case v["ID"] == "debian" && n == 0:
+	default:
+		errs = append(errs, fmt.Errorf("operating system %q %q is neither Debian 12 or newer nor Ubuntu 24.04 or newer", v["ID"], v["VERSION_ID"]))
+	}
+	return errors.Join(errs...)
+}
+
+func (s preflight) memory(context.Context) error {
+	b, err := s.Host.ReadFile("/proc/meminfo")
+	if err != nil {
+		return fmt.Errorf("memory: %w", err)
+	}
+	m := regexp.MustCompile(`(?m)^MemTotal:\s+(\d+) kB`).FindSubmatch(b)
+	if m == nil {
+		return errors.New("memory: /proc/meminfo doesn't tell MemTotal")
+	}
+	kb, err := strconv.ParseUint(string(m[1]), 10, 53)
+	if err != nil {
+		return fmt.Errorf("memory: %w", err)
+	}
+	if kb<<10 < minMemory {
+		return fmt.Errorf("memory: %d MiB, at least 2 GB are needed", kb>>10)
+	}
+	return nil
+}
+
+func (s preflight) disk(context.Context) error {
+	total, free, err := s.Host.Space("/var/lib")
+	if err != nil {
+		return fmt.Errorf("disk: %w", err)
+	}
+	if total < minDisk {
+		return fmt.Errorf("disk: %d GiB, at least 20 GB are needed", total>>30)
+	}
+	if free < minFree {
+		return fmt.Errorf("disk: %d MiB free on the file system of /var/lib, at least %d MiB are needed", free>>20, minFree>>20)
+	}
+	return nil
+}
+
+var systemdVersion = regexp.MustCompile(`^systemd (\d+)`)
+
+func (s preflight) serviceManager(ctx context.Context) error {
+	out, err := s.Host.Run(ctx, host.Command{Args: []string{"systemctl", "--version"}})
+	if err != nil {
+		return fmt.Errorf("systemd: %w", err)
+	}
+	m := systemdVersion.FindSubmatch(out.Stdout)
+	if m == nil {
+		return fmt.Errorf("systemd: %.40q tells no version", out.Stdout)
+	}
+	if n, err := strconv.Atoi(string(m[1])); err != nil || n < minSystemd {
+		return fmt.Errorf("systemd: version %s, at least %d is needed", m[1], minSystemd)
+	}
+	return nil
+}
+
+func (s preflight) recipients(context.Context) error {
+	if len(s.Recipients) == 0 {
+		return errors.New("escrow: no key to encrypt to: authorized_keys has no ssh-ed25519 or ssh-rsa key, and escrow.recipients names none")
+	}
+	return nil
+}
+
+// certificate refuses what the front of this version can't do yet.
+func (s preflight) certificate(context.Context) error {
+	if s.Config.TLS.Mode == config.TLSACME {
+		return fmt.Errorf("certificate: tls.mode %q is not part of this version; use %q or %q", config.TLSACME, config.TLSInternal, config.TLSFiles)
+	}
+	return nil
+}
+
+func (s preflight) ports(context.Context) error {
+	var errs []error
+	for _, p := range []struct {
+		network string
+		port    int
+	}{{"tcp", 80}, {"tcp", 443}, {"udp", 443}, {"tcp", vaultPort}, {"tcp", clusterPort}} {
+		taken, err := s.Network.Taken(p.network, p.port)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("port %d/%s: %w", p.port, p.network, err))
+		} else if taken {
+			errs = append(errs, fmt.Errorf("port %d/%s is taken; `ss -lnp` shows by whom", p.port, p.network))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// otherVault refuses a machine with a Vault that is not ours: its data and its
+// unit would be overwritten.
+func (s preflight) otherVault(context.Context) error {
+	var errs []error
+	for _, p := range []string{"/etc/vault.d", "/opt/vault", units + "/" + systemd.Vault, "/usr/lib/systemd/system/" + systemd.Vault, "/lib/systemd/system/" + systemd.Vault} {
+		there, err := s.exists(p)
+		if err != nil {
+			return err
+		}
+		if there {
+			errs = append(errs, fmt.Errorf("another Vault: %q is there", p))
+		}
+	}
+	names, err := s.Host.ReadDir(vaultData)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if len(names) > 0 {
+		errs = append(errs, fmt.Errorf("another Vault: %q is not empty", vaultData))
+	}
+	return errors.Join(errs...)
+}
+
+func (s preflight) clock(ctx context.Context) error {
+	// A clock before the release of what is installed is surely wrong, and
+	// every certificate would fail.
+	if y := s.Host.Now().Year(); y < 2026 {
+		return fmt.Errorf("clock: it says %d; set it, or start time synchronisation", y)
+	}
+	return nil
+}
+
+func (s preflight) dns(ctx context.Context) error {
+	if s.SkipDNS || s.Config.TLS.Mode != config.TLSACME {
+		return nil
+	}
+	domain := s.Config.Domain
+	there, err := s.Network.Lookup(ctx, domain)
+	if err != nil {
+		return fmt.Errorf("DNS: %w", err)
+	}
+	here, err := s.Network.Local()
+	if err != nil {
+		return fmt.Errorf("DNS: %w", err)
+	}
+	for _, a := range there {
+		if !slices.Contains(here, a) {
+			return fmt.Errorf("DNS: %s points to %s, which is not an address of this machine (%s); correct it, or say --skip-dns-check where a translation of addresses stands before the machine",
+				domain, a, joinAddrs(here))
+		}
+	}
+	return nil
+}
+
+func joinAddrs(addrs []netip.Addr) string {
+	var s []string
+	for _, a := range addrs {
+		if !a.IsLoopback() && !a.IsLinkLocalUnicast() {
+			s = append(s, a.String())
+		}
+	}
+	return strings.Join(s, ", ")
+}

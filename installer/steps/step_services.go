@@ -1,0 +1,112 @@
+package steps
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"path"
+	"time"
+
+	"strongroom/installer/engine"
+	"strongroom/installer/payload"
+	"strongroom/systemd"
+)
+
+// services has the daemons enabled and running with what is on disk now.
+type services struct{ *Env }
+
+func (services) ID() string    { return "services" }
+func (services) Title() string { return "daemons: KMS, Vault, front" }
+
+// service is a unit and the files that it has read when it started.
+type service struct {
+	name  string
+	reads []string
+}
+
+// running are the units in the order of their start.
+func running() []service {
+	strongroom := path.Join(binDir, payload.Strongroom)
+	unit := func(name string) string { return path.Join(units, name) }
+	sockets := func(names ...string) []service {
+		var out []service
+		for _, n := range names {
+			out = append(out, service{n, []string{unit(n)}})
+		}
+		return out
+	}
+	list := sockets(systemd.KMSSocket)
+	list = append(list,
+		service{systemd.KMS, []string{strongroom, masterKeyCred, unit(systemd.KMS), systemd.DropInPath(systemd.KMS, "vault-uid")}},
+		service{systemd.Vault, []string{vaultBinary, vaultHCL, epochFile, tlsDir + "/ca.crt", tlsDir + "/server.crt", tlsDir + "/server.key", unit(systemd.Vault)}},
+	)
+	list = append(list, sockets(systemd.FrontHTTPS, systemd.FrontHTTP, systemd.FrontHTTP3)...)
+	return append(list,
+		service{systemd.Front, []string{strongroom, frontTOML, tlsDir + "/ca.crt", tlsDir + "/front.crt", tlsDir + "/front.key", unit(systemd.Front)}})
+}
+
+func (s services) Check(ctx context.Context) (engine.Diff, error) {
+	var diff engine.Diff
+	for _, svc := range running() {
+		u, err := s.Host.Unit(ctx, svc.name)
+		if err != nil {
+			return nil, err
+		}
+		if u.Enabled != "enabled" {
+			diff = append(diff, engine.Change{What: svc.name, From: u.Enabled, To: "enabled at boot",
+				Apply: func(ctx context.Context) error { return s.Host.Enable(ctx, svc.name) }})
+		}
+		if u.Active != "active" {
+			diff = append(diff, engine.Change{What: svc.name, From: u.Active, To: "started",
+				Apply: func(ctx context.Context) error { return s.start(ctx, svc.name) }})
+			continue
+		}
+		newer, err := s.newer(svc.reads, u.Since)
+		if err != nil {
+			return nil, err
+		}
+		if newer != "" {
+			diff = append(diff, engine.Change{What: svc.name, From: "older than " + newer, To: "restarted",
+				Apply: func(ctx context.Context) error { return s.restart(ctx, svc.name) }})
+		}
+	}
+	return diff, nil
+}
+
+// newer names a file that has changed since the time, or "".
+func (s services) newer(files []string, since time.Time) (string, error) {
+	for _, f := range files {
+		info, err := s.Host.Stat(f)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return "", err
+		}
+		if info.ModTime.After(since) {
+			return f, nil
+		}
+	}
+	return "", nil
+}
+
+func (s services) start(ctx context.Context, name string) error {
+	return explain(name, s.Host.Start(ctx, name))
+}
+
+func (s services) restart(ctx context.Context, name string) error {
+	// A socket can't be restarted under its running service.
+	if name == systemd.FrontHTTPS || name == systemd.FrontHTTP || name == systemd.FrontHTTP3 {
+		if err := s.Host.Stop(ctx, systemd.Front); err != nil {
+			return err
+		}
+	}
+	return explain(name, s.Host.Restart(ctx, name))
+}
+
+func explain(name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &engine.Error{Code: engine.ExitFailed, Err: err, Hint: "see journalctl -u " + name + ", remove the cause, and run the same command again"}
+}

@@ -1,0 +1,133 @@
+package steps
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"strongroom/config"
+	"strongroom/installer/engine"
+)
+
+// settings writes the configuration files of the daemons, and what the operator
+// decided, so that later runs need no flags.
+type settings struct{ *Env }
+
+func (settings) ID() string    { return "settings" }
+func (settings) Title() string { return "configuration of Vault and front" }
+
+func newReader(b []byte) io.Reader { return bytes.NewReader(b) }
+
+func (s settings) Check(context.Context) (engine.Diff, error) {
+	vault, err := config.RenderVault(s.vaultParams())
+	if err != nil {
+		return nil, err
+	}
+	front, err := config.RenderFront(s.frontParams())
+	if err != nil {
+		return nil, err
+	}
+	own, err := config.Encode(s.Config)
+	if err != nil {
+		return nil, err
+	}
+	forVault, err := s.group(0o640, vaultUser)
+	if err != nil {
+		return nil, err
+	}
+	forFront, err := s.group(0o640, frontUser)
+	if err != nil {
+		return nil, err
+	}
+	var c collect
+	c.add(s.file(config.DefaultPath, bytesSource(own), root(0o644)))
+	c.add(s.file(vaultHCL, bytesSource(vault), forVault))
+	c.add(s.file(frontTOML, bytesSource(front), forFront))
+	c.add(s.epoch())
+	return c.done()
+}
+
+func (e *Env) vaultParams() config.VaultParams {
+	credentials := "/run/credentials/vault.service/"
+	p := config.VaultParams{
+		NodeID:          e.Config.Node.ID,
+		APIAddr:         "https://" + e.Config.Domain,
+		ClusterAddr:     e.Config.Node.ClusterAddr,
+		ClusterListen:   e.Config.Node.ClusterListen,
+		StoragePath:     raftDir,
+		PluginDir:       pluginDir,
+		SealSocket:      kmsSocket,
+		TCPAddress:      fmt.Sprintf("127.0.0.1:%d", vaultPort),
+		TLSCertFile:     credentials + "server.crt",
+		TLSKeyFile:      credentials + "server.key",
+		TLSClientCAFile: credentials + "ca.crt",
+		Socket:          VaultSocket,
+		// Its own group, since in its user namespace Vault knows no other; the
+		// jobs that may use the socket are members of it.
+		SocketUser:      vaultUser,
+		SocketGroup:     vaultUser,
+		UI:              e.Config.Vault.UI,
+		LogLevel:        e.Config.Vault.LogLevel,
+		DefaultLeaseTTL: e.Config.Vault.DefaultLeaseTTL,
+		MaxLeaseTTL:     e.Config.Vault.MaxLeaseTTL,
+	}
+	for _, peer := range e.Config.Node.Peers {
+		p.Peers = append(p.Peers, config.VaultPeer{APIAddr: peer.APIAddr, CACertFile: peer.CACertFile, TLSServerName: peer.TLSServerName})
+	}
+	return p
+}
+
+func (e *Env) frontParams() config.FrontParams {
+	credentials := "/run/credentials/strongroom-front.service/"
+	return config.FrontParams{
+		Names:        []string{e.Config.Domain},
+		Storage:      frontData,
+		TLS:          e.Config.TLS,
+		Email:        e.Config.Email,
+		UI:           e.Config.Vault.UI,
+		VaultAddress: fmt.Sprintf("127.0.0.1:%d", vaultPort),
+		CAFile:       credentials + "ca.crt",
+		CertFile:     credentials + "front.crt",
+		KeyFile:      credentials + "front.key",
+	}
+}
+
+// epoch wants the file that tells the engine which installation it belongs to.
+// One that is there is kept: only restore and upgrade change it.
+func (s settings) epoch() (engine.Diff, error) {
+	attr, err := s.group(0o640, vaultUser)
+	if err != nil {
+		return nil, err
+	}
+	b, err := s.Host.ReadFile(epochFile)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if err == nil {
+		var e struct {
+			Installation string `json:"installation_id"`
+			Epoch        int    `json:"epoch"`
+		}
+		if err := json.Unmarshal(b, &e); err != nil || e.Installation == "" {
+			return nil, operator("restore "+epochFile+" from a backup; without one remove it, and run `vault write -f apikeys/reconcile` afterwards",
+				"%q is not an epoch file", epochFile)
+		}
+		return s.file(epochFile, bytesSource(b), attr)
+	}
+	return engine.Diff{{What: epochFile, To: "a new installation id, " + describe(attr), Apply: func(context.Context) error {
+		id := make([]byte, 8)
+		if _, err := io.ReadFull(s.Rand, id); err != nil {
+			return fmt.Errorf("installation id: %w", err)
+		}
+		b, err := json.Marshal(map[string]any{"installation_id": hex.EncodeToString(id), "epoch": 1})
+		if err != nil {
+			return err
+		}
+		return s.Host.Write(epochFile, newReader(append(b, '\n')), attr)
+	}}}, nil
+}

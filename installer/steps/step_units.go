@@ -1,0 +1,54 @@
+package steps
+
+import (
+	"context"
+	"path"
+
+	"strongroom/installer/engine"
+	"strongroom/systemd"
+)
+
+// unitFiles writes the units and has systemd read them.
+type unitFiles struct{ *Env }
+
+func (unitFiles) ID() string    { return "units" }
+func (unitFiles) Title() string { return "systemd units" }
+
+func (s unitFiles) Check(ctx context.Context) (engine.Diff, error) {
+	vault, err := s.group(0, vaultUser)
+	if err != nil {
+		return nil, err
+	}
+	var c collect
+	dropIn := systemd.DropInPath(systemd.KMS, "vault-uid")
+	c.add(s.dir(path.Dir(dropIn), root(0o755)))
+	uid := nobody
+	if vault.GID != nobody {
+		u, err := s.Host.User(vaultUser)
+		if err != nil {
+			return nil, err
+		}
+		uid = u.UID
+	}
+	c.add(s.file(dropIn, bytesSource(systemd.KMSDropIn(uid)), root(0o644)))
+	stale := false
+	for _, name := range systemd.Names() {
+		b, err := systemd.Unit(name)
+		if err != nil {
+			return nil, err
+		}
+		c.add(s.file(path.Join(units, name), bytesSource(b), root(0o644)))
+		u, err := s.Host.Unit(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		if u.Load == "masked" {
+			return nil, operator("run: systemctl unmask "+name, "unit %q is masked", name)
+		}
+		stale = stale || u.NeedsReload || u.Load != "loaded"
+	}
+	if c.err == nil && (len(c.diff) > 0 || stale) {
+		c.diff = append(c.diff, engine.Change{What: "systemd", From: "old units", To: "new units", Apply: s.Host.ReloadUnits})
+	}
+	return c.done()
+}

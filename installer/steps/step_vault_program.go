@@ -1,0 +1,130 @@
+package steps
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+
+	"github.com/hashicorp/go-version"
+	"github.com/hashicorp/hc-install/product"
+	"github.com/hashicorp/hc-install/releases"
+
+	"strongroom/config"
+	"strongroom/installer/engine"
+	"strongroom/installer/host"
+)
+
+// vaultProgram installs Vault itself: a file that the operator gives, or the
+// configured release from HashiCorp, whose checksums and their PGP signature
+// hc-install verifies.
+type vaultProgram struct{ *Env }
+
+func (vaultProgram) ID() string    { return "vault-program" }
+func (vaultProgram) Title() string { return "Vault's program" }
+
+func (s vaultProgram) Check(ctx context.Context) (engine.Diff, error) {
+	if s.VaultBinary != "" {
+		return s.checkFile(ctx)
+	}
+	want := s.Config.Vault.Version
+	there, err := s.exists(vaultBinary)
+	if err != nil {
+		return nil, err
+	}
+	c := engine.Change{What: vaultBinary, To: "Vault " + want + " from HashiCorp, signature verified", Apply: s.download}
+	if there {
+		got, err := VaultVersion(ctx, s.Host, vaultBinary)
+		if err != nil {
+			return nil, err
+		}
+		if got == want {
+			return nil, nil
+		}
+		// Another version is an upgrade, which wants its rehearsal.
+		return nil, operator("set vault.version to "+got+", or upgrade as docs/install.md says",
+			"Vault %s is installed and %s is configured", got, want)
+	}
+	return engine.Diff{c}, nil
+}
+
+// checkFile is for a Vault that the operator brings.
+func (s vaultProgram) checkFile(ctx context.Context) (engine.Diff, error) {
+	v, err := VaultVersion(ctx, s.Host, s.VaultBinary)
+	if err != nil {
+		return nil, &engine.Error{Code: engine.ExitUsage, Err: err, Hint: "give --vault-binary a Vault for this machine"}
+	}
+	old, err := config.OldVault(v)
+	if err != nil {
+		return nil, &engine.Error{Code: engine.ExitUsage, Err: fmt.Errorf("%q: %w", s.VaultBinary, err)}
+	}
+	if old && !s.Config.Vault.AllowOld {
+		return nil, operator("give a newer one, or insist with --allow-old-vault",
+			"%q is Vault %s, below %s, the oldest version without known faults", s.VaultBinary, v, config.VaultFloor)
+	}
+	src, err := hostSource(s.Host, s.VaultBinary)
+	if err != nil {
+		return nil, err
+	}
+	return s.file(vaultBinary, src, root(0o755))
+}
+
+var versionLine = regexp.MustCompile(`^Vault v([0-9A-Za-z.+-]+)`)
+
+// VaultVersion asks the program itself.
+func VaultVersion(ctx context.Context, h *host.Host, program string) (string, error) {
+	out, err := h.Run(ctx, host.Command{Args: []string{program, "version"}})
+	if err != nil {
+		return "", fmt.Errorf("%q doesn't tell its version: %w", program, err)
+	}
+	m := versionLine.FindSubmatch(bytes.TrimSpace(out.Stdout))
+	if m == nil {
+		return "", fmt.Errorf("%q is no Vault: to \"version\" it says %.60q", program, out.Stdout)
+	}
+	return string(m[1]), nil
+}
+
+// download brings the release and puts it in place in one rename.
+func (s vaultProgram) download(ctx context.Context) error {
+	v, err := version.NewVersion(s.Config.Vault.Version)
+	if err != nil {
+		return fmt.Errorf("vault.version: %w", err)
+	}
+	dir, err := os.MkdirTemp("", "strongroom-vault-")
+	if err != nil {
+		return fmt.Errorf("download Vault: %w", err)
+	}
+	ev := &releases.ExactVersion{Product: product.Vault, Version: v, InstallDir: dir, ApiBaseURL: s.Config.Vault.Mirror}
+	file, err := ev.Install(ctx)
+	if err != nil {
+		err = &engine.Error{Code: engine.ExitFailed, Err: fmt.Errorf("download Vault %s: %w", v, err),
+			Hint: "give a downloaded one with --vault-binary FILE"}
+		return errors.Join(err, os.RemoveAll(dir))
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return errors.Join(err, os.RemoveAll(dir))
+	}
+	err = s.Host.Write(vaultBinary, f, root(0o755))
+	return errors.Join(err, f.Close(), os.RemoveAll(dir))
+}
+
+// hostSource is a file that lies on the machine already.
+func hostSource(h *host.Host, path string) (source, error) {
+	f, err := h.Open(path)
+	if err != nil {
+		return source{}, err
+	}
+	defer f.Close()
+	sum := sha256.New()
+	n, err := io.Copy(sum, f)
+	if err != nil {
+		return source{}, fmt.Errorf("read %q: %w", path, err)
+	}
+	return source{size: n, sum: hex.EncodeToString(sum.Sum(nil)), open: func() (io.ReadCloser, error) { return h.Open(path) }}, nil
+}
