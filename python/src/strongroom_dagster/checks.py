@@ -1,6 +1,6 @@
 """An asset check and a sensor that report API keys which are overdue for rotation."""
 
-from __future__ import annotations
+# Without `from __future__ import annotations`: Dagster looks at the type of `context`.
 
 import json
 from collections.abc import Sequence
@@ -48,7 +48,7 @@ def _metadata(states: Sequence[RotationState]) -> dict[str, dg.MetadataValue]:
 
 def build_rotation_check(
     *,
-    asset: dg.CoercibleToAssetKey | dg.AssetsDefinition,
+    asset: str | Sequence[str] | dg.AssetKey | dg.AssetsDefinition,
     keys: Sequence[str],
     tolerance: timedelta = timedelta(hours=1),
     resource_key: str = "vault",
@@ -110,7 +110,6 @@ def build_rotation_sensor(
         minimum_interval_seconds=minimum_interval_seconds,
         required_resource_keys={resource_key},
         description="API keys that should have been rotated by now",
-        asset_selection=dg.AssetSelection.keys(),
     )
     def look(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         vault = getattr(context.resources, resource_key)

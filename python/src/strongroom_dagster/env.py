@@ -1,0 +1,267 @@
+"""Environment variables that are read from Vault, so that code can move there in steps.
+
+    from strongroom_dagster.env import environ, getenv
+
+    url = environ["DATABASE_URL"]          # as os.environ["DATABASE_URL"]
+    token = getenv("PROVIDER_A_TOKEN")     # as os.getenv("PROVIDER_A_TOKEN")
+
+Which variable is which secret stands in a TOML file, `strongroom-env.toml`, that `strongroom
+migrate` writes. A variable that is not in it, or that Vault cannot give, is taken from the
+environment, with a warning; it is an error only if it is not there either.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar, overload
+
+from .client import VaultSecrets
+from .errors import ConfigurationError, SecretPicklingError, StrongroomError
+from .settings import check_path
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+#: Names the mapping file; without it the file is looked for in the working directory.
+FILE_VARIABLE = "STRONGROOM_ENV_FILE"
+DEFAULT_FILE = "strongroom-env.toml"
+FORMAT = 1
+
+T = TypeVar("T")
+
+
+class EnvironmentFallbackWarning(UserWarning):
+    """A variable came from the environment although it should come from Vault."""
+
+
+@dataclass(frozen=True)
+class Variable:
+    """Where one variable lives in Vault.
+
+    Attributes:
+        engine: `kv` (version 2) or `apikeys`.
+        mount: of the engine.
+        path: under the mount, from its root.
+        field: of the secret; None for the only one, or `value` (an API key: `key`).
+    """
+
+    engine: str
+    mount: str
+    path: str
+    field: str | None = None
+
+
+@dataclass(frozen=True)
+class EnvironmentMap:
+    """A mapping file.
+
+    Attributes:
+        file: where it was read from.
+        variables: by name.
+    """
+
+    file: Path
+    variables: dict[str, Variable]
+
+    @classmethod
+    def read(cls, file: Path) -> EnvironmentMap:
+        """Reads and checks a mapping file.
+
+        Raises:
+            ConfigurationError: it cannot be read, is no TOML, or holds faults; names all of them.
+        """
+        reason = ""
+        try:
+            data = tomllib.loads(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            reason = (error.strerror or type(error).__name__).lower()
+        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            reason = str(error).lower()
+        if reason:
+            raise ConfigurationError(f'mapping file "{file}": {reason}')
+        problems: list[str] = []
+        unknown = sorted(set(data) - {"format", "variables"})
+        problems += [f'unknown key "{name}"' for name in unknown]
+        if data.get("format") != FORMAT:
+            problems.append(f"format: {data.get('format')!r} must be {FORMAT}")
+        tables = data.get("variables", {})
+        if not isinstance(tables, dict):
+            problems.append("variables: must be a table")
+            tables = {}
+        variables = {}
+        for name, table in tables.items():
+            found = _variable(name, table, problems)
+            if found is not None:
+                variables[name] = found
+        if problems:
+            raise ConfigurationError(
+                f'mapping file "{file}": {"; ".join(problems)}', hint="see docs/dagster.md"
+            )
+        return cls(file, variables)
+
+
+def _variable(name: str, table: Any, problems: list[str]) -> Variable | None:
+    where = f"variables.{name}"
+    if not isinstance(table, dict):
+        problems.append(f"{where}: must be a table")
+        return None
+    before = len(problems)
+    for key in sorted(set(table) - {"engine", "mount", "path", "field"}):
+        problems.append(f'{where}: unknown key "{key}"')
+    for key, value in table.items():
+        if not isinstance(value, str) or not value:
+            problems.append(f"{where}.{key}: must be a text that is not empty")
+    engine = table.get("engine", "kv")
+    if engine not in ("kv", "apikeys"):
+        problems.append(f'{where}.engine: {engine!r} must be "kv" or "apikeys"')
+    if "path" not in table:
+        problems.append(f"{where}.path: is missing")
+    mount = table.get("mount", "secret" if engine == "kv" else "apikeys")
+    if len(problems) == before:
+        for key, value in (("path", table["path"]), ("mount", mount)):
+            try:
+                check_path(value)
+            except ConfigurationError as error:
+                problems.append(f"{where}.{key}: {error.message}")
+    if len(problems) > before:
+        return None
+    return Variable(engine, mount, table["path"], table.get("field"))
+
+
+class VaultEnviron(Mapping[str, str]):
+    """A read-only stand-in for `os.environ` that reads what is mapped from Vault.
+
+    Args:
+        mapping: the mapping file's content; None: looked for at first use.
+        client: None: made from the environment at first use (`VaultSecrets.from_env`).
+        environ: what to fall back to.
+    """
+
+    def __init__(
+        self,
+        mapping: EnvironmentMap | None = None,
+        client: VaultSecrets | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        self._mapping = mapping
+        self._client = client
+        self._environ = os.environ if environ is None else environ
+        self._lock = threading.Lock()
+        self._warned: set[str] = set()
+
+    def mapping(self) -> EnvironmentMap:
+        """The mapping that is in use; an empty one where there is no file.
+
+        Raises:
+            ConfigurationError: the file is named but missing, or malformed.
+        """
+        if self._mapping is None:
+            named = self._environ.get(FILE_VARIABLE)
+            file = Path(named or DEFAULT_FILE)
+            if named or file.exists():
+                self._mapping = EnvironmentMap.read(file)
+            else:
+                self._mapping = EnvironmentMap(file, {})
+        return self._mapping
+
+    def _vault(self) -> VaultSecrets:
+        with self._lock:
+            if self._client is None:
+                self._client = VaultSecrets.from_env(self._environ)
+            return self._client
+
+    def __getitem__(self, name: str) -> str:
+        """The variable.
+
+        Raises:
+            KeyError: it is not mapped and not in the environment.
+            StrongroomError: it is mapped, Vault did not give it, and it is not in the environment.
+        """
+        variable = self.mapping().variables.get(name)
+        if variable is None:
+            value = self._environ[name]
+            self._warn(name, f'is not in "{self.mapping().file}"')
+            return value
+        try:
+            return self._read(variable)
+        except StrongroomError as error:
+            if name not in self._environ:
+                raise
+            self._warn(name, f"could not be read from Vault: {error.message}")
+        return self._environ[name]
+
+    def _read(self, variable: Variable) -> str:
+        client = self._vault()
+        if variable.engine == "kv":
+            return client.kv(f"/{variable.path}", mount=variable.mount).text(variable.field)
+        return client.api_key(f"/{variable.path}", mount=variable.mount).text(variable.field)
+
+    def _warn(self, name: str, why: str) -> None:
+        if name in self._warned:
+            return
+        self._warned.add(name)
+        warnings.warn(
+            f"{name} {why}; its value was taken from the environment",
+            EnvironmentFallbackWarning,
+            stacklevel=_caller_level(),
+        )
+
+    def __iter__(self) -> Iterator[str]:
+        yield from dict.fromkeys([*self.mapping().variables, *self._environ])
+
+    def __len__(self) -> int:
+        return len(set(self.mapping().variables) | set(self._environ))
+
+    def __contains__(self, name: object) -> bool:
+        """Whether it is mapped or in the environment; does not ask Vault."""
+        return name in self.mapping().variables or name in self._environ
+
+    @overload
+    def get(self, name: str, default: None = None) -> str | None: ...
+    @overload
+    def get(self, name: str, default: str) -> str: ...
+    @overload
+    def get(self, name: str, default: T) -> str | T: ...
+    def get(self, name: str, default: object = None) -> object:
+        """The variable, or the default if it is neither mapped nor in the environment."""
+        try:
+            return self[name]
+        except KeyError:
+            return default
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise SecretPicklingError("the environment is not to be pickled")
+
+    def __repr__(self) -> str:
+        return f"VaultEnviron({str(self.mapping().file)!r}, {len(self.mapping().variables)} mapped)"
+
+
+def _caller_level() -> int:
+    """`stacklevel` of the first frame outside of this module, seen from `_warn`."""
+    level, frame = 1, inspect.currentframe()
+    frame = frame.f_back if frame else None
+    while frame is not None and frame.f_globals.get("__name__") == __name__:
+        level, frame = level + 1, frame.f_back
+    return level
+
+
+#: For the process: the file and the client come from its environment.
+environ = VaultEnviron()
+
+
+@overload
+def getenv(name: str) -> str | None: ...
+@overload
+def getenv(name: str, default: str) -> str: ...
+def getenv(name: str, default: str | None = None) -> str | None:
+    """As `os.getenv`, from `environ`."""
+    return environ.get(name, default)

@@ -1,0 +1,170 @@
+"""Variables that come from Vault by the mapping file, or from the environment with a warning."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+from strongroom_dagster import AccessDeniedError, ConfigurationError, SecretPicklingError
+from strongroom_dagster.env import (
+    EnvironmentFallbackWarning,
+    EnvironmentMap,
+    Variable,
+    VaultEnviron,
+)
+from strongroom_dagster.fake import FakeVaultSecrets
+
+from .conftest import POLICY, ClientFactory
+from .harness.vault import VaultServer
+
+BASE = "bike-data-flow/production"
+MAPPING = f"""
+format = 1
+
+[variables.DATABASE_URL]
+path = "{BASE}/env-database-url"
+
+[variables.AWS_SECRET_ACCESS_KEY]
+engine = "kv"
+mount = "secret"
+path = "{BASE}/env-aws"
+field = "secret_key"
+
+[variables.PROVIDER_A_TOKEN]
+engine = "apikeys"
+path = "{BASE}/env-provider"
+
+[variables.NOT_IN_VAULT]
+path = "{BASE}/env-nothing"
+
+[variables.DENIED]
+path = "other-app/production/x"
+"""
+
+
+@pytest.fixture
+def mapping_file(tmp_path: Path) -> Path:
+    file = tmp_path / "strongroom-env.toml"
+    file.write_text(MAPPING)
+    return file
+
+
+def test_reading_from_vault_and_falling_back(
+    apikeys: VaultServer, client_for: ClientFactory, mapping_file: Path
+) -> None:
+    apikeys.put(f"{BASE}/env-database-url", value="postgres://vault")
+    apikeys.put(f"{BASE}/env-aws", access_key="AK", secret_key="SK")
+    apikeys.define_key(f"{BASE}/env-provider")
+    process = {"DATABASE_URL": "postgres://old", "NOT_IN_VAULT": "here", "PLAIN": "p"}
+    client = client_for(apikeys)
+    environ = VaultEnviron(EnvironmentMap.read(mapping_file), client, process)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert environ["DATABASE_URL"] == "postgres://vault"
+        assert environ.get("AWS_SECRET_ACCESS_KEY") == "SK"
+        assert environ["PROVIDER_A_TOKEN"] == client.get("apikey:env-provider")
+        assert environ.get("NOWHERE") is None
+        assert environ.get("NOWHERE", "default") == "default"
+    with pytest.warns(EnvironmentFallbackWarning, match="NOT_IN_VAULT could not be read") as caught:
+        assert environ["NOT_IN_VAULT"] == "here"
+    assert caught[0].filename == __file__
+    with pytest.warns(EnvironmentFallbackWarning, match='PLAIN is not in ".*strongroom-env.toml"'):
+        assert environ["PLAIN"] == "p"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert environ["PLAIN"] == "p"  # it says so once
+    with pytest.raises(AccessDeniedError):
+        _ = environ["DENIED"]
+    with pytest.raises(KeyError):
+        _ = environ["NOWHERE"]
+    assert "DENIED" in environ
+    assert set(environ) == {*process, "AWS_SECRET_ACCESS_KEY", "PROVIDER_A_TOKEN", "DENIED"}
+    assert len(environ) == len(set(environ))
+    assert "postgres" not in repr(environ)
+    with pytest.raises(SecretPicklingError):
+        pickle.dumps(environ)
+
+
+def test_without_a_file_everything_comes_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    environ = VaultEnviron(environ={"A": "1"})
+    with pytest.warns(EnvironmentFallbackWarning, match="A is not in"):
+        assert environ["A"] == "1"
+    named = VaultEnviron(environ={"STRONGROOM_ENV_FILE": str(tmp_path / "gone.toml"), "A": "1"})
+    with pytest.raises(ConfigurationError, match=r"gone\.toml.*no such file"):
+        _ = named["A"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("format = 2", "format: 2 must be 1"),
+        ("", "format: None must be 1"),
+        ("format = 1\nextra = 1", 'unknown key "extra"'),
+        ("format = 1\nvariables = 3", "variables: must be a table"),
+        ("format = 1\n[variables]\nA = 1", "variables.A: must be a table"),
+        ("format = 1\n[variables.A]", "variables.A.path: is missing"),
+        ("format = 1\n[variables.A]\npath = ''", "variables.A.path: must be a text"),
+        ("format = 1\n[variables.A]\npath = 'a/../b'", "segment"),
+        ("format = 1\n[variables.A]\npath = 'a'\nengine = 'x'", "variables.A.engine: 'x' must be"),
+        ("format = 1\n[variables.A]\npath = 'a'\nx = 'y'", 'variables.A: unknown key "x"'),
+        ("format = 1\n[variables.A]\nfield = 3\n[variables.B]", "A.field.*A.path.*B.path"),
+        ("format = [", "line 1|invalid|unclosed"),
+    ],
+)
+def test_a_faulty_file_is_refused_with_every_fault(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "map.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        EnvironmentMap.read(file)
+    assert str(file) in str(caught.value)
+
+
+def test_a_file_that_is_not_text(tmp_path: Path) -> None:
+    file = tmp_path / "map.toml"
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigurationError, match="decode"):
+        EnvironmentMap.read(file)
+
+
+def test_defaults_of_a_variable(mapping_file: Path) -> None:
+    variables = EnvironmentMap.read(mapping_file).variables
+    assert variables["DATABASE_URL"] == Variable("kv", "secret", f"{BASE}/env-database-url")
+    assert variables["PROVIDER_A_TOKEN"].mount == "apikeys"
+
+
+def test_the_process_wide_functions(vault: VaultServer, tmp_path: Path, mapping_file: Path) -> None:
+    vault.put(f"{BASE}/env-database-url", value="postgres://vault")
+    role_id, secret_id = vault.approle("env", POLICY)
+    (tmp_path / "sid").write_text(secret_id)
+    code = (
+        "from strongroom_dagster.env import environ, getenv\n"
+        "print(getenv('DATABASE_URL'), environ['DATABASE_URL'], getenv('HOME'), getenv('X', 'y'))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "always", "-c", code],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+        env={
+            "PATH": os.environ["PATH"], "HOME": "/h", "VAULT_ADDR": vault.http,
+            "VAULT_ROLE_ID": role_id, "VAULT_SECRET_ID_FILE": str(tmp_path / "sid"),
+        },
+    )  # fmt: skip
+    assert done.stdout == "postgres://vault postgres://vault /h y\n"
+    assert "HOME is not in" in done.stderr
+
+
+def test_an_api_key_follows_its_rotation(mapping_file: Path) -> None:
+    fake = FakeVaultSecrets(api_keys={f"/{BASE}/env-provider": "first"})
+    environ = VaultEnviron(EnvironmentMap.read(mapping_file), fake, {})
+    assert environ["PROVIDER_A_TOKEN"] == "first"
+    fake.rotate(f"/{BASE}/env-provider", "second")
+    fake.invalidate()
+    assert environ["PROVIDER_A_TOKEN"] == "second"
