@@ -1,0 +1,207 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+	"github.com/spf13/cobra"
+
+	"strongroom/appliance/snapshot"
+	"strongroom/config"
+)
+
+// Where the installed jobs keep their state, unless systemd says otherwise.
+const (
+	takeStateDir   = "/var/lib/strongroom/snapshot"
+	verifyStateDir = "/var/lib/strongroom/verify"
+)
+
+// snapshotOptions are what the verbs of snapshot share.
+type snapshotOptions struct {
+	config  string
+	dirs    []string
+	cluster string
+	json    bool
+	version string // the program's own
+}
+
+func snapshotCommand(version string) *cobra.Command {
+	o := &snapshotOptions{version: version}
+	c := &cobra.Command{
+		Use:   "snapshot",
+		Short: "Take, verify, list and prune encrypted backups of Vault",
+		Long: `Takes raft snapshots of Vault, encrypted with age before they leave the machine,
+and proves that they can be read back. What is inside is Vault's own format:
+"age --decrypt" and "vault operator raft snapshot restore" bring it back
+without this program.
+
+Where they go and how long they stay is in the table [backup] of the
+configuration file; --dir names a directory instead.`,
+	}
+	f := c.PersistentFlags()
+	f.StringVar(&o.config, "config", config.DefaultPath, "configuration file with the table [backup]")
+	f.StringArrayVar(&o.dirs, "dir", nil, "directory for snapshots, in place of the configuration's places; repeatable")
+	f.StringVar(&o.cluster, "cluster", "", "id of Vault's cluster (default: the last one that was taken, or the only one there)")
+	f.BoolVar(&o.json, "json", false, "print JSON")
+	c.AddCommand(takeCommand(o), verifyCommand(o), snapshotListCommand(o), pruneCommand(o))
+	return c
+}
+
+// backup is the configuration. With --dir no file is needed.
+func (o *snapshotOptions) backup() (config.Backup, error) {
+	if len(o.dirs) == 0 {
+		b, err := config.LoadBackup(o.config)
+		if err != nil {
+			return b, &Error{Code: ExitUsage, Err: err, Hint: "give --config FILE with a table [backup], or --dir PATH: see docs/backup.md"}
+		}
+		return b, nil
+	}
+	b := config.DefaultBackup()
+	b.Files = nil
+	for _, d := range o.dirs {
+		path, err := filepath.Abs(d)
+		if err != nil {
+			return b, fmt.Errorf("--dir %q: %w", d, err)
+		}
+		b.To = append(b.To, config.BackupTo{Type: config.BackupDir, Path: path})
+	}
+	return b, nil
+}
+
+// destinations opens the places of a configuration.
+func destinations(b config.Backup) ([]snapshot.Destination, error) {
+	var out []snapshot.Destination
+	for i, to := range b.To {
+		d, err := destination(to)
+		if err != nil {
+			return nil, &Error{Code: ExitUsage, Err: fmt.Errorf("backup.to[%d]: %w", i, err), Hint: "see docs/backup.md"}
+		}
+		out = append(out, d)
+	}
+	return out, nil
+}
+
+func destination(to config.BackupTo) (snapshot.Destination, error) {
+	if to.Type == config.BackupDir {
+		return snapshot.NewDir(to.Path)
+	}
+	var keys struct {
+		AccessKey string `toml:"access_key"`
+		SecretKey string `toml:"secret_key"`
+	}
+	data, err := readCredential(to.Credentials)
+	if err != nil {
+		return nil, err
+	}
+	if md, err := toml.Decode(string(data), &keys); err != nil || len(md.Undecoded()) > 0 || keys.AccessKey == "" || keys.SecretKey == "" {
+		// The parser's message would quote the file.
+		return nil, fmt.Errorf("credentials %q: want the lines access_key = \"…\" and secret_key = \"…\"", to.Credentials)
+	}
+	return snapshot.NewS3(snapshot.S3Config{
+		Endpoint: to.Endpoint, Region: to.Region, Bucket: to.Bucket, Prefix: to.Prefix, CAFile: to.CAFile,
+		AccessKey: keys.AccessKey, SecretKey: keys.SecretKey, LockFor: to.LockFor, LockMode: to.LockMode,
+	})
+}
+
+// maxCredential bounds a credential file, in bytes, as systemd does.
+const maxCredential = 1 << 20
+
+// readCredential reads a file by its path, or a systemd credential by its name.
+func readCredential(name string) ([]byte, error) {
+	path := name
+	if !strings.Contains(name, "/") {
+		dir := os.Getenv("CREDENTIALS_DIRECTORY")
+		if dir == "" {
+			return nil, fmt.Errorf("credential %q: systemd passes none ($CREDENTIALS_DIRECTORY is not set)", name)
+		}
+		path = filepath.Join(dir, name)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("credential: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxCredential+1))
+	if err != nil {
+		return nil, fmt.Errorf("credential: %w", err)
+	}
+	if len(data) > maxCredential {
+		return nil, fmt.Errorf("credential %q: more than %d bytes", name, maxCredential)
+	}
+	return data, nil
+}
+
+// stateDir is the flag's, systemd's, or the installed place.
+func stateDir(flag, installed string) string {
+	if flag != "" {
+		return flag
+	}
+	// systemd gives several with colons between them; the first is the job's.
+	if dir, _, _ := strings.Cut(os.Getenv("STATE_DIRECTORY"), ":"); dir != "" {
+		return dir
+	}
+	return installed
+}
+
+// clusterIn finds out which cluster is meant in a destination.
+func (o *snapshotOptions) clusterIn(ctx context.Context, d snapshot.Destination, takeState string) (string, error) {
+	if o.cluster != "" {
+		return o.cluster, nil
+	}
+	if s, err := snapshot.LoadTakeState(takeState); err == nil {
+		if last, ok := s.Last[d.Name()]; ok {
+			if id, err := snapshot.ParseID(last.ID); err == nil {
+				return id.Cluster, nil
+			}
+		}
+	}
+	entries, err := snapshot.List(ctx, d, "")
+	if err != nil {
+		return "", err
+	}
+	found := ""
+	for _, e := range entries {
+		if found != "" && e.ID.Cluster != found {
+			return "", &Error{Code: ExitUsage, Err: fmt.Errorf("%s holds snapshots of several clusters: %q, %q", d.Name(), found, e.ID.Cluster),
+				Hint: "name one with --cluster"}
+		}
+		found = e.ID.Cluster
+	}
+	if found == "" {
+		return "", fmt.Errorf("%s: %w", d.Name(), snapshot.ErrNoSnapshot)
+	}
+	return found, nil
+}
+
+// snapshotError gives the exit code and what to do.
+func snapshotError(err error) error {
+	var known *Error
+	if err == nil || errors.As(err, &known) {
+		return err
+	}
+	code, hint := ExitFailed, ""
+	switch {
+	case errors.Is(err, snapshot.ErrWrongIdentity):
+		code, hint = ExitOperator, "give the identity of one of the recipients that the manifest names"
+	case errors.Is(err, snapshot.ErrCorrupt), errors.Is(err, snapshot.ErrTruncated), errors.Is(err, snapshot.ErrTrailing),
+		errors.Is(err, snapshot.ErrMismatch), errors.Is(err, snapshot.ErrWrongCluster), errors.Is(err, snapshot.ErrIncomplete):
+		code, hint = ExitDrift, "the last good snapshot is untouched (strongroom snapshot list); take a new one, and look at the destination"
+	case errors.Is(err, snapshot.ErrNoSnapshot):
+		code, hint = ExitDrift, "take one with strongroom snapshot take"
+	case errors.Is(err, snapshot.ErrBusy):
+		hint = "wait until it ends"
+	case errors.Is(err, snapshot.ErrFull):
+		hint = "make room in the destination, or keep fewer ([backup.keep]) and run strongroom snapshot prune"
+	case errors.Is(err, snapshot.ErrDenied):
+		code, hint = ExitOperator, "check the credentials and their rights in the destination"
+	case errors.Is(err, snapshot.ErrUnreachable), errors.Is(err, snapshot.ErrStalled):
+		hint = "the timer tries again; check the network and the destination"
+	}
+	return &Error{Code: code, Err: err, Hint: hint}
+}

@@ -1,0 +1,99 @@
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"strongroom/appliance/snapshot"
+)
+
+// listed is one snapshot in one place, as --json prints it.
+type listed struct {
+	Place    string    `json:"place"`
+	ID       string    `json:"id"`
+	TakenAt  time.Time `json:"taken_at"`
+	Size     int64     `json:"size"` // bytes, with all that belongs to it
+	Complete bool      `json:"complete"`
+	Verified bool      `json:"verified"`
+}
+
+func (l listed) state() string {
+	switch {
+	case l.Verified:
+		return "verified"
+	case l.Complete:
+		return "not verified"
+	}
+	return "incomplete"
+}
+
+func snapshotListCommand(o *snapshotOptions) *cobra.Command {
+	return &cobra.Command{
+		Use:   "list",
+		Short: "List the snapshots in every place",
+		Long: `Lists the snapshots in every place, oldest first: of all clusters, or of the one
+that --cluster names. "verified" means that one was downloaded, decrypted and
+checked, here or on another machine.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return runSnapshotList(c, o) },
+	}
+}
+
+func runSnapshotList(c *cobra.Command, o *snapshotOptions) error {
+	b, err := o.backup()
+	if err != nil {
+		return err
+	}
+	dests, err := destinations(b)
+	if err != nil {
+		return err
+	}
+	all := []listed{}
+	var errs []error
+	for _, d := range dests {
+		entries, err := snapshot.List(c.Context(), d, o.cluster)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		for _, e := range entries {
+			all = append(all, listed{d.Name(), e.ID.String(), e.ID.Time(), e.Size, e.Complete, e.Verified})
+		}
+	}
+	if o.json {
+		errs = append(errs, printJSON(c, all))
+	} else {
+		w := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
+		fmt.Fprintln(w, "TAKEN\tSIZE\tSTATE\tNAME\tPLACE")
+		for _, l := range all {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", l.TakenAt.Format("2006-01-02 15:04"), size(l.Size), l.state(), l.ID, l.Place)
+		}
+		errs = append(errs, w.Flush())
+	}
+	return snapshotError(errors.Join(errs...))
+}
+
+func printJSON(c *cobra.Command, v any) error {
+	enc := json.NewEncoder(c.OutOrStdout())
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+// size is for people: three digits at least, binary units.
+func size(n int64) string {
+	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
+	f, i := float64(n), 0
+	for f >= 1024 && i < len(units)-1 {
+		f /= 1024
+		i++
+	}
+	if i == 0 || f >= 100 {
+		return fmt.Sprintf("%.0f %s", f, units[i])
+	}
+	return fmt.Sprintf("%.1f %s", f, units[i])
+}

@@ -1,0 +1,224 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"strongroom/appliance/snapshot"
+	"strongroom/appliance/vaultapi"
+	"strongroom/config"
+)
+
+// Names of systemd credentials of the snapshot job.
+const (
+	credRoleID   = "snapshot-role-id"
+	credSecretID = "snapshot-secret-id"
+)
+
+// vaultFlags say where Vault is and who asks; never a secret itself.
+type vaultFlags struct {
+	addr, caCert               string
+	tokenFile                  string
+	roleIDFile, secretIDFile   string
+	defaultRole, defaultSecret string // credentials' names
+}
+
+func (v *vaultFlags) add(c *cobra.Command) {
+	f := c.Flags()
+	f.StringVar(&v.addr, "vault-addr", "", "Vault's address, https://… or unix:///… (default: $VAULT_ADDR, else "+defaultVault+")")
+	f.StringVar(&v.caCert, "vault-cacert", "", "PEM file of Vault's authority (default: $VAULT_CACERT)")
+	f.StringVar(&v.tokenFile, "token-file", "", "file with a Vault token, in place of AppRole")
+	f.StringVar(&v.roleIDFile, "role-id-file", "", "file with the AppRole's role id (default: systemd's credential)")
+	f.StringVar(&v.secretIDFile, "secret-id-file", "", "file with the AppRole's secret id (default: systemd's credential)")
+}
+
+// defaultVault is where the appliance's Vault listens for jobs on the machine.
+const defaultVault = "unix:///run/strongroom/vault/vault.sock"
+
+// client connects, without a token yet.
+func (v *vaultFlags) client() (*vaultapi.Client, error) {
+	addr, ca := v.addr, v.caCert
+	if addr == "" {
+		addr = os.Getenv("VAULT_ADDR")
+	}
+	if addr == "" {
+		addr = defaultVault
+	}
+	if ca == "" {
+		ca = os.Getenv("VAULT_CACERT")
+	}
+	c, err := vaultapi.New(vaultapi.Options{Address: addr, CACert: ca})
+	if err != nil {
+		return nil, &Error{Code: ExitUsage, Err: err, Hint: "give --vault-addr https://HOST:PORT or unix:///PATH"}
+	}
+	return c, nil
+}
+
+// login makes c use the token file, an AppRole, or a person's VAULT_TOKEN, in
+// this order. logout ends a token that was made here.
+func (v *vaultFlags) login(ctx context.Context, c *vaultapi.Client) (logout func(context.Context) error, err error) {
+	none := func(context.Context) error { return nil }
+	if v.tokenFile != "" {
+		token, err := readCredential(pathOf(v.tokenFile))
+		if err != nil {
+			return nil, &Error{Code: ExitUsage, Err: err}
+		}
+		c.SetToken(strings.TrimSpace(string(token)))
+		return none, nil
+	}
+	role, secret, given, err := v.appRole()
+	if err != nil {
+		return nil, err
+	}
+	if given {
+		if err := c.LoginAppRole(ctx, role, secret); err != nil {
+			return nil, err
+		}
+		return c.RevokeSelf, nil
+	}
+	if token := os.Getenv("VAULT_TOKEN"); token != "" {
+		c.SetToken(token)
+		return none, nil
+	}
+	return nil, &Error{Code: ExitOperator, Err: errors.New("no way to log in to Vault"),
+		Hint: "give --token-file, or --role-id-file and --secret-id-file, or set VAULT_TOKEN"}
+}
+
+func (v *vaultFlags) appRole() (role, secret string, given bool, err error) {
+	roleFile, secretFile := v.roleIDFile, v.secretIDFile
+	if (roleFile == "") != (secretFile == "") {
+		return "", "", false, &Error{Code: ExitUsage, Err: errors.New("--role-id-file and --secret-id-file: both or neither")}
+	}
+	if roleFile == "" {
+		if os.Getenv("CREDENTIALS_DIRECTORY") == "" || v.defaultRole == "" {
+			return "", "", false, nil
+		}
+		roleFile, secretFile = v.defaultRole, v.defaultSecret
+	} else {
+		roleFile, secretFile = pathOf(roleFile), pathOf(secretFile)
+	}
+	r, err := readCredential(roleFile)
+	if err != nil {
+		return "", "", false, &Error{Code: ExitOperator, Err: err}
+	}
+	s, err := readCredential(secretFile)
+	if err != nil {
+		return "", "", false, &Error{Code: ExitOperator, Err: err}
+	}
+	return strings.TrimSpace(string(r)), strings.TrimSpace(string(s)), true, nil
+}
+
+// pathOf makes a flag's file name one that is never a credential's name.
+func pathOf(file string) string {
+	if strings.Contains(file, "/") {
+		return file
+	}
+	return "./" + file
+}
+
+type takeOptions struct {
+	*snapshotOptions
+	vault      vaultFlags
+	recipients []string
+	state      string
+	timeout    time.Duration
+	noFiles    bool
+}
+
+func takeCommand(shared *snapshotOptions) *cobra.Command {
+	o := takeOptions{snapshotOptions: shared}
+	o.vault.defaultRole, o.vault.defaultSecret = credRoleID, credSecretID
+	c := &cobra.Command{
+		Use:   "take",
+		Short: "Take a snapshot and store it, encrypted, in every place",
+		Long: `Takes one snapshot of Vault, checks on the way that it is whole, and stores it,
+encrypted to all recipients, in every place. It needs public keys only and a
+login that can do nothing but take snapshots; it ends that login when done.
+
+It is not a backup before "strongroom snapshot verify" has read it back.
+It fails when one place of several fails; the others keep what they have.`,
+		Example: `  strongroom snapshot take
+  strongroom snapshot take --dir /mnt/backup --recipient ~/.ssh/id_ed25519.pub --token-file token`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return runTake(c, o) },
+	}
+	o.vault.add(c)
+	f := c.Flags()
+	f.StringArrayVar(&o.recipients, "recipient", nil, "who can open it, beside the configuration's; repeatable: age1…, an SSH public key, or a file of them")
+	f.StringVar(&o.state, "state", "", "folder of the job's state (default: systemd's, else "+takeStateDir+")")
+	f.DurationVar(&o.timeout, "timeout", 2*time.Hour, "give up after this time")
+	f.BoolVar(&o.noFiles, "no-files", false, "leave out the configuration's files")
+	return c
+}
+
+func runTake(c *cobra.Command, o takeOptions) error {
+	b, err := o.backup()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(c.Context(), o.timeout)
+	defer cancel()
+	taken, err := o.take(ctx, b)
+	if err != nil {
+		return alert(c, b, "snapshot take", snapshotError(err))
+	}
+	if o.json {
+		return printJSON(c, taken)
+	}
+	m := taken.Manifest
+	fmt.Fprintf(c.OutOrStdout(), "taken %s: %s of Vault %s, raft index %d, for %d recipients, in %s\n",
+		m.ID, size(m.Snapshot.Size), m.VaultVersion, m.RaftIndex, len(m.Recipients), strings.Join(taken.Held, " and "))
+	return nil
+}
+
+func (o *takeOptions) take(ctx context.Context, b config.Backup) (snapshot.Taken, error) {
+	recipients, err := readRecipients(append(b.Recipients, o.recipients...))
+	if err == nil && len(recipients) == 0 {
+		err = errors.New("no recipient: nobody could ever read it")
+	}
+	if err != nil {
+		return snapshot.Taken{}, &Error{Code: ExitUsage, Err: err, Hint: "give --recipient, or recipients in the table [backup]"}
+	}
+	dests, err := destinations(b)
+	if err != nil {
+		return snapshot.Taken{}, err
+	}
+	client, err := o.vault.client()
+	if err != nil {
+		return snapshot.Taken{}, err
+	}
+	health, err := client.Health(ctx)
+	if err != nil {
+		return snapshot.Taken{}, err
+	}
+	switch {
+	case !health.Initialized:
+		return snapshot.Taken{}, &Error{Code: ExitOperator, Err: errors.New("vault is not initialized")}
+	case health.Sealed:
+		return snapshot.Taken{}, &Error{Code: ExitOperator, Err: errors.New("vault is sealed"), Hint: "see docs/unseal.md"}
+	}
+	logout, err := o.vault.login(ctx, client)
+	if err != nil {
+		return snapshot.Taken{}, err
+	}
+	opts := snapshot.TakeOptions{
+		Source:     client,
+		Vault:      snapshot.VaultInfo{ClusterID: health.ClusterID, ClusterName: health.ClusterName, Version: health.Version},
+		Recipients: recipients, Destinations: dests,
+		StateDir: stateDir(o.state, takeStateDir), ToolVersion: o.version,
+	}
+	if len(b.Files) > 0 && !o.noFiles {
+		opts.Files = snapshot.FilesFrom(b.Files...)
+	}
+	taken, err := snapshot.Take(ctx, opts)
+	// A cancelled run leaves no token behind either.
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	return taken, errors.Join(err, logout(end))
+}

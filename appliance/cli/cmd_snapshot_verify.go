@@ -1,0 +1,150 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"filippo.io/age"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"strongroom/appliance/snapshot"
+	"strongroom/config"
+)
+
+// credDrillKey is the systemd credential with the identity that verifies.
+const credDrillKey = "drill-key"
+
+type verifyOptions struct {
+	*snapshotOptions
+	identities       []string
+	id               string
+	state, takeState string
+	timeout          time.Duration
+}
+
+func verifyCommand(shared *snapshotOptions) *cobra.Command {
+	o := verifyOptions{snapshotOptions: shared}
+	c := &cobra.Command{
+		Use:   "verify",
+		Short: "Download, decrypt and check the newest snapshot in every place",
+		Long: `Downloads the newest snapshot from every place, decrypts it, checks Vault's own
+sums and compares all of it with the manifest. Only then is it recorded as good.
+
+Exit code 3: a snapshot is damaged, incomplete or not there. 4: the identity
+does not open it. The last good record is never changed by a failure.`,
+		Example: `  strongroom snapshot verify
+  strongroom snapshot verify --dir /mnt/backup --identity ~/.ssh/id_ed25519`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return runVerify(c, o) },
+	}
+	f := c.Flags()
+	f.StringArrayVar(&o.identities, "identity", nil, "file with an age identity or an SSH private key, repeatable (default: systemd's credential)")
+	f.StringVar(&o.id, "id", "", "which snapshot, CLUSTER/NAME as list shows it (default: the newest)")
+	f.StringVar(&o.state, "state", "", "folder of the job's state (default: systemd's, else "+verifyStateDir+")")
+	f.StringVar(&o.takeState, "take-state", takeStateDir, "folder of the taking job's state: what it recorded must be what is there")
+	f.DurationVar(&o.timeout, "timeout", 4*time.Hour, "give up after this time")
+	return c
+}
+
+func runVerify(c *cobra.Command, o verifyOptions) error {
+	b, err := o.backup()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(c.Context(), o.timeout)
+	defer cancel()
+	good, err := o.verify(ctx, b)
+	if o.json {
+		err = errors.Join(err, printJSON(c, good))
+	} else {
+		for name, rec := range good {
+			fmt.Fprintf(c.OutOrStdout(), "good %s in %s: %s, raft index %d, taken %s\n",
+				rec.ID, name, size(rec.Size), rec.RaftIndex, rec.TakenAt.Format(time.RFC3339))
+		}
+	}
+	return alert(c, b, "snapshot verify", err)
+}
+
+// verify gives the records of the places that are good, and all errors.
+func (o *verifyOptions) verify(ctx context.Context, b config.Backup) (map[string]snapshot.VerifiedRecord, error) {
+	dests, err := destinations(b)
+	if err != nil {
+		return nil, err
+	}
+	identities, err := readIdentities(o.identities, credDrillKey)
+	if err != nil {
+		return nil, err
+	}
+	var id snapshot.ID
+	if o.id != "" {
+		if id, err = snapshot.ParseID(o.id); err != nil {
+			return nil, &Error{Code: ExitUsage, Err: err, Hint: "strongroom snapshot list shows the names"}
+		}
+	}
+	good := map[string]snapshot.VerifiedRecord{}
+	var errs []error
+	for _, d := range dests {
+		cluster := id.Cluster
+		if cluster == "" {
+			if cluster, err = o.clusterIn(ctx, d, o.takeState); err != nil {
+				errs = append(errs, err)
+				continue
+			}
+		}
+		rec, err := snapshot.Verify(ctx, snapshot.VerifyOptions{
+			Destination: d, Identities: identities, ClusterID: cluster, ID: id,
+			StateDir: stateDir(o.state, verifyStateDir), TakeStateDir: o.takeState, ToolVersion: o.version,
+		})
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		good[d.Name()] = rec
+	}
+	return good, snapshotError(errors.Join(errs...))
+}
+
+// readIdentities reads files with private keys, or a systemd credential where
+// none is given. The passphrase of an SSH key is asked for on a terminal.
+func readIdentities(files []string, credential string) ([]age.Identity, error) {
+	names := make([]string, len(files))
+	for i, f := range files {
+		names[i] = pathOf(f)
+	}
+	if len(names) == 0 {
+		if os.Getenv("CREDENTIALS_DIRECTORY") == "" {
+			return nil, &Error{Code: ExitUsage, Err: errors.New("no identity"), Hint: "give --identity FILE: the private key of one of the recipients"}
+		}
+		names = []string{credential}
+	}
+	var all []age.Identity
+	for _, name := range names {
+		data, err := readCredential(name)
+		if err != nil {
+			return nil, &Error{Code: ExitOperator, Err: fmt.Errorf("identity: %w", err)}
+		}
+		ids, err := snapshot.ParseIdentities(data, passphraseFor(name))
+		if err != nil {
+			return nil, &Error{Code: ExitOperator, Err: fmt.Errorf("identity %q: %w", name, err)}
+		}
+		all = append(all, ids...)
+	}
+	return all, nil
+}
+
+// passphraseFor asks on the terminal; nil where there is none.
+func passphraseFor(name string) func() ([]byte, error) {
+	fd := int(os.Stdin.Fd())
+	if !term.IsTerminal(fd) {
+		return nil
+	}
+	return func() ([]byte, error) {
+		fmt.Fprintf(os.Stderr, "Passphrase of %s: ", name)
+		defer fmt.Fprintln(os.Stderr)
+		return term.ReadPassword(fd)
+	}
+}
