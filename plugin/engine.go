@@ -203,6 +203,10 @@ func (w *work) erase(ctx context.Context) error {
 	w.b.cache.drop(name)
 	w.b.index.remove(name)
 	w.b.waiters.notify(name)
+	if err := w.b.index.writeShard(ctx, w.st, shardOf(name)); err != nil {
+		// The key is gone; its name goes with the next flush, or when it is due.
+		w.b.Logger().Warn("the index could not be stored yet", "error", err)
+	}
 	return nil
 }
 

@@ -73,6 +73,12 @@ func (w *work) rotateIfDue(ctx context.Context) error {
 		return err
 	}
 	defer release()
+	if cur := rec.Life.Current(); wait == 0 && cur != nil && !cur.Compromised && rec.Requested.IsZero() {
+		limit, _ := w.b.providers.maxPerMinute(rec.Def.Provider)
+		if !w.b.index.reserveMint(rec.Def.Provider, now.Unix(), limit) {
+			return nil // its turn comes in a later minute
+		}
+	}
 	if wait > 0 {
 		next := rec.clone()
 		next.MintFailure = &failure{Op: "spread", Kind: "waiting", At: now, RetryAt: now.Add(wait),

@@ -41,7 +41,7 @@ func (m *mintBudget) left(now int64, limit int) int {
 	if limit == 0 {
 		return maxWorkers
 	}
-	return limit - m.used
+	return limit - m.used // below 0 where the limit has just been lowered
 }
 
 // loop runs until the mount is unloaded: at every tick, and whenever a worker
@@ -161,7 +161,6 @@ func (x *keyIndex) take(now int64, limitOf func(provider string) (limit, workers
 			if e = q.rotate.top(now); e == nil || q.budget.left(now, limit) <= 0 {
 				continue
 			}
-			q.budget.used++
 		}
 		x.unqueueLocked(e)
 		e.busy = true
@@ -170,6 +169,19 @@ func (x *keyIndex) take(now int64, limitOf func(provider string) (limit, workers
 		return e.name
 	}
 	return ""
+}
+
+// reserveMint takes one of the rotations that a provider may still begin in
+// this minute.
+func (x *keyIndex) reserveMint(provider string, now int64, limit int) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	q := x.queueFor(provider)
+	if q.budget.left(now, limit) <= 0 {
+		return false
+	}
+	q.budget.used++
+	return true
 }
 
 // giveBack queues a key again by the due times that its work has left.

@@ -32,6 +32,9 @@ type Timeline struct {
 	mono  time.Duration // reading of the monotonic clock at base
 	state ClockState
 	skew  time.Duration // wall clock minus engine time at the last look
+	// loose: base is what an earlier run has stored, so any time up to
+	// MaxDowntime may have passed since.
+	loose bool
 }
 
 // StartTimeline begins after a start of the process. last is the engine time
@@ -43,9 +46,9 @@ func StartTimeline(last, wall time.Time, mono time.Duration) Timeline {
 	}
 	switch gap := wall.Sub(last); {
 	case gap < -ClockSlack:
-		t.base, t.state, t.skew = last, ClockBehind, gap
+		t.base, t.state, t.skew, t.loose = last, ClockBehind, gap, true
 	case gap > MaxDowntime:
-		t.base, t.state, t.skew = last, ClockAhead, gap
+		t.base, t.state, t.skew, t.loose = last, ClockAhead, gap, true
 	}
 	return t
 }
@@ -55,13 +58,17 @@ func StartTimeline(last, wall time.Time, mono time.Duration) Timeline {
 func (t *Timeline) Observe(wall time.Time, mono time.Duration) time.Time {
 	expected := t.base.Add(max(mono-t.mono, 0))
 	t.skew = wall.Sub(expected)
+	limit := ClockSlack
+	if t.loose {
+		limit = MaxDowntime
+	}
 	switch {
-	case t.skew > ClockSlack:
+	case t.skew > limit:
 		t.state = ClockAhead
 	case t.skew < -ClockSlack:
 		t.state = ClockBehind
 	default:
-		t.state = ClockOK
+		t.state, t.loose = ClockOK, false
 		if wall.After(expected) {
 			expected = wall
 		}

@@ -80,6 +80,25 @@ func TestClockAcrossARestart(t *testing.T) {
 	}
 }
 
+func TestClockThatComesBackAfterARestart(t *testing.T) {
+	line := StartTimeline(t0, t0.Add(year), 0)
+	line.Observe(t0.Add(year+time.Hour), time.Hour)
+	// The stored time was ten minutes old, and the machine was off for a day.
+	right := t0.Add(25*time.Hour + 10*time.Minute)
+	if got := line.Observe(right, time.Hour); !got.Equal(right) {
+		t.Errorf("it is %s, want %s", got, right)
+	}
+	if state, _ := line.State(); state != ClockOK {
+		t.Errorf("the clock is right again and %s", state)
+	}
+	line.Observe(right.Add(day), time.Hour+time.Second)
+	if state, _ := line.State(); state != ClockAhead {
+		t.Error("it is still as loose as after the start")
+	}
+}
+
+const day = 24 * time.Hour
+
 func TestMintNames(t *testing.T) {
 	m := MintName{Mount: "0011aabb", Key: "0123456789ab", Installation: InstallationTag("6F1B-22cc-9"), Version: 12, Attempt: "a1b2c3"}
 	if got, want := m.String(), "sr-0011aabb-0123456789ab-6f1b22cc-12-a1b2c3"; got != want {
