@@ -29,10 +29,8 @@ func (m *masker) add(values ...string) {
 
 // message is text, masked, on one line and short.
 func (m *masker) message(text string) string {
-	if len(text) > 4*maxMessage {
-		text = text[:4*maxMessage]
-	}
-	// The longest first: one secret may be part of another.
+	// Before anything is cut off, or half a secret could stay. The longest
+	// first: one secret may be part of another.
 	secrets := slices.Clone(m.secrets)
 	slices.SortFunc(secrets, func(a, b string) int { return len(b) - len(a) })
 	for _, s := range secrets {

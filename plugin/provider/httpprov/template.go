@@ -140,10 +140,11 @@ func (t template) render(s scope, escape func(string) (string, error)) (string, 
 	return b.String(), nil
 }
 
-// renderOptional is render, except that a template which is one reference
-// without a value is left out.
+// renderOptional is render, except that a template which is one parameter
+// without a value is left out. A secret without one is a fault: the request
+// would go out without its credential.
 func (t template) renderOptional(s scope) (text string, present bool, err error) {
-	if ref, ok := t.sole(); ok {
+	if ref, ok := t.sole(); ok && strings.HasPrefix(ref, groupParam+".") {
 		if _, has := s[ref]; !has {
 			return "", false, nil
 		}
@@ -246,14 +247,17 @@ func parseNode(v any, depth int, budget *int) (node, error) {
 }
 
 // build gives the JSON value. A string that is one reference takes the
-// referenced value with its type; without a value it is left out of the table
-// or list that holds it.
+// referenced value with its type; a parameter without a value is left out of
+// the table or list that holds it.
 func (n node) build(s scope) (v any, present bool, err error) {
 	switch {
 	case n.tmpl != nil:
 		if ref, ok := n.tmpl.sole(); ok {
 			v, present = s[ref]
-			return v, present, nil
+			if !present && !strings.HasPrefix(ref, groupParam+".") {
+				err = fmt.Errorf("{{%s}} has no value", ref)
+			}
+			return v, present, err
 		}
 		text, err := n.tmpl.render(s, nil)
 		return text, err == nil, err
