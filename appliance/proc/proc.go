@@ -115,6 +115,7 @@ type Child struct {
 	exited   chan struct{} // closed when the present process is reaped
 	waitErr  error         // of the process last reaped; read after exited
 	stopping bool
+	killed   bool  // by Kill, so its death says nothing about it
 	err      error // why it is gone; read after done
 }
 
@@ -182,12 +183,13 @@ func (c *Child) watch() {
 		<-exited
 
 		c.mu.Lock()
-		err, stopping := c.waitErr, c.stopping
+		err, stopping, killed := c.waitErr, c.stopping, c.killed
+		c.killed = false
 		c.mu.Unlock()
 		if stopping {
 			return
 		}
-		if time.Since(began) < quickLife {
+		if !killed && time.Since(began) < quickLife {
 			quick++
 		} else {
 			quick = 0
@@ -222,6 +224,7 @@ func (c *Child) isStopping() bool {
 // is reaped. A restarting child comes back.
 func (c *Child) Kill() {
 	c.mu.Lock()
+	c.killed = true
 	pid, exited := c.cmd.Process.Pid, c.exited
 	c.mu.Unlock()
 	killGroup(pid, syscall.SIGKILL)

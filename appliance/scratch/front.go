@@ -48,7 +48,7 @@ func (v *Vault) StartFront(ctx context.Context) (*proc.Child, error) {
 		Name:    "front",
 		Path:    v.opts.Programs.Strongroom,
 		Args:    []string{"front", "--config", l.FrontConfig()},
-		Env:     []string{"TMPDIR=" + l.Run()},
+		Env:     []string{"TMPDIR=" + l.Run(), "XDG_CONFIG_HOME=" + l.Run()},
 		LogFile: l.Log("front"),
 		Grace:   2 * frontDrain,
 	})

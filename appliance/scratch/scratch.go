@@ -177,6 +177,8 @@ func (v *Vault) startKMS(ctx context.Context) error {
 		Name: "kms",
 		Path: v.opts.Programs.Strongroom,
 		Args: []string{"kms", "--socket", v.Layout.KMSSocket(), "--key-file", "-"},
+		// Caddy, in the same program, complains where there is no home.
+		Env: []string{"XDG_CONFIG_HOME=" + v.Layout.Run()},
 		// A pipe: the key is on no disk and in no argument.
 		Stdin:   bytes.NewReader(key),
 		LogFile: v.Layout.Log("kms"),
