@@ -54,6 +54,7 @@ type Peer struct {
 type Vault struct {
 	Version         string        `toml:"version"`
 	AllowOld        bool          `toml:"allow_old"`
+	Mirror          string        `toml:"mirror"` // https URL in place of releases.hashicorp.com
 	UI              bool          `toml:"ui"`
 	LogLevel        string        `toml:"log_level"`
 	DefaultLeaseTTL time.Duration `toml:"default_lease_ttl"`
@@ -178,6 +179,9 @@ func (v Vault) check(check func(string, error)) {
 	check("vault.version", err)
 	if err == nil && cmp < 0 && !v.AllowOld {
 		check("vault.version", fmt.Errorf("%q is below %s, the oldest version without known faults; set allow_old to insist", v.Version, VaultFloor))
+	}
+	if v.Mirror != "" && (!strings.HasPrefix(v.Mirror, "https://") || strings.ContainsAny(v.Mirror, " \t\n\"")) {
+		check("vault.mirror", fmt.Errorf("%q is not an https URL", v.Mirror))
 	}
 	check("vault.log_level", checkOneOf(v.LogLevel, "trace", "debug", "info", "warn", "error"))
 	if v.DefaultLeaseTTL < time.Second || v.DefaultLeaseTTL > v.MaxLeaseTTL {
