@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"time"
 
@@ -50,6 +51,9 @@ func Run(ctx context.Context, c Config, hooks Hooks) error {
 		return err
 	}
 	socks := inherited()
+	// Caddy takes the sockets by number, so nothing else would keep them from
+	// being collected, and closed, before it does.
+	defer runtime.KeepAlive(socks.files)
 	cfg, err := caddyConfig(c, socks)
 	if err != nil {
 		return err
