@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/BurntSushi/toml"
+	"github.com/hashicorp/vault/api"
 	"github.com/spf13/cobra"
 
 	"strongroom/appliance/snapshot"
@@ -186,7 +187,10 @@ func snapshotError(err error) error {
 		return err
 	}
 	code, hint := ExitFailed, ""
+	var vault *api.ResponseError
 	switch {
+	case errors.As(err, &vault) && (vault.StatusCode == 403 || vault.StatusCode == 400):
+		code, hint = ExitOperator, "Vault refuses this login: give the job a new secret id or token (docs/backup.md)"
 	case errors.Is(err, snapshot.ErrWrongIdentity):
 		code, hint = ExitOperator, "give the identity of one of the recipients that the manifest names"
 	case errors.Is(err, snapshot.ErrCorrupt), errors.Is(err, snapshot.ErrTruncated), errors.Is(err, snapshot.ErrTrailing),

@@ -166,6 +166,8 @@ func runTake(c *cobra.Command, o takeOptions) error {
 	defer cancel()
 	taken, err := o.take(ctx, b)
 	if err != nil {
+		// Take records its own failures; those before it are recorded here.
+		err = errors.Join(err, snapshot.RecordTakeFailure(stateDir(o.state, takeStateDir), time.Now(), err))
 		return alert(c, b, "snapshot take", snapshotError(err))
 	}
 	if o.json {

@@ -58,6 +58,10 @@ func runVerify(c *cobra.Command, o verifyOptions) error {
 	ctx, cancel := context.WithTimeout(c.Context(), o.timeout)
 	defer cancel()
 	good, err := o.verify(ctx, b)
+	if err != nil {
+		// Verify records its own failures; those before it are recorded here.
+		err = errors.Join(err, snapshot.RecordVerifyFailure(stateDir(o.state, verifyStateDir), time.Now(), err))
+	}
 	if o.json {
 		err = errors.Join(err, printJSON(c, good))
 	} else {

@@ -92,6 +92,44 @@ func (s VerifyState) save(dir string) error {
 	return saveState(filepath.Join(dir, verifyStateFile), s)
 }
 
+// RecordTakeFailure notes why a taking job failed before it came to Take. The
+// records of snapshots stay. While another run is under way it does nothing: that
+// one's result is what counts.
+func RecordTakeFailure(dir string, at time.Time, failure error) error {
+	unlock, err := lock(dir, "take")
+	if errors.Is(err, ErrBusy) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	s, err := LoadTakeState(dir)
+	if err != nil {
+		return err
+	}
+	s.Failure = &Failure{At: at.UTC(), Error: failure.Error()}
+	return s.save(dir)
+}
+
+// RecordVerifyFailure is RecordTakeFailure for the verifying job.
+func RecordVerifyFailure(dir string, at time.Time, failure error) error {
+	unlock, err := lock(dir, "verify")
+	if errors.Is(err, ErrBusy) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	s, err := LoadVerifyState(dir)
+	if err != nil {
+		return err
+	}
+	s.Failure = &Failure{At: at.UTC(), Error: failure.Error()}
+	return s.save(dir)
+}
+
 func loadState(path string, v any, format *int) error {
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
