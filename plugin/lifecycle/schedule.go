@@ -75,7 +75,7 @@ func NewPolicy(spec PolicySpec) (*Policy, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	if p.Next(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC), 0).IsZero() {
+	if p.nextScheduled(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)).IsZero() {
 		return nil, fmt.Errorf("rotation_schedule %q: never comes true", spec.Cron)
 	}
 	return p, nil

@@ -87,8 +87,10 @@ func TestWindow(t *testing.T) {
 }
 
 func TestDisabledNeverRotates(t *testing.T) {
-	if got := mustPolicy(t, PolicySpec{Period: time.Hour, Disabled: true}).Next(t0, 1); !got.IsZero() {
-		t.Errorf("got %s", got)
+	for _, spec := range []PolicySpec{{Period: time.Hour, Disabled: true}, {Cron: "0 3 * * *", Disabled: true}} {
+		if got := mustPolicy(t, spec).Next(t0, 1); !got.IsZero() {
+			t.Errorf("got %s", got)
+		}
 	}
 }
 
