@@ -133,15 +133,13 @@ func (s firewall) replace(ctx context.Context, rules []byte) error {
 		return operator("correct [firewall] in the configuration, then run the same command again",
 			"the new firewall rules are taken back: %w", errors.Join(err, undo, s.disarm(ctx)))
 	}
-	// Commit point: from here on the rules outlive a boot. The timer goes
-	// first; a kill in between loads the rules once more at the next run.
-	if err := s.disarm(ctx); err != nil {
+	// The timer and the candidate go before the commit point: a kill in between
+	// loads the rules once more at the next run.
+	if err := errors.Join(s.disarm(ctx), s.Host.Remove(candidate)); err != nil {
 		return err
 	}
-	if err := s.Host.Write(nftablesConf, bytes.NewReader(rules), root(0o644)); err != nil {
-		return err
-	}
-	return s.Host.Remove(candidate)
+	// Commit point: from here on the rules outlive a boot.
+	return s.Host.Write(nftablesConf, bytes.NewReader(rules), root(0o644))
 }
 
 // disarm stops the rollback, if it is armed.

@@ -168,10 +168,12 @@ func (s system) clock(ctx context.Context) (engine.Diff, error) {
 		return nil, operator("apt-get install systemd-timesyncd, then run the same command again",
 			"nothing on this machine keeps the clock: none of %s is installed", strings.Join(timeServices, ", "))
 	}
-	return engine.Diff{{What: found, From: "disabled", To: "enabled and started", Apply: func(ctx context.Context) error {
-		if err := s.Host.Enable(ctx, found); err != nil {
+	// Started first: enabled is what Check looks for. (In a container it does
+	// not run, since the clock is the host's.)
+	return engine.Diff{{What: found, From: "disabled", To: "started and enabled", Apply: func(ctx context.Context) error {
+		if err := s.Host.Start(ctx, found); err != nil {
 			return err
 		}
-		return s.Host.Start(ctx, found)
+		return s.Host.Enable(ctx, found)
 	}}}, nil
 }

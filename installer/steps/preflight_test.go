@@ -1,0 +1,331 @@
+package steps
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"io/fs"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"filippo.io/age"
+	"filippo.io/age/armor"
+
+	"strongroom/config"
+	"strongroom/installer/engine"
+	"strongroom/installer/host"
+)
+
+func openAge(t *testing.T, sealed []byte, id age.Identity) []byte {
+	t.Helper()
+	r, err := age.Decrypt(armor.NewReader(bytes.NewReader(sealed)), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestPreflightRefuses(t *testing.T) {
+	file := func(p, text string) func(*vps, *Env) {
+		return func(v *vps, _ *Env) { v.Files[p] = &host.Node{Data: []byte(text)} }
+	}
+	for name, c := range map[string]struct {
+		change func(*vps, *Env)
+		want   string
+	}{
+		"old Debian":    {file("/etc/os-release", "ID=debian\nVERSION_ID=\"11\"\n"), `operating system "debian" "11"`},
+		"old Ubuntu":    {file("/etc/os-release", "ID=ubuntu\nVERSION_ID=\"22.04\"\n"), `operating system "ubuntu" "22.04"`},
+		"other system":  {file("/etc/os-release", "ID=fedora\nVERSION_ID=43\n"), `operating system "fedora" "43"`},
+		"no os-release": {func(v *vps, _ *Env) { delete(v.Files, "/etc/os-release") }, "operating system: "},
+		"little memory": {file("/proc/meminfo", "MemTotal:  1000000 kB\n"), "memory: 976 MiB"},
+		"odd memory":    {file("/proc/meminfo", "nothing\n"), "memory: /proc/meminfo"},
+		"small disk":    {func(v *vps, _ *Env) { v.Total = 10 << 30 }, "disk: 10 GiB"},
+		"full disk":     {func(v *vps, _ *Env) { v.Free = 1 << 30 }, "disk: 1024 MiB free"},
+		"old systemd":   {func(v *vps, _ *Env) { v.Commands["systemctl"] = answer("systemd 247 (247.3)\n") }, "systemd: version 247"},
+		"no systemd":    {func(v *vps, _ *Env) { delete(v.Commands, "systemctl") }, "systemd: "},
+		"no recipient":  {func(_ *vps, e *Env) { e.Recipients = nil }, "escrow: no key to encrypt to"},
+		"port taken":    {func(_ *vps, e *Env) { e.Network = network{taken: []int{443}} }, "port 443/tcp is taken"},
+		"vault.d":       {file("/etc/vault.d", ""), `another Vault: "/etc/vault.d" is there`},
+		"foreign unit":  {file(units+"/vault.service", ""), "another Vault"},
+		"foreign data": {func(v *vps, _ *Env) {
+			v.Files[vaultData] = &host.Node{Info: host.Info{Type: fs.ModeDir}}
+			v.Files[vaultData+"/vault.db"] = &host.Node{}
+		}, `another Vault: "/var/lib/vault" is not empty`},
+		"acme": {func(_ *vps, e *Env) { e.Config.TLS.Mode = config.TLSACME }, "certificate: tls.mode"},
+		"elsewhere": {func(_ *vps, e *Env) {
+			e.Config.TLS.Mode = config.TLSACME
+			e.Network = network{points: []netip.Addr{netip.MustParseAddr("198.51.100.1")}}
+		}, "DNS: vault.example.com points to 198.51.100.1, which is not an address of this machine (203.0.113.5)"},
+		"no DNS": {func(_ *vps, e *Env) {
+			e.Config.TLS.Mode = config.TLSACME
+			e.Network = network{err: errors.New("no such host")}
+		}, "DNS: no such host"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := newVPS(t)
+			e := v.env()
+			c.change(v, e)
+			before := v.state()
+			var out bytes.Buffer
+			_, err := v.engine(e, &out).Install(t.Context())
+			var ee *engine.Error
+			if !errors.As(err, &ee) || ee.Code != engine.ExitOperator || ee.Hint == "" {
+				t.Fatalf("error = %v", err)
+			}
+			if !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error = %v, want %q", err, c.want)
+			}
+			for k, s := range v.state() {
+				if before[k] != s {
+					t.Errorf("%s was changed", k)
+				}
+			}
+		})
+	}
+}
+
+func TestPreflightReportsAll(t *testing.T) {
+	v := newVPS(t)
+	e := v.env()
+	v.Total, e.Recipients = 1<<30, nil
+	e.Network = network{taken: []int{80, 8200}}
+	var out bytes.Buffer
+	_, err := v.engine(e, &out).Install(t.Context())
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, want := range []string{"disk: ", "escrow: ", "port 80/tcp", "port 8200/tcp"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("no %q in %v", want, err)
+		}
+	}
+}
+
+func TestOddMachines(t *testing.T) {
+	t.Run("no clock service", func(t *testing.T) {
+		v := newVPS(t)
+		delete(v.Units, "systemd-timesyncd.service")
+		var out bytes.Buffer
+		if _, err := v.engine(v.env(), &out).Install(t.Context()); err == nil || !strings.Contains(err.Error(), "keeps the clock") {
+			t.Errorf("error = %v", err)
+		}
+	})
+	t.Run("another clock service", func(t *testing.T) {
+		v := newVPS(t)
+		v.Units["chrony.service"] = &host.Unit{Load: "loaded", Active: "active", Enabled: "enabled"}
+		var out bytes.Buffer
+		if _, err := v.engine(v.env(), &out).Install(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if v.Units["systemd-timesyncd.service"].Enabled == "enabled" {
+			t.Error("two services for one clock")
+		}
+	})
+	t.Run("vault is a person", func(t *testing.T) {
+		v := newVPS(t)
+		v.Users[vaultUser] = host.User{Name: vaultUser, UID: 1000, GID: 1000, Shell: "/bin/bash"}
+		var out bytes.Buffer
+		if _, err := v.engine(v.env(), &out).Install(t.Context()); err == nil || !strings.Contains(err.Error(), "can log in") {
+			t.Errorf("error = %v", err)
+		}
+	})
+	t.Run("masked unit", func(t *testing.T) {
+		v := newVPS(t)
+		v.Units["strongroom-kms.service"] = &host.Unit{Load: "masked"}
+		var out bytes.Buffer
+		if _, err := v.engine(v.env(), &out).Install(t.Context()); err == nil || !strings.Contains(err.Error(), "is masked") {
+			t.Errorf("error = %v", err)
+		}
+	})
+	t.Run("a file where a folder belongs", func(t *testing.T) {
+		v := newVPS(t)
+		v.Files["/etc/strongroom"] = &host.Node{}
+		var out bytes.Buffer
+		if _, err := v.engine(v.env(), &out).Install(t.Context()); err == nil || !strings.Contains(err.Error(), "is not a folder") {
+			t.Errorf("error = %v", err)
+		}
+	})
+}
+
+func TestVaultProgramRefuses(t *testing.T) {
+	for name, c := range map[string]struct {
+		says string
+		old  bool
+		want string
+		code int
+	}{
+		"old":          {"Vault v1.21.1 (abc)\n", false, "is Vault 1.21.1, below", engine.ExitOperator},
+		"old allowed":  {"Vault v1.21.1, built 2025-11-24\n", true, "", 0},
+		"not Vault":    {"nginx version 1\n", false, "is no Vault", engine.ExitUsage},
+		"no version":   {"Vault vX.Y\n", false, "is not a version", engine.ExitUsage},
+		"enterprise":   {"Vault v2.2.2+ent (abc)\n", false, "", 0},
+		"not runnable": {"", false, "doesn't tell its version", engine.ExitUsage},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := newVPS(t)
+			e := v.env()
+			e.Config.Vault.AllowOld = c.old
+			v.Commands["vault"] = answer(c.says)
+			if c.says == "" {
+				delete(v.Commands, "vault")
+			}
+			diff, err := vaultProgram{e}.Check(t.Context())
+			if c.want == "" {
+				if err != nil || len(diff) != 1 {
+					t.Errorf("diff = %v, %v", diff, err)
+				}
+				return
+			}
+			var ee *engine.Error
+			if !errors.As(err, &ee) || ee.Code != c.code || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error = %v, want %q with code %d", err, c.want, c.code)
+			}
+		})
+	}
+}
+
+const ed25519Key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA0w8XugjbQZEMN3mzIKSys8rzBev7xZuaWwAfLOpTK6 me@host"
+
+func TestRecipients(t *testing.T) {
+	id, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		configured []string
+		file       string
+		count      int
+		notes      int
+		fails      bool
+	}{
+		"authorized keys": {file: "# mine\n\n" + ed25519Key + "\nrestrict,command=\"echo \\\"a b\\\"\" " + ed25519Key + "\n", count: 2},
+		"other kinds":     {file: "ecdsa-sha2-nistp256 AAAA x\nsk-ssh-ed25519@openssh.com AAAA x\n" + ed25519Key + "\n", count: 1, notes: 2},
+		"broken line":     {file: "ssh-ed25519 !!!\n", notes: 1},
+		"no file":         {notes: 1},
+		"configured":      {configured: []string{id.Recipient().String(), ed25519Key}, count: 2},
+		"bad configured":  {configured: []string{"age1qqqq"}, fails: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := host.NewMemory()
+			m.Users["root"] = host.User{Name: "root", Home: "/root"}
+			if c.file != "" {
+				m.Files["/root/.ssh/authorized_keys"] = &host.Node{Data: []byte(c.file)}
+			}
+			to, notes, err := Recipients(m.Host(), c.configured, "root")
+			if (err != nil) != c.fails || len(to) != c.count || len(notes) != c.notes {
+				t.Errorf("%d recipients, notes %q, %v", len(to), notes, err)
+			}
+			for _, n := range notes {
+				if strings.Contains(n, "AAAA") {
+					t.Errorf("a whole key is quoted: %s", n)
+				}
+			}
+		})
+	}
+	if _, _, err := Recipients(host.NewMemory().Host(), nil, "nobody-here"); !errors.Is(err, host.ErrNotFound) {
+		t.Errorf("error = %v", err)
+	}
+}
+
+func TestSharesAreSpread(t *testing.T) {
+	v := newVPS(t)
+	e := v.env()
+	var ids []*age.X25519Identity
+	e.Recipients = nil
+	for range 3 {
+		id, err := age.GenerateX25519Identity()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, id)
+		e.Recipients = append(e.Recipients, id.Recipient())
+	}
+	v.Files[StateDir], v.Files[EscrowDir] = &host.Node{Info: host.Info{Type: fs.ModeDir}}, &host.Node{Info: host.Info{Type: fs.ModeDir}}
+	if err := (initialise{e}).escrowShares([]string{"s1", "s2", "s3", "s4", "s5"}); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"s1\ns4\n", "s2\ns5\n", "s3\n"} {
+		sealed := v.Files[EscrowDir+"/recovery-keys-"+string(rune('1'+i))+".age"].Data
+		if got := string(openAge(t, sealed, ids[i])); got != want {
+			t.Errorf("hand %d holds %q, want %q", i+1, got, want)
+		}
+		other := ids[(i+1)%3]
+		if _, err := age.Decrypt(armor.NewReader(bytes.NewReader(sealed)), other); err == nil {
+			t.Errorf("hand %d is open to another recipient", i+1)
+		}
+	}
+}
+
+func TestPassword(t *testing.T) {
+	e := newVPS(t).env()
+	var seen []string
+	for range 3 {
+		p, err := e.password()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(p) != 30 || strings.Trim(p, "abcdefghijklmnopqrstuvwxyz234567-") != "" || slices.Contains(seen, p) {
+			t.Errorf("password %q", p)
+		}
+		seen = append(seen, p)
+	}
+	e.Rand = strings.NewReader("short")
+	if _, err := e.password(); err == nil {
+		t.Error("no error without randomness")
+	}
+}
+
+func TestLinkCertificatesAreMended(t *testing.T) {
+	v := newVPS(t)
+	e := v.env()
+	var out bytes.Buffer
+	if _, err := v.engine(e, &out).Install(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s := linkCertificates{e}
+	if why, err := s.fault(); err != nil || why != "" {
+		t.Fatalf("%q, %v", why, err)
+	}
+	for name, c := range map[string]struct {
+		change func()
+		want   string
+	}{
+		"missing":     {func() { delete(v.Files, tlsDir+"/front.key") }, "front.key is missing"},
+		"readable":    {func() { v.Files[tlsDir+"/server.key"].Mode = 0o644 }, "server.key can be read by others"},
+		"other pair":  {func() { v.Files[tlsDir+"/server.key"].Data = v.Files[tlsDir+"/front.key"].Data }, "server: certificate and key don't fit"},
+		"swapped":     {func() { swap(v, "server", "front") }, "will not do for another year"},
+		"no CA":       {func() { v.Files[tlsDir+"/ca.crt"].Data = []byte("x") }, "ca.crt is no certificate"},
+		"near expiry": {func() { v.Clock = v.Clock.AddDate(9, 1, 0) }, "will not do for another year"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.change()
+			why, err := s.fault()
+			if err != nil || !strings.Contains(why, c.want) {
+				t.Errorf("%q, %v, want %q", why, err, c.want)
+			}
+			diff, err := s.Check(t.Context())
+			if err != nil || len(diff) != 1 {
+				t.Fatalf("diff = %v, %v", diff, err)
+			}
+			if err := diff[0].Apply(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if why, err := s.fault(); err != nil || why != "" {
+				t.Errorf("afterwards: %q, %v", why, err)
+			}
+		})
+	}
+}
+
+func swap(v *vps, a, b string) {
+	for _, ext := range []string{".crt", ".key"} {
+		x, y := v.Files[tlsDir+"/"+a+ext], v.Files[tlsDir+"/"+b+ext]
+		x.Data, y.Data = y.Data, x.Data
+	}
+}
