@@ -225,7 +225,13 @@ func (f *fakeAWS) list(w http.ResponseWriter, q url.Values) {
 func start(t *testing.T) (provider.Provider, *fakeAWS) {
 	t.Helper()
 	f := newFake()
-	endpoint, ca := f.Serve(t, f, operation)
+	return connect(t, f.Fake, f), f
+}
+
+// connect builds a provider for a service.
+func connect(t *testing.T, f *conformance.Fake, h http.Handler) provider.Provider {
+	t.Helper()
+	endpoint, ca := f.Serve(t, h, operation)
 	p, err := New(provider.Config{
 		Name: "aws", Now: time.Now, Credential: map[string]string{"access_key_id": adminID, "key": adminSecret},
 		Settings: map[string]any{"iam_endpoint": endpoint, "sts_endpoint": endpoint, "ca_certificate": ca, "allow_addresses": "127.0.0.1"},
@@ -233,5 +239,5 @@ func start(t *testing.T) (provider.Provider, *fakeAWS) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return p, f
+	return p
 }

@@ -2,14 +2,15 @@ package awsiam
 
 import (
 	"bytes"
+	"context"
 	"encoding/xml"
 	"errors"
 	"io"
 	"net/http"
 	"net/url"
 	"regexp"
-	"strings"
 
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/smithy-go"
 
@@ -39,7 +40,11 @@ func endpoint(m *fields.Map, name string, client *safehttp.Client) *string {
 }
 
 // transport carries the SDK's requests under safehttp's rules.
-type transport struct{ client *safehttp.Client }
+type transport struct {
+	client interface {
+		Do(ctx context.Context, req *http.Request) (*safehttp.Response, error)
+	}
+}
 
 // attempted is the context's key of a *bool that Do sets: before that, the SDK
 // has refused a request by itself, and nothing has happened.
@@ -55,7 +60,7 @@ func (t *transport) Do(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if res.Status/100 == 2 && !wholeResponse(res.Body) {
+	if res.Status/100 == 2 && !whole(res.Body, awsmiddleware.GetOperationName(req.Context())) {
 		return nil, &safehttp.Error{Sent: true, Status: res.Status, Msg: "the answer is not as documented"}
 	}
 	return &http.Response{
@@ -64,22 +69,31 @@ func (t *transport) Do(req *http.Request) (*http.Response, error) {
 	}, nil
 }
 
-// wholeResponse tells whether body is one well-formed …Response element.
-func wholeResponse(body []byte) bool {
+// whole tells whether body is one well-formed element that answers operation.
+// A list must say that it holds keys, even none, and whether it goes on.
+func whole(body []byte, operation string) bool {
 	d := xml.NewDecoder(bytes.NewReader(body))
+	seen := map[string]bool{}
 	root := ""
 	for {
 		token, err := d.Token()
 		if errors.Is(err, io.EOF) {
-			return strings.HasSuffix(root, "Response") && root != "ErrorResponse"
+			break
 		}
 		if err != nil {
 			return false
 		}
-		if start, ok := token.(xml.StartElement); ok && root == "" {
-			root = start.Name.Local
+		if start, ok := token.(xml.StartElement); ok {
+			if root == "" {
+				root = start.Name.Local
+			}
+			seen[start.Name.Local] = true
 		}
 	}
+	if operation == "ListAccessKeys" && !(seen["AccessKeyMetadata"] && seen["IsTruncated"]) {
+		return false
+	}
+	return root == operation+"Response"
 }
 
 var codePattern = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9.]{0,63}$`)
