@@ -51,15 +51,16 @@ bin/vault: test/tools/go.mod test/tools/go.sum | need-go
 
 # ── tools of the tests
 
-TOOLS := bin/pebble bin/pebble-challtestsrv bin/versitygw
+TOOLS := bin/pebble bin/pebble-challtestsrv bin/versitygw bin/vault-plugin-secrets-kv
 DEVTOOLS := bin/gotestsum bin/staticcheck bin/govulncheck
 
 .PHONY: tools
-tools: $(TOOLS) $(DEVTOOLS) ## what only the tests need: Pebble, versitygw, linters
+tools: $(TOOLS) $(DEVTOOLS) ## what only tests and benchmarks need: Pebble, versitygw, a peer, linters
 
 bin/pebble: PKG := github.com/letsencrypt/pebble/v2/cmd/pebble
 bin/pebble-challtestsrv: PKG := github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv
 bin/versitygw: PKG := github.com/versity/versitygw/cmd/versitygw
+bin/vault-plugin-secrets-kv: PKG := github.com/hashicorp/vault-plugin-secrets-kv/cmd/vault-plugin-secrets-kv
 $(TOOLS): test/tools/go.mod test/tools/go.sum | need-go
 	scripts/build-tool $@ test/tools $(PKG)
 

@@ -4,6 +4,7 @@ go 1.26
 
 tool (
 	github.com/hashicorp/vault
+	github.com/hashicorp/vault-plugin-secrets-kv/cmd/vault-plugin-secrets-kv
 	github.com/letsencrypt/pebble/v2/cmd/pebble
 	github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv
 	github.com/versity/versitygw/cmd/versitygw

@@ -1,0 +1,110 @@
+// Package bench measures the programs as they are built, against a peer in the
+// same run. It is run by make bench; machines are noisy, so what counts is the
+// ratio.
+package bench
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+)
+
+// request is one GET that is sent over and over.
+type request struct {
+	path   string // with its query, from /v1/ on
+	header string // one more line, without its end; may be empty
+	status int    // what it must answer
+}
+
+// load is what one connection sends and how it judges the answer.
+type load struct {
+	socket string
+	token  string
+	conns  int
+}
+
+// result of one run.
+type result struct {
+	perSecond float64
+	p50       time.Duration
+}
+
+// run sends r over l.conns connections, one request at a time on each, for d.
+func (l load) run(ctx context.Context, r request, d time.Duration) (result, error) {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	var wg sync.WaitGroup
+	times := make([][]time.Duration, l.conns)
+	errs := make([]error, l.conns)
+	began := time.Now()
+	for i := range l.conns {
+		wg.Go(func() { times[i], errs[i] = l.one(ctx, r) })
+	}
+	wg.Wait()
+	took := time.Since(began)
+	var all []time.Duration
+	for i := range times {
+		if errs[i] != nil {
+			return result{}, errs[i]
+		}
+		all = append(all, times[i]...)
+	}
+	if len(all) == 0 {
+		return result{}, fmt.Errorf("GET %s: no answer within %v", r.path, d)
+	}
+	slices.Sort(all)
+	return result{perSecond: float64(len(all)) / took.Seconds(), p50: all[len(all)/2]}, nil
+}
+
+// one keeps one connection busy until ctx ends.
+func (l load) one(ctx context.Context, r request) ([]time.Duration, error) {
+	conn, err := net.Dial("unix", l.socket)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	text := l.text(r)
+	in := bufio.NewReader(conn)
+	var times []time.Duration
+	for len(times) == 0 || ctx.Err() == nil { // each sends one at least
+		began := time.Now()
+		if _, err := io.WriteString(conn, text); err != nil {
+			return nil, err
+		}
+		resp, err := http.ReadResponse(in, nil)
+		if err != nil {
+			return nil, err
+		}
+		_, err = io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		if err != nil {
+			return nil, err
+		}
+		if resp.StatusCode != r.status {
+			return nil, fmt.Errorf("GET %s answers %d, want %d", r.path, resp.StatusCode, r.status)
+		}
+		times = append(times, time.Since(began))
+	}
+	return times, nil
+}
+
+func (l load) text(r request) string {
+	text := "GET /v1/" + r.path + " HTTP/1.1\r\nHost: vault\r\nX-Vault-Request: true\r\nX-Vault-Token: " + l.token + "\r\n"
+	if r.header != "" {
+		text += r.header + "\r\n"
+	}
+	return text + "\r\n"
+}
+
+// median of an odd number of values.
+func median(v []float64) float64 {
+	v = slices.Clone(v)
+	slices.Sort(v)
+	return v[len(v)/2]
+}
