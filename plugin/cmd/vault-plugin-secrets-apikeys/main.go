@@ -15,8 +15,10 @@ import (
 
 	apikeys "strongroom/plugin"
 	"strongroom/plugin/provider"
+	"strongroom/plugin/provider/awsiam"
 	"strongroom/plugin/provider/generated"
 	"strongroom/plugin/provider/httpprov"
+	"strongroom/plugin/provider/manual"
 )
 
 // Set by the linker: -X main.version=… -X main.commit=…
@@ -49,8 +51,10 @@ func run(logger hclog.Logger) error {
 	}
 	factory := apikeys.Factory(apikeys.Options{
 		Providers: map[string]provider.Factory{
+			"aws_iam":   awsiam.New,
 			"generated": generated.New,
 			"http":      httpprov.New,
+			"manual":    manual.New,
 		},
 		Version:   "v" + version,
 		Clock:     apikeys.SystemClock(),
