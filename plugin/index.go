@@ -22,7 +22,7 @@ const indexShards = 1024
 // keys.
 //
 // What is stored of it is a hint with two guarantees: every key that exists is
-// in it, and no key's true due time is earlier than the stored one. So a
+// in it, and no key must be looked at earlier than stored there. So a
 // rotation, which moves due times later, needs no write to it; the change goes
 // along with the next flush. The truth is in the key's own entry.
 type keyIndex struct {
@@ -50,6 +50,9 @@ type indexEntry struct {
 
 	rotateAt int64 // next rotation
 	reviewAt int64 // next revocation, retry or recovery
+
+	// notBefore puts off what is due after a fault; it is not stored.
+	notBefore int64
 
 	// What storage holds: guarantees of the last write.
 	stored storedEntry
@@ -349,6 +352,9 @@ func (x *keyIndex) packLocked(shard int) []packedEntry {
 		if u, ok := x.pending[name]; ok {
 			p.Group = u.group
 			p.RotateAt, p.ReviewAt = earlier(e.rotateAt, u.rotateAt), earlier(e.reviewAt, u.reviewAt)
+			if u.group != e.group {
+				p.ReviewAt = 1 // should the record not follow, a start looks which group is true
+			}
 		}
 		packed = append(packed, p)
 	}
@@ -601,9 +607,9 @@ type dueHeap struct {
 
 func (h *dueHeap) at(e *indexEntry) int64 {
 	if h.rotate {
-		return e.rotateAt
+		return max(e.rotateAt, e.notBefore)
 	}
-	return e.reviewAt
+	return max(e.reviewAt, e.notBefore)
 }
 
 func (h *dueHeap) pos(e *indexEntry) *int {

@@ -143,20 +143,17 @@ func (b *backend) waitForChange(ctx context.Context, req *logical.Request, snap 
 		if !ok {
 			return snap, nil // too many wait: answer at once
 		}
-		// Check again now that a change cannot be missed any more.
+		// Look again now that a change cannot be missed any more.
 		next, err := b.snapshot(ctx, req.Storage, name)
-		if err != nil || next == nil || !q.known(b, next) {
+		left := until - b.opts.Clock.Monotonic()
+		if err != nil || next == nil || !q.known(b, next) || left <= 0 || ctx.Err() != nil || b.config.get().MaxWait == 0 {
 			leave()
 			return next, err
 		}
 		snap = next
-		left := until - b.opts.Clock.Monotonic()
 		b.stats.waits.Add(1)
 		waitFor(ctx, told, left)
 		leave()
-		if ctx.Err() != nil || b.opts.Clock.Monotonic() >= until || b.config.get().MaxWait == 0 {
-			return snap, nil
-		}
 	}
 }
 

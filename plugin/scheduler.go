@@ -124,7 +124,9 @@ func (b *backend) workOn(name string) {
 		b.index.review(name, until)
 	default:
 		// What is still due has made no progress; it must not take a worker all the time.
-		b.index.postpone(name, b.clock.now().Add(time.Second))
+		if now := b.clock.now(); b.index.isDue(name, now) {
+			b.index.postpone(name, now.Add(time.Second))
+		}
 	}
 	b.index.giveBack(name)
 	b.wakeUp()
@@ -200,7 +202,19 @@ func (x *keyIndex) giveBack(name string) {
 	}
 }
 
-// postpone moves what is due earlier to the time given.
+// isDue tells whether a key must be looked at.
+func (x *keyIndex) isDue(name string, now time.Time) bool {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	e := x.entryLocked(name)
+	if e == nil {
+		return false
+	}
+	due := earlier(e.rotateAt, e.reviewAt)
+	return due != 0 && due <= now.Unix()
+}
+
+// postpone puts off what is due until the time given, in memory only.
 func (x *keyIndex) postpone(name string, until time.Time) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -208,11 +222,7 @@ func (x *keyIndex) postpone(name string, until time.Time) {
 	if e == nil {
 		return
 	}
-	for _, at := range []*int64{&e.rotateAt, &e.reviewAt} {
-		if *at != 0 {
-			*at = max(*at, until.Unix())
-		}
-	}
+	e.notBefore = until.Unix()
 	x.queueLocked(e)
 }
 

@@ -1,0 +1,173 @@
+package apikeys
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+// startWait starts a read that waits and gives a channel with its answer.
+func (w *world) startWait(data map[string]any) <-chan *logical.Response {
+	out := make(chan *logical.Response, 1)
+	before := w.b.waiters.size()
+	go func() {
+		resp, err := w.do(opRead, "creds/k", data)
+		if err != nil {
+			w.t.Errorf("a waiting read: %v", err)
+		}
+		out <- resp
+	}()
+	for w.b.waiters.size() == before {
+		runtime.Gosched()
+	}
+	return out
+}
+
+func answer(t *testing.T, ch <-chan *logical.Response) *logical.Response {
+	t.Helper()
+	select {
+	case resp := <-ch:
+		return resp
+	case <-time.After(10 * time.Second):
+		t.Fatal("the read is still waiting")
+		return nil
+	}
+}
+
+func TestWaitEndsWithTheRotation(t *testing.T) {
+	for name, change := range map[string]struct {
+		do   func(w *world)
+		want int
+	}{
+		"rotated by hand":   {func(w *world) { w.write("rotate/k", nil) }, 2},
+		"rotated when due":  {func(w *world) { w.clock.advance(100 * day); w.tick() }, 2},
+		"compromised":       {func(w *world) { w.write("rotate/k", map[string]any{"compromised": true}) }, 2},
+		"on another node":   {func(w *world) { w.otherNodeRotates(); w.b.Invalidate(context.Background(), "key/k") }, 2},
+		"spurious wake-ups": {func(w *world) { w.b.waiters.notify("k"); w.write("rotate/k", nil) }, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, remoteCaps())
+			w.localKey("k", nil)
+			ch := w.startWait(map[string]any{"wait": 60, "if_version": 1})
+			change.do(w)
+			if got := answer(t, ch).Data["version"]; got != change.want {
+				t.Errorf("version %v, want %d", got, change.want)
+			}
+			if n := w.b.waiters.size(); n != 0 {
+				t.Errorf("%d reads wait", n)
+			}
+		})
+	}
+}
+
+// otherNodeRotates writes a new version as another node would.
+func (w *world) otherNodeRotates() {
+	w.t.Helper()
+	st := store{w.storage}
+	rec, err := st.key(context.Background(), "k")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	now := w.clock.Wall()
+	next := rec.clone()
+	if err := next.Life.Add(versionPending(2, now)); err != nil {
+		w.t.Fatal(err)
+	}
+	next.setValues(2, map[string]string{"key": "from elsewhere"})
+	if err := next.Life.Promote(2, now, day, true); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := st.putKey(context.Background(), next); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func TestWaitThatNothingEnds(t *testing.T) {
+	w := newWorld(t, remoteCaps())
+	w.localKey("k", nil)
+	t.Run("its time is over", func(t *testing.T) {
+		// The clock by which the wait ends is the test's, the timer is real.
+		ch := w.startWait(map[string]any{"wait": 1, "if_version": 1})
+		w.clock.advance(2 * time.Second)
+		if got := answer(t, ch).Data[logical.HTTPStatusCode]; got != 304 || w.b.waiters.size() != 0 {
+			t.Errorf("status %v, %d wait", got, w.b.waiters.size())
+		}
+	})
+	t.Run("nothing to wait for", func(t *testing.T) {
+		if got := w.read("creds/k", map[string]any{"wait": 60, "if_version": 7})["version"]; got != 1 {
+			t.Errorf("version %v", got)
+		}
+	})
+	t.Run("the client is gone", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_, _ = w.b.HandleRequest(ctx, &logical.Request{Operation: opRead, Path: "creds/k", Storage: w.storage,
+				Data: map[string]any{"wait": 60, "if_version": 1}})
+		}()
+		for w.b.waiters.size() == 0 {
+			runtime.Gosched()
+		}
+		cancel()
+		<-done
+		if n := w.b.waiters.size(); n != 0 {
+			t.Errorf("%d reads wait", n)
+		}
+	})
+	t.Run("too many wait", func(t *testing.T) {
+		w.write("config", map[string]any{"max_waiters": 1})
+		first := w.startWait(map[string]any{"wait": 60, "if_version": 1})
+		resp, err := w.do(opRead, "creds/k", map[string]any{"wait": 60, "if_version": 1})
+		if err != nil || resp.Data[logical.HTTPStatusCode] != 304 {
+			t.Errorf("one too many: %v %v, want a 304 at once", err, resp)
+		}
+		w.write("config", map[string]any{"max_wait": 0})
+		answer(t, first)
+	})
+}
+
+func TestMaxWaitZeroEndsAThousandWaitsAtOnce(t *testing.T) {
+	w := newWorld(t, remoteCaps())
+	w.localKey("k", nil)
+	const n = 1000
+	var all sync.WaitGroup
+	for range n {
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			resp, err := w.do(opRead, "creds/k", map[string]any{"wait": 60, "if_version": 1})
+			if err != nil || resp.Data[logical.HTTPStatusCode] != 304 {
+				t.Errorf("%v %v, want a 304", err, resp)
+			}
+		}()
+	}
+	for w.b.waiters.size() < n {
+		runtime.Gosched()
+	}
+	started := time.Now()
+	w.write("config", map[string]any{"max_wait": 0})
+	all.Wait()
+	if took := time.Since(started); took > time.Second {
+		t.Errorf("it took %s", took)
+	}
+	if resp, err := w.do(opRead, "creds/k", map[string]any{"wait": 60, "if_version": 1}); err != nil || resp.Data[logical.HTTPStatusCode] != 304 {
+		t.Errorf("a new wait: %v %v, want a 304 at once", err, resp)
+	}
+}
+
+func TestUnloadEndsWaits(t *testing.T) {
+	w := newWorld(t, remoteCaps())
+	w.localKey("k", nil)
+	ch := w.startWait(map[string]any{"wait": 60, "if_version": 1})
+	w.remoteKey("remote", nil)
+	w.b.Cleanup(context.Background())
+	answer(t, ch)
+	if n := len(w.remote.alive()); n != 1 {
+		t.Errorf("unloading the mount revoked a key: %d are alive", n)
+	}
+}
