@@ -1,0 +1,50 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+)
+
+func TestKinds(t *testing.T) {
+	for kind, want := range map[Kind]string{
+		KindTransient: "transient", KindRateLimited: "rate_limited", KindUnauthorized: "unauthorized", KindRejected: "rejected",
+		KindNotFound: "not_found", KindUnsupported: "unsupported", KindUncertain: "uncertain", 0: "kind(0)", 8: "kind(8)", -1: "kind(-1)",
+	} {
+		if got := kind.String(); got != want {
+			t.Errorf("%d: %q, want %q", int(kind), got, want)
+		}
+	}
+}
+
+func TestError(t *testing.T) {
+	cause := errors.New("canary in the cause")
+	e := &Error{Op: "create", Kind: KindRejected, Status: 409, Msg: "no room", Err: cause}
+	if got := e.Error(); got != "create: rejected (HTTP 409): no room" {
+		t.Error(got)
+	}
+	if got := (&Error{Op: "list", Kind: KindTransient, Msg: "down"}).Error(); got != "list: transient: down" {
+		t.Error(got)
+	}
+	if !errors.Is(e, cause) {
+		t.Error("the cause is lost")
+	}
+	if got := KindOf(fmt.Errorf("rotating: %w", e)); got != KindRejected {
+		t.Error(got)
+	}
+	// Nothing is known of what a foreign error left behind.
+	if got := KindOf(context.DeadlineExceeded); got != KindUncertain {
+		t.Error(got)
+	}
+}
+
+func TestKeyHidesItsValues(t *testing.T) {
+	k := Key{ID: "k1", Name: "n", Values: map[string]string{PrimaryValue: "canary"}}
+	for _, got := range []string{fmt.Sprint(k), fmt.Sprintf("%v", k), fmt.Sprintf("%+v", k), fmt.Sprintf("%#v", k), fmt.Sprintf("%s", k), fmt.Sprint(&k)} {
+		if strings.Contains(got, "canary") || !strings.Contains(got, "k1") {
+			t.Error(got)
+		}
+	}
+}
