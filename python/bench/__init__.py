@@ -1,0 +1,1 @@
+"""Benchmarks of the client against a real Vault."""
