@@ -17,7 +17,7 @@ type rule struct {
 
 var (
 	read  = []string{http.MethodGet}
-	probe = []string{http.MethodGet, http.MethodHead}
+	look  = []string{http.MethodGet, http.MethodHead}
 	write = []string{http.MethodPost, http.MethodPut}
 	list  = []string{http.MethodGet, methodList}
 	all   = []string{http.MethodGet, methodList, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete}
@@ -29,7 +29,7 @@ var (
 // The path names are those of Vault 1.21 (http/handler.go and
 // vault/logical_system_paths.go) and of https://developer.hashicorp.com/vault/api-docs/system.
 var allowed = []rule{
-	{"health", probe, "monitoring and load balancers; no token, nothing secret"},
+	{"health", look, "monitoring and load balancers; no token, nothing secret"},
 	{"seal-status", read, "`vault status` and the UI's first page; version and cluster name are redacted by the listener"},
 	{"leader", read, "`vault status` and clients that look for the active node; addresses are redacted by the listener"},
 

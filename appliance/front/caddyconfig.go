@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -44,13 +46,18 @@ func caddyConfig(c Config, socks sockets) (*caddy.Config, error) {
 		Logging:    logging(),
 		StorageRaw: caddyconfig.JSON(obj{"module": "file_system", "root": c.Storage}, nil),
 	}
-	app, err := httpApp(c, socks)
+	ports, err := socks.portsOf(c)
+	if err != nil {
+		return nil, err
+	}
+	app, err := httpApp(c, socks, ports)
 	if err != nil {
 		return nil, err
 	}
 	cfg.AppsRaw = caddy.ModuleMap{
-		"http": caddyconfig.JSON(app, nil),
-		"tls":  caddyconfig.JSON(tlsApp(c), nil),
+		stateID: caddyconfig.JSON(state{Dir: c.Storage}, nil),
+		"http":  caddyconfig.JSON(app, nil),
+		"tls":   caddyconfig.JSON(tlsApp(c, ports), nil),
 	}
 	if c.Issuer == IssuerInternal {
 		cfg.AppsRaw["pki"] = caddyconfig.JSON(caddypki.PKI{CAs: map[string]*caddypki.CA{
@@ -80,7 +87,7 @@ func logging() *caddy.Logging {
 	}}}}
 }
 
-func httpApp(c Config, socks sockets) (*caddyhttp.App, error) {
+func httpApp(c Config, socks sockets, ports ports) (*caddyhttp.App, error) {
 	listen, err := socks.resolve(c.Listen, "fd")
 	if err != nil {
 		return nil, err
@@ -124,8 +131,9 @@ func httpApp(c Config, socks sockets) (*caddyhttp.App, error) {
 	}
 	if len(redirect) > 0 {
 		app.Servers[serverHTTP] = &caddyhttp.Server{
-			Listen: redirect,
-			Routes: redirectRoutes(c),
+			Listen:    redirect,
+			Protocols: []string{"h1"},
+			Routes:    redirectRoutes(c, ports),
 		}
 	}
 	for _, s := range app.Servers {
@@ -144,18 +152,21 @@ func httpApp(c Config, socks sockets) (*caddyhttp.App, error) {
 // redirectRoutes sends plain HTTP to the first name over HTTPS. The name in the
 // request is not used: whoever asks for another one would be sent there.
 // HTTP-01 challenges are answered by Caddy before any route.
-func redirectRoutes(c Config) caddyhttp.RouteList {
+func redirectRoutes(c Config, ports ports) caddyhttp.RouteList {
 	host := c.Names[0]
-	if _, port, err := net.SplitHostPort(c.Listen[0]); err == nil && port != "443" {
-		host = net.JoinHostPort(host, port)
+	if port := either(c.ACME.HTTPSPort, ports.https); port != 443 {
+		host = net.JoinHostPort(host, strconv.Itoa(port))
 	} else if ip := net.ParseIP(host); ip != nil && ip.To4() == nil {
 		host = "[" + host + "]"
 	}
-	return caddyhttp.RouteList{{HandlersRaw: []json.RawMessage{caddyconfig.JSONModuleObject(obj{
-		"status_code": 308,
-		"headers":     obj{"Location": []string{"https://" + host + "{http.request.uri}"}},
-		"close":       true,
-	}, "handler", "static_response", nil)}}}
+	return caddyhttp.RouteList{{HandlersRaw: []json.RawMessage{
+		caddyconfig.JSONModuleObject(obj{}, "handler", "strongroom_probe", nil),
+		caddyconfig.JSONModuleObject(obj{
+			"status_code": http.StatusPermanentRedirect,
+			"headers":     obj{"Location": []string{"https://" + host + "{http.request.uri}"}},
+			"close":       true,
+		}, "handler", "static_response", nil),
+	}}}
 }
 
 // proxy is the way to Vault. It drops what clients say in X-Forwarded-*, since
@@ -190,7 +201,7 @@ func proxy(v Vault) *reverseproxy.Handler {
 	}
 }
 
-func tlsApp(c Config) *caddytls.TLS {
+func tlsApp(c Config, ports ports) *caddytls.TLS {
 	app := &caddytls.TLS{DisableStorageClean: false}
 	switch c.Issuer {
 	case IssuerFiles:
@@ -202,6 +213,9 @@ func tlsApp(c Config) *caddytls.TLS {
 			SubjectsRaw: c.Names,
 			IssuersRaw:  []json.RawMessage{caddyconfig.JSON(obj{"module": "internal", "ca": caddypki.DefaultCAID}, nil)},
 		}}}
+	case IssuerACME:
+		app.CertificatesRaw = caddy.ModuleMap{"automate": caddyconfig.JSON(c.Names, nil)}
+		app.Automation = &caddytls.AutomationConfig{Policies: []*caddytls.AutomationPolicy{acmePolicy(c, ports)}}
 	}
 	return app
 }

@@ -56,6 +56,7 @@ type Config struct {
 	Vault  Vault  `toml:"vault"`
 	Limits Limits `toml:"limits"`
 	Files  Files  `toml:"files"`
+	ACME   ACME   `toml:"acme"`
 }
 
 // Vault is where the requests go, over TLS with a client certificate that only
@@ -101,6 +102,7 @@ func Defaults() Config {
 	return Config{
 		Issuer: IssuerACME,
 		Drain:  Duration(75 * time.Second),
+		ACME:   ACME{CA: LetsEncrypt, Staging: LetsEncryptStaging},
 		Limits: Limits{
 			RequestsPerSecond: 100,
 			Burst:             400,
@@ -180,7 +182,9 @@ func (c *Config) Validate() error {
 		fail("storage", "%q is not an absolute path", c.Storage)
 	}
 	switch c.Issuer {
-	case IssuerACME, IssuerInternal:
+	case IssuerInternal:
+	case IssuerACME:
+		validateACME(c, fail)
 	case IssuerFiles:
 		if c.Files.Cert == "" || c.Files.Key == "" {
 			fail("files", "issuer %q needs cert and key", IssuerFiles)

@@ -26,8 +26,12 @@ const (
 	certificateWait = 20 * time.Second
 )
 
-// register makes the gate known to Caddy, which panics the second time.
-var register = sync.OnceFunc(func() { caddy.RegisterModule(new(gate)) })
+// register makes our modules known to Caddy, which panics the second time.
+var register = sync.OnceFunc(func() {
+	for _, m := range []caddy.Module{new(gate), new(state), new(probe), new(guardedACME)} {
+		caddy.RegisterModule(m)
+	}
+})
 
 // Hooks tell the caller about the front's life. All may be nil.
 type Hooks struct {

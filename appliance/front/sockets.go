@@ -2,6 +2,7 @@ package front
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -51,4 +52,42 @@ func (s sockets) resolve(addrs []string, network string) ([]string, error) {
 		}
 	}
 	return out, nil
+}
+
+// ports are those that challenges arrive at; 0 where nothing listens.
+type ports struct{ http, https int }
+
+// portsOf finds them: from the addresses, or from the sockets themselves.
+func (s sockets) portsOf(c Config) (ports, error) {
+	var p ports
+	for _, of := range []struct {
+		addrs []string
+		port  *int
+	}{{c.Redirect, &p.http}, {c.Listen, &p.https}} {
+		if len(of.addrs) == 0 {
+			continue
+		}
+		addr := of.addrs[0]
+		if name, ok := strings.CutPrefix(addr, fdPrefix); ok {
+			if len(s.numbers[name]) == 0 {
+				return p, fmt.Errorf("listen on %q: systemd passes no socket with FileDescriptorName=%s", addr, name)
+			}
+			ln, err := net.FileListener(s.files[s.numbers[name][0]-firstFD]) // a copy
+			if err != nil {
+				return p, fmt.Errorf("socket %q: %w", addr, err)
+			}
+			addr = ln.Addr().String()
+			if err := ln.Close(); err != nil {
+				return p, fmt.Errorf("socket %q: %w", addr, err)
+			}
+		}
+		_, port, err := net.SplitHostPort(addr)
+		if err != nil {
+			return p, fmt.Errorf("listen on %q: %w", addr, err)
+		}
+		if *of.port, err = net.LookupPort("tcp", port); err != nil {
+			return p, fmt.Errorf("listen on %q: %w", addr, err)
+		}
+	}
+	return p, nil
 }

@@ -1,0 +1,300 @@
+package front
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddytls"
+	"github.com/caddyserver/certmagic"
+	"go.uber.org/zap"
+)
+
+// Public CAs, by their ACME directories.
+const (
+	LetsEncrypt        = "https://acme-v02.api.letsencrypt.org/directory"
+	LetsEncryptStaging = "https://acme-staging-v02.api.letsencrypt.org/directory"
+	ZeroSSL            = "https://acme.zerossl.com/v2/DV90"
+)
+
+// ACME is how a public certificate is had (RFC 8555). Challenges are HTTP-01,
+// where there is a listener for plain HTTP, and TLS-ALPN-01; or DNS-01 alone,
+// where a DNS provider is given.
+type ACME struct {
+	Email string `toml:"email"` // the CA's contact; ZeroSSL needs one
+	CA    string `toml:"ca"`    // directory URL
+	// Staging is tried first until it has succeeded once for these names, so
+	// that what is wrong shows where failures cost nothing. Empty for none.
+	Staging string `toml:"staging"`
+	// Fallback is asked when CA fails. Empty for none.
+	Fallback string `toml:"fallback"`
+	// TrustedRoots are PEM files to trust for the CAs' own HTTPS, for a CA in
+	// one's own network.
+	TrustedRoots []string `toml:"trusted_roots"`
+	// Resolvers are asked in the preflight, "host:port"; default: the system's.
+	Resolvers []string `toml:"resolvers"`
+	// HTTPPort and HTTPSPort are the ports as the internet sees them; 0 for
+	// those of the listeners.
+	HTTPPort  int `toml:"http_port"`
+	HTTPSPort int `toml:"https_port"`
+}
+
+// caaIdentities are what CAA records call these CAs
+// (https://letsencrypt.org/docs/caa/, https://help.zerossl.com/hc/en-us/articles/360060119753).
+var caaIdentities = map[string][]string{
+	"acme-v02.api.letsencrypt.org":         {"letsencrypt.org"},
+	"acme-staging-v02.api.letsencrypt.org": {"letsencrypt.org"},
+	"acme.zerossl.com":                     {"sectigo.com", "zerossl.com"},
+}
+
+const (
+	stateID  = "strongroom"
+	issuerID = "tls.issuance.strongroom_acme"
+	probeID  = "http.handlers.strongroom_probe"
+	// probePath is answered with this process's nonce, over plain HTTP.
+	probePath = "/.well-known/strongroom-preflight"
+)
+
+// state is what the front's modules share: a Caddy app that runs nothing.
+type state struct {
+	Dir string `json:"dir"`
+
+	nonce  string // tells this process from any other that might answer
+	budget *budget
+}
+
+// CaddyModule names the module.
+func (*state) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: stateID, New: func() caddy.Module { return new(state) }}
+}
+
+// Provision prepares it.
+func (s *state) Provision(caddy.Context) error {
+	b := make([]byte, 16)
+	if _, err := rand.Read(b); err != nil {
+		return err
+	}
+	s.nonce = hex.EncodeToString(b)
+	s.budget = &budget{file: filepath.Join(s.Dir, "acme-budget.json"), now: time.Now}
+	return nil
+}
+
+// Start does nothing.
+func (*state) Start() error { return nil }
+
+// Stop does nothing.
+func (*state) Stop() error { return nil }
+
+func sharedState(ctx caddy.Context) (*state, error) {
+	app, err := ctx.App(stateID)
+	if err != nil {
+		return nil, err
+	}
+	return app.(*state), nil
+}
+
+// probe answers the preflight's question whether a name leads here.
+type probe struct{ nonce string }
+
+// CaddyModule names the module.
+func (*probe) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: probeID, New: func() caddy.Module { return new(probe) }}
+}
+
+// Provision prepares it.
+func (p *probe) Provision(ctx caddy.Context) error {
+	s, err := sharedState(ctx)
+	if err == nil {
+		p.nonce = s.nonce
+	}
+	return err
+}
+
+// ServeHTTP answers with the nonce.
+func (p *probe) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if r.URL.Path != probePath {
+		return next.ServeHTTP(w, r)
+	}
+	_, err := w.Write([]byte(p.nonce))
+	return err
+}
+
+// guardedACME is Caddy's ACME issuer that never asks a CA before it has looked
+// whether the order can succeed, nor more often than the CA's limits allow.
+type guardedACME struct {
+	caddytls.ACMEIssuer
+	StagingCA string    `json:"staging_ca"`
+	Check     preflight `json:"preflight"`
+
+	staging *caddytls.ACMEIssuer
+	state   *state
+	log     *zap.Logger
+}
+
+var (
+	_ certmagic.Issuer            = (*guardedACME)(nil)
+	_ certmagic.PreChecker        = (*guardedACME)(nil)
+	_ certmagic.Revoker           = (*guardedACME)(nil)
+	_ certmagic.RenewalInfoGetter = (*guardedACME)(nil)
+	_ caddytls.ConfigSetter       = (*guardedACME)(nil)
+	_ caddy.Provisioner           = (*guardedACME)(nil)
+)
+
+// CaddyModule names the module.
+func (*guardedACME) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: issuerID, New: func() caddy.Module { return new(guardedACME) }}
+}
+
+// Provision prepares both issuers.
+func (g *guardedACME) Provision(ctx caddy.Context) error {
+	var err error
+	g.log = ctx.Logger()
+	if g.state, err = sharedState(ctx); err != nil {
+		return err
+	}
+	g.Check.nonce = g.state.nonce
+	if g.Check.client, err = caClient(g.TrustedRootsPEMFiles); err != nil {
+		return err
+	}
+	if g.StagingCA != "" {
+		s := g.ACMEIssuer
+		s.CA = g.StagingCA
+		g.staging = &s
+		if err := g.staging.Provision(ctx); err != nil {
+			return err
+		}
+	}
+	return g.ACMEIssuer.Provision(ctx)
+}
+
+// SetConfig is how Caddy hands over the storage and its settings.
+func (g *guardedACME) SetConfig(cfg *certmagic.Config) {
+	g.ACMEIssuer.SetConfig(cfg)
+	if g.staging != nil {
+		g.staging.SetConfig(cfg)
+	}
+}
+
+// Issue orders a certificate, if the budget and the preflight let it. An error
+// leaves certmagic to try again later, or to ask the next issuer.
+func (g *guardedACME) Issue(ctx context.Context, csr *x509.CertificateRequest) (*certmagic.IssuedCertificate, error) {
+	ca := caName(g.CA)
+	names := csr.DNSNames
+	if err := g.state.budget.check(ca, names); err != nil {
+		return nil, err
+	}
+	if err := g.Check.run(ctx, names, g.CA); err != nil {
+		return nil, g.state.budget.note(ca, names, fmt.Errorf("preflight: no order placed: %w", err))
+	}
+	if g.staging != nil && !g.state.budget.rehearsed(names) {
+		if err := g.order(ctx, csr, g.staging, caName(g.StagingCA)); err != nil {
+			return nil, fmt.Errorf("rehearsal at the staging CA: %w", err)
+		}
+		if err := g.state.budget.setRehearsed(names); err != nil {
+			return nil, err
+		}
+	}
+	var cert *certmagic.IssuedCertificate
+	err := g.counted(ca, names, func() (err error) {
+		cert, err = g.ACMEIssuer.Issue(ctx, csr)
+		return err
+	})
+	return cert, err
+}
+
+func (g *guardedACME) order(ctx context.Context, csr *x509.CertificateRequest, iss *caddytls.ACMEIssuer, ca string) error {
+	if err := g.state.budget.check(ca, csr.DNSNames); err != nil {
+		return err
+	}
+	return g.counted(ca, csr.DNSNames, func() error {
+		_, err := iss.Issue(ctx, csr)
+		return err
+	})
+}
+
+// counted writes the attempt down as a failure before it is made, and takes it
+// back when it succeeds: a process that dies in an order has used the CA's
+// patience too.
+func (g *guardedACME) counted(ca string, names []string, order func() error) error {
+	if err := g.state.budget.begin(ca, names); err != nil {
+		return err
+	}
+	if err := order(); err != nil {
+		return g.state.budget.note(ca, names, err)
+	}
+	return g.state.budget.succeed(ca, names)
+}
+
+// caName is the CA's host: what limits are counted by.
+func caName(directory string) string {
+	u, err := url.Parse(directory)
+	if err != nil {
+		return directory
+	}
+	return u.Host
+}
+
+// acmePolicy is the automation of the front's names.
+func acmePolicy(c Config, ports ports) *caddytls.AutomationPolicy {
+	p := &caddytls.AutomationPolicy{SubjectsRaw: c.Names}
+	for _, ca := range []string{c.ACME.CA, c.ACME.Fallback} {
+		if ca == "" {
+			continue
+		}
+		g := guardedACME{
+			ACMEIssuer: caddytls.ACMEIssuer{
+				CA: ca, Email: c.ACME.Email, TrustedRootsPEMFiles: c.ACME.TrustedRoots,
+				Challenges: &caddytls.ChallengesConfig{
+					HTTP:    &caddytls.HTTPChallengeConfig{Disabled: ports.http == 0, AlternatePort: ports.http},
+					TLSALPN: &caddytls.TLSALPNChallengeConfig{AlternatePort: ports.https},
+				},
+			},
+			Check: preflight{
+				Resolvers: c.ACME.Resolvers, CAA: caaIdentities[caName(ca)],
+				HTTPPort: either(c.ACME.HTTPPort, ports.http), HTTPSPort: either(c.ACME.HTTPSPort, ports.https),
+			},
+		}
+		if ca == c.ACME.CA {
+			g.StagingCA = c.ACME.Staging
+		}
+		p.IssuersRaw = append(p.IssuersRaw, issuerJSON(g))
+	}
+	return p
+}
+
+// issuerJSON encodes a guardedACME. Its embedded issuer has methods that a
+// plain encoder would not mind, but JSONModuleObject wants a name key.
+func issuerJSON(g guardedACME) json.RawMessage {
+	return caddyconfig.JSONModuleObject(&g, "module", "strongroom_acme", nil)
+}
+
+func either(a, b int) int {
+	if a != 0 {
+		return a
+	}
+	return b
+}
+
+func validateACME(c *Config, fail func(key, format string, args ...any)) {
+	for key, dir := range map[string]string{"acme.ca": c.ACME.CA, "acme.staging": c.ACME.Staging, "acme.fallback": c.ACME.Fallback} {
+		if dir == "" && key != "acme.ca" {
+			continue
+		}
+		if u, err := url.Parse(dir); err != nil || u.Scheme != "https" || u.Host == "" {
+			fail(key, "%q is not the https:// URL of an ACME directory", dir)
+		}
+	}
+	if caName(c.ACME.Fallback) == caName(ZeroSSL) && c.ACME.Email == "" {
+		fail("acme.email", "is missing: ZeroSSL wants one; give it, or set fallback to \"\"")
+	}
+}
