@@ -15,12 +15,14 @@ import (
 type campaign struct {
 	Provider string    `json:"provider"`
 	Started  time.Time `json:"started"`
+	// Except is the provider's own credential, which is dealt with before.
+	Except string `json:"except,omitempty"`
 }
 
 // compromiseProvider marks every key made with a provider as known to others.
 // The scheduler then replaces and revokes them, without the provider's cap.
-func (b *backend) compromiseProvider(ctx context.Context, st store, name string) (int, error) {
-	c := &campaign{Provider: name, Started: b.clock.now()}
+func (b *backend) compromiseProvider(ctx context.Context, st store, rec *providerRecord) (int, error) {
+	c := &campaign{Provider: rec.Name, Started: b.clock.now(), Except: rec.CredentialKey}
 	if err := st.putCampaign(ctx, c); err != nil {
 		return 0, err
 	}
@@ -34,6 +36,9 @@ func (b *backend) runCampaign(ctx context.Context, st store, c *campaign) (marke
 		return 0, err
 	}
 	for _, name := range names {
+		if name == c.Except {
+			continue
+		}
 		ok, err := b.markCompromised(ctx, st, name, c.Started)
 		if err != nil {
 			return marked, fmt.Errorf("key %q: %w", name, err)

@@ -62,7 +62,7 @@ func (b *backend) handleProviderRotate(ctx context.Context, req *logical.Request
 		}
 	}
 	if compromised {
-		n, err := b.compromiseProvider(context.WithoutCancel(ctx), st, name)
+		n, err := b.compromiseProvider(context.WithoutCancel(ctx), st, rec)
 		if err != nil {
 			b.interrupted.Store(true)
 			return nil, fmt.Errorf("%d keys are marked, the engine goes on: %w", n, err)
