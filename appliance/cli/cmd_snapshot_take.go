@@ -39,7 +39,7 @@ func (v *vaultFlags) add(c *cobra.Command) {
 }
 
 // defaultVault is where the appliance's Vault listens for jobs on the machine.
-const defaultVault = "unix:///run/strongroom/vault/vault.sock"
+const defaultVault = "unix:///run/vault/vault.sock"
 
 // client connects, without a token yet.
 func (v *vaultFlags) client() (*vaultapi.Client, error) {

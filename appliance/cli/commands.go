@@ -8,6 +8,7 @@ func commands(version string) []*cobra.Command {
 		demoCommand(version),
 		kmsCommand(),
 		snapshotCommand(version),
+		restoreCommand(version),
 		frontCommand(),
 	}
 }

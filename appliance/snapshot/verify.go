@@ -151,11 +151,16 @@ func checkStored(ctx context.Context, d Destination, m Manifest, ids []age.Ident
 	return nil
 }
 
+// Getter is the part of a Destination that Open needs.
+type Getter interface {
+	Get(ctx context.Context, name string) (io.ReadCloser, error)
+}
+
 // Open downloads and decrypts one object and gives its content to read, which
 // must read to the end. It returns nil only when the ciphertext and the content
 // are to the byte what obj says. What read sees before that is not yet proven:
 // it must not act on it before Open returns.
-func Open(ctx context.Context, d Destination, obj Object, ids []age.Identity, read func(io.Reader) error) error {
+func Open(ctx context.Context, d Getter, obj Object, ids []age.Identity, read func(io.Reader) error) error {
 	rc, err := d.Get(ctx, obj.Name)
 	if err != nil {
 		return err

@@ -1,0 +1,348 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"filippo.io/age"
+	"github.com/hashicorp/vault/api"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"strongroom/appliance/restore"
+	"strongroom/appliance/snapshot"
+	"strongroom/appliance/vaultapi"
+)
+
+// Where an installed appliance has what a restore needs.
+const (
+	epochFile  = "/etc/strongroom/epoch.json"
+	replaceDir = "/var/lib/strongroom/replaced"
+)
+
+type restoreOptions struct {
+	snapshotOptions
+	vault      operatorVault
+	identities []string
+	file, id   string
+	recipients []string
+	keepDir    string
+	noKeep     bool
+	epoch      string
+	work       string
+	force      bool
+	yes        bool
+	dryRun     bool
+	timeout    time.Duration
+}
+
+func restoreCommand(version string) *cobra.Command {
+	o := restoreOptions{snapshotOptions: snapshotOptions{version: version}}
+	c := &cobra.Command{
+		Use:   "restore",
+		Short: "Bring a snapshot back into Vault",
+		Long: `Brings the newest verified snapshot back into the Vault that runs here: on this
+machine or a new one that the installer has set up with the escrowed master key.
+It needs the private key of one of the snapshot's recipients, your SSH key
+included, and a Vault token that may restore.
+
+It shows what it will do and asks first. The snapshot is checked wholly before
+anything changes, and a snapshot of what is replaced is kept. Afterwards every
+apikeys engine compares its keys with their providers (reconcile). It works with
+a stock Vault, and with a file from "vault operator raft snapshot save".
+
+Exit code 3: the snapshot is damaged or not there; nothing was changed. 4: you
+must act, as the message says; after "restored" the snapshot is in.`,
+		Example: `  strongroom restore --identity ~/.ssh/id_ed25519
+  strongroom restore --identity key.txt --id CLUSTER/20261124T151500Z-1a2b3c4d
+  strongroom restore --file vault.snap`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return runRestore(c, o) },
+	}
+	o.vault.add(c)
+	f := c.Flags()
+	f.StringVar(&o.config, "config", "/etc/strongroom/appliance.toml", "configuration file with the table [backup]")
+	f.StringArrayVar(&o.dirs, "dir", nil, "directory with snapshots, in place of the configuration's places; repeatable")
+	f.StringVar(&o.cluster, "cluster", "", "id of the cluster whose snapshot it is (default: the only one there)")
+	f.StringVar(&o.id, "id", "", "which snapshot, CLUSTER/NAME as list shows it (default: the newest verified one)")
+	f.StringVar(&o.file, "file", "", "restore this file: encrypted by strongroom, or a stock raft snapshot")
+	f.StringArrayVar(&o.identities, "identity", nil, "file with an age identity or an SSH private key, repeatable (default: systemd's credential)")
+	f.StringArrayVar(&o.recipients, "recipient", nil, "who can open the snapshot of what is replaced, beside the configuration's; repeatable")
+	f.StringVar(&o.keepDir, "keep-dir", replaceDir, "directory for the snapshot of what is replaced")
+	f.BoolVar(&o.noKeep, "no-keep", false, "do not keep a snapshot of what is replaced")
+	f.StringVar(&o.epoch, "epoch-file", epochFile, "the installation's epoch file; passed over where it is not there")
+	f.StringVar(&o.work, "work-dir", "", "directory for the download, as large as the snapshot (default: the system's for temporary files)")
+	f.BoolVar(&o.force, "force", false, "accept a snapshot sealed by another master key; only for a Vault that is unsealed by hand")
+	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask")
+	f.BoolVarP(&o.dryRun, "dry-run", "n", false, "check the snapshot, show what would be done, and stop")
+	f.DurationVar(&o.timeout, "timeout", 10*time.Minute, "how long Vault may take to be active again")
+	return c
+}
+
+// restorePlan is what will be done.
+type restorePlan struct {
+	from     string
+	choice   restore.Choice // zero with --file
+	checked  *restore.Checked
+	health   *api.HealthResponse
+	keep     *snapshot.TakeOptions
+	warnings []string
+}
+
+func runRestore(c *cobra.Command, o restoreOptions) error {
+	ctx := c.Context()
+	client, err := o.vault.client()
+	if err != nil {
+		return err
+	}
+	p, err := o.plan(ctx, client)
+	if err != nil {
+		return restoreError(err)
+	}
+	defer p.checked.Close()
+	p.print(c.OutOrStdout(), o)
+	if o.dryRun {
+		return nil
+	}
+	if err := o.confirm(c); err != nil {
+		return err
+	}
+	res, err := restore.Run(ctx, restore.Options{
+		Snapshot: p.checked, Vault: client, Force: o.force, Keep: p.keep,
+		EpochFile: o.epoch, Patience: o.timeout,
+		Step: func(name string) { fmt.Fprintf(c.OutOrStdout(), "… %s\n", name) },
+	})
+	printRestored(c.OutOrStdout(), res)
+	if err != nil {
+		return restoreError(err)
+	}
+	return nil
+}
+
+func (o *restoreOptions) plan(ctx context.Context, client *vaultapi.Client) (*restorePlan, error) {
+	p := &restorePlan{}
+	var err error
+	if p.health, err = client.Health(ctx); err != nil {
+		return nil, err
+	}
+	if err := o.fetch(ctx, p); err != nil {
+		return nil, err
+	}
+	if err := o.planKeep(ctx, p, client); err != nil {
+		return nil, errors.Join(err, p.checked.Close())
+	}
+	m := p.choice.Manifest
+	if m.VaultVersion != "" && m.VaultVersion != p.health.Version {
+		p.warnings = append(p.warnings, fmt.Sprintf("it was taken of Vault %s and goes into %s; an older Vault may not read newer storage", m.VaultVersion, p.health.Version))
+	}
+	if o.file == "" && p.choice.VerifiedAt.IsZero() {
+		p.warnings = append(p.warnings, "it was not verified when it was taken; it has been checked now")
+	}
+	return p, nil
+}
+
+// fetch finds the snapshot and checks it on this machine.
+func (o *restoreOptions) fetch(ctx context.Context, p *restorePlan) error {
+	if o.file != "" {
+		ids, err := o.optionalIdentities()
+		if err != nil {
+			return err
+		}
+		p.from = o.file
+		p.checked, err = restore.FromFile(ctx, o.file, ids)
+		return err
+	}
+	b, err := o.backup()
+	if err != nil {
+		return err
+	}
+	dests, err := destinations(b)
+	if err != nil {
+		return err
+	}
+	ids, err := readIdentities(o.identities, credDrillKey)
+	if err != nil {
+		return err
+	}
+	if p.choice, err = o.choose(ctx, p, dests); err != nil {
+		return err
+	}
+	p.from = p.choice.Destination.Name()
+	p.checked, err = restore.Fetch(ctx, p.choice, ids, o.work)
+	return err
+}
+
+// optionalIdentities are for a file, which need not be encrypted.
+func (o *restoreOptions) optionalIdentities() ([]age.Identity, error) {
+	if len(o.identities) == 0 && os.Getenv("CREDENTIALS_DIRECTORY") == "" {
+		return nil, nil
+	}
+	return readIdentities(o.identities, credDrillKey)
+}
+
+func (o *restoreOptions) choose(ctx context.Context, p *restorePlan, dests []snapshot.Destination) (restore.Choice, error) {
+	if o.id != "" {
+		id, err := snapshot.ParseID(o.id)
+		if err != nil {
+			return restore.Choice{}, &Error{Code: ExitUsage, Err: err, Hint: "strongroom snapshot list shows the names"}
+		}
+		return restore.ByID(ctx, dests, id)
+	}
+	cluster, err := o.clusterOf(ctx, dests)
+	if err != nil {
+		return restore.Choice{}, err
+	}
+	choice, others, err := restore.Newest(ctx, dests, cluster)
+	if others != nil {
+		p.warnings = append(p.warnings, "not every place could be asked: "+others.Error())
+	}
+	return choice, err
+}
+
+// clusterOf is the cluster of the first place that tells.
+func (o *restoreOptions) clusterOf(ctx context.Context, dests []snapshot.Destination) (string, error) {
+	var errs []error
+	for _, d := range dests {
+		cluster, err := o.clusterIn(ctx, d, takeStateDir)
+		if err == nil {
+			return cluster, nil
+		}
+		errs = append(errs, err)
+	}
+	return "", errors.Join(errs...)
+}
+
+func (o *restoreOptions) planKeep(ctx context.Context, p *restorePlan, client *vaultapi.Client) error {
+	if o.noKeep {
+		return nil
+	}
+	b, err := o.backup()
+	if err != nil && o.file == "" {
+		return err
+	}
+	recipients, err := readRecipients(append(b.Recipients, o.recipients...))
+	if err == nil && len(recipients) == 0 {
+		err = errors.New("nobody could open the snapshot of what is replaced")
+	}
+	if err != nil {
+		return &Error{Code: ExitUsage, Err: err, Hint: "give --recipient, or --no-keep"}
+	}
+	if err := os.MkdirAll(o.keepDir, 0o700); err != nil {
+		return fmt.Errorf("--keep-dir: %w", err)
+	}
+	dir, err := snapshot.NewDir(o.keepDir)
+	if err != nil {
+		return err
+	}
+	p.keep = &snapshot.TakeOptions{
+		Source:     client,
+		Vault:      snapshot.VaultInfo{ClusterID: p.health.ClusterID, ClusterName: p.health.ClusterName, Version: p.health.Version},
+		Recipients: recipients, Destinations: []snapshot.Destination{dir},
+		StateDir: o.keepDir, ToolVersion: o.version,
+	}
+	return nil
+}
+
+func (p *restorePlan) print(w io.Writer, o restoreOptions) {
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(w, "  %-10s "+format+"\n", append([]any{name}, args...)...)
+	}
+	fmt.Fprintln(w, "Restore")
+	m := p.choice.Manifest
+	if o.file == "" {
+		line("snapshot", "%s", m.ID)
+		line("taken", "%s, %s ago", m.TakenAt.Format(time.RFC3339), time.Since(m.TakenAt).Round(time.Minute))
+	}
+	line("from", "%s", p.from)
+	line("content", "%s, raft index %d, term %d; checked wholly", size(p.checked.Size), p.checked.Archive.Index, p.checked.Archive.Term)
+	line("into", "Vault %s, cluster %q", p.health.Version, p.health.ClusterID)
+	if m.ClusterID != "" && m.ClusterID != p.health.ClusterID {
+		line("", "which becomes cluster %q", m.ClusterID)
+	}
+	line("loses", "all that was written since it was taken: secrets, keys, tokens, leases")
+	for _, warning := range p.warnings {
+		line("note", "%s", warning)
+	}
+	fmt.Fprintln(w, "Steps")
+	if p.keep != nil {
+		fmt.Fprintf(w, "  - keep an encrypted snapshot of what is there now in %s\n", o.keepDir)
+	} else {
+		fmt.Fprintln(w, "  - keep nothing of what is there now (--no-keep)")
+	}
+	if _, err := os.Stat(o.epoch); err == nil {
+		fmt.Fprintf(w, "  - raise the epoch in %s: no engine acts on old state\n", o.epoch)
+	}
+	fmt.Fprintln(w, "  - hand the snapshot to Vault and wait until it is active")
+	fmt.Fprintln(w, "  - let every apikeys engine compare its keys with their providers")
+}
+
+// confirm asks on a terminal.
+func (o *restoreOptions) confirm(c *cobra.Command) error {
+	if o.yes {
+		return nil
+	}
+	if !term.IsTerminal(int(os.Stdin.Fd())) {
+		return &Error{Code: ExitOperator, Err: errors.New("nothing was done: there is nobody to ask"), Hint: "look at the plan and give --yes"}
+	}
+	fmt.Fprint(c.OutOrStdout(), "Type yes to go on: ")
+	answer, err := bufio.NewReader(os.Stdin).ReadString('\n')
+	if err != nil && err != io.EOF {
+		return err
+	}
+	if strings.TrimSpace(answer) != "yes" {
+		return &Error{Code: ExitOperator, Err: errors.New("nothing was done")}
+	}
+	return nil
+}
+
+func printRestored(w io.Writer, res restore.Result) {
+	if res.Kept != nil {
+		fmt.Fprintf(w, "kept %s in %s\n", res.Kept.Manifest.ID, strings.Join(res.Kept.Held, ", "))
+	}
+	if res.Restored {
+		fmt.Fprintln(w, "restored")
+	}
+	for _, e := range res.Engines {
+		fence := "it was not fenced"
+		if e.WasFenced {
+			fence = "it had waited behind its fence"
+		}
+		fmt.Fprintf(w, "reconciled %s: %d keys, %d checked, %d renewed, %d problems; %s\n", e.Mount, e.Keys, e.Checked, e.Renewed, len(e.Problems), fence)
+		for key, p := range e.Problems {
+			fmt.Fprintf(w, "  %s: %s\n", key, p)
+		}
+	}
+}
+
+// restoreError gives the exit code and what to do.
+func restoreError(err error) error {
+	var known *Error
+	if errors.As(err, &known) {
+		return err
+	}
+	switch {
+	case errors.Is(err, restore.ErrOtherSeal):
+		return &Error{Code: ExitOperator, Err: err, Hint: "nothing was restored: put the escrowed master key of that snapshot in place first (docs/restore.md)"}
+	case errors.Is(err, restore.ErrNotReady):
+		return &Error{Code: ExitOperator, Err: err, Hint: "nothing was restored: a new machine needs the installer first; see also docs/unseal.md"}
+	case errors.Is(err, restore.ErrSealed):
+		return &Error{Code: ExitOperator, Err: err, Hint: "unseal it with the keys of the snapshot, or restart Vault and restore the snapshot that was kept"}
+	case errors.Is(err, restore.ErrTokenGone):
+		return &Error{Code: ExitOperator, Err: err, Hint: "it is restored; log in to it and write apikeys/reconcile, until done is true"}
+	case errors.Is(err, restore.ErrProblems):
+		return &Error{Code: ExitOperator, Err: err, Hint: "it is restored; look at the keys above, then write apikeys/reconcile again"}
+	case errors.Is(err, snapshot.ErrNotFound):
+		return &Error{Code: ExitDrift, Err: err, Hint: "strongroom snapshot list shows what there is"}
+	}
+	var answer *api.ResponseError
+	if errors.As(err, &answer) {
+		return vaultError(err)
+	}
+	return snapshotError(err)
+}

@@ -1,0 +1,27 @@
+// Package restore brings a snapshot back into a running Vault: all of it, or
+// single secrets.
+//
+// It checks a snapshot wholly before anything changes, keeps a snapshot of what
+// it replaces, raises the epoch so that no engine acts on storage that is older
+// than the world, and lets the apikeys engines reconcile afterwards. It works
+// against a stock Vault too: then there is no epoch and nothing to reconcile.
+//
+// It does not make a Vault: a new machine gets its Vault, with the escrowed
+// master key, from the installer.
+package restore
+
+import "errors"
+
+var (
+	// ErrOtherSeal means that the snapshot was sealed by another master key
+	// than the Vault's.
+	ErrOtherSeal = errors.New("the snapshot is sealed with another master key")
+	// ErrSealed means that Vault sealed itself while it restored.
+	ErrSealed = errors.New("vault is sealed after the restore")
+	// ErrNotReady means that there is no unsealed, active Vault to restore into.
+	ErrNotReady = errors.New("vault cannot take a snapshot now")
+	// ErrTokenGone means that the token in use is unknown to the restored Vault.
+	ErrTokenGone = errors.New("the restored vault does not know this token")
+	// ErrProblems means that a reconcile left keys that it could not check.
+	ErrProblems = errors.New("reconcile has left problems")
+)

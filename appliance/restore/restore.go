@@ -1,0 +1,195 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/api"
+
+	"strongroom/appliance/snapshot"
+	"strongroom/appliance/vaultapi"
+)
+
+// Options of a restore.
+type Options struct {
+	Snapshot *Checked
+	// Vault is where to, with a token that may restore.
+	Vault *vaultapi.Client
+	// Force accepts a snapshot that another master key has sealed. Only a
+	// Vault whose unseal keys are entered by hand can then be opened again,
+	// with the keys of the snapshot.
+	Force bool
+	// Keep takes a snapshot of what is replaced. It may be nil.
+	Keep *snapshot.TakeOptions
+	// EpochFile is what the apikeys engine compares its storage with; empty or
+	// not there for a stock Vault.
+	EpochFile string
+	// Patience is how long Vault may take to be active again.
+	Patience time.Duration
+	// Step is told of each step as it begins; may be nil.
+	Step func(name string)
+}
+
+// Result is what a restore did.
+type Result struct {
+	// Kept is the snapshot of what was replaced; nil without Options.Keep.
+	Kept *snapshot.Taken
+	// EpochRaised tells whether there was an epoch to raise.
+	EpochRaised bool
+	// Restored is true from when Vault has accepted the snapshot, whatever
+	// came after.
+	Restored bool
+	// Engines tells what each apikeys engine found out.
+	Engines []Reconciled
+}
+
+// poll is how often Vault is asked whether it is back.
+const poll = 100 * time.Millisecond
+
+// Run restores. When it fails before Result.Restored nothing has changed but
+// that a snapshot was kept.
+func Run(ctx context.Context, o Options) (Result, error) {
+	if o.Step == nil {
+		o.Step = func(string) {}
+	}
+	var res Result
+	health, err := o.Vault.Health(ctx)
+	if err != nil {
+		return res, err
+	}
+	if !health.Initialized || health.Sealed || health.Standby {
+		return res, fmt.Errorf("%w: initialized=%t sealed=%t standby=%t", ErrNotReady, health.Initialized, health.Sealed, health.Standby)
+	}
+	if o.Keep != nil {
+		o.Step("keep a snapshot of what is there now")
+		taken, err := snapshot.Take(ctx, *o.Keep)
+		if err != nil {
+			return res, fmt.Errorf("keep what is replaced: %w", err)
+		}
+		res.Kept = &taken
+	}
+	// The marker is a token that the snapshot cannot know: once Vault no
+	// longer does either, it is the restored one.
+	marker, err := newMarker(ctx, o.Vault)
+	if err != nil {
+		return res, err
+	}
+	o.Step("raise the epoch")
+	raised, undo, err := raiseEpoch(o.EpochFile)
+	if err != nil {
+		return res, errors.Join(err, unmark(ctx, marker))
+	}
+	o.Step("hand the snapshot to Vault")
+	if err := send(ctx, o); err != nil {
+		// Vault has refused it before it changed anything; but a lost
+		// connection leaves that open, and then the epoch stays raised.
+		var refused *api.ResponseError
+		if errors.As(err, &refused) || archiveFault(err) {
+			return res, errors.Join(err, undo(), unmark(ctx, marker))
+		}
+		return res, err
+	}
+	res.Restored, res.EpochRaised = true, raised
+
+	o.Step("wait until Vault is active")
+	if err := wait(ctx, marker, o.Patience); err != nil {
+		return res, err
+	}
+	o.Step("reconcile the apikeys engines")
+	res.Engines, err = Reconcile(ctx, o.Vault)
+	return res, err
+}
+
+func archiveFault(err error) bool {
+	return errors.Is(err, snapshot.ErrCorrupt) || errors.Is(err, snapshot.ErrTruncated) || errors.Is(err, snapshot.ErrTrailing)
+}
+
+// send streams the archive. Vault stores it, checks its sums and, without
+// force, that its own seal has signed them; only then it begins to restore, and
+// answers at once.
+func send(ctx context.Context, o Options) error {
+	err := o.Snapshot.Open(ctx, func(r io.Reader) error {
+		return o.Vault.RestoreSnapshot(ctx, r, o.Force)
+	})
+	var answer *api.ResponseError
+	if errors.As(err, &answer) && strings.Contains(strings.Join(answer.Errors, " "), "could not verify hash file") {
+		return fmt.Errorf("%w: %w", ErrOtherSeal, err)
+	}
+	return err
+}
+
+// newMarker makes a client with a short-lived token of its own.
+func newMarker(ctx context.Context, c *vaultapi.Client) (*api.Client, error) {
+	renewable := false
+	s, err := c.API().Auth().Token().CreateWithContext(ctx, &api.TokenCreateRequest{
+		Policies: []string{"default"}, TTL: "30m", Renewable: &renewable, DisplayName: "strongroom-restore",
+	})
+	if err != nil {
+		return nil, fmt.Errorf("mark the present storage: %w", err)
+	}
+	m, err := c.API().Clone()
+	if err != nil {
+		return nil, fmt.Errorf("mark the present storage: %w", err)
+	}
+	m.SetToken(s.Auth.ClientToken)
+	m.SetMaxRetries(0)
+	m.SetClientTimeout(5 * time.Second)
+	return m, nil
+}
+
+// unmark ends the marker where nothing was restored.
+func unmark(ctx context.Context, marker *api.Client) error {
+	if err := marker.Auth().Token().RevokeSelfWithContext(ctx, ""); err != nil {
+		return fmt.Errorf("remove the marker: %w", err)
+	}
+	return nil
+}
+
+// sealedFor is how many polls in a row Vault must be sealed for before that is
+// final: on its way through a restore it is for a moment.
+const sealedFor = 100
+
+// wait returns once Vault is active and does not know the marker any more.
+func wait(ctx context.Context, marker *api.Client, patience time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	tick := time.NewTicker(poll)
+	defer tick.Stop()
+	sealed := 0
+	for {
+		status, err := marker.Sys().SealStatusWithContext(ctx)
+		switch {
+		case err == nil && status.Sealed:
+			sealed++
+		case err == nil:
+			sealed = 0
+			if gone(ctx, marker) {
+				return nil
+			}
+		}
+		if sealed > sealedFor {
+			return fmt.Errorf("%w: its seal is of type %q", ErrSealed, status.Type)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait until Vault is active again: %w", context.Cause(ctx))
+		case <-tick.C:
+		}
+	}
+}
+
+// gone tells whether an active Vault refuses the marker.
+func gone(ctx context.Context, marker *api.Client) bool {
+	_, err := marker.Auth().Token().LookupSelfWithContext(ctx)
+	var answer *api.ResponseError
+	if !errors.As(err, &answer) || answer.StatusCode != http.StatusForbidden {
+		return false
+	}
+	h, err := marker.Sys().HealthWithContext(ctx)
+	return err == nil && h.Initialized && !h.Sealed && !h.Standby
+}
