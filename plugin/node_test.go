@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -197,8 +198,12 @@ func TestIndexGuarantees(t *testing.T) {
 		w := newWorld(t, remoteCaps())
 		w.write("providers/svc", map[string]any{"type": "remote", "max_rotations_per_minute": 0})
 		for step := range 60 {
+			faults := rand.New(rand.NewPCG(seed, uint64(step)))
+			var mu sync.Mutex
 			w.storage.setFault(func(op, _ string, _ bool) error {
-				if op != "get" && rng.IntN(12) == 0 {
+				mu.Lock()
+				defer mu.Unlock()
+				if op != "get" && faults.IntN(12) == 0 {
 					return errCrash
 				}
 				return nil
