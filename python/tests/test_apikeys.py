@@ -29,19 +29,19 @@ CREDS = f"apikeys/creds/{BASE}"
 
 
 def test_an_api_key_and_its_times(apikeys: VaultServer, client_for: ClientFactory) -> None:
-    apikeys.define_key(f"{BASE}/provider-a", grace_period="1h", rotation_period="90d")
+    apikeys.define_key(f"{BASE}/times", grace_period="1h", rotation_period="90d")
     client = client_for(apikeys)
-    key = client.api_key("provider-a")
-    assert apikeys.verify_key(f"{BASE}/provider-a", key.key)
-    assert (key.version, key.state, key.name) == (1, "current", f"{BASE}/provider-a")
+    key = client.api_key("times")
+    assert apikeys.verify_key(f"{BASE}/times", key.key)
+    assert (key.version, key.state, key.name) == (1, "current", f"{BASE}/times")
     assert key.cache_ttl == pytest.approx(3600, abs=5)
     assert 0 < key.ttl <= key.cache_ttl
     assert key.etag
     assert key.next_rotation_time > key.last_rotated_time
-    assert client.get("apikey:provider-a") == key.key
+    assert client.get("apikey:times") == key.key
     for _ in range(100):
-        assert client.api_key("provider-a") is key
-    assert apikeys.count(f"{CREDS}/provider-a") == 1
+        assert client.api_key("times") is key
+    assert apikeys.count(f"{CREDS}/times") == 1
 
 
 def test_revalidation_is_a_304_and_renews_the_promise(

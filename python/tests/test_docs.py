@@ -1,0 +1,76 @@
+"""Every Python block of docs/dagster.md runs, its TOML is read and its policy is enough."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from strongroom_dagster.env import EnvironmentMap
+
+from .harness.postgres import Postgres
+from .harness.vault import REPOSITORY, VaultServer
+
+PAGE = (REPOSITORY / "docs" / "dagster.md").read_text()
+BASE = "bike-data-flow/production"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def documented(
+    apikeys: VaultServer, postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A Vault with what the page reads, an identity with the page's policy, its environment."""
+    (policy,) = blocks("hcl")
+    policy += 'path "database/creds/reader" { capabilities = ["read"] }'
+    role_id, secret_id = apikeys.approle("documented", policy)
+    (tmp_path / "secret-id").write_text(secret_id)
+    apikeys.put(f"{BASE}/database-url", value="postgres://x")
+    apikeys.put(f"{BASE}/aws-credentials", access_key="AK", secret_key="SK")
+    # The same key as the example project's.
+    apikeys.admin().adapter.post("/v1/apikeys/providers/bike-data-flow", json={"type": "generated"})
+    apikeys.define_key(f"{BASE}/provider-a", provider="bike-data-flow")
+    for name, value in {
+        "VAULT_ADDR": apikeys.https, "VAULT_CACERT": apikeys.ca, "VAULT_ROLE_ID": role_id,
+        "VAULT_SECRET_ID_FILE": str(tmp_path / "secret-id"),
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("number", range(len(blocks("python"))))
+@pytest.mark.filterwarnings("ignore::strongroom_dagster.env.EnvironmentFallbackWarning")
+def test_every_python_block_runs(documented: Path, postgres: Postgres, number: int) -> None:
+    import dagster as dg
+
+    code = blocks("python")[number]
+    code = code.replace("/run/credentials/dagster/secret-id", str(documented / "secret-id"))
+    code = code.replace("host=127.0.0.1 dbname=bikes", postgres.conninfo)
+    code = code.replace("postgresql+psycopg://127.0.0.1/bikes", postgres.url)
+    names: dict[str, Any] = {"__name__": f"docs_block_{number}"}
+    exec(compile(code, f"docs/dagster.md block {number}", "exec"), names)
+    if "defs" in names:
+        assert dg.materialize([names["stations"]], resources=names["defs"].resources).success
+
+
+def test_the_mapping_is_read(tmp_path: Path) -> None:
+    (text,) = blocks("toml")
+    (tmp_path / "map.toml").write_text(text)
+    variables = EnvironmentMap.read(tmp_path / "map.toml").variables
+    assert variables["AWS_SECRET_ACCESS_KEY"].field == "secret_key"
+    assert variables["PROVIDER_A_TOKEN"].engine == "apikeys"
+
+
+def test_every_error_is_in_the_table() -> None:
+    import strongroom_dagster.errors as errors
+
+    table = PAGE.split("## When something is wrong")[1]
+    for name, kind in vars(errors).items():
+        if isinstance(kind, type) and issubclass(kind, errors.StrongroomError):
+            assert f"`{name}`" in table, name
