@@ -31,6 +31,8 @@ type Options struct {
 	EpochFile string
 	// Patience is how long Vault may take to be active again.
 	Patience time.Duration
+	// Poll is how often Vault is asked whether it is back; 100 ms when zero.
+	Poll time.Duration
 	// Step is told of each step as it begins; may be nil.
 	Step func(name string)
 }
@@ -48,14 +50,14 @@ type Result struct {
 	Engines []Reconciled
 }
 
-// poll is how often Vault is asked whether it is back.
-const poll = 100 * time.Millisecond
-
 // Run restores. When it fails before Result.Restored nothing has changed but
 // that a snapshot was kept.
 func Run(ctx context.Context, o Options) (Result, error) {
 	if o.Step == nil {
 		o.Step = func(string) {}
+	}
+	if o.Poll == 0 {
+		o.Poll = 100 * time.Millisecond
 	}
 	var res Result
 	health, err := o.Vault.Health(ctx)
@@ -97,7 +99,7 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	res.Restored, res.EpochRaised = true, raised
 
 	o.Step("wait until Vault is active")
-	if err := wait(ctx, marker, o.Patience); err != nil {
+	if err := wait(ctx, marker, o.Patience, o.Poll); err != nil {
 		return res, err
 	}
 	o.Step("reconcile the apikeys engines")
@@ -155,7 +157,7 @@ func unmark(ctx context.Context, marker *api.Client) error {
 const sealedFor = 100
 
 // wait returns once Vault is active and does not know the marker any more.
-func wait(ctx context.Context, marker *api.Client, patience time.Duration) error {
+func wait(ctx context.Context, marker *api.Client, patience, poll time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	tick := time.NewTicker(poll)
