@@ -1,5 +1,3 @@
-// Package presettest holds each preset of config/providers against a service
-// that behaves as the provider's documentation says.
 package presettest
 
 import (
@@ -87,7 +85,6 @@ type preset struct {
 	host   string // where its requests go, unless it is this installation's own
 	params map[string]any
 	bad    map[string]map[string]any
-	fake   func() (f *conformance.Fake, serve func(t *testing.T) (url, ca string))
 	cred   map[string]string
 }
 
@@ -97,9 +94,9 @@ func TestPresets(t *testing.T) {
 			conformance.Run(t, conformance.Subject{
 				Params: p.params, BadParams: p.bad,
 				New: func(t *testing.T) (provider.Provider, conformance.Service) {
-					f, serve := p.fake()
-					url, ca := serve(t)
-					return build(t, name, url, ca, p.cred), f
+					s := Services()[name]()
+					url, ca := s.Start(t)
+					return build(t, name, url, ca, p.cred), s.Fake
 				},
 			})
 		})

@@ -1,3 +1,8 @@
+// Package presettest has a service for each preset of config/providers, which
+// behaves as the provider's documentation says, and tests each preset with it.
+//
+// The services are no more than that: what the documentation leaves open they
+// leave out, and nothing here was compared with the services themselves.
 package presettest
 
 import (
@@ -11,6 +16,48 @@ import (
 
 	"strongroom/plugin/provider/conformance"
 )
+
+// Service is one of them, ready to be served.
+type Service struct {
+	*conformance.Fake
+	handler http.Handler
+	test    func(*http.Request) bool
+}
+
+func newServer(f *conformance.Fake, h http.Handler, test func(*http.Request) bool) Service {
+	return Service{Fake: f, handler: h, test: test}
+}
+
+// Start serves it over TLS and gives its URL and the certificate, in PEM, that
+// a client must trust.
+func (s Service) Start(t *testing.T) (url, ca string) {
+	t.Helper()
+	return s.Serve(t, s.handler, conformance.ByMethod(s.test))
+}
+
+// Services are the constructors, by the preset's name.
+func Services() map[string]func() Service {
+	return map[string]func() Service{
+		"cloudflare": cloudflare, "sendgrid": sendgrid, "datadog": datadog, "grafana": grafana, "openai": openai,
+		"gitlab": gitlab, "mailgun": mailgun, "digitalocean-spaces": spaces,
+		"github": testOnly(bearer,
+			func(m string) string { return fmt.Sprintf(`{"message":%s,"status":"401"}`, conformance.Quote(m)) },
+			func(r *http.Request) bool {
+				return r.URL.Path == "/rate_limit" && r.Header.Get("X-GitHub-Api-Version") == "2022-11-28" && r.UserAgent() != ""
+			}),
+		"pagerduty": testOnly(
+			func(r *http.Request) string { return after(r.Header.Get("Authorization"), "Token token=") },
+			func(m string) string {
+				return fmt.Sprintf(`{"error":{"message":%s,"code":2006}}`, conformance.Quote(m))
+			},
+			func(r *http.Request) bool { return r.URL.Path == "/abilities" }),
+		"hetzner-cloud": testOnly(bearer,
+			func(m string) string {
+				return fmt.Sprintf(`{"error":{"code":"unauthorized","message":%s}}`, conformance.Quote(m))
+			},
+			func(r *http.Request) bool { return r.URL.Path == "/v1/locations" }),
+	}
+}
 
 func after(s, prefix string) string {
 	rest, ok := strings.CutPrefix(s, prefix)
@@ -89,7 +136,7 @@ func number(r *http.Request, name string, def int) int {
 }
 
 // https://developers.cloudflare.com/api/resources/user/subresources/tokens/
-func cloudflare() (*conformance.Fake, func(t *testing.T) (string, string)) {
+func cloudflare() Service {
 	f := &conformance.Fake{
 		Credential: []string{"canary-cf-credential"}, Limit: 50,
 		ID:    func(n int) string { return fmt.Sprintf("ed17574386854bf78a67040be0a7%04x", n) },
@@ -153,11 +200,11 @@ func cloudflare() (*conformance.Fake, func(t *testing.T) (string, string)) {
 		}
 		conformance.JSON(w, http.StatusOK, envelope(map[string]any{"id": r.PathValue("id")}, nil))
 	})
-	return f, serve(f, s.mux, func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/verify") })
+	return newServer(f, s.mux, func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/verify") })
 }
 
 // https://www.twilio.com/docs/sendgrid/api-reference/api-keys
-func sendgrid() (*conformance.Fake, func(t *testing.T) (string, string)) {
+func sendgrid() Service {
 	f := &conformance.Fake{
 		Credential: []string{"SG.canary-sendgrid"}, Limit: 100,
 		ID:    func(n int) string { return fmt.Sprintf("xxxxxxxxxxxxxxxx%06d", n) },
@@ -204,11 +251,11 @@ func sendgrid() (*conformance.Fake, func(t *testing.T) (string, string)) {
 		}
 		w.WriteHeader(http.StatusNoContent)
 	})
-	return f, serve(f, s.mux, func(r *http.Request) bool { return r.URL.Path == "/v3/scopes" })
+	return newServer(f, s.mux, func(r *http.Request) bool { return r.URL.Path == "/v3/scopes" })
 }
 
 // https://docs.datadoghq.com/api/latest/key-management/
-func datadog() (*conformance.Fake, func(t *testing.T) (string, string)) {
+func datadog() Service {
 	f := &conformance.Fake{
 		Credential: []string{"canary-dd-api", "canary-dd-app"}, Limit: 50,
 		ID:      func(n int) string { return fmt.Sprintf("a1b2c3d4-e5f6-47a8-b9c0-d1e2f3a4%04x", n) },
@@ -264,5 +311,5 @@ func datadog() (*conformance.Fake, func(t *testing.T) (string, string)) {
 		}
 		w.WriteHeader(http.StatusNoContent)
 	})
-	return f, serve(f, s.mux, func(r *http.Request) bool { return r.URL.Path == "/api/v1/validate" })
+	return newServer(f, s.mux, func(r *http.Request) bool { return r.URL.Path == "/api/v1/validate" })
 }

@@ -6,14 +6,12 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"testing"
 
-	"strongroom/plugin/provider"
 	"strongroom/plugin/provider/conformance"
 )
 
 // https://grafana.com/docs/grafana/latest/developers/http_api/serviceaccount/
-func grafana() (*conformance.Fake, func(t *testing.T) (string, string)) {
+func grafana() Service {
 	f := &conformance.Fake{
 		Credential: []string{"glsa_canary-grafana"},
 		ID:         strconv.Itoa,
@@ -61,11 +59,11 @@ func grafana() (*conformance.Fake, func(t *testing.T) (string, string)) {
 		}
 		s.refuse(w, http.StatusForbidden, "You'll need additional permissions to perform this action. Permissions needed: orgs:read")
 	})
-	return f, serve(f, s.mux, func(r *http.Request) bool { return r.URL.Path == "/api/org" })
+	return newServer(f, s.mux, func(r *http.Request) bool { return r.URL.Path == "/api/org" })
 }
 
 // https://platform.openai.com/docs/api-reference/admin-api-keys
-func openai() (*conformance.Fake, func(t *testing.T) (string, string)) {
+func openai() Service {
 	f := &conformance.Fake{
 		Credential: []string{"sk-admin-canary"},
 		ID:         func(n int) string { return fmt.Sprintf("key_%06d", n) },
@@ -121,7 +119,7 @@ func openai() (*conformance.Fake, func(t *testing.T) (string, string)) {
 		conformance.JSON(w, http.StatusOK, map[string]any{"id": r.PathValue("id"), "object": "organization.admin_api_key.deleted", "deleted": true})
 	})
 	// A test is a list of one, with another key than the credential.
-	return f, serve(f, s.mux, func(r *http.Request) bool { return r.URL.Query().Get("limit") == "1" })
+	return newServer(f, s.mux, func(r *http.Request) bool { return r.URL.Query().Get("limit") == "1" })
 }
 
 // gitlabFamilies remembers which token came out of which: GitLab revokes the
@@ -133,7 +131,7 @@ type gitlabFamilies struct {
 }
 
 // https://docs.gitlab.com/api/personal_access_tokens/
-func gitlab() (*conformance.Fake, func(t *testing.T) (string, string)) {
+func gitlab() Service {
 	f := &conformance.Fake{
 		ID:      strconv.Itoa,
 		Value:   func(_ int, random string) string { return "glpat-" + random[:20] },
@@ -187,11 +185,11 @@ func gitlab() (*conformance.Fake, func(t *testing.T) (string, string)) {
 		}
 		conformance.JSON(w, http.StatusOK, map[string]any{"id": 1, "name": rec.Name, "revoked": false, "active": true})
 	})
-	return f, serve(f, s.mux, func(r *http.Request) bool { return r.Method == http.MethodGet })
+	return newServer(f, s.mux, func(r *http.Request) bool { return r.Method == http.MethodGet })
 }
 
 // https://documentation.mailgun.com/docs/mailgun/api-reference/send/mailgun/keys
-func mailgun() (*conformance.Fake, func(t *testing.T) (string, string)) {
+func mailgun() Service {
 	f := &conformance.Fake{
 		Credential: []string{"canary-mailgun-0815"},
 		ID:         func(n int) string { return fmt.Sprintf("%08x-%08x", n, n) },
@@ -227,11 +225,11 @@ func mailgun() (*conformance.Fake, func(t *testing.T) (string, string)) {
 		}
 		conformance.JSON(w, http.StatusOK, map[string]any{"message": "key deleted"})
 	})
-	return f, serve(f, s.mux, nil)
+	return newServer(f, s.mux, nil)
 }
 
 // https://docs.digitalocean.com/reference/api/reference/spaces-keys/
-func spaces() (*conformance.Fake, func(t *testing.T) (string, string)) {
+func spaces() Service {
 	f := &conformance.Fake{
 		Credential: []string{"dop_v1_canary"},
 		ID:         func(n int) string { return fmt.Sprintf("DO00EXAMPLEKEY%06d", n) },
@@ -276,12 +274,12 @@ func spaces() (*conformance.Fake, func(t *testing.T) (string, string)) {
 		}
 		w.WriteHeader(http.StatusNoContent)
 	})
-	return f, serve(f, s.mux, func(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/never") })
+	return newServer(f, s.mux, nil)
 }
 
 // testOnly is a service of whose API only the request that tests a key counts.
-func testOnly(key func(*http.Request) string, refusal func(string) string, right func(*http.Request) bool) fakeService {
-	return func() (*conformance.Fake, func(t *testing.T) (string, string)) {
+func testOnly(key func(*http.Request) string, refusal func(string) string, right func(*http.Request) bool) func() Service {
+	return func() Service {
 		f := &conformance.Fake{ID: strconv.Itoa, Refusal: refusal}
 		h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if !right(r) {
@@ -295,41 +293,6 @@ func testOnly(key func(*http.Request) string, refusal func(string) string, right
 			}
 			conformance.JSON(w, http.StatusOK, map[string]any{"fine": true})
 		})
-		return f, serve(f, h, func(*http.Request) bool { return true })
-	}
-}
-
-// A rotation that is repeated with the old token kills the new one, too: the
-// provider must never do that by itself, whatever the first answer was.
-func TestGitLabIsNeverReplayed(t *testing.T) {
-	f, serve := gitlab()
-	url, ca := serve(t)
-	p := build(t, "gitlab", url, ca, nil)
-	first := f.Seed("pipeline")
-	req := provider.CreateRequest{Name: "sr-gl-1", Current: &first}
-	for _, fault := range []conformance.Fault{conformance.StatusAfter(503, "", "Retry-After", "1"), conformance.Drop(true)} {
-		f.Faults().Next("create", fault)
-		current := f.Seed("another")
-		before := f.Faults().Count("create")
-		_, err := p.Create(t.Context(), provider.CreateRequest{Name: "sr-gl-2", Current: &current})
-		if provider.KindOf(err) != provider.KindUncertain || f.Faults().Count("create")-before != 1 {
-			t.Fatalf("%v after %d requests, want uncertain after 1", err, f.Faults().Count("create")-before)
-		}
-	}
-	second, err := p.Create(t.Context(), req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := p.Create(t.Context(), req); provider.KindOf(err) != provider.KindUnauthorized {
-		t.Fatalf("the fake does not behave as GitLab: %v", err)
-	}
-	if f.Works(second) {
-		t.Fatal("the fake does not behave as GitLab: the family lives on")
-	}
-	if second.Expires.IsZero() {
-		t.Fatal("the end of the token's life is lost")
-	}
-	if _, err := p.Create(t.Context(), provider.CreateRequest{Name: "sr-gl-3"}); provider.KindOf(err) != provider.KindRejected {
-		t.Fatalf("without a current token: %v", err)
+		return newServer(f, h, func(*http.Request) bool { return true })
 	}
 }
