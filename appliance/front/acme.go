@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -17,6 +18,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddytls"
 	"github.com/caddyserver/certmagic"
+	"github.com/mholt/acmez/v3/acme"
 	"go.uber.org/zap"
 )
 
@@ -57,6 +59,10 @@ var caaIdentities = map[string][]string{
 	"acme.zerossl.com":                     {"sectigo.com", "zerossl.com"},
 }
 
+// maxNonceRetries bounds orders that fail for a rejected nonce alone (RFC 8555,
+// section 6.5).
+const maxNonceRetries = 5
+
 const (
 	stateID  = "strongroom"
 	issuerID = "tls.issuance.strongroom_acme"
@@ -71,6 +77,7 @@ type state struct {
 
 	nonce  string // tells this process from any other that might answer
 	budget *budget
+	ready  chan struct{} // closed by Run once certificates are loaded
 }
 
 // CaddyModule names the module.
@@ -84,6 +91,7 @@ func (s *state) Provision(caddy.Context) error {
 	if _, err := rand.Read(b); err != nil {
 		return err
 	}
+	s.ready = make(chan struct{})
 	s.nonce = hex.EncodeToString(b)
 	s.budget = &budget{file: filepath.Join(s.Dir, "acme-budget.json"), now: time.Now}
 	return nil
@@ -229,7 +237,16 @@ func (g *guardedACME) counted(ca string, names []string, order func() error) err
 	if err := g.state.budget.begin(ca, names); err != nil {
 		return err
 	}
-	if err := order(); err != nil {
+	err := order()
+	for range maxNonceRetries {
+		if problem := (acme.Problem{}); !errors.As(err, &problem) || problem.Type != acme.ProblemTypeBadNonce {
+			break
+		}
+		// The CA has lost count of the requests: no limit of its counts that,
+		// and the next order may well succeed.
+		err = order()
+	}
+	if err != nil {
 		return g.state.budget.note(ca, names, err)
 	}
 	return g.state.budget.succeed(ca, names)

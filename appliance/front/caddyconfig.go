@@ -105,6 +105,9 @@ func httpApp(c Config, socks sockets, ports ports) (*caddyhttp.App, error) {
 		streams = append(streams, "h3")
 	}
 	https := &caddyhttp.Server{
+		ListenerWrappersRaw: []json.RawMessage{
+			caddyconfig.JSON(obj{"wrapper": "strongroom_hold"}, nil), caddyconfig.JSON(obj{"wrapper": "tls"}, nil),
+		},
 		TLSConnPolicies: caddytls.ConnectionPolicies{{ProtocolMin: "tls1.2", DefaultSNI: c.Names[0]}},
 		Routes: caddyhttp.RouteList{{HandlersRaw: []json.RawMessage{
 			caddyconfig.JSONModuleObject(gate{

@@ -28,7 +28,7 @@ const (
 
 // register makes our modules known to Caddy, which panics the second time.
 var register = sync.OnceFunc(func() {
-	for _, m := range []caddy.Module{new(gate), new(state), new(probe), new(guardedACME)} {
+	for _, m := range []caddy.Module{new(gate), new(state), new(probe), new(hold), new(guardedACME)} {
 		caddy.RegisterModule(m)
 	}
 })
@@ -79,6 +79,9 @@ func Run(ctx context.Context, c Config, hooks Hooks) error {
 	if err != nil {
 		return errors.Join(err, caddy.Stop())
 	}
+	if err := release(); err != nil {
+		return errors.Join(err, caddy.Stop())
+	}
 	if hooks.Ready != nil {
 		hooks.Ready()
 	}
@@ -87,6 +90,16 @@ func Run(ctx context.Context, c Config, hooks Hooks) error {
 		hooks.Stopping()
 	}
 	return drain(g, time.Duration(c.Drain))
+}
+
+// release lets the listeners accept.
+func release() error {
+	app, err := caddy.ActiveContext().App(stateID)
+	if err != nil {
+		return fmt.Errorf("start front: %w", err)
+	}
+	close(app.(*state).ready)
+	return nil
 }
 
 // activeGate finds the handler that Caddy has made from its configuration.

@@ -31,7 +31,7 @@ type gate struct {
 	limits   *limiter
 	log      *zap.Logger
 	inFlight atomic.Int64 // requests
-	active   atomic.Int64 // connections with a request under way
+	active   atomic.Int64 // connections that are new or have a request under way
 	counts   counts
 }
 
@@ -68,7 +68,9 @@ func (g *gate) connState() func(net.Conn, http.ConnState) {
 	var busy syncSet[net.Conn]
 	return func(c net.Conn, s http.ConnState) {
 		switch s {
-		case http.StateActive:
+		case http.StateNew, http.StateActive:
+			// A new one may have its request on the way already. One that stays
+			// silent is closed after headerTimeout.
 			if busy.add(c) {
 				g.active.Add(1)
 			}
