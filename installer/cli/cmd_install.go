@@ -134,11 +134,6 @@ func (o *options) run(ctx context.Context, c *cobra.Command, do func(context.Con
 		Accounts: host.OSAccounts{Root: "/", Runner: host.OSRunner{}},
 		Runner:   host.OSRunner{}, Services: services, Now: time.Now,
 	}
-	if o.vaultBinary != "" {
-		if cfg.Vault.Version, err = steps.VaultVersion(ctx, h, o.vaultBinary); err != nil {
-			return &engine.Error{Code: engine.ExitUsage, Err: err, Hint: "give --vault-binary a Vault for this machine"}
-		}
-	}
 	to, notes, err := steps.Recipients(h, cfg.Escrow.Recipients, cmp.Or(os.Getenv("SUDO_USER"), "root"))
 	if err != nil {
 		return &engine.Error{Code: engine.ExitUsage, Err: err}
@@ -222,6 +217,12 @@ func (o *options) load(c *cobra.Command) (config.Appliance, error) {
 		}
 	}
 	o.override(&cfg)
+	if o.vaultBinary != "" {
+		var err error
+		if cfg.Vault.Version, err = steps.VaultVersion(c.Context(), host.OSRunner{}, o.vaultBinary); err != nil {
+			return cfg, &engine.Error{Code: engine.ExitUsage, Err: err, Hint: "give --vault-binary a Vault for this machine"}
+		}
+	}
 	if err := o.ask(c.Context(), &cfg); err != nil {
 		return cfg, err
 	}

@@ -61,7 +61,8 @@ func (o *OSServices) Enable(ctx context.Context, names ...string) error {
 	if _, _, err := o.conn.EnableUnitFilesContext(ctx, names, false, true); err != nil {
 		return fmt.Errorf("enable %q: %w", names, err)
 	}
-	return nil
+	// Without it systemd goes on to show a loaded unit's old state.
+	return o.ReloadUnits(ctx)
 }
 
 // Disable implements Services.
@@ -69,7 +70,7 @@ func (o *OSServices) Disable(ctx context.Context, names ...string) error {
 	if _, err := o.conn.DisableUnitFilesContext(ctx, names, false); err != nil {
 		return fmt.Errorf("disable %q: %w", names, err)
 	}
-	return nil
+	return o.ReloadUnits(ctx)
 }
 
 // Start implements Services.

@@ -77,8 +77,8 @@ func (s vaultProgram) checkFile(ctx context.Context) (engine.Diff, error) {
 var versionLine = regexp.MustCompile(`^Vault v([0-9A-Za-z.+-]+)`)
 
 // VaultVersion asks the program itself.
-func VaultVersion(ctx context.Context, h *host.Host, program string) (string, error) {
-	out, err := h.Run(ctx, host.Command{Args: []string{program, "version"}})
+func VaultVersion(ctx context.Context, r host.Runner, program string) (string, error) {
+	out, err := r.Run(ctx, host.Command{Args: []string{program, "version"}})
 	if err != nil {
 		return "", fmt.Errorf("%q doesn't tell its version: %w", program, err)
 	}
