@@ -83,6 +83,24 @@ def test_rotation_between_two_reads(apikeys: VaultServer, client_for: ClientFact
         client.api_key("no-such-key")
 
 
+def test_a_compromised_key_is_dropped_when_told(
+    apikeys: VaultServer, client_for: ClientFactory
+) -> None:
+    name = f"{BASE}/leaked"
+    apikeys.define_key(name, grace_period="1h")
+    client = client_for(apikeys)
+    old = client.api_key("leaked")
+    apikeys.rotate_key(name, compromised=True)
+    assert not apikeys.verify_key(name, old.key)
+    assert client.api_key("leaked") is old  # for api_key_revalidate at most; the provider says 401
+    client.invalidate("apikey:leaked")
+    new = client.api_key("leaked")
+    assert new.version == 2
+    assert apikeys.verify_key(name, new.key)
+    with pytest.raises(RequestRefusedError):
+        client.api_key("leaked", version=1)
+
+
 def test_a_long_poll_learns_of_a_rotation_within_a_second(
     apikeys: VaultServer, client_for: ClientFactory
 ) -> None:

@@ -35,6 +35,7 @@ EXAMPLE = REPOSITORY / "python" / "examples" / "bike_data_flow"
 sys.path.insert(0, str(EXAMPLE))
 
 from bike_data_flow.definitions import daily_job  # noqa: E402
+from bike_data_flow.definitions import vault as vault_resource  # noqa: E402
 from bike_data_flow.prepare import APP, ROLE, prepare  # noqa: E402
 
 KEY = f"{APP}/provider-a"
@@ -280,6 +281,16 @@ def test_a_faulty_configuration_fails_before_anything_runs(
     with pytest.raises(Exception, match="vault") as caught:
         dg.materialize([never], resources={"vault": VaultSecretsResource(**values)})
     assert words in str(caught.value.__cause__) + str(caught.value)
+
+
+def test_outside_of_a_run(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a notebook or a script: Dagster resolves the EnvVars and tears down."""
+    for name, value in project.environ.items():
+        monkeypatch.setenv(name, value)
+    with vault_resource.process_config_and_initialize_cm() as vault:
+        assert isinstance(vault, VaultSecretsResource)
+        assert vault.get("database-url") == project.postgres.url
+    assert tokens_alive(project.vault) == 0
 
 
 # --- the fake ----------------------------------------------------------------------------------

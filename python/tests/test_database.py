@@ -7,6 +7,7 @@ import multiprocessing
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import psycopg
 import pytest
@@ -185,6 +186,31 @@ def test_credentials_are_replaced_when_their_token_is(
     wait.until(lambda: second not in postgres.roles(), "the second user is gone")
 
 
+def test_a_renewal_does_not_hold_up_the_others(
+    vault: VaultServer, postgres: Postgres, client_for: ClientFactory
+) -> None:
+    clock = ShiftedClock()
+    client = client_for(vault, clock=clock.clock)
+    inside, go = threading.Event(), threading.Event()
+    with client.database("reader") as db:
+        first = db.current()
+        renew = db._renew
+
+        def slow(*args: Any) -> bool:
+            inside.set()
+            go.wait(10)
+            return renew(*args)
+
+        db._renew = slow  # type: ignore[assignment,method-assign]
+        clock.shift = 2500.0  # due, with 1100 s left
+        with ThreadPoolExecutor(1) as pool:
+            renewing = pool.submit(db.current)
+            assert inside.wait(10)
+            assert db.current() is first  # while the other thread is at it
+            go.set()
+            assert renewing.result(10) is first
+
+
 def test_a_revoked_lease_is_noticed_at_renewal(
     vault: VaultServer, postgres: Postgres, client_for: ClientFactory
 ) -> None:
@@ -229,7 +255,8 @@ def test_a_forked_child_has_credentials_of_its_own(
     with client_for(vault).database("reader") as db:
         mine = db.username
         child = context.Process(target=_child, args=(db, postgres.conninfo, users))
-        child.start()
+        with db._lock:  # as a thread that renews in this very moment, and is not in the child
+            child.start()
         child.join(30)
         assert child.exitcode == 0
         theirs = users.get()

@@ -25,6 +25,7 @@ from strongroom_dagster import (
 )
 
 from .conftest import POLICY, ClientFactory
+from .harness import wait
 from .harness.clock import ShiftedClock
 from .harness.proxy import Proxy
 from .harness.vault import VaultServer
@@ -142,18 +143,24 @@ def test_a_denied_path_of_a_token_that_may_not_look_itself_up(
     assert client.stats.logins <= 2
 
 
-def test_secret_id_expired_and_replaced_in_its_file(vault: VaultServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["expired", "used up"])
+def test_secret_id_expired_and_replaced_in_its_file(
+    vault: VaultServer, tmp_path: Path, how: str
+) -> None:
     vault.put(f"{BASE}/sid", value="ok")
     clock = ShiftedClock()
-    role_id, _ = vault.approle("sid", POLICY, secret_id_num_uses=1)
+    role_id, _ = vault.approle("sid", POLICY)
     file = tmp_path / "secret-id"
-    file.write_text(vault.secret_id("sid"))
+    limits = {"ttl": "1s"} if how == "expired" else {"num_uses": 1}
+    secret_id = vault.secret_id("sid", **limits)
+    file.write_text(secret_id)
     settings = Settings(address=vault.http, app="bike-data-flow", environment="production")
     client = VaultSecrets(settings, AppRoleAuth(role_id, Source(file=str(file))), clock=clock.clock)
     assert client.get("sid") == "ok"
     vault.admin().auth.token.revoke(client.hvac.token)
     assert client.get("sid") == "ok"  # cached
     client.invalidate()
+    wait.until(lambda: not vault.knows_secret_id("sid", secret_id), f"the secret id is {how}")
     with pytest.raises(AuthenticationError, match="invalid role or secret ID") as caught:
         client.get("sid")
     assert "give a new one" in caught.value.hint

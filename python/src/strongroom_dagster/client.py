@@ -333,7 +333,8 @@ class VaultSecrets:
         """In the child: no socket, lock or thread is shared with the parent; values stay."""
         self._cache.reset_after_fork()
         self._tokens.reset_after_fork()
-        self._leases = {}
+        for lease in list(self._leases.values()):
+            lease.reset_after_fork()
         self._connect()
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import threading
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -111,7 +110,6 @@ class DatabaseLease:
         self._lease: _Lease | None = None
         self._retired: list[_Lease] = []
         self._users = 0
-        self._pid = os.getpid()
 
     def __enter__(self) -> DatabaseLease:
         with self._lock:
@@ -155,22 +153,26 @@ class DatabaseLease:
             VaultUnavailableError: there are none, and Vault did not answer in time.
         """
         lease, now = self._lease, self._clock.now()
-        if lease is not None and now < self._due(lease) and self._pid == os.getpid():
+        if lease is not None and now < self._due(lease):
             return lease.credentials
-        with self._lock:
+        good = lease is not None and now < lease.ends_at()
+        if not self._lock.acquire(blocking=not good):
+            assert lease is not None
+            return lease.credentials  # another thread is renewing them
+        try:
             if self._users <= 0:
                 raise ConfigurationError(
                     f'the lease of "{self.path}" is closed',
                     hint="use it inside of its with block",
                 )
             return self._refresh()
+        finally:
+            self._lock.release()
 
     def _due(self, lease: _Lease) -> float:
         return min(lease.renew_at, lease.ends_at() - min(self.min_ttl, lease.ttl / 2))
 
     def _refresh(self) -> Credentials:
-        if self._pid != os.getpid():
-            self._lease, self._retired, self._pid = None, [], os.getpid()
         lease, now = self._lease, self._clock.now()
         if lease is not None and now < self._due(lease):
             return lease.credentials
@@ -239,8 +241,6 @@ class DatabaseLease:
         with self._lock:
             leases = [*self._retired, *([self._lease] if self._lease is not None else [])]
             self._lease, self._retired = None, []
-        if self._pid != os.getpid():
-            return  # they are the parent's
         for lease in leases:
             if self._clock.now() < lease.ends_at():
                 self._revoke(lease.credentials.lease_id)
@@ -261,6 +261,11 @@ class DatabaseLease:
             log.warning(
                 "could not revoke lease %s (%s); it ends by itself", lease_id, error.message
             )
+
+    def reset_after_fork(self) -> None:
+        """In the child: what the parent was given is the parent's to use and to revoke."""
+        self._lock = threading.RLock()
+        self._lease, self._retired = None, []
 
     def connect(self, conninfo: str = "", **keywords: Any) -> psycopg.Connection[Any]:
         """A psycopg connection with the current credentials.

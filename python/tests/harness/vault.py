@@ -8,11 +8,14 @@ import os
 import shutil
 import signal
 import subprocess
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import hvac
 import requests
+
+from strongroom_dagster.rotation import parse_time
 
 from . import wait
 from .tls import Authority
@@ -198,6 +201,17 @@ class VaultServer:
         """Another secret id of a role."""
         made = self.admin().adapter.post(f"/v1/auth/approle/role/{role}/secret-id", json=options)
         return str(made["data"]["secret_id"])
+
+    def knows_secret_id(self, role: str, secret_id: str) -> bool:
+        """Whether a secret id would still be accepted."""
+        answer = self.admin().adapter.post(
+            f"/v1/auth/approle/role/{role}/secret-id/lookup",
+            json={"secret_id": secret_id}, raise_exception=False,
+        )  # fmt: skip
+        if not isinstance(answer, dict):
+            return False
+        end = parse_time(answer["data"]["expiration_time"])
+        return end is None or end > datetime.now(timezone.utc)
 
     def audited(self) -> list[dict[str, Any]]:
         """The requests of the audit file, oldest first."""
