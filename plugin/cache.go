@@ -18,8 +18,14 @@ type snapshot struct {
 	grace   time.Duration // for the next version
 	overlap bool
 	mints   bool // the provider can make keys by itself
+	local   bool // Vault is the issuer
+	maxKeys int
 	next    time.Time
+	etag    string // of the current version
 	cost    int
+	// provisional: the provider could not be built, so what it can do is a
+	// guess; the snapshot is not kept.
+	provisional bool
 }
 
 // recordCache holds snapshots up to a number of bytes. Its entries are never
@@ -78,7 +84,7 @@ func (c *recordCache) put(name string, s *snapshot) {
 
 func (c *recordCache) putLocked(name string, s *snapshot) {
 	c.lru.Remove(name)
-	if s.cost > c.limit {
+	if s.cost > c.limit || s.provisional {
 		return
 	}
 	c.lru.Add(name, s)

@@ -55,7 +55,11 @@ func (b *backend) makeSnapshot(rec *keyRecord) *snapshot {
 	cfg := b.config.get()
 	snap := &snapshot{rec: rec, grace: cfg.graceOf(&rec.Def), cost: costOf(rec)}
 	caps, known := b.capabilities(rec.Def.Provider)
-	snap.overlap, snap.mints = caps.Overlap, !known || caps.Mint
+	snap.overlap, snap.mints, snap.local, snap.maxKeys = caps.Overlap, !known || caps.Mint, caps.Local, caps.MaxKeys
+	snap.provisional = !known
+	if cur := rec.Life.Current(); cur != nil {
+		snap.etag = etagOf(rec, cur)
+	}
 	policy, err := cfg.policyOf(&rec.Def)
 	if err != nil {
 		// Definitions are validated before they are stored; a zone that the
@@ -266,8 +270,7 @@ func (b *backend) rotationDue(snap *snapshot) time.Time {
 	if f := rec.MintFailure; f != nil && f.RetryAt.After(due) {
 		due = f.RetryAt
 	}
-	caps, known := b.capabilities(rec.Def.Provider)
-	if known && caps.MaxKeys > 0 && rec.Life.Alive() >= caps.MaxKeys {
+	if snap.maxKeys > 0 && rec.Life.Alive() >= snap.maxKeys {
 		if free := rec.Life.NextRevocation(); free.After(due) {
 			due = free
 		}

@@ -62,7 +62,7 @@ func (b *backend) handleCredsRead(ctx context.Context, req *logical.Request, d *
 	if err != nil || snap == nil {
 		return nil, err
 	}
-	if q.wait > 0 && q.known(b, snap) {
+	if q.wait > 0 && q.known(snap) {
 		if snap, err = b.waitForChange(ctx, req, snap, q); err != nil || snap == nil {
 			return nil, err
 		}
@@ -106,7 +106,7 @@ func (b *backend) takeQuery(req *logical.Request, d *framework.FieldData) (*cred
 }
 
 // known tells whether the reader already has what it would get.
-func (q *credsQuery) known(b *backend, snap *snapshot) bool {
+func (q *credsQuery) known(snap *snapshot) bool {
 	v := q.choose(snap)
 	if v == nil {
 		return false
@@ -117,7 +117,7 @@ func (q *credsQuery) known(b *backend, snap *snapshot) bool {
 	if len(q.etags) == 0 {
 		return false
 	}
-	tag := etagOf(snap, v)
+	tag := snap.etagOf(v)
 	for _, t := range q.etags {
 		if t == tag {
 			return true
@@ -146,7 +146,7 @@ func (b *backend) waitForChange(ctx context.Context, req *logical.Request, snap 
 		// Look again now that a change cannot be missed any more.
 		next, err := b.snapshot(ctx, req.Storage, name)
 		left := until - b.opts.Clock.Monotonic()
-		if err != nil || next == nil || !q.known(b, next) || left <= 0 || ctx.Err() != nil || b.config.get().MaxWait == 0 {
+		if err != nil || next == nil || !q.known(next) || left <= 0 || ctx.Err() != nil || b.config.get().MaxWait == 0 {
 			leave()
 			return next, err
 		}
@@ -172,14 +172,14 @@ func (b *backend) credsResponse(snap *snapshot, q *credsQuery) (*logical.Respons
 	case len(rec.Values[v.Number]) == 0:
 		return nil, refuse("read the current one", "version %d of key %q is kept as a hash only", v.Number, rec.Name)
 	}
-	etag := etagOf(snap, v)
+	etag := snap.etagOf(v)
+	if q.known(snap) && renewable(snap, v) {
+		b.stats.notModified.Add(1)
+		return notModified(etag), nil
+	}
 	promise := lifecycle.Promise(v, now, snap.overlap, b.effectiveNext(snap))
 	if !snap.overlap && v.State == lifecycle.Current && b.intents.open(rec.Name) {
 		promise = 0 // it may have been replaced by a key whose birth nobody has seen
-	}
-	if q.known(b, snap) && renewable(snap, v) {
-		b.stats.notModified.Add(1)
-		return notModified(etag), nil
 	}
 	return b.fullResponse(snap, v, etag, promise, now), nil
 }
@@ -314,11 +314,18 @@ func stateWord(v *lifecycle.Version, now time.Time) string {
 	return string(v.State)
 }
 
+func (s *snapshot) etagOf(v *lifecycle.Version) string {
+	if v.State == lifecycle.Current {
+		return s.etag
+	}
+	return etagOf(s.rec, v)
+}
+
 // etagOf changes whenever a cached answer stops being as good as a new one:
 // with the version, its state and what its readers are promised. It is the
 // hash of nothing secret.
-func etagOf(snap *snapshot, v *lifecycle.Version) string {
+func etagOf(rec *keyRecord, v *lifecycle.Version) string {
 	h := sha256.New()
-	fmt.Fprintf(h, "%s\x00%d\x00%s\x00%d\x00%d\x00%d", snap.rec.UID, v.Number, v.State, v.Created.UnixNano(), v.Grace, v.RevokeAt.UnixNano())
+	fmt.Fprintf(h, "%s\x00%d\x00%s\x00%d\x00%d\x00%d", rec.UID, v.Number, v.State, v.Created.UnixNano(), v.Grace, v.RevokeAt.UnixNano())
 	return `"` + hex.EncodeToString(h.Sum(nil)[:12]) + `"`
 }
