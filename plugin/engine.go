@@ -55,6 +55,7 @@ func (b *backend) makeSnapshot(rec *keyRecord) *snapshot {
 	cfg := b.config.get()
 	snap := &snapshot{rec: rec, grace: cfg.graceOf(&rec.Def), cost: costOf(rec)}
 	caps, known := b.capabilities(rec.Def.Provider)
+	caps = caps.For(rec.Life.Current() != nil)
 	snap.overlap, snap.mints, snap.local, snap.maxKeys = caps.Overlap, !known || caps.Mint, caps.Local, caps.MaxKeys
 	snap.provisional = !known
 	if cur := rec.Life.Current(); cur != nil {
@@ -147,7 +148,7 @@ func (b *backend) withKey(ctx context.Context, s logical.Storage, name string, f
 	if w.prov, err = b.provider(ctx, w.rec.Def.Provider); err != nil {
 		return err
 	}
-	w.caps = w.prov.Capabilities()
+	w.caps = w.prov.Capabilities().For(w.rec.Life.Current() != nil)
 	return fn(ctx, w)
 }
 

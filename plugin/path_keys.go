@@ -224,7 +224,7 @@ func (b *backend) createKey(ctx context.Context, req *logical.Request, d *framew
 	if err != nil {
 		return nil, err
 	}
-	w := &work{b: b, st: st, prov: p, caps: p.Capabilities()}
+	w := &work{b: b, st: st, prov: p, caps: p.Capabilities().For(false)}
 	rec := &keyRecord{Name: name, UID: uid, Created: b.clock.now(), Def: def}
 	if w.caps.Local {
 		// Nothing can fail half-way: definition and first version are one write.

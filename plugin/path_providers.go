@@ -77,6 +77,7 @@ func (b *backend) handleProviderRead(_ context.Context, _ *logical.Request, d *f
 		data["capabilities"] = map[string]any{
 			"mint": caps.Mint, "list": caps.List, "named": caps.Named, "test": caps.Test, "revoke": caps.Revoke,
 			"last_used": caps.LastUsed, "overlap": caps.Overlap, "local": caps.Local, "max_keys": caps.MaxKeys,
+			"from_current": caps.FromCurrent,
 		}
 	}
 	return &logical.Response{Data: data}, nil

@@ -68,6 +68,16 @@ type Capabilities struct {
 	Overlap  bool // the old key stays valid when a new one is minted
 	Local    bool // Vault is the issuer: no network, no remote state
 	MaxKeys  int  // keys that may be alive at once per identity; 0: no limit that matters
+	// FromCurrent: Create makes the new key out of CreateRequest.Current, so
+	// the first one has to be imported.
+	FromCurrent bool
+}
+
+// For is what the service can do for a key that has a current version, or has
+// none: without one, Create may be impossible.
+func (c Capabilities) For(hasCurrent bool) Capabilities {
+	c.Mint = c.Mint && (hasCurrent || !c.FromCurrent)
+	return c
 }
 
 // CreateRequest asks for one new key.

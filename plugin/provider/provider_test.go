@@ -48,3 +48,21 @@ func TestKeyHidesItsValues(t *testing.T) {
 		}
 	}
 }
+
+func TestCapabilitiesFor(t *testing.T) {
+	for _, tc := range []struct {
+		caps          Capabilities
+		without, with bool
+	}{
+		{Capabilities{Mint: true}, true, true},
+		{Capabilities{Mint: true, FromCurrent: true}, false, true},
+		{Capabilities{}, false, false},
+	} {
+		if got := tc.caps.For(false).Mint; got != tc.without {
+			t.Errorf("%+v without a current version: %v", tc.caps, got)
+		}
+		if got := tc.caps.For(true).Mint; got != tc.with {
+			t.Errorf("%+v with one: %v", tc.caps, got)
+		}
+	}
+}

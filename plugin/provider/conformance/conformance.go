@@ -115,11 +115,11 @@ func (f *fixture) create(t *testing.T, name string) provider.Key {
 	return key
 }
 
-// request is for a key of this name. A provider without overlap makes it out
-// of the key that is alive, which is seeded when there is none.
+// request is for a key of this name. Where the service makes it out of the
+// current one, that is seeded.
 func (f *fixture) request(name string) provider.CreateRequest {
 	req := provider.CreateRequest{Name: name, Parameters: f.params}
-	if !f.caps.Overlap && f.caps.Mint {
+	if f.caps.FromCurrent {
 		key := f.Seed("seeded-" + name)
 		req.Current = &key
 	}

@@ -32,6 +32,16 @@ func lifeCases() []testCase {
 		{"keys overlap as promised", func(c provider.Capabilities) bool { return c.Mint && !c.Local }, overlap},
 		{"bad names never leave", mints, badNames},
 		{"list goes by prefix", func(c provider.Capabilities) bool { return c.Named }, prefixes},
+		{"the first key needs a current one", func(c provider.Capabilities) bool { return c.FromCurrent }, func(t *testing.T, f *fixture) {
+			if f.caps.For(false).Mint || !f.caps.For(true).Mint {
+				t.Error("what it can do for a key without, and with, a current version")
+			}
+			_, err := f.Create(t.Context(), provider.CreateRequest{Name: "sr-first-1", Parameters: f.params})
+			wantKind(t, "create without a current key", err, provider.KindRejected)
+			if f.Faults().Total() != 0 {
+				t.Error("a request was sent")
+			}
+		}},
 		{"revoking what never was", func(c provider.Capabilities) bool { return c.Revoke }, func(t *testing.T, f *fixture) {
 			key := f.anyKey(t, "sr-other-1")
 			if err := f.Revoke(t.Context(), f.params, unknownID(key.ID)); err != nil {
@@ -57,6 +67,9 @@ func capabilities(t *testing.T, f *fixture) {
 	}
 	if c.Local && (c.List || c.LastUsed) {
 		t.Error("a local provider has no remote state to list")
+	}
+	if c.FromCurrent && (!c.Mint || c.Local) {
+		t.Error("what is made out of the current key is made by a service")
 	}
 	if c.MaxKeys == 1 && c.Overlap {
 		t.Error("one key cannot overlap")

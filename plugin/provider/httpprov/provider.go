@@ -73,6 +73,8 @@ func (p *Provider) Capabilities() provider.Capabilities {
 		LastUsed: p.lastUsed != nil || p.list != nil && p.list.lastUsed != nil,
 		Overlap:  p.overlap,
 		MaxKeys:  p.maxKeys,
+
+		FromCurrent: p.create != nil && p.create.replaces,
 	}
 }
 

@@ -38,7 +38,7 @@ func presets() map[string]preset {
 			cred: map[string]string{"key": "sk-admin-canary"},
 		},
 		"gitlab": {
-			caps: provider.Capabilities{Mint: true, Test: true}, host: "https://gitlab.com/api/v4/personal_access_tokens/self",
+			caps: provider.Capabilities{Mint: true, Test: true, FromCurrent: true}, host: "https://gitlab.com/api/v4/personal_access_tokens/self",
 		},
 		"mailgun": {
 			caps:   with(func(c *provider.Capabilities) { c.Test, c.LastUsed = false, false }),
