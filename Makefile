@@ -51,7 +51,7 @@ bin/vault: test/tools/go.mod test/tools/go.sum | need-go
 
 # ── tools of the tests
 
-TOOLS := bin/pebble bin/pebble-challtestsrv bin/versitygw bin/vault-plugin-secrets-kv
+TOOLS := bin/pebble bin/pebble-challtestsrv bin/versitygw bin/kvv2
 DEVTOOLS := bin/gotestsum bin/staticcheck bin/govulncheck
 
 .PHONY: tools
@@ -60,7 +60,7 @@ tools: $(TOOLS) $(DEVTOOLS) ## what only tests and benchmarks need: Pebble, vers
 bin/pebble: PKG := github.com/letsencrypt/pebble/v2/cmd/pebble
 bin/pebble-challtestsrv: PKG := github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv
 bin/versitygw: PKG := github.com/versity/versitygw/cmd/versitygw
-bin/vault-plugin-secrets-kv: PKG := github.com/hashicorp/vault-plugin-secrets-kv/cmd/vault-plugin-secrets-kv
+bin/kvv2: PKG := ./kvv2
 $(TOOLS): test/tools/go.mod test/tools/go.sum | need-go
 	scripts/build-tool $@ test/tools $(PKG)
 
