@@ -40,6 +40,7 @@ type restoreOptions struct {
 	yes        bool
 	dryRun     bool
 	timeout    time.Duration
+	only       restorePaths
 }
 
 func restoreCommand(version string) *cobra.Command {
@@ -57,15 +58,30 @@ anything changes, and a snapshot of what is replaced is kept. Afterwards every
 apikeys engine compares its keys with their providers (reconcile). It works with
 a stock Vault, and with a file from "vault operator raft snapshot save".
 
+With --path it brings back single secrets, each as a new version, and touches
+nothing else: the snapshot is brought up in a Vault of its own without a network,
+which needs root and the master key.
+
 Exit code 3: the snapshot is damaged or not there; nothing was changed. 4: you
 must act, as the message says; after "restored" the snapshot is in.`,
 		Example: `  strongroom restore --identity ~/.ssh/id_ed25519
   strongroom restore --identity key.txt --id CLUSTER/20261124T151500Z-1a2b3c4d
-  strongroom restore --file vault.snap`,
+  strongroom restore --file vault.snap
+  systemd-creds decrypt --name=master-key /etc/strongroom/credentials/master-key - |
+    strongroom restore --identity ~/.ssh/id_ed25519 --yes --key-file - --path secret/app/prod/name`,
 		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return runRestore(c, o) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := o.only.validate(); err != nil {
+				return err
+			}
+			if len(o.only.paths) > 0 {
+				return runRestorePaths(c, o)
+			}
+			return runRestore(c, o)
+		},
 	}
 	o.vault.add(c)
+	o.only.add(c)
 	f := c.Flags()
 	f.StringVar(&o.config, "config", "/etc/strongroom/appliance.toml", "configuration file with the table [backup]")
 	f.StringArrayVar(&o.dirs, "dir", nil, "directory with snapshots, in place of the configuration's places; repeatable")

@@ -9,6 +9,7 @@ func commands(version string) []*cobra.Command {
 		kmsCommand(),
 		snapshotCommand(version),
 		restoreCommand(version),
+		isolateCommand(),
 		frontCommand(),
 	}
 }

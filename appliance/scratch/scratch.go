@@ -17,6 +17,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -45,6 +46,9 @@ type Options struct {
 	Keyset   *kms.Keyset
 	// FrontAddress is host:port on loopback, where the front will listen.
 	FrontAddress string
+	// Wrap goes before Vault's command line: what cuts it off from the network
+	// (isolate.Command). Its last element is followed by Vault's arguments.
+	Wrap []string
 }
 
 // Vault is a running scratch Vault.
@@ -192,10 +196,14 @@ func (v *Vault) startKMS(ctx context.Context) error {
 func (v *Vault) startVault(ctx context.Context) error {
 	l := v.Layout
 	var err error
+	command := []string{v.opts.Programs.Vault}
+	if len(v.opts.Wrap) > 0 {
+		command = v.opts.Wrap
+	}
 	v.Process, err = v.set.Start(proc.Spec{
 		Name: "vault",
-		Path: v.opts.Programs.Vault,
-		Args: []string{"server", "-config=" + l.VaultConfig()},
+		Path: command[0],
+		Args: append(slices.Clone(command[1:]), "server", "-config="+l.VaultConfig()),
 		Env: []string{
 			"PATH=/usr/bin:/bin",
 			"TMPDIR=" + l.Run(),

@@ -1,0 +1,175 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"strongroom/appliance/kms"
+	"strongroom/appliance/restore"
+	"strongroom/appliance/vaultapi"
+)
+
+// restorePaths are what --path needs beside the flags of restore.
+type restorePaths struct {
+	paths         []string
+	keyFile       string
+	vault, plugin string
+	hide          []string
+	user, mount   string
+	passwordFile  string
+}
+
+func (p *restorePaths) add(c *cobra.Command) {
+	f := c.Flags()
+	f.StringArrayVar(&p.paths, "path", nil, "bring back this secret only, as a new version; with / at the end all below it; repeatable")
+	f.StringVar(&p.keyFile, "key-file", "", "with --path: file with the master key, or - for standard input (default: systemd's credential)")
+	f.StringVar(&p.vault, "vault", "", "with --path: Vault's program (default: $VAULT_BIN, beside this program, $PATH)")
+	f.StringVar(&p.plugin, "plugin", "", "with --path: the plugin's program (default: beside this program)")
+	f.StringArrayVar(&p.hide, "hide", []string{"/var/log/vault"}, "with --path: folder that the Vault of the snapshot must not see; repeatable")
+	f.StringVar(&p.user, "username", "", "with --path: log in to the Vault of the snapshot as this user (default: with the same token)")
+	f.StringVar(&p.mount, "userpass-mount", "userpass", "with --path: where userpass is enabled")
+	f.StringVar(&p.passwordFile, "password-file", "", "with --path and --username: file with the password as it was")
+}
+
+func (p *restorePaths) validate() error {
+	for _, path := range p.paths {
+		clean := strings.TrimSuffix(path, "/")
+		if clean == "" || strings.HasPrefix(clean, "/") || strings.Contains(clean, "//") || strings.Contains("/"+clean+"/", "/../") {
+			return &Error{Code: ExitUsage, Err: fmt.Errorf("--path %q: want a secret's path such as secret/app/prod/name", path)}
+		}
+	}
+	if (p.user == "") != (p.passwordFile == "") {
+		return &Error{Code: ExitUsage, Err: errors.New("--username and --password-file: both or neither")}
+	}
+	return nil
+}
+
+func runRestorePaths(c *cobra.Command, o restoreOptions) (err error) {
+	ctx := c.Context()
+	live, err := o.vault.client()
+	if err != nil {
+		return err
+	}
+	if _, err := live.API().Auth().Token().LookupSelfWithContext(ctx); err != nil {
+		return vaultError(err)
+	}
+	p := &restorePlan{}
+	if err := o.fetch(ctx, p); err != nil {
+		return restoreError(err)
+	}
+	defer p.checked.Close()
+	o.printPaths(c.OutOrStdout(), p)
+	if o.dryRun {
+		return nil
+	}
+	if err := o.confirm(c); err != nil {
+		return err
+	}
+	keys, err := loadMasterKey(o.only.keyFile)
+	if err != nil {
+		return &Error{Code: ExitOperator, Err: err, Hint: "give the master key of the snapshot with --key-file: see docs/restore.md"}
+	}
+	copied, err := o.runPaths(ctx, c.OutOrStdout(), p, live, keys)
+	for _, s := range copied {
+		if s.Unchanged {
+			fmt.Fprintf(c.OutOrStdout(), "%s: the same already (version %d)\n", s.Path, s.Over)
+			continue
+		}
+		fmt.Fprintf(c.OutOrStdout(), "%s: version %d of the snapshot is now version %d\n", s.Path, s.From, s.To)
+	}
+	if errors.Is(err, restore.ErrTokenGone) {
+		return &Error{Code: ExitOperator, Err: err, Hint: "the token is younger than the snapshot: give --username and --password-file, or an older token"}
+	}
+	if errors.Is(err, restore.ErrNoSecret) {
+		return &Error{Code: ExitDrift, Err: err, Hint: "it was deleted then, or not written yet: try another snapshot with --id"}
+	}
+	if err != nil {
+		return restoreError(err)
+	}
+	return nil
+}
+
+func (o *restoreOptions) runPaths(ctx context.Context, out io.Writer, p *restorePlan, live *vaultapi.Client, keys *kms.Keyset) (copied []restore.Copied, err error) {
+	programs, err := demoPrograms(demoOptions{vault: o.only.vault, plugin: o.only.plugin})
+	if err != nil {
+		return nil, err
+	}
+	if programs.Vault, err = filepath.Abs(programs.Vault); err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp(o.work, "strongroom-restore-")
+	if err != nil {
+		return nil, fmt.Errorf("--work-dir: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	return restore.Paths(ctx, restore.PathsOptions{
+		Snapshot: p.checked, Paths: o.only.paths, Live: live, Keyset: keys, Programs: programs,
+		Dir: dir, Hide: append(auditFolders(ctx, live), o.only.hide...), Patience: o.timeout,
+		Login: func(ctx context.Context, c *vaultapi.Client) error { return o.only.login(ctx, c, live) },
+		Step:  func(name string) { fmt.Fprintf(out, "… %s\n", name) },
+	})
+}
+
+// login uses the token of now, or a user of then.
+func (p *restorePaths) login(ctx context.Context, c, live *vaultapi.Client) error {
+	if p.user == "" {
+		c.SetToken(live.API().Token())
+		return nil
+	}
+	password, err := readCredential(pathOf(p.passwordFile))
+	if err != nil {
+		return err
+	}
+	s, err := c.API().Logical().WriteWithContext(ctx, "auth/"+p.mount+"/login/"+p.user,
+		map[string]any{"password": strings.TrimRight(string(password), "\r\n")})
+	if err != nil {
+		return err
+	}
+	if s == nil || s.Auth == nil {
+		return errors.New("the answer holds no token")
+	}
+	c.SetToken(s.Auth.ClientToken)
+	return nil
+}
+
+// auditFolders are where Vault's file devices write, as far as the token may
+// know: a second Vault must not write there.
+func auditFolders(ctx context.Context, c *vaultapi.Client) []string {
+	devices, err := c.API().Sys().ListAuditWithContext(ctx)
+	if err != nil {
+		return nil
+	}
+	var out []string
+	for _, d := range devices {
+		path := d.Options["file_path"]
+		if d.Type == "file" && filepath.IsAbs(path) && filepath.Dir(path) != "/" {
+			out = append(out, filepath.Dir(path))
+		}
+	}
+	return out
+}
+
+func (o *restoreOptions) printPaths(w io.Writer, p *restorePlan) {
+	fmt.Fprintln(w, "Bring back single secrets")
+	if o.file == "" {
+		fmt.Fprintf(w, "  snapshot   %s\n", p.choice.Manifest.ID)
+	}
+	fmt.Fprintf(w, "  from       %s\n", p.from)
+	fmt.Fprintf(w, "  content    %s, raft index %d; checked wholly\n", size(p.checked.Size), p.checked.Archive.Index)
+	for _, path := range o.only.paths {
+		fmt.Fprintf(w, "  secret     %s\n", path)
+	}
+	for _, warning := range p.warnings {
+		fmt.Fprintf(w, "  note       %s\n", warning)
+	}
+	fmt.Fprintln(w, "Steps")
+	fmt.Fprintln(w, "  - bring the snapshot up in a Vault of its own that reaches no network")
+	fmt.Fprintln(w, "  - write each secret's newest version as a new version; nothing else is touched")
+}
