@@ -1,0 +1,205 @@
+package e2e
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/BurntSushi/toml"
+
+	"strongroom/plugin/provider"
+	"strongroom/plugin/provider/conformance"
+	"strongroom/plugin/provider/presettest"
+	"strongroom/test/vaulttest"
+)
+
+// presetJSON is a preset as docs/providers.md turns it into JSON, with the
+// credential, and pointed at a server of the test.
+func presetJSON(t *testing.T, name, url, ca string, credential map[string]any) string {
+	t.Helper()
+	var doc map[string]any
+	if _, err := toml.DecodeFile(filepath.Join(vaulttest.Root(t), "config", "providers", name+".toml"), &doc); err != nil {
+		t.Fatal(err)
+	}
+	settings := doc["settings"].(map[string]any)
+	settings["variables"].(map[string]any)["url"] = url
+	settings["allow_addresses"] = []string{"127.0.0.1"}
+	settings["ca_certificate"] = ca
+	if credential != nil {
+		doc["credential"] = credential
+	}
+	text, err := json.Marshal(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// Each preset, written to a real Vault with the stock CLI, makes keys, rotates
+// them with the overlap it promises, and ends them.
+func TestPresetsInVault(t *testing.T) {
+	s := vaulttest.New(t)
+	s.MountAPIKeys(t)
+	env := []string{"VAULT_ADDR=unix://" + s.Layout.VaultSocket(), "VAULT_TOKEN=" + s.RootToken, "HOME=" + vaulttest.Dir(t)}
+	for name, tc := range map[string]struct {
+		credential map[string]any
+		parameters string
+	}{
+		"cloudflare": {map[string]any{"key": "canary-cf-credential"},
+			`{"policies":[{"effect":"allow","resources":{"com.cloudflare.api.account.zone.1":"*"},"permission_groups":[{"id":"g"}]}]}`},
+		"sendgrid":            {map[string]any{"key": "SG.canary-sendgrid"}, `{"scopes":["mail.send"]}`},
+		"datadog":             {map[string]any{"key": "canary-dd-api", "application_key": "canary-dd-app"}, `{}`},
+		"grafana":             {map[string]any{"key": "glsa_canary-grafana"}, `{"service_account_id":2}`},
+		"openai":              {map[string]any{"key": "sk-admin-canary"}, `{}`},
+		"mailgun":             {map[string]any{"key": "canary-mailgun-0815"}, `{"role":"developer"}`},
+		"digitalocean-spaces": {map[string]any{"key": "dop_v1_canary"}, `{"grants":[{"bucket":"b","permission":"read"}]}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			service := presettest.Services()[name]()
+			url, ca := service.Start(t)
+			vault(t, env, presetJSON(t, name, url, ca, tc.credential), "write", "apikeys/providers/"+name, "-")
+			vault(t, env, `{"provider":"`+name+`","parameters":`+tc.parameters+`}`, "write", "apikeys/keys/app/"+name, "-")
+			first := readKey(t, env, "app/"+name)
+			if !service.Works(first) {
+				t.Fatal("the service does not accept the key that Vault gives out")
+			}
+			vault(t, env, "", "write", "-f", "apikeys/rotate/app/"+name)
+			second := readKey(t, env, "app/"+name)
+			if second.Values["key"] == first.Values["key"] || !service.Works(second) || !service.Works(first) {
+				t.Fatalf("after the rotation: another key %v, it works %v, the old one works %v",
+					second.Values["key"] != first.Values["key"], service.Works(second), service.Works(first))
+			}
+			vault(t, env, "", "write", "apikeys/rotate/app/"+name, "compromised=true")
+			if service.Works(first) || service.Works(second) || !service.Works(readKey(t, env, "app/"+name)) {
+				t.Fatal("after a compromise one of the old keys still works, or the new one does not")
+			}
+			if n := len(service.Alive()); n != 1 {
+				t.Fatalf("%d keys are alive at the service, Vault knows of 1", n)
+			}
+			shown := vault(t, env, "", "read", "-format=json", "apikeys/providers/"+name)
+			for _, secret := range tc.credential {
+				if strings.Contains(shown, secret.(string)) {
+					t.Error("the credential can be read back")
+				}
+			}
+		})
+	}
+}
+
+// GitLab's token, brought in by hand, rotates itself.
+func TestGitLabInVault(t *testing.T) {
+	s := vaulttest.New(t)
+	s.MountAPIKeys(t)
+	env := []string{"VAULT_ADDR=unix://" + s.Layout.VaultSocket(), "VAULT_TOKEN=" + s.RootToken, "HOME=" + vaulttest.Dir(t)}
+	service := presettest.Services()["gitlab"]()
+	url, ca := service.Start(t)
+	vault(t, env, presetJSON(t, "gitlab", url, ca, nil), "write", "apikeys/providers/gitlab", "-")
+	vault(t, env, "", "write", "apikeys/keys/ci", "provider=gitlab")
+	first := service.Seed("ci")
+	vault(t, env, first.Values["key"], "write", "apikeys/import/ci", "key=-")
+	// Without overlap a rotation keeps the promise that readers were given:
+	// it waits, unless it is forced.
+	vault(t, env, "", "write", "-f", "apikeys/rotate/ci")
+	if !service.Works(first) {
+		t.Fatal("the rotation did not wait")
+	}
+	vault(t, env, "", "write", "apikeys/rotate/ci", "force=true")
+	second := readKey(t, env, "ci")
+	if service.Works(first) || !service.Works(second) {
+		t.Fatalf("the old token works: %v, the new one: %v", service.Works(first), service.Works(second))
+	}
+	// The answer is lost: nothing is sent a second time, and Vault says so.
+	service.Faults().Next("create", conformance.Drop(true))
+	before := service.Faults().Count("create")
+	if _, err := vaultTry(env, "", "write", "apikeys/rotate/ci", "force=true"); err == nil {
+		t.Fatal("a lost rotation is reported as done")
+	}
+	if n := service.Faults().Count("create") - before; n != 1 {
+		t.Fatalf("%d requests were sent, want 1", n)
+	}
+	if status := vault(t, env, "", "read", "-format=json", "apikeys/status"); !strings.Contains(status, "uncertain") {
+		t.Errorf("status does not say that the rotation is uncertain:\n%s", status)
+	}
+}
+
+// The commands of docs/providers.md, as they stand there.
+func TestProvidersPage(t *testing.T) {
+	for _, tool := range []string{"bash", "jq", "python3"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("%s is missing", tool)
+		}
+	}
+	s := vaulttest.New(t)
+	s.MountAPIKeys(t)
+	root := vaulttest.Root(t)
+	page, err := os.ReadFile(filepath.Join(root, "docs", "providers.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(string(page), -1)
+	if len(blocks) != 3 {
+		t.Fatalf("%d blocks of commands, want 3", len(blocks))
+	}
+	dir := vaulttest.Dir(t)
+	for _, link := range []struct{ from, to string }{{filepath.Join(root, "config"), "config"}, {vaulttest.Bin(t, "vault"), "vault"}} {
+		if err := os.Symlink(link.from, filepath.Join(dir, link.to)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "token.txt"), []byte("canary-page-token\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	env := []string{"VAULT_ADDR=unix://" + s.Layout.VaultSocket(), "VAULT_TOKEN=" + s.RootToken, "HOME=" + dir}
+	run := func(script string) string {
+		t.Helper()
+		cmd := exec.Command("bash", "-euo", "pipefail", "-c", script)
+		cmd.Dir = dir
+		cmd.Env = append([]string{"PATH=" + dir + ":" + os.Getenv("PATH")}, env...)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v:\n%s\n%s", err, script, out)
+		}
+		return string(out)
+	}
+	out := run(blocks[0][1])
+	if strings.Contains(out, "canary-page-token") || !strings.Contains(out, provider.Masked) || !strings.Contains(out, "https://api.cloudflare.com/client/v4/user/tokens/ID") {
+		t.Errorf("the dry run shows:\n%s", out)
+	}
+
+	service := presettest.Services()["openai"]()
+	url, ca := service.Start(t)
+	vault(t, env, presetJSON(t, "openai", url, ca, map[string]any{"key": "sk-admin-canary"}), "write", "apikeys/providers/openai", "-")
+	run(blocks[1][1])
+	if fields := vault(t, env, "", "read", "-field=credential_key", "apikeys/providers/openai"); fields != "ops/openai-admin" {
+		t.Errorf("credential_key is %q", fields)
+	}
+
+	vault(t, env, `{"type":"manual"}`, "write", "apikeys/providers/console", "-")
+	vault(t, env, "", "write", "apikeys/keys/ops/github", "provider=console")
+	run(blocks[2][1])
+	if got := readKey(t, env, "ops/github").Values["key"]; strings.TrimSpace(got) != "canary-page-token" {
+		t.Error("the imported key is not what is read")
+	}
+}
+
+// readKey reads a key's current values with the stock CLI.
+func readKey(t *testing.T, env []string, name string) provider.Key {
+	t.Helper()
+	var out struct {
+		Data map[string]any `json:"data"`
+	}
+	if err := json.Unmarshal([]byte(vault(t, env, "", "read", "-format=json", "apikeys/creds/"+name)), &out); err != nil {
+		t.Fatal(err)
+	}
+	key := provider.Key{Values: map[string]string{}}
+	for field, v := range out.Data {
+		if s, ok := v.(string); ok && (field == "key" || field == "access_key") {
+			key.Values[field] = s
+		}
+	}
+	return key
+}
