@@ -11,7 +11,7 @@ import (
 
 func TestPolicies(t *testing.T) {
 	all := Policies()
-	want := []string{PolicyAdmin, PolicyCanary, PolicyDoctor, PolicyDrill, PolicySnapshot}
+	want := []string{PolicyAdmin, PolicyCanary, PolicyDoctor, PolicyDrill, PolicyOperator, PolicyReader, PolicySnapshot}
 	slices.Sort(want)
 	if got := slices.Sorted(maps.Keys(all)); !slices.Equal(got, want) {
 		t.Fatalf("policies = %q, want %q", got, want)
@@ -20,6 +20,10 @@ func TestPolicies(t *testing.T) {
 	changes := map[string][]string{
 		PolicyCanary: {"secret/data/strongroom/canary"},
 		PolicyDoctor: {"auth/token/lookup-accessor"}, // a read that Vault has as an update
+		PolicyOperator: {
+			"apikeys/rotate/*", "database/rotate-root/*", "database/rotate-role/*",
+			"sys/leases/lookup", "sys/leases/revoke",
+		},
 	}
 	for name, text := range all {
 		var policy struct {

@@ -143,6 +143,12 @@ func (d *decoder) value(path string, raw any, v reflect.Value) {
 		}
 	case v.Kind() == reflect.Slice:
 		d.list(path, raw, v)
+	case v.Type() == reflect.TypeFor[map[string]any]():
+		if t, ok := raw.(map[string]any); ok {
+			v.Set(reflect.ValueOf(t)) // a table whose keys others know
+		} else {
+			wrong("a table")
+		}
 	default:
 		// Only a schema that this package has wrong leads here.
 		panic(fmt.Sprintf("config: field %s has unsupported type %s", path, v.Type()))

@@ -1,0 +1,299 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// DefaultAppsPath is where `strongroom app` looks for its file.
+const DefaultAppsPath = "/etc/strongroom/apps.toml"
+
+// Apps is the content of apps.toml: which apps there are, which databases they
+// use and how people log in. It is a file of its own because it changes with
+// the apps and belongs to their teams; appliance.toml is the machine's.
+type Apps struct {
+	// Manifest names the file as an owner: what it has made carries the name,
+	// and nothing else is ever changed or removed. It must stay the same.
+	Manifest  string     `toml:"manifest"`
+	Apps      []App      `toml:"app"`
+	Databases []Database `toml:"database"`
+	Auth      []Auth     `toml:"auth"`
+}
+
+// App is an application. One without environments is a single one itself: its
+// secrets lie below secret/{app}/.
+type App struct {
+	Name         string         `toml:"name"`
+	Description  string         `toml:"description"`
+	Policy       string         `toml:"policy"`
+	Secrets      []string       `toml:"secrets"`
+	Grants       []string       `toml:"grants"`
+	Login        Login          `toml:"login"` // for its environments, unless they say otherwise
+	Databases    []DatabaseRole `toml:"database"`
+	Keys         []Key          `toml:"key"`
+	Environments []Environment  `toml:"environment"`
+}
+
+// Environment is one of an app's: production, staging. Its secrets lie below
+// secret/{app}/{environment}/.
+type Environment struct {
+	Name      string         `toml:"name"`
+	Policy    string         `toml:"policy"`  // its policy's name; default {app}-{environment}
+	Secrets   []string       `toml:"secrets"` // names in KV, may be nested
+	Grants    []string       `toml:"grants"`  // {app}/{environment} of others that it may read
+	Login     Login          `toml:"login"`
+	Databases []DatabaseRole `toml:"database"`
+	Keys      []Key          `toml:"key"`
+}
+
+// Login is the AppRole of an environment:
+// https://developer.hashicorp.com/vault/api-docs/auth/approle.
+type Login struct {
+	TokenTTL     time.Duration `toml:"token_ttl"`
+	TokenMaxTTL  time.Duration `toml:"token_max_ttl"`
+	SecretIDTTL  time.Duration `toml:"secret_id_ttl"`
+	SecretIDUses int           `toml:"secret_id_uses"` // logins with one secret id; 0: any number
+	CIDRs        []string      `toml:"cidrs"`          // from where logins and tokens work; none: anywhere
+}
+
+// Key is an API key of the apikeys engine.
+type Key struct {
+	Name             string         `toml:"name"` // below {app}/{environment}/, may be nested
+	Provider         string         `toml:"provider"`
+	Parameters       map[string]any `toml:"parameters"`
+	RotationPeriod   time.Duration  `toml:"rotation_period"`
+	RotationSchedule string         `toml:"rotation_schedule"`
+	TimeZone         string         `toml:"time_zone"`
+	GracePeriod      time.Duration  `toml:"grace_period"`
+}
+
+// The lifetimes that an app has unless it says otherwise: tokens as the
+// research asks for, a secret id for as long as an API key.
+var defaultLogin = Login{TokenTTL: time.Hour, TokenMaxTTL: 4 * time.Hour, SecretIDTTL: 90 * 24 * time.Hour}
+
+// LoadApps reads and validates a file. Its error is Faults: all of them.
+func LoadApps(file string) (Apps, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return Apps{}, fmt.Errorf("read configuration: %w", err)
+	}
+	return ParseApps(file, data)
+}
+
+// ParseApps is LoadApps for data that came from file.
+func ParseApps(file string, data []byte) (Apps, error) {
+	var a Apps
+	at, faults := decodeTOML(file, data, &a)
+	if len(faults) > 0 && at == nil {
+		return a, faults.err() // no TOML at all
+	}
+	c := &appsCheck{apps: &a, file: file, at: at, faults: faults, names: map[string]string{}}
+	c.run()
+	return a, c.faults.err()
+}
+
+// appsCheck collects everything that is wrong with an Apps.
+type appsCheck struct {
+	apps   *Apps
+	file   string
+	at     lines
+	faults Faults
+	names  map[string]string // what is named already → where
+}
+
+func (c *appsCheck) check(field string, err error) {
+	if err != nil {
+		c.faults = append(c.faults, Fault{File: c.file, Line: c.at.of(field), Field: field, Msg: err.Error()})
+	}
+}
+
+// unique says where else a thing of that kind has the name.
+func (c *appsCheck) unique(field, kind, name string) {
+	key := kind + " " + name
+	if other, taken := c.names[key]; taken {
+		c.check(field, fmt.Errorf("the %s is %q already at %s", kind, name, other))
+		return
+	}
+	c.names[key] = field
+}
+
+func (c *appsCheck) run() {
+	c.check("manifest", checkLabel(c.apps.Manifest))
+	for i, d := range c.apps.Databases {
+		c.database(fmt.Sprintf("database[%d]", i), d)
+	}
+	for i, a := range c.apps.Apps {
+		c.app(fmt.Sprintf("app[%d]", i), a)
+	}
+	for i, t := range c.apps.Targets() {
+		c.target(t, i)
+	}
+	for i, a := range c.apps.Auth {
+		c.auth(fmt.Sprintf("auth[%d]", i), a)
+	}
+}
+
+func (c *appsCheck) app(at string, a App) {
+	c.check(at+".name", checkLabel(a.Name))
+	if strings.HasPrefix(a.Name, "strongroom") {
+		c.check(at+".name", fmt.Errorf("%q: names that begin with strongroom are the appliance's own", a.Name))
+	}
+	c.unique(at+".name", "app", a.Name)
+	c.unique(at+".name", "policy", OwnerPolicy(a.Name))
+	if len(a.Environments) == 0 {
+		return
+	}
+	for _, f := range []struct {
+		name string
+		set  bool
+	}{
+		{"policy", a.Policy != ""}, {"secrets", len(a.Secrets) > 0}, {"grants", len(a.Grants) > 0},
+		{"database", len(a.Databases) > 0}, {"key", len(a.Keys) > 0},
+	} {
+		if f.set {
+			c.check(at+"."+f.name, errors.New("belongs to one of the app's environments: an identity of the whole app could read all of them"))
+		}
+	}
+	c.login(at+".login", a.Login.over(defaultLogin))
+	for i, e := range a.Environments {
+		c.check(fmt.Sprintf("%s.environment[%d].name", at, i), checkLabel(e.Name))
+	}
+}
+
+// target checks what an environment amounts to; t.field is where it stands.
+func (c *appsCheck) target(t Target, _ int) {
+	c.unique(t.field+".name", "environment", t.Prefix)
+	c.unique(t.field+".name", "login", t.Role)
+	policy := t.field + ".policy"
+	c.check(policy, checkLabel(t.Policy))
+	if t.Policy == "root" || t.Policy == "default" || strings.HasPrefix(t.Policy, "strongroom") {
+		c.check(policy, fmt.Errorf("%q is not an app's", t.Policy))
+	}
+	c.unique(policy, "policy", t.Policy)
+	for i, s := range t.Secrets {
+		at := fmt.Sprintf("%s.secrets[%d]", t.field, i)
+		c.check(at, checkSecretName(s))
+		c.unique(at, "secret", t.Prefix+"/"+s)
+	}
+	for i, g := range t.Grants {
+		at := fmt.Sprintf("%s.grants[%d]", t.field, i)
+		c.check(at, checkGrant(g))
+		if g == t.Prefix {
+			c.check(at, fmt.Errorf("%q is its own", g))
+		}
+		c.unique(at, "grant of "+t.Prefix, g)
+	}
+	c.login(t.field+".login", t.Login)
+	for i, d := range t.Databases {
+		c.databaseRole(fmt.Sprintf("%s.database[%d]", t.field, i), d)
+	}
+	for i, k := range t.Keys {
+		c.key(fmt.Sprintf("%s.key[%d]", t.field, i), t, k)
+	}
+}
+
+// minTokenTTL keeps a token useful: clients renew at two thirds of it.
+const minTokenTTL = time.Minute
+
+func (c *appsCheck) login(at string, l Login) {
+	if l.TokenTTL < minTokenTTL || l.TokenTTL > l.TokenMaxTTL {
+		c.check(at+".token_ttl", fmt.Errorf("%v is not between %v and token_max_ttl (%v)", l.TokenTTL, minTokenTTL, l.TokenMaxTTL))
+	}
+	if l.TokenMaxTTL > 24*time.Hour {
+		c.check(at+".token_max_ttl", fmt.Errorf("%v is more than 24h: a login is repeated for a longer life", l.TokenMaxTTL))
+	}
+	if l.SecretIDTTL < minTokenTTL || l.SecretIDTTL > 366*24*time.Hour {
+		c.check(at+".secret_id_ttl", fmt.Errorf("%v is not between %v and 366d", l.SecretIDTTL, minTokenTTL))
+	}
+	if l.SecretIDUses < 0 {
+		c.check(at+".secret_id_uses", fmt.Errorf("%d is negative; 0 is any number", l.SecretIDUses))
+	}
+	for i, cidr := range l.CIDRs {
+		if p, err := netip.ParsePrefix(cidr); err != nil || p.Masked() != p {
+			c.check(fmt.Sprintf("%s.cidrs[%d]", at, i), fmt.Errorf(`%q is not an address range such as "203.0.113.0/24" or "2001:db8::/32"`, cidr))
+		}
+	}
+}
+
+func (c *appsCheck) key(at string, t Target, k Key) {
+	c.check(at+".name", checkSecretName(k.Name))
+	c.unique(at+".name", "key", t.Prefix+"/"+k.Name)
+	c.check(at+".provider", checkLabel(k.Provider))
+	if k.RotationPeriod != 0 && k.RotationSchedule != "" {
+		c.check(at+".rotation_schedule", errors.New("and rotation_period: only one of the two can decide"))
+	}
+	if k.TimeZone != "" {
+		if k.RotationSchedule == "" {
+			c.check(at+".time_zone", errors.New("says nothing without rotation_schedule"))
+		} else if _, err := time.LoadLocation(k.TimeZone); err != nil {
+			c.check(at+".time_zone", fmt.Errorf(`%q is not a time zone such as "Europe/Berlin"`, k.TimeZone))
+		}
+	}
+}
+
+var (
+	labelPattern   = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$`)
+	segmentPattern = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$`)
+)
+
+// checkLabel is for names that become a part of paths and policies: nothing in
+// them can mean anything to either, such as "*", "+" or "/".
+func checkLabel(s string) error {
+	if s == "" {
+		return errors.New("is required")
+	}
+	if len(s) > 64 || !labelPattern.MatchString(s) {
+		return fmt.Errorf(`%q is not a name of up to 64 lower-case letters, digits, ".", "_" and "-"`, s)
+	}
+	return nil
+}
+
+// checkSecretName is for names that may be nested.
+func checkSecretName(s string) error {
+	if s == "" {
+		return errors.New("is required")
+	}
+	if len(s) > 255 {
+		return fmt.Errorf("%q… is longer than 255 characters", s[:40])
+	}
+	for segment := range strings.SplitSeq(s, "/") {
+		if !segmentPattern.MatchString(segment) {
+			return fmt.Errorf(`%q is not a name such as "database-url" or "api-keys/provider-a": letters, digits, ".", "_" and "-" between the slashes`, s)
+		}
+	}
+	return nil
+}
+
+func checkGrant(s string) error {
+	app, env, nested := strings.Cut(s, "/")
+	if checkLabel(app) != nil || nested && checkLabel(env) != nil {
+		return fmt.Errorf(`%q is not an environment such as "bike-data-flow/production"`, s)
+	}
+	return nil
+}
+
+// over lays what l says over base.
+func (l Login) over(base Login) Login {
+	if l.TokenTTL == 0 {
+		l.TokenTTL = base.TokenTTL
+	}
+	if l.TokenMaxTTL == 0 {
+		l.TokenMaxTTL = base.TokenMaxTTL
+	}
+	if l.SecretIDTTL == 0 {
+		l.SecretIDTTL = base.SecretIDTTL
+	}
+	if l.SecretIDUses == 0 {
+		l.SecretIDUses = base.SecretIDUses
+	}
+	if l.CIDRs == nil {
+		l.CIDRs = slices.Clone(base.CIDRs)
+	}
+	return l
+}

@@ -1,0 +1,249 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// The database servers that roles can be made for.
+const (
+	EnginePostgreSQL = "postgresql"
+	EngineMariaDB    = "mariadb"
+	EngineMySQL      = "mysql"
+)
+
+// What a role may do in its database.
+const (
+	AccessReadOnly  = "read-only"
+	AccessReadWrite = "read-write"
+	AccessOwner     = "owner"  // of the schema: may create, alter and drop in it
+	AccessStatic    = "static" // an account that exists already; Vault rotates its password
+)
+
+// How the way to a database is protected.
+const (
+	TLSVerifyFull = "verify-full" // certificate and name are checked
+	TLSOff        = "off"         // only on this machine
+)
+
+// Database is a server's database, as Vault reaches it.
+type Database struct {
+	Name   string `toml:"name"`
+	Engine string `toml:"engine"`
+	// External means that somebody else has configured it in Vault: roles use
+	// it, and nothing of it is changed. Only engine and the address count then.
+	External bool   `toml:"external"`
+	Host     string `toml:"host"` // name, address, or a socket's absolute path (PostgreSQL: its folder)
+	Port     int    `toml:"port"`
+	Database string `toml:"database"`
+	TLS      string `toml:"tls"`
+	CAFile   string `toml:"ca_file"` // PEM; none: the system's roots
+	// Username is an account for Vault alone. Its password is rotated at
+	// once, so that only Vault knows it; PasswordFile is needed until then.
+	Username     string   `toml:"username"`
+	PasswordFile string   `toml:"password_file"`
+	AllowedRoles []string `toml:"allowed_roles"` // of other manifests; may end in "*"
+}
+
+// DatabaseRole is a way for an app into a database.
+type DatabaseRole struct {
+	Name      string        `toml:"name"` // default {app}-{environment}-{ro,rw,owner,static}
+	Database  string        `toml:"database"`
+	Access    string        `toml:"access"`
+	Schema    string        `toml:"schema"`     // PostgreSQL only; default public
+	OwnerRole string        `toml:"owner_role"` // PostgreSQL only: the role that owns the schema, where it is not to be made
+	TTL       time.Duration `toml:"ttl"`
+	MaxTTL    time.Duration `toml:"max_ttl"`
+	// Username and RotationPeriod are for access "static".
+	Username       string        `toml:"username"`
+	RotationPeriod time.Duration `toml:"rotation_period"`
+}
+
+var accessSuffix = map[string]string{AccessReadOnly: "ro", AccessReadWrite: "rw", AccessOwner: "owner", AccessStatic: "static"}
+
+func (r DatabaseRole) withDefaults(target string) DatabaseRole {
+	if r.Name == "" {
+		r.Name = target + "-" + accessSuffix[r.Access]
+	}
+	if r.Access == AccessStatic {
+		if r.RotationPeriod == 0 {
+			r.RotationPeriod = 24 * time.Hour
+		}
+		return r
+	}
+	if r.TTL == 0 {
+		r.TTL = time.Hour
+	}
+	if r.MaxTTL == 0 {
+		r.MaxTTL = max(24*time.Hour, r.TTL)
+	}
+	return r
+}
+
+// Address is host and port with the engine's default port.
+func (d Database) Address() (host string, port int) {
+	port = d.Port
+	if port == 0 {
+		port = 3306
+		if d.Engine == EnginePostgreSQL {
+			port = 5432
+		}
+	}
+	return d.Host, port
+}
+
+// TLSMode is TLS with its default.
+func (d Database) TLSMode() string {
+	if d.TLS == "" {
+		return TLSVerifyFull
+	}
+	return d.TLS
+}
+
+// identifier is what needs no care in SQL, in a URL or in a policy.
+var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]*$`)
+
+func checkIdentifier(s string, longest int) error {
+	switch {
+	case s == "":
+		return errors.New("is required")
+	case len(s) > longest || !identifier.MatchString(s):
+		return fmt.Errorf(`%q is not a name of up to %d letters, digits, "_" and "-"`, s, longest)
+	}
+	return nil
+}
+
+func (c *appsCheck) database(at string, d Database) {
+	c.check(at+".name", checkLabel(d.Name))
+	c.unique(at+".name", "database", d.Name)
+	c.check(at+".engine", checkOneOf(d.Engine, EnginePostgreSQL, EngineMariaDB, EngineMySQL))
+	if d.Host == "" && !d.External {
+		c.check(at+".host", errors.New("is required"))
+	}
+	if strings.ContainsAny(d.Host, " \t\n\"'@?#%(){}") || strings.HasPrefix(d.Host, "/") && path.Clean(d.Host) != d.Host {
+		c.check(at+".host", fmt.Errorf("%q is neither a host name, an address nor a clean absolute path", d.Host))
+	}
+	if d.Port < 0 || d.Port > 65535 {
+		c.check(at+".port", fmt.Errorf("%d is not a port", d.Port))
+	}
+	if d.Database != "" || !d.External {
+		c.check(at+".database", checkIdentifier(d.Database, 63))
+	}
+	c.check(at+".tls", checkOneOf(d.TLSMode(), TLSVerifyFull, TLSOff))
+	if d.TLS == TLSOff && !d.local() {
+		c.check(at+".tls", fmt.Errorf("%q is only for a socket or a loopback address; %q would carry passwords in clear", TLSOff, d.Host))
+	}
+	if d.CAFile != "" {
+		c.check(at+".ca_file", checkPath(d.CAFile))
+	}
+	if d.External {
+		for _, f := range []field{{"username", d.Username}, {"password_file", d.PasswordFile}} {
+			if f.value != "" {
+				c.check(at+"."+f.name, errors.New("is for whoever configures the connection; this one is external"))
+			}
+		}
+		return
+	}
+	c.check(at+".username", checkIdentifier(d.Username, 32))
+	c.check(at+".password_file", checkPath(d.PasswordFile))
+	for i, r := range d.AllowedRoles {
+		if checkLabel(strings.TrimSuffix(strings.TrimSuffix(r, "*"), "-")) != nil {
+			c.check(fmt.Sprintf("%s.allowed_roles[%d]", at, i), fmt.Errorf(`%q is not a role's name, or the beginning of one and "*"`, r))
+		}
+	}
+}
+
+// local tells whether the database is on this machine.
+func (d Database) local() bool {
+	if strings.HasPrefix(d.Host, "/") || d.Host == "localhost" {
+		return true
+	}
+	a, err := netip.ParseAddr(d.Host)
+	return err == nil && a.IsLoopback()
+}
+
+func (c *appsCheck) databaseRole(at string, r DatabaseRole) {
+	c.check(at+".name", checkLabel(r.Name))
+	c.unique(at+".name", "database role", r.Name)
+	c.check(at+".access", checkOneOf(r.Access, AccessReadOnly, AccessReadWrite, AccessOwner, AccessStatic))
+	d, ok := c.apps.Database(r.Database)
+	if !ok {
+		c.check(at+".database", fmt.Errorf("%q is none of the file's databases; one that somebody else has configured needs a [[database]] with external = true", r.Database))
+	}
+	dynamicOnly := []field{{"schema", r.Schema}, {"owner_role", r.OwnerRole}}
+	if r.Access == AccessStatic {
+		c.check(at+".username", checkIdentifier(r.Username, 63))
+		if ok && r.Username == d.Username {
+			c.check(at+".username", fmt.Errorf("%q is Vault's own account", r.Username))
+		}
+		if r.RotationPeriod < time.Minute {
+			c.check(at+".rotation_period", fmt.Errorf("%v is less than 1m", r.RotationPeriod))
+		}
+		if r.TTL != 0 || r.MaxTTL != 0 {
+			c.check(at+".ttl", fmt.Errorf("is not for access %q, whose password lives for rotation_period", AccessStatic))
+		}
+		for _, f := range dynamicOnly {
+			if f.value != "" {
+				c.check(at+"."+f.name, fmt.Errorf("is not for access %q", AccessStatic))
+			}
+		}
+		return
+	}
+	if r.Username != "" || r.RotationPeriod != 0 {
+		c.check(at+".username", fmt.Errorf("and rotation_period are only for access %q", AccessStatic))
+	}
+	if r.TTL < time.Minute || r.TTL > r.MaxTTL {
+		c.check(at+".ttl", fmt.Errorf("%v is not between 1m and max_ttl (%v)", r.TTL, r.MaxTTL))
+	}
+	if r.MaxTTL > 31*24*time.Hour {
+		c.check(at+".max_ttl", fmt.Errorf("%v is more than 31d", r.MaxTTL))
+	}
+	for _, f := range dynamicOnly {
+		switch {
+		case f.value == "":
+		case ok && d.Engine != EnginePostgreSQL:
+			c.check(at+"."+f.name, fmt.Errorf("is only for %s: a schema is a database there", EnginePostgreSQL))
+		default:
+			c.check(at+"."+f.name, checkIdentifier(f.value, 63))
+		}
+	}
+	if ok && d.Engine == EnginePostgreSQL && r.Schema != "" && strings.HasPrefix(r.Schema, "pg_") {
+		c.check(at+".schema", fmt.Errorf("%q is the server's own", r.Schema))
+	}
+	if ok && d.Engine == EnginePostgreSQL && len(GroupRole(d, r.Schema, AccessOwner)) > 63 {
+		c.check(at+".schema", fmt.Errorf("the group role %q would be longer than 63 bytes", GroupRole(d, r.Schema, AccessOwner)))
+	}
+}
+
+// GroupRole is the name of the PostgreSQL role that holds what every user of
+// one access to one schema may do.
+func GroupRole(d Database, schema, access string) string {
+	if schema == "" {
+		schema = "public"
+	}
+	return "sr_" + d.Database + "_" + schema + "_" + accessSuffix[access]
+}
+
+// RolesOf are the names of all roles that use a database, sorted, with those
+// that the file allows for others.
+func (a Apps) RolesOf(database string) []string {
+	var out []string
+	for _, t := range a.Targets() {
+		for _, r := range t.Databases {
+			if r.Database == database {
+				out = append(out, r.Name)
+			}
+		}
+	}
+	if d, ok := a.Database(database); ok {
+		out = append(out, d.AllowedRoles...)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}

@@ -1,0 +1,46 @@
+# For reviewers: names, states, settings and policies. No secret, no change.
+path "secret/metadata/*" {
+  capabilities = ["read", "list"]
+}
+path "apikeys/keys/*" {
+  capabilities = ["read", "list"]
+}
+path "apikeys/versions/*" {
+  capabilities = ["read"]
+}
+path "apikeys/status" {
+  capabilities = ["read"]
+}
+path "database/config/*" {
+  capabilities = ["read", "list"]
+}
+path "database/roles/*" {
+  capabilities = ["read", "list"]
+}
+path "database/static-roles/*" {
+  capabilities = ["read", "list"]
+}
+path "sys/mounts" {
+  capabilities = ["read"]
+}
+path "sys/auth" {
+  capabilities = ["read"]
+}
+path "sys/audit" {
+  capabilities = ["read", "sudo"]
+}
+path "sys/policies/acl" {
+  capabilities = ["list"]
+}
+path "sys/policies/acl/*" {
+  capabilities = ["read"]
+}
+path "auth/approle/role" {
+  capabilities = ["list"]
+}
+path "auth/approle/role/+" {
+  capabilities = ["read"]
+}
+path "secret/data/strongroom/manifests/*" {
+  capabilities = ["read"]
+}
