@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -204,14 +205,18 @@ func testOutside(t *testing.T, m *machine) {
 		}
 	}
 
-	open := []int{22, 80, 443}
+	var wg sync.WaitGroup
 	for _, ip := range []string{inside, inside6} {
 		for _, port := range []int{21, 22, 23, 25, 53, 80, 111, 443, 2019, 3306, 5432, 8080, 8125, 8200, 8201, 9090} {
-			if got, want := m.open(t, ip, port), slices.Contains(open, port); got != want {
-				t.Errorf("%s port %d: open = %v, want %v", ip, port, got, want)
-			}
+			wg.Go(func() {
+				want := port == 22 || port == 80 || port == 443
+				if got := m.open(t, ip, port); got != want {
+					t.Errorf("%s port %d: open = %v, want %v", ip, port, got, want)
+				}
+			})
 		}
 	}
+	wg.Wait()
 	// All that listens at all.
 	listeners := strings.Fields(m.sh(t, `ss -Hltun | awk '{print $1 "/" $5}' | sort -u`))
 	want := []string{"tcp/*:443", "tcp/*:80", "tcp/0.0.0.0:22", "tcp/127.0.0.1:8200", "tcp/127.0.0.1:8201", "tcp/[::]:22", "udp/*:443"}
@@ -255,10 +260,6 @@ func testSandboxes(t *testing.T, m *machine) {
 	// The plugin runs as Vault's child, under Vault's sandbox.
 	if out := m.sh(t, "ps -o user= -C vault-plugin-se || ps axo user,comm | grep vault-plugin"); !strings.HasPrefix(strings.TrimSpace(out), "vault") {
 		t.Errorf("plugin's processes:\n%s", out)
-	}
-	// The KMS answers Vault's uid alone.
-	if r := m.in(t, "curl", "--version"); r.code == 0 {
-		t.Log("curl is inside; it isn't used")
 	}
 	if out := m.sh(t, "stat -c '%a %U:%G' /run/strongroom-kms/kms.sock /run/vault/vault.sock /var/lib/vault /var/lib/vault/raft /etc/strongroom/credentials"); out != "660 root:vault\n660 vault:vault\n700 vault:vault\n700 vault:vault\n700 root:root\n" {
 		t.Errorf("modes and owners:\n%s", out)
