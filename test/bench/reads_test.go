@@ -197,9 +197,9 @@ func BenchmarkLongPollMemory(b *testing.B) {
 	s := vaulttest.New(b)
 	s.MountAPIKeys(b)
 	setUpKey(b, s)
-	const clients = 1000
+	const clients = 5000
 	l := load{socket: s.Layout.VaultSocket(), token: s.RootToken, conns: clients}
-	for b.Loop() {
+	for version := 1; b.Loop(); version++ {
 		plugin := proc.ChildOf(s.Process.PID())
 		before, err := proc.Resident(plugin)
 		if err != nil {
@@ -207,7 +207,7 @@ func BenchmarkLongPollMemory(b *testing.B) {
 		}
 		done := make(chan error, 1)
 		go func() {
-			_, err := l.run(b.Context(), request{path: "apikeys/creds/app/production/x?if_version=1&wait=60", status: 200}, time.Millisecond)
+			_, err := l.run(b.Context(), request{path: fmt.Sprintf("apikeys/creds/app/production/x?if_version=%d&wait=60", version), status: 200}, time.Millisecond)
 			done <- err
 		}()
 		waiting := func() string {
