@@ -42,7 +42,7 @@ func TestError(t *testing.T) {
 
 func TestKeyHidesItsValues(t *testing.T) {
 	k := Key{ID: "k1", Name: "n", Values: map[string]string{PrimaryValue: "canary"}}
-	for _, got := range []string{fmt.Sprint(k), fmt.Sprintf("%v", k), fmt.Sprintf("%+v", k), fmt.Sprintf("%#v", k), fmt.Sprintf("%s", k), fmt.Sprint(&k)} {
+	for _, got := range []string{fmt.Sprint(k), fmt.Sprintf("%v", k), fmt.Sprintf("%+v", k), fmt.Sprintf("%#v", k), k.String(), fmt.Sprint(&k)} {
 		if strings.Contains(got, "canary") || !strings.Contains(got, "k1") {
 			t.Error(got)
 		}

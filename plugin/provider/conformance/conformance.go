@@ -99,8 +99,7 @@ func cases() []testCase {
 	return append(all, otherFaultCases()...)
 }
 
-func remote(c provider.Capabilities) bool { return !c.Local }
-func mints(c provider.Capabilities) bool  { return c.Mint }
+func mints(c provider.Capabilities) bool { return c.Mint }
 func remoteMint(c provider.Capabilities) bool {
 	return c.Mint && !c.Local
 }
