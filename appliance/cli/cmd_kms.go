@@ -52,6 +52,7 @@ still encrypted ends it with exit code 4.`,
 	f.StringVar(&o.keyFile, "key-file", "", "file with the master key, mode 0600, or - for standard input (default: systemd's credential)")
 	f.StringVar(&o.keyName, "key-name", kms.DefaultKeyName, "key_name of Vault's seal stanza")
 	f.UintSliceVar(&o.allow, "allow-uid", nil, "uid that may connect, repeatable (default: this process's own)")
+	c.AddCommand(kmsRotateCommand(), kmsExportCommand(), kmsFingerprintCommand())
 	return c
 }
 
@@ -80,8 +81,7 @@ func runKMS(ctx context.Context, o kmsOptions) error {
 
 	keys, err := loadMasterKey(o.keyFile)
 	if err != nil {
-		return &Error{Code: ExitOperator, Err: err,
-			Hint: "put the master key back from its escrow: see docs/unseal.md"}
+		return masterKeyFault(err)
 	}
 	allow := allowedUIDs(o.allow)
 	ln, err := kmsListener(o.socket, allow)

@@ -73,6 +73,7 @@ type Keyset struct {
 	aead     tink.AEAD
 	versions []int // ascending; the last one is primary
 	print    string
+	marks    map[int]string // of each version; tells keys apart, gives none away
 }
 
 // NewKeyset makes a keyset of one new random key, version 1.
@@ -257,7 +258,7 @@ func splitCiphertext(s string) (version int, raw []byte, err error) {
 // fromHandle checks the invariants of a keyset of ours: AES-256-GCM with
 // Tink's prefix only, all enabled, the highest id primary.
 func fromHandle(h *keyset.Handle) (*Keyset, error) {
-	k := &Keyset{handle: h}
+	k := &Keyset{handle: h, marks: map[int]string{}}
 	mac := hmac.New(sha256.New, []byte("strongroom master keyset fingerprint v1"))
 	keys := make(map[int][]byte, h.Len())
 	defer func() {
@@ -303,6 +304,7 @@ func fromHandle(h *keyset.Handle) (*Keyset, error) {
 		binary.BigEndian.PutUint32(id[:], uint32(v))
 		mac.Write(id[:])
 		mac.Write(keys[v])
+		k.marks[v] = mark(keys[v])
 	}
 	k.print = "SHA256:" + base64.RawStdEncoding.EncodeToString(mac.Sum(nil))
 	var err error
@@ -310,4 +312,11 @@ func fromHandle(h *keyset.Handle) (*Keyset, error) {
 		return nil, fmt.Errorf("%w: its keys cannot be used", ErrDamaged)
 	}
 	return k, nil
+}
+
+// mark names one key without giving it away.
+func mark(key []byte) string {
+	m := hmac.New(sha256.New, []byte("strongroom master key mark v1"))
+	m.Write(key)
+	return string(m.Sum(nil))
 }

@@ -1,0 +1,272 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"strings"
+	"time"
+
+	"filippo.io/age"
+	"github.com/spf13/cobra"
+
+	"strongroom/appliance/atomicfile"
+	"strongroom/appliance/escrow"
+	"strongroom/appliance/kms"
+	"strongroom/appliance/vaultapi"
+)
+
+// Where the installer puts the master key.
+const (
+	masterKeyCredential = "/etc/strongroom/credentials/master-key"
+	masterKeyEscrow     = "/var/lib/strongroom/escrow/master-key.age"
+)
+
+// unsealPatience is how long Vault may take to come back after a rotation.
+const unsealPatience = time.Minute
+
+// masterKeyOptions say where the master key is.
+type masterKeyOptions struct {
+	credential string
+	keyFile    string
+}
+
+func (o *masterKeyOptions) add(c *cobra.Command) {
+	c.Flags().StringVar(&o.credential, "credential", masterKeyCredential, "the master key as systemd's encrypted credential")
+	c.Flags().StringVar(&o.keyFile, "key-file", "", "the master key in a file of mode 0600, in place of --credential")
+}
+
+func (o *masterKeyOptions) store() (kms.Store, string) {
+	if o.keyFile != "" {
+		return kms.FileStore{}, o.keyFile
+	}
+	return kms.SystemdStore{}, o.credential
+}
+
+// recipientOptions say who may open an escrow.
+type recipientOptions []string
+
+func (o *recipientOptions) add(c *cobra.Command) {
+	c.Flags().StringArrayVar((*[]string)(o), "recipient", nil,
+		"who may open the escrow, repeatable: an age1…, ssh-ed25519 … or ssh-rsa … key, or a file of them such as authorized_keys")
+}
+
+func (o recipientOptions) parse() ([]age.Recipient, error) {
+	found, err := readRecipients(o)
+	if err != nil {
+		return nil, err
+	}
+	if len(found) == 0 {
+		return nil, errors.New("nobody could open the escrow: no --recipient")
+	}
+	to := make([]age.Recipient, 0, len(found))
+	for _, r := range found {
+		to = append(to, r.Recipient)
+	}
+	return to, nil
+}
+
+func kmsRotateCommand() *cobra.Command {
+	var key masterKeyOptions
+	var to recipientOptions
+	var path, vault string
+	var confirm, noRestart bool
+	c := &cobra.Command{
+		Use:   "rotate",
+		Short: "Give the master key a new version",
+		Long: `Makes a new version of the master key in two steps.
+
+The first writes the new key into a new escrow and changes nothing else. Carry
+that escrow off the machine, open it there, and read its confirmation code. The
+second, with --confirm, reads the code from standard input, puts the new key in
+force and restarts the KMS and Vault, which re-encrypts its seal when it unseals.
+Versions are never dropped: any snapshot that is still kept may need them.
+
+The first step ends with exit code 4, since a person must act.`,
+		Example: `  strongroom kms rotate --recipient /root/.ssh/authorized_keys
+  strongroom kms rotate --confirm`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			store, cred := key.store()
+			r := &kms.Rotation{Store: store, Credential: cred, Escrow: path, Rand: rand.Reader, Now: time.Now}
+			if !confirm {
+				recipients, err := to.parse()
+				if err != nil {
+					return &Error{Code: ExitUsage, Err: err, Hint: "see " + c.CommandPath() + " --help"}
+				}
+				return beginRotation(c, r, recipients)
+			}
+			if err := confirmRotation(c, r); err != nil || noRestart {
+				return err
+			}
+			return restartVault(c, vault)
+		},
+	}
+	key.add(c)
+	to.add(c)
+	f := c.Flags()
+	f.StringVar(&path, "escrow", masterKeyEscrow, "the master key's escrow")
+	f.BoolVar(&confirm, "confirm", false, "second step: the code comes on standard input")
+	f.BoolVar(&noRestart, "no-restart", false, "with --confirm: leave KMS and Vault to be restarted by hand")
+	f.StringVar(&vault, "vault", defaultVault, "Vault's socket, to see that it has unsealed")
+	return c
+}
+
+func beginRotation(c *cobra.Command, r *kms.Rotation, to []age.Recipient) error {
+	p, err := r.Begin(c.Context(), to...)
+	if err != nil {
+		return masterKeyFault(err)
+	}
+	fmt.Fprintf(c.OutOrStdout(), "Version %d of the master key is made, and not in force yet.\nIts escrow is %s, fingerprint %s.\n", p.Version, r.NextEscrow(), p.Fingerprint)
+	return &Error{Code: ExitOperator, Err: errors.New("the new escrow must be confirmed"),
+		Hint: fmt.Sprintf("carry %s off the machine, open it with age -d -i YOUR_KEY, then: %s --confirm", r.NextEscrow(), c.CommandPath())}
+}
+
+func confirmRotation(c *cobra.Command, r *kms.Rotation) error {
+	if _, err := r.Pending(); err != nil {
+		return masterKeyFault(err)
+	}
+	fmt.Fprint(c.ErrOrStderr(), "Confirmation code from the opened escrow: ")
+	code, err := bufio.NewReader(io.LimitReader(c.InOrStdin(), 1<<10)).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("read confirmation code: %w", err)
+	}
+	p, err := r.Confirm(c.Context(), strings.TrimSpace(code))
+	if err != nil {
+		return masterKeyFault(err)
+	}
+	fmt.Fprintf(c.OutOrStdout(), "Version %d of the master key is in force at the next start of the KMS; the escrow is %s.\n", p.Version, r.Escrow)
+	return nil
+}
+
+// restartVault lets the KMS read the new key and Vault re-encrypt its seal.
+func restartVault(c *cobra.Command, address string) error {
+	start := time.Now()
+	for _, unit := range []string{"strongroom-kms.service", "vault.service"} {
+		if out, err := exec.CommandContext(c.Context(), "systemctl", "restart", unit).CombinedOutput(); err != nil {
+			return &Error{Code: ExitFailed, Err: fmt.Errorf("restart %s: %w: %s", unit, err, strings.TrimSpace(string(out))),
+				Hint: "the new key is in force: find out why with journalctl -u " + unit + ", then restart both units"}
+		}
+	}
+	v, err := vaultapi.New(vaultapi.Options{Address: address})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(c.Context(), unsealPatience)
+	defer cancel()
+	if err := v.WaitActive(ctx); err != nil {
+		return &Error{Code: ExitFailed, Err: fmt.Errorf("Vault after the rotation: %w", err), Hint: "see journalctl -u vault -u strongroom-kms and docs/unseal.md"}
+	}
+	fmt.Fprintf(c.OutOrStdout(), "Vault is unsealed again, %.1f s later.\n", time.Since(start).Seconds())
+	return nil
+}
+
+func kmsExportCommand() *cobra.Command {
+	var key masterKeyOptions
+	var to recipientOptions
+	var out string
+	c := &cobra.Command{
+		Use:     "export",
+		Short:   "Encrypt the master key to new recipients",
+		Long:    "Writes the master key, all its versions, as an escrow that the given keys open.\nIt never shows or writes it in any other form.",
+		Example: `  strongroom kms export --recipient new-operator.pub --out master-key.age`,
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			recipients, err := to.parse()
+			if err == nil && out == "" {
+				err = errors.New("no --out")
+			}
+			if err != nil {
+				return &Error{Code: ExitUsage, Err: err, Hint: "see " + c.CommandPath() + " --help"}
+			}
+			store, path := key.store()
+			plain, err := store.Open(c.Context(), path)
+			if err != nil {
+				return masterKeyFault(err)
+			}
+			defer clear(plain)
+			k, err := kms.ParseKeyset(plain)
+			if err != nil {
+				return masterKeyFault(err)
+			}
+			text, err := kms.EscrowText(k, "")
+			if err != nil {
+				return err
+			}
+			defer clear(text)
+			sealed, err := escrow.Seal(text, recipients...)
+			if err != nil {
+				return err
+			}
+			if err := atomicfile.Write(out, sealed, 0o600); err != nil {
+				return err
+			}
+			fmt.Fprintf(c.OutOrStdout(), "%s holds %s for %d recipients.\n", out, k, len(recipients))
+			return nil
+		},
+	}
+	key.add(c)
+	to.add(c)
+	c.Flags().StringVar(&out, "out", "", "file to write, mode 0600")
+	return c
+}
+
+func kmsFingerprintCommand() *cobra.Command {
+	var key masterKeyOptions
+	var stdin bool
+	c := &cobra.Command{
+		Use:   "fingerprint",
+		Short: "Say which master key this is",
+		Long: `Prints the fingerprint of the master key and its versions. Run it on the machine,
+and on what an escrow holds, to see that they are the same.`,
+		Example: `  strongroom kms fingerprint
+  age -d -i ~/.ssh/id_ed25519 master-key.age | strongroom kms fingerprint --stdin`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			var plain []byte
+			var err error
+			if stdin {
+				plain, err = io.ReadAll(io.LimitReader(c.InOrStdin(), 1<<20))
+			} else {
+				store, path := key.store()
+				plain, err = store.Open(c.Context(), path)
+			}
+			if err != nil {
+				return masterKeyFault(err)
+			}
+			defer clear(plain)
+			k, err := kms.ParseKeyset(plain)
+			if err != nil {
+				return masterKeyFault(err)
+			}
+			fmt.Fprintf(c.OutOrStdout(), "%s  versions %v\n", k.Fingerprint(), k.Versions())
+			return nil
+		},
+	}
+	key.add(c)
+	c.Flags().BoolVar(&stdin, "stdin", false, "read an opened escrow from standard input")
+	return c
+}
+
+// masterKeyFault gives each fault its exit code and what to do.
+func masterKeyFault(err error) error {
+	e := &Error{Code: ExitFailed, Err: err}
+	switch {
+	case errors.Is(err, kms.ErrNoKey), errors.Is(err, kms.ErrEmpty), errors.Is(err, kms.ErrNotKeyset),
+		errors.Is(err, kms.ErrTruncated), errors.Is(err, kms.ErrDamaged):
+		e.Code, e.Hint = ExitOperator, "put the master key back from its escrow: see docs/unseal.md"
+	case errors.Is(err, kms.ErrEncrypted):
+		e.Code, e.Hint = ExitOperator, "open it first: age -d -i YOUR_KEY FILE"
+	case errors.Is(err, kms.ErrNotConfirmed):
+		e.Code, e.Hint = ExitOperator, "nothing was changed: open the .next escrow, not the old one, and type the code in it"
+	case errors.Is(err, kms.ErrNoRotation):
+		e.Code, e.Hint = ExitOperator, "begin one: strongroom kms rotate --recipient FILE"
+	case errors.Is(err, kms.ErrMissingVersion):
+		e.Code, e.Hint = ExitOperator, "the key in force has changed since: begin the rotation again"
+	}
+	return e
+}

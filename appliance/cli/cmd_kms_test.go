@@ -1,0 +1,150 @@
+package cli
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"filippo.io/age"
+
+	"strongroom/appliance/escrow"
+	"strongroom/appliance/kms"
+)
+
+// runCLI gives exit code, standard output and what was reported.
+func runKMSCLI(t *testing.T, stdin string, args ...string) (int, string, string) {
+	t.Helper()
+	c := New("1.2.3 (abc)")
+	var out, errOut bytes.Buffer
+	c.SetIn(strings.NewReader(stdin))
+	c.SetOut(&out)
+	c.SetErr(&errOut)
+	c.SetArgs(append([]string{"kms"}, args...))
+	code := Report(&errOut, c.ExecuteContext(t.Context()))
+	return code, out.String(), errOut.String()
+}
+
+func TestKMSKeyLife(t *testing.T) {
+	dir := t.TempDir()
+	id, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := kms.NewKeyset()
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := first.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, esc := filepath.Join(dir, "key"), filepath.Join(dir, "master-key.age")
+	if err := os.WriteFile(key, plain, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	where := []string{"--key-file", key}
+
+	code, out, said := runKMSCLI(t, "", append([]string{"fingerprint"}, where...)...)
+	if code != ExitOK || !strings.HasPrefix(out, first.Fingerprint()+"  versions [1]") {
+		t.Fatalf("fingerprint: %d %q %q", code, out, said)
+	}
+	code, out, said = runKMSCLI(t, "", append([]string{"export", "--recipient", id.Recipient().String(), "--out", esc}, where...)...)
+	if code != ExitOK || strings.Contains(out, "BEGIN") {
+		t.Fatalf("export: %d %q %q", code, out, said)
+	}
+	open := func(path string) string {
+		t.Helper()
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := escrow.Open(b, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	// As the operator does it, off the machine.
+	if code, out, said = runKMSCLI(t, open(esc), "fingerprint", "--stdin"); code != ExitOK || !strings.Contains(out, first.Fingerprint()) {
+		t.Fatalf("fingerprint of the escrow: %d %q %q", code, out, said)
+	}
+
+	rotate := append([]string{"rotate", "--escrow", esc}, where...)
+	if code, _, said = runKMSCLI(t, "AAAA\n", append(rotate, "--confirm", "--no-restart")...); code != ExitOperator || !strings.Contains(said, "no rotation") {
+		t.Fatalf("confirm with nothing to confirm: %d %q", code, said)
+	}
+	if code, _, said = runKMSCLI(t, "", rotate...); code != ExitUsage || !strings.Contains(said, "--recipient") {
+		t.Fatalf("rotate for nobody: %d %q", code, said)
+	}
+	if code, out, said = runKMSCLI(t, "", append(rotate, "--recipient", id.Recipient().String())...); code != ExitOperator || !strings.Contains(said, "--confirm") {
+		t.Fatalf("rotate: %d %q %q", code, out, said)
+	}
+	word := regexp.MustCompile(`[A-Z2-7]{4}-[A-Z2-7]{4}-[A-Z2-7]{4}`).FindString(open(esc + ".next"))
+	if strings.Contains(out+said, word) {
+		t.Fatal("the code that proves the escrow was opened is shown on the machine")
+	}
+	if code, _, said = runKMSCLI(t, "AAAA-AAAA-AAAA\n", append(rotate, "--confirm", "--no-restart")...); code != ExitOperator || !strings.Contains(said, "nothing was changed") {
+		t.Fatalf("a wrong code: %d %q", code, said)
+	}
+	if code, out, said = runKMSCLI(t, word+"\n", append(rotate, "--confirm", "--no-restart")...); code != ExitOK || !strings.Contains(out, "Version 2") {
+		t.Fatalf("the right code: %d %q %q", code, out, said)
+	}
+	if code, out, said = runKMSCLI(t, "", append([]string{"fingerprint"}, where...)...); code != ExitOK || !strings.Contains(out, "versions [1 2]") {
+		t.Fatalf("fingerprint after the rotation: %d %q %q", code, out, said)
+	}
+}
+
+func TestKMSRefuses(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name, data string, mode os.FileMode) string {
+		t.Helper()
+		p := filepath.Join(dir, name)
+		if err := os.WriteFile(p, []byte(data), mode); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	k, err := kms.NewKeyset()
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, err := k.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := file("good", string(whole), 0o600)
+	t.Setenv("CREDENTIALS_DIRECTORY", "")
+	tests := []struct {
+		name string
+		args []string
+		want int
+		says string
+	}{
+		{"no key at all", []string{"--socket", dir + "/s"}, ExitOperator, "no master key"},
+		{"missing key file", []string{"--socket", dir + "/s", "--key-file", dir + "/absent"}, ExitOperator, "absent"},
+		{"truncated key", []string{"--socket", dir + "/s", "--key-file", file("cut", string(whole[:200]), 0o600)}, ExitOperator, "truncated"},
+		{"still encrypted", []string{"--socket", dir + "/s", "--key-file", file("age", "-----BEGIN AGE ENCRYPTED FILE-----\nx\n", 0o600)}, ExitOperator, "still encrypted"},
+		{"key for all to read", []string{"--socket", dir + "/s", "--key-file", file("open", string(whole), 0o644)}, ExitFailed, "mode 0644"},
+		{"no socket", []string{"--key-file", good}, ExitUsage, "--socket"},
+		{"occupied socket path", []string{"--socket", good, "--key-file", good}, ExitFailed, "isn't a socket"},
+		{"uid of everybody", []string{"--socket", dir + "/s", "--allow-uid", "65534", "--key-file", good}, ExitUsage, "65534"},
+		{"uid that is none", []string{"--allow-uid", "vault"}, ExitUsage, "vault"},
+		{"key name with a slash", []string{"--key-name", "a/b"}, ExitUsage, "a/b"},
+		{"secret key as recipient", []string{"export", "--key-file", good, "--out", dir + "/out", "--recipient", "AGE-SECRET-KEY-1QQQ"}, ExitUsage, "secret key"},
+		{"recipient that is none", []string{"export", "--key-file", good, "--out", dir + "/out", "--recipient", dir + "/none"}, ExitUsage, "none"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			code, _, said := runKMSCLI(t, "", tt.args...)
+			if code != tt.want || !strings.Contains(said, tt.says) {
+				t.Fatalf("exit code %d, said %q; want %d and %q", code, said, tt.want, tt.says)
+			}
+			if strings.Contains(said, "AGE-SECRET-KEY-1QQQ") {
+				t.Fatal("a secret key is repeated")
+			}
+		})
+	}
+}
