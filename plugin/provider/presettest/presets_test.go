@@ -188,3 +188,23 @@ func TestHetznerS3(t *testing.T) {
 		t.Fatal("nobody is told where the next one is made")
 	}
 }
+
+// AWS's keys have a provider of their own, which is tested beside it.
+func TestAWSIAM(t *testing.T) {
+	kind, settings := load(t, "aws-iam")
+	if kind != "aws_iam" {
+		t.Fatalf("type %q", kind)
+	}
+	p, err := awsiam.New(provider.Config{
+		Settings: settings, Now: time.Now, Credential: map[string]string{"access_key_id": "AKIAIOSFODNN7EXAMPLE", "key": "canary"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := p.Capabilities(); got.MaxKeys != 2 || got.Named || !got.List || !got.Overlap {
+		t.Fatalf("capabilities %+v", got)
+	}
+	if err := p.ValidateParameters(map[string]any{"user_name": "pipeline"}); err != nil {
+		t.Fatal(err)
+	}
+}
