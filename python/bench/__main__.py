@@ -140,13 +140,17 @@ def dagster_run(report: Report, environ: dict[str, str]) -> None:
         shutil.rmtree(directory, ignore_errors=True)
     found = [m.split()[1:] for m in messages if m.startswith("BENCH ")]
     assert len({pid for pid, *_ in found}) == OPS
-    times = [float(seconds) for _, seconds, _ in found]
-    own = [float(seconds) - float(waited) for _, seconds, waited in found]
+    figures = [[float(number) for number in numbers] for _, *numbers in found]
     what = f"run of {OPS} concurrent ops: login and first read"
-    report.line(f"{what}, p50", f"{percentile(times, 0.5) * 1e3:.1f} ms")
-    p99 = percentile(times, 0.99)
+    ours, plain = [f[0] for f in figures], [f[2] for f in figures]
+    own = [seconds - waited for seconds, waited, *_ in figures]
+    report.line(f"{what}, p50", f"{percentile(ours, 0.5) * 1e3:.1f} ms")
+    p99 = percentile(ours, 0.99)
     report.line(f"{what}, p99", f"{p99 * 1e3:.1f} ms", "< 500 ms", p99 < 0.5)
-    report.line("  the same without waiting for a core", f"{percentile(own, 0.99) * 1e3:.1f} ms")
+    report.line("  without waiting for a core, p50", f"{percentile(own, 0.5) * 1e3:.1f} ms")
+    report.line("  without waiting for a core, p99", f"{percentile(own, 0.99) * 1e3:.1f} ms")
+    report.line("  plain hvac in the same ops, p50", f"{percentile(plain, 0.5) * 1e3:.1f} ms")
+    report.line("  plain hvac in the same ops, p99", f"{percentile(plain, 0.99) * 1e3:.1f} ms")
     report.line("  load of the machine, 1 minute", f"{os.getloadavg()[0]:.1f}")
 
 
