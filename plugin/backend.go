@@ -140,6 +140,7 @@ func (b *backend) paths() []*framework.Path {
 		b.pathConfig(),
 		b.pathReconcile(),
 		b.pathStatus(),
+		b.pathMetrics(),
 	)
 }
 

@@ -323,6 +323,9 @@ func (w *work) revokeDue(ctx context.Context) error {
 		if v.State == lifecycle.Current && !v.Compromised {
 			continue
 		}
+		if w.succeedsItself(v) {
+			continue
+		}
 		next := w.rec.clone()
 		if err := w.kill(ctx, v); err != nil {
 			next.RevokeFailure = w.fail(w.rec.RevokeFailure, "revoke", err)
@@ -341,6 +344,14 @@ func (w *work) revokeDue(ctx context.Context) error {
 		w.b.emit(ctx, "revoke", next.Name, "version", fmt.Sprint(number))
 	}
 	return nil
+}
+
+// succeedsItself tells that a compromised version is needed once more: the
+// provider makes the next one out of it, and it dies with that. Where that has
+// failed, it is revoked without a successor.
+func (w *work) succeedsItself(v *lifecycle.Version) bool {
+	return v.State == lifecycle.Current && w.caps.FromCurrent && w.caps.Mint && w.rec.MintFailure == nil &&
+		w.rec.Deleting == nil && w.rec.Uncertain == nil && !w.b.intents.open(w.rec.Name)
 }
 
 // kill revokes a version at the provider, where that is possible, and checks

@@ -262,6 +262,19 @@ func (d *dispatcher) get(name string) (*webhookRecord, map[string]any) {
 	}
 }
 
+// counts gives how many events a webhook took, refused and had no room for.
+func (d *dispatcher) counts(name string) (delivered, failed, dropped int64) {
+	d.mu.Lock()
+	h := d.hooks[name]
+	d.mu.Unlock()
+	if h == nil {
+		return 0, 0, 0
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.delivered, h.failed, h.dropped
+}
+
 // load reads every webhook.
 func (d *dispatcher) load(ctx context.Context, st store) error {
 	names, err := st.webhooks(ctx)

@@ -289,6 +289,34 @@ func TestCompromisedProviderGoesOnAfterACrash(t *testing.T) {
 	}
 }
 
+func TestCompromisedKeyThatMakesItsOwnSuccessor(t *testing.T) {
+	caps := remoteCaps()
+	caps.FromCurrent, caps.Overlap = true, false
+	for name, broken := range map[string]bool{"it can": false, "it cannot": true} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, caps)
+			w.write("providers/svc", map[string]any{"type": "remote"})
+			w.write("keys/k", map[string]any{"provider": "svc"})
+			w.remote.keys["x"] = &serviceKey{id: "x", value: "brought", alive: true}
+			w.write("import/k", map[string]any{"key": "brought", "provider_key_id": "x"})
+			if broken {
+				w.remote.setFault(failing("create", provider.KindTransient))
+			}
+			w.write("providers/svc/rotate", map[string]any{"compromised": true})
+			for range 5 {
+				w.pass(time.Second)
+			}
+			if w.remote.works("brought") {
+				t.Error("the compromised one still works")
+			}
+			_, err := w.do(opRead, "creds/k", nil)
+			if (err != nil) != broken {
+				t.Errorf("reading it: %v", err)
+			}
+		})
+	}
+}
+
 func TestMostUrgentFirst(t *testing.T) {
 	w := newWorld(t, remoteCaps())
 	for _, name := range []string{"old", "new", "busy"} {
