@@ -5,14 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 
 	"github.com/BurntSushi/toml"
 	"github.com/hashicorp/vault/api"
 	"github.com/spf13/cobra"
 
+	"strongroom/appliance/kms"
 	"strongroom/appliance/snapshot"
 	"strongroom/config"
 )
@@ -112,6 +115,18 @@ func destination(to config.BackupTo) (snapshot.Destination, error) {
 
 // maxCredential bounds a credential file, in bytes, as systemd does.
 const maxCredential = 1 << 20
+
+// spareMemory trades a little CPU for memory: backups run beside Vault on a
+// small machine, and stream.
+func spareMemory() {
+	debug.SetGCPercent(20)
+	debug.SetMemoryLimit(32 << 20)
+	debug.FreeOSMemory()
+	// Where that fails the job is larger by these pages, and otherwise well.
+	if err := kms.DropStartupPages(); err != nil {
+		slog.Debug("startup pages stay", "error", err)
+	}
+}
 
 // readCredential reads a file by its path, or a systemd credential by its name.
 func readCredential(name string) ([]byte, error) {

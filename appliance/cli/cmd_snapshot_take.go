@@ -158,6 +158,7 @@ It fails when one place of several fails; the others keep what they have.`,
 }
 
 func runTake(c *cobra.Command, o takeOptions) error {
+	spareMemory()
 	b, err := o.backup()
 	if err != nil {
 		return err

@@ -51,6 +51,7 @@ does not open it. The last good record is never changed by a failure.`,
 }
 
 func runVerify(c *cobra.Command, o verifyOptions) error {
+	spareMemory()
 	b, err := o.backup()
 	if err != nil {
 		return err

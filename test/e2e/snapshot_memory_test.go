@@ -1,0 +1,129 @@
+package e2e
+
+import (
+	"archive/tar"
+	"compress/gzip"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"filippo.io/age"
+
+	"strongroom/test/vaulttest"
+)
+
+// maxResident is what the issue allows for a store of 1 GB, in bytes.
+const maxResident = 64 << 20
+
+// bigVault answers like a Vault whose snapshot has size bytes of state.
+func bigVault(size int64) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/v1/sys/health", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"initialized":true,"sealed":false,"standby":false,"version":"1.21.1","cluster_id":"big"}`)
+	})
+	mux.HandleFunc("/v1/sys/storage/raft/snapshot", func(w http.ResponseWriter, _ *http.Request) {
+		// Cut off where it fails: the client must see that.
+		if err := writeArchive(w, size); err != nil {
+			panic(http.ErrAbortHandler)
+		}
+	})
+	return mux
+}
+
+// writeArchive streams an archive as Vault does, of incompressible state.
+func writeArchive(w io.Writer, size int64) error {
+	gz, err := gzip.NewWriterLevel(w, gzip.NoCompression)
+	if err != nil {
+		return err
+	}
+	tw := tar.NewWriter(gz)
+	add := func(name string, size int64, r io.Reader) error {
+		if err := tw.WriteHeader(&tar.Header{Name: name, Mode: 0o600, Size: size}); err != nil {
+			return err
+		}
+		_, err := io.Copy(tw, r)
+		return err
+	}
+	meta := fmt.Sprintf(`{"ID":"bolt-snapshot","Index":9,"Term":2,"Size":%d}`, size)
+	if err := add("meta.json", int64(len(meta)), strings.NewReader(meta)); err != nil {
+		return err
+	}
+	h := sha256.New()
+	if err := add("state.bin", size, io.TeeReader(io.LimitReader(rand.NewChaCha8([32]byte{3}), size), h)); err != nil {
+		return err
+	}
+	sums := fmt.Sprintf("%x  meta.json\n%x  state.bin\n", sha256.Sum256([]byte(meta)), h.Sum(nil))
+	if err := add("SHA256SUMS", int64(len(sums)), strings.NewReader(sums)); err != nil {
+		return err
+	}
+	if err := add("SHA256SUMS.sealed", 6, strings.NewReader("sealed")); err != nil {
+		return err
+	}
+	return errors.Join(tw.Close(), gz.Close())
+}
+
+// The built program's resident memory while it takes and verifies, to S3 and a
+// directory at once. STRONGROOM_SOAK=1 makes it the gigabyte of the promise.
+func TestSnapshotMemory(t *testing.T) {
+	size := int64(128 << 20)
+	if os.Getenv("STRONGROOM_SOAK") == "1" {
+		size = 1 << 30
+	}
+	dir := vaulttest.Dir(t)
+	ln, err := net.Listen("unix", filepath.Join(dir, "vault.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewUnstartedServer(bigVault(size))
+	srv.Listener = ln
+	srv.Start()
+	defer srv.Close()
+	s3, _ := startS3(t)
+	id, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := func(name string) string { return filepath.Join(dir, name) }
+	for name, text := range map[string]string{
+		"identity": id.String() + "\n", "token": "any", "s3": "access_key = \"test-access\"\nsecret_key = \"test-secret-key\"\n",
+		"conf": "[backup]\nfiles = []\nrecipients = [\"" + id.Recipient().String() + "\"]\n" +
+			"[[backup.to]]\ntype = \"dir\"\npath = \"" + path("disk") + "\"\n" +
+			"[[backup.to]]\ntype = \"s3\"\nendpoint = \"http://" + s3 + "\"\nbucket = \"backups\"\ncredentials = \"" + path("s3") + "\"\n",
+	} {
+		if err := os.WriteFile(path(name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, d := range []string{"disk", "take", "verify"} {
+		if err := os.Mkdir(path(d), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, args := range [][]string{
+		{"snapshot", "take", "--config", path("conf"), "--state", path("take"), "--vault-addr", "unix://" + path("vault.sock"), "--token-file", path("token")},
+		{"snapshot", "verify", "--config", path("conf"), "--state", path("verify"), "--take-state", path("take"), "--identity", path("identity")},
+	} {
+		cmd := exec.Command(vaulttest.Bin(t, "strongroom"), args...)
+		cmd.Env = []string{"HOME=" + dir}
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%q: %v\n%s", args, err, out)
+		}
+		resident := cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss * 1024
+		t.Logf("%s of %d MiB: %d MiB resident at most, %s of CPU", args[1], size>>20, resident>>20,
+			cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime())
+		if resident > maxResident {
+			t.Errorf("%s: %d MiB resident, want at most %d", args[1], resident>>20, maxResident>>20)
+		}
+	}
+}
