@@ -160,7 +160,7 @@ func TestStockClientsThroughTheFront(t *testing.T) {
 	}
 	for _, args := range [][]string{
 		{"operator", "seal"}, {"operator", "step-down"}, {"operator", "init", "-status"}, {"operator", "rekey", "-init"},
-		{"operator", "generate-root", "-init"}, {"operator", "raft", "list-peers"}, {"audit", "list"}, {"plugin", "list"},
+		{"operator", "generate-root", "-init"}, {"operator", "raft", "list-peers"}, {"audit", "list"}, {"read", "sys/plugins/catalog"},
 		{"secrets", "enable", "kv"}, {"secrets", "disable", "secret"}, {"read", "sys/raw/core/keyring"}, {"operator", "raft", "snapshot", "save", "-"},
 	} {
 		if out, err := vaultTry(env, "", args...); err == nil {
