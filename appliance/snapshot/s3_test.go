@@ -297,16 +297,16 @@ func TestS3Slow(t *testing.T) {
 		}
 		slow.Add(1)
 		// A trickle: one pause per read of a body of 1 MiB in 64 pieces.
-		r.Body = io.NopCloser(&trickle{r: r.Body, pause: 20 * time.Millisecond})
+		r.Body = io.NopCloser(&trickle{r: r.Body, pause: 60 * time.Millisecond})
 		return false
 	})
-	d := v.open(t, S3Config{Endpoint: p.URL, Bucket: "slow", Stall: 700 * time.Millisecond})
+	d := v.open(t, S3Config{Endpoint: p.URL, Bucket: "slow", Stall: 3 * time.Second})
 	data := randomBytes(1<<20, 22)
 	start := time.Now()
 	if _, err := d.Put(t.Context(), "x", bytes.NewReader(data)); err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(start); slow.Load() == 0 || took < 700*time.Millisecond {
+	if took := time.Since(start); slow.Load() == 0 || took < 3*time.Second {
 		t.Errorf("%d slow requests in %s: the test does not test", slow.Load(), took)
 	}
 	if got := get(t, d, "x"); hexSum(got) != hexSum(data) {
