@@ -33,6 +33,7 @@ type Appliance struct {
 	TLS      TLS      `toml:"tls"`
 	Escrow   Escrow   `toml:"escrow"`
 	Firewall Firewall `toml:"firewall"`
+	Backup   Backup   `toml:"backup"`
 }
 
 // Node is this machine among the raft nodes.
@@ -108,6 +109,7 @@ func Default() Appliance {
 		TLS:      TLS{Mode: TLSACME},
 		Escrow:   Escrow{Shares: 5, Threshold: 3},
 		Firewall: Firewall{Manage: true, SSHPort: 22, SSHFrom: []string{"0.0.0.0/0", "::/0"}, ConfirmWithin: 2 * time.Minute},
+		Backup:   DefaultBackup(),
 	}
 }
 
@@ -155,6 +157,7 @@ func (a Appliance) faults(file string, at lines) Faults {
 	a.TLS.check(check)
 	a.Escrow.check(check)
 	a.Firewall.check(check)
+	a.Backup.check(check)
 	return f
 }
 

@@ -94,11 +94,15 @@ func ParseBackup(file string, data []byte) (Backup, error) {
 	}
 	d.value("backup", table, reflect.ValueOf(&b).Elem())
 	f := d.faults
-	b.check(func(field string, err error) {
+	check := func(field string, err error) {
 		if err != nil {
 			f = append(f, Fault{File: file, Line: d.lines.of(field), Field: field, Msg: err.Error()})
 		}
-	})
+	}
+	b.check(check)
+	if len(b.To) == 0 {
+		check("backup.to", errors.New("is required: at least one place for snapshots, [[backup.to]]"))
+	}
 	return b, f.err()
 }
 
@@ -118,9 +122,6 @@ func (b Backup) check(check func(string, error)) {
 	k := b.Keep
 	if k.Hourly < 0 || k.Daily < 0 || k.Weekly < 0 || k.Monthly < 0 || k == (BackupKeep{}) {
 		check("backup.keep", errors.New("must not be below 0, nor all 0: nothing would be kept"))
-	}
-	if len(b.To) == 0 {
-		check("backup.to", errors.New("is required: at least one place for snapshots, [[backup.to]]"))
 	}
 	for i, t := range b.To {
 		at := fmt.Sprintf("backup.to[%d].", i)
