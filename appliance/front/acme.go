@@ -49,6 +49,15 @@ type ACME struct {
 	// those of the listeners.
 	HTTPPort  int `toml:"http_port"`
 	HTTPSPort int `toml:"https_port"`
+	DNS       DNS `toml:"dns"`
+}
+
+// DNS proves ownership by DNS-01 in place of the other challenges: for a
+// machine that the CA cannot reach.
+type DNS struct {
+	Provider  string `toml:"provider"`   // "hetzner", or empty for none
+	TokenFile string `toml:"token_file"` // mode 0600, or a systemd credential
+	Endpoint  string `toml:"endpoint"`   // of the provider's API; default: its own
 }
 
 // caaIdentities are what CAA records call these CAs
@@ -281,6 +290,14 @@ func acmePolicy(c Config, ports ports) *caddytls.AutomationPolicy {
 				HTTPPort: either(c.ACME.HTTPPort, ports.http), HTTPSPort: either(c.ACME.HTTPSPort, ports.https),
 			},
 		}
+		if c.ACME.DNS.Provider != "" {
+			g.Challenges.DNS = &caddytls.DNSChallengeConfig{
+				ProviderRaw: caddyconfig.JSONModuleObject(&hetznerDNS{TokenFile: c.ACME.DNS.TokenFile, Endpoint: c.ACME.DNS.Endpoint},
+					"name", "strongroom_hetzner", nil),
+				Resolvers: c.ACME.Resolvers,
+			}
+			g.Check.DNSOnly = true
+		}
 		if ca == c.ACME.CA {
 			g.StagingCA = c.ACME.Staging
 		}
@@ -310,6 +327,14 @@ func validateACME(c *Config, fail func(key, format string, args ...any)) {
 		if u, err := url.Parse(dir); err != nil || u.Scheme != "https" || u.Host == "" {
 			fail(key, "%q is not the https:// URL of an ACME directory", dir)
 		}
+	}
+	switch d := c.ACME.DNS; {
+	case d.Provider == "" && (d.TokenFile != "" || d.Endpoint != ""):
+		fail("acme.dns.provider", "is missing")
+	case d.Provider != "" && d.Provider != DNSHetzner:
+		fail("acme.dns.provider", "%q is not %q, the only one there is", d.Provider, DNSHetzner)
+	case d.Provider != "" && !filepath.IsAbs(d.TokenFile):
+		fail("acme.dns.token_file", "%q is not an absolute path", d.TokenFile)
 	}
 	if caName(c.ACME.Fallback) == caName(ZeroSSL) && c.ACME.Email == "" {
 		fail("acme.email", "is missing: ZeroSSL wants one; give it, or set fallback to \"\"")

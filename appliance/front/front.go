@@ -28,7 +28,7 @@ const (
 
 // register makes our modules known to Caddy, which panics the second time.
 var register = sync.OnceFunc(func() {
-	for _, m := range []caddy.Module{new(gate), new(state), new(probe), new(hold), new(guardedACME)} {
+	for _, m := range []caddy.Module{new(gate), new(state), new(probe), new(hold), new(guardedACME), new(hetznerDNS)} {
 		caddy.RegisterModule(m)
 	}
 })
