@@ -170,6 +170,22 @@ type brokenReader struct{}
 
 func (brokenReader) Read([]byte) (int, error) { return 0, errReader }
 
+func TestOSFSSweepsKilledWrites(t *testing.T) {
+	f := OSFS{Root: t.TempDir()}
+	for _, name := range []string{".f.tmp-123", ".f.tmp-", ".other.tmp-1", "f.tmp-1"} {
+		if err := os.WriteFile(filepath.Join(f.Root, name), []byte("half"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Write("/f", strings.NewReader("whole"), me(0o600)); err != nil {
+		t.Fatal(err)
+	}
+	names, err := f.ReadDir("/")
+	if want := []string{".other.tmp-1", "f", "f.tmp-1"}; err != nil || !slices.Equal(names, want) {
+		t.Errorf("folder holds %q, %v, want %q", names, err, want)
+	}
+}
+
 func TestAccountsConformance(t *testing.T) {
 	for name, open := range map[string]func(t *testing.T) Accounts{
 		"memory": func(*testing.T) Accounts {

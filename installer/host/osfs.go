@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"strongroom/appliance/atomicfile"
@@ -62,6 +63,9 @@ func (o OSFS) Open(p string) (io.ReadCloser, error) { return os.Open(o.path(p)) 
 // Write implements FS. The rename of atomicfile is the commit point; the owner
 // is set before it, so the file never appears with another one.
 func (o OSFS) Write(p string, r io.Reader, a Attr) error {
+	if err := o.sweep(p); err != nil {
+		return err
+	}
 	f, err := atomicfile.Create(o.path(p), a.Mode)
 	if err != nil {
 		return err
@@ -74,6 +78,24 @@ func (o OSFS) Write(p string, r io.Reader, a Attr) error {
 		return err
 	}
 	return f.Commit()
+}
+
+// sweep removes what writes of p that were killed have left: for Vault's
+// program, hundreds of megabytes each. The installer is alone on the machine.
+func (o OSFS) sweep(p string) error {
+	dir, prefix := filepath.Dir(o.path(p)), "."+filepath.Base(p)+".tmp-"
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), prefix) && e.Type().IsRegular() {
+			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // Mkdir implements FS.
