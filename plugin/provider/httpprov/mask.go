@@ -36,17 +36,28 @@ func (m *masker) message(text string) string {
 	for _, s := range secrets {
 		text = strings.ReplaceAll(text, s, provider.Masked)
 	}
-	text = strings.Join(strings.Fields(strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
+	// Once more when blanks are made equal: that may bring one together.
+	text = oneLine(text)
+	for _, s := range secrets {
+		if s = oneLine(s); s != "" {
+			text = strings.ReplaceAll(text, s, provider.Masked)
 		}
-		return ' '
-	}, text)), " ")
+	}
 	text = maskRuns(text)
 	if len(text) > maxMessage {
 		text = strings.ToValidUTF8(text[:maxMessage], "") + "…"
 	}
 	return text
+}
+
+// oneLine replaces what is not printable, and makes all blanks one space.
+func oneLine(text string) string {
+	return strings.Join(strings.Fields(strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, text)), " ")
 }
 
 // maskRuns hides runs of the characters that keys are made of.
