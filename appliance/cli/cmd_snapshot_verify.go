@@ -141,15 +141,17 @@ func readIdentities(files []string, credential string) ([]age.Identity, error) {
 	return all, nil
 }
 
-// passphraseFor asks on the terminal; nil where there is none.
+// passphraseFor asks on the terminal, also when standard input is a pipe; nil
+// where there is none.
 func passphraseFor(name string) func() ([]byte, error) {
-	fd := int(os.Stdin.Fd())
-	if !term.IsTerminal(fd) {
+	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	if err != nil {
 		return nil
 	}
 	return func() ([]byte, error) {
-		fmt.Fprintf(os.Stderr, "Passphrase of %s: ", name)
-		defer fmt.Fprintln(os.Stderr)
-		return term.ReadPassword(fd)
+		defer tty.Close()
+		fmt.Fprintf(tty, "Passphrase of %s: ", name)
+		defer fmt.Fprintln(tty)
+		return term.ReadPassword(int(tty.Fd()))
 	}
 }
