@@ -2,6 +2,7 @@ package demo
 
 import (
 	"fmt"
+	"os/exec"
 	"strings"
 
 	"strongroom/appliance/proc"
@@ -29,21 +30,29 @@ func (r *run) howToUse() string {
 	fmt.Fprintf(&b, `  It runs until Ctrl-C. In another terminal:
 
     export VAULT_ADDR=https://%s VAULT_CACERT=%s
-    vault login -method=userpass username=%s      # password: %s
+%s    vault login -method=userpass username=%s      # password: %s
 
     vault read  apikeys/creds/%s
     vault write -f apikeys/rotate/%s
     vault read  apikeys/status
     vault kv put secret/demo/production/database-url value=postgresql://…
 
-  Logs: %s    Vault's program: %s
-`, r.o.Listen, l.FrontRoot(), userName, r.userPassword, keyName, keyName, l.Log("*"), r.o.Programs.Vault)
+  Logs: %s
+`, r.o.Listen, l.FrontRoot(), r.alias(), userName, r.userPassword, keyName, keyName, l.Log("*"))
 	if r.o.Keep {
 		b.WriteString(r.keptKeys())
 	} else {
 		b.WriteString("  Ctrl-C removes everything.\n")
 	}
 	return b.String()
+}
+
+// alias makes the commands work where vault is not in the path.
+func (r *run) alias() string {
+	if _, err := exec.LookPath("vault"); err == nil {
+		return ""
+	}
+	return "    alias vault=" + r.o.Programs.Vault + "\n"
 }
 
 func (r *run) keptKeys() string {
