@@ -11,5 +11,9 @@ func commands(version string) []*cobra.Command {
 		restoreCommand(version),
 		isolateCommand(),
 		frontCommand(),
+		appCommand(),
+		migrateCommand(),
+		envCommand(),
+		kvCommand(),
 	}
 }

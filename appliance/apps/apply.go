@@ -1,0 +1,206 @@
+package apps
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// ErrConflict says that objects are in the way or missing; the plan names them.
+var ErrConflict = errors.New("some objects belong to others, or need what isn't there")
+
+// wrapPasswordFor is how long a new person has to fetch the first password.
+const wrapPasswordFor = 72 * time.Hour
+
+// Apply makes the plan, hands it to show, and converges. Nothing is changed
+// where the plan has a conflict. Interrupted at any point, the next run goes on.
+func Apply(ctx context.Context, o Options, show func(*Plan) error) (*Plan, error) {
+	plan, err := MakePlan(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := show(plan); err != nil {
+		return plan, err
+	}
+	if plan.Count(Conflict, Blocked) > 0 {
+		return plan, ErrConflict
+	}
+	mounted, err := plan.mount(ctx, o)
+	if err != nil {
+		return plan, err
+	}
+	if err := plan.enter(ctx); err != nil {
+		return plan, err
+	}
+	now := plan
+	if mounted {
+		// What is mounted now has an accessor, and perhaps a default configuration.
+		if now, err = MakePlan(ctx, o); err != nil {
+			return plan, err
+		}
+		if now.Count(Conflict, Blocked) > 0 {
+			return now, ErrConflict
+		}
+		if err := now.enter(ctx); err != nil {
+			return plan, err
+		}
+	}
+	for _, kind := range kindOrder {
+		if err := now.converge(ctx, o, kind); err != nil {
+			return plan, err
+		}
+	}
+	return plan, nil
+}
+
+// mount mounts what the plan wants mounted.
+func (p *Plan) mount(ctx context.Context, o Options) (bool, error) {
+	// The ledger lies in one of them, and an auth method is entered first.
+	for _, secretFirst := range []bool{true, false} {
+		for _, c := range p.Changes {
+			if c.Kind != kindMount || c.Action != Create || secretFirst != (c.Name == "secret") {
+				continue
+			}
+			if !secretFirst {
+				if err := p.enter(ctx); err != nil {
+					return false, err
+				}
+			}
+			if _, err := p.world.vault.Write(ctx, c.object.path, c.object.write); err != nil {
+				return false, err
+			}
+			done(o, c)
+		}
+	}
+	return p.count(kindMount, Create) > 0, nil
+}
+
+func (p *Plan) count(kind string, a Action) int {
+	n := 0
+	for _, c := range p.Changes {
+		if c.Kind == kind && c.Action == a {
+			n++
+		}
+	}
+	return n
+}
+
+// enter writes into the ledger what this run is about to make. It is the
+// commit point of ownership: only then may an object be made.
+func (p *Plan) enter(ctx context.Context) error {
+	next := p.world.ledger.clone()
+	for _, c := range p.Changes {
+		mine := !c.object.shared || c.Kind == kindSecret && c.Action == Create
+		if c.Kind != kindMount && mine {
+			next.add(c.object)
+		}
+	}
+	if next.equal(p.world.ledger) {
+		return nil
+	}
+	if err := next.save(ctx, p.world.vault, p.Manifest); err != nil {
+		return err
+	}
+	p.world.ledger = next
+	return nil
+}
+
+// converge makes and changes the objects of one kind.
+func (p *Plan) converge(ctx context.Context, o Options, kind string) error {
+	if kind == kindMount {
+		return nil
+	}
+	var todo []Change
+	for _, c := range p.Changes {
+		if c.Kind == kind && (c.Action == Create || c.Action == Update) {
+			todo = append(todo, c)
+		}
+	}
+	var mu sync.Mutex
+	rotated := map[string]bool{}
+	err := each(ctx, len(todo), func(ctx context.Context, i int) error {
+		c := todo[i]
+		if err := p.put(ctx, o, c); err != nil {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if kind == kindConnection {
+			rotated[c.Name] = true
+		}
+		done(o, c)
+		return nil
+	})
+	if len(rotated) > 0 {
+		// Written even after an error: rotating twice is harmless, but needless.
+		next := p.world.ledger.clone()
+		for name := range rotated {
+			next.rotated[name] = true
+		}
+		if !next.equal(p.world.ledger) {
+			if saveErr := next.save(context.WithoutCancel(ctx), p.world.vault, p.Manifest); saveErr != nil {
+				return errors.Join(err, saveErr)
+			}
+			p.world.ledger = next
+		}
+	}
+	return err
+}
+
+// put writes one object, with its secret where Vault doesn't have it yet.
+func (p *Plan) put(ctx context.Context, o Options, c Change) error {
+	obj, v := c.object, p.world.vault
+	data := obj.write
+	if data == nil {
+		data = obj.want
+	}
+	data = wire(data)
+	if obj.secrets != nil && (c.Action == Create || o.ResendSecrets && obj.resend || obj.kind == kindAuth) {
+		secret, err := obj.secrets()
+		if err != nil {
+			return err
+		}
+		for k, s := range secret {
+			data[k] = s
+		}
+		if obj.kind == kindAuthEntry {
+			if err := p.hand(ctx, o, obj, text(secret, "password")); err != nil {
+				return err
+			}
+		}
+	}
+	if _, err := v.Write(ctx, obj.path, data); err != nil {
+		return fmt.Errorf("%s %q: %w", obj.kind, obj.name, err)
+	}
+	if obj.kind == kindConnection && (!p.world.ledger.rotated[obj.name] || o.ResendSecrets) {
+		// From here on nobody but Vault knows the password.
+		if _, err := v.Write(ctx, "database/rotate-root/"+obj.name, map[string]any{}); err != nil {
+			return fmt.Errorf("rotate Vault's own password in database %q: %w", obj.name, err)
+		}
+	}
+	return nil
+}
+
+// hand has Vault keep a first password for its owner. It comes before the user
+// is made, so that there is never a user whose password nobody can learn.
+func (p *Plan) hand(ctx context.Context, o Options, obj object, password string) error {
+	if o.Reveal == nil {
+		return &NeedsOperator{Err: fmt.Errorf("%s %q is new: somebody must be handed the first password", obj.kind, obj.name), Hint: "run strongroom app apply by hand"}
+	}
+	w, err := p.world.vault.Wrap(ctx, "sys/wrapping/wrap", map[string]any{"password": password}, wrapPasswordFor)
+	if err != nil {
+		return err
+	}
+	o.Reveal(obj.name, w)
+	return nil
+}
+
+func done(o Options, c Change) {
+	if o.Out == nil {
+		return
+	}
+	verb := map[Action]string{Create: "created", Update: "updated", Delete: "removed"}[c.Action]
+	fmt.Fprintf(o.Out, "%s %s %s\n", verb, c.Kind, c.Name)
+}

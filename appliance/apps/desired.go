@@ -1,0 +1,178 @@
+package apps
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"strongroom/config"
+)
+
+// desired are all objects of a manifest. accessors are those of the auth
+// methods that are mounted.
+func (w *world) desired() []object {
+	var out []object
+	for _, d := range w.conf.Databases {
+		if !d.External {
+			out = append(out, w.connection(d))
+		}
+	}
+	owners := map[string]bool{}
+	for _, t := range w.conf.Targets() {
+		if !owners[t.App] {
+			owners[t.App] = true
+			out = append(out, policyObject(config.OwnerPolicy(t.App), t.App, w.conf.OwnerPolicyText(t.App)))
+		}
+		out = append(out, policyObject(t.Policy, t.App, w.conf.ReadPolicy(t)))
+		for _, r := range t.Databases {
+			out = append(out, w.databaseRole(t, r))
+		}
+		for _, k := range t.Keys {
+			out = append(out, w.key(t, k))
+		}
+		for _, s := range t.Secrets {
+			name := t.Prefix + "/" + s
+			out = append(out, object{
+				kind: kindSecret, name: name, app: t.App, path: "secret/metadata/" + name, shared: true,
+				write: map[string]any{"custom_metadata": map[string]any{markKey: w.conf.Manifest}},
+			})
+		}
+		out = append(out, approle(t))
+	}
+	return append(out, w.people()...)
+}
+
+func policyObject(name, app, text string) object {
+	return object{kind: kindPolicy, name: name, app: app, path: "sys/policies/acl/" + name, want: map[string]any{"policy": text}}
+}
+
+// approle is the login of an environment:
+// https://developer.hashicorp.com/vault/api-docs/auth/approle#create-update-approle.
+func approle(t config.Target) object {
+	l := t.Login
+	cidrs := l.CIDRs
+	if cidrs == nil {
+		cidrs = []string{}
+	}
+	return object{
+		kind: kindAppRole, name: t.Role, app: t.App, path: "auth/approle/role/" + t.Role,
+		want: map[string]any{
+			"token_policies": []string{t.Policy}, "token_ttl": l.TokenTTL, "token_max_ttl": l.TokenMaxTTL,
+			"token_type": "default", "token_num_uses": 0, "token_period": 0, "token_explicit_max_ttl": 0,
+			"token_no_default_policy": false, "token_bound_cidrs": cidrs,
+			"bind_secret_id": true, "secret_id_bound_cidrs": cidrs,
+			"secret_id_ttl": l.SecretIDTTL, "secret_id_num_uses": l.SecretIDUses,
+		},
+	}
+}
+
+// key is one of the apikeys engine. What the file doesn't say is the mount's
+// default, which a read shows filled in.
+func (w *world) key(t config.Target, k config.Key) object {
+	name := t.Prefix + "/" + k.Name
+	meta := map[string]any{markKey: w.conf.Manifest}
+	write := map[string]any{
+		"provider": k.Provider, "rotation_period": k.RotationPeriod, "rotation_schedule": k.RotationSchedule,
+		"time_zone": k.TimeZone, "grace_period": k.GracePeriod, "custom_metadata": meta, "parameters": map[string]any{},
+	}
+	if k.Parameters != nil {
+		write["parameters"] = k.Parameters
+	}
+	want := maps.Clone(write)
+	delete(want, "time_zone")
+	if k.TimeZone != "" {
+		want["time_zone"] = k.TimeZone
+	}
+	for field, set := range map[string]bool{"rotation_period": k.RotationPeriod != 0, "grace_period": k.GracePeriod != 0} {
+		if set {
+			continue
+		}
+		delete(want, field)
+		if def, known := w.keyDefaults[field]; known {
+			want[field] = def
+		}
+	}
+	o := object{kind: kindKey, name: name, app: t.App, path: "apikeys/keys/" + name, want: want, write: write}
+	if w.providers != nil && !slices.Contains(w.providers, k.Provider) {
+		o.missing = fmt.Sprintf("provider %q of the apikeys engine (vault write apikeys/providers/%s …)", k.Provider, k.Provider)
+	}
+	return o
+}
+
+// connection is a database's: https://developer.hashicorp.com/vault/api-docs/secret/databases.
+func (w *world) connection(d config.Database) object {
+	url, plugin := connectionURL(d)
+	want := map[string]any{
+		"plugin_name": plugin, "allowed_roles": w.conf.RolesOf(d.Name), "connection_url": url, "username": d.Username,
+		"username_template": usernameTemplate(d.Engine), "max_open_connections": 8, "max_connection_lifetime": "5m",
+		markKey: w.conf.Manifest,
+	}
+	if d.Engine == config.EnginePostgreSQL {
+		// The statements carry a SCRAM verifier: the server's log never sees a password.
+		want["password_authentication"] = "scram-sha-256"
+	}
+	o := object{kind: kindConnection, name: d.Name, path: "database/config/" + d.Name, want: want, resend: true}
+	if d.CAFile != "" {
+		pem, err := w.readFile(d.CAFile)
+		if err != nil {
+			o.missing = fmt.Sprintf("ca_file of database %q: %v", d.Name, err)
+		}
+		want["tls_ca"] = string(pem)
+	} else {
+		want["tls_ca"] = ""
+	}
+	o.secrets = func() (map[string]any, error) {
+		password, err := w.secretFile("password_file of database "+d.Name, d.PasswordFile)
+		return map[string]any{"password": password}, err
+	}
+	return o
+}
+
+// databaseRole is dynamic, or of an account that exists already.
+func (w *world) databaseRole(t config.Target, r config.DatabaseRole) object {
+	d, _ := w.conf.Database(r.Database)
+	if r.Access == config.AccessStatic {
+		return object{
+			kind: kindStaticRole, name: r.Name, app: t.App, path: "database/static-roles/" + r.Name,
+			want: map[string]any{
+				"db_name": r.Database, "username": r.Username, "rotation_period": r.RotationPeriod,
+				"rotation_statements": rotationStatements(d.Engine),
+			},
+		}
+	}
+	s := statementsFor(d, r)
+	return object{
+		kind: kindDBRole, name: r.Name, app: t.App, path: "database/roles/" + r.Name,
+		want: map[string]any{
+			"db_name": r.Database, "default_ttl": r.TTL, "max_ttl": r.MaxTTL,
+			"creation_statements": s.creation, "renew_statements": s.renewal, "revocation_statements": s.revocation,
+			"rollback_statements": []string{},
+		},
+	}
+}
+
+// secretFile is the content of a file without the line's end. The error never
+// quotes it.
+func (w *world) secretFile(what, file string) (string, error) {
+	data, err := w.readFile(file)
+	if err != nil {
+		return "", &NeedsOperator{Err: fmt.Errorf("%s: %w", what, err), Hint: "the file is needed when the connection is set up, and with --resend-secrets"}
+	}
+	s := strings.TrimRight(string(data), "\r\n")
+	if s == "" || strings.ContainsAny(s, "\r\n") {
+		return "", &NeedsOperator{Err: fmt.Errorf("%s: file %q must hold exactly one line", what, file)}
+	}
+	return s, nil
+}
+
+// NeedsOperator is a fault that only a person can mend.
+type NeedsOperator struct {
+	Err  error
+	Hint string
+}
+
+func (e *NeedsOperator) Error() string { return e.Err.Error() }
+
+// Unwrap gives the fault.
+func (e *NeedsOperator) Unwrap() error { return e.Err }

@@ -1,0 +1,103 @@
+package apps
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"strings"
+
+	"errors"
+
+	"github.com/hashicorp/vault/api"
+)
+
+// ErrConcurrent says that somebody else has changed the ledger meanwhile.
+var ErrConcurrent = errors.New("somebody else is applying the same manifest")
+
+// ledger is what a manifest owns. It lies in KV beside the apps' secrets and
+// holds names only. An object is entered before it is made, and struck out
+// after it is gone: a crash leaves an entry without object, never the reverse.
+type ledger struct {
+	version int               // of the KV entry, for check-and-set; 0: none yet
+	objects map[string]string // id → path
+	apps    map[string]string // id → app
+	rotated map[string]bool   // connections whose password only Vault knows
+}
+
+func ledgerPath(manifest string) string { return "secret/data/strongroom/manifests/" + manifest }
+
+func readLedger(ctx context.Context, v Vault, manifest string) (*ledger, error) {
+	l := &ledger{objects: map[string]string{}, apps: map[string]string{}, rotated: map[string]bool{}}
+	got, err := v.Read(ctx, ledgerPath(manifest))
+	if err != nil {
+		return nil, fmt.Errorf("ledger of manifest %q: %w", manifest, err)
+	}
+	if got == nil {
+		return l, nil
+	}
+	meta, _ := got["metadata"].(map[string]any)
+	if n, ok := meta["version"].(json.Number); ok {
+		version, err := n.Int64()
+		if err != nil {
+			return nil, fmt.Errorf("ledger of manifest %q: version: %w", manifest, err)
+		}
+		l.version = int(version)
+	}
+	data, _ := got["data"].(map[string]any)
+	for id, v := range mapOf(data["objects"]) {
+		path, app, _ := strings.Cut(fmt.Sprint(v), " ")
+		l.objects[id], l.apps[id] = path, app
+	}
+	for _, name := range stringsOf(data["rotated"]) {
+		l.rotated[name] = true
+	}
+	return l, nil
+}
+
+func (l *ledger) clone() *ledger {
+	return &ledger{version: l.version, objects: maps.Clone(l.objects), apps: maps.Clone(l.apps), rotated: maps.Clone(l.rotated)}
+}
+
+func (l *ledger) add(o object) { l.objects[o.id()], l.apps[o.id()] = o.path, o.app }
+
+func (l *ledger) remove(id string) {
+	delete(l.objects, id)
+	delete(l.apps, id)
+}
+
+func (l *ledger) equal(o *ledger) bool {
+	return maps.Equal(l.objects, o.objects) && maps.Equal(l.apps, o.apps) && maps.Equal(l.rotated, o.rotated)
+}
+
+// save writes l where nobody has written since it was read.
+func (l *ledger) save(ctx context.Context, v Vault, manifest string) error {
+	objects := map[string]any{}
+	for id, path := range l.objects {
+		objects[id] = strings.TrimSuffix(path+" "+l.apps[id], " ")
+	}
+	rotated := sortedKeys(l.rotated)
+	got, err := v.Write(ctx, ledgerPath(manifest), map[string]any{
+		"data":    map[string]any{"objects": objects, "rotated": rotated},
+		"options": map[string]any{"cas": l.version},
+	})
+	var answer *api.ResponseError
+	if errors.As(err, &answer) && answer.StatusCode == http.StatusBadRequest && strings.Contains(err.Error(), "check-and-set") {
+		return fmt.Errorf("ledger of manifest %q: %w", manifest, ErrConcurrent)
+	}
+	if err != nil {
+		return fmt.Errorf("ledger of manifest %q: %w", manifest, err)
+	}
+	if n, ok := got["version"].(json.Number); ok {
+		if version, err := n.Int64(); err == nil {
+			l.version = int(version)
+		}
+	}
+	return nil
+}
+
+func mapOf(v any) map[string]any {
+	m, _ := v.(map[string]any)
+	return m
+}

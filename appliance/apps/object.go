@@ -1,0 +1,168 @@
+package apps
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"strongroom/config"
+)
+
+// Kinds of objects, in the order in which they are made; removal goes
+// backwards.
+const (
+	kindMount      = "mount"
+	kindConnection = "database"
+	kindPolicy     = "policy"
+	kindDBRole     = "database role"
+	kindStaticRole = "static database role"
+	kindKey        = "api key"
+	kindSecret     = "secret"
+	kindAppRole    = "approle"
+	kindAuth       = "auth method"
+	kindAuthEntry  = "login"
+)
+
+var kindOrder = []string{kindMount, kindConnection, kindPolicy, kindDBRole, kindStaticRole, kindKey, kindSecret, kindAppRole, kindAuth, kindAuthEntry}
+
+// markKey is the field by which connections, keys and secrets carry the name of
+// the manifest that made them.
+const markKey = "strongroom_manifest"
+
+// object is one thing in Vault as it should be.
+type object struct {
+	kind string
+	name string
+	app  string // empty: of the manifest as a whole
+	path string
+	// want is what a read must show; write what is sent, where that differs.
+	want, write map[string]any
+	// secrets adds what can't be read back; called only when it is needed.
+	secrets func() (map[string]any, error)
+	// shared: it is made where it is missing, and otherwise left alone.
+	shared bool
+	// resend: secrets can be sent again on request.
+	resend bool
+	// missing says what must be there first; empty: nothing is missing.
+	missing string
+}
+
+func (o object) id() string { return o.kind + "/" + o.name }
+
+// ownerOf reads the mark that an object carries itself. known is false for
+// kinds that can't carry one; the ledger decides there.
+func ownerOf(kind string, got map[string]any) (manifest string, known bool) {
+	switch kind {
+	case kindPolicy:
+		m, _, _ := config.ParsePolicyMark(text(got, "policy"))
+		return m, true
+	case kindConnection:
+		details, _ := got["connection_details"].(map[string]any)
+		return text(details, markKey), true
+	case kindKey, kindSecret:
+		meta, _ := got["custom_metadata"].(map[string]any)
+		return text(meta, markKey), true
+	}
+	return "", false
+}
+
+// shown is what a read says, in the terms of object.want.
+func shown(kind string, got map[string]any) map[string]any {
+	if kind != kindConnection {
+		return got
+	}
+	out := map[string]any{"plugin_name": got["plugin_name"], "allowed_roles": got["allowed_roles"]}
+	details, _ := got["connection_details"].(map[string]any)
+	for k, v := range details {
+		out[k] = v
+	}
+	return out
+}
+
+// Field is a difference in one field.
+type Field struct {
+	Name     string `json:"name"`
+	From, To string `json:"-"`
+}
+
+// differences are the fields in which got isn't as wanted.
+func differences(want, got map[string]any) []Field {
+	var out []Field
+	for k, w := range want {
+		if a, b := canonical(k, w), canonical(k, got[k]); a != b {
+			out = append(out, Field{Name: k, From: b, To: a})
+		}
+	}
+	slices.SortFunc(out, func(a, b Field) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+// ordered are the lists whose order means something.
+var ordered = map[string]bool{"creation_statements": true, "renew_statements": true, "revocation_statements": true, "rotation_statements": true}
+
+// canonical writes a value so that what Vault answers equals what was sent:
+// durations as seconds, nothing as the zero value, sets sorted.
+func canonical(field string, v any) string {
+	switch v := v.(type) {
+	case nil:
+		return ""
+	case string:
+		return v
+	case bool:
+		if !v {
+			return ""
+		}
+		return "true"
+	case time.Duration:
+		return number(strconv.FormatInt(int64(v/time.Second), 10))
+	case json.Number:
+		return number(v.String())
+	case int:
+		return number(strconv.Itoa(v))
+	case map[string]any:
+		if len(v) == 0 {
+			return ""
+		}
+	case int64:
+		return number(strconv.FormatInt(v, 10))
+	case float64:
+		return number(strconv.FormatFloat(v, 'f', -1, 64))
+	case []string, []any:
+		list := slices.Clone(stringsOf(v))
+		if !ordered[field] {
+			for i := range list {
+				// Vault shows an address range of one address without its length.
+				list[i] = strings.TrimSuffix(strings.TrimSuffix(list[i], "/32"), "/128")
+			}
+			slices.Sort(list)
+		}
+		return strings.Join(list, "\n")
+	}
+	b, err := json.Marshal(v) // maps: sorted by key
+	if err != nil {
+		return fmt.Sprint(v)
+	}
+	return string(b)
+}
+
+func number(s string) string {
+	if s == "0" {
+		return ""
+	}
+	return s
+}
+
+// wire is data as Vault takes it: durations in seconds.
+func wire(data map[string]any) map[string]any {
+	out := make(map[string]any, len(data))
+	for k, v := range data {
+		if d, ok := v.(time.Duration); ok {
+			v = int64(d / time.Second)
+		}
+		out[k] = v
+	}
+	return out
+}

@@ -1,0 +1,207 @@
+package apps
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+
+	"strongroom/config"
+)
+
+// Options of a run.
+type Options struct {
+	Config config.Apps
+	Vault  Vault
+	// Adopt are ids of objects ("approle/bike-data-flow-production") that
+	// exist, belong to nobody, and shall belong to the manifest.
+	Adopt []string
+	// ResendSecrets sends the passwords of connections and auth methods again.
+	ResendSecrets bool
+	// Out gets the plan before anything is changed, then one line per change.
+	Out io.Writer
+	// Reveal is handed what must be given to people: a new person's password,
+	// wrapped. Nil: such a person is not made.
+	Reveal func(name string, w Wrapped)
+	// Random is crypto/rand's Reader unless set; ReadFile is os.ReadFile.
+	Random   io.Reader
+	ReadFile func(string) ([]byte, error)
+}
+
+// parallel is how many requests are under way at once: enough to hide the way
+// to a distant Vault, too few to trouble it.
+const parallel = 16
+
+// world is what a plan has seen.
+type world struct {
+	conf     config.Apps
+	vault    Vault
+	random   io.Reader
+	readFile func(string) ([]byte, error)
+
+	ledger      *ledger
+	accessors   map[string]string // of auth methods, by path
+	mounts      map[string]string // path → type
+	auths       map[string]string
+	keyDefaults map[string]any // nil: may not be read
+	providers   []string       // nil: may not be read
+}
+
+func look(ctx context.Context, o Options) (*world, error) {
+	w := &world{
+		conf: o.Config, vault: o.Vault, random: o.Random, readFile: o.ReadFile,
+		accessors: map[string]string{}, mounts: map[string]string{}, auths: map[string]string{},
+	}
+	if w.random == nil {
+		w.random = defaultRandom
+	}
+	if w.readFile == nil {
+		w.readFile = os.ReadFile
+	}
+	for path, into := range map[string]map[string]string{"sys/mounts": w.mounts, "sys/auth": w.auths} {
+		got, err := w.vault.Read(ctx, path)
+		if err != nil {
+			return nil, err
+		}
+		for mount, v := range got {
+			m, ok := v.(map[string]any)
+			if !ok {
+				continue
+			}
+			mount = strings.TrimSuffix(mount, "/")
+			into[mount] = text(m, "type")
+			if path == "sys/auth" {
+				w.accessors[mount] = text(m, "accessor")
+			}
+		}
+	}
+	w.ledger = &ledger{objects: map[string]string{}, apps: map[string]string{}, rotated: map[string]bool{}}
+	if w.mounts["secret"] != "" {
+		l, err := readLedger(ctx, w.vault, w.conf.Manifest)
+		if err != nil {
+			return nil, err
+		}
+		w.ledger = l
+	}
+	return w, w.lookAtKeys(ctx)
+}
+
+// lookAtKeys reads what the plan of API keys needs. Who may not read it still
+// gets a plan: then the mount's defaults are not compared.
+func (w *world) lookAtKeys(ctx context.Context) error {
+	uses := slices.ContainsFunc(w.conf.Targets(), func(t config.Target) bool { return len(t.Keys) > 0 })
+	if !uses || w.mounts["apikeys"] == "" {
+		return nil
+	}
+	defaults, err := w.vault.Read(ctx, "apikeys/config")
+	if err != nil && !denied(err) {
+		return err
+	}
+	w.keyDefaults = defaults
+	providers, err := w.vault.List(ctx, "apikeys/providers")
+	if err != nil && !denied(err) {
+		return err
+	}
+	if err == nil {
+		w.providers = append([]string{}, providers...)
+	}
+	return nil
+}
+
+// mountsNeeded are the engines and auth methods without which nothing else can
+// be made.
+func (w *world) mountsNeeded() []Change {
+	var out []Change
+	engine := func(path, kind string, needed bool) {
+		switch have := w.mounts[path]; {
+		case !needed || have == kind:
+		case have == "" && kind != enginePlugin:
+			out = append(out, Change{Kind: kindMount, Name: path, Action: Create, object: object{kind: kindMount, name: path, path: "sys/mounts/" + path, write: mountInput(kind)}})
+		case have == "":
+			out = append(out, Change{Kind: kindMount, Name: path, Action: Blocked, Note: "the engine for API keys isn't mounted: the installer does that"})
+		default:
+			out = append(out, Change{Kind: kindMount, Name: path, Action: Blocked, Note: fmt.Sprintf("is of type %q, not %q", have, kind)})
+		}
+	}
+	auth := func(path, kind string, needed bool) {
+		switch have := w.auths[path]; {
+		case !needed || have == kind || kind == "oidc" && have == "jwt":
+		case have == "":
+			out = append(out, Change{Kind: kindMount, Name: "auth/" + path, Action: Create, object: object{
+				kind: kindMount, name: "auth/" + path, path: "sys/auth/" + path,
+				write: map[string]any{"type": kind, "description": "strongroom manifest=" + w.conf.Manifest},
+			}})
+		default:
+			out = append(out, Change{Kind: kindMount, Name: "auth/" + path, Action: Blocked, Note: fmt.Sprintf("is of type %q, not %q", have, kind)})
+		}
+	}
+	targets := w.conf.Targets()
+	engine("secret", "kv", true)
+	engine("apikeys", enginePlugin, slices.ContainsFunc(targets, func(t config.Target) bool { return len(t.Keys) > 0 }))
+	engine("database", "database", len(w.conf.Databases) > 0)
+	auth("approle", "approle", len(targets) > 0)
+	for _, a := range w.conf.Auth {
+		auth(a.MountPath(), a.Type, true)
+	}
+	return out
+}
+
+// enginePlugin is the type of the apikeys engine's mount.
+const enginePlugin = "vault-plugin-secrets-apikeys"
+
+func mountInput(kind string) map[string]any {
+	in := map[string]any{"type": kind}
+	if kind == "kv" {
+		in["options"] = map[string]any{"version": "2"}
+	}
+	return in
+}
+
+// each runs f for 0…n-1, some at once, and returns the first error, after
+// which no new one is begun.
+func each(ctx context.Context, n int, f func(ctx context.Context, i int) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	next := make(chan int)
+	var wg sync.WaitGroup
+	for range min(parallel, n) {
+		wg.Go(func() {
+			for i := range next {
+				if err := f(ctx, i); err != nil {
+					cancel(err)
+				}
+			}
+		})
+	}
+feed:
+	for i := range n {
+		select {
+		case <-ctx.Done():
+			break feed
+		case next <- i:
+		}
+	}
+	close(next)
+	wg.Wait()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+func asInt(v any) int {
+	if n, ok := v.(json.Number); ok {
+		i, err := n.Int64()
+		if err == nil {
+			return int(i)
+		}
+	}
+	return 0
+}

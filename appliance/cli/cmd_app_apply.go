@@ -1,0 +1,141 @@
+package cli
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"strongroom/appliance/apps"
+	"strongroom/config"
+)
+
+func appPlanCommand(o *appOptions) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "plan",
+		Short: "Show what apply would change",
+		Long: `Compares Vault with the file and changes nothing.
+
+Exit codes: 0 nothing to do, 3 Vault differs from the file, 4 something is in
+the way that a person must look at.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return appError(runAppPlan(c, o)) },
+	}
+	c.Flags().BoolVar(&o.json, "json", false, "print JSON, the unchanged things too")
+	o.addApply(c)
+	return c
+}
+
+func (o *appOptions) addApply(c *cobra.Command) {
+	c.Flags().StringArrayVar(&o.adopt, "adopt", nil, `take over something that exists and nobody owns, as the plan names it: "approle/NAME"; repeatable`)
+	c.Flags().BoolVar(&o.resend, "resend-secrets", false, "send the passwords of connections and auth methods again, from their files")
+}
+
+func (o *appOptions) options(c *cobra.Command, conf config.Apps, v apps.Vault) apps.Options {
+	return apps.Options{Config: conf, Vault: v, Adopt: o.adopt, ResendSecrets: o.resend, Out: c.OutOrStdout()}
+}
+
+func runAppPlan(c *cobra.Command, o *appOptions) error {
+	conf, v, err := o.load()
+	if err != nil {
+		return err
+	}
+	p, err := apps.MakePlan(c.Context(), o.options(c, conf, v))
+	if err != nil {
+		return err
+	}
+	if o.json {
+		err = printJSON(c, p)
+	} else {
+		err = printPlan(c.OutOrStdout(), p)
+	}
+	switch {
+	case err != nil:
+		return err
+	case p.Count(apps.Conflict, apps.Blocked) > 0:
+		return apps.ErrConflict
+	case p.Changed():
+		return &Error{Code: ExitDrift, Err: fmt.Errorf("vault differs from %s", o.config), Hint: "strongroom app apply brings it there"}
+	}
+	return nil
+}
+
+func appApplyCommand(o *appOptions) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "apply",
+		Short: "Bring Vault to what the file says",
+		Long: `Prints the plan and carries it out. A second run changes nothing; one that was
+interrupted is gone on with by running it again. Nothing is changed while
+something is in the way, and nothing is removed: that is what prune does.
+
+A new person's first password is not printed: Vault keeps it, and prints a token
+with which that person fetches it, once.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return appError(runAppApply(c, o)) },
+	}
+	o.addApply(c)
+	return c
+}
+
+func runAppApply(c *cobra.Command, o *appOptions) error {
+	conf, v, err := o.load()
+	if err != nil {
+		return err
+	}
+	out := c.OutOrStdout()
+	opts := o.options(c, conf, v)
+	opts.Reveal = func(name string, w apps.Wrapped) {
+		fmt.Fprintf(out, "hand over to %s, good once until %s: vault unwrap %s\n", name, w.Created.Add(w.TTL).Local().Format("2006-01-02 15:04 MST"), w.Token)
+	}
+	_, err = apps.Apply(c.Context(), opts, func(p *apps.Plan) error { return printPlan(out, p) })
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(out, "done")
+	return err
+}
+
+func appPruneCommand(o *appOptions) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "prune",
+		Short: "Remove what the manifest has made and the file names no longer",
+		Long: `Shows what would be removed, and removes it with --yes. Only what the same
+manifest has made is looked at. Secrets that hold a value stay, unless
+--delete-values is given; then they are gone with all their versions.
+
+Exit codes: 0 nothing (left) to remove, 3 there is something, and --yes was not
+given.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return appError(runAppPrune(c, o)) },
+	}
+	c.Flags().BoolVar(&o.yes, "yes", false, "remove it")
+	c.Flags().BoolVar(&o.withValues, "delete-values", false, "remove secrets that hold a value, too")
+	return c
+}
+
+func runAppPrune(c *cobra.Command, o *appOptions) error {
+	conf, v, err := o.load()
+	if err != nil {
+		return err
+	}
+	out := c.OutOrStdout()
+	opts := apps.PruneOptions{Options: o.options(c, conf, v), DeleteValues: o.withValues}
+	if o.yes {
+		_, err := apps.Prune(c.Context(), opts, func(p *apps.Plan) error { return printPlan(out, p) })
+		return err
+	}
+	p, err := apps.PlanPrune(c.Context(), opts)
+	if err != nil {
+		return err
+	}
+	if err := printPlan(out, p); err != nil {
+		return err
+	}
+	if n := p.Count(apps.Delete); n > 0 {
+		return &Error{Code: ExitDrift, Err: fmt.Errorf("%d objects are no longer named in %s", n, o.config), Hint: "add --yes to remove them"}
+	}
+	return nil
+}
+
+// defaultBundleTTL is a working day.
+const defaultBundleTTL = 8 * time.Hour

@@ -1,0 +1,149 @@
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"strongroom/appliance/apps"
+	"strongroom/appliance/atomicfile"
+	"strongroom/appliance/vaultapi"
+)
+
+func appBundleCommand(o *appOptions) *cobra.Command {
+	var out string
+	var ttl time.Duration
+	c := &cobra.Command{
+		Use:   "login-bundle",
+		Short: "Issue a login for an environment, wrapped",
+		Long: `Issues a secret id for the AppRole of one environment and writes a bundle to a new
+file: where Vault is, the role id, and a token with which the secret id can be
+fetched once (strongroom app open-bundle, on the machine that needs it). The
+secret id itself passes through no screen, file or mail on the way.`,
+		Example: "  strongroom app login-bundle --app bike-data-flow --env production --out production.bundle",
+		Args:    cobra.NoArgs,
+		RunE:    func(c *cobra.Command, _ []string) error { return appError(runAppBundle(c, o, out, ttl)) },
+	}
+	o.addTarget(c)
+	c.Flags().StringVar(&out, "out", "", "file to write; must not exist")
+	c.Flags().DurationVar(&ttl, "ttl", defaultBundleTTL, "how long the bundle can be opened")
+	_ = c.MarkFlagRequired("out")
+	return c
+}
+
+func runAppBundle(c *cobra.Command, o *appOptions, out string, ttl time.Duration) error {
+	conf, v, err := o.load()
+	if err != nil {
+		return err
+	}
+	t, err := o.target(conf)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Lstat(out); !errors.Is(err, os.ErrNotExist) {
+		return &Error{Code: ExitUsage, Err: fmt.Errorf("--out %q exists", out), Hint: "name a new file"}
+	}
+	address, caFile := o.vault.place()
+	b, err := apps.MakeBundle(c.Context(), v, t, ttl)
+	if err != nil {
+		return err
+	}
+	b.Address = address
+	if caFile != "" {
+		pem, err := os.ReadFile(caFile)
+		if err != nil {
+			return fmt.Errorf("ca certificate for the bundle: %w", err)
+		}
+		b.CACert = string(pem)
+	}
+	data, err := json.MarshalIndent(b, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write the bundle: %w", err)
+	}
+	if err := atomicfile.Write(out, append(data, '\n'), 0o600); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(c.OutOrStdout(), "wrote %s for %s: can be opened once, until %s\n", out, t.Prefix, b.Expires.Format(time.RFC3339))
+	return err
+}
+
+// place is where Vault is, as flags and environment say.
+func (v *operatorVault) place() (address, caCert string) {
+	address, caCert = v.address, v.caCert
+	if address == "" {
+		address = os.Getenv("VAULT_ADDR")
+	}
+	if address == "" {
+		address = defaultVault
+	}
+	if caCert == "" {
+		caCert = os.Getenv("VAULT_CACERT")
+	}
+	return address, caCert
+}
+
+func appOpenBundleCommand(o *appOptions) *cobra.Command {
+	var dir string
+	c := &cobra.Command{
+		Use:   "open-bundle FILE",
+		Short: "Fetch the login that a bundle stands for",
+		Long: `Fetches the secret id, on the machine that needs it, and writes role-id, secret-id
+and, where Vault's authority is a private one, ca.crt to a folder, readable by
+their owner alone. The bundle can be opened once: if somebody was first, the
+exit code is 4, and the login must be taken for stolen.`,
+		Example: "  strongroom app open-bundle production.bundle --dir /etc/bike-data-flow/vault",
+		Args:    cobra.ExactArgs(1),
+		RunE:    func(c *cobra.Command, args []string) error { return appError(runOpenBundle(c, o, args[0], dir)) },
+	}
+	c.Flags().StringVar(&dir, "dir", ".", "folder for the files")
+	return c
+}
+
+func runOpenBundle(c *cobra.Command, o *appOptions, file, dir string) error {
+	data, err := readCredential(pathOf(file))
+	if err != nil {
+		return &Error{Code: ExitUsage, Err: err}
+	}
+	b, err := apps.ParseBundle(data)
+	if err != nil {
+		return &Error{Code: ExitUsage, Err: fmt.Errorf("%q: %w", file, err)}
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("folder for the login: %w", err)
+	}
+	// What can't be written is found out before the token is used up.
+	if err := atomicfile.Write(filepath.Join(dir, "role-id"), []byte(b.RoleID+"\n"), 0o600); err != nil {
+		return err
+	}
+	conn := vaultapi.Options{Address: b.Address, CACert: o.vault.caCert}
+	if o.vault.address != "" {
+		conn.Address = o.vault.address
+	}
+	if b.CACert != "" {
+		ca := filepath.Join(dir, "ca.crt")
+		if err := atomicfile.Write(ca, []byte(b.CACert), 0o644); err != nil {
+			return err
+		}
+		if conn.CACert == "" {
+			conn.CACert = ca
+		}
+	}
+	cl, err := vaultapi.New(conn)
+	if err != nil {
+		return &Error{Code: ExitUsage, Err: err}
+	}
+	secret, err := apps.OpenBundle(c.Context(), apps.New(cl), b)
+	if err != nil {
+		return err
+	}
+	if err := atomicfile.Write(filepath.Join(dir, "secret-id"), []byte(secret+"\n"), 0o600); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(c.OutOrStdout(), "wrote role-id and secret-id to %s\n", dir)
+	return err
+}
