@@ -122,14 +122,14 @@ func (p *path) id(doc any) (string, error) {
 }
 
 // list is an array. null counts as empty, because that is how Go services
-// write a nil slice; an absent one does not, or a wrong path would look like
-// "no keys".
-func (p *path) list(doc any) ([]any, error) {
+// write a nil slice; an absent one does only where that was declared, or a
+// wrong path would look like "no keys".
+func (p *path) list(doc any, absence bool) ([]any, error) {
 	v, ok, err := p.one(doc)
 	if err != nil {
 		return nil, err
 	}
-	if !ok {
+	if _, isTable := doc.(map[string]any); !ok && (!absence || !isTable) {
 		return nil, answerFault("%s selects nothing", p.source)
 	}
 	if v == nil {

@@ -80,14 +80,20 @@ func TestExtract(t *testing.T) {
 		}
 	}
 	for path, want := range map[string]int{"$.list": 2, "$.null": 0} {
-		if l, err := pathOf(t, path).list(doc); err != nil || len(l) != want {
+		if l, err := pathOf(t, path).list(doc, false); err != nil || len(l) != want {
 			t.Errorf("list %s: %v, %v", path, l, err)
 		}
 	}
 	for _, path := range []string{"$.absent", "$.id", "$.list[*]"} {
-		if l, err := pathOf(t, path).list(doc); !errors.Is(err, errAnswer) {
+		if l, err := pathOf(t, path).list(doc, false); !errors.Is(err, errAnswer) {
 			t.Errorf("list %s: %v, %v", path, l, err)
 		}
+	}
+	if l, err := pathOf(t, "$.absent").list(doc, true); err != nil || len(l) != 0 {
+		t.Errorf("an absent list where that means none: %v, %v", l, err)
+	}
+	if l, err := pathOf(t, "$.absent").list("an error page", true); !errors.Is(err, errAnswer) {
+		t.Errorf("an answer that is no table at all: %v, %v", l, err)
 	}
 	for _, bad := range []string{"", "id", "$..[", "$" + strings.Repeat(".x", 200)} {
 		if _, err := parsePath(bad); err == nil {

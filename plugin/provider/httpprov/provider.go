@@ -246,7 +246,7 @@ func (l *listSpec) read(body []byte) ([]listed, any, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	items, err := l.items.list(doc)
+	items, err := l.items.list(doc, l.absence)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -42,6 +42,7 @@ type listSpec struct {
 	created, lastUsed, expires *path
 	where                      []condition
 	paging                     paging
+	absence                    bool // no list in the answer means no keys, not a fault
 }
 
 type testSpec struct {
@@ -205,7 +206,8 @@ func readList(m *fields.Map, rd *reader) *listSpec {
 		items: neededPath(m, "items"), id: neededPath(m, "id"),
 		name: optionalPath(m, "name"), created: optionalPath(m, "created"),
 		lastUsed: optionalPath(m, "last_used"), expires: optionalPath(m, "expires"),
-		where: conditions(m, "where"),
+		where:   conditions(m, "where"),
+		absence: m.Bool("absent_is_empty", false),
 	}
 	l.request = rd.request(m, "list", http.MethodGet, anySuccess, refPrefix)
 	l.paging = readPaging(m.Sub("paging"))
