@@ -27,7 +27,8 @@ says so when nothing does.
 Exit codes: 0 done, 1 failed, 2 usage, 3 plan has found differences,
 4 needs the operator.`,
 		Version:       version + " (" + commit + ")",
-		Args:          cobra.NoArgs,
+		Args:          args(cobra.NoArgs),
+		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
