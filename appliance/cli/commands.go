@@ -12,8 +12,5 @@ func commands(version string) []*cobra.Command {
 		isolateCommand(),
 		frontCommand(),
 		appCommand(),
-		migrateCommand(),
-		envCommand(),
-		kvCommand(),
 	}
 }
