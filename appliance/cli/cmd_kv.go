@@ -1,0 +1,66 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"strongroom/appliance/kvexport"
+	"strongroom/appliance/migrate"
+)
+
+// kvOptions are what the verbs of kv share.
+type kvOptions struct {
+	vault operatorVault
+	mount string
+	json  bool
+}
+
+func kvCommand() *cobra.Command {
+	o := &kvOptions{}
+	c := &cobra.Command{
+		Use:   "kv",
+		Short: "Export, import and roll back KV secrets",
+		Long: `Export and import are the second way of backup, beside snapshots: chosen secrets
+with their versions and metadata, encrypted with age. They need no more rights
+than reading, or writing, these secrets.`,
+	}
+	o.vault.add(c)
+	f := c.PersistentFlags()
+	f.StringVar(&o.mount, "mount", "", "mount of the KV version 2 engine (default: secret; of an import: the export's)")
+	f.BoolVar(&o.json, "json", false, "print JSON")
+	c.AddCommand(kvExportCommand(o), kvImportCommand(o), kvRollbackCommand(o))
+	return c
+}
+
+func (o *kvOptions) mountOrDefault() string {
+	if o.mount == "" {
+		return "secret"
+	}
+	return o.mount
+}
+
+// kvPath checks a secret's path, or a folder's with a slash at its end.
+func kvPath(p string) error {
+	if err := migrate.CheckPath(strings.TrimSuffix(p, "/")); err != nil {
+		return &Error{Code: ExitUsage, Err: fmt.Errorf("path %q: %w", p, err), Hint: "give it without the mount, such as bike-data-flow/production/database-url"}
+	}
+	return nil
+}
+
+// kvError gives the exit code and what to do.
+func kvError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, kvexport.ErrWrongIdentity):
+		return &Error{Code: ExitOperator, Err: err, Hint: "give --identity FILE with the private key of a recipient"}
+	case errors.Is(err, kvexport.ErrDamaged):
+		return &Error{Code: ExitDrift, Err: err, Hint: "nothing was written; use another copy of the file"}
+	case errors.Is(err, kvexport.ErrConflict):
+		return &Error{Code: ExitDrift, Err: err, Hint: "nothing was written; --force makes the export's values the newest versions"}
+	}
+	return vaultError(err)
+}

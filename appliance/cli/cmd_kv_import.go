@@ -1,0 +1,52 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"strongroom/appliance/kvexport"
+)
+
+func kvImportCommand(o *kvOptions) *cobra.Command {
+	var identities []string
+	var force, dryRun bool
+	c := &cobra.Command{
+		Use:   "import FILE",
+		Short: "Bring exported secrets back",
+		Long: `Reads the whole file first: a damaged or truncated one changes nothing, nor does
+one with a secret that exists with another value, unless --force. A secret that
+is not there gets its versions with their numbers; times of creation are new.`,
+		Example: "  strongroom kv import bikes.age --identity ~/.ssh/id_ed25519 --dry-run",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			ids, err := readIdentities(identities, "")
+			if err != nil {
+				return err
+			}
+			client, err := o.vault.client()
+			if err != nil {
+				return err
+			}
+			open := func() (io.ReadCloser, error) { return os.Open(args[0]) }
+			done, err := kvexport.Import(c.Context(), open, kvexport.ImportOptions{Client: client, Mount: o.mount, Identities: ids, Force: force, DryRun: dryRun})
+			if o.json {
+				if err := printJSON(c, done); err != nil {
+					return err
+				}
+				return kvError(err)
+			}
+			for _, d := range done {
+				fmt.Fprintf(c.OutOrStdout(), "%s: %s\n", d.Path, d.State)
+			}
+			return kvError(err)
+		},
+	}
+	f := c.Flags()
+	f.StringArrayVar(&identities, "identity", nil, "file with the private key of a recipient, repeatable")
+	f.BoolVar(&force, "force", false, "write a new version where a secret has another value")
+	f.BoolVarP(&dryRun, "dry-run", "n", false, "check the file and Vault, and write nothing")
+	return c
+}

@@ -1,0 +1,111 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"filippo.io/age"
+	"github.com/spf13/cobra"
+
+	"strongroom/appliance/migrate"
+)
+
+type cutoverOptions struct {
+	*migrateOptions
+	recipients []string
+	patchCode  bool
+	dryRun     bool
+}
+
+func migrateCutoverCommand(shared *migrateOptions) *cobra.Command {
+	o := cutoverOptions{migrateOptions: shared}
+	c := &cobra.Command{
+		Use:   "cutover",
+		Short: "Take the moved secrets out of the .env files",
+		Long: `Verifies that Vault has every secret, encrypts a backup of each file that will
+change to --recipient, and takes the secrets out of the .env files; every other
+byte of them stays. Changes to Python code are shown as unified diffs, and made
+only with --patch-code; their values are masked.`,
+		Example: `  strongroom migrate cutover --dry-run
+  strongroom migrate cutover --recipient ~/.ssh/id_ed25519.pub`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return runCutover(c, o) },
+	}
+	o.vault.add(c)
+	f := c.Flags()
+	f.StringArrayVar(&o.recipients, "recipient", nil, "who can open the backup, repeatable: age1…, an SSH public key, or a file of them")
+	f.BoolVar(&o.patchCode, "patch-code", false, "also apply the patches to Python code")
+	f.BoolVarP(&o.dryRun, "dry-run", "n", false, "show what would be changed")
+	return c
+}
+
+func runCutover(c *cobra.Command, o cutoverOptions) error {
+	to, err := ageRecipients(o.recipients)
+	if err != nil {
+		return err
+	}
+	if len(to) == 0 && !o.dryRun {
+		return &Error{Code: ExitUsage, Err: errors.New("no --recipient"), Hint: "name the key that can open the backup, such as --recipient ~/.ssh/id_ed25519.pub"}
+	}
+	plan, err := o.loadPlan()
+	if err != nil {
+		return err
+	}
+	store, err := o.store()
+	if err != nil {
+		return err
+	}
+	r, err := migrate.Cutover(c.Context(), migrate.CutoverOptions{
+		Root: o.root, Plan: plan, Store: store, Recipients: to, PatchCode: o.patchCode, DryRun: o.dryRun,
+	})
+	if err != nil {
+		return migrateError(err)
+	}
+	if o.json {
+		return printJSON(c, r)
+	}
+	printCutover(c, o, r)
+	return nil
+}
+
+func printCutover(c *cobra.Command, o cutoverOptions, r migrate.CutoverReport) {
+	out := c.OutOrStdout()
+	for _, ch := range r.Changes {
+		verb := "would take"
+		if ch.Applied {
+			verb = "took"
+		}
+		if len(ch.Removed) > 0 {
+			fmt.Fprintf(out, "%s: %s out %s\n", ch.File, verb, strings.Join(ch.Removed, ", "))
+		}
+		if ch.Diff != "" && !ch.Applied {
+			fmt.Fprint(out, ch.Diff)
+		}
+		if ch.Diff != "" && ch.Applied {
+			fmt.Fprintf(out, "%s: patched\n", ch.File)
+		}
+		for _, h := range ch.ByHand {
+			fmt.Fprintf(out, "note: %s: %s\n", ch.File, h)
+		}
+	}
+	switch {
+	case len(r.Changes) == 0 || r.Backup == "" && !o.dryRun:
+		fmt.Fprintln(out, "no .env file holds a moved secret any more")
+	case r.Backup != "":
+		fmt.Fprintf(out, "backup: %s. Way back: strongroom migrate rollback --identity FILE\n", r.Backup)
+	}
+}
+
+// ageRecipients are --recipient arguments for the age library.
+func ageRecipients(args []string) ([]age.Recipient, error) {
+	rs, err := readRecipients(args)
+	if err != nil {
+		return nil, &Error{Code: ExitUsage, Err: err, Hint: "--recipient takes age1…, ssh-ed25519 …, ssh-rsa …, or a file with such lines"}
+	}
+	out := make([]age.Recipient, len(rs))
+	for i, r := range rs {
+		out[i] = r
+	}
+	return out, nil
+}
