@@ -12,5 +12,8 @@ func commands(version string) []*cobra.Command {
 		isolateCommand(),
 		frontCommand(),
 		appCommand(),
+		migrateCommand(),
+		envCommand(),
+		kvCommand(),
 	}
 }
