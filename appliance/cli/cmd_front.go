@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -30,7 +31,10 @@ It runs until SIGTERM or SIGINT and then lets requests in flight finish.`,
 			}
 			log := daemonLog()
 			return front.Run(c.Context(), cfg, front.Hooks{
-				Ready:    func() { notify(log, daemon.SdNotifyReady) },
+				Ready: func(alive func(context.Context) error) {
+					notify(log, daemon.SdNotifyReady)
+					go watchdog(c.Context(), log, alive)
+				},
 				Stopping: func() { notify(log, daemon.SdNotifyStopping) },
 			})
 		},

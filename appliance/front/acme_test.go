@@ -53,6 +53,12 @@ func tool(t *testing.T, name string) string {
 // of all nonces.
 func newPebble(t *testing.T, httpPort, tlsPort string) *pebble {
 	t.Helper()
+	return newShortPebble(t, httpPort, tlsPort, 90*24*time.Hour)
+}
+
+// newShortPebble is one whose certificates last for validity.
+func newShortPebble(t *testing.T, httpPort, tlsPort string, validity time.Duration) *pebble {
+	t.Helper()
 	bin, dnsBin := tool(t, "pebble"), tool(t, "pebble-challtestsrv")
 	dir := t.TempDir()
 	certs, err := localtls.New(time.Now(), rand.Reader)
@@ -67,6 +73,7 @@ func newPebble(t *testing.T, httpPort, tlsPort string) *pebble {
 	settings, err := json.Marshal(map[string]any{"pebble": map[string]any{
 		"listenAddress": listen, "managementListenAddress": manage, "certificate": crt, "privateKey": key,
 		"httpPort": atoi(t, httpPort), "tlsPort": atoi(t, tlsPort),
+		"profiles": map[string]any{"default": map[string]any{"description": "test", "validityPeriod": int(validity.Seconds())}},
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -197,9 +204,30 @@ func portOf(t *testing.T, addr string) string {
 	return port
 }
 
+// waitServed gives the certificate at addr, as soon as there is one.
+func waitServed(t *testing.T, addr, name string) *x509.Certificate {
+	t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	timeout := time.After(20 * time.Second)
+	for {
+		conn, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true, ServerName: name})
+		if err == nil {
+			defer conn.Close()
+			return conn.ConnectionState().PeerCertificates[0]
+		}
+		select {
+		case <-tick.C:
+		case <-timeout:
+			t.Fatalf("no certificate is served: %v", err)
+		}
+	}
+}
+
 // useACME makes a front's client trust p and call it by its name.
 func (f *testFront) useACME(p *pebble, addr string) {
 	name := f.config.Names[0]
+	waitServed(f.t.(*testing.T), addr, name)
 	f.client = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
 		TLSClientConfig: &tls.Config{RootCAs: p.trust(), ServerName: name},
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
@@ -368,6 +396,54 @@ func TestACMEBudgetAndFallback(t *testing.T) {
 	f.waitOutput("certificate budget is used up")
 	if strings.Contains(f.output(), "trying to solve challenge") {
 		t.Errorf("the CA was asked all the same:\n%s", f.output())
+	}
+}
+
+// With the CA down at renewal the old certificate is served on, nothing is
+// counted against the CA's limits, and the renewal is made up for.
+func TestACMERenewal(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for a certificate of 30 seconds to grow old")
+	}
+	t.Parallel()
+	v := newBackend(t, http.HandlerFunc(echo))
+	c := acmeConfig(t, v, "vault.example.org")
+	p := newShortPebble(t, portOf(t, c.Redirect[0]), portOf(t, c.Listen[0]), 30*time.Second)
+	c.ACME = ACME{CA: p.directory, TrustedRoots: []string{p.root}, Resolvers: []string{p.dns}}
+	serving := func() *x509.Certificate { return waitServed(t, c.Listen[0], c.Names[0]) }
+	f := launch(t, c).start()
+	f.waitOutput("certificate obtained successfully")
+	old := serving()
+	f.stop(t)
+
+	// Frozen, it keeps its accounts, and a client waits for it in vain.
+	if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	// Renewal is due in the last third of a certificate's life.
+	life := old.NotAfter.Sub(old.NotBefore)
+	<-time.After(time.Until(old.NotBefore.Add(life*2/3 + time.Second)))
+	f = launch(t, c).start()
+	f.waitOutput("CA does not answer")
+	if !serving().Equal(old) {
+		t.Error("the old certificate is not served while the CA is down")
+	}
+	var l ledger
+	if err := json.Unmarshal(readFile(t, filepath.Join(c.Storage, "acme-budget.json")), &l); err != nil || len(l.Failures) != 0 {
+		t.Errorf("ledger %+v, %v: a CA that is down has no limits to be counted", l, err)
+	}
+	f.stop(t)
+	if err := p.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	f = launch(t, c).start()
+	f.waitOutput("certificate renewed successfully")
+	// The log line comes before the certificate is in use.
+	deadline := time.Now().Add(20 * time.Second)
+	for serving().Equal(old) {
+		if time.Now().After(deadline) {
+			t.Fatal("after the renewal the old certificate is served")
+		}
 	}
 }
 

@@ -3,8 +3,10 @@ package front
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -35,8 +37,9 @@ var register = sync.OnceFunc(func() {
 
 // Hooks tell the caller about the front's life. All may be nil.
 type Hooks struct {
-	// Ready is called once it accepts connections.
-	Ready func()
+	// Ready is called once it accepts connections. alive then says whether it
+	// still does, for a watchdog.
+	Ready func(alive func(context.Context) error)
 	// Stopping is called before it drains.
 	Stopping func()
 }
@@ -62,6 +65,10 @@ func Run(ctx context.Context, c Config, hooks Hooks) error {
 	if err != nil {
 		return err
 	}
+	address, err := socks.dialAddress(c.Listen[0])
+	if err != nil {
+		return err
+	}
 	b, err := encode(cfg)
 	if err != nil {
 		return err
@@ -83,7 +90,7 @@ func Run(ctx context.Context, c Config, hooks Hooks) error {
 		return errors.Join(err, caddy.Stop())
 	}
 	if hooks.Ready != nil {
-		hooks.Ready()
+		hooks.Ready(func(ctx context.Context) error { return alive(ctx, address) })
 	}
 	<-ctx.Done()
 	if hooks.Stopping != nil {
@@ -141,6 +148,24 @@ func waitForCertificates(ctx context.Context, names []string) error {
 		}
 	}
 	return nil
+}
+
+// alive begins a TLS handshake. An alert is an answer too: before the first
+// certificate is there it is the only one.
+func alive(ctx context.Context, address string) error {
+	d := tls.Dialer{Config: &tls.Config{
+		// Whether clients trust the certificate is not asked here.
+		InsecureSkipVerify: true, //nolint:gosec
+	}}
+	conn, err := d.DialContext(ctx, "tcp", address)
+	// crypto/tls reports an alert that came as an OpError of this name.
+	if alert := (*net.OpError)(nil); errors.As(err, &alert) && alert.Op == "remote error" {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("front does not answer at %s: %w", address, err)
+	}
+	return conn.Close()
 }
 
 // drain stops Caddy, which closes the listeners at once and leaves what is in

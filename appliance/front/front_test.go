@@ -1,7 +1,9 @@
 package front
 
 import (
+	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -12,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"strongroom/appliance/localtls"
 )
 
 // echo answers with what has arrived.
@@ -298,5 +302,128 @@ func TestFrontSaysWhyItCannotStart(t *testing.T) {
 				t.Fatalf("ended with %v, want %q:\n%s", f.err, tt.want, f.output())
 			}
 		})
+	}
+}
+
+// A certificate that somebody else renews is served as it is.
+func TestFrontServesAGivenCertificate(t *testing.T) {
+	v := newBackend(t, http.HandlerFunc(echo))
+	c := baseConfig(t, v)
+	certs, err := localtls.New(time.Now(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	c.Issuer, c.Names = IssuerFiles, []string{"localhost"}
+	c.RootFile = ""
+	c.Files = Files{Cert: filepath.Join(dir, "crt"), Key: filepath.Join(dir, "key")}
+	for file, data := range map[string][]byte{c.Files.Cert: certs.ServerCrt, c.Files.Key: certs.ServerKey} {
+		if err := os.WriteFile(file, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := launch(t, c).start()
+	f.waitOutput("READY\n")
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(certs.CA)
+	conn, err := tls.Dial("tcp", c.Listen[0], &tls.Config{RootCAs: pool, ServerName: "localhost"})
+	if err != nil {
+		t.Fatalf("%v\n%s", err, f.output())
+	}
+	conn.Close()
+
+	c.Files.Key = c.Files.Cert
+	f = launch(t, c).start()
+	<-f.done
+	if f.err == nil || !strings.Contains(f.output(), "ERROR") {
+		t.Errorf("a certificate without its key: %v\n%s", f.err, f.output())
+	}
+}
+
+// A read that waits a minute for a rotation passes, and its client is told
+// what has changed meanwhile.
+func TestFrontPassesLongPolls(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits 62 seconds")
+	}
+	t.Parallel()
+	v := newBackend(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-time.After(62 * time.Second):
+			io.WriteString(w, "rotated")
+		case <-r.Context().Done():
+		}
+	}))
+	f := startFront(t, baseConfig(t, v))
+	f.client.Timeout = 90 * time.Second
+	if res, body := f.get("/v1/apikeys/creds/app?wait=60s"); res.StatusCode != 200 || body != "rotated" {
+		t.Fatalf("%s %q", res.Status, body)
+	}
+}
+
+// BenchmarkFront reads through the front over HTTP/1.1 and TLS, as Vault's
+// clients do, from a backend that costs next to nothing.
+func BenchmarkFront(b *testing.B) {
+	v := newBackend(b, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		io.WriteString(w, `{"data":{"key":"0123456789abcdef"}}`)
+	}))
+	c := baseConfig(b, v)
+	c.Limits.RequestsPerSecond = 0
+	f := startFront(b, c)
+	f.client.Transport.(*http.Transport).MaxIdleConnsPerHost = 64
+	f.client.Transport.(*http.Transport).ForceAttemptHTTP2 = false
+	b.SetParallelism(4)
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			res, err := f.client.Get(f.url + "/v1/apikeys/creds/app")
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			io.Copy(io.Discard, res.Body)
+			res.Body.Close()
+			if res.StatusCode != 200 {
+				b.Error(res.Status)
+				return
+			}
+		}
+	})
+	b.StopTimer()
+	if rss, err := residentMB(f.cmd.Process.Pid); err == nil {
+		b.ReportMetric(rss, "MB-resident")
+	}
+}
+
+// residentMB is a process's VmRSS in megabytes, proc(5).
+func residentMB(pid int) (float64, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, err
+	}
+	_, rest, ok := strings.Cut(string(b), "VmRSS:")
+	if !ok {
+		return 0, fmt.Errorf("no VmRSS in the status of %d", pid)
+	}
+	var kb float64
+	if _, err := fmt.Sscanf(rest, "%f kB", &kb); err != nil {
+		return 0, err
+	}
+	return kb / 1024, nil
+}
+
+// The front is allowed 60 MB when it has nothing to do.
+func TestFrontIdleMemory(t *testing.T) {
+	v := newBackend(t, http.HandlerFunc(echo))
+	f := startFront(t, baseConfig(t, v))
+	f.get("/v1/sys/health")
+	rss, err := residentMB(f.cmd.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%.1f MB resident", rss)
+	if rss > 60 {
+		t.Errorf("%.1f MB resident, more than 60", rss)
 	}
 }

@@ -44,7 +44,12 @@ func TestMain(m *testing.M) {
 	defer stop()
 	cfg, err := Load(file)
 	if err == nil {
-		err = Run(ctx, cfg, Hooks{Ready: func() { fmt.Println("READY") }})
+		err = Run(ctx, cfg, Hooks{Ready: func(alive func(context.Context) error) {
+			if err := alive(ctx); err != nil {
+				fmt.Println("ERROR", err)
+			}
+			fmt.Println("READY")
+		}})
 	}
 	if err != nil {
 		fmt.Println("ERROR", err)

@@ -67,19 +67,9 @@ func (s sockets) portsOf(c Config) (ports, error) {
 		if len(of.addrs) == 0 {
 			continue
 		}
-		addr := of.addrs[0]
-		if name, ok := strings.CutPrefix(addr, fdPrefix); ok {
-			if len(s.numbers[name]) == 0 {
-				return p, fmt.Errorf("listen on %q: systemd passes no socket with FileDescriptorName=%s", addr, name)
-			}
-			ln, err := net.FileListener(s.files[s.numbers[name][0]-firstFD]) // a copy
-			if err != nil {
-				return p, fmt.Errorf("socket %q: %w", addr, err)
-			}
-			addr = ln.Addr().String()
-			if err := ln.Close(); err != nil {
-				return p, fmt.Errorf("socket %q: %w", addr, err)
-			}
+		addr, err := s.address(of.addrs[0])
+		if err != nil {
+			return p, err
 		}
 		_, port, err := net.SplitHostPort(addr)
 		if err != nil {
@@ -90,4 +80,36 @@ func (s sockets) portsOf(c Config) (ports, error) {
 		}
 	}
 	return p, nil
+}
+
+// address is host:port of addr, which may be a socket of systemd's.
+func (s sockets) address(addr string) (string, error) {
+	name, ok := strings.CutPrefix(addr, fdPrefix)
+	if !ok {
+		return addr, nil
+	}
+	if len(s.numbers[name]) == 0 {
+		return "", fmt.Errorf("listen on %q: systemd passes no socket with FileDescriptorName=%s", addr, name)
+	}
+	ln, err := net.FileListener(s.files[s.numbers[name][0]-firstFD]) // a copy
+	if err != nil {
+		return "", fmt.Errorf("socket %q: %w", addr, err)
+	}
+	return ln.Addr().String(), ln.Close()
+}
+
+// dialAddress is where this process reaches its own listener.
+func (s sockets) dialAddress(addr string) (string, error) {
+	addr, err := s.address(addr)
+	if err != nil {
+		return "", err
+	}
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", fmt.Errorf("listen on %q: %w", addr, err)
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return net.JoinHostPort(host, port), nil
 }
