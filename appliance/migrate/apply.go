@@ -269,7 +269,7 @@ func (j *job) inspectOne(ctx context.Context, t *target, force bool) (*Problem, 
 	if t.apiKey {
 		key, ok, err := j.store.APIKey(ctx, t.mount, t.path)
 		if errors.Is(err, ErrNoDefinition) {
-			return &Problem{File: first.File, Why: fmt.Sprintf("%s: %v: declare it in [[app]] and run strongroom app apply", first.Name, err)}, nil
+			return &Problem{File: first.File, Why: fmt.Sprintf("%s: API key %s: %v: declare it in [[app]] and run strongroom app apply", first.Name, t, ErrNoDefinition)}, nil
 		}
 		if err != nil {
 			return nil, err

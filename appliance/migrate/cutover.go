@@ -253,7 +253,7 @@ func (j *job) codeChanges(ctx context.Context, names, values map[string]bool) ([
 		}
 	}()
 	w := &walker{root: j.root, dir: j.dir, each: func(src source) {
-		if strings.HasSuffix(src.path, ".py") && mentions(src.data, "environ", "getenv") {
+		if strings.HasSuffix(src.path, ".py") && mentions(src.data, "environ", "getenv", "EnvVar") {
 			files <- src
 		}
 	}}
