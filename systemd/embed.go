@@ -55,6 +55,13 @@ func KMSDropIn(vaultUID int) []byte {
 	return fmt.Appendf(nil, "# Written by strongroom-installer: the only uid that the KMS answers.\n[Service]\nEnvironment=VAULT_UID=%d\n", vaultUID)
 }
 
+// FrontDropIn hands the front a certificate of the operator's own, which root
+// may keep to himself: as the credentials tls.crt and tls.key.
+func FrontDropIn(cert, key string) []byte {
+	esc := func(path string) string { return strings.ReplaceAll(path, "%", "%%") }
+	return fmt.Appendf(nil, "# Written by strongroom-installer: the certificate that the operator has.\n[Service]\nLoadCredential=tls.crt:%s\nLoadCredential=tls.key:%s\n", esc(cert), esc(key))
+}
+
 // DropInPath is the place of a unit's drop-in.
 func DropInPath(unit, name string) string {
 	return "/etc/systemd/system/" + unit + ".d/" + strings.TrimSuffix(name, ".conf") + ".conf"

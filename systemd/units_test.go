@@ -125,6 +125,9 @@ func TestInvariants(t *testing.T) {
 	if got := string(KMSDropIn(998)); !strings.Contains(got, "\nEnvironment=VAULT_UID=998\n") {
 		t.Errorf("drop-in:\n%s", got)
 	}
+	if got := string(FrontDropIn("/a/100%.crt", "/a/b.key")); !strings.Contains(got, "\nLoadCredential=tls.crt:/a/100%%.crt\nLoadCredential=tls.key:/a/b.key\n") {
+		t.Errorf("drop-in:\n%s", got)
+	}
 	if got := DropInPath(KMS, "vault-uid"); got != "/etc/systemd/system/strongroom-kms.service.d/vault-uid.conf" {
 		t.Errorf("drop-in's path = %q", got)
 	}

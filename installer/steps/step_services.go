@@ -7,6 +7,7 @@ import (
 	"path"
 	"time"
 
+	"strongroom/config"
 	"strongroom/installer/engine"
 	"strongroom/installer/payload"
 	"strongroom/systemd"
@@ -25,7 +26,7 @@ type service struct {
 }
 
 // running are the units in the order of their start.
-func running() []service {
+func (s services) running() []service {
 	strongroom := path.Join(binDir, payload.Strongroom)
 	unit := func(name string) string { return path.Join(units, name) }
 	sockets := func(names ...string) []service {
@@ -41,13 +42,17 @@ func running() []service {
 		service{systemd.Vault, []string{vaultBinary, vaultHCL, epochFile, tlsDir + "/ca.crt", tlsDir + "/server.crt", tlsDir + "/server.key", unit(systemd.Vault)}},
 	)
 	list = append(list, sockets(systemd.FrontHTTPS, systemd.FrontHTTP, systemd.FrontHTTP3)...)
-	return append(list,
-		service{systemd.Front, []string{strongroom, frontTOML, tlsDir + "/ca.crt", tlsDir + "/front.crt", tlsDir + "/front.key", unit(systemd.Front)}})
+	front := service{systemd.Front, []string{strongroom, frontTOML, tlsDir + "/ca.crt", tlsDir + "/front.crt", tlsDir + "/front.key",
+		unit(systemd.Front), systemd.DropInPath(systemd.Front, frontDropInName)}}
+	if s.Config.TLS.Mode == config.TLSFiles {
+		front.reads = append(front.reads, s.Config.TLS.CertFile, s.Config.TLS.KeyFile)
+	}
+	return append(list, front)
 }
 
 func (s services) Check(ctx context.Context) (engine.Diff, error) {
 	var diff engine.Diff
-	for _, svc := range running() {
+	for _, svc := range s.running() {
 		u, err := s.Host.Unit(ctx, svc.name)
 		if err != nil {
 			return nil, err

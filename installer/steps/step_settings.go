@@ -84,10 +84,14 @@ func (e *Env) vaultParams() config.VaultParams {
 
 func (e *Env) frontParams() config.FrontParams {
 	credentials := "/run/credentials/strongroom-front.service/"
+	certificate := e.Config.TLS
+	if certificate.Mode == config.TLSFiles {
+		certificate.CertFile, certificate.KeyFile = credentials+"tls.crt", credentials+"tls.key"
+	}
 	return config.FrontParams{
 		Names:        []string{e.Config.Domain},
 		Storage:      frontData,
-		TLS:          e.Config.TLS,
+		TLS:          certificate,
 		Email:        e.Config.Email,
 		UI:           e.Config.Vault.UI,
 		VaultAddress: fmt.Sprintf("127.0.0.1:%d", vaultPort),

@@ -209,7 +209,7 @@ func TestInstallTwice(t *testing.T) {
 	if fstab := string(v.Files[fstab].Data); strings.Contains(fstab, "\n/swapfile") || !strings.Contains(fstab, "/dev/sda1 / ext4") {
 		t.Errorf("fstab:\n%s", fstab)
 	}
-	for _, svc := range running() {
+	for _, svc := range (services{v.env()}).running() {
 		if u := v.Units[svc.name]; u.Active != "active" || u.Enabled != "enabled" {
 			t.Errorf("%s: %+v", svc.name, *u)
 		}
@@ -430,7 +430,7 @@ func TestRestartAfterChange(t *testing.T) {
 		t.Fatal(err)
 	}
 	since := map[string]time.Time{}
-	for _, svc := range running() {
+	for _, svc := range (services{v.env()}).running() {
 		since[svc.name] = v.Units[svc.name].Since
 	}
 	e := v.env()
@@ -438,11 +438,48 @@ func TestRestartAfterChange(t *testing.T) {
 	if _, err := v.engine(e, &out).Install(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for _, svc := range running() {
+	for _, svc := range (services{v.env()}).running() {
 		restarted := v.Units[svc.name].Since.After(since[svc.name])
 		if restarted != (svc.name == systemd.Vault) {
 			t.Errorf("%s: restarted = %v after a change of Vault's configuration", svc.name, restarted)
 		}
+	}
+}
+
+func TestCertificateOfTheOperator(t *testing.T) {
+	v := newVPS(t)
+	v.Files["/root/vault.crt"] = &host.Node{Data: []byte("certificate")}
+	v.Files["/root/vault.key"] = &host.Node{Data: []byte("key")}
+	e := v.env()
+	e.Config.TLS = config.TLS{Mode: config.TLSFiles, CertFile: "/root/vault.crt", KeyFile: "/root/vault.key"}
+	var out bytes.Buffer
+	if _, err := v.engine(e, &out).Install(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	dropIn := systemd.DropInPath(systemd.Front, frontDropInName)
+	if n := v.Files[dropIn]; n == nil || !strings.Contains(string(n.Data), "LoadCredential=tls.key:/root/vault.key") {
+		t.Errorf("%s: %+v", dropIn, n)
+	}
+	if text := string(v.Files[frontTOML].Data); !strings.Contains(text, "/run/credentials/strongroom-front.service/tls.key") || strings.Contains(text, "/root/vault.key") {
+		t.Errorf("front.toml:\n%s", text)
+	}
+	// Renewed: the front alone is restarted.
+	since := v.Units[systemd.Front].Since
+	if err := v.Write("/root/vault.crt", strings.NewReader("new"), root(0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := v.engine(e, &out).Install(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !v.Units[systemd.Front].Since.After(since) {
+		t.Error("the front still has the old certificate")
+	}
+	// Back to the internal authority: nothing of it is left.
+	if _, err := v.engine(v.env(), &out).Install(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if v.Files[dropIn] != nil {
+		t.Error("the drop-in is still there")
 	}
 }
 
