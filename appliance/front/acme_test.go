@@ -37,7 +37,7 @@ type pebble struct {
 }
 
 // tool finds a program that `make tools` builds.
-func tool(t *testing.T, name string) string {
+func tool(t testing.TB, name string) string {
 	t.Helper()
 	path, err := filepath.Abs(filepath.Join("..", "..", "bin", name))
 	if err != nil {
@@ -205,7 +205,7 @@ func portOf(t *testing.T, addr string) string {
 }
 
 // waitServed gives the certificate at addr, as soon as there is one.
-func waitServed(t *testing.T, addr, name string) *x509.Certificate {
+func waitServed(t testing.TB, addr, name string) *x509.Certificate {
 	t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -227,7 +227,7 @@ func waitServed(t *testing.T, addr, name string) *x509.Certificate {
 // useACME makes a front's client trust p and call it by its name.
 func (f *testFront) useACME(p *pebble, addr string) {
 	name := f.config.Names[0]
-	waitServed(f.t.(*testing.T), addr, name)
+	waitServed(f.t, addr, name)
 	f.client = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
 		TLSClientConfig: &tls.Config{RootCAs: p.trust(), ServerName: name},
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
