@@ -40,7 +40,7 @@ const (
 	minCacheBytes  = 1 << 20
 	maxCacheBytes  = 4 << 30
 	day            = 24 * time.Hour
-	defaultCacheMB = 128
+	defaultCacheMB = 96
 )
 
 func defaultConfig() *mountConfig {

@@ -3,7 +3,6 @@ package apikeys
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	mathrand "math/rand/v2"
 	"slices"
@@ -31,7 +30,8 @@ func newTestClock() *testClock {
 	return &testClock{wall: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
 }
 
-func (c *testClock) Wall() time.Time          { c.mu.Lock(); defer c.mu.Unlock(); return c.wall }
+func (c *testClock) Wall() time.Time { c.mu.Lock(); defer c.mu.Unlock(); return c.wall }
+
 func (c *testClock) Monotonic() time.Duration { c.mu.Lock(); defer c.mu.Unlock(); return c.mono }
 
 // advance lets time pass.
@@ -62,192 +62,7 @@ func (r *testRand) Read(p []byte) (int, error) {
 	return r.src.Read(p)
 }
 
-// service is a fake of a remote service that issues keys. It outlives the
-// engine, as a real one does.
-type service struct {
-	mu     sync.Mutex
-	clock  *testClock
-	caps   provider.Capabilities
-	keys   map[string]*serviceKey
-	count  int
-	calls  []string
-	fault  func(op string, after bool) error // called before and after each effect
-	killed []string
-}
-
-type serviceKey struct {
-	id, name, value string
-	created         time.Time
-	alive           bool
-	expires         time.Time
-}
-
-func newService(clock *testClock, caps provider.Capabilities) *service {
-	return &service{clock: clock, caps: caps, keys: map[string]*serviceKey{}}
-}
-
-// remoteCaps is a service that can do everything.
-func remoteCaps() provider.Capabilities {
-	return provider.Capabilities{Mint: true, List: true, Named: true, Test: true, Revoke: true, LastUsed: true, Overlap: true}
-}
-
-func (s *service) factory(cfg provider.Config) (provider.Provider, error) {
-	if cfg.Settings["broken"] == true {
-		return nil, errors.New("settings: broken is not allowed")
-	}
-	return &serviceClient{s: s, credential: cfg.Credential}, nil
-}
-
-func (s *service) hook(op string, after bool) error {
-	if s.fault == nil {
-		return nil
-	}
-	return s.fault(op, after)
-}
-
-// alive lists the ids of the keys that work.
-func (s *service) alive() []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var out []string
-	for id, k := range s.keys {
-		if k.alive {
-			out = append(out, id)
-		}
-	}
-	slices.Sort(out)
-	return out
-}
-
-// works tells whether the service accepts a key.
-func (s *service) works(value string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.worksLocked(value)
-}
-
-func (s *service) worksLocked(value string) bool {
-	for _, k := range s.keys {
-		if k.alive && k.value == value {
-			return true
-		}
-	}
-	return false
-}
-
-func (s *service) setFault(f func(op string, after bool) error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.fault = f
-}
-
-type serviceClient struct {
-	s          *service
-	credential map[string]string
-}
-
 var _ provider.Provider = (*serviceClient)(nil)
-
-func (c *serviceClient) Capabilities() provider.Capabilities { return c.s.caps }
-
-func (c *serviceClient) ValidateParameters(params map[string]any) error {
-	for name := range params {
-		if name != "scope" {
-			return fmt.Errorf("parameters: unknown field %q", name)
-		}
-	}
-	return nil
-}
-
-func (c *serviceClient) Create(_ context.Context, req provider.CreateRequest) (provider.Key, error) {
-	s := c.s
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.calls = append(s.calls, "create "+req.Name)
-	if err := provider.CheckName(req.Name); err != nil {
-		return provider.Key{}, &provider.Error{Op: "create", Kind: provider.KindRejected, Msg: err.Error()}
-	}
-	if err := s.hook("create", false); err != nil {
-		return provider.Key{}, err
-	}
-	alive := 0
-	for _, k := range s.keys {
-		if k.alive {
-			alive++
-		}
-	}
-	if s.caps.MaxKeys > 0 && alive >= s.caps.MaxKeys {
-		return provider.Key{}, &provider.Error{Op: "create", Kind: provider.KindRejected, Msg: "too many keys"}
-	}
-	if !s.caps.Overlap && req.Current != nil {
-		if k := s.keys[req.Current.ID]; k != nil {
-			k.alive = false
-		}
-	}
-	s.count++
-	id := fmt.Sprintf("id-%d", s.count)
-	k := &serviceKey{id: id, name: req.Name, value: fmt.Sprintf("value-%d-of-%s", s.count, req.Name), created: s.clock.Wall(), alive: true}
-	s.keys[id] = k
-	if err := s.hook("create", true); err != nil {
-		return provider.Key{}, err
-	}
-	return provider.Key{ID: id, Name: k.name, Values: map[string]string{provider.PrimaryValue: k.value}, Expires: k.expires}, nil
-}
-
-func (c *serviceClient) List(_ context.Context, _ map[string]any, prefix string) ([]provider.RemoteKey, error) {
-	s := c.s
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.calls = append(s.calls, "list "+prefix)
-	if err := s.hook("list", false); err != nil {
-		return nil, err
-	}
-	var out []provider.RemoteKey
-	for _, k := range s.keys {
-		if !k.alive || (s.caps.Named && !strings.HasPrefix(k.name, prefix)) {
-			continue
-		}
-		r := provider.RemoteKey{ID: k.id, Created: k.created}
-		if s.caps.Named {
-			r.Name = k.name
-		}
-		out = append(out, r)
-	}
-	return out, s.hook("list", true)
-}
-
-func (c *serviceClient) Test(_ context.Context, _ map[string]any, key provider.Key) error {
-	s := c.s
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.calls = append(s.calls, "test "+key.ID)
-	if err := s.hook("test", false); err != nil {
-		return err
-	}
-	if !s.worksLocked(key.Values[provider.PrimaryValue]) {
-		return &provider.Error{Op: "test", Kind: provider.KindUnauthorized, Status: 401, Msg: "the key is refused"}
-	}
-	return s.hook("test", true)
-}
-
-func (c *serviceClient) Revoke(_ context.Context, _ map[string]any, id string) error {
-	s := c.s
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.calls = append(s.calls, "revoke "+id)
-	if err := s.hook("revoke", false); err != nil {
-		return err
-	}
-	if k := s.keys[id]; k != nil {
-		k.alive = false
-		s.killed = append(s.killed, id)
-	}
-	return s.hook("revoke", true)
-}
-
-func (c *serviceClient) LastUsed(context.Context, map[string]any, string) (time.Time, error) {
-	return time.Time{}, nil
-}
 
 // faultyStorage fails the nth operation, before or after its effect.
 type faultyStorage struct {

@@ -27,7 +27,7 @@ func (b *backend) pathConfig() []*framework.Path {
 			"retry_max":       seconds("The longest pause between tries. Default 1 hour."),
 			"max_wait":        seconds("How long a read may wait for a new version, at most 60 s; 0 ends all waits at once."),
 			"max_waiters":     number("How many reads may wait at once. Default 10000."),
-			"cache_bytes":     number("How much memory the keys in memory may take, in bytes. Default 128 MiB."),
+			"cache_bytes":     number("How much memory the keys in memory may take, in bytes. Default 96 MiB."),
 			"accept_clock":    {Type: framework.TypeBool, Description: "Believe the machine's clock as it is now, after status has said that it jumped."},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
