@@ -73,8 +73,15 @@ type backend struct {
 	// interrupted: a campaign of an earlier run may have to be gone on with.
 	interrupted atomic.Bool
 
+	// patience is how long an unload waits for calls to providers.
+	patience time.Duration
+
 	storage logical.Storage // the mount's view, for work that no request carries
 }
+
+// unloadPatience keeps a slow provider from holding up Vault's own shutdown. What
+// is cut off is what a crash leaves, and is recovered from in the same way.
+const unloadPatience = 10 * time.Second
 
 // Factory gives the function by which Vault makes a mount.
 func Factory(opts Options) logical.Factory {
@@ -109,6 +116,7 @@ func newBackend(opts Options) (*backend, error) {
 		wake:      make(chan struct{}, 1),
 		providers: newProviderTable(),
 	}
+	b.patience = unloadPatience
 	b.stopped, b.stop = context.WithCancel(context.Background())
 	b.Backend = &framework.Backend{
 		Help:           helpText,
@@ -265,8 +273,19 @@ func (b *backend) invalidate(ctx context.Context, key string) {
 func (b *backend) clean(ctx context.Context) {
 	b.stop()
 	b.waiters.closeAll()
-	b.running.Wait()
+	finished := make(chan struct{})
+	go func() {
+		b.running.Wait()
+		close(finished)
+	}()
+	waitFor(ctx, finished, b.patience)
 	b.hooks.close()
+	select {
+	case <-finished:
+	default:
+		b.Logger().Warn("unloaded while a provider had not answered: the next start clears up")
+		return
+	}
 	if !b.ready.Load() || b.storage == nil || !b.writable() {
 		return
 	}

@@ -171,3 +171,32 @@ func TestUnloadEndsWaits(t *testing.T) {
 		t.Errorf("unloading the mount revoked a key: %d are alive", n)
 	}
 }
+
+func TestUnloadDoesNotWaitForASlowProviderForEver(t *testing.T) {
+	w := newWorld(t, remoteCaps())
+	w.remoteKey("k", map[string]any{"rotation_period": "1d"})
+	called, release := make(chan struct{}), make(chan struct{})
+	w.remote.setFault(func(op string, after bool) error {
+		if op == "create" && !after {
+			close(called)
+			<-release
+		}
+		return nil
+	})
+	w.clock.advance(2 * day)
+	w.b.tick(context.Background())
+	<-called
+	w.b.patience = time.Millisecond
+	slow := w.b
+	slow.Cleanup(context.Background())
+	close(release)
+	slow.running.Wait()
+	w.remote.setFault(nil)
+	w.start()
+	for range 3 {
+		w.pass(time.Minute)
+	}
+	if err := settled(w, remoteCaps()); err != nil {
+		t.Error(err)
+	}
+}
