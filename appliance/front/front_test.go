@@ -11,6 +11,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -465,6 +467,9 @@ func residentMB(pid int) (float64, error) {
 
 // The front is allowed 60 MB when it has nothing to do.
 func TestFrontIdleMemory(t *testing.T) {
+	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+		t.Skip("the race detector keeps shadow memory")
+	}
 	v := newBackend(t, http.HandlerFunc(echo))
 	f := startFront(t, baseConfig(t, v))
 	f.get("/v1/sys/health")
