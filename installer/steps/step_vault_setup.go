@@ -17,6 +17,7 @@ import (
 	"strongroom/config"
 	"strongroom/installer/engine"
 	"strongroom/installer/payload"
+	"strongroom/systemd"
 )
 
 // vaultSetup is everything inside Vault: audit devices, engines, policies, the
@@ -167,7 +168,7 @@ func (v look) audit(ctx context.Context) (engine.Diff, error) {
 		}
 		file := path.Join(auditDir, name+".log")
 		diff = append(diff, engine.Change{What: "audit device " + name, To: file,
-			Apply: func(ctx context.Context) error { return v.c.EnableFileAudit(ctx, name, file) }})
+			Apply: v.settled(func(ctx context.Context) error { return v.c.EnableFileAudit(ctx, name, file) })})
 	}
 	return diff, nil
 }
@@ -185,7 +186,7 @@ func (v look) engines(ctx context.Context) (engine.Diff, error) {
 	}
 	if !registered {
 		diff = append(diff, engine.Change{What: "plugin " + p.Name, To: p.Version + ", sha256 " + p.SHA256[:12],
-			Apply: func(ctx context.Context) error { return v.c.RegisterPlugin(ctx, p) }})
+			Apply: v.settled(func(ctx context.Context) error { return v.c.RegisterPlugin(ctx, p) })})
 	}
 	mounts, err := v.keys(ctx, "sys/mounts")
 	if err != nil {
@@ -201,7 +202,7 @@ func (v look) engines(ctx context.Context) (engine.Diff, error) {
 		t, ok := mounts[m.at]
 		switch {
 		case !ok:
-			diff = append(diff, engine.Change{What: "mount " + m.at + "/", To: m.what, Apply: m.mount})
+			diff = append(diff, engine.Change{What: "mount " + m.at + "/", To: m.what, Apply: v.settled(m.mount)})
 		case t["type"] != m.kind:
 			return nil, operator("move that mount, then run the same command again", "something of type %q is mounted at %s/, where %q belongs", t["type"], m.at, m.kind)
 		}
@@ -232,9 +233,9 @@ func (v look) authMethods(ctx context.Context) (engine.Diff, error) {
 		if _, ok := there[m]; ok {
 			continue
 		}
-		diff = append(diff, engine.Change{What: "auth method " + m, To: "enabled", Apply: func(ctx context.Context) error {
+		diff = append(diff, engine.Change{What: "auth method " + m, To: "enabled", Apply: v.settled(func(ctx context.Context) error {
 			return v.write(ctx, "sys/auth/"+m, map[string]any{"type": m})
-		}})
+		})})
 	}
 	return diff, nil
 }
@@ -352,6 +353,29 @@ func (s vaultSetup) rootToken(c *vaultapi.Client, isRoot bool) (engine.Diff, err
 		}
 		return s.Host.Remove(rootTokenCred)
 	}}}, nil
+}
+
+// settled makes a change that Vault may have made by half: when a caller dies in
+// the middle, Vault ends the request where it is, and can be left with a device
+// or mount in memory that its storage, and so Check, knows nothing of. It then
+// refuses the second attempt with a 400, until it is started anew.
+func (v look) settled(do func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		err := do(ctx)
+		var re *api.ResponseError
+		if !errors.As(err, &re) || re.StatusCode != http.StatusBadRequest {
+			return err
+		}
+		if restartErr := v.Host.Restart(ctx, systemd.Vault); restartErr != nil {
+			return errors.Join(err, restartErr)
+		}
+		wait, cancel := context.WithTimeout(ctx, vaultPatience)
+		defer cancel()
+		if waitErr := v.c.WaitActive(wait); waitErr != nil {
+			return errors.Join(err, waitErr)
+		}
+		return do(ctx)
+	}
 }
 
 func (v look) write(ctx context.Context, p string, data map[string]any) error {

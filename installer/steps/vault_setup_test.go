@@ -1,0 +1,56 @@
+package steps
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/hashicorp/vault/api"
+
+	"strongroom/appliance/vaultapi"
+	"strongroom/installer/host"
+	"strongroom/systemd"
+)
+
+// TestSettled is about a Vault that refuses because it holds half of what a
+// killed run has begun.
+func TestSettled(t *testing.T) {
+	// All that it asks of Vault is whether it is active.
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte(`{"initialized":true,"sealed":false,"standby":false}`))
+	}))
+	defer srv.Close()
+	refusal := &api.ResponseError{StatusCode: http.StatusBadRequest}
+	other := errors.New("no connection")
+	for name, c := range map[string]struct {
+		answers  []error
+		want     error
+		restarts int
+	}{
+		"at once":       {[]error{nil}, nil, 0},
+		"half made":     {[]error{refusal, nil}, nil, 1},
+		"still refused": {[]error{refusal, refusal}, refusal, 1},
+		"another fault": {[]error{other}, other, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := newVPS(t)
+			v.Units[systemd.Vault] = &host.Unit{Load: "loaded", Active: "active"}
+			restarts := 0
+			v.OnStart[systemd.Vault] = func() error { restarts++; return nil }
+			client, err := vaultapi.New(vaultapi.Options{Address: srv.URL})
+			if err != nil {
+				t.Fatal(err)
+			}
+			calls := 0
+			err = look{vaultSetup{v.env()}, client}.settled(func(context.Context) error {
+				calls++
+				return c.answers[calls-1]
+			})(t.Context())
+			if !errors.Is(err, c.want) || restarts != c.restarts || calls != len(c.answers) {
+				t.Errorf("error %v, %d restarts, %d calls; want %v, %d, %d", err, restarts, calls, c.want, c.restarts, len(c.answers))
+			}
+		})
+	}
+}
