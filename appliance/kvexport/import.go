@@ -205,8 +205,7 @@ func write(ctx context.Context, e engine, s *Secret, state string) (int, error) 
 // number.
 func create(ctx context.Context, e engine, s *Secret) (int, error) {
 	meta := map[string]any{
-		// Room for every version while they are written.
-		"max_versions":         max(s.Metadata.MaxVersions, min(s.Metadata.CurrentVersion, maxRebuilt)),
+		"max_versions":         s.room(),
 		"cas_required":         s.Metadata.CASRequired,
 		"delete_version_after": s.Metadata.DeleteVersionAfter,
 		"custom_metadata":      s.Metadata.CustomMetadata,
@@ -243,12 +242,35 @@ func create(ctx context.Context, e engine, s *Secret) (int, error) {
 			return written, fmt.Errorf("import %s/%s: %w", e.mount, s.Path, err)
 		}
 	}
+	if s.room() == s.Metadata.MaxVersions {
+		return written, nil
+	}
 	meta["max_versions"] = s.Metadata.MaxVersions
 	if _, err := e.c.WriteWithContext(ctx, e.mount+"/metadata/"+s.Path, meta); err != nil {
 		return written, fmt.Errorf("import %s/%s: %w", e.mount, s.Path, err)
 	}
 	return written, nil
 }
+
+// room is max_versions while the versions are written: Vault drops the oldest
+// beyond it with each write, just as it did before the export.
+func (s *Secret) room() int {
+	if len(s.Versions) == 0 {
+		return s.Metadata.MaxVersions
+	}
+	span := s.Versions[len(s.Versions)-1].Number - s.Versions[0].Number + 1
+	limit := s.Metadata.MaxVersions
+	if limit == 0 {
+		limit = defaultVersions
+	}
+	if span <= limit {
+		return s.Metadata.MaxVersions
+	}
+	return span
+}
+
+// defaultVersions is what Vault keeps where max_versions is 0.
+const defaultVersions = 10
 
 // maxRebuilt bounds the empty versions that are written for numbers' sake.
 const maxRebuilt = 200
