@@ -360,7 +360,7 @@ func (j *job) writeOne(ctx context.Context, t *target) error {
 		}
 	}
 	// Before the secret, so that no run that is taken up again misses it.
-	if err := j.store.Annotate(ctx, t.mount, t.path, notes, t.version == 0); err != nil {
+	if err := j.store.Annotate(ctx, t.mount, t.path, notes); err != nil {
 		return err
 	}
 	// Commit point of this secret.

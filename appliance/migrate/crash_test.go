@@ -242,14 +242,14 @@ type racing struct {
 	done bool
 }
 
-func (r *racing) Annotate(ctx context.Context, mount, path string, notes map[string]string, fresh bool) error {
+func (r *racing) Annotate(ctx context.Context, mount, path string, notes map[string]string) error {
 	if !r.done {
 		r.done = true
 		if _, err := r.Write(ctx, mount, path, map[string]any{"value": "somebody's"}, 0); err != nil {
 			return err
 		}
 	}
-	return r.Fake.Annotate(ctx, mount, path, notes, fresh)
+	return r.Fake.Annotate(ctx, mount, path, notes)
 }
 
 func TestApplyNeverOverwritesARace(t *testing.T) {

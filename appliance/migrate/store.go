@@ -24,9 +24,10 @@ type Store interface {
 	Write(ctx context.Context, mount, path string, data map[string]any, cas int) (int, error)
 	// ReadVersion reads an earlier version; no data if it is gone.
 	ReadVersion(ctx context.Context, mount, path string, version int) (Stored, error)
-	// Annotate adds to the custom metadata of a path; fresh if it was never
-	// written. Who may not write metadata passes: names can be derived.
-	Annotate(ctx context.Context, mount, path string, notes map[string]string, fresh bool) error
+	// Annotate adds to the custom metadata of a path, written or not: what
+	// others have noted there stays. Who may not write metadata passes, as
+	// names can be derived.
+	Annotate(ctx context.Context, mount, path string, notes map[string]string) error
 	// DeleteVersion takes back one version; Vault's undelete brings it again.
 	DeleteVersion(ctx context.Context, mount, path string, version int) error
 	// APIKey is the current key at a path of the apikeys engine; ok is false if
@@ -109,15 +110,14 @@ func (v *Vault) Write(ctx context.Context, mount, path string, data map[string]a
 }
 
 // Annotate is described at Store.
-func (v *Vault) Annotate(ctx context.Context, mount, path string, notes map[string]string, fresh bool) error {
+func (v *Vault) Annotate(ctx context.Context, mount, path string, notes map[string]string) error {
 	data := map[string]any{"custom_metadata": notes}
-	var err error
-	if fresh {
+	_, err := v.c.API().Logical().JSONMergePatch(ctx, mount+"/metadata/"+path, data)
+	answer := (*api.ResponseError)(nil)
+	if errors.As(err, &answer) && answer.StatusCode == http.StatusNotFound {
 		_, err = v.c.API().Logical().WriteWithContext(ctx, mount+"/metadata/"+path, data)
-	} else {
-		_, err = v.c.API().Logical().JSONMergePatch(ctx, mount+"/metadata/"+path, data)
 	}
-	if answer := (*api.ResponseError)(nil); errors.As(err, &answer) && answer.StatusCode == http.StatusForbidden {
+	if errors.As(err, &answer) && answer.StatusCode == http.StatusForbidden {
 		return nil
 	}
 	if err != nil {

@@ -116,10 +116,10 @@ func (f *Fake) Write(_ context.Context, mount, path string, data map[string]any,
 }
 
 // Annotate is described at migrate.Store.
-func (f *Fake) Annotate(_ context.Context, mount, path string, notes map[string]string, fresh bool) error {
+func (f *Fake) Annotate(_ context.Context, mount, path string, notes map[string]string) error {
 	return f.do("annotate", func() error {
 		at := mount + "/" + path
-		if fresh || f.Notes[at] == nil {
+		if f.Notes[at] == nil {
 			f.Notes[at] = map[string]string{}
 		}
 		maps.Copy(f.Notes[at], notes)

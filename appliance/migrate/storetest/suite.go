@@ -22,7 +22,7 @@ func Suite(t *testing.T, s migrate.Store) {
 	if got := read("a/b"); got.Version != 0 || got.Data != nil {
 		t.Fatalf("never written: %+v", got)
 	}
-	if err := s.Annotate(ctx, "secret", "a/b", map[string]string{"k": "v"}, true); err != nil {
+	if err := s.Annotate(ctx, "secret", "a/b", map[string]string{"k": "v"}); err != nil {
 		t.Fatal(err)
 	}
 	if got := read("a/b"); got.Version != 0 {
@@ -38,7 +38,7 @@ func Suite(t *testing.T, s migrate.Store) {
 	if n, err = s.Write(ctx, "secret", "a/b", map[string]any{"x": "2"}, 1); err != nil || n != 2 {
 		t.Fatalf("second write: %d, %v", n, err)
 	}
-	if err := s.Annotate(ctx, "secret", "a/b", map[string]string{"l": "w"}, false); err != nil {
+	if err := s.Annotate(ctx, "secret", "a/b", map[string]string{"l": "w"}); err != nil {
 		t.Fatal(err)
 	}
 	if got := read("a/b"); got.Version != 2 || got.Data["x"] != "2" {
