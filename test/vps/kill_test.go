@@ -37,7 +37,7 @@ func TestKilledEverywhere(t *testing.T) {
 		switch {
 		case os.Getenv("STRONGROOM_SOAK") == "1":
 			return 4
-		case step == "master-key", step == "firewall", step == "initialise", step == "vault-setup":
+		case step == "master-key", step == "services", step == "firewall", step == "initialise", step == "vault-setup":
 			return 2 // at the boundary and within
 		}
 		return 1
