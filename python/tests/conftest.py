@@ -72,8 +72,8 @@ def postgres(vault: VaultServer) -> Iterator[Postgres]:
     if binaries() is None:
         pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
     server = Postgres()
-    server.start()
     try:
+        server.start()
         connect_database(vault, server)
         yield server
     finally:

@@ -49,8 +49,10 @@ def test_from_a_file_to_vault_and_back(
 ) -> None:
     if not STRONGROOM.exists():
         pytest.skip(f"no program at {STRONGROOM}: make build, or set STRONGROOM_BIN")
-    (tmp_path / ".env.production").write_text("DATABASE_URL=postgres://u:pw-4711@h/bikes\n")
-    (tmp_path / "app.py").write_text('import os\n\nURL = os.environ["DATABASE_URL"]\n')
+    (tmp_path / ".env.production").write_text(
+        "MIGRATED_DATABASE_URL=postgres://u:pw-4711@h/bikes\n"
+    )
+    (tmp_path / "app.py").write_text('import os\n\nURL = os.environ["MIGRATED_DATABASE_URL"]\n')
     environ = {
         "PATH": os.environ["PATH"], "HOME": str(tmp_path), "STRONGROOM_BIN": str(STRONGROOM),
         "VAULT_ADDR": vault.https, "VAULT_CACERT": vault.ca, "VAULT_TOKEN": vault.root_token,
@@ -70,5 +72,5 @@ def test_from_a_file_to_vault_and_back(
     client = client_for(vault)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        value = VaultEnviron(mapping, client, {})["DATABASE_URL"]
+        value = VaultEnviron(mapping, client, {})["MIGRATED_DATABASE_URL"]
     assert value == "postgres://u:pw-4711@h/bikes"

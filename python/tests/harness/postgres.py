@@ -73,7 +73,8 @@ class Postgres:
     def stop(self) -> None:
         """Stops it and removes its directory."""
         data = str(self._directory / "data")
-        self._run(str(self._bin / "pg_ctl"), "-D", data, "-m", "immediate", "stop")
+        if (self._directory / "data" / "postmaster.pid").exists():
+            self._run(str(self._bin / "pg_ctl"), "-D", data, "-m", "immediate", "stop")
         shutil.rmtree(self._directory)
 
     def admin(self, database: str = "bikes") -> psycopg.Connection[Any]:
