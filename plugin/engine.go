@@ -56,7 +56,7 @@ func (b *backend) makeSnapshot(rec *keyRecord) *snapshot {
 	snap := &snapshot{rec: rec, grace: cfg.graceOf(&rec.Def), cost: costOf(rec)}
 	caps, known := b.capabilities(rec.Def.Provider)
 	caps = caps.For(rec.Life.Current() != nil)
-	snap.overlap, snap.mints, snap.local, snap.maxKeys = caps.Overlap, !known || caps.Mint, caps.Local, caps.MaxKeys
+	snap.overlap, snap.mints, snap.local, snap.maxKeys = caps.Overlap, !known || caps.Mint, caps.Local, aliveLimit(caps)
 	snap.provisional = !known
 	if cur := rec.Life.Current(); cur != nil {
 		snap.etag = etagOf(rec, cur)
@@ -277,6 +277,19 @@ func (b *backend) rotationDue(snap *snapshot) time.Time {
 		}
 	}
 	return due
+}
+
+// maxAlive is how many versions of a key may be alive at once, wherever the
+// provider itself sets no lower limit: a record must stay well below the size
+// of a storage entry, and who rotates faster than grace periods end has a
+// fault in a loop.
+const maxAlive = 100
+
+func aliveLimit(c provider.Capabilities) int {
+	if c.MaxKeys > 0 {
+		return min(c.MaxKeys, maxAlive)
+	}
+	return maxAlive
 }
 
 // unixCeil rounds up, so that a key is never looked at just before it is due.

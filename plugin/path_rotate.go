@@ -134,18 +134,17 @@ func (w *work) schedule(ctx context.Context) (*logical.Response, error) {
 	return resp, nil
 }
 
-// makeRoom ends the oldest version in grace where the provider takes no
-// further key.
+// makeRoom ends the oldest version in grace where no further one may live.
 func (w *work) makeRoom(ctx context.Context, force bool) error {
-	for w.caps.MaxKeys > 0 && w.caps.Overlap && w.rec.Life.Alive() >= w.caps.MaxKeys {
+	for w.caps.Overlap && w.rec.Life.Alive() >= aliveLimit(w.caps) {
 		oldest := w.rec.oldestInGrace()
 		if oldest == nil {
-			return refuse("", "provider %q takes at most %d keys, and none of them is in grace", w.rec.Def.Provider, w.caps.MaxKeys)
+			return refuse("", "at most %d versions of a key of provider %q may be alive at once, and none of them is in grace", aliveLimit(w.caps), w.rec.Def.Provider)
 		}
 		if !force {
 			return refuse("wait, or use force=true, which revokes it now",
-				"provider %q takes at most %d keys, and readers were promised version %d until %s",
-				w.rec.Def.Provider, w.caps.MaxKeys, oldest.Number, stamp(oldest.RevokeAt))
+				"at most %d versions of a key of provider %q may be alive at once, and readers were promised version %d until %s",
+				aliveLimit(w.caps), w.rec.Def.Provider, oldest.Number, stamp(oldest.RevokeAt))
 		}
 		next := w.rec.clone()
 		now := w.now()
@@ -234,7 +233,7 @@ func (w *work) replaceCompromised(ctx context.Context) error {
 	if w.b.intents.open(w.rec.Name) {
 		return nil
 	}
-	if w.caps.MaxKeys > 0 && w.rec.Life.Alive() >= w.caps.MaxKeys {
+	if w.rec.Life.Alive() >= aliveLimit(w.caps) {
 		// No room for a new one before an old one is gone.
 		if err := w.revokeDue(ctx); err != nil || w.failed != nil {
 			return err

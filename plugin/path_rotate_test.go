@@ -166,7 +166,7 @@ func TestThirdKeyAtATwoKeyProvider(t *testing.T) {
 	w := newWorld(t, caps)
 	w.remoteKey("k", map[string]any{"rotation_period": "10d", "grace_period": "7d"})
 	w.write("rotate/k", nil)
-	w.refused(opWrite, "rotate/k", nil, "at most 2 keys", "version 1", "force=true")
+	w.refused(opWrite, "rotate/k", nil, "at most 2 versions", "version 1", "force=true")
 	if got := w.write("rotate/k", map[string]any{"force": true}).Data; got["version"] != 3 {
 		t.Fatalf("force: %v", got)
 	}

@@ -159,7 +159,7 @@ func (w *work) settle(ctx context.Context, f *finding) error {
 	if !f.renew || !w.caps.Mint || w.rec.Uncertain != nil || w.rec.Life.Pending() != nil || w.rec.Deleting != nil {
 		return nil
 	}
-	if w.caps.MaxKeys > 0 && w.rec.Life.Alive() >= w.caps.MaxKeys {
+	if w.rec.Life.Alive() >= aliveLimit(w.caps) {
 		return nil // the scheduler mints once there is room
 	}
 	return w.mint(ctx)

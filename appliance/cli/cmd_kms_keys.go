@@ -159,7 +159,7 @@ func restartVault(c *cobra.Command, address string) error {
 	ctx, cancel := context.WithTimeout(c.Context(), unsealPatience)
 	defer cancel()
 	if err := v.WaitActive(ctx); err != nil {
-		return &Error{Code: ExitFailed, Err: fmt.Errorf("Vault after the rotation: %w", err), Hint: "see journalctl -u vault -u strongroom-kms and docs/unseal.md"}
+		return &Error{Code: ExitFailed, Err: fmt.Errorf("after the rotation: %w", err), Hint: "see journalctl -u vault -u strongroom-kms and docs/unseal.md"}
 	}
 	fmt.Fprintf(c.OutOrStdout(), "Vault is unsealed again, %.1f s later.\n", time.Since(start).Seconds())
 	return nil

@@ -51,7 +51,7 @@ func (s vaultSetup) Check(ctx context.Context) (engine.Diff, error) {
 			why = "does not answer: " + err.Error()
 		}
 		return engine.Diff{{What: "Vault", To: "two audit devices, engines at apikeys/ and secret/, policies, first administrator, no root token",
-			Apply: func(context.Context) error { return fmt.Errorf("Vault %s", why) }}}, nil
+			Apply: func(context.Context) error { return fmt.Errorf("vault %s", why) }}}, nil
 	}
 	c, isRoot, err := s.login(ctx)
 	if err != nil {

@@ -6,6 +6,11 @@ import "time"
 // overdue: a ttl of 0 would make Vault Agent read once a second.
 const MinOverdueTTL = 60 * time.Second
 
+// StockReaderDelay is by how much ttl stays below the promise where that is
+// long enough: Vault Agent sleeps ttl plus a second, and then has to ask. It
+// would otherwise hold a dead key for that moment.
+const StockReaderDelay = 2 * time.Second
+
 // Promise is how long a reader may use what it reads at now, without asking
 // again, and be sure that it works: for the current version the grace fixed
 // when it became current, for one in grace the time that is left. Where the
@@ -33,9 +38,12 @@ func Promise(v *Version, now time.Time, overlap bool, nextRotation time.Time) ti
 }
 
 // TTL is when a reader that obeys ttl should read again: at the next rotation,
-// but never later than promised, and while the rotation is overdue (or retry
+// but always before the promise ends, and while the rotation is overdue (or retry
 // says that the last try failed) after the retry interval.
 func TTL(promise time.Duration, nextRotation, now time.Time, retry time.Duration) time.Duration {
+	if promise >= 10*StockReaderDelay {
+		promise -= StockReaderDelay
+	}
 	if nextRotation.IsZero() {
 		return promise
 	}

@@ -42,11 +42,12 @@ func TestTTLIsNeverLongerThanThePromise(t *testing.T) {
 	cases := map[string]struct {
 		promise, left, retry, want time.Duration
 	}{
-		"rotation far away":                {grace, 90 * grace, 0, grace},
+		"rotation far away":                {grace, 90 * grace, 0, grace - StockReaderDelay},
 		"rotation soon":                    {grace, time.Minute, 0, time.Minute},
 		"overdue":                          {grace, -time.Minute, 0, MinOverdueTTL},
 		"overdue, next try in an hour":     {grace, -time.Minute, time.Hour, time.Hour},
-		"overdue, promise shorter than it": {10 * time.Second, -time.Minute, time.Hour, 10 * time.Second},
+		"overdue, promise shorter than it": {40 * time.Second, -time.Minute, time.Hour, 40*time.Second - StockReaderDelay},
+		"promise too short to come early":  {10 * time.Second, -time.Minute, time.Hour, 10 * time.Second},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -55,7 +56,7 @@ func TestTTLIsNeverLongerThanThePromise(t *testing.T) {
 			}
 		})
 	}
-	if got := TTL(grace, time.Time{}, t0, 0); got != grace {
+	if got := TTL(grace, time.Time{}, t0, 0); got != grace-StockReaderDelay {
 		t.Errorf("a key that never rotates: %s", got)
 	}
 }
