@@ -1,0 +1,117 @@
+package e2e
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/pem"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/crypto/ssh"
+
+	"strongroom/appliance/migrate"
+	"strongroom/test/vaulttest"
+)
+
+// Every block of shell in docs/migrate.md works as it stands, in the order of
+// the page; the rollback is done last.
+func TestMigrateDocs(t *testing.T) {
+	s := vaulttest.New(t)
+	if err := s.Root.EnableKV2(t.Context(), "secret"); err != nil {
+		t.Fatal(err)
+	}
+	dir, secrets := bikeRepository(t)
+	commitAll(t, dir)
+	before := fileTree(t, dir, ".git")
+	home := t.TempDir()
+	sshKey(t, home)
+	run := func(name string) string {
+		t.Helper()
+		c := exec.Command("sh", "-eu", "-c", docBlock(t, "migrate.md", name))
+		c.Dir = dir
+		c.Env = append(os.Environ(), "HOME="+home, "VAULT_ADDR=unix://"+s.Layout.VaultSocket(), "VAULT_TOKEN="+s.RootToken,
+			"PATH="+filepath.Dir(vaulttest.Bin(t, "strongroom"))+":"+os.Getenv("PATH"))
+		out, err := c.CombinedOutput()
+		if err != nil {
+			t.Fatalf("block %q: %v\n%s", name, err, out)
+		}
+		for variable, value := range secrets {
+			if len(value) >= 8 && strings.Contains(string(out), value) {
+				t.Errorf("block %q shows the value of %s", name, variable)
+			}
+		}
+		return string(out)
+	}
+	for _, name := range []string{"scan", "plan", "apply", "cutover", "exec", "kv"} {
+		run(name)
+	}
+	if _, err := s.Root.API().Logical().WriteWithContext(t.Context(), "secret/data/bike-data-flow/production/database-url", map[string]any{"data": map[string]any{"url": "x"}}); err != nil {
+		t.Fatal(err)
+	}
+	if out := run("versions"); !strings.Contains(out, "removed url") || !strings.Contains(out, "version 3 is written") {
+		t.Errorf("versions: %s", out)
+	}
+	if out := run("rollback"); !strings.Contains(out, "database-url was written since") {
+		t.Errorf("rollback: %s", out)
+	}
+	if after := fileTree(t, dir, ".git", migrate.StateDir, migrate.PlanFile, "bikes.age"); !maps.Equal(before, after) {
+		t.Error("the rollback does not restore the tree")
+	}
+}
+
+// The table of the page is the one that the readings are tested against.
+func TestMigrateDocsTable(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join(vaulttest.Root(t), "docs", "migrate.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	show := strings.NewReplacer("\ufeff", "<BOM>", "\r", `\r`, "\n", "⏎", "\t", `\t`, "|", `\|`)
+	code := func(s string) string {
+		switch s {
+		case "":
+			return "empty"
+		case "✗", "–":
+			return s
+		}
+		return "`" + show.Replace(s) + "`"
+	}
+	for _, r := range grammarTable(t) {
+		compose := code(r.Compose)
+		if r.Compose == r.Python {
+			compose = "the same"
+		}
+		if row := "| " + code(r.Text) + " | " + code(r.Python) + " | " + compose + " |\n"; !strings.Contains(string(page), row) {
+			t.Errorf("docs/migrate.md lacks the row %s", row)
+		}
+	}
+}
+
+// sshKey puts a key pair where ssh-keygen does.
+func sshKey(t *testing.T, home string) {
+	t.Helper()
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, err := ssh.MarshalPrivateKey(private, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pub, err := ssh.NewPublicKey(public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(home, ".ssh")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range map[string][]byte{"id_ed25519": pem.EncodeToMemory(block), "id_ed25519.pub": ssh.MarshalAuthorizedKey(pub)} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
