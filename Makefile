@@ -54,6 +54,10 @@ bin/vault: test/tools/go.mod test/tools/go.sum | need-go
 TOOLS := bin/pebble bin/pebble-challtestsrv bin/versitygw bin/kvv2
 DEVTOOLS := bin/gotestsum bin/staticcheck bin/govulncheck
 
+# The front's peer in the benchmarks, of the version that the front embeds.
+bin/caddy: test/stockcaddy/go.mod test/stockcaddy/go.sum | need-go
+	scripts/build-tool $@ test/stockcaddy github.com/caddyserver/caddy/v2/cmd/caddy
+
 .PHONY: tools
 tools: $(TOOLS) $(DEVTOOLS) ## what only tests and benchmarks need: Pebble, versitygw, a peer, linters
 
@@ -79,6 +83,8 @@ demo: build vault ## the whole appliance, once, in a temporary folder
 
 .PHONY: test
 test: build vault tools lint ## lint, unit tests, end-to-end tests against the real parts
+	$(SAY) "what the tests need of Debian"
+	scripts/test-deps
 	$(SAY) "Go tests (unit, end to end against the real Vault)"
 	scripts/test-go ./...
 	$(SAY) "Python tests"
@@ -90,7 +96,7 @@ lint: need-go bin/staticcheck bin/govulncheck ## gofmt, go vet, staticcheck, gov
 	scripts/lint
 
 .PHONY: bench
-bench: build vault tools ## figures, as ratios against a peer in the same run
+bench: build vault tools bin/caddy ## figures, as ratios against a peer in the same run
 	$(SAY) "benchmarks"
 	scripts/bench
 
