@@ -96,7 +96,7 @@ func OpenBundle(ctx context.Context, v Vault, b Bundle) (secretID string, err er
 	if want := "auth/approle/role/" + b.role + "/secret-id"; text(info, "creation_path") != want {
 		return "", fmt.Errorf("%w: it was made by %q, not %q", ErrIntercepted, text(info, "creation_path"), want)
 	}
-	got, err := v.Write(ctx, "sys/wrapping/unwrap", map[string]any{"token": b.WrappedSecret})
+	got, err := v.Unwrap(ctx, b.WrappedSecret)
 	if err != nil {
 		return "", intercepted(err)
 	}

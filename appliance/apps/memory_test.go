@@ -161,6 +161,10 @@ func (m *memory) Wrap(_ context.Context, path string, data map[string]any, ttl t
 	return Wrapped{Token: "wrapped", TTL: ttl, Path: path}, nil
 }
 
+func (m *memory) Unwrap(context.Context, string) (map[string]any, error) {
+	return nil, errors.New("nothing is wrapped here")
+}
+
 func (m *memory) Lease(context.Context, string) (Lease, error) {
 	return Lease{}, errors.New("no leases here")
 }

@@ -173,6 +173,13 @@ func (s mysqlServer) probe(ctx context.Context, db *sql.Conn, r config.DatabaseR
 
 func (mysqlServer) refused(err error) bool {
 	var me *mysql.MySQLError
-	// ER_ACCESS_DENIED_ERROR; ER_ACCOUNT_HAS_BEEN_LOCKED of MySQL and MariaDB.
-	return errors.As(err, &me) && (me.Number == 1045 || me.Number == 3118 || me.Number == 4151)
+	if !errors.As(err, &me) {
+		return false
+	}
+	switch me.Number {
+	case 1045, 1698, // ER_ACCESS_DENIED_ERROR, ER_ACCESS_DENIED_NO_PASSWORD_ERROR
+		3118, 4151: // ER_ACCOUNT_HAS_BEEN_LOCKED of MySQL and MariaDB
+		return true
+	}
+	return false
 }

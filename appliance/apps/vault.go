@@ -26,6 +26,8 @@ type Vault interface {
 	// Wrap writes, and has the answer kept by Vault for ttl, to be fetched once
 	// with the token that comes back.
 	Wrap(ctx context.Context, path string, data map[string]any, ttl time.Duration) (Wrapped, error)
+	// Unwrap fetches what Wrap left. It works once, and needs no other token.
+	Unwrap(ctx context.Context, token string) (map[string]any, error)
 	// Lease reads a path whose answer has a lease.
 	Lease(ctx context.Context, path string) (Lease, error)
 }
@@ -109,6 +111,22 @@ func (c client) Wrap(ctx context.Context, path string, data map[string]any, ttl 
 	}
 	w := s.WrapInfo
 	return Wrapped{Token: w.Token, TTL: time.Duration(w.TTL) * time.Second, Created: w.CreationTime, Path: w.CreationPath}, nil
+}
+
+func (c client) Unwrap(ctx context.Context, token string) (map[string]any, error) {
+	one, err := c.api.Clone()
+	if err != nil {
+		return nil, fmt.Errorf("unwrap: %w", err)
+	}
+	one.SetToken(token)
+	s, err := one.Logical().WriteWithContext(ctx, "sys/wrapping/unwrap", nil)
+	if err != nil {
+		return nil, fmt.Errorf("unwrap: %w", err)
+	}
+	if s == nil {
+		return nil, nil
+	}
+	return s.Data, nil
 }
 
 func (c client) Lease(ctx context.Context, path string) (Lease, error) {
