@@ -1,0 +1,68 @@
+package cli
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// What is wrong with a command line or a tree is said before Vault is asked.
+func TestMigrateEnvKVUsage(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"bad.toml": "format = 1\ncolour = 2\n", ".env": "A='s3cret-x\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tests := []struct {
+		name string
+		args []string
+		want int
+		says string
+	}{
+		{"unknown dialect", []string{"migrate", "scan", "--dialect", "ruby"}, ExitUsage, `"ruby"`},
+		{"bad env-file", []string{"migrate", "scan", "--env-file", "x"}, ExitUsage, `"x"`},
+		{"no tree", []string{"migrate", "scan", "--root", dir + "/none"}, ExitFailed, "none"},
+		{"malformed", []string{"migrate", "scan", "--root", dir}, ExitDrift, "1 faults in .env files"},
+		{"plan without app", []string{"migrate", "plan", "--root", dir}, ExitUsage, "--app"},
+		{"plan of a malformed tree", []string{"migrate", "plan", "--root", dir, "--app", "a"}, ExitDrift, "no plan was written"},
+		{"no plan", []string{"migrate", "apply", "--root", dir}, ExitUsage, "strongroom migrate plan"},
+		{"bad plan", []string{"migrate", "apply", "--root", dir, "--plan", dir + "/bad.toml"}, ExitUsage, `"colour"`},
+		{"cutover without recipient", []string{"migrate", "cutover", "--root", dir}, ExitUsage, "--recipient"},
+		{"cutover to a secret key", []string{"migrate", "cutover", "--root", dir, "--recipient", "AGE-SECRET-KEY-1X"}, ExitUsage, "secret key"},
+		{"env of two kinds", []string{"env", "print", "--mapping", "m", "--app", "a"}, ExitUsage, "one or the other"},
+		{"env of nothing", []string{"env", "print"}, ExitUsage, "--app and --env"},
+		{"format", []string{"env", "print", "--format", "xml"}, ExitUsage, `"xml"`},
+		{"exec of nothing", []string{"env", "exec"}, ExitUsage, "at least 1 arg"},
+		{"not logged in", []string{"env", "print", "--app", "a", "--env", "e"}, ExitOperator, "not logged in"},
+		{"export of nothing", []string{"kv", "export"}, ExitUsage, "--all"},
+		{"export outside", []string{"kv", "export", "a/../b"}, ExitUsage, `"a/../b"`},
+		{"export to nobody", []string{"kv", "export", "a"}, ExitUsage, "--recipient and --output"},
+		{"import without identity", []string{"kv", "import", "f"}, ExitUsage, "--identity"},
+		{"rollback to nothing", []string{"kv", "rollback", "a"}, ExitUsage, "--to-version"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			for _, v := range []string{"VAULT_TOKEN", "VAULT_ADDR", "VAULT_CACERT", "CREDENTIALS_DIRECTORY"} {
+				t.Setenv(v, "")
+			}
+			t.Setenv("HOME", t.TempDir())
+			c := New("1.2.3")
+			var out, errOut bytes.Buffer
+			c.SetOut(&out)
+			c.SetErr(&out)
+			c.SetArgs(tt.args)
+			if got := Report(&errOut, c.ExecuteContext(t.Context())); got != tt.want {
+				t.Errorf("exit code %d, want %d; it said %q", got, tt.want, errOut.String())
+			}
+			if !strings.Contains(errOut.String(), tt.says) {
+				t.Errorf("said %q, want %q in it", errOut.String(), tt.says)
+			}
+			if strings.Contains(out.String()+errOut.String(), "s3cret") {
+				t.Error("a value shows")
+			}
+		})
+	}
+}
