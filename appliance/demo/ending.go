@@ -19,8 +19,12 @@ func (r *run) ending() string {
 		b.WriteString("  Everything of it is removed now: processes, sockets, files.\n")
 	}
 	b.WriteString("  To have one that stays until Ctrl-C, and to try it by hand:  bin/strongroom demo\n")
+	b.WriteString(example)
 	return b.String()
 }
+
+// example is where a pipeline developer goes on.
+const example = "  A Dagster project that reads its secrets from it:  python/examples/bike_data_flow\n"
 
 // howToUse tells what a person does with what runs.
 func (r *run) howToUse() string {
@@ -38,7 +42,7 @@ func (r *run) howToUse() string {
     vault kv put secret/demo/production/database-url value=postgresql://…
 
   Logs: %s
-`, r.o.Listen, l.FrontRoot(), r.alias(), userName, r.userPassword, keyName, keyName, l.Log("*"))
+%s`, r.o.Listen, l.FrontRoot(), r.alias(), userName, r.userPassword, keyName, keyName, l.Log("*"), example)
 	if r.o.Keep {
 		b.WriteString(r.keptKeys())
 	} else {

@@ -64,7 +64,7 @@ func (l load) run(ctx context.Context, r request, d time.Duration) (result, erro
 
 // one keeps one connection busy until ctx ends.
 func (l load) one(ctx context.Context, r request) ([]time.Duration, error) {
-	conn, err := net.Dial("unix", l.socket)
+	conn, err := l.dial()
 	if err != nil {
 		return nil, err
 	}
@@ -92,6 +92,17 @@ func (l load) one(ctx context.Context, r request) ([]time.Duration, error) {
 		times = append(times, time.Since(began))
 	}
 	return times, nil
+}
+
+// dial waits where thousands come at once and the listen queue is full.
+func (l load) dial() (conn net.Conn, err error) {
+	for range 500 {
+		if conn, err = net.Dial("unix", l.socket); err == nil {
+			return conn, nil
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+	return nil, err
 }
 
 func (l load) text(r request) string {
