@@ -213,7 +213,8 @@ func startServer(t *testing.T, cred *syscall.Credential, dir, path string, args 
 	t.Helper()
 	set := proc.NewSet()
 	if cred != nil {
-		path, args = "/usr/sbin/runuser", append([]string{"-u", userName(t, cred.Uid), "--", path}, args...)
+		// In place, and killed with us: a child of its own would outlive both.
+		path, args = "/usr/bin/setpriv", append([]string{fmt.Sprintf("--reuid=%d", cred.Uid), fmt.Sprintf("--regid=%d", cred.Gid), "--clear-groups", "--pdeathsig", "KILL", "--", path}, args...)
 	}
 	_, err := set.Start(proc.Spec{Name: filepath.Base(path), Path: path, Args: args, LogFile: filepath.Join(dir, "log"), Env: []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8"}})
 	if err != nil {
