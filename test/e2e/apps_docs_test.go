@@ -1,0 +1,62 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"strongroom/appliance/cli"
+)
+
+// The commands of docs/apps.md, in its order.
+func TestAppsPageCommands(t *testing.T) {
+	s := newAppSite(t, noDatabaseServer(t))
+	s.fakeDatabase(t)
+	dir := t.TempDir()
+	want := map[string][]int{"apply": {cli.ExitDrift, cli.ExitOK, cli.ExitOK}, "prune": {cli.ExitOK, cli.ExitOK}, "bundle": {cli.ExitOK}, "open": {cli.ExitOK}}
+	for _, block := range []string{"apply", "prune", "bundle", "open"} {
+		lines := strings.Split(docBlock(t, "apps.md", block), "\n")
+		if len(lines) != len(want[block]) {
+			t.Fatalf("block %q has %d commands", block, len(lines))
+		}
+		for i, line := range lines {
+			line = strings.ReplaceAll(line, "production.bundle", filepath.Join(dir, "production.bundle"))
+			args := strings.Fields(strings.ReplaceAll(line, "vault-login", filepath.Join(dir, "vault-login")))
+			if block == "open" {
+				mustRun(t, want[block][i], args[1:]...)
+				continue
+			}
+			s.app(t, want[block][i], args[2:]...)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, "vault-login", "secret-id")); err != nil {
+		t.Error(err)
+	}
+}
+
+// 200 apps that are as they should be: looked at in less than five seconds.
+func TestTwoHundredAppsUnchanged(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("manifest = \"many\"\n")
+	for i := range 200 {
+		fmt.Fprintf(&b, "[[app]]\nname = \"app-%03d\"\n", i)
+		for _, env := range []string{"production", "staging"} {
+			fmt.Fprintf(&b, "[[app.environment]]\nname = %q\nsecrets = [\"database-url\", \"api-keys/provider-a\", \"api-keys/provider-b\"]\n", env)
+		}
+	}
+	s := newAppSite(t, b.String())
+	s.app(t, cli.ExitOK, "apply")
+	start := time.Now()
+	out := s.app(t, cli.ExitOK, "apply")
+	took := time.Since(start)
+	t.Logf("200 apps, 400 environments unchanged: %v", took.Round(time.Millisecond))
+	if took > 5*time.Second {
+		t.Errorf("200 apps unchanged took %v", took)
+	}
+	if !strings.Contains(out, "0 to create, 0 to change") {
+		t.Errorf("it said:\n%.2000s", out)
+	}
+}
