@@ -15,6 +15,7 @@ import (
 	"strongroom/appliance/escrow"
 	"strongroom/appliance/scratch"
 	"strongroom/appliance/vaultapi"
+	"strongroom/config"
 )
 
 // The research's split of the recovery key: any three of five.
@@ -131,16 +132,13 @@ path "apikeys/*" { capabilities = ["create", "read", "update", "patch", "delete"
 path "secret/*"  { capabilities = ["create", "read", "update", "patch", "delete", "list"] }
 path "sys/mounts" { capabilities = ["read"] }
 `
-	snapshotPolicy = `# The snapshot job can take a snapshot and nothing else.
-path "sys/storage/raft/snapshot" { capabilities = ["read"] }
-`
 )
 
 // replaceRoot makes the identities that are used from here on, and then ends
 // the root token: nothing long-lived can do everything.
 func (r *run) replaceRoot(ctx context.Context) (string, error) {
 	sys, logical := r.root.API().Sys(), r.root.API().Logical()
-	for name, policy := range map[string]string{"demo-user": userPolicy, "strongroom-snapshot": snapshotPolicy} {
+	for name, policy := range map[string]string{"demo-user": userPolicy, config.PolicySnapshot: config.Policies()[config.PolicySnapshot]} {
 		if err := sys.PutPolicyWithContext(ctx, name, policy); err != nil {
 			return "", fmt.Errorf("write policy %q: %w", name, err)
 		}
@@ -156,7 +154,7 @@ func (r *run) replaceRoot(ctx context.Context) (string, error) {
 	}); err != nil {
 		return "", fmt.Errorf("make user %q: %w", userName, err)
 	}
-	role, err := r.makeAppRole(ctx, "strongroom-snapshot")
+	role, err := r.makeAppRole(ctx, config.PolicySnapshot)
 	if err != nil {
 		return "", err
 	}
