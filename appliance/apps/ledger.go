@@ -47,8 +47,7 @@ func readLedger(ctx context.Context, v Vault, manifest string) (*ledger, error) 
 	}
 	data, _ := got["data"].(map[string]any)
 	for id, v := range mapOf(data["objects"]) {
-		path, app, _ := strings.Cut(fmt.Sprint(v), " ")
-		l.objects[id], l.apps[id] = path, app
+		l.objects[id], l.apps[id] = parseEntry(fmt.Sprint(v))
 	}
 	for _, name := range stringsOf(data["rotated"]) {
 		l.rotated[name] = true
@@ -75,7 +74,7 @@ func (l *ledger) equal(o *ledger) bool {
 func (l *ledger) save(ctx context.Context, v Vault, manifest string) error {
 	objects := map[string]any{}
 	for id, path := range l.objects {
-		objects[id] = strings.TrimSuffix(path+" "+l.apps[id], " ")
+		objects[id] = formatEntry(path, l.apps[id])
 	}
 	rotated := sortedKeys(l.rotated)
 	got, err := v.Write(ctx, ledgerPath(manifest), map[string]any{
@@ -95,6 +94,24 @@ func (l *ledger) save(ctx context.Context, v Vault, manifest string) error {
 		}
 	}
 	return nil
+}
+
+// formatEntry joins an object's path and its app, which may be empty. Paths can
+// hold spaces, for directories' groups do; names of apps can't.
+func formatEntry(path, app string) string {
+	if app == "" && !strings.Contains(path, " ") {
+		return path
+	}
+	return path + " " + app
+}
+
+// parseEntry is the reverse of formatEntry.
+func parseEntry(s string) (path, app string) {
+	i := strings.LastIndex(s, " ")
+	if i < 0 {
+		return s, ""
+	}
+	return s[:i], s[i+1:]
 }
 
 func mapOf(v any) map[string]any {

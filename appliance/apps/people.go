@@ -93,9 +93,12 @@ func (w *world) authConfig(a config.Auth) (object, bool) {
 		o.secrets = secret("oidc_client_secret", "client_secret_file", a.ClientSecretFile)
 	case config.AuthLDAP:
 		// https://developer.hashicorp.com/vault/api-docs/auth/ldap#configure-ldap
+		// Vault keeps the URL and the attribute in lower case. The lifetimes are the
+		// method's; its users and groups have policies only.
 		o.want = map[string]any{
-			"url": a.URL, "starttls": a.StartTLS, "certificate": ca, "insecure_tls": false, "binddn": a.BindDN,
-			"userdn": a.UserDN, "userattr": orElse(a.UserAttr, "uid"), "groupdn": a.GroupDN,
+			"token_ttl": a.TokenTTL, "token_max_ttl": a.TokenMaxTTL,
+			"url": strings.ToLower(a.URL), "starttls": a.StartTLS, "certificate": ca, "insecure_tls": false, "binddn": a.BindDN,
+			"userdn": a.UserDN, "userattr": strings.ToLower(orElse(a.UserAttr, "uid")), "groupdn": a.GroupDN,
 			"groupattr": orElse(a.GroupAttr, "cn"), "tls_min_version": "tls12", "deny_null_bind": true,
 		}
 		if a.GroupFilter != "" {
