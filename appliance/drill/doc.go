@@ -1,0 +1,34 @@
+// Package drill is the cold rebuild: it fetches a snapshot from where backups
+// go, brings it up in a scratch Vault that can reach nothing, and checks that
+// what a restore would need is all there. It measures how old the data was (RPO)
+// and how long the way to a serving Vault took (RTO), and writes a signed report.
+//
+// Two halves hold different powers. Fetch has the network and no key: it copies
+// ciphertext. Run has the keys and no network. They run as two units.
+//
+// A rehearsal is the same with other programs: the restored Vault is stopped,
+// started again by a new Vault, and its apikeys mounts are moved to a new
+// plugin.
+//
+// It is not a restore: nothing that it starts outlives it. And it doesn't prove
+// that the escrow opens; only somebody who opens it elsewhere can.
+package drill
+
+import "errors"
+
+var (
+	// ErrFailed means that the drill ran to its end and a check failed.
+	ErrFailed = errors.New("the drill did not pass")
+	// ErrBusy means that another drill is under way.
+	ErrBusy = errors.New("another drill is under way")
+	// ErrNotFetched means that there is no fetched snapshot to work on.
+	ErrNotFetched = errors.New("no snapshot has been fetched")
+	// ErrNotSigned means that a report carries no signature.
+	ErrNotSigned = errors.New("the report is not signed")
+	// ErrSignature means that a report is not what was signed, or that another
+	// key signed it.
+	ErrSignature = errors.New("the report's signature is not good")
+	// ErrNeedsToken means that a rehearsal with a plugin was given no token, or
+	// one that the snapshot doesn't know.
+	ErrNeedsToken = errors.New("moving the plugin needs an administrator's token that is in the snapshot")
+)
