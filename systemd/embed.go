@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-//go:embed *.service *.socket
+//go:embed *.service *.socket *.timer *.path
 var files embed.FS
 
 // The units by name.
@@ -24,6 +24,17 @@ const (
 	FrontHTTP  = "strongroom-front-http.socket"
 	FrontHTTP3 = "strongroom-front-http3.socket"
 	Firewall   = "strongroom-firewall.service"
+
+	Snapshot      = "strongroom-snapshot.service"
+	SnapshotTimer = "strongroom-snapshot.timer"
+	SnapshotPath  = "strongroom-snapshot.path"
+	SnapshotSoon  = "strongroom-snapshot-soon.service"
+	Verify        = "strongroom-verify.service"
+	Alert         = "strongroom-alert@.service"
+	Audit         = "strongroom-audit.service"
+	AuditTimer    = "strongroom-audit.timer"
+	Metrics       = "strongroom-metrics.service"
+	MetricsSocket = "strongroom-metrics.socket"
 )
 
 // Names are all units, sorted.
@@ -60,6 +71,23 @@ func KMSDropIn(vaultUID int) []byte {
 func FrontDropIn(cert, key string) []byte {
 	esc := func(path string) string { return strings.ReplaceAll(path, "%", "%%") }
 	return fmt.Appendf(nil, "# Written by strongroom-installer: the certificate that the operator has.\n[Service]\nLoadCredential=tls.crt:%s\nLoadCredential=tls.key:%s\n", esc(cert), esc(key))
+}
+
+// JobDropIn is what a job that stores or reads backups must be told about the
+// machine: the directories that it may write to, and the credentials, by name,
+// that the configuration names beside those of the unit itself.
+func JobDropIn(dirs, credentials []string) []byte {
+	esc := func(s string) string { return strings.ReplaceAll(s, "%", "%%") }
+	out := []byte("# Written by strongroom-installer: the places of [backup] in appliance.toml.\n[Service]\n")
+	for _, d := range dirs {
+		// The minus: a disk that is not mounted is for the job to report. Quoted,
+		// as a path may hold spaces.
+		out = fmt.Appendf(out, "ReadWritePaths=%q\n", "-"+esc(d))
+	}
+	for _, c := range credentials {
+		out = fmt.Appendf(out, "LoadCredentialEncrypted=%s:/etc/strongroom/credentials/%s\n", esc(c), esc(c))
+	}
+	return out
 }
 
 // DropInPath is the place of a unit's drop-in.

@@ -20,10 +20,26 @@ func services() []string {
 }
 
 func TestNames(t *testing.T) {
-	want := []string{FrontHTTP, FrontHTTP3, FrontHTTPS, Front, KMS, KMSSocket, Vault, Firewall}
+	var want []string
+	for _, kind := range []string{"service", "socket", "timer", "path"} {
+		found, err := filepath.Glob("*." + kind)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, found...)
+	}
 	slices.Sort(want)
-	if got := Names(); !slices.Equal(got, want) {
-		t.Errorf("names = %q, want %q", got, want)
+	got := Names()
+	if !slices.Equal(got, want) {
+		t.Errorf("names = %q, the folder holds %q", got, want)
+	}
+	for _, named := range []string{
+		FrontHTTP, FrontHTTP3, FrontHTTPS, Front, KMS, KMSSocket, Vault, Firewall,
+		Snapshot, SnapshotTimer, SnapshotPath, SnapshotSoon, Verify, Alert, Audit, AuditTimer, Metrics, MetricsSocket,
+	} {
+		if !slices.Contains(got, named) {
+			t.Errorf("no unit %q", named)
+		}
 	}
 	if _, err := Unit("no.service"); err == nil {
 		t.Error("no error for a unit that isn't there")
@@ -115,6 +131,15 @@ func TestInvariants(t *testing.T) {
 			t.Errorf("%s may be swapped out", n)
 		}
 	}
+	for _, n := range []string{Snapshot, SnapshotSoon, Verify, Audit} {
+		b, err := Unit(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(b), "\nOnFailure=strongroom-alert@%n.service\n") {
+			t.Errorf("%s fails without a word to anybody", n)
+		}
+	}
 	kms, err := Unit(KMS)
 	if err != nil {
 		t.Fatal(err)
@@ -126,6 +151,10 @@ func TestInvariants(t *testing.T) {
 		t.Errorf("drop-in:\n%s", got)
 	}
 	if got := string(FrontDropIn("/a/100%.crt", "/a/b.key")); !strings.Contains(got, "\nLoadCredential=tls.crt:/a/100%%.crt\nLoadCredential=tls.key:/a/b.key\n") {
+		t.Errorf("drop-in:\n%s", got)
+	}
+	want := "\nReadWritePaths=\"-/mnt/50%% of it\"\nLoadCredentialEncrypted=second-s3:/etc/strongroom/credentials/second-s3\n"
+	if got := string(JobDropIn([]string{"/mnt/50% of it"}, []string{"second-s3"})); !strings.Contains(got, want) {
 		t.Errorf("drop-in:\n%s", got)
 	}
 	if got := DropInPath(KMS, "vault-uid"); got != "/etc/systemd/system/strongroom-kms.service.d/vault-uid.conf" {
