@@ -1,10 +1,13 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,9 +20,15 @@ import (
 
 // Names of systemd credentials of the snapshot job.
 const (
-	credRoleID   = "snapshot-role-id"
-	credSecretID = "snapshot-secret-id"
+	credRoleID         = "snapshot-role-id"
+	credSecretID       = "snapshot-secret-id"
+	credCanaryRoleID   = "canary-role-id"
+	credCanarySecretID = "canary-secret-id"
 )
+
+// drillRecipientFile holds the public half of the drill key on an installed
+// machine.
+const drillRecipientFile = "/etc/strongroom/drill-key.pub"
 
 // vaultFlags say where Vault is and who asks; never a secret itself.
 type vaultFlags struct {
@@ -129,6 +138,10 @@ type takeOptions struct {
 	state      string
 	timeout    time.Duration
 	noFiles    bool
+	// drillKey is a file with the drill's public key; passed over where it is
+	// not there.
+	drillKey                         string
+	canaryRoleFile, canarySecretFile string
 }
 
 func takeCommand(shared *snapshotOptions) *cobra.Command {
@@ -140,6 +153,10 @@ func takeCommand(shared *snapshotOptions) *cobra.Command {
 		Long: `Takes one snapshot of Vault, checks on the way that it is whole, and stores it,
 encrypted to all recipients, in every place. It needs public keys only and a
 login that can do nothing but take snapshots; it ends that login when done.
+
+Just before, a login of its own writes a canary into Vault (secret/strongroom/canary),
+which the drill looks for. Without that login it is passed over with a note; when
+it fails, the snapshot is taken all the same and the failure is told.
 
 It is not a backup before "strongroom snapshot verify" has read it back.
 It fails when one place of several fails; the others keep what they have.`,
@@ -154,6 +171,9 @@ It fails when one place of several fails; the others keep what they have.`,
 	f.StringVar(&o.state, "state", "", "folder of the job's state (default: systemd's, else "+takeStateDir+")")
 	f.DurationVar(&o.timeout, "timeout", 2*time.Hour, "give up after this time")
 	f.BoolVar(&o.noFiles, "no-files", false, "leave out the configuration's files")
+	f.StringVar(&o.drillKey, "drill-key", drillRecipientFile, "file with the drill's public key, a recipient too; passed over where it is not there")
+	f.StringVar(&o.canaryRoleFile, "canary-role-id-file", "", "file with the role id of the canary's AppRole (default: systemd's credential)")
+	f.StringVar(&o.canarySecretFile, "canary-secret-id-file", "", "file with the secret id of the canary's AppRole (default: systemd's credential)")
 	return c
 }
 
@@ -165,7 +185,13 @@ func runTake(c *cobra.Command, o takeOptions) error {
 	}
 	ctx, cancel := context.WithTimeout(c.Context(), o.timeout)
 	defer cancel()
-	taken, err := o.take(ctx, b)
+	var canaryFailure error
+	taken, err := o.take(ctx, c, b, &canaryFailure)
+	if canaryFailure != nil {
+		// Loud, and yet no failure of the backup.
+		_ = alert(c, b, "canary", canaryFailure)
+		fmt.Fprintf(c.ErrOrStderr(), "strongroom: the canary was not written, the next drill will fail: %v\n", canaryFailure)
+	}
 	if err != nil {
 		// Take records its own failures; those before it are recorded here.
 		err = errors.Join(err, snapshot.RecordTakeFailure(stateDir(o.state, takeStateDir), time.Now(), err))
@@ -180,10 +206,14 @@ func runTake(c *cobra.Command, o takeOptions) error {
 	return nil
 }
 
-func (o *takeOptions) take(ctx context.Context, b config.Backup) (snapshot.Taken, error) {
+func (o *takeOptions) take(ctx context.Context, c *cobra.Command, b config.Backup, canaryFailure *error) (snapshot.Taken, error) {
 	recipients, err := readRecipients(append(b.Recipients, o.recipients...))
 	if err == nil && len(recipients) == 0 {
+		// The drill's key does not count: it is gone with this machine.
 		err = errors.New("no recipient: nobody could ever read it")
+	}
+	if err == nil {
+		recipients, err = o.withDrillKey(recipients)
 	}
 	if err != nil {
 		return snapshot.Taken{}, &Error{Code: ExitUsage, Err: err, Hint: "give --recipient, or recipients in the table [backup]"}
@@ -206,6 +236,8 @@ func (o *takeOptions) take(ctx context.Context, b config.Backup) (snapshot.Taken
 	case health.Sealed:
 		return snapshot.Taken{}, &Error{Code: ExitOperator, Err: errors.New("vault is sealed"), Hint: "see docs/unseal.md"}
 	}
+	canary, noted := o.canary(ctx, c)
+	*canaryFailure = noted
 	logout, err := o.vault.login(ctx, client)
 	if err != nil {
 		return snapshot.Taken{}, err
@@ -215,6 +247,7 @@ func (o *takeOptions) take(ctx context.Context, b config.Backup) (snapshot.Taken
 		Vault:      snapshot.VaultInfo{ClusterID: health.ClusterID, ClusterName: health.ClusterName, Version: health.Version},
 		Recipients: recipients, Destinations: dests,
 		StateDir: stateDir(o.state, takeStateDir), ToolVersion: o.version,
+		Canary: canary, CanaryFailure: noted,
 	}
 	if len(b.Files) > 0 && !o.noFiles {
 		opts.Files = snapshot.FilesFrom(b.Files...)
@@ -224,4 +257,68 @@ func (o *takeOptions) take(ctx context.Context, b config.Backup) (snapshot.Taken
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	return taken, errors.Join(err, logout(end))
+}
+
+// withDrillKey adds the public half of the drill's key where there is one.
+func (o *takeOptions) withDrillKey(to []snapshot.Recipient) ([]snapshot.Recipient, error) {
+	if _, err := os.Stat(o.drillKey); o.drillKey == "" || errors.Is(err, os.ErrNotExist) {
+		return to, nil
+	}
+	keys, err := readRecipients([]string{pathOf(o.drillKey)})
+	if err != nil {
+		return nil, fmt.Errorf("the drill's key: %w", err)
+	}
+	for _, k := range keys {
+		if !slices.ContainsFunc(to, func(r snapshot.Recipient) bool { return r.Fingerprint == k.Fingerprint }) {
+			to = append(to, k)
+		}
+	}
+	return to, nil
+}
+
+// canary writes the canary by its own login. Both are nil where there is no
+// such login.
+func (o *takeOptions) canary(ctx context.Context, c *cobra.Command) (_ *snapshot.Canary, err error) {
+	v := o.vault
+	v.tokenFile = ""
+	v.roleIDFile, v.secretIDFile = o.canaryRoleFile, o.canarySecretFile
+	v.defaultRole, v.defaultSecret = credCanaryRoleID, credCanarySecretID
+	if v.roleIDFile == "" && v.secretIDFile == "" && !hasCredential(credCanaryRoleID) {
+		if !o.json {
+			fmt.Fprintln(c.OutOrStdout(), "note: no login for the canary, so no drill can look for one in this snapshot")
+		}
+		return nil, nil
+	}
+	role, secret, _, err := v.appRole()
+	if err != nil {
+		return nil, err
+	}
+	client, err := v.client()
+	if err != nil {
+		return nil, err
+	}
+	if err := client.LoginAppRole(ctx, role, secret); err != nil {
+		return nil, err
+	}
+	defer func() {
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancel()
+		err = errors.Join(err, client.RevokeSelf(end))
+	}()
+	host, herr := os.Hostname()
+	if herr != nil {
+		host = "unknown"
+	}
+	return snapshot.WriteCanary(ctx, snapshot.CanaryOptions{Vault: client.API().Logical(), Host: host})
+}
+
+// hasCredential tells whether systemd passes a credential.
+func hasCredential(name string) bool {
+	dir := os.Getenv("CREDENTIALS_DIRECTORY")
+	if dir == "" {
+		return false
+	}
+	// The unit gives an empty one in place of one that is not there.
+	data, err := os.ReadFile(filepath.Join(dir, name))
+	return err == nil && len(bytes.TrimSpace(data)) > 0
 }

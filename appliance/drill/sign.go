@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 )
@@ -116,7 +117,7 @@ func Parse(data []byte) (*Signed, error) {
 	if err := d.Decode(&f); err != nil {
 		return nil, fmt.Errorf("drill report: %w", err)
 	}
-	if d.More() {
+	if _, err := d.Token(); err != io.EOF {
 		return nil, errors.New("drill report: something follows it")
 	}
 	if err := noDuplicates(data); err != nil {
@@ -135,47 +136,32 @@ func Parse(data []byte) (*Signed, error) {
 	return s, nil
 }
 
-// noDuplicates refuses an object that has a name twice: readers differ in which
-// one they take, so a signed value could hide an unsigned one.
+// noDuplicates refuses a file that has a name twice at its top: readers differ
+// in which one they take, so the signed report could hide another one. What is
+// below is signed as it stands.
 func noDuplicates(data []byte) error {
 	d := json.NewDecoder(bytes.NewReader(data))
-	type level struct {
-		names map[string]bool // nil in an array
-		value bool            // in an object: a value comes next
+	if _, err := d.Token(); err != nil {
+		return fmt.Errorf("drill report: %w", err)
 	}
-	var stack []level
-	for {
-		t, err := d.Token()
+	seen := map[string]bool{}
+	for d.More() {
+		name, err := d.Token()
 		if err != nil {
-			return nil // its end, or what Decode has reported
+			return fmt.Errorf("drill report: %w", err)
 		}
-		top := len(stack) - 1
-		if delim, ok := t.(json.Delim); ok {
-			switch delim {
-			case '{':
-				stack = append(stack, level{names: map[string]bool{}})
-				continue
-			case '[':
-				stack = append(stack, level{})
-				continue
-			}
-			stack = stack[:top]
-			top--
-		} else if top >= 0 && stack[top].names != nil && !stack[top].value {
-			name := t.(string)
-			// Go matches names without regard to case.
-			if folded := strings.ToLower(name); stack[top].names[folded] {
-				return fmt.Errorf("drill report: %q is there twice", name)
-			} else {
-				stack[top].names[folded] = true
-			}
-			stack[top].value = true
-			continue
+		// Go matches names without regard to case.
+		folded := strings.ToLower(fmt.Sprint(name))
+		if seen[folded] {
+			return fmt.Errorf("drill report: %q is there twice", name)
 		}
-		if top >= 0 && stack[top].names != nil {
-			stack[top].value = false
+		seen[folded] = true
+		var skip json.RawMessage
+		if err := d.Decode(&skip); err != nil {
+			return fmt.Errorf("drill report: %w", err)
 		}
 	}
+	return nil
 }
 
 // Verify checks the signature against the public key: ErrNotSigned,

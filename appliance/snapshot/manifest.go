@@ -33,6 +33,8 @@ type Manifest struct {
 	Recipients   []string  `json:"recipients"`      // fingerprints
 	Snapshot     Object    `json:"snapshot"`        // the raft snapshot
 	Files        *Object   `json:"files,omitempty"` // certificates and configuration
+	// Canary is what was written just before; nil where the job may not.
+	Canary *Canary `json:"canary,omitempty"`
 }
 
 // Object describes one encrypted object and what is inside it.
@@ -114,6 +116,9 @@ func (m Manifest) validate() error {
 	check("snapshot", id.object(suffixSnap), m.Snapshot)
 	if m.Files != nil {
 		check("files", id.object(suffixFiles), *m.Files)
+	}
+	if m.Canary != nil && (m.Canary.Version < 1 || !isSHA256(m.Canary.SHA256)) {
+		bad("canary", *m.Canary)
 	}
 	return errors.Join(errs...)
 }

@@ -30,6 +30,9 @@ type TakeState struct {
 	Last map[string]TakenRecord `json:"last,omitempty"`
 	// Failure is the last run's, if it failed.
 	Failure *Failure `json:"failure,omitempty"`
+	// CanaryFailure is why the last run's snapshot has no canary although there
+	// is a login for it. A drill of such a snapshot fails.
+	CanaryFailure *Failure `json:"canary_failure,omitempty"`
 }
 
 // TakenRecord tells of one stored snapshot.

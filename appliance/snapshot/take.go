@@ -29,6 +29,11 @@ type TakeOptions struct {
 	// same way: the certificate storage and the appliance's configuration. May
 	// be nil.
 	Files func(ctx context.Context, w io.Writer) error
+	// Canary is what WriteCanary wrote just before; nil without one.
+	Canary *Canary
+	// CanaryFailure is why there is none although there should be. It doesn't
+	// keep a snapshot from being taken, and is recorded.
+	CanaryFailure error
 	// StateDir holds the job's lock and its state file. It must exist.
 	StateDir    string
 	ToolVersion string
@@ -109,6 +114,7 @@ func (o *TakeOptions) take(ctx context.Context) (Taken, error) {
 		Format: manifestFormat, ID: id.String(), TakenAt: at,
 		ClusterID: o.Vault.ClusterID, ClusterName: o.Vault.ClusterName,
 		VaultVersion: o.Vault.Version, ToolVersion: o.ToolVersion,
+		Canary: o.Canary,
 	}
 	for _, r := range o.Recipients {
 		m.Recipients = append(m.Recipients, r.Fingerprint)
@@ -284,9 +290,12 @@ func (o *TakeOptions) record(t Taken, failure error) error {
 			}
 		}
 	}
-	s.Failure = nil
+	s.Failure, s.CanaryFailure = nil, nil
 	if failure != nil {
 		s.Failure = &Failure{At: o.Now().UTC(), Error: failure.Error()}
+	}
+	if o.CanaryFailure != nil {
+		s.CanaryFailure = &Failure{At: o.Now().UTC(), Error: o.CanaryFailure.Error()}
 	}
 	return errors.Join(err, s.save(o.StateDir))
 }
