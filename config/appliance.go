@@ -34,6 +34,8 @@ type Appliance struct {
 	Escrow   Escrow   `toml:"escrow"`
 	Firewall Firewall `toml:"firewall"`
 	Backup   Backup   `toml:"backup"`
+	Alert    Alert    `toml:"alert"`
+	Audit    Audit    `toml:"audit"`
 }
 
 // Node is this machine among the raft nodes.
@@ -110,6 +112,8 @@ func Default() Appliance {
 		Escrow:   Escrow{Shares: 5, Threshold: 3},
 		Firewall: Firewall{Manage: true, SSHPort: 22, SSHFrom: []string{"0.0.0.0/0", "::/0"}, ConfirmWithin: 2 * time.Minute},
 		Backup:   DefaultBackup(),
+		Alert:    DefaultAlert(),
+		Audit:    DefaultAudit(),
 	}
 }
 
@@ -158,6 +162,8 @@ func (a Appliance) faults(file string, at lines) Faults {
 	a.Escrow.check(check)
 	a.Firewall.check(check)
 	a.Backup.check(check)
+	a.Alert.check(check)
+	a.Audit.check(check)
 	return f
 }
 

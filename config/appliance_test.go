@@ -76,7 +76,7 @@ ssh_from = "10.0.0.0/8"
 	}
 	got := strings.ReplaceAll(err.Error(), file, "F")
 	for _, want := range []string{
-		"F:1: Domain: unknown key; known here: backup, domain, email,",
+		"F:1: Domain: unknown key; known here: alert, audit, backup, domain, email,",
 		"F: domain: is required",
 		"F:2: email: a text in quotes is wanted, this is a number",
 		"F:4: node.id: \"a b\" holds ' '",

@@ -4,11 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"reflect"
 	"strings"
 	"time"
-
-	"github.com/BurntSushi/toml"
 )
 
 // The kinds of places for backups.
@@ -79,24 +76,16 @@ func LoadBackup(file string) (Backup, error) {
 // ParseBackup is LoadBackup for data that came from file.
 func ParseBackup(file string, data []byte) (Backup, error) {
 	b := DefaultBackup()
-	var all map[string]any
-	if _, err := toml.Decode(string(data), &all); err != nil {
-		var pe toml.ParseError
-		if errors.As(err, &pe) {
-			return b, Faults{{File: file, Line: pe.Position.Line, Msg: pe.Message}}
-		}
-		return b, Faults{{File: file, Msg: err.Error()}}
+	at, found, f := decodeTables(file, data, map[string]any{"backup": &b})
+	if found == nil {
+		return b, f.err()
 	}
-	d := decoder{file: file, lines: indexLines(string(data))}
-	table, ok := all["backup"]
-	if !ok {
+	if !found["backup"] {
 		return b, Faults{{File: file, Msg: "has no table [backup]"}}
 	}
-	d.value("backup", table, reflect.ValueOf(&b).Elem())
-	f := d.faults
 	check := func(field string, err error) {
 		if err != nil {
-			f = append(f, Fault{File: file, Line: d.lines.of(field), Field: field, Msg: err.Error()})
+			f = append(f, Fault{File: file, Line: at.of(field), Field: field, Msg: err.Error()})
 		}
 	}
 	b.check(check)

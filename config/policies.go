@@ -16,6 +16,7 @@ const (
 	PolicyCanary   = "strongroom-canary"
 	PolicyDrill    = "strongroom-drill"
 	PolicyDoctor   = "strongroom-doctor"
+	PolicyMonitor  = "strongroom-monitor"
 	PolicyAdmin    = "strongroom-admin"
 )
 

@@ -11,7 +11,7 @@ import (
 
 func TestPolicies(t *testing.T) {
 	all := Policies()
-	want := []string{PolicyAdmin, PolicyCanary, PolicyDoctor, PolicyDrill, PolicyOperator, PolicyReader, PolicySnapshot}
+	want := []string{PolicyAdmin, PolicyCanary, PolicyDoctor, PolicyDrill, PolicyMonitor, PolicyOperator, PolicyReader, PolicySnapshot}
 	slices.Sort(want)
 	if got := slices.Sorted(maps.Keys(all)); !slices.Equal(got, want) {
 		t.Fatalf("policies = %q, want %q", got, want)
@@ -43,7 +43,7 @@ func TestPolicies(t *testing.T) {
 		}
 		for path, rule := range policy.Path {
 			for _, c := range rule.Capabilities {
-				if path == "auth/token/revoke-self" {
+				if path == "auth/token/revoke-self" || path == "auth/token/renew-self" {
 					continue // its own token
 				}
 				if c != "read" && c != "list" && c != "sudo" && !slices.Contains(changes[name], path) {

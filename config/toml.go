@@ -74,6 +74,29 @@ func decodeTOML(file string, data []byte, into any) (lines, Faults) {
 	return d.lines, d.faults
 }
 
+// decodeTables fills the structs that the named top-level tables' pointers point
+// to, as strictly as decodeTOML, and passes over all other tables. found tells
+// which are in the file; it is nil where the file is no TOML.
+func decodeTables(file string, data []byte, into map[string]any) (at lines, found map[string]bool, faults Faults) {
+	var raw map[string]any
+	if _, err := toml.Decode(string(data), &raw); err != nil {
+		var pe toml.ParseError
+		if errors.As(err, &pe) {
+			return nil, nil, Faults{{File: file, Line: pe.Position.Line, Msg: pe.Message}}
+		}
+		return nil, nil, Faults{{File: file, Msg: err.Error()}}
+	}
+	d := decoder{file: file, lines: indexLines(string(data))}
+	found = map[string]bool{}
+	for _, name := range slices.Sorted(maps.Keys(into)) {
+		if table, ok := raw[name]; ok {
+			found[name] = true
+			d.value(name, table, reflect.ValueOf(into[name]).Elem())
+		}
+	}
+	return d.lines, found, d.faults
+}
+
 type decoder struct {
 	file   string
 	lines  lines
