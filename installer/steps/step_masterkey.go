@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
+
+	"filippo.io/age"
 
 	"strongroom/appliance/escrow"
 	"strongroom/appliance/kms"
@@ -92,11 +95,37 @@ func (s masterKey) escrowAgain(ctx context.Context) error {
 // escrow writes a secret for the operator, in the only form that it may have on
 // a disk.
 func (e *Env) escrow(path string, plain []byte) error {
-	sealed, err := escrow.Seal(plain, e.Recipients...)
+	return e.escrowTo(path, plain, e.Recipients...)
+}
+
+// escrowTo is escrow for some of the recipients. With the file go the challenges
+// of "strongroom escrow confirm", which can be made only now.
+func (e *Env) escrowTo(file string, plain []byte, to ...age.Recipient) error {
+	sealed, err := escrow.Seal(plain, to...)
 	if err != nil {
 		return err
 	}
-	return e.Host.Write(path, bytes.NewReader(sealed), root(0o600))
+	key := ""
+	if file == masterKeyEscrow {
+		k, err := kms.ParseKeyset(plain)
+		if err != nil {
+			return err
+		}
+		key = k.Fingerprint()
+	}
+	checks, err := escrow.NewChecks(path.Base(file), sealed, plain, key, e.Rand, e.Host.Now())
+	if err != nil {
+		return err
+	}
+	text, err := checks.Encode()
+	if err != nil {
+		return err
+	}
+	// They belong to this very file, so until it is there they say nothing.
+	if err := e.Host.Write(path.Join(path.Dir(file), checks.Name()), bytes.NewReader(text), root(0o600)); err != nil {
+		return err
+	}
+	return e.Host.Write(file, bytes.NewReader(sealed), root(0o600))
 }
 
 // sealCredential encrypts plain with the machine's TPM2 or host key, under a
