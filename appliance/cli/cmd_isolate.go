@@ -12,20 +12,21 @@ import (
 // isolateCommand is how this program starts another one cut off from the
 // network; it is not for people.
 func isolateCommand() *cobra.Command {
-	var hide []string
+	var o isolate.Options
 	c := &cobra.Command{
-		Use:    isolate.Verb + " [--hide FOLDER]... -- PROGRAM [ARGUMENT]...",
+		Use:    isolate.Verb + " [--hide FOLDER]... [--keep FOLDER]... -- PROGRAM [ARGUMENT]...",
 		Short:  "Run a program without a network",
 		Hidden: true,
 		Args:   cobra.MinimumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			err := isolate.Exec(args, os.Environ(), hide)
+			err := isolate.Exec(args, os.Environ(), o)
 			if errors.Is(err, isolate.ErrPrivileges) {
 				return &Error{Code: ExitOperator, Err: err, Hint: "run it as root"}
 			}
 			return err
 		},
 	}
-	c.Flags().StringArrayVar(&hide, "hide", nil, "folder that the program sees empty; repeatable")
+	c.Flags().StringArrayVar(&o.Hide, "hide", nil, "folder that the program sees empty; repeatable")
+	c.Flags().StringArrayVar(&o.Keep, "keep", nil, "hide all sockets that are listened on but those below this folder; repeatable")
 	return c
 }

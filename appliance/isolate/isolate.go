@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -32,23 +33,40 @@ var ErrPrivileges = errors.New("cutting a program off from the network needs roo
 // Command is the command line that runs program cut off: self is the strongroom
 // program, hide are folders to hide beside those of databases.
 func Command(self string, hide []string, program string) []string {
+	return CommandWith(self, Options{Hide: hide}, program)
+}
+
+// Options of Exec.
+type Options struct {
+	// Hide are folders that are an empty one in memory to the program.
+	Hide []string
+	// Keep, where not empty, hides every unix socket too that something on this
+	// machine listens on, except those below these folders.
+	Keep []string
+}
+
+// CommandWith is Command with all options.
+func CommandWith(self string, o Options, program string) []string {
 	cmd := []string{self, Verb}
-	for _, h := range hide {
+	for _, h := range o.Hide {
 		cmd = append(cmd, "--hide", h)
+	}
+	for _, k := range o.Keep {
+		cmd = append(cmd, "--keep", k)
 	}
 	return append(cmd, "--", program)
 }
 
 // Exec becomes the program argv[0] with env, in network and mount namespaces of
-// its own. Each folder in hide that is there, and those of databases, are an
-// empty one in memory to it. It only returns with an error.
-func Exec(argv, env, hide []string) error {
+// its own, with the folders of databases and what o names hidden. It only
+// returns with an error.
+func Exec(argv, env []string, o Options) error {
 	if len(argv) == 0 || !filepath.IsAbs(argv[0]) {
 		return fmt.Errorf("isolate: program %q: want an absolute path", argv)
 	}
-	for _, dir := range hide {
+	for _, dir := range append(slices.Clone(o.Hide), o.Keep...) {
 		if !filepath.IsAbs(dir) || filepath.Clean(dir) == "/" {
-			return fmt.Errorf("isolate: hide %q: want an absolute path below /", dir)
+			return fmt.Errorf("isolate: folder %q: want an absolute path below /", dir)
 		}
 	}
 	// Namespaces belong to a thread; exec makes this one the whole process.
@@ -56,6 +74,14 @@ func Exec(argv, env, hide []string) error {
 	// That one did not get the parent's wish to die with it.
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 		return fmt.Errorf("isolate: %w", err)
+	}
+	var found []string
+	if len(o.Keep) > 0 {
+		var err error
+		// The list is the network namespace's: afterwards it would be empty.
+		if found, err = othersSockets(o.Keep); err != nil {
+			return fmt.Errorf("isolate: %w", err)
+		}
 	}
 	if err := unix.Unshare(unix.CLONE_NEWNET | unix.CLONE_NEWNS); err != nil {
 		if errors.Is(err, unix.EPERM) {
@@ -70,10 +96,13 @@ func Exec(argv, env, hide []string) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("isolate: mounts: %w", err)
 	}
-	for _, dir := range append(hide, sockets...) {
+	for _, dir := range append(slices.Clone(o.Hide), sockets...) {
 		if err := cover(dir); err != nil {
 			return fmt.Errorf("isolate: hide %q: %w", dir, err)
 		}
+	}
+	if err := coverSockets(found); err != nil {
+		return fmt.Errorf("isolate: hide sockets: %w", err)
 	}
 	if err := unix.Exec(argv[0], argv, env); err != nil {
 		return fmt.Errorf("isolate: %q: %w", argv[0], err)

@@ -13,11 +13,14 @@ import (
 
 // helperVariable makes the test's program become Exec with its value as the
 // folder to hide.
-const helperVariable = "ISOLATE_TEST_HIDE"
+const (
+	helperVariable = "ISOLATE_TEST_HIDE"
+	keepVariable   = "ISOLATE_TEST_KEEP"
+)
 
 func TestMain(m *testing.M) {
 	if hide := os.Getenv(helperVariable); hide != "" {
-		err := Exec(os.Args[1:], []string{"PATH=/usr/bin:/bin"}, []string{hide})
+		err := Exec(os.Args[1:], []string{"PATH=/usr/bin:/bin"}, Options{Hide: []string{hide}, Keep: filepath.SplitList(os.Getenv(keepVariable))})
 		_, _ = os.Stderr.WriteString(err.Error())
 		os.Exit(1)
 	}

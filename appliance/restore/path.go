@@ -117,14 +117,7 @@ func bringUp(ctx context.Context, set *proc.Set, o PathsOptions) (*vaultapi.Clie
 		return nil, err
 	}
 	// Its own epoch differs from the snapshot's: the engines stay fenced.
-	marker, err := newMarker(ctx, c)
-	if err != nil {
-		return nil, err
-	}
-	if err := send(ctx, Options{Snapshot: o.Snapshot, Vault: c}); err != nil {
-		return nil, err
-	}
-	if err := wait(ctx, marker, o.Patience, 100*time.Millisecond); err != nil {
+	if err := Into(ctx, c, o.Snapshot, o.Patience); err != nil {
 		return nil, err
 	}
 	c.SetToken("")

@@ -8,6 +8,7 @@ package scratch
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -16,7 +17,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
@@ -44,10 +44,16 @@ type Options struct {
 	Dir      string // absolute, there, empty, ours
 	Programs Programs
 	Keyset   *kms.Keyset
+	// PluginDir, where not empty, is Vault's plugin directory in place of one of
+	// its own with Programs.Plugin in it.
+	PluginDir string
+	// PluginFiles, where not empty, are copied into Vault's own plugin directory
+	// in place of Programs.Plugin: name there to path of the file.
+	PluginFiles map[string]string
 	// FrontAddress is host:port on loopback, where the front will listen.
 	FrontAddress string
 	// Wrap goes before Vault's command line: what cuts it off from the network
-	// (isolate.Command). Its last element is followed by Vault's arguments.
+	// (isolate.Command). Its last element stands for Vault's program.
 	Wrap []string
 }
 
@@ -118,7 +124,7 @@ func (v *Vault) writeFiles() error {
 		ClusterAddr:     "https://127.0.0.1:" + ports[1],
 		ClusterListen:   "127.0.0.1:" + ports[1],
 		StoragePath:     l.Raft(),
-		PluginDir:       l.Plugins(),
+		PluginDir:       cmp.Or(v.opts.PluginDir, l.Plugins()),
 		SealSocket:      l.KMSSocket(),
 		TCPAddress:      v.TCPAddress,
 		TLSCertFile:     l.tls("server.crt"),
@@ -135,9 +141,8 @@ func (v *Vault) writeFiles() error {
 	if err != nil {
 		return err
 	}
-	plugin, err := os.ReadFile(v.opts.Programs.Plugin)
-	if err != nil {
-		return fmt.Errorf("plugin: %w", err)
+	if err := v.copyPlugins(); err != nil {
+		return err
 	}
 	clientCrt, clientKey := l.LinkClient()
 	for _, f := range []struct {
@@ -151,7 +156,6 @@ func (v *Vault) writeFiles() error {
 		{clientCrt, bundle.ClientCrt, 0o600},
 		{clientKey, bundle.ClientKey, 0o600},
 		{l.EpochFile(), epoch, 0o600},
-		{filepath.Join(l.Plugins(), PluginName), plugin, 0o500},
 		{l.VaultConfig(), hcl, 0o600},
 	} {
 		if err := atomicfile.Write(f.path, f.data, f.perm); err != nil {
@@ -197,8 +201,8 @@ func (v *Vault) startVault(ctx context.Context) error {
 	l := v.Layout
 	var err error
 	command := []string{v.opts.Programs.Vault}
-	if len(v.opts.Wrap) > 0 {
-		command = v.opts.Wrap
+	if n := len(v.opts.Wrap); n > 0 {
+		command = append(slices.Clone(v.opts.Wrap[:n-1]), v.opts.Programs.Vault)
 	}
 	v.Process, err = v.set.Start(proc.Spec{
 		Name: "vault",
