@@ -31,6 +31,7 @@ type load struct {
 
 // result of one run.
 type result struct {
+	count     int
 	perSecond float64
 	p50       time.Duration
 }
@@ -59,7 +60,7 @@ func (l load) run(ctx context.Context, r request, d time.Duration) (result, erro
 		return result{}, fmt.Errorf("GET %s: no answer within %v", r.path, d)
 	}
 	slices.Sort(all)
-	return result{perSecond: float64(len(all)) / took.Seconds(), p50: all[len(all)/2]}, nil
+	return result{count: len(all), perSecond: float64(len(all)) / took.Seconds(), p50: all[len(all)/2]}, nil
 }
 
 // one keeps one connection busy until ctx ends.

@@ -1,11 +1,16 @@
 // Command constplugin is a Vault secrets engine that answers every read with
-// the same data, of the shape and size of an API key's: no engine outside
-// Vault's process can be faster. It is the peer in the benchmarks.
+// one and the same answer, which is written to it before: no engine outside
+// Vault's process that is made the usual way can be faster. It is the peer in
+// the benchmarks.
 package main
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"log"
+	"strings"
+	"sync/atomic"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -18,26 +23,43 @@ func main() {
 	}
 }
 
+// engine holds the answer.
+type engine struct {
+	answer atomic.Pointer[logical.Response]
+}
+
 func factory(ctx context.Context, conf *logical.BackendConfig) (logical.Backend, error) {
+	e := &engine{}
+	e.answer.Store(&logical.Response{})
 	b := &framework.Backend{
 		BackendType: logical.TypeLogical,
 		Paths: []*framework.Path{{
 			Pattern:   "creds/(?P<name>.+)",
 			Fields:    map[string]*framework.FieldSchema{"name": {Type: framework.TypeString}},
-			Callbacks: map[logical.Operation]framework.OperationFunc{logical.ReadOperation: read},
+			Callbacks: map[logical.Operation]framework.OperationFunc{logical.ReadOperation: e.read},
+		}, {
+			Pattern:   "answer",
+			Fields:    map[string]*framework.FieldSchema{"data": {Type: framework.TypeString}, "etag": {Type: framework.TypeString}},
+			Callbacks: map[logical.Operation]framework.OperationFunc{logical.UpdateOperation: e.write},
 		}},
 	}
 	return b, b.Setup(ctx, conf)
 }
 
-func read(context.Context, *logical.Request, *framework.FieldData) (*logical.Response, error) {
-	return &logical.Response{
-		Data: map[string]any{
-			"key": "sr_0123456789abcdefghijklmnopqrstuvwxyzABCD", "version": 2, "etag": `"0123456789abcdef01234567"`,
-			"created_time": "2026-11-24T00:00:00Z", "last_rotated_time": "2026-11-24T00:00:00Z",
-			"next_rotation_time": "2027-02-22T00:00:00Z", "ttl": 604800, "cache_ttl": 604800,
-			"rotation_period": 7776000, "last_vault_rotation": "2026-11-24T00:00:00Z", "state": "current",
-		},
-		Headers: map[string][]string{"ETag": {`"0123456789abcdef01234567"`}},
-	}, nil
+func (e *engine) read(context.Context, *logical.Request, *framework.FieldData) (*logical.Response, error) {
+	shared := e.answer.Load()
+	return &logical.Response{Data: shared.Data, Headers: shared.Headers}, nil
+}
+
+// write takes the answer as JSON. Numbers stay as they are, so that the same
+// bytes go over the wire.
+func (e *engine) write(_ context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	in := json.NewDecoder(strings.NewReader(d.Get("data").(string)))
+	in.UseNumber()
+	var data map[string]any
+	if err := in.Decode(&data); err != nil {
+		return nil, fmt.Errorf("data is no JSON object: %w", err)
+	}
+	e.answer.Store(&logical.Response{Data: data, Headers: map[string][]string{"ETag": {d.Get("etag").(string)}}})
+	return nil, nil
 }
