@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -138,6 +139,10 @@ func confirmRotation(c *cobra.Command, r *kms.Rotation) error {
 	p, err := r.Confirm(c.Context(), strings.TrimSpace(code))
 	if err != nil {
 		return masterKeyFault(err)
+	}
+	// The code was in the new escrow and nowhere else.
+	if err := escrow.Record(filepath.Dir(r.Escrow), filepath.Base(r.Escrow), escrow.ByRotation, p.Fingerprint, time.Now()); err != nil {
+		return err
 	}
 	fmt.Fprintf(c.OutOrStdout(), "Version %d of the master key is in force at the next start of the KMS; the escrow is %s.\n", p.Version, r.Escrow)
 	return nil

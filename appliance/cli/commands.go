@@ -7,6 +7,7 @@ func commands(version string) []*cobra.Command {
 	return []*cobra.Command{
 		demoCommand(version),
 		kmsCommand(),
+		escrowCommand(),
 		statusCommand(),
 		snapshotCommand(version),
 		restoreCommand(version),

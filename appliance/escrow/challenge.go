@@ -45,6 +45,18 @@ type Question struct {
 	Nonce string `json:"nonce"`
 }
 
+// Check refuses what is no question: it comes from another machine, and its file
+// is opened.
+func (q Question) Check() error {
+	if err := checkFileName(q.File); err != nil {
+		return err
+	}
+	if !isNonce(q.Nonce) {
+		return fmt.Errorf("question about %s: %q is not a nonce of %d hex digits", q.File, q.Nonce, 2*nonceBytes)
+	}
+	return nil
+}
+
 // Challenge is what somebody with an opened escrow has to answer.
 type Challenge struct {
 	Expires   time.Time  `json:"expires"`
@@ -242,7 +254,7 @@ func parseChallenge(data []byte) (openChallenge, error) {
 		return openChallenge{}, fmt.Errorf("open challenge: format %d is not %d", o.Format, challengeFormat)
 	}
 	for _, q := range o.Open {
-		if checkFileName(q.File) != nil || !isNonce(q.Nonce) || !isSum(q.SealedSHA256) || !isSum(q.AnswerSHA256) {
+		if q.Check() != nil || !isSum(q.SealedSHA256) || !isSum(q.AnswerSHA256) {
 			return openChallenge{}, errors.New("open challenge: it is damaged")
 		}
 	}

@@ -118,6 +118,9 @@ func (r *Rotation) Begin(ctx context.Context, to ...age.Recipient) (Pending, err
 	if err := r.remove(r.pendingFile()); err != nil {
 		return Pending{}, fmt.Errorf("begin rotation: %w", err)
 	}
+	if err := r.writeChecks(sealed, text, p); err != nil {
+		return Pending{}, err
+	}
 	if err := r.write(r.NextEscrow(), sealed, 0o600); err != nil {
 		return Pending{}, err
 	}
@@ -134,6 +137,20 @@ func (r *Rotation) Begin(ctx context.Context, to ...age.Recipient) (Pending, err
 		return Pending{}, fmt.Errorf("begin rotation: %w", err)
 	}
 	return p, r.write(r.pendingFile(), append(b, '\n'), 0o600)
+}
+
+// writeChecks leaves the challenges of "strongroom escrow confirm" for the new
+// escrow. Until that one is in force they say nothing.
+func (r *Rotation) writeChecks(sealed, text []byte, p Pending) error {
+	checks, err := escrow.NewChecks(filepath.Base(r.Escrow), sealed, text, p.Fingerprint, r.Rand, p.Time)
+	if err != nil {
+		return err
+	}
+	b, err := checks.Encode()
+	if err != nil {
+		return err
+	}
+	return r.write(filepath.Join(filepath.Dir(r.Escrow), checks.Name()), b, 0o600)
 }
 
 // Confirm puts the new keyset in force for the next start of the KMS. It may
