@@ -58,7 +58,7 @@ type BackupTo struct {
 // DefaultBackup is the table before any file: no place yet.
 func DefaultBackup() Backup {
 	return Backup{
-		Files: []string{"/var/lib/strongroom/front", "/etc/strongroom"},
+		Files: []string{"/var/lib/strongroom-front", "/etc/strongroom"},
 		Keep:  BackupKeep{Hourly: 48, Daily: 31, Weekly: 13, Monthly: 24},
 	}
 }

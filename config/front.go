@@ -15,6 +15,7 @@ type FrontParams struct {
 	TLS     TLS
 	Email   string
 	UI      bool
+	Metrics string // unix socket, absolute; empty for none
 	// VaultAddress is Vault's own listener, and the files are the front's end
 	// of the link to it, absolute, PEM.
 	VaultAddress              string
@@ -34,6 +35,9 @@ func RenderFront(p FrontParams) ([]byte, error) {
 	f.add("VaultAddress", checkLoopback(p.VaultAddress))
 	for _, s := range []field{{"Storage", p.Storage}, {"CAFile", p.CAFile}, {"CertFile", p.CertFile}, {"KeyFile", p.KeyFile}} {
 		f.add(s.name, checkPath(s.value))
+	}
+	if p.Metrics != "" {
+		f.add("Metrics", checkPath(p.Metrics))
 	}
 	p.TLS.check(f.add)
 	if err := f.err(); err != nil {
@@ -57,12 +61,13 @@ func RenderFront(p FrontParams) ([]byte, error) {
 		Storage  string   `toml:"storage"`
 		Issuer   string   `toml:"issuer"`
 		RootFile string   `toml:"root_file,omitempty"`
+		Metrics  string   `toml:"metrics,omitempty"`
 		UI       bool     `toml:"ui"`
 		Vault    vault    `toml:"vault"`
 		Files    *files   `toml:"files"`
 	}{
 		Listen: []string{"fd:https"}, Redirect: []string{"fd:http"}, HTTP3: []string{"fd:http3"},
-		Names: p.Names, Storage: p.Storage, Issuer: p.TLS.Mode, UI: p.UI,
+		Names: p.Names, Storage: p.Storage, Issuer: p.TLS.Mode, Metrics: p.Metrics, UI: p.UI,
 		Vault: vault{p.VaultAddress, p.CAFile, p.CertFile, p.KeyFile},
 	}
 	switch p.TLS.Mode {

@@ -2,16 +2,13 @@ package front
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/x509"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"path/filepath"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -73,52 +70,11 @@ var caaIdentities = map[string][]string{
 const maxNonceRetries = 5
 
 const (
-	stateID  = "strongroom"
 	issuerID = "tls.issuance.strongroom_acme"
 	probeID  = "http.handlers.strongroom_probe"
 	// probePath is answered with this process's nonce, over plain HTTP.
 	probePath = "/.well-known/strongroom-preflight"
 )
-
-// state is what the front's modules share: a Caddy app that runs nothing.
-type state struct {
-	Dir string `json:"dir"`
-
-	nonce  string // tells this process from any other that might answer
-	budget *budget
-	ready  chan struct{} // closed by Run once certificates are loaded
-}
-
-// CaddyModule names the module.
-func (*state) CaddyModule() caddy.ModuleInfo {
-	return caddy.ModuleInfo{ID: stateID, New: func() caddy.Module { return new(state) }}
-}
-
-// Provision prepares it.
-func (s *state) Provision(caddy.Context) error {
-	b := make([]byte, 16)
-	if _, err := rand.Read(b); err != nil {
-		return err
-	}
-	s.ready = make(chan struct{})
-	s.nonce = hex.EncodeToString(b)
-	s.budget = &budget{file: filepath.Join(s.Dir, "acme-budget.json"), now: time.Now}
-	return nil
-}
-
-// Start does nothing.
-func (*state) Start() error { return nil }
-
-// Stop does nothing.
-func (*state) Stop() error { return nil }
-
-func sharedState(ctx caddy.Context) (*state, error) {
-	app, err := ctx.App(stateID)
-	if err != nil {
-		return nil, err
-	}
-	return app.(*state), nil
-}
 
 // probe answers the preflight's question whether a name leads here.
 type probe struct{ nonce string }

@@ -80,6 +80,21 @@ func (b *budget) check(ca string, names []string) error {
 	return nil
 }
 
+// used says how much of the budget for names at ca is used, and how many orders
+// may still be placed now.
+func (b *budget) used(ca string, names []string) (failed, issued, left int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l, err := b.load()
+	if err != nil {
+		return 0, 0, 0
+	}
+	key := ledgerKey(ca, names)
+	failed = len(since(l.Failures[key], b.now().Add(-failureWindow)))
+	issued = len(since(l.Issued[key], b.now().Add(-issuedWindow)))
+	return failed, issued, max(min(maxFailures-failed, maxIssued-issued), 0)
+}
+
 // begin counts an order as failed before it is placed.
 func (b *budget) begin(ca string, names []string) error {
 	return b.change(func(l *ledger) {

@@ -55,7 +55,7 @@ func caddyConfig(c Config, socks sockets) (*caddy.Config, error) {
 		return nil, err
 	}
 	cfg.AppsRaw = caddy.ModuleMap{
-		stateID: caddyconfig.JSON(state{Dir: c.Storage}, nil),
+		stateID: caddyconfig.JSON(obj{"dir": c.Storage}, nil),
 		"http":  caddyconfig.JSON(app, nil),
 		"tls":   caddyconfig.JSON(tlsApp(c, ports), nil),
 	}

@@ -47,6 +47,9 @@ type Config struct {
 	// RootFile is where the internal CA's root certificate is written (PEM,
 	// 0644) for clients to trust.
 	RootFile string `toml:"root_file"`
+	// Metrics is a unix socket at which a scrape is answered, in Prometheus'
+	// text format at /metrics; mode 0660. Empty for none.
+	Metrics string `toml:"metrics"`
 	// UI lets Vault's web interface through.
 	UI bool `toml:"ui"`
 	// Drain is how long a stop waits for requests in flight; long polls last
@@ -194,6 +197,10 @@ func (c *Config) Validate() error {
 	}
 	if c.RootFile != "" && c.Issuer != IssuerInternal {
 		fail("root_file", "issuer %q has no root of its own", c.Issuer)
+	}
+	// sun_path has 108 bytes, unix(7).
+	if c.Metrics != "" && (!filepath.IsAbs(c.Metrics) || len(c.Metrics) > 107) {
+		fail("metrics", "%q is not the absolute path of a unix socket, at most 107 bytes", c.Metrics)
 	}
 	if c.Drain < 0 || time.Duration(c.Drain) > 10*time.Minute {
 		fail("drain", "%s is not between 0 and 10m", time.Duration(c.Drain))

@@ -77,6 +77,10 @@ func Run(ctx context.Context, c Config, hooks Hooks) error {
 		return fmt.Errorf("start front: %w", err)
 	}
 	g, err := activeGate()
+	var shared *state
+	if err == nil {
+		shared, err = sharedState(caddy.ActiveContext())
+	}
 	if err == nil && c.Issuer == IssuerInternal {
 		err = waitForCertificates(ctx, c.Names)
 	}
@@ -86,9 +90,16 @@ func Run(ctx context.Context, c Config, hooks Hooks) error {
 	if err != nil {
 		return errors.Join(err, caddy.Stop())
 	}
-	if err := release(); err != nil {
-		return errors.Join(err, caddy.Stop())
+	if c.Metrics != "" {
+		stop, err := serveMetrics(c.Metrics, g, shared, c)
+		if err != nil {
+			// Clients come first: the front serves without them too.
+			caddy.Log().Named("metrics").Error("metrics are off: " + err.Error())
+		} else {
+			defer stop()
+		}
 	}
+	close(shared.ready) // the listeners accept from here on
 	if hooks.Ready != nil {
 		hooks.Ready(func(ctx context.Context) error { return alive(ctx, address) })
 	}
@@ -97,16 +108,6 @@ func Run(ctx context.Context, c Config, hooks Hooks) error {
 		hooks.Stopping()
 	}
 	return drain(g, time.Duration(c.Drain))
-}
-
-// release lets the listeners accept.
-func release() error {
-	app, err := caddy.ActiveContext().App(stateID)
-	if err != nil {
-		return fmt.Errorf("start front: %w", err)
-	}
-	close(app.(*state).ready)
-	return nil
 }
 
 // activeGate finds the handler that Caddy has made from its configuration.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 )
 
@@ -32,12 +33,15 @@ type gate struct {
 	log      *zap.Logger
 	inFlight atomic.Int64 // requests
 	active   atomic.Int64 // connections that are new or have a request under way
+	open     atomic.Int64 // connections
 	counts   counts
+	took     prometheus.Histogram
 }
 
 // counts are what metrics show, since the start.
 type counts struct {
-	requests, refused, limited, failed atomic.Uint64
+	byClass                  [6]atomic.Uint64 // requests, by status/100; 0: no status was sent
+	refused, limited, failed atomic.Uint64
 }
 
 var (
@@ -53,6 +57,7 @@ func (*gate) CaddyModule() caddy.ModuleInfo {
 // Provision prepares the handler.
 func (g *gate) Provision(ctx caddy.Context) (err error) {
 	g.log = caddy.Log().Named("access")
+	g.took = newDurations()
 	if g.limits, err = newLimiter(g.RequestsPerSecond, g.Burst, g.Concurrent, time.Now); err != nil {
 		return err
 	}
@@ -62,11 +67,18 @@ func (g *gate) Provision(ctx caddy.Context) (err error) {
 	return nil
 }
 
-// connState counts connections that are busy, so that a stop can wait until
-// the last byte of the last answer is out, not only until a handler returns.
+// connState counts connections, and those that are busy, so that a stop can
+// wait until the last byte of the last answer is out, not only until a handler
+// returns.
 func (g *gate) connState() func(net.Conn, http.ConnState) {
 	var busy syncSet[net.Conn]
 	return func(c net.Conn, s http.ConnState) {
+		switch s {
+		case http.StateNew:
+			g.open.Add(1)
+		case http.StateClosed, http.StateHijacked:
+			g.open.Add(-1)
+		}
 		switch s {
 		case http.StateNew, http.StateActive:
 			// A new one may have its request on the way already. One that stays
@@ -87,11 +99,13 @@ func (g *gate) connState() func(net.Conn, http.ConnState) {
 func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	g.inFlight.Add(1)
 	defer g.inFlight.Add(-1)
-	g.counts.requests.Add(1)
 	start := time.Now()
 	rec := &recorder{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}}
 	fault := g.serve(rec, r, next)
-	logAccess(g.log, r, rec, time.Since(start), fault)
+	took := time.Since(start)
+	g.took.Observe(took.Seconds())
+	g.counts.byClass[min(max(rec.status/100, 0), 5)].Add(1)
+	logAccess(g.log, r, rec, took, fault)
 	return nil
 }
 

@@ -21,6 +21,9 @@ type settings struct{ *Env }
 func (settings) ID() string    { return "settings" }
 func (settings) Title() string { return "configuration of Vault and front" }
 
+// frontMetrics is where the monitor asks the front, in its RuntimeDirectory=.
+const frontMetrics = "/run/strongroom-front/metrics.sock"
+
 func newReader(b []byte) io.Reader { return bytes.NewReader(b) }
 
 func (s settings) Check(context.Context) (engine.Diff, error) {
@@ -94,6 +97,7 @@ func (e *Env) frontParams() config.FrontParams {
 		TLS:          certificate,
 		Email:        e.Config.Email,
 		UI:           e.Config.Vault.UI,
+		Metrics:      frontMetrics,
 		VaultAddress: fmt.Sprintf("127.0.0.1:%d", vaultPort),
 		CAFile:       credentials + "ca.crt",
 		CertFile:     credentials + "front.crt",
