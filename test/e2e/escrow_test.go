@@ -33,7 +33,7 @@ func newEscrow(t *testing.T) escrowBench {
 	t.Helper()
 	b := escrowBench{machine: t.TempDir(), copy: t.TempDir(), path: t.TempDir(), strongroom: vaulttest.Bin(t, "strongroom")}
 	// The age of the people who wrote it, not our use of its library.
-	if out, err := exec.Command("go", "build", "-o", b.path, "filippo.io/age/cmd/age").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-C", filepath.Join(vaulttest.Root(t), "test", "devtools"), "-o", filepath.Join(b.path, "age"), "filippo.io/age/cmd/age").CombinedOutput(); err != nil {
 		t.Fatalf("build age: %v\n%s", err, out)
 	}
 	b.key = filepath.Join(b.copy, "id_ed25519")
