@@ -41,6 +41,7 @@ type restoreOptions struct {
 	dryRun     bool
 	timeout    time.Duration
 	only       restorePaths
+	files      restoreFiles
 }
 
 func restoreCommand(version string) *cobra.Command {
@@ -60,13 +61,15 @@ a stock Vault, and with a file from "vault operator raft snapshot save".
 
 With --path it brings back single secrets, each as a new version, and touches
 nothing else: the snapshot is brought up in a Vault of its own without a network,
-which needs root and the master key.
+which needs root and the master key. With --files it unpacks the certificates and
+the configuration that were kept beside the snapshot, and does not speak to Vault.
 
 Exit code 3: the snapshot is damaged or not there; nothing was changed. 4: you
 must act, as the message says; after "restored" the snapshot is in.`,
 		Example: `  strongroom restore --identity ~/.ssh/id_ed25519
   strongroom restore --identity key.txt --id CLUSTER/20261124T151500Z-1a2b3c4d
   strongroom restore --file vault.snap
+  strongroom restore --identity key.txt --files /root/old
   systemd-creds decrypt --name=master-key /etc/strongroom/credentials/master-key - |
     strongroom restore --identity ~/.ssh/id_ed25519 --yes --key-file - --path secret/app/prod/name`,
 		Args: cobra.NoArgs,
@@ -74,7 +77,12 @@ must act, as the message says; after "restored" the snapshot is in.`,
 			if err := o.only.validate(); err != nil {
 				return err
 			}
-			if len(o.only.paths) > 0 {
+			switch {
+			case o.files.dir != "" && len(o.only.paths) > 0:
+				return &Error{Code: ExitUsage, Err: errors.New("--files and --path are two different restores"), Hint: "run one after the other"}
+			case o.files.dir != "":
+				return runRestoreFiles(c, o)
+			case len(o.only.paths) > 0:
 				return runRestorePaths(c, o)
 			}
 			return runRestore(c, o)
@@ -82,6 +90,7 @@ must act, as the message says; after "restored" the snapshot is in.`,
 	}
 	o.vault.add(c)
 	o.only.add(c)
+	o.files.add(c)
 	f := c.Flags()
 	f.StringVar(&o.config, "config", "/etc/strongroom/appliance.toml", "configuration file with the table [backup]")
 	f.StringArrayVar(&o.dirs, "dir", nil, "directory with snapshots, in place of the configuration's places; repeatable")

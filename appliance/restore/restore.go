@@ -86,13 +86,17 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	if err != nil {
 		return res, errors.Join(err, unmark(ctx, marker))
 	}
-	o.Step("hand the snapshot to Vault")
+	o.Step("end waiting reads, and hand the snapshot to Vault")
+	waits, err := endWaits(ctx, o.Vault)
+	if err != nil {
+		return res, errors.Join(err, waits(ctx), undo(), unmark(ctx, marker))
+	}
 	if err := send(ctx, o); err != nil {
 		// Vault has refused it before it changed anything; but a lost
 		// connection leaves that open, and then the epoch stays raised.
 		var refused *api.ResponseError
 		if errors.As(err, &refused) || archiveFault(err) {
-			return res, errors.Join(err, undo(), unmark(ctx, marker))
+			return res, errors.Join(err, waits(ctx), undo(), unmark(ctx, marker))
 		}
 		return res, err
 	}

@@ -35,7 +35,8 @@ type fakeVault struct {
 	calls    []string
 	got      []byte // the archive that came
 	restored bool
-	sealed   int // how many polls it is sealed for after the restore
+	waits    []string // what max_wait was set to
+	sealed   int      // how many polls it is sealed for after the restore
 
 	// What may be set before the start.
 	health    string                                        // body of sys/health
@@ -117,6 +118,19 @@ func (f *fakeVault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		answer(200, `{"data":{"apikeys/":{"type":"`+engineType+`"},"secret/":{"type":"kv"}}}`)
+	case "apikeys/config":
+		if r.Method == http.MethodGet {
+			answer(200, `{"data":{"max_wait":60}}`)
+			return
+		}
+		var set struct {
+			MaxWait json.Number `json:"max_wait"`
+		}
+		if err := json.NewDecoder(r.Body).Decode(&set); err != nil {
+			f.t.Error(err)
+		}
+		f.waits = append(f.waits, set.MaxWait.String())
+		answer(204, "")
 	case "apikeys/reconcile":
 		answer(200, `{"data":`+f.reconcile+`}`)
 	default:
@@ -295,6 +309,15 @@ func TestRun(t *testing.T) {
 			}
 			if calls := tt.vault.calls; len(calls) > 0 && calls[len(calls)-1] != tt.ends || len(calls) == 0 && tt.ends != "" {
 				t.Errorf("calls %q, want %q last", calls, tt.ends)
+			}
+			// Waits are ended before Vault gets the snapshot, and allowed again
+			// where it has refused it.
+			refused := tt.want == ErrOtherSeal || tt.name == "no permission"
+			switch set := strings.Join(tt.vault.waits, " "); {
+			case refused && set != "0 60":
+				t.Errorf("max_wait was set to %q, want 0 and back to 60", set)
+			case tt.restored && tt.vault.mounts == 0 && set != "0":
+				t.Errorf("max_wait was set to %q, want 0", set)
 			}
 			if tt.restored && !bytes.Equal(tt.vault.got, testArchive(t)) {
 				t.Errorf("Vault got %d other bytes", len(tt.vault.got))
