@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -36,6 +37,8 @@ type options struct {
 	sshFrom     []string
 	noFirewall  bool
 	skipDNS     bool
+	backupKeys  string
+	tokenFile   string
 	yes         bool
 
 	in       io.Reader
@@ -48,12 +51,18 @@ const whatItDoes = `It checks the machine; makes the users; installs the applian
 Vault; switches swap and core dumps off; makes the master key and writes it to
 an escrow that only your own keys open; writes the configuration, the units and
 the firewall rules; starts everything; initialises Vault, sets up two audit
-devices, the engines at apikeys/ and secret/, policies and a first
-administrator; and revokes the root token.
+devices, the engines at apikeys/ and secret/, policies, a first administrator
+and a login for each of the appliance's own jobs; revokes the root token; starts
+the timers; and, where the configuration names a place for backups, takes the
+first snapshot, reads it back, restores it for a test, and looks the whole
+machine over.
 
 The escrow is encrypted to --recipient, or to the ssh-ed25519 and ssh-rsa keys
-that may log in to this machine. Snapshots, drill, doctor, upgrade, restore and
-uninstall are not part of this version.`
+that may log in to this machine. So are backups whose table [backup] names no
+recipients.
+
+Once the root token is gone, changes inside Vault need an administrator's token:
+in the environment variable VAULT_TOKEN, or in a file named by --token-file.`
 
 func (o *options) flags(c *cobra.Command) {
 	f := c.Flags()
@@ -67,6 +76,8 @@ func (o *options) flags(c *cobra.Command) {
 	f.IntVar(&o.sshPort, "ssh-port", 0, "where sshd listens (default 22)")
 	f.StringArrayVar(&o.sshFrom, "ssh-from", nil, "address range that may use SSH, repeatable (default: all)")
 	f.BoolVar(&o.noFirewall, "no-firewall", false, "leave nftables alone")
+	f.StringVar(&o.backupKeys, "backup-credentials", "", "file with access_key and secret_key of the bucket for backups; it is sealed, and can be deleted afterwards")
+	f.StringVar(&o.tokenFile, "token-file", "", "file with an administrator's token, for changes in a Vault that is there (default: $VAULT_TOKEN)")
 	f.BoolVar(&o.skipDNS, "skip-dns-check", false, "don't ask whether the domain points to this machine")
 }
 
@@ -134,64 +145,30 @@ func (o *options) run(ctx context.Context, c *cobra.Command, do func(context.Con
 		Accounts: host.OSAccounts{Root: "/", Runner: host.OSRunner{}},
 		Runner:   host.OSRunner{}, Services: services, Now: time.Now,
 	}
-	to, notes, err := steps.Recipients(h, cfg.Escrow.Recipients, cmp.Or(os.Getenv("SUDO_USER"), "root"))
+	account := cmp.Or(os.Getenv("SUDO_USER"), "root")
+	to, notes, err := steps.Recipients(h, cfg.Escrow.Recipients, account)
 	if err != nil {
 		return &engine.Error{Code: engine.ExitUsage, Err: err}
 	}
 	for _, n := range notes {
 		fmt.Fprintln(o.out, "note:", n)
 	}
+	if err := o.backupRecipients(h, &cfg, account); err != nil {
+		return &engine.Error{Code: engine.ExitUsage, Err: err}
+	}
+	admin, err := o.adminToken()
+	if err != nil {
+		return err
+	}
+	given := steps.SealSecrets(&cfg, o.backupKeys)
 	return do(ctx, &steps.Env{
 		Host: h, Config: cfg, Payload: payload.Embedded(), Network: steps.OSNetwork{Resolver: net.DefaultResolver},
 		Rand: rand.Reader, Version: o.version, VaultBinary: o.vaultBinary, Recipients: to, SkipDNS: o.skipDNS,
-		Confirm: o.confirmFirewall,
+		Given: given, AdminToken: admin, Confirm: o.confirmFirewall,
 		Vault: func(token string) (*vaultapi.Client, error) {
 			return vaultapi.New(vaultapi.Options{Address: "unix://" + steps.VaultSocket, Token: token})
 		},
 	})
-}
-
-func (o *options) install(ctx context.Context, env *steps.Env) error {
-	if !o.yes {
-		if !o.terminal {
-			return &engine.Error{Code: engine.ExitUsage, Err: errors.New("nobody can be asked here"), Hint: "say --yes"}
-		}
-		fmt.Fprintf(o.out, "Installing Vault at https://%s on this machine; %d keys can open the escrow.\n", env.Config.Domain, len(env.Recipients))
-		if err := o.askYes(ctx, "Type yes to go on: ", 10*time.Minute); err != nil {
-			return &engine.Error{Code: engine.ExitOperator, Err: err, Hint: "nothing has been changed"}
-		}
-	}
-	unlock, err := lock("/run/strongroom-installer.lock")
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	j, err := engine.OpenJournal(steps.JournalPath, o.version, time.Now)
-	if err != nil {
-		return err
-	}
-	defer j.Close()
-	env.Journal = j
-	e := engine.Engine{Steps: steps.All(env), Out: o.out, Journal: j, Now: time.Now}
-	res, err := e.Install(ctx)
-	if err != nil {
-		return err
-	}
-	if res.Changes > 0 {
-		o.ending(env)
-	}
-	return nil
-}
-
-func (o *options) ending(env *steps.Env) {
-	fmt.Fprintf(o.out, `
-Vault answers at https://%[1]s.
-
-The escrow is in %[2]s, on this disk only. Copy it off the machine now:
-  scp -r root@%[1]s:%[2]s .
-and test that it opens with your own key:
-  age -d -i ~/.ssh/id_ed25519 escrow/admin.age
-`, env.Config.Domain, steps.EscrowDir)
 }
 
 // load reads the configuration, puts the flags over it, and asks for what is
@@ -226,7 +203,44 @@ func (o *options) load(c *cobra.Command) (config.Appliance, error) {
 	if err := o.ask(c.Context(), &cfg); err != nil {
 		return cfg, err
 	}
-	return cfg, cfg.Validate(file, data)
+	// A bucket without credentials is served by --backup-credentials.
+	check := cfg
+	if o.backupKeys != "" {
+		steps.SealSecrets(&check, o.backupKeys)
+	}
+	return cfg, check.Validate(file, data)
+}
+
+// backupRecipients fills in who can open the backups where nobody is named: who
+// opens the escrow. Backups that only this machine can open burn with it.
+func (o *options) backupRecipients(h *host.Host, cfg *config.Appliance, account string) error {
+	if len(cfg.Backup.To) == 0 || len(cfg.Backup.Recipients) > 0 {
+		return nil
+	}
+	cfg.Backup.Recipients = cfg.Escrow.Recipients
+	if len(cfg.Backup.Recipients) > 0 {
+		return nil
+	}
+	keys, _, err := steps.LoginKeys(h, account)
+	cfg.Backup.Recipients = keys
+	return err
+}
+
+// adminToken is the token that the operator gives for changes in Vault; "" for
+// none.
+func (o *options) adminToken() (string, error) {
+	if o.tokenFile == "" {
+		return strings.TrimSpace(os.Getenv("VAULT_TOKEN")), nil
+	}
+	b, err := os.ReadFile(o.tokenFile)
+	if err != nil {
+		return "", &engine.Error{Code: engine.ExitUsage, Err: fmt.Errorf("--token-file: %w", err)}
+	}
+	token := strings.TrimSpace(string(b))
+	if token == "" {
+		return "", &engine.Error{Code: engine.ExitUsage, Err: fmt.Errorf("--token-file: %q is empty", o.tokenFile)}
+	}
+	return token, nil
 }
 
 // override puts the flags that were given over the file.

@@ -289,7 +289,10 @@ func (m *Memory) Group(name string) (Group, error) {
 }
 
 // AddSystemUser implements Accounts.
-func (m *Memory) AddSystemUser(_ context.Context, name, _ string) error {
+func (m *Memory) AddSystemUser(_ context.Context, name, comment string) error {
+	if err := checkAccount(name, comment); err != nil {
+		return err
+	}
 	if _, ok := m.Users[name]; ok {
 		return nil
 	}
@@ -375,6 +378,15 @@ func (m *Memory) Stop(_ context.Context, name string) error {
 		u.Active, u.Sub = "inactive", "dead"
 		return nil
 	})
+}
+
+// ResetFailed implements Services.
+func (m *Memory) ResetFailed(_ context.Context, name string) error {
+	u, ok := m.Units[name]
+	if !ok || u.Active != "failed" {
+		return nil
+	}
+	return m.action(func() error { u.Active, u.Sub = "inactive", "dead"; return nil })
 }
 
 func (m *Memory) started(name string, u *Unit) error {

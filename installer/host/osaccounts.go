@@ -52,8 +52,8 @@ func (o OSAccounts) Group(name string) (Group, error) {
 
 // AddSystemUser implements Accounts.
 func (o OSAccounts) AddSystemUser(ctx context.Context, name, comment string) error {
-	if strings.ContainsAny(name+comment, "\"\n:") {
-		return fmt.Errorf("user %q (%q): a name can't hold such characters", name, comment)
+	if err := checkAccount(name, comment); err != nil {
+		return err
 	}
 	args := []string{"systemd-sysusers"}
 	if o.Root != "/" {
@@ -63,6 +63,14 @@ func (o OSAccounts) AddSystemUser(ctx context.Context, name, comment string) err
 	line := fmt.Sprintf("u %s - \"%s\"\n", name, comment)
 	_, err := o.Run(ctx, Command{Args: append(args, "-"), Stdin: strings.NewReader(line)})
 	return err
+}
+
+// checkAccount refuses what would be more than one field in /etc/passwd.
+func checkAccount(name, comment string) error {
+	if strings.ContainsAny(name+comment, "\"\n:") {
+		return fmt.Errorf("user %q (%q): a name can't hold such characters", name, comment)
+	}
+	return nil
 }
 
 // entry finds the line of file whose first field is name.

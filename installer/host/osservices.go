@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/coreos/go-systemd/v22/dbus"
+	godbus "github.com/godbus/dbus/v5"
 )
 
 // OSServices speaks to systemd over D-Bus. Close it when done.
@@ -86,6 +87,20 @@ func (o *OSServices) Stop(ctx context.Context, name string) error {
 // Restart implements Services.
 func (o *OSServices) Restart(ctx context.Context, name string) error {
 	return job(ctx, "restart", name, o.conn.RestartUnitContext)
+}
+
+// ResetFailed implements Services. systemd doesn't know units that are not
+// loaded, and they have not failed.
+func (o *OSServices) ResetFailed(ctx context.Context, name string) error {
+	err := o.conn.ResetFailedUnitContext(ctx, name)
+	var e godbus.Error
+	if errors.As(err, &e) && e.Name == "org.freedesktop.systemd1.NoSuchUnit" {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reset-failed %s: %w", name, err)
+	}
+	return nil
 }
 
 // job waits for a job's result: "done", or why not.

@@ -36,6 +36,8 @@ const (
 	credentialDir = etc + "/credentials"
 	masterKeyCred = credentialDir + "/master-key"
 	rootTokenCred = credentialDir + "/root-token"
+	// doctorCred is there when a run has come as far as to let later ones in.
+	doctorCred = credentialDir + "/doctor-secret-id"
 
 	// StateDir holds the journal and the escrow.
 	StateDir = "/var/lib/strongroom"
@@ -76,6 +78,12 @@ type Env struct {
 	Version string
 	// VaultBinary is a Vault to install in place of a downloaded one.
 	VaultBinary string
+	// Given are files of the operator's, by the credential that is made of each;
+	// see SealSecrets.
+	Given map[string]string
+	// AdminToken is an administrator's, for changes in a Vault that is there;
+	// may be empty.
+	AdminToken string
 	// Recipients get the escrow.
 	Recipients []age.Recipient
 	// SkipDNS leaves out the question whether the domain points here.
@@ -85,6 +93,9 @@ type Env struct {
 	Confirm func(ctx context.Context, w config.Firewall, within time.Duration) error
 	// Vault connects to the machine's own Vault.
 	Vault func(token string) (*vaultapi.Client, error)
+
+	// wanted are the files of the steps that have been checked, for the manifest.
+	wanted map[string]ManifestFile
 }
 
 // Network is what preflight asks of the network.
@@ -103,10 +114,12 @@ func All(e *Env) []engine.Step {
 		preflight{e},
 		accounts{e},
 		folders{e},
+		places{e},
 		system{e},
 		programs{e},
 		vaultProgram{e},
 		masterKey{e},
+		jobKeys{e},
 		linkCertificates{e},
 		settings{e},
 		unitFiles{e},
@@ -114,6 +127,12 @@ func All(e *Env) []engine.Step {
 		firewall{e},
 		initialise{e},
 		vaultSetup{e},
+		jobs{e},
+		rootToken{e},
+		timers{e},
+		manifest{e},
+		firstSnapshot{e},
+		firstDrill{e},
 	}
 }
 
@@ -182,6 +201,7 @@ func bytesSource(b []byte) source {
 
 // file wants a file with exactly this content and these attributes.
 func (e *Env) file(path string, s source, a host.Attr) (engine.Diff, error) {
+	e.want(path, s.sum, a)
 	c := engine.Change{What: path, To: fmt.Sprintf("%d bytes, sha256 %.12s, %s", s.size, s.sum, describe(a))}
 	c.Apply = func(context.Context) error {
 		r, err := s.open()

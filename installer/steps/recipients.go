@@ -28,6 +28,23 @@ func Recipients(h *host.Host, configured []string, account string) (to []age.Rec
 		}
 		return to, nil, nil
 	}
+	keys, notes, err := LoginKeys(h, account)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, key := range keys {
+		r, err := parseRecipient(key)
+		if err != nil {
+			return nil, nil, err
+		}
+		to = append(to, r)
+	}
+	return to, notes, nil
+}
+
+// LoginKeys are the public keys that may log in as account and that age can
+// encrypt to, each as a line of its own.
+func LoginKeys(h *host.Host, account string) (keys, notes []string, err error) {
 	u, err := h.User(account)
 	if err != nil {
 		return nil, nil, err
@@ -47,15 +64,14 @@ func Recipients(h *host.Host, configured []string, account string) (to []age.Rec
 		if key == "" {
 			continue
 		}
-		r, err := parseRecipient(key)
-		if err != nil {
+		if _, err := parseRecipient(key); err != nil {
 			kind, _, _ := strings.Cut(key, " ")
 			notes = append(notes, fmt.Sprintf("%s line %d: a key of type %s can't open an escrow", file, n, kind))
 			continue
 		}
-		to = append(to, r)
+		keys = append(keys, key)
 	}
-	return to, notes, nil
+	return keys, notes, nil
 }
 
 func parseRecipient(s string) (age.Recipient, error) {

@@ -9,7 +9,7 @@ import (
 	"strongroom/installer/host"
 )
 
-// accounts makes the users that the daemons run as. The KMS has none: systemd
+// accounts makes the users that the daemons and jobs run as. The KMS has none: systemd
 // makes one for it at each start (DynamicUser=).
 type accounts struct{ *Env }
 
@@ -19,6 +19,11 @@ func (accounts) Title() string { return "users" }
 var users = []struct{ name, comment string }{
 	{vaultUser, "HashiCorp Vault"},
 	{frontUser, "Strongroom front"},
+	// One for each job, so that what takes backups can't call them verified.
+	{"strongroom-snapshot", "Strongroom snapshots"},
+	{"strongroom-verify", "Strongroom verification of snapshots"},
+	{"strongroom-drill", "Strongroom drill"},
+	{"strongroom-monitor", "Strongroom metrics and alerts"},
 }
 
 func (s accounts) Check(context.Context) (engine.Diff, error) {

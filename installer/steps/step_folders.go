@@ -18,7 +18,8 @@ func (s folders) Check(context.Context) (engine.Diff, error) {
 	c.add(s.dir(etc, root(0o755)))
 	c.add(s.dir(tlsDir, root(0o700)))
 	c.add(s.dir(credentialDir, root(0o700)))
-	c.add(s.dir(StateDir, root(0o700)))
+	// The jobs' state lies below it, each in a folder of its own.
+	c.add(s.dir(StateDir, root(0o755)))
 	c.add(s.dir(EscrowDir, root(0o700)))
 	c.add(s.dir("/usr/local/lib/strongroom", root(0o755)))
 	c.add(s.dir(pluginDir, root(0o755)))

@@ -36,7 +36,7 @@ func (s initialise) Check(ctx context.Context) (engine.Diff, error) {
 	if err != nil {
 		// Not there yet, as plan finds a fresh machine; Apply waits and then
 		// says what is wrong.
-		if done, err := s.exists(readerCred); err != nil || done {
+		if done, err := s.exists(doctorCred); err != nil || done {
 			return nil, err
 		}
 		return engine.Diff{fresh}, nil
@@ -44,7 +44,7 @@ func (s initialise) Check(ctx context.Context) (engine.Diff, error) {
 	if !health.Initialized {
 		return engine.Diff{fresh}, nil
 	}
-	for _, p := range []string{rootTokenCred, readerCred} {
+	for _, p := range []string{rootTokenCred, doctorCred} {
 		there, err := s.exists(p)
 		if err != nil || there {
 			return nil, err
@@ -54,7 +54,7 @@ func (s initialise) Check(ctx context.Context) (engine.Diff, error) {
 	// only the journal can tell that it was this installer.
 	if !s.Journal.Began(s.ID(), fresh.What) || s.Journal.Finished() {
 		return nil, operator("if nobody needs what is in it: systemctl stop vault, move "+vaultData+" away, and run the same command again",
-			"Vault is initialised, and not by an unfinished run of this installer: neither %q nor %q is there", rootTokenCred, readerCred)
+			"Vault is initialised, and not by an unfinished run of this installer: neither %q nor %q is there", rootTokenCred, doctorCred)
 	}
 	return engine.Diff{{What: raftDir, From: "initialised by a run that was killed before it had stored the keys", To: "removed", Apply: s.wipe}, fresh}, nil
 }
@@ -168,12 +168,8 @@ func (s initialise) escrowShares(shares []string) error {
 		hands[n] = append(hands[n], share)
 	}
 	for i, mine := range hands {
-		sealed, err := escrow.Seal([]byte(strings.Join(mine, "\n")+"\n"), s.Recipients[i])
-		if err != nil {
-			return err
-		}
-		path := fmt.Sprintf("%s/recovery-keys-%d.age", EscrowDir, i+1)
-		if err := s.Host.Write(path, bytes.NewReader(sealed), root(0o600)); err != nil {
+		file := fmt.Sprintf("%s/recovery-keys-%d.age", EscrowDir, i+1)
+		if err := s.escrowTo(file, []byte(strings.Join(mine, "\n")+"\n"), s.Recipients[i]); err != nil {
 			return err
 		}
 	}

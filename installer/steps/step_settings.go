@@ -125,7 +125,10 @@ func (s settings) epoch() (engine.Diff, error) {
 			return nil, operator("restore "+epochFile+" from a backup; without one remove it, and run `vault write -f apikeys/reconcile` afterwards",
 				"%q is not an epoch file", epochFile)
 		}
-		return s.file(epochFile, bytesSource(b), attr)
+		diff, err := s.file(epochFile, bytesSource(b), attr)
+		// A restore changes it.
+		s.want(epochFile, "", attr)
+		return diff, err
 	}
 	return engine.Diff{{What: epochFile, To: "a new installation id, " + describe(attr), Apply: func(context.Context) error {
 		id := make([]byte, 8)

@@ -3,6 +3,7 @@ package steps
 import (
 	"context"
 	"path"
+	"strings"
 
 	"strongroom/config"
 	"strongroom/installer/engine"
@@ -40,6 +41,9 @@ func (s unitFiles) Check(ctx context.Context) (engine.Diff, error) {
 			return nil, err
 		}
 		c.add(s.file(path.Join(units, name), bytesSource(b), root(0o644)))
+		if strings.Contains(name, "@.") {
+			continue // a template: only its instances are units
+		}
 		u, err := s.Host.Unit(ctx, name)
 		if err != nil {
 			return nil, err

@@ -2,7 +2,6 @@ package steps
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -21,15 +20,14 @@ import (
 )
 
 // vaultSetup is everything inside Vault: audit devices, engines, policies, the
-// first administrator. It ends with the root token's revocation.
+// first administrator. What differs later is changed with the token of an
+// administrator, or shown.
 type vaultSetup struct{ *Env }
 
 func (vaultSetup) ID() string    { return "vault-setup" }
 func (vaultSetup) Title() string { return "audit, engines, policies, admin" }
 
 const (
-	readerName  = "reader"
-	readerCred  = credentialDir + "/" + readerName // the AppRole of later looks
 	adminUser   = "admin"
 	adminEscrow = EscrowDir + "/admin.age"
 
@@ -37,23 +35,12 @@ const (
 	mountKV   = "secret"
 )
 
-// reader is the content of readerCred.
-type reader struct {
-	RoleID   string `json:"role_id"`
-	SecretID string `json:"secret_id"`
-}
-
 func (s vaultSetup) Check(ctx context.Context) (engine.Diff, error) {
-	health, err := s.health(ctx)
-	if err != nil || !health.Initialized || health.Sealed {
-		why := "is sealed or not initialised"
-		if err != nil {
-			why = "does not answer: " + err.Error()
-		}
-		return engine.Diff{{What: "Vault", To: "two audit devices, engines at apikeys/ and secret/, policies, first administrator, no root token",
+	if why := s.notReady(ctx); why != "" {
+		return engine.Diff{{What: "Vault", To: "two audit devices, engines at apikeys/ and secret/, policies, first administrator",
 			Apply: func(context.Context) error { return fmt.Errorf("vault %s", why) }}}, nil
 	}
-	c, isRoot, err := s.login(ctx)
+	c, mayWrite, err := s.login(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -63,71 +50,13 @@ func (s vaultSetup) Check(ctx context.Context) (engine.Diff, error) {
 	all.add(v.engines(ctx))
 	all.add(v.authMethods(ctx))
 	all.add(v.policies(ctx))
-	all.add(v.reader(ctx))
 	all.add(v.admin(ctx))
-	if !isRoot && len(all.diff) > 0 {
-		// The reader can't change anything.
-		for i := range all.diff {
+	for i := range all.diff {
+		if !mayWrite {
 			all.diff[i].Apply = s.needsAdmin
 		}
 	}
-	// Last, and only from a run that finds the rest in order or has just made
-	// it so.
-	all.add(s.rootToken(c, isRoot))
 	return all.done()
-}
-
-func (s vaultSetup) needsAdmin(context.Context) error {
-	return operator("log in as an administrator and make the change that plan shows", "Vault's own settings differ, and the root token is gone, as it should be")
-}
-
-// login gives a client with the root token of an unfinished installation, or
-// else the reader, who may look at settings.
-func (s vaultSetup) login(ctx context.Context) (c *vaultapi.Client, isRoot bool, err error) {
-	if there, err := s.exists(rootTokenCred); err != nil {
-		return nil, false, err
-	} else if there {
-		token, err := s.openCredential(ctx, rootTokenName, rootTokenCred)
-		if err != nil {
-			return nil, false, err
-		}
-		if c, err = s.Vault(string(token)); err != nil {
-			return nil, false, err
-		}
-		_, err = c.API().Auth().Token().LookupSelfWithContext(ctx)
-		if err == nil {
-			return c, true, nil
-		}
-		if !refused(err) {
-			return nil, false, fmt.Errorf("look at the root token: %w", err)
-		}
-		// Revoked by a run that was killed before it had removed the file.
-	}
-	there, err := s.exists(readerCred)
-	if err != nil {
-		return nil, false, err
-	}
-	if !there {
-		return nil, false, operator("see docs/install.md on an installation whose credentials are lost", "no way into Vault: neither a root token that works nor %q", readerCred)
-	}
-	b, err := s.openCredential(ctx, readerName, readerCred)
-	if err != nil {
-		return nil, false, err
-	}
-	var r reader
-	if err := json.Unmarshal(b, &r); err != nil {
-		return nil, false, fmt.Errorf("%q holds no AppRole", readerCred)
-	}
-	if c, err = s.Vault(""); err != nil {
-		return nil, false, err
-	}
-	return c, false, c.LoginAppRole(ctx, r.RoleID, r.SecretID)
-}
-
-// refused says whether Vault answered that the token is not good.
-func refused(err error) bool {
-	var re *api.ResponseError
-	return errors.As(err, &re) && re.StatusCode == http.StatusForbidden
 }
 
 // look compares Vault with what is wanted, through one client.
@@ -265,47 +194,6 @@ func (v look) policies(ctx context.Context) (engine.Diff, error) {
 	return diff, nil
 }
 
-// reader is the AppRole by which later runs look at Vault.
-func (v look) reader(ctx context.Context) (engine.Diff, error) {
-	there, err := v.exists(readerCred)
-	if err != nil || there {
-		return nil, err
-	}
-	const role = "auth/approle/role/" + config.PolicyDoctor
-	return engine.Diff{{What: "AppRole " + config.PolicyDoctor, To: "reads settings; sealed in " + readerCred, Apply: func(ctx context.Context) error {
-		if err := v.write(ctx, role, map[string]any{
-			"token_policies": config.PolicyDoctor, "token_ttl": "10m", "token_max_ttl": "30m", "token_no_default_policy": true,
-			// Only from this machine, which the unix socket shows as no
-			// address at all, so it is bound by the secret id alone.
-			"secret_id_num_uses": 0,
-		}); err != nil {
-			return err
-		}
-		id, err := v.c.API().Logical().ReadWithContext(ctx, role+"/role-id")
-		if err != nil {
-			return fmt.Errorf("read role id: %w", err)
-		}
-		secret, err := v.c.API().Logical().WriteWithContext(ctx, role+"/secret-id", nil)
-		if err != nil {
-			return fmt.Errorf("make secret id: %w", err)
-		}
-		var r reader
-		if id != nil && secret != nil {
-			r.RoleID, _ = id.Data["role_id"].(string)
-			r.SecretID, _ = secret.Data["secret_id"].(string)
-		}
-		if r.RoleID == "" || r.SecretID == "" {
-			return fmt.Errorf("AppRole %q: Vault's answer holds no ids", config.PolicyDoctor)
-		}
-		b, err := json.Marshal(r)
-		if err != nil {
-			return err
-		}
-		defer clear(b)
-		return v.sealCredential(ctx, readerName, readerCred, b)
-	}}}, nil
-}
-
 // admin is the first person. The password reaches the escrow before Vault.
 func (v look) admin(ctx context.Context) (engine.Diff, error) {
 	escrowed, err := v.exists(adminEscrow)
@@ -339,22 +227,6 @@ func (v look) admin(ctx context.Context) (engine.Diff, error) {
 	}}}, nil
 }
 
-// rootToken ends the root token, then its file.
-func (s vaultSetup) rootToken(c *vaultapi.Client, isRoot bool) (engine.Diff, error) {
-	there, err := s.exists(rootTokenCred)
-	if err != nil || !there {
-		return nil, err
-	}
-	return engine.Diff{{What: "root token", From: "alive for the installation", To: "revoked", Apply: func(ctx context.Context) error {
-		if isRoot {
-			if err := c.RevokeSelf(ctx); err != nil {
-				return err
-			}
-		}
-		return s.Host.Remove(rootTokenCred)
-	}}}, nil
-}
-
 // settled makes a change that Vault may have made by half: when a caller dies in
 // the middle, Vault ends the request where it is, and can be left with a device
 // or mount in memory that its storage, and so Check, knows nothing of. It then
@@ -379,7 +251,11 @@ func (v look) settled(do func(context.Context) error) func(context.Context) erro
 }
 
 func (v look) write(ctx context.Context, p string, data map[string]any) error {
-	if _, err := v.c.API().Logical().WriteWithContext(ctx, p, data); err != nil {
+	return write(ctx, v.c, p, data)
+}
+
+func write(ctx context.Context, c *vaultapi.Client, p string, data map[string]any) error {
+	if _, err := c.API().Logical().WriteWithContext(ctx, p, data); err != nil {
 		return fmt.Errorf("write %s: %w", p, err)
 	}
 	return nil

@@ -1,0 +1,112 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"strongroom/installer/engine"
+	"strongroom/installer/steps"
+)
+
+// install asks, runs the steps under a lock and with a journal, and has the
+// doctor look at the result.
+func (o *options) install(ctx context.Context, env *steps.Env) error {
+	if err := o.askToInstall(ctx, env); err != nil {
+		return err
+	}
+	unlock, err := lock("/run/strongroom-installer.lock")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	j, err := engine.OpenJournal(steps.JournalPath, o.version, time.Now)
+	if err != nil {
+		return err
+	}
+	defer j.Close()
+	env.Journal = j
+	e := engine.Engine{Steps: steps.All(env), Out: o.out, Journal: j, Now: time.Now}
+	res, err := e.Install(ctx)
+	if err != nil {
+		return err
+	}
+	diagnosis, err := steps.Diagnose(ctx, env)
+	if err != nil {
+		return err
+	}
+	o.ending(env, res, diagnosis)
+	return diagnosis.Err()
+}
+
+func (o *options) askToInstall(ctx context.Context, env *steps.Env) error {
+	if o.yes {
+		return nil
+	}
+	if !o.terminal {
+		return &engine.Error{Code: engine.ExitUsage, Err: errors.New("nobody can be asked here"), Hint: "say --yes"}
+	}
+	fmt.Fprintf(o.out, "Installing Vault at https://%s on this machine; %d keys can open the escrow.\n", env.Config.Domain, len(env.Recipients))
+	if err := o.askYes(ctx, "Type yes to go on: ", 10*time.Minute); err != nil {
+		return &engine.Error{Code: engine.ExitOperator, Err: err, Hint: "nothing has been changed"}
+	}
+	return nil
+}
+
+// ending says what the operator must know and do now. After a run that has
+// changed nothing that is only what is still wrong.
+func (o *options) ending(env *steps.Env, res engine.Result, d steps.Diagnosis) {
+	if res.Changes > 0 {
+		fmt.Fprintf(o.out, "\nVault answers at https://%s.\n", env.Config.Domain)
+	}
+	if len(d.Failures) > 0 {
+		fmt.Fprintf(o.out, "\nThe doctor finds %d faults:\n", len(d.Failures))
+		for _, f := range d.Failures {
+			fmt.Fprintf(o.out, "  ✗ %s\n", f)
+		}
+	}
+	if len(env.Config.Backup.To) == 0 {
+		fmt.Fprintf(o.out, `
+!! THERE IS NO BACKUP. When this machine or its disk is lost, everything in Vault
+   is lost. Add a place for backups to %[1]s, say
+     [[backup.to]]
+     type     = "s3"
+     endpoint = "https://fsn1.your-objectstorage.com"
+     bucket   = "vault-backups"
+   in a copy of it, and run: %[2]s install --config COPY --backup-credentials FILE
+`, "/etc/strongroom/appliance.toml", program)
+	}
+	if d.EscrowOpen || res.Changes > 0 && !d.Ran {
+		fmt.Fprintf(o.out, `
+!! THE ESCROW IS ON THIS DISK ONLY, as far as anybody has proved: %[2]s
+   holds the only way back when the machine is lost. Copy it off now:
+     scp -r root@%[1]s:%[2]s .
+   test that it opens with your own key:
+     age -d -i ~/.ssh/id_ed25519 escrow/admin.age
+   and prove it to this machine, or the doctor goes on to complain:
+     strongroom escrow challenge        (here; it says what to run elsewhere)
+     strongroom escrow confirm          (here, with the answers)
+`, env.Config.Domain, steps.EscrowDir)
+	}
+	o.plainFiles(env)
+}
+
+// plainFiles names the files of secrets that are sealed by now.
+func (o *options) plainFiles(env *steps.Env) {
+	var left []string
+	for _, name := range slices.Sorted(maps.Keys(env.Given)) {
+		file := env.Given[name]
+		if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) && !slices.Contains(left, file) {
+			left = append(left, file)
+		}
+	}
+	if len(left) > 0 {
+		fmt.Fprintf(o.out, "\nSealed for this machine, so the plain file can be deleted: %s\n", strings.Join(left, " "))
+	}
+}

@@ -1,0 +1,115 @@
+package steps
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"time"
+
+	"strongroom/installer/engine"
+)
+
+// unitDoctor is the doctor's, in versions that have it.
+const unitDoctor = "strongroom-doctor.service"
+
+// Diagnosis is what the doctor finds at the end of an installation.
+type Diagnosis struct {
+	// Ran is false in versions without a doctor.
+	Ran  bool
+	Pass int
+	// Failures are the items that failed and that must not, each with what to do.
+	Failures []string
+	// EscrowOpen: it has not been proved that the escrow opens off the machine,
+	// which after an installation is as it must be.
+	EscrowOpen bool
+}
+
+// Err is a fault of its own exit code where there are failures.
+func (d Diagnosis) Err() error {
+	if len(d.Failures) == 0 {
+		return nil
+	}
+	return &engine.Error{Code: engine.ExitDrift, Err: fmt.Errorf("installed, and the doctor finds %d faults", len(d.Failures)),
+		Hint: "see above, or: strongroom doctor"}
+}
+
+// doctorReport is what is read of the doctor's report.
+type doctorReport struct {
+	At    time.Time `json:"at"`
+	Items []struct {
+		ID       string `json:"id"`
+		Title    string `json:"title"`
+		Verdict  string `json:"verdict"`
+		Evidence string `json:"evidence"`
+		Detail   string `json:"detail"`
+		Remedy   string `json:"remedy"`
+	} `json:"items"`
+}
+
+// Diagnose has the doctor's unit look at the machine. What stays to be done by
+// the operator alone is no fault here: the proof that the escrow opens, and,
+// where no place for backups is named, backups.
+func Diagnose(ctx context.Context, e *Env) (Diagnosis, error) {
+	if !hasUnit(unitDoctor) {
+		return Diagnosis{}, nil
+	}
+	begin := e.Host.Now()
+	// It ends badly when it finds anything; the report tells.
+	started := e.runJob(ctx, unitDoctor)
+	b, err := e.Host.ReadFile(DoctorReport)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Diagnosis{}, errors.Join(fmt.Errorf("the doctor has left no report in %q", DoctorReport), started)
+	}
+	if err != nil {
+		return Diagnosis{}, err
+	}
+	var report doctorReport
+	if err := json.Unmarshal(b, &report); err != nil {
+		return Diagnosis{}, fmt.Errorf("the doctor's report %q: %w", DoctorReport, err)
+	}
+	// Reports have whole seconds at times.
+	if report.At.Before(begin.Add(-2 * time.Second)) {
+		return Diagnosis{}, errors.Join(fmt.Errorf("the doctor's report %q is an old one", DoctorReport), started)
+	}
+	d := Diagnosis{Ran: true}
+	for _, i := range report.Items {
+		switch {
+		case i.Verdict == "pass":
+			d.Pass++
+		case i.Verdict != "fail":
+		case strings.Contains(i.ID, "escrow"):
+			d.EscrowOpen = true
+		case len(e.Config.Backup.To) == 0 && containsAny(i.ID, "snapshot", "drill", "backup"):
+			// Said loudly elsewhere.
+		default:
+			d.Failures = append(d.Failures, describeFailure(i.ID, i.Title, i.Evidence+i.Detail, i.Remedy))
+		}
+	}
+	return d, nil
+}
+
+func containsAny(s string, parts ...string) bool {
+	for _, p := range parts {
+		if strings.Contains(s, p) {
+			return true
+		}
+	}
+	return false
+}
+
+func describeFailure(id, title, evidence, remedy string) string {
+	s := id
+	if title != "" {
+		s += ": " + title
+	}
+	if evidence != "" {
+		s += " (" + evidence + ")"
+	}
+	if remedy != "" {
+		s += "\n      → " + remedy
+	}
+	return s
+}

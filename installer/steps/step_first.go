@@ -1,0 +1,130 @@
+package steps
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"strongroom/appliance/snapshot"
+	"strongroom/installer/engine"
+	"strongroom/installer/host"
+	"strongroom/systemd"
+)
+
+// Where the jobs leave their evidence.
+const (
+	// VerifiedState tells which snapshots have been read back.
+	VerifiedState = StateDir + "/verify/verified.json"
+	// DrillReport is the newest drill's.
+	DrillReport = StateDir + "/drill/last.json"
+	// DoctorReport is the doctor's newest.
+	DoctorReport = StateDir + "/doctor/last.json"
+)
+
+// firstSnapshot ends with a snapshot in every place that has been read back. It
+// is the unit's own run, with the unit's rights, so what works here works at
+// night.
+type firstSnapshot struct{ *Env }
+
+func (firstSnapshot) ID() string    { return "first-snapshot" }
+func (firstSnapshot) Title() string { return "first snapshot, read back" }
+
+func (s firstSnapshot) Check(context.Context) (engine.Diff, error) {
+	if len(s.Config.Backup.To) == 0 {
+		return nil, nil
+	}
+	n, err := s.verified()
+	if err != nil {
+		return nil, err
+	}
+	if n >= len(s.Config.Backup.To) {
+		return nil, nil
+	}
+	c := engine.Change{What: "snapshot", To: fmt.Sprintf("taken, stored in %d places, read back from each", len(s.Config.Backup.To)), Apply: s.take}
+	if n > 0 {
+		c.From = fmt.Sprintf("verified in %d places", n)
+	}
+	return engine.Diff{c}, nil
+}
+
+// verified counts the places in which a snapshot has been read back.
+func (e *Env) verified() (int, error) {
+	b, err := e.Host.ReadFile(VerifiedState)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	var state snapshot.VerifyState
+	if err := json.Unmarshal(b, &state); err != nil {
+		return 0, operator("move that file away, then run the same command again", "%q is no state of the verifying job", VerifiedState)
+	}
+	return len(state.LastGood), nil
+}
+
+func (s firstSnapshot) take(ctx context.Context) error {
+	if err := s.runJob(ctx, systemd.Snapshot); err != nil {
+		return err
+	}
+	return s.runJob(ctx, systemd.Verify)
+}
+
+// runJob runs a job's unit to its end. What was tried before, by a run that was
+// killed or by the timer, is no part of it: a start limit that was hit is
+// forgotten.
+func (e *Env) runJob(ctx context.Context, unit string) error {
+	if err := e.Host.ResetFailed(ctx, unit); err != nil {
+		return err
+	}
+	err := e.Host.Start(ctx, unit)
+	if err == nil {
+		return nil
+	}
+	last := e.lastWords(ctx, unit)
+	if last != "" {
+		err = fmt.Errorf("%w: %s", err, last)
+	}
+	return explain(unit, err)
+}
+
+// lastWords is the last line that a unit has written to the journal.
+func (e *Env) lastWords(ctx context.Context, unit string) string {
+	out, err := e.Host.Run(ctx, host.Command{Args: []string{"journalctl", "_SYSTEMD_UNIT=" + unit, "--no-pager", "--lines=2", "--output=cat"}})
+	if err != nil {
+		return ""
+	}
+	return strings.Join(strings.Fields(string(out.Stdout)), " ")
+}
+
+// firstDrill restores the first snapshot in a scratch Vault. Until that has been
+// done nobody knows whether the backups are any good.
+type firstDrill struct{ *Env }
+
+func (firstDrill) ID() string    { return "first-drill" }
+func (firstDrill) Title() string { return "first drill: the snapshot restored" }
+
+// unitDrill is the drill's, in versions that have it.
+const unitDrill = "strongroom-drill.service"
+
+func (s firstDrill) Check(context.Context) (engine.Diff, error) {
+	if len(s.Config.Backup.To) == 0 || !hasUnit(unitDrill) {
+		return nil, nil
+	}
+	there, err := s.exists(DrillReport)
+	if err != nil || there {
+		// A drill that has failed since is the doctor's to tell.
+		return nil, err
+	}
+	return engine.Diff{{What: "drill", To: "a Vault restored from the newest snapshot, compared, thrown away", Apply: func(ctx context.Context) error {
+		return s.runJob(ctx, unitDrill)
+	}}}, nil
+}
+
+func hasUnit(name string) bool {
+	_, err := systemd.Unit(name)
+	return err == nil
+}

@@ -1,0 +1,242 @@
+package steps
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+
+	"filippo.io/age"
+	"github.com/BurntSushi/toml"
+
+	"strongroom/installer/engine"
+)
+
+// jobKeys makes the keys of the backup jobs and seals what the operator gives
+// them: each a systemd credential that only one unit is handed. A key that is
+// there is never made again.
+type jobKeys struct{ *Env }
+
+func (jobKeys) ID() string    { return "job-keys" }
+func (jobKeys) Title() string { return "keys of backups and drill" }
+
+const (
+	// DrillKeyPub is the recipient of backups whose private half the machine
+	// keeps, so that it can prove them.
+	DrillKeyPub = etc + "/drill-key.pub"
+	// DrillSigningPub is what reports of drills are checked with.
+	DrillSigningPub = etc + "/drill-signing.pub"
+
+	drillKeyName     = "drill-key"
+	drillSigningName = "drill-signing-key"
+	// CredentialS3 is the key pair of the bucket for backups; further ones have
+	// a number at the end.
+	CredentialS3 = "backup-s3"
+	// CredentialWebhook is the URL that is told of failures.
+	CredentialWebhook = "backup-webhook"
+	// What alerts are sent with.
+	credentialAlertWebhook = "alert-webhook"
+	credentialAlertMail    = "alert-smtp"
+)
+
+func (s jobKeys) Check(ctx context.Context) (engine.Diff, error) {
+	var c collect
+	c.add(s.pair(ctx, drillKeyName, DrillKeyPub, "age identity that proves backups", newDrillKey, drillRecipient))
+	c.add(s.pair(ctx, drillSigningName, DrillSigningPub, "key that signs the reports of drills", s.newSigningKey, signingPublic))
+	for _, name := range slices.Sorted(maps.Keys(s.Given)) {
+		c.add(s.given(ctx, name, s.Given[name]))
+	}
+	c.add(s.named())
+	return c.done()
+}
+
+func credentialPath(name string) string { return credentialDir + "/" + name }
+
+// pair wants a secret in a credential and what is public of it in a file.
+func (s jobKeys) pair(ctx context.Context, name, pub, what string, make func() ([]byte, error), public func([]byte) ([]byte, error)) (engine.Diff, error) {
+	there, err := s.exists(credentialPath(name))
+	if err != nil {
+		return nil, err
+	}
+	if there {
+		secret, err := s.openCredential(ctx, name, credentialPath(name))
+		if err != nil {
+			return nil, err
+		}
+		defer clear(secret)
+		text, err := public(secret)
+		if err != nil {
+			return nil, fmt.Errorf("%q: %w", credentialPath(name), err)
+		}
+		return s.file(pub, bytesSource(text), root(0o644))
+	}
+	return engine.Diff{{What: credentialPath(name), To: "new " + what + "; public half in " + pub, Apply: func(ctx context.Context) error {
+		secret, err := make()
+		if err != nil {
+			return err
+		}
+		defer clear(secret)
+		text, err := public(secret)
+		if err != nil {
+			return err
+		}
+		// Commit point: after a kill behind it the public half is derived.
+		if err := s.sealCredential(ctx, name, credentialPath(name), secret); err != nil {
+			return err
+		}
+		return s.Host.Write(pub, bytes.NewReader(text), root(0o644))
+	}}}, nil
+}
+
+func newDrillKey() ([]byte, error) {
+	id, err := age.GenerateX25519Identity()
+	if err != nil {
+		return nil, fmt.Errorf("make the drill's key: %w", err)
+	}
+	return []byte(id.String() + "\n"), nil
+}
+
+func drillRecipient(secret []byte) ([]byte, error) {
+	id, err := age.ParseX25519Identity(strings.TrimSpace(string(secret)))
+	if err != nil {
+		// The library's message may quote the key.
+		return nil, errors.New("holds no age identity")
+	}
+	return []byte(id.Recipient().String() + "\n"), nil
+}
+
+func (s jobKeys) newSigningKey() ([]byte, error) {
+	seed := make([]byte, ed25519.SeedSize)
+	if _, err := io.ReadFull(s.Rand, seed); err != nil {
+		return nil, fmt.Errorf("make the drill's signing key: %w", err)
+	}
+	defer clear(seed)
+	return []byte(base64.StdEncoding.EncodeToString(seed) + "\n"), nil
+}
+
+func signingPublic(secret []byte) ([]byte, error) {
+	seed, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(secret)))
+	if err != nil || len(seed) != ed25519.SeedSize {
+		return nil, errors.New("holds no ed25519 seed")
+	}
+	defer clear(seed)
+	key := ed25519.NewKeyFromSeed(seed).Public().(ed25519.PublicKey)
+	return []byte("ed25519 " + base64.StdEncoding.EncodeToString(key) + "\n"), nil
+}
+
+// given seals a file of the operator's. Once it is sealed the file may go; while
+// it is there its content counts, so that a key pair is changed by giving the
+// new one.
+func (s jobKeys) given(ctx context.Context, name, from string) (engine.Diff, error) {
+	cred := credentialPath(name)
+	sealed, err := s.exists(cred)
+	if err != nil {
+		return nil, err
+	}
+	plain, err := s.Host.ReadFile(from)
+	if errors.Is(err, fs.ErrNotExist) && sealed {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, operator("give the file, with --backup-credentials or in the configuration", "credential %q: %w", name, err)
+	}
+	defer clear(plain)
+	if err := checkGiven(name, from, plain); err != nil {
+		return nil, err
+	}
+	c := engine.Change{What: cred, To: "what is in " + from + ", sealed", Apply: func(ctx context.Context) error {
+		b, err := s.Host.ReadFile(from)
+		if err != nil {
+			return err
+		}
+		defer clear(b)
+		return s.sealCredential(ctx, name, cred, b)
+	}}
+	if sealed {
+		old, err := s.openCredential(ctx, name, cred)
+		if err != nil {
+			return nil, err
+		}
+		defer clear(old)
+		if bytes.Equal(old, plain) {
+			return nil, nil
+		}
+		c.From = "another content"
+	}
+	return engine.Diff{c}, nil
+}
+
+// checkGiven refuses what no job could use. Its errors never quote it.
+func checkGiven(name, from string, plain []byte) error {
+	switch name {
+	case CredentialWebhook, credentialAlertWebhook:
+		u, err := url.Parse(strings.TrimSpace(string(plain)))
+		if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+			return operator("put one line with the webhook's URL into it", "%q holds no URL", from)
+		}
+		return nil
+	case credentialAlertMail:
+		return checkTwo(from, plain, "username", "password")
+	}
+	return checkTwo(from, plain, "access_key", "secret_key")
+}
+
+// checkTwo wants exactly two lines of TOML, both of them strings.
+func checkTwo(from string, plain []byte, first, second string) error {
+	var got map[string]any
+	if _, err := toml.Decode(string(plain), &got); err == nil && len(got) == 2 {
+		a, _ := got[first].(string)
+		b, _ := got[second].(string)
+		if a != "" && b != "" {
+			return nil
+		}
+	}
+	return operator(fmt.Sprintf("it must hold two lines: %s = \"…\" and %s = \"…\"", first, second), "%q does not hold %s and %s", from, first, second)
+}
+
+// named finds credentials that the configuration names and that nobody has
+// given.
+func (s jobKeys) named() (engine.Diff, error) {
+	var errs []error
+	for _, name := range s.namedCredentials() {
+		if _, given := s.Given[name]; given {
+			continue
+		}
+		there, err := s.exists(credentialPath(name))
+		if err != nil {
+			return nil, err
+		}
+		if !there {
+			errs = append(errs, fmt.Errorf("the configuration names the credential %q, and %q is not there", name, credentialPath(name)))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, operator("give it with --backup-credentials FILE, or name a file in the configuration", "%w", err)
+	}
+	return nil, nil
+}
+
+// namedCredentials are the names of the credentials that [backup] and [alert]
+// speak of, sorted.
+func (e *Env) namedCredentials() []string {
+	set := map[string]bool{}
+	for _, to := range e.Config.Backup.To {
+		if to.Credentials != "" {
+			set[to.Credentials] = true
+		}
+	}
+	for _, name := range []string{e.Config.Backup.WebhookFile, e.Config.Alert.WebhookFile, e.Config.Alert.Mail.Credentials} {
+		if name != "" {
+			set[name] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(set))
+}

@@ -1,0 +1,119 @@
+package steps
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+
+	"strongroom/installer/engine"
+	"strongroom/installer/host"
+)
+
+// ManifestPath is the list of all files that the installer has put on the
+// machine.
+const ManifestPath = etc + "/installed.json"
+
+const manifestFormat = 1
+
+// Manifest is the content of ManifestPath. The doctor compares the machine with
+// it, uninstall goes by it.
+type Manifest struct {
+	Format  int            `json:"format"`
+	Version string         `json:"version"` // the installer's
+	Files   []ManifestFile `json:"files"`   // by path
+}
+
+// ManifestFile is one file.
+type ManifestFile struct {
+	Path string `json:"path"`
+	// SHA256 is of the content, hex; empty for a file that the machine itself
+	// changes later, a sealed credential say: of it only mode and owner are
+	// known.
+	SHA256  string `json:"sha256,omitempty"`
+	Mode    string `json:"mode"` // octal, "0644"
+	UID     int    `json:"uid"`
+	GID     int    `json:"gid"`
+	Version string `json:"version"` // of the installer that wrote it
+}
+
+// manifest writes down what the steps before it have wanted.
+type manifest struct{ *Env }
+
+func (manifest) ID() string    { return "manifest" }
+func (manifest) Title() string { return "list of installed files" }
+
+func (s manifest) Check(context.Context) (engine.Diff, error) {
+	if err := s.loose(); err != nil {
+		return nil, err
+	}
+	files := maps.Clone(s.wanted)
+	if files == nil {
+		files = map[string]ManifestFile{}
+	}
+	m := Manifest{Format: manifestFormat, Version: s.Version}
+	for _, p := range slices.Sorted(maps.Keys(files)) {
+		if f := files[p]; f.GID != nobody && f.UID != nobody {
+			m.Files = append(m.Files, f)
+		}
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(m); err != nil {
+		return nil, fmt.Errorf("manifest: %w", err)
+	}
+	return s.file(ManifestPath, bytesSource(b.Bytes()), root(0o644))
+}
+
+// want notes a file that a step wants to be there.
+func (e *Env) want(p, sum string, a host.Attr) {
+	if p == ManifestPath {
+		return
+	}
+	if e.wanted == nil {
+		e.wanted = map[string]ManifestFile{}
+	}
+	e.wanted[p] = ManifestFile{Path: p, SHA256: sum, Mode: fmt.Sprintf("%04o", a.Mode), UID: a.UID, GID: a.GID, Version: e.Version}
+}
+
+// loose notes what is made on the machine and is not compared by its content:
+// credentials and the keys of the link change; a downloaded Vault is the
+// manifest's to remember.
+func (s manifest) loose() error {
+	for _, dir := range []string{credentialDir, tlsDir} {
+		names, err := s.Host.ReadDir(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			p := dir + "/" + name
+			if p == rootTokenCred {
+				continue
+			}
+			if _, ok := s.wanted[p]; !ok {
+				s.want(p, "", root(0o600))
+			}
+		}
+	}
+	if _, ok := s.wanted[vaultBinary]; ok {
+		return nil
+	}
+	there, err := s.exists(vaultBinary)
+	if err != nil || !there {
+		return err
+	}
+	sum, err := s.sum(vaultBinary)
+	if err != nil {
+		return err
+	}
+	s.want(vaultBinary, sum, root(0o755))
+	return nil
+}

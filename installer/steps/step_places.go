@@ -1,0 +1,95 @@
+package steps
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+
+	"strongroom/config"
+	"strongroom/installer/engine"
+	"strongroom/installer/host"
+	"strongroom/systemd"
+)
+
+// places has the backup jobs reach the places of [backup], and no other: the
+// directories are theirs, and their units' sandboxes are opened for them.
+type places struct{ *Env }
+
+func (places) ID() string    { return "backup-places" }
+func (places) Title() string { return "places for backups" }
+
+const (
+	snapshotUser = "strongroom-snapshot"
+	// placesDropIn is the name of the drop-in with what a unit must know of the
+	// places.
+	placesDropIn = "backup"
+)
+
+func (s places) Check(context.Context) (engine.Diff, error) {
+	var c collect
+	var dirs []string
+	for i, to := range s.Config.Backup.To {
+		if to.Type == config.BackupDir {
+			dirs = append(dirs, to.Path)
+			c.add(s.place(i, to.Path))
+		}
+	}
+	var further []string
+	for _, to := range s.Config.Backup.To {
+		if name := to.Credentials; name != "" && name != CredentialS3 && !slices.Contains(further, name) {
+			further = append(further, name)
+		}
+	}
+	for _, unit := range systemd.Names() {
+		if !isBackup(unit) || path.Ext(unit) != ".service" {
+			continue
+		}
+		c.add(s.dropIn(unit, placesDropIn, systemd.JobDropIn(dirs, further), len(dirs)+len(further) > 0))
+	}
+	return c.done()
+}
+
+// place wants a directory that is there to be the jobs' own. It is never made:
+// a disk that is not mounted must not become a backup on the wrong one.
+func (s places) place(i int, dir string) (engine.Diff, error) {
+	info, err := s.Host.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, operator("mount the disk, or make the directory, then run the same command again", "backup.to[%d]: %q is not there", i, dir)
+	case err != nil:
+		return nil, err
+	case info.Type != fs.ModeDir:
+		return nil, operator("name a directory", "backup.to[%d]: %q is no directory", i, dir)
+	}
+	u, err := s.Host.User(snapshotUser)
+	if errors.Is(err, host.ErrNotFound) {
+		u.UID, u.GID = nobody, nobody
+	} else if err != nil {
+		return nil, err
+	}
+	if info.GID == u.GID && info.Mode&0o070 == 0o070 {
+		return nil, nil
+	}
+	want := host.Attr{Mode: 0o770, UID: u.UID, GID: u.GID}
+	return engine.Diff{{What: dir, From: "folder, " + describe(info.Attr), To: "for the user " + snapshotUser + " and its group",
+		Apply: func(context.Context) error { return s.Host.SetAttr(dir, want) }}}, nil
+}
+
+// dropIn wants a unit's drop-in to be there, or not to be there.
+func (e *Env) dropIn(unit, name string, text []byte, wanted bool) (engine.Diff, error) {
+	p := systemd.DropInPath(unit, name)
+	if wanted {
+		var c collect
+		c.add(e.dir(path.Dir(p), root(0o755)))
+		c.add(e.file(p, bytesSource(text), root(0o644)))
+		return c.done()
+	}
+	there, err := e.exists(p)
+	if err != nil || !there {
+		return nil, err
+	}
+	return engine.Diff{{What: p, From: fmt.Sprintf("a drop-in of %s", unit), Apply: func(context.Context) error { return e.Host.Remove(p) }}}, nil
+}

@@ -1,0 +1,109 @@
+package steps
+
+import (
+	"bytes"
+	"context"
+	"path"
+	"strings"
+
+	"strongroom/installer/engine"
+	"strongroom/systemd"
+)
+
+// timers has the jobs started when they are due: their timers, paths and
+// sockets are enabled and active. Without a place for backups those of the
+// backup jobs are not, since they could only fail.
+type timers struct{ *Env }
+
+func (timers) ID() string    { return "timers" }
+func (timers) Title() string { return "timers of the jobs" }
+
+// isBackup says whether a unit is of use only with a place for backups.
+func isBackup(unit string) bool {
+	for _, prefix := range []string{"strongroom-snapshot", "strongroom-verify", "strongroom-drill"} {
+		if strings.HasPrefix(unit, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// triggers are the units that start jobs: all that are no services, but for the
+// daemons' own sockets.
+func (e *Env) triggers() (wanted, unwanted []string) {
+	daemon := map[string]bool{}
+	for _, svc := range (services{e}).running() {
+		daemon[svc.name] = true
+	}
+	for _, name := range systemd.Names() {
+		if path.Ext(name) == ".service" || daemon[name] || strings.Contains(name, "@.") {
+			continue
+		}
+		if isBackup(name) && len(e.Config.Backup.To) == 0 {
+			unwanted = append(unwanted, name)
+		} else {
+			wanted = append(wanted, name)
+		}
+	}
+	return wanted, unwanted
+}
+
+func (s timers) Check(ctx context.Context) (engine.Diff, error) {
+	wanted, unwanted := s.triggers()
+	var diff engine.Diff
+	for _, name := range wanted {
+		u, err := s.Host.Unit(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		if u.Enabled != "enabled" && installable(name) {
+			diff = append(diff, engine.Change{What: name, From: u.Enabled, To: "enabled at boot",
+				Apply: func(ctx context.Context) error { return s.Host.Enable(ctx, name) }})
+		}
+		if u.Active != "active" {
+			diff = append(diff, engine.Change{What: name, From: u.Active, To: "started",
+				Apply: func(ctx context.Context) error { return explain(name, s.Host.Start(ctx, name)) }})
+			continue
+		}
+		newer, err := services(s).newer([]string{path.Join(units, name)}, u.Since)
+		if err != nil {
+			return nil, err
+		}
+		if newer != "" {
+			diff = append(diff, engine.Change{What: name, From: "older than " + newer, To: "restarted",
+				Apply: func(ctx context.Context) error { return explain(name, s.restartTrigger(ctx, name)) }})
+		}
+	}
+	for _, name := range unwanted {
+		u, err := s.Host.Unit(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		if u.Enabled == "enabled" {
+			diff = append(diff, engine.Change{What: name, From: "enabled", To: "disabled: there is no place for backups",
+				Apply: func(ctx context.Context) error { return s.Host.Disable(ctx, name) }})
+		}
+		if u.Active == "active" {
+			diff = append(diff, engine.Change{What: name, From: "active", To: "stopped: there is no place for backups",
+				Apply: func(ctx context.Context) error { return s.Host.Stop(ctx, name) }})
+		}
+	}
+	return diff, nil
+}
+
+// installable says whether a unit says by what it is started at boot.
+func installable(name string) bool {
+	b, err := systemd.Unit(name)
+	return err == nil && bytes.Contains(b, []byte("\n[Install]\n"))
+}
+
+// restartTrigger restarts a timer, path or socket. A socket's service holds its
+// descriptor and is stopped first; the next connection starts it.
+func (s timers) restartTrigger(ctx context.Context, name string) error {
+	if base, ok := strings.CutSuffix(name, ".socket"); ok {
+		if err := s.Host.Stop(ctx, base+".service"); err != nil {
+			return err
+		}
+	}
+	return s.Host.Restart(ctx, name)
+}
