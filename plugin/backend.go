@@ -56,6 +56,10 @@ type backend struct {
 	hooks     *dispatcher
 	stats     counters
 
+	// readCreds handles a read of creds/NAME, whose fields are readFields.
+	readCreds  framework.OperationFunc
+	readFields map[string]*framework.FieldSchema
+
 	// startMu makes the start happen once; ready tells that it has succeeded.
 	startMu sync.Mutex
 	ready   atomic.Bool
@@ -302,6 +306,9 @@ func mapFields() []string {
 
 // HandleRequest is the logical.Backend implementation.
 func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*logical.Response, error) {
+	if resp, ok, err := b.plainRead(ctx, req); ok {
+		return resp, err
+	}
 	if err := unpackMaps(req); err != nil {
 		return logical.ErrorResponse(err.Error()), nil
 	}
