@@ -25,9 +25,8 @@ func alert(c *cobra.Command, b config.Backup, job string, failure error) error {
 		return nil
 	}
 	if os.Getenv("JOURNAL_STREAM") != "" {
-		// sd-daemon(3): the prefix is the priority.
 		for line := range strings.Lines(failure.Error()) {
-			fmt.Fprintf(c.ErrOrStderr(), "<3>%s failed: %s\n", job, strings.TrimSuffix(line, "\n"))
+			journal(c, journalError, "%s failed: %s", job, strings.TrimSuffix(line, "\n"))
 		}
 	}
 	if b.WebhookFile == "" {
@@ -41,6 +40,22 @@ func alert(c *cobra.Command, b config.Backup, job string, failure error) error {
 		fmt.Fprintf(c.ErrOrStderr(), "strongroom: the webhook was not told: %v\n", err)
 	}
 	return failure
+}
+
+// Priorities of the journal, syslog(3).
+const (
+	journalError   = 3
+	journalWarning = 4
+)
+
+// journal writes one line with a priority, where the journal takes them
+// (sd-daemon(3)), and plainly where a person reads it.
+func journal(c *cobra.Command, priority int, format string, args ...any) {
+	prefix := "strongroom: "
+	if os.Getenv("JOURNAL_STREAM") != "" {
+		prefix = fmt.Sprintf("<%d>", priority)
+	}
+	fmt.Fprintf(c.ErrOrStderr(), prefix+format+"\n", args...)
 }
 
 // webhookBody is understood by chat services (text) and by machines.

@@ -12,6 +12,7 @@ func commands(version string) []*cobra.Command {
 		snapshotCommand(version),
 		restoreCommand(version),
 		isolateCommand(),
+		auditCommand(),
 		frontCommand(),
 		appCommand(),
 		migrateCommand(),

@@ -1,0 +1,122 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"strongroom/appliance/audit"
+	"strongroom/config"
+)
+
+const (
+	auditStateDir = "/var/lib/strongroom/audit"
+	auditLogDir   = "/var/log/vault"
+)
+
+type auditRotateOptions struct {
+	config, dir, state, unit, pidFile string
+	force, json                       bool
+	wait                              time.Duration
+}
+
+func auditRotateCommand() *cobra.Command {
+	var o auditRotateOptions
+	c := &cobra.Command{
+		Use:   "rotate",
+		Short: "Rotate the audit logs that are due, and keep the disk from filling up",
+		Long: `Renames each log that is large or old enough, has Vault open it anew (SIGHUP),
+compresses what was rotated, deletes what is too old or too much, and looks at
+the disk. No entry is lost, whatever interrupts it. The limits are in the table
+[audit] of the configuration file.
+
+When the disk is used up to full_percent the oldest compressed logs are deleted
+before their time, since Vault would stop. Exit code 3: the disk is used beyond
+warn_percent, or a log is executable.`,
+		Example: `  strongroom audit rotate
+  strongroom audit rotate --force`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return runAuditRotate(c, o) },
+	}
+	f := c.Flags()
+	f.StringVar(&o.config, "config", config.DefaultPath, "configuration file with the table [audit]")
+	f.StringVar(&o.dir, "dir", auditLogDir, "folder of the audit logs, *.log")
+	f.StringVar(&o.state, "state", "", "folder of the job's state (default: systemd's, else "+auditStateDir+")")
+	f.StringVar(&o.unit, "unit", "vault.service", "systemd's unit of Vault")
+	f.StringVar(&o.pidFile, "pid-file", "", "file with Vault's process id, in place of a unit")
+	f.DurationVar(&o.wait, "wait", audit.DefaultWait, "how long Vault has to open a log again")
+	f.BoolVar(&o.force, "force", false, "rotate every log that is not empty")
+	f.BoolVar(&o.json, "json", false, "print the report as JSON")
+	return c
+}
+
+func runAuditRotate(c *cobra.Command, o auditRotateOptions) error {
+	conf, err := config.LoadAudit(o.config)
+	if err != nil {
+		return &Error{Code: ExitUsage, Err: err, Hint: "see docs/monitoring.md for the table [audit]"}
+	}
+	signal := audit.SignalUnit(o.unit)
+	if o.pidFile != "" {
+		signal = audit.SignalPIDFile(o.pidFile)
+	}
+	rep, err := audit.Rotate(c.Context(), audit.Options{
+		Dir: o.dir, StateDir: stateDir(o.state, auditStateDir), Signal: signal, Force: o.force, Wait: o.wait,
+		Policy: audit.Policy{
+			Size: int64(conf.RotateMB) << 20, Age: conf.RotateAfter,
+			Keep: conf.Keep, KeepBytes: int64(conf.KeepMB) << 20,
+			Warn: float64(conf.WarnPercent), Full: float64(conf.FullPercent),
+		},
+	})
+	if o.json {
+		err = errors.Join(err, printJSON(c, rep))
+	} else {
+		printAudit(c, rep)
+	}
+	if len(rep.DeletedEarly) > 0 {
+		journal(c, journalError, "deleted before their time, the disk was full: %s", strings.Join(rep.DeletedEarly, ", "))
+	}
+	err = auditError(rep, conf, o.dir, err)
+	if err != nil && rep.Level == audit.LevelWarn {
+		journal(c, journalWarning, "%v", err)
+	}
+	return err
+}
+
+func printAudit(c *cobra.Command, rep audit.Report) {
+	w := c.OutOrStdout()
+	for _, name := range rep.Rotated {
+		fmt.Fprintf(w, "rotated %s\n", name)
+	}
+	for _, name := range rep.Deleted {
+		fmt.Fprintf(w, "deleted %s\n", name)
+	}
+	if rep.Disk.Total > 0 {
+		fmt.Fprintf(w, "%d logs, %d rotated ones with %s, disk used to %.0f%%\n", len(rep.Logs), rep.Kept, size(rep.KeptBytes), rep.Disk.Percent())
+	}
+}
+
+// auditError gives the exit code and what to do.
+func auditError(rep audit.Report, conf config.Audit, dir string, err error) error {
+	hint := "make room on the disk of " + dir + ", or keep fewer logs (keep, keep_mb in [audit])"
+	switch {
+	case errors.Is(err, audit.ErrExecutable):
+		return &Error{Code: ExitDrift, Err: err, Hint: `Vault will not unseal with it: disable the device and enable it again with mode=0600`}
+	case errors.Is(err, audit.ErrNotReopened):
+		return &Error{Code: ExitFailed, Err: err, Hint: "see strongroom status and journalctl -u vault; the next run tries again"}
+	case errors.Is(err, audit.ErrBusy), errors.Is(err, context.Canceled):
+		return &Error{Code: ExitFailed, Err: err, Hint: "the timer tries again"}
+	case err != nil:
+		return err
+	case rep.Level == audit.LevelFull:
+		return &Error{Code: ExitDrift, Err: fmt.Errorf("the disk of %q is used to %.0f%% and no rotated log is left to delete: Vault stops when it is full", dir, rep.Disk.Percent()), Hint: hint}
+	case rep.Level == audit.LevelWarn && len(rep.DeletedEarly) > 0:
+		return &Error{Code: ExitDrift, Err: fmt.Errorf("the disk of %q was used beyond %d%%: %d audit logs were deleted before their time", dir, conf.FullPercent, len(rep.DeletedEarly)), Hint: hint}
+	case rep.Level == audit.LevelWarn:
+		return &Error{Code: ExitDrift, Err: fmt.Errorf("the disk of %q is used to %.0f%%, the warning is at %d%%", dir, rep.Disk.Percent(), conf.WarnPercent), Hint: hint}
+	}
+	return nil
+}
