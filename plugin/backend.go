@@ -35,6 +35,8 @@ type Options struct {
 	Rand    io.Reader
 	// EpochFile names the appliance's epoch file; empty: there is no appliance.
 	EpochFile string
+	// ChangedFile is touched after each rotation; empty: nobody waits for it.
+	ChangedFile string
 	// Tick is how often the scheduler looks for due work; 0: the caller does it.
 	Tick time.Duration
 }
@@ -55,6 +57,8 @@ type backend struct {
 	waiters   *waiters
 	hooks     *dispatcher
 	stats     counters
+	// changedFailed: ChangedFile could not be touched the last time.
+	changedFailed atomic.Bool
 
 	// readCreds handles a read of creds/NAME, whose fields are readFields.
 	readCreds  framework.OperationFunc
@@ -116,10 +120,10 @@ func newBackend(opts Options) (*backend, error) {
 		config:    newConfigHolder(),
 		intents:   newIntentTable(),
 		waiters:   newWaiters(),
-		hooks:     newDispatcher(opts.Clock),
 		wake:      make(chan struct{}, 1),
 		providers: newProviderTable(),
 	}
+	b.hooks = newDispatcher(opts.Clock, func(msg string, args ...any) { b.Logger().Warn(msg, args...) })
 	b.patience = unloadPatience
 	b.stopped, b.stop = context.WithCancel(context.Background())
 	b.Backend = &framework.Backend{

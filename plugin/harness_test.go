@@ -138,6 +138,7 @@ type world struct {
 	storage *faultyStorage
 	remote  *service
 	epoch   string
+	changed string
 	rand    io.Reader
 	events  *eventLog
 	sys     *testSystem
@@ -190,7 +191,7 @@ func (w *world) start() {
 func (w *world) tryStart() error {
 	factory := Factory(Options{
 		Providers: map[string]provider.Factory{"generated": generated.New, "remote": w.remote.factory},
-		Version:   "v1.2.3", Clock: w.clock, Rand: w.rand, EpochFile: w.epoch,
+		Version:   "v1.2.3", Clock: w.clock, Rand: w.rand, EpochFile: w.epoch, ChangedFile: w.changed,
 	})
 	lb, err := factory(context.Background(), &logical.BackendConfig{
 		StorageView: w.storage, System: w.sys, Logger: hclog.NewNullLogger(), EventsSender: w.events,

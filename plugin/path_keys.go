@@ -103,7 +103,6 @@ func (b *backend) handleKeyRead(ctx context.Context, req *logical.Request, d *fr
 	rec, cfg := snap.rec, b.config.get()
 	def := &rec.Def
 	data := map[string]any{
-		"provider":                   def.Provider,
 		"parameters":                 def.Parameters,
 		"rotation_period":            seconds(cfg.periodOf(def)),
 		"rotation_schedule":          def.RotationSchedule,
@@ -126,6 +125,7 @@ func (b *backend) handleKeyRead(ctx context.Context, req *logical.Request, d *fr
 func (b *backend) stateOf(snap *snapshot) map[string]any {
 	rec := snap.rec
 	data := map[string]any{
+		"provider":           rec.Def.Provider,
 		"version":            currentNumber(rec),
 		"last_rotated_time":  stamp(rec.LastRotation),
 		"next_rotation_time": stamp(snap.next),
@@ -232,6 +232,7 @@ func (b *backend) createKey(ctx context.Context, req *logical.Request, d *framew
 		if w.failed != nil {
 			return nil, w.undoCreate(ctx)
 		}
+		b.emit(ctx, "key-create", name)
 		return nil, nil
 	}
 	if err := w.save(ctx, rec); err != nil {

@@ -299,7 +299,8 @@ func (w *work) promote(ctx context.Context, next *keyRecord) error {
 		return err
 	}
 	w.b.stats.rotations.Add(1)
-	w.b.emit(ctx, "rotate", next.Name, "version", fmt.Sprint(number))
+	w.b.touchChanged()
+	w.b.emitRotate(ctx, next.Name, next.Life.Find(number))
 	for _, in := range w.b.intents.of(next.Name) {
 		if next.Life.ByName(in.Name) != nil {
 			if err := w.closeIntent(ctx, in); err != nil {

@@ -65,11 +65,12 @@ func run(logger hclog.Logger) error {
 			"http":      httpprov.New,
 			"manual":    manual.New,
 		},
-		Version:   "v" + version,
-		Clock:     apikeys.SystemClock(),
-		Rand:      rand.Reader,
-		EpochFile: os.Getenv(apikeys.EpochFileVariable),
-		Tick:      time.Second,
+		Version:     "v" + version,
+		Clock:       apikeys.SystemClock(),
+		Rand:        rand.Reader,
+		EpochFile:   os.Getenv(apikeys.EpochFileVariable),
+		ChangedFile: os.Getenv(apikeys.ChangedFileVariable),
+		Tick:        time.Second,
 	})
 	return plugin.ServeMultiplex(&plugin.ServeOpts{
 		BackendFactoryFunc: factory,
