@@ -36,6 +36,7 @@ type status struct {
 }
 
 type keyState struct {
+	Provider          string    `json:"provider"`
 	Version           int       `json:"version"`
 	LastRotated       time.Time `json:"last_rotated_time"`
 	NextRotation      time.Time `json:"next_rotation_time"`
@@ -92,7 +93,7 @@ func ReadKeys(ctx context.Context, c *vaultapi.Client, mount string) (Keys, erro
 }
 
 func (s keyState) key(name string) Key {
-	k := Key{Name: name, Version: s.Version, LastRotation: s.LastRotated, NextRotation: s.NextRotation, Condition: s.Condition}
+	k := Key{Name: name, Provider: s.Provider, Version: s.Version, LastRotation: s.LastRotated, NextRotation: s.NextRotation, Condition: s.Condition}
 	switch {
 	case s.Uncertain != nil:
 		k.Failure = s.Uncertain.Reason

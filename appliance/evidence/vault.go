@@ -139,6 +139,7 @@ type Counters struct {
 // Key is one key's state.
 type Key struct {
 	Name         string    `json:"name"`
+	Provider     string    `json:"provider,omitempty"`
 	Version      int       `json:"version"`
 	LastRotation time.Time `json:"last_rotation,omitzero"`
 	// NextRotation is zero for a key that nothing rotates.
