@@ -298,6 +298,8 @@ func TestRun(t *testing.T) {
 				o.Keep = &keep
 			}
 			res, err := Run(t.Context(), o)
+			tt.vault.mu.Lock()
+			defer tt.vault.mu.Unlock()
 			if tt.want == errAny && err == nil || tt.want != errAny && !errors.Is(err, tt.want) {
 				t.Fatalf("got %v, want %v", err, tt.want)
 			}
@@ -347,6 +349,8 @@ func readEpoch(t *testing.T, path string) int64 {
 func TestRunWithForceOnAStockVault(t *testing.T) {
 	f := &fakeVault{reconcile: reconciled}
 	res, err := Run(t.Context(), Options{Snapshot: checked(t), Vault: f.start(t), Force: true, EpochFile: "/nonexistent/epoch", Patience: time.Minute, Poll: time.Millisecond})
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if err != nil || res.EpochRaised || !slices.Contains(f.calls, "POST sys/storage/raft/snapshot-force") {
 		t.Errorf("result %+v, calls %q, %v", res, f.calls, err)
 	}
