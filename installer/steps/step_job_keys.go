@@ -206,7 +206,7 @@ func checkTwo(from string, plain []byte, first, second string) error {
 // given.
 func (s jobKeys) named() (engine.Diff, error) {
 	var errs []error
-	for _, name := range s.namedCredentials() {
+	for _, name := range s.backupCredentials() {
 		if _, given := s.Given[name]; given {
 			continue
 		}
@@ -224,9 +224,9 @@ func (s jobKeys) named() (engine.Diff, error) {
 	return nil, nil
 }
 
-// namedCredentials are the names of the credentials that [backup] and [alert]
+// backupCredentials are the names of the credentials that [backup] and [alert]
 // speak of, sorted.
-func (e *Env) namedCredentials() []string {
+func (e *Env) backupCredentials() []string {
 	set := map[string]bool{}
 	for _, to := range e.Config.Backup.To {
 		if to.Credentials != "" {
