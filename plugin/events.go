@@ -2,7 +2,10 @@ package apikeys
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
+	"strconv"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -13,33 +16,45 @@ import (
 // eventPrefix begins the type of every event, as in apikeys/rotate.
 const eventPrefix = "apikeys/"
 
+// eventIDLength is in hexadecimal digits.
+const eventIDLength = 32
+
 // emit tells the world of a change. It never fails the change itself, and it
 // carries no secret.
 func (b *backend) emit(ctx context.Context, kind, key string, pairs ...string) {
+	id, err := b.randomID(eventIDLength)
+	if err != nil {
+		b.Logger().Warn("an event could not be sent", "type", kind, "error", err)
+		return
+	}
+	b.emitAs(ctx, id, kind, key, pairs...)
+}
+
+// emitRotate tells of a version that became current. As recover may tell of it
+// again after a crash, its id follows from the version's name.
+func (b *backend) emitRotate(ctx context.Context, key string, v *lifecycle.Version) {
+	sum := sha256.Sum256([]byte("rotate\x00" + b.fence.mount() + "\x00" + v.Name))
+	b.emitAs(ctx, hex.EncodeToString(sum[:])[:eventIDLength], "rotate", key, "version", strconv.Itoa(v.Number))
+}
+
+// emitAs goes on although the request that caused the change has ended.
+func (b *backend) emitAs(ctx context.Context, id, kind, key string, pairs ...string) {
+	ctx = context.WithoutCancel(ctx)
+	e := hookEvent{ID: id, Type: kind, Time: b.clock.now(), Mount: b.fence.mount(), Key: key, Data: map[string]string{}}
+	for i := 0; i+1 < len(pairs); i += 2 {
+		e.Data[pairs[i]] = pairs[i+1]
+	}
+	b.hooks.send(ctx, e)
 	meta := append([]string{
 		logical.EventMetadataPath, "keys/" + key,
 		logical.EventMetadataDataPath, "creds/" + key,
 		logical.EventMetadataOperation, kind,
 		logical.EventMetadataModified, "true",
 	}, pairs...)
-	b.toWebhooks(kind, key, pairs)
 	err := logical.SendEvent(ctx, b, eventPrefix+kind, meta...)
 	if err != nil && !errors.Is(err, framework.ErrNoEvents) {
 		b.Logger().Debug("an event could not be sent", "type", kind, "key", key, "error", err)
 	}
-}
-
-func (b *backend) toWebhooks(kind, key string, pairs []string) {
-	id, err := b.randomID(32)
-	if err != nil {
-		b.Logger().Warn("an event could not be sent", "type", kind, "error", err)
-		return
-	}
-	e := hookEvent{ID: id, Type: kind, Time: b.clock.now(), Mount: b.fence.mount(), Key: key, Data: map[string]string{}}
-	for i := 0; i+1 < len(pairs); i += 2 {
-		e.Data[pairs[i]] = pairs[i+1]
-	}
-	b.hooks.send(e)
 }
 
 // reportClock logs and tells once that the clock is not believed.

@@ -51,8 +51,9 @@ func (b *backend) pathWebhooks() []*framework.Path {
 Each event is posted as JSON: id, type, time, mount, key, data; never a secret.
 The header Strongroom-Signature is t=UNIX,v1=HEX, where HEX is the HMAC-SHA256,
 under the secret, of the decimal time, a full stop and the body. Any answer but
-2xx is tried again, up to 8 times over about two hours. What waits is lost at a
-restart: status tells what is wrong at any time.
+2xx is tried again, up to 8 times over about two hours. What waits is stored, up
+to 1000 events for each webhook, and goes on after a restart. An event may come
+twice: its id, which the header Strongroom-Delivery has too, stays the same.
 
 Kinds: rotate, rotate-fail, revoke, revoke-fail, rollback, compromised, reap,
 uncertain, resolve, due (a key must be replaced by hand), key-create,
@@ -159,8 +160,12 @@ func (b *backend) handleWebhookDelete(ctx context.Context, req *logical.Request,
 		return nil, err
 	}
 	defer unlock()
-	if err := (store{req.Storage}).removeWebhook(ctx, name); err != nil {
+	st := store{req.Storage}
+	if err := st.removeWebhook(ctx, name); err != nil { // commit point: what waits for it goes with the next start at the latest
 		return nil, err
 	}
-	return nil, b.hooks.set(name, nil)
+	if err := b.hooks.set(name, nil); err != nil {
+		return nil, err
+	}
+	return nil, st.removeEvents(ctx, name)
 }

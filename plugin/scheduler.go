@@ -90,6 +90,10 @@ func (b *backend) tick(ctx context.Context) {
 				b.interrupted.Store(false)
 			}
 		}
+		if b.hooks.behind.Load() {
+			b.running.Add(1)
+			go b.catchUpHooks(ctx)
+		}
 		for {
 			name := b.index.take(now.Unix(), b.providers.maxPerMinute)
 			if name == "" {
@@ -104,6 +108,13 @@ func (b *backend) tick(ctx context.Context) {
 		if err := b.index.flush(ctx, st); err != nil {
 			b.Logger().Warn("the index could not be stored; a restart has more to look at", "error", err)
 		}
+	}
+}
+
+func (b *backend) catchUpHooks(ctx context.Context) {
+	defer b.running.Done()
+	if err := b.hooks.catchUp(ctx); err != nil && ctx.Err() == nil {
+		b.Logger().Warn("the events that wait for webhooks could not be read yet", "error", err)
 	}
 }
 

@@ -25,6 +25,7 @@ import (
 //	reconcile       progress of a reconcile
 //	webhook/NAME    a webhook with its secret
 //	campaign/NAME   the revocation of all keys of a provider, until all are marked
+//	event/NAME/…    what a webhook has not been told yet
 //
 // Every entry carries the format that wrote it.
 
@@ -42,6 +43,7 @@ const (
 	indexPrefix    = "index/"
 	webhookPrefix  = "webhook/"
 	campaignPrefix = "campaign/"
+	eventsPrefix   = "event/"
 )
 
 // maxEntryBytes keeps entries below what raft takes without harm (512 KiB).

@@ -117,6 +117,9 @@ func (w *work) recoverOne(ctx context.Context, in intent) (done bool, err error)
 		if v.State == lifecycle.Pending {
 			return true, nil // finishPending closes it
 		}
+		if v.State == lifecycle.Current {
+			w.b.emitRotate(ctx, w.rec.Name, v) // the crash may have come before it was told
+		}
 		return true, w.closeIntent(ctx, in)
 	}
 	if !w.caps.List {

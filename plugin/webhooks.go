@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"strongroom/plugin/lifecycle"
@@ -35,6 +36,10 @@ const (
 // secret, of the decimal time, a full stop and the body. A receiver recomputes
 // it and refuses times that are far off, so that nothing can be replayed.
 const SignatureHeader = "Strongroom-Signature"
+
+// DeliveryHeader carries the event's id, which stays the same when an event is
+// delivered again.
+const DeliveryHeader = "Strongroom-Delivery"
 
 // webhookRecord is a webhook as it is stored.
 type webhookRecord struct {
@@ -86,38 +91,45 @@ type hookEvent struct {
 
 // dispatcher delivers events to webhooks, each in its own goroutine and in
 // order, so that a slow receiver neither holds up a rotation nor another
-// receiver. What waits is in memory: a restart loses it, status does not.
+// receiver. What waits is in storage too, see webhook_queue.go.
 type dispatcher struct {
 	pause func(ctx context.Context, d time.Duration) // between two tries
 	clock Clock
+	// warn logs what goes wrong with storage.
+	warn func(msg string, args ...any)
 
 	mu    sync.Mutex
+	st    store // valid once loaded
 	hooks map[string]*hook
 	done  sync.WaitGroup
 	ctx   context.Context
 	stop  context.CancelFunc
+	// behind tells that storage may hold events that no queue does.
+	behind atomic.Bool
 }
 
 // hook is one receiver.
 type hook struct {
 	rec    *webhookRecord
 	client *safehttp.Client
-	queue  chan hookEvent
 	cancel context.CancelFunc
+	wake   chan struct{} // of size 1: there is something in the queue
 
 	mu                         sync.Mutex
+	queue                      []hookEvent // the first one is being delivered
+	coming                     int         // events that are being stored, and have a place
 	delivered, failed, dropped int64
 	lastError                  string
 }
 
-func newDispatcher(clock Clock) *dispatcher {
-	d := &dispatcher{clock: clock, hooks: map[string]*hook{}}
+func newDispatcher(clock Clock, warn func(msg string, args ...any)) *dispatcher {
+	d := &dispatcher{clock: clock, warn: warn, hooks: map[string]*hook{}}
 	d.ctx, d.stop = context.WithCancel(context.Background())
 	d.pause = func(ctx context.Context, d time.Duration) { waitFor(ctx, nil, d) }
 	return d
 }
 
-// set replaces a webhook; nil removes it.
+// set replaces a webhook, which takes over what waits; nil removes it.
 func (d *dispatcher) set(name string, rec *webhookRecord) error {
 	var next *hook
 	if rec != nil {
@@ -125,16 +137,21 @@ func (d *dispatcher) set(name string, rec *webhookRecord) error {
 		if err != nil {
 			return err
 		}
-		next = &hook{rec: rec, client: client, queue: make(chan hookEvent, hookQueue)}
+		next = &hook{rec: rec, client: client, wake: make(chan struct{}, 1)}
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if old := d.hooks[name]; old != nil {
+	old := d.hooks[name]
+	if old != nil {
 		old.cancel()
 		delete(d.hooks, name)
 	}
 	if next == nil || d.ctx.Err() != nil {
 		return nil
+	}
+	if old != nil {
+		next.queue = old.waiting()
+		d.behind.Store(true) // what is just being put into the old one's queue
 	}
 	ctx, cancel := context.WithCancel(d.ctx)
 	next.cancel = cancel
@@ -147,23 +164,7 @@ func (d *dispatcher) set(name string, rec *webhookRecord) error {
 	return nil
 }
 
-// send queues an event for every webhook that wants it, and never waits.
-func (d *dispatcher) send(e hookEvent) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, h := range d.hooks {
-		if !h.rec.wants(e.Type) {
-			continue
-		}
-		select {
-		case h.queue <- e:
-		default:
-			h.note(func() { h.dropped++ })
-		}
-	}
-}
-
-// close ends every delivery.
+// close ends every delivery. What waits is in storage.
 func (d *dispatcher) close() {
 	d.stop()
 	d.done.Wait()
@@ -171,31 +172,43 @@ func (d *dispatcher) close() {
 
 func (d *dispatcher) serve(ctx context.Context, h *hook) {
 	for {
-		select {
-		case <-ctx.Done():
-			return
-		case e := <-h.queue:
-			d.deliver(ctx, h, e)
+		e, ok := h.first()
+		if !ok {
+			select {
+			case <-ctx.Done():
+				return
+			case <-h.wake:
+			}
+			continue
 		}
+		if h.rec.wants(e.Type) && !d.deliver(ctx, h, e) {
+			return
+		}
+		d.forget(ctx, h, e)
 	}
 }
 
 // deliver tries until the receiver has answered 2xx, or gives up. A receiver
-// may get an event twice; its id stays the same.
-func (d *dispatcher) deliver(ctx context.Context, h *hook, e hookEvent) {
+// may get an event twice; its id stays the same. It tells whether the event is
+// dealt with: it is not where ctx has ended.
+func (d *dispatcher) deliver(ctx context.Context, h *hook, e hookEvent) bool {
 	for try := 1; ctx.Err() == nil; try++ {
 		err := d.post(ctx, h, e)
 		if err == nil {
 			h.note(func() { h.delivered++; h.lastError = "" })
-			return
+			return true
+		}
+		if ctx.Err() != nil {
+			return false
 		}
 		h.note(func() { h.lastError = err.Error() })
 		if try == hookTries {
 			h.note(func() { h.failed++ })
-			return
+			return true
 		}
 		d.pause(ctx, lifecycle.Backoff(try, hookBase, hookMax, lifecycle.Seed(e.ID, try)))
 	}
+	return false
 }
 
 func (d *dispatcher) post(ctx context.Context, h *hook, e hookEvent) error {
@@ -209,6 +222,7 @@ func (d *dispatcher) post(ctx context.Context, h *hook, e hookEvent) error {
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", "strongroom-apikeys")
+	req.Header.Set(DeliveryHeader, e.ID)
 	req.Header.Set(SignatureHeader, sign(h.rec.Secret, d.clock.Wall(), body))
 	resp, err := h.client.Do(ctx, req)
 	if err != nil {
@@ -258,7 +272,7 @@ func (d *dispatcher) get(name string) (*webhookRecord, map[string]any) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.rec, map[string]any{
-		"delivered": h.delivered, "failed": h.failed, "dropped": h.dropped, "waiting": len(h.queue), "last_error": h.lastError,
+		"delivered": h.delivered, "failed": h.failed, "dropped": h.dropped, "waiting": len(h.queue) + h.coming, "last_error": h.lastError,
 	}
 }
 
@@ -277,6 +291,10 @@ func (d *dispatcher) counts(name string) (delivered, failed, dropped int64) {
 
 // load reads every webhook.
 func (d *dispatcher) load(ctx context.Context, st store) error {
+	d.mu.Lock()
+	d.st = st
+	d.mu.Unlock()
+	d.behind.Store(true)
 	names, err := st.webhooks(ctx)
 	if err != nil {
 		return err
