@@ -9,6 +9,7 @@ func commands(version string) []*cobra.Command {
 		kmsCommand(),
 		escrowCommand(),
 		statusCommand(),
+		doctorCommand(version),
 		snapshotCommand(version),
 		restoreCommand(version),
 		isolateCommand(),

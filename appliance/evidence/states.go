@@ -67,6 +67,15 @@ func ReadBackup(p Places) (Backup, error) {
 	return b, nil
 }
 
+// From when on a backup or a drill is too old.
+const (
+	// BackupLate is twice the timer's hour, BackupStale a day.
+	BackupLate  = 2 * time.Hour
+	BackupStale = 25 * time.Hour
+	// DrillLate is a quarter with a week's leave.
+	DrillLate = (92 + 7) * 24 * time.Hour
+)
+
 // Doctor is the outcome of the doctor's last run.
 type Doctor struct {
 	At   time.Time `json:"at"`

@@ -34,12 +34,7 @@ type Line struct {
 const (
 	certificateSoon = 21 * 24 * time.Hour // Let's Encrypt's is renewed at 30 days
 	certificateNow  = 7 * 24 * time.Hour
-	// BackupLate is twice the timer's hour; BackupStale a day.
-	BackupLate  = 2 * time.Hour
-	BackupStale = 25 * time.Hour
-	// DrillLate is a quarter with a week's leave.
-	DrillLate   = (92 + 7) * 24 * time.Hour
-	doctorStale = 2*24*time.Hour + 2*time.Hour
+	doctorStale     = 2*24*time.Hour + 2*time.Hour
 )
 
 func (r Report) lines() []Line {
@@ -173,8 +168,8 @@ func (r Report) backupLine() Line {
 		places := slices.Sorted(maps.Keys(b.Places))
 		l.Text = fmt.Sprintf("verified, %s old · %s · in %s", span(age), bytes(b.Size), strings.Join(places, " and "))
 		switch {
-		case age > BackupStale:
-		case age > BackupLate:
+		case age > evidence.BackupStale:
+		case age > evidence.BackupLate:
 			l.State = Attention
 		default:
 			l.State, l.Hint = Well, ""
@@ -216,7 +211,7 @@ func (r Report) drillLine() Line {
 		return l
 	}
 	l.Text = fmt.Sprintf("passed %s ago · RPO %s, RTO %s", span(age), span(d.RPO()), span(d.RTO()))
-	if age <= DrillLate {
+	if age <= evidence.DrillLate {
 		l.State, l.Hint = Well, ""
 	}
 	return l

@@ -1,0 +1,178 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"strongroom/appliance/doctor"
+	"strongroom/appliance/evidence"
+	"strongroom/config"
+)
+
+type doctorOptions struct {
+	lookOptions
+	version  string
+	fix, yes bool
+	evidence bool
+	noSave   bool
+	timeout  time.Duration
+}
+
+func doctorCommand(version string) *cobra.Command {
+	o := doctorOptions{version: version}
+	c := &cobra.Command{
+		Use:   "doctor",
+		Short: "Examine the machine against the hardening checklist",
+		Long: `Examines the machine: 28 items of the hardening checklist, the escrow, drift
+from what the installer wrote, and the units. For each it shows what was looked
+at, what was seen, a verdict, and what to do.
+
+A pass means that everything was seen. What could not be looked at, for want of
+a login or of root's rights, is skipped, with the reason.
+
+--fix puts right what can be put right without risk (modes, owners, swap, kernel
+settings, timers, the firewall's own rules), shows it first and asks.
+
+As root it keeps its report in /var/lib/strongroom/doctor/last.json, for status
+and metrics. It exits with 3 if an item failed.`,
+		Example: `  strongroom doctor
+  strongroom doctor --evidence
+  strongroom doctor --fix
+  strongroom doctor --json`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return runDoctor(c, &o) },
+	}
+	o.add(c)
+	f := c.Flags()
+	f.BoolVar(&o.fix, "fix", false, "put right what is safe to, after showing it")
+	f.BoolVar(&o.yes, "yes", false, "with --fix: do not ask")
+	f.BoolVar(&o.evidence, "evidence", false, "show the evidence of the items that passed, too")
+	f.BoolVar(&o.noSave, "no-save", false, "do not keep the report")
+	f.DurationVar(&o.timeout, "timeout", 5*time.Minute, "give up after this time")
+	return c
+}
+
+func runDoctor(c *cobra.Command, o *doctorOptions) error {
+	switch {
+	case o.yes && !o.fix:
+		return &Error{Code: ExitUsage, Err: errors.New("--yes says nothing without --fix")}
+	case o.fix && o.json:
+		return &Error{Code: ExitUsage, Err: errors.New("--fix and --json: one of them"), Hint: "run strongroom doctor --fix, then strongroom doctor --json"}
+	case o.fix && os.Geteuid() != 0:
+		return &Error{Code: ExitUsage, Err: errors.New("--fix: not root")}
+	}
+	ctx, cancel := context.WithTimeout(c.Context(), o.timeout)
+	defer cancel()
+	s, logout, err := o.subject(ctx)
+	if err != nil {
+		return err
+	}
+	defer logout()
+	r := doctor.Examine(ctx, s)
+	if o.fix {
+		if r, err = o.mend(ctx, c, s, r); err != nil {
+			return err
+		}
+	}
+	if err := errors.Join(o.print(c, r), o.save(r)); err != nil {
+		return err
+	}
+	if r.Failed() {
+		return &Error{Code: ExitDrift, Err: fmt.Errorf("%d of %d items failed", r.Count(evidence.Fail), len(r.Items)), Hint: "each has its remedy above"}
+	}
+	return nil
+}
+
+func (o *doctorOptions) subject(ctx context.Context) (doctor.Subject, func(), error) {
+	client, err := o.vault.client()
+	if err != nil {
+		return doctor.Subject{}, nil, err
+	}
+	s := doctor.Subject{
+		Machine: doctor.OSMachine{}, Front: doctor.HTTPSFront{Address: o.front}, Vault: doctor.RealVault{Client: client},
+		Places: evidence.Below(o.state), DrillKey: evidence.DrillKeyFile, Mount: o.mount, Version: o.version,
+	}
+	s.Config, s.NoConfig = config.Load(o.config)
+	s.NoLogin = loginProblem(o.vault.login(ctx, client))
+	// A token that is not ended here ends by itself in minutes.
+	return s, func() { _ = o.vault.logout(ctx, client) }, nil
+}
+
+// mend shows what can be put right, asks, does it, and examines again.
+func (o *doctorOptions) mend(ctx context.Context, c *cobra.Command, s doctor.Subject, r doctor.Report) (doctor.Report, error) {
+	fixes, out := r.Fixes(), c.OutOrStdout()
+	if len(fixes) == 0 {
+		fmt.Fprintln(out, "Nothing that --fix could put right.")
+		return r, nil
+	}
+	fmt.Fprintf(out, "To put right (%d):\n", len(fixes))
+	for _, f := range fixes {
+		fmt.Fprintf(out, "  %-15s %s\n", f.Item, f.What)
+	}
+	if !o.yes {
+		if err := agree(c.InOrStdin(), out); err != nil {
+			return r, err
+		}
+	}
+	for _, f := range fixes {
+		if err := f.Apply(ctx, s.Machine); err != nil {
+			fmt.Fprintf(out, "  ✗ %s\n", err)
+			continue
+		}
+		fmt.Fprintf(out, "  ✓ %s\n", f.What)
+	}
+	fmt.Fprintln(out)
+	// What could not be put right shows in the second examination.
+	return doctor.Examine(ctx, s), nil
+}
+
+// agree asks a person.
+func agree(in io.Reader, out io.Writer) error {
+	fmt.Fprint(out, "Do it? [y/N] ")
+	line, err := bufio.NewReader(in).ReadString('\n')
+	fmt.Fprintln(out)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("read the answer: %w", err)
+	}
+	switch strings.ToLower(strings.TrimSpace(line)) {
+	case "y", "yes":
+		return nil
+	}
+	return &Error{Code: ExitOperator, Err: errors.New("nothing has been changed"), Hint: "say --yes where nobody can be asked"}
+}
+
+func (o *doctorOptions) print(c *cobra.Command, r doctor.Report) error {
+	if o.json {
+		e := json.NewEncoder(c.OutOrStdout())
+		e.SetIndent("", "  ")
+		return e.Encode(r)
+	}
+	return r.Render(c.OutOrStdout(), doctor.Style{Colour: terminal(c.OutOrStdout()).colour, Evidence: o.evidence})
+}
+
+// save keeps the report where status and metrics look; by root only.
+func (o *doctorOptions) save(r doctor.Report) error {
+	if o.noSave || os.Geteuid() != 0 {
+		return nil
+	}
+	dir := filepath.Join(o.state, "doctor")
+	// The unit has it made; by hand there may be none yet. A machine without
+	// the appliance gets none.
+	if _, err := os.Stat(o.state); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err := os.Mkdir(dir, 0o750); err != nil && !errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("keep the report: %w", err)
+	}
+	return r.Save(dir)
+}

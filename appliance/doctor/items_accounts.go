@@ -1,0 +1,130 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"path"
+	"strconv"
+)
+
+// dedicatedUser is item 1.
+func dedicatedUser(ctx context.Context, e *exam) {
+	a, ok := e.people()
+	if !ok {
+		return
+	}
+	for _, name := range []string{vaultUser, frontUser} {
+		u, ok := a.user(name)
+		if !ok {
+			e.fail(reinstall, "there is no user %q", name)
+			continue
+		}
+		e.saw("/etc/passwd", "%s: uid %d, shell %s", name, u.uid, u.shell)
+		if u.uid == 0 || u.canLogIn() {
+			e.fail("usermod --shell /usr/sbin/nologin "+name, "user %q can log in (uid %d, shell %q)", name, u.uid, u.shell)
+		}
+		for _, gid := range a.members[name] {
+			if gid == a.groups["root"] || gid == a.groups["sudo"] || gid == a.groups["shadow"] {
+				e.fail("gpasswd --delete "+name+" "+a.groupName(gid), "user %q is in the group %q", name, a.groupName(gid))
+			}
+		}
+	}
+	all, err := e.processes()
+	if err != nil {
+		e.unseen("processes", err)
+		return
+	}
+	for _, unit := range []string{vaultUnit, kmsUnit, frontUnit} {
+		p, err := e.show(ctx, unit, "MainPID")
+		if err != nil {
+			e.unseen(unit, err)
+			continue
+		}
+		pid, _ := strconv.Atoi(p["MainPID"])
+		if pid == 0 {
+			e.saw(unit, "does not run: see the item units")
+			continue
+		}
+		for _, proc := range family(all, pid) {
+			e.saw(fmt.Sprintf("/proc/%d/status", proc.pid), "%s of %s runs as %s", proc.name, unit, a.name(proc.uid))
+			if proc.uid == 0 {
+				e.fail("systemctl cat "+unit+"; "+reinstall, "process %d (%s) of %s runs as root", proc.pid, proc.name, unit)
+			}
+			if want, ok := a.user(vaultUser); ok && unit == vaultUnit && proc.uid != want.uid && proc.uid != 0 {
+				e.fail("systemctl cat "+unit+"; "+reinstall, "process %d (%s) of %s runs as %s, not as %s", proc.pid, proc.name, unit, a.name(proc.uid), vaultUser)
+			}
+		}
+	}
+}
+
+// vaultReadOnly is item 2.
+func vaultReadOnly(_ context.Context, e *exam) {
+	a, ok := e.people()
+	if !ok {
+		return
+	}
+	u, ok := a.user(vaultUser)
+	if !ok {
+		e.fail(reinstall, "there is no user %q", vaultUser)
+		return
+	}
+	groups := append([]int{u.gid}, a.members[vaultUser]...)
+	paths := []string{
+		"/usr", "/usr/local", binDir, vaultBinary, ourBinary, "/usr/local/lib", path.Dir(pluginDir), pluginDir,
+		"/etc", etc, vaultHCL, tlsDir, credentialDir, "/etc/systemd", unitDir, path.Join(unitDir, vaultUnit), path.Join(unitDir, kmsUnit),
+	}
+	names, err := e.Machine.ReadDir(pluginDir)
+	if err != nil {
+		e.unseen(pluginDir, err)
+	}
+	for _, n := range names {
+		paths = append(paths, path.Join(pluginDir, n))
+	}
+	seen := 0
+	for _, p := range paths {
+		info, err := e.Machine.Stat(p)
+		if err != nil {
+			e.unseen(p, err)
+			continue
+		}
+		seen++
+		if why := writableBy(info, u.uid, groups); why != "" {
+			e.fail("chown root "+p+" && chmod go-w "+p, "%s (mode %04o, owner %s:%s): %s", p, info.Mode, a.name(info.UID), a.groupName(info.GID), why).
+				fix(onlyRootWrites(p, info), "chown root %s, chmod go-w", p)
+		}
+	}
+	if seen > 0 {
+		e.saw("modes and owners of "+plural(seen, "path"), "programs, plugins, configuration and units, with the folders above them")
+	}
+}
+
+// writableBy says how a user may change a file; "" if it may not.
+func writableBy(i Info, uid int, groups []int) string {
+	if i.Type == fs.ModeSymlink {
+		return ""
+	}
+	if i.UID == uid {
+		return "it is its own" // an owner can give itself any mode
+	}
+	for _, g := range groups {
+		if i.GID == g && i.Mode&0o020 != 0 {
+			return "its group may write"
+		}
+	}
+	if i.Mode&0o002 != 0 {
+		return "everybody may write"
+	}
+	return ""
+}
+
+func onlyRootWrites(p string, i Info) fix {
+	return func(_ context.Context, m Machine) error {
+		if i.UID != 0 {
+			if err := m.SetOwner(p, 0, i.GID); err != nil {
+				return err
+			}
+		}
+		return m.SetMode(p, i.Mode&^0o022)
+	}
+}

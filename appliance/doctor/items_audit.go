@@ -1,0 +1,114 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// devices are Vault's audit devices.
+func (e *exam) devices(ctx context.Context) (map[string]map[string]any, bool) {
+	if !e.vault("vault audit list") {
+		return nil, false
+	}
+	data, err := e.Vault.Read(ctx, "sys/audit", nil)
+	if err != nil {
+		e.unseen("vault audit list", err)
+		return nil, false
+	}
+	out := map[string]map[string]any{}
+	for name, d := range data {
+		if t, ok := d.(map[string]any); ok && t["type"] != nil {
+			out[strings.TrimSuffix(name, "/")] = t
+		}
+	}
+	return out, true
+}
+
+// auditDevices is item 10.
+func auditDevices(ctx context.Context, e *exam) {
+	devices, ok := e.devices(ctx)
+	if !ok {
+		return
+	}
+	files := map[string]bool{}
+	for _, name := range slices.Sorted(maps.Keys(devices)) {
+		d := devices[name]
+		file := text(dig(d, "options.file_path"))
+		e.saw("vault audit list -detailed", "%s: %s %s", name, text(d["type"]), file)
+		if text(dig(d, "options.log_raw")) == "true" {
+			e.fail("vault audit disable "+name+", and enable it without log_raw", "audit device %s writes secrets in clear (log_raw)", name)
+		}
+		if text(d["type"]) != "file" {
+			files[name] = true
+			continue
+		}
+		if file == "discard" {
+			e.fail("vault audit disable "+name, "audit device %s discards what it is given", name)
+			continue
+		}
+		files[file] = true
+		info, err := e.Machine.Stat(file)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			e.fail("systemctl reload vault; ls "+path.Dir(file), "audit device %s writes to %s, which is not there", name, file)
+		case err != nil:
+			e.unseen(file, err)
+		default:
+			e.saw(file, "%d bytes", info.Size)
+		}
+	}
+	if len(files) < 2 {
+		e.fail("vault audit enable -path=audit-2 file file_path="+auditDir+"/audit-2.log mode=0600",
+			"%s: when it can't write Vault answers nobody, and two are wanted", plural(len(files), "audit device"))
+	}
+}
+
+// auditMode is item 26.
+func auditMode(ctx context.Context, e *exam) {
+	devices, ok := e.devices(ctx)
+	if !ok {
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(devices)) {
+		d := devices[name]
+		if text(d["type"]) != "file" {
+			continue
+		}
+		option := text(dig(d, "options.mode"))
+		e.saw("vault audit list -detailed", "%s: mode %q", name, option)
+		if m, err := strconv.ParseUint(orWord(option, "0600"), 8, 32); err != nil || m&0o111 != 0 {
+			e.fail("vault audit disable "+name+", then enable it with mode=0600", "audit device %s has the mode %q: Vault would not unseal with it", name, option)
+		} else if m&0o077 != 0 {
+			e.fail("vault audit disable "+name+", then enable it with mode=0600", "audit device %s has the mode %q: others may read it", name, option)
+		}
+	}
+	names, err := e.Machine.ReadDir(auditDir)
+	if err != nil {
+		e.unseen(auditDir, err)
+		return
+	}
+	n := 0
+	for _, f := range names {
+		p := path.Join(auditDir, f)
+		info, err := e.Machine.Stat(p)
+		if err != nil {
+			e.unseen(p, err)
+			continue
+		}
+		if info.Type != 0 {
+			continue
+		}
+		n++
+		if want := info.Mode &^ 0o137; want != info.Mode {
+			e.fail("chmod 0600 "+p, "%s has the mode %04o", p, info.Mode).
+				fix(func(_ context.Context, m Machine) error { return m.SetMode(p, 0o600) }, "chmod 0600 %s", p)
+		}
+	}
+	e.saw(auditDir, "%s", plural(n, "file"))
+}

@@ -1,0 +1,274 @@
+package doctor
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// wanted is how a file must be: nobody may do more with it than mode says, and
+// it is owner's and group's ("" for any).
+type wanted struct {
+	path         string
+	mode         fs.FileMode
+	owner, group string
+}
+
+// owned looks at files. Those that are not there are left out where they may be.
+func (e *exam) owned(list []wanted, mayMiss bool) {
+	a, ok := e.people()
+	if !ok {
+		return
+	}
+	seen := 0
+	for _, w := range list {
+		info, err := e.Machine.Stat(w.path)
+		if errors.Is(err, fs.ErrNotExist) && mayMiss {
+			continue
+		}
+		if err != nil {
+			e.unseen(w.path, err)
+			continue
+		}
+		seen++
+		if over := info.Mode &^ w.mode; over != 0 && info.Type != fs.ModeSymlink {
+			mode := info.Mode & w.mode
+			e.fail(fmt.Sprintf("chmod %04o %s", mode, w.path), "%s has the mode %04o, and must not have more than %04o", w.path, info.Mode, w.mode).
+				fix(func(_ context.Context, m Machine) error { return m.SetMode(w.path, mode) }, "chmod %04o %s", mode, w.path)
+		}
+		uid, gid := info.UID, info.GID
+		if u, ok := a.user(w.owner); ok {
+			uid = u.uid
+		}
+		if g, ok := a.groups[w.group]; ok {
+			gid = g
+		}
+		if uid != info.UID || gid != info.GID {
+			e.fail(fmt.Sprintf("chown %s:%s %s", w.owner, w.group, w.path), "%s belongs to %s:%s, and not to %s:%s", w.path, a.name(info.UID), a.groupName(info.GID), w.owner, w.group).
+				fix(func(_ context.Context, m Machine) error {
+					if err := m.SetOwner(w.path, uid, gid); err != nil {
+						return err
+					}
+					// chown takes mode bits away.
+					return m.SetMode(w.path, info.Mode&w.mode)
+				}, "chown %s:%s %s", a.name(uid), a.groupName(gid), w.path)
+		}
+	}
+	if seen > 0 {
+		e.saw("modes and owners", "of %s", plural(seen, "path"))
+	}
+}
+
+// storageMode is item 14.
+func storageMode(_ context.Context, e *exam) {
+	e.owned([]wanted{
+		{vaultData, 0o700, vaultUser, vaultUser},
+		{raftDir, 0o700, vaultUser, vaultUser},
+	}, false)
+	for _, p := range []string{vaultData, raftDir} {
+		if info, err := e.Machine.Stat(p); err == nil {
+			e.saw(p, "mode %04o", info.Mode)
+		}
+	}
+}
+
+// fileModes is item 19.
+func fileModes(_ context.Context, e *exam) {
+	e.owned([]wanted{
+		{etc, 0o755, "root", "root"},
+		{vaultHCL, 0o640, "root", vaultUser},
+		{etc + "/front.toml", 0o640, "root", frontUser},
+		{etc + "/epoch.json", 0o640, "root", vaultUser},
+		{etc + "/appliance.toml", 0o644, "root", "root"},
+		{tlsDir, 0o700, "root", "root"},
+		{credentialDir, 0o700, "root", "root"},
+		{stateDir, 0o755, "root", ""},
+		{stateDir + "/escrow", 0o750, "root", ""},
+		{auditDir, 0o750, vaultUser, ""},
+		{"/run/vault/vault.sock", 0o660, vaultUser, vaultUser},
+		{"/run/strongroom-kms/kms.sock", 0o660, "root", vaultUser},
+	}, false)
+	var more []wanted
+	for dir, mode := range map[string]fs.FileMode{tlsDir: 0o600, credentialDir: 0o600} {
+		names, err := e.Machine.ReadDir(dir)
+		if err != nil {
+			e.unseen(dir, err)
+			continue
+		}
+		for _, n := range names {
+			more = append(more, wanted{path.Join(dir, n), mode, "root", "root"})
+		}
+	}
+	names, err := e.Machine.ReadDir(stateDir + "/escrow")
+	if err != nil {
+		e.unseen(stateDir+"/escrow", err)
+	}
+	for _, n := range names {
+		more = append(more, wanted{path.Join(stateDir, "escrow", n), 0o750, "root", ""})
+	}
+	// The key that systemd seals credentials with, where there is no TPM.
+	more = append(more, wanted{"/var/lib/systemd/credential.secret", 0o600, "root", "root"})
+	slices.SortFunc(more, func(a, b wanted) int { return strings.Compare(a.path, b.path) })
+	e.owned(more, true)
+}
+
+// oneConfig is item 18.
+func oneConfig(ctx context.Context, e *exam) {
+	p, err := e.show(ctx, vaultUnit, "ExecStart", "DropInPaths", "Environment")
+	if err != nil {
+		e.unseen(vaultUnit, err)
+	} else {
+		args := configArgs(p["ExecStart"])
+		e.saw(vaultUnit, "starts Vault with %s; drop-ins: %s", orNone(args), orWord(p["DropInPaths"], "none"))
+		if len(args) != 1 || args[0] != vaultHCL {
+			e.fail("systemctl cat "+vaultUnit+"; "+reinstall, "Vault is started with the configuration %s, and not with %s alone", orNone(args), vaultHCL)
+		}
+		if strings.Contains(p["Environment"], "VAULT_CONFIG_PATH") {
+			e.fail("systemctl cat "+vaultUnit+"; "+reinstall, "VAULT_CONFIG_PATH in the unit adds to Vault's configuration")
+		}
+	}
+	for _, other := range []string{"/etc/vault.d", "/opt/vault", "/etc/vault"} {
+		if _, err := e.Machine.Stat(other); err == nil {
+			e.fail("move it away: Vault does not read it, and somebody may think so", "there is %s as well", other)
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			e.unseen(other, err)
+		}
+	}
+	if info, err := e.Machine.Stat(vaultHCL); err != nil {
+		e.unseen(vaultHCL, err)
+	} else if info.Type != 0 {
+		e.fail(reinstall, "%s is not a regular file", vaultHCL)
+	}
+}
+
+var configArg = regexp.MustCompile(`-{1,2}config(?:=|\s+)(\S+)`)
+
+// configArgs are the configurations in systemctl's ExecStart.
+func configArgs(execStart string) []string {
+	var out []string
+	for _, m := range configArg.FindAllStringSubmatch(execStart, -1) {
+		out = append(out, m[1])
+	}
+	return out
+}
+
+// mlock is item 25.
+func mlock(_ context.Context, e *exam) {
+	f, ok := e.configuration()
+	if !ok {
+		return
+	}
+	if f.DisableMlock == nil {
+		e.fail(reinstall, "%s does not say disable_mlock", vaultHCL)
+		return
+	}
+	e.saw(vaultHCL, "disable_mlock = %t", *f.DisableMlock)
+	if !*f.DisableMlock {
+		e.warn("docs/install.md", "disable_mlock = false: raft's memory maps would be locked as well")
+		return
+	}
+	b, err := e.Machine.ReadFile("/proc/swaps")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		e.unseen("/proc/swaps", err)
+		return
+	}
+	if d := swapDevices(string(b)); len(d) > 0 {
+		e.fail("swapoff -a", "memory is not locked and swap is on: keys may reach the disk")
+	}
+}
+
+// installed is what the installer has written down of its work.
+type installed struct {
+	Version string `json:"version"`
+	Files   []struct {
+		Path   string `json:"path"`
+		SHA256 string `json:"sha256"`
+		Mode   mode   `json:"mode"`
+		UID    int    `json:"uid"`
+		GID    int    `json:"gid"`
+	} `json:"files"`
+}
+
+// mode is permission bits as JSON has them: a number, or octal digits in a
+// string ("0640").
+type mode fs.FileMode
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (m *mode) UnmarshalJSON(b []byte) error {
+	var n uint32
+	if err := json.Unmarshal(b, &n); err == nil {
+		*m = mode(n)
+		return nil
+	}
+	var s string
+	if err := json.Unmarshal(b, &s); err != nil {
+		return err
+	}
+	if _, err := fmt.Sscanf(s, "%o", &n); err != nil {
+		return fmt.Errorf("mode %q is not octal", s)
+	}
+	*m = mode(n)
+	return nil
+}
+
+// drift is item 30.
+func drift(_ context.Context, e *exam) {
+	b, err := e.Machine.ReadFile(installedJSON)
+	if err != nil {
+		e.unseen(installedJSON, err)
+		return
+	}
+	var in installed
+	if err := json.Unmarshal(b, &in); err != nil {
+		e.fail(reinstall, "%s is damaged: %v", installedJSON, err)
+		return
+	}
+	if len(in.Files) == 0 {
+		e.unseen(installedJSON, errors.New("it names no files"))
+		return
+	}
+	same := 0
+	for _, f := range in.Files {
+		info, err := e.Machine.Stat(f.Path)
+		if errors.Is(err, fs.ErrNotExist) {
+			e.fail(reinstall, "%s is gone", f.Path)
+			continue
+		}
+		if err != nil {
+			e.unseen(f.Path, err)
+			continue
+		}
+		ok := true
+		if want := fs.FileMode(f.Mode).Perm(); info.Mode != want || info.UID != f.UID || info.GID != f.GID {
+			ok = false
+			e.fail(reinstall, "%s: mode %04o %d:%d, installed with %04o %d:%d", f.Path, info.Mode, info.UID, info.GID, want, f.UID, f.GID).
+				fix(func(_ context.Context, m Machine) error {
+					if err := m.SetOwner(f.Path, f.UID, f.GID); err != nil {
+						return err
+					}
+					return m.SetMode(f.Path, want)
+				}, "chmod %04o, chown %d:%d %s", want, f.UID, f.GID, f.Path)
+		}
+		if f.SHA256 != "" {
+			sum, err := e.Machine.Sum(f.Path)
+			if err != nil {
+				e.unseen(f.Path, err)
+				continue
+			}
+			if sum != f.SHA256 {
+				ok = false
+				e.fail(reinstall, "%s: other content (sha256 %.12s…, installed with %.12s…)", f.Path, sum, f.SHA256)
+			}
+		}
+		if ok {
+			same++
+		}
+	}
+	e.saw(installedJSON, "version %s, %s, %d as they were written", in.Version, plural(len(in.Files), "file"), same)
+}

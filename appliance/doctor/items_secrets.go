@@ -1,0 +1,277 @@
+package doctor
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// secretKinds are what must never lie about in clear. What matches is never
+// quoted.
+func secretKinds() []secretKind {
+	return []secretKind{
+		{"a Vault token", regexp.MustCompile(`\bhv[sbr]\.[A-Za-z0-9_-]{24,}`)},
+		{"an old Vault token", regexp.MustCompile(`(?:^|[\s="'])s\.[A-Za-z0-9]{24}(?:$|[\s"'])`)},
+		{"an age identity", regexp.MustCompile(`AGE-SECRET-KEY-(?:PQ-)?1[0-9A-Z]{40,}`)},
+		{"a private key", regexp.MustCompile(`-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----`)},
+	}
+}
+
+type secretKind struct {
+	what    string
+	pattern *regexp.Regexp
+}
+
+// assigned are settings whose value is a secret, in the files of ours and of
+// systemd. A placeholder, a path or a variable is none.
+var assigned = regexp.MustCompile(`(?im)^[ \t]*(?:Environment=)?"?[a-z0-9_.-]*(?:password|passwd|secret_key|secret_id|access_key|api_key|private_key|token)"?[ \t]*[=:][ \t]*"?([^"\s]+)`)
+
+// inURL is a password in a URL.
+var inURL = regexp.MustCompile(`[a-z][a-z0-9+.-]*://[^/\s:@"']+:([^/\s@"']+)@`)
+
+// secretsIn names the kinds of secrets in a text.
+func secretsIn(text []byte) []string {
+	var out []string
+	for _, k := range secretKinds() {
+		if k.pattern.Match(text) {
+			out = append(out, k.what)
+		}
+	}
+	return out
+}
+
+// settingsIn names the settings in a configuration that hold a secret.
+func settingsIn(text []byte) []string {
+	var out []string
+	for _, m := range assigned.FindAllSubmatch(text, -1) {
+		if v := string(m[1]); !harmless(v) {
+			name, _, _ := strings.Cut(strings.TrimSpace(string(m[0])), "=")
+			out = append(out, strings.TrimSpace(name))
+		}
+	}
+	for _, m := range inURL.FindAllSubmatch(text, -1) {
+		if !harmless(string(m[1])) {
+			out = append(out, "a password in a URL")
+		}
+	}
+	return out
+}
+
+// harmless says whether a value is none by its look.
+func harmless(v string) bool {
+	v = strings.Trim(v, `"'`)
+	switch {
+	case len(v) < 6, strings.HasPrefix(v, "/"), strings.ContainsAny(v, "${}<>%"), strings.Contains(v, "…"):
+		return true
+	case v == "unused", v == "false", v == "true", strings.Trim(v, "*x.") == "":
+		return true
+	}
+	return false
+}
+
+// cleartext is item 15.
+func cleartext(_ context.Context, e *exam) {
+	files := []string{"/etc/environment", "/etc/fstab"}
+	for _, dir := range []string{etc, unitDir, "/etc/default", "/etc/profile.d", "/etc/environment.d", "/etc/cron.d"} {
+		names, err := e.Machine.ReadDir(dir)
+		if err != nil {
+			if !errors.Is(err, fs.ErrNotExist) {
+				e.unseen(dir, err)
+			}
+			continue
+		}
+		for _, n := range names {
+			p := path.Join(dir, n)
+			files = append(files, p)
+			if strings.HasSuffix(n, ".d") {
+				if more, err := e.Machine.ReadDir(p); err == nil {
+					for _, m := range more {
+						files = append(files, path.Join(p, m))
+					}
+				}
+			}
+		}
+	}
+	n := 0
+	for _, p := range files {
+		info, err := e.Machine.Stat(p)
+		if err != nil || info.Type != 0 {
+			continue
+		}
+		b, err := e.Machine.ReadFile(p)
+		if err != nil {
+			e.unseen(p, err)
+			continue
+		}
+		n++
+		for _, what := range append(secretsIn(b), settingsIn(b)...) {
+			e.fail("move it into a systemd credential: systemd-creds encrypt; then change it, since it was in clear", "%s holds %s", p, what)
+		}
+	}
+	e.saw("configuration in /etc", "%s searched for tokens, keys, passwords", plural(n, "file"))
+	e.sealedCredentials()
+}
+
+// sealedCredentials looks whether each credential is really encrypted.
+func (e *exam) sealedCredentials() {
+	names, err := e.Machine.ReadDir(credentialDir)
+	if err != nil {
+		e.unseen(credentialDir, err)
+		return
+	}
+	sealed := 0
+	for _, n := range names {
+		p := path.Join(credentialDir, n)
+		b, err := e.Machine.ReadFile(p)
+		if err != nil {
+			e.unseen(p, err)
+			continue
+		}
+		if why := unsealed(b); why != "" {
+			e.fail("systemd-creds encrypt --name="+n+" - "+p+", then change the secret", "%s %s", p, why)
+			continue
+		}
+		sealed++
+	}
+	e.saw(credentialDir, "%d of %s encrypted by systemd", sealed, plural(len(names), "credential"))
+}
+
+// nullKey begins a credential that systemd has "encrypted" with no key at all:
+// CRED_AES256_GCM_BY_NULL in systemd's creds-util.h.
+var nullKey = []byte{0x05, 0x84, 0x69, 0xda, 0xf6, 0xf5, 0x43, 0x24, 0x80, 0x05, 0x49, 0xda, 0x0f, 0x8e, 0xa2, 0xfb}
+
+// unsealed says why a file is no encrypted credential, systemd-creds(1); "" if
+// it is one.
+func unsealed(data []byte) string {
+	raw, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(string(data)), ""))
+	switch {
+	case err != nil || len(raw) < 16+12+16:
+		return "is not an encrypted credential"
+	case bytes.HasPrefix(raw, nullKey):
+		return "is encrypted with no key"
+	}
+	// What is encrypted has no text in it.
+	printable := 0
+	for _, c := range raw[16:] {
+		if c >= ' ' && c < 0x7f {
+			printable++
+		}
+	}
+	if printable*10 > len(raw[16:])*8 {
+		return "holds text, and is not encrypted"
+	}
+	return ""
+}
+
+// maxHistory bounds the users whose histories are read.
+const maxHistory = 200
+
+// shellHistory is item 11.
+func shellHistory(_ context.Context, e *exam) {
+	b, err := e.Machine.ReadFile(historyFile)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		e.fail(reinstall, "%s is not there: shells keep vault's command lines", historyFile)
+	case err != nil:
+		e.unseen(historyFile, err)
+	case !strings.Contains(string(b), "HISTIGNORE=") || !strings.Contains(string(b), "vault*"):
+		e.fail(reinstall, "%s does not keep vault's command lines out of histories", historyFile)
+	default:
+		e.saw(historyFile, "HISTIGNORE has vault*")
+	}
+	a, ok := e.people()
+	if !ok {
+		return
+	}
+	n := 0
+	for i, u := range a.users {
+		if i == maxHistory {
+			e.unseen("homes", fmt.Errorf("only %d users were looked at", maxHistory))
+			break
+		}
+		if !u.canLogIn() || u.home == "" || u.home == "/" {
+			continue
+		}
+		for _, f := range []string{".bash_history", ".zsh_history", ".local/share/fish/fish_history", ".ash_history"} {
+			p := path.Join(u.home, f)
+			b, err := e.Machine.ReadFile(p)
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err != nil {
+				e.unseen(p, err)
+				continue
+			}
+			n++
+			for _, what := range secretsIn(b) {
+				e.fail("revoke or change it, then take the line out of "+p, "%s holds %s", p, what)
+			}
+		}
+	}
+	e.saw("histories of people", "%s searched for tokens and keys", plural(n, "file"))
+}
+
+// leaks is item 20.
+func leaks(ctx context.Context, e *exam) {
+	all, err := e.processes()
+	if err != nil {
+		e.unseen("processes", err)
+	} else {
+		e.processLeaks(all)
+	}
+	out, err := e.Machine.Run(ctx, "journalctl", "--quiet", "--no-pager", "--output=cat", "--since=-25h", "--lines=20000")
+	if err != nil {
+		e.unseen("journalctl", err)
+		return
+	}
+	e.saw("journalctl --since=-25h", "%s searched", plural(bytes.Count(out, []byte("\n")), "line"))
+	for _, what := range secretsIn(out) {
+		e.fail("revoke or change it; journalctl --rotate && journalctl --vacuum-time=1s forgets the lines", "the journal holds %s", what)
+	}
+}
+
+func (e *exam) processLeaks(all []process) {
+	var hidden error
+	n, environs := 0, 0
+	for _, p := range all {
+		if p.pid == e.Machine.Self() {
+			continue // it may hold the operator's own VAULT_TOKEN
+		}
+		dir := "/proc/" + strconv.Itoa(p.pid)
+		if b, err := e.Machine.ReadFile(dir + "/cmdline"); err == nil {
+			n++
+			for _, what := range secretsIn(bytes.ReplaceAll(b, []byte{0}, []byte("\n"))) {
+				e.fail("revoke or change it; give secrets in files or on standard input", "the arguments of process %d (%s) hold %s", p.pid, p.name, what)
+			}
+		}
+		b, err := e.Machine.ReadFile(dir + "/environ")
+		switch {
+		case errors.Is(err, fs.ErrPermission):
+			hidden = err
+			continue
+		case err != nil:
+			continue // it has ended
+		}
+		environs++
+		for _, what := range secretsIn(bytes.ReplaceAll(b, []byte{0}, []byte("\n"))) {
+			cgroup, err := e.Machine.ReadFile(dir + "/cgroup")
+			if err == nil && !strings.Contains(string(cgroup), "/system.slice/") {
+				e.warn("unset VAULT_TOKEN when done; vault login keeps it in a file", "the environment of process %d (%s), somebody's session, holds %s", p.pid, p.name, what)
+				continue
+			}
+			e.fail("revoke or change it; use LoadCredential= in the unit", "the environment of process %d (%s) holds %s", p.pid, p.name, what)
+		}
+	}
+	e.saw("/proc/*/cmdline", "%s searched", plural(n, "command line"))
+	e.saw("/proc/*/environ", "%s searched", plural(environs, "environment"))
+	if hidden != nil {
+		e.unseen("environments of other users' processes", hidden)
+	}
+}
