@@ -128,13 +128,14 @@ func spareMemory() {
 	}
 }
 
-// readCredential reads a file by its path, or a systemd credential by its name.
+// readCredential reads a file by its path, or a systemd credential by its name:
+// the one that systemd passes, or the installed one for root.
 func readCredential(name string) ([]byte, error) {
 	path := name
 	if !strings.Contains(name, "/") {
 		dir := os.Getenv("CREDENTIALS_DIRECTORY")
 		if dir == "" {
-			return nil, fmt.Errorf("credential %q: systemd passes none ($CREDENTIALS_DIRECTORY is not set)", name)
+			return sealedCredential(credentialDir, name)
 		}
 		path = filepath.Join(dir, name)
 	}

@@ -12,6 +12,7 @@ func commands(version string) []*cobra.Command {
 		doctorCommand(version),
 		snapshotCommand(version),
 		restoreCommand(version),
+		drillCommand(version),
 		isolateCommand(),
 		auditCommand(),
 		frontCommand(),

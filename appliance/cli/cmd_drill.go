@@ -1,0 +1,237 @@
+package cli
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"filippo.io/age"
+	"github.com/spf13/cobra"
+
+	"strongroom/appliance/drill"
+	"strongroom/appliance/isolate"
+	"strongroom/appliance/kms"
+	"strongroom/appliance/restore"
+	"strongroom/appliance/snapshot"
+	"strongroom/config"
+)
+
+// Names of systemd credentials of the drill, beside the drill key and the
+// master key.
+const (
+	credDrillRoleID   = "drill-role-id"
+	credDrillSecretID = "drill-secret-id"
+	credDrillSigning  = "drill-signing-key"
+)
+
+// Where an installed appliance has what the drill needs.
+const (
+	pluginDir       = "/usr/local/lib/strongroom/plugins"
+	drillSigningPub = "/etc/strongroom/drill-signing.pub"
+	drillEscrow     = "/var/lib/strongroom/escrow"
+)
+
+// drillKeys are what opens and compares; the network half has none of them.
+type drillKeys struct {
+	identities             []string
+	keyFile                string
+	roleIDFile, secretFile string
+	signingFile            string
+	vault, pluginDir       string
+	hide                   []string
+	timeout                time.Duration
+}
+
+func (k *drillKeys) add(c *cobra.Command) {
+	f := c.Flags()
+	f.StringArrayVar(&k.identities, "identity", nil, "file with the drill's age identity, repeatable (default: the credential "+credDrillKey+")")
+	f.StringVar(&k.keyFile, "key-file", "", "file with the master key, or - for standard input (default: the credential "+kms.CredentialName+")")
+	f.StringVar(&k.roleIDFile, "role-id-file", "", "file with the drill's role id (default: the credential "+credDrillRoleID+")")
+	f.StringVar(&k.secretFile, "secret-id-file", "", "file with the drill's secret id (default: the credential "+credDrillSecretID+")")
+	f.StringVar(&k.signingFile, "signing-key", "", "file with the key that signs the report (default: the credential "+credDrillSigning+")")
+	f.StringVar(&k.vault, "vault", "", "Vault's program (default: $VAULT_BIN, beside this program, $PATH)")
+	f.StringVar(&k.pluginDir, "plugin-dir", pluginDir, "folder with the plugins that the restored catalog names")
+	f.StringArrayVar(&k.hide, "hide", []string{"/var/log/vault", "/run/vault", "/run/strongroom-kms"}, "folder that the scratch Vault must not see; repeatable")
+	f.DurationVar(&k.timeout, "timeout", 5*time.Minute, "how long each wait for the scratch Vault may take")
+}
+
+// options reads all keys.
+func (k *drillKeys) options(c *cobra.Command, version, state string) (drill.Options, error) {
+	o := drill.Options{
+		StateDir: state, PluginDir: k.pluginDir, Hide: k.hide, Policies: config.Policies(),
+		Version: version, Patience: k.timeout, Host: hostname(),
+	}
+	var err error
+	if o.Programs, err = demoPrograms(demoOptions{vault: k.vault}); err != nil {
+		return o, err
+	}
+	if o.Programs.Vault, err = filepath.Abs(o.Programs.Vault); err != nil {
+		return o, err
+	}
+	if o.PluginDir, err = filepath.Abs(o.PluginDir); err != nil {
+		return o, err
+	}
+	if o.Identities, err = k.openers(); err != nil {
+		return o, err
+	}
+	if o.Keyset, err = k.masterKey(); err != nil {
+		return o, masterKeyFault(err)
+	}
+	for _, one := range []struct {
+		file, credential string
+		to               *string
+	}{{k.roleIDFile, credDrillRoleID, &o.RoleID}, {k.secretFile, credDrillSecretID, &o.SecretID}} {
+		data, err := fileOrCredential(one.file, one.credential)
+		if err != nil {
+			return o, &Error{Code: ExitOperator, Err: fmt.Errorf("the drill's login: %w", err), Hint: "run the installer again: it makes what is missing"}
+		}
+		*one.to = strings.TrimSpace(string(data))
+	}
+	if o.SigningKey, err = k.signingKey(c); err != nil {
+		return o, err
+	}
+	return o, nil
+}
+
+func fileOrCredential(file, credential string) ([]byte, error) {
+	if file != "" {
+		return readCredential(pathOf(file))
+	}
+	return readCredential(credential)
+}
+
+// openers are the identities that open snapshots.
+func (k *drillKeys) openers() ([]age.Identity, error) {
+	if len(k.identities) > 0 {
+		return readIdentities(k.identities, credDrillKey)
+	}
+	data, err := readCredential(credDrillKey)
+	if err != nil {
+		return nil, &Error{Code: ExitOperator, Err: fmt.Errorf("the drill's key: %w", err), Hint: "give --identity FILE, or run the installer again"}
+	}
+	defer clear(data)
+	ids, err := snapshot.ParseIdentities(data, nil)
+	if err != nil {
+		return nil, &Error{Code: ExitOperator, Err: fmt.Errorf("the drill's key: %w", err)}
+	}
+	return ids, nil
+}
+
+func (k *drillKeys) masterKey() (*kms.Keyset, error) {
+	if k.keyFile != "" || os.Getenv("CREDENTIALS_DIRECTORY") != "" {
+		return loadMasterKey(k.keyFile)
+	}
+	data, err := readCredential(kms.CredentialName)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", kms.ErrNoKey, err)
+	}
+	defer clear(data)
+	return kms.ParseKeyset(data)
+}
+
+// signingKey is nil, with a note, where there is none.
+func (k *drillKeys) signingKey(c *cobra.Command) (ed25519.PrivateKey, error) {
+	data, err := fileOrCredential(k.signingFile, credDrillSigning)
+	if err != nil {
+		if k.signingFile != "" {
+			return nil, &Error{Code: ExitOperator, Err: fmt.Errorf("--signing-key: %w", err)}
+		}
+		fmt.Fprintf(c.ErrOrStderr(), "note: the report will not be signed: %v\n", err)
+		return nil, nil
+	}
+	defer clear(data)
+	key, err := drill.ParseSigningKey(data)
+	if err != nil {
+		return nil, &Error{Code: ExitOperator, Err: err, Hint: "run the installer again: it makes what is missing"}
+	}
+	return key, nil
+}
+
+// drillSource says which snapshot.
+type drillSource struct {
+	snapshotOptions
+	id         string
+	unverified bool
+	takeState  string
+}
+
+func (s *drillSource) add(c *cobra.Command) {
+	f := c.Flags()
+	f.StringVar(&s.config, "config", config.DefaultPath, "configuration file with the table [backup]")
+	f.StringArrayVar(&s.dirs, "dir", nil, "directory with snapshots, in place of the configuration's places; repeatable")
+	f.StringVar(&s.cluster, "cluster", "", "id of the cluster whose snapshot it must be (default: the last one that was taken, or the only one there)")
+	f.StringVar(&s.id, "id", "", "which snapshot, CLUSTER/NAME as list shows it (default: the newest verified one)")
+	f.BoolVar(&s.unverified, "unverified", false, "take the newest snapshot, verified or not")
+	f.StringVar(&s.takeState, "take-state", takeStateDir, "folder of the taking job's state, which tells the cluster")
+}
+
+func (s *drillSource) options(ctx context.Context, state string) (drill.FetchOptions, error) {
+	o := drill.FetchOptions{StateDir: state, Unverified: s.unverified, Cluster: s.cluster}
+	b, err := s.backup()
+	if err != nil {
+		return o, err
+	}
+	if o.Destinations, err = destinations(b); err != nil {
+		return o, err
+	}
+	if s.id != "" {
+		if o.ID, err = snapshot.ParseID(s.id); err != nil {
+			return o, &Error{Code: ExitUsage, Err: err, Hint: "strongroom snapshot list shows the names"}
+		}
+		return o, nil
+	}
+	var errs []error
+	for _, d := range o.Destinations {
+		if o.Cluster, err = s.clusterIn(ctx, d, s.takeState); err == nil {
+			return o, nil
+		}
+		errs = append(errs, err)
+	}
+	return o, errors.Join(errs...)
+}
+
+func hostname() string {
+	host, err := os.Hostname()
+	if err != nil {
+		return "unknown"
+	}
+	return host
+}
+
+// recordedKey is the fingerprint that was recorded with the escrow of the master
+// key; empty where there is none.
+func recordedKey(dir string) (string, error) {
+	key, err := escrowedKey(dir)
+	if err != nil {
+		return "", &Error{Code: ExitOperator, Err: fmt.Errorf("--escrow-dir: %w", err)}
+	}
+	return key, nil
+}
+
+// drillError gives the exit code and what to do.
+func drillError(err error) error {
+	var known *Error
+	if err == nil || errors.As(err, &known) {
+		return err
+	}
+	switch {
+	case errors.Is(err, drill.ErrFailed):
+		return &Error{Code: ExitDrift, Err: err, Hint: "each failed check above says what to do; docs/drill.md explains them"}
+	case errors.Is(err, drill.ErrBusy):
+		return &Error{Code: ExitFailed, Err: err, Hint: "wait until it ends"}
+	case errors.Is(err, drill.ErrNotFetched):
+		return &Error{Code: ExitFailed, Err: err, Hint: "run strongroom drill, or strongroom drill fetch first"}
+	case errors.Is(err, drill.ErrNeedsToken):
+		return &Error{Code: ExitOperator, Err: err, Hint: "log in, take a snapshot with strongroom snapshot take, and give the same token with --token-file or VAULT_TOKEN"}
+	case errors.Is(err, isolate.ErrPrivileges), errors.Is(err, isolate.ErrNotIsolated):
+		return &Error{Code: ExitOperator, Err: err, Hint: "nothing was restored; run it as root, or through strongroom-drill.service"}
+	case errors.Is(err, restore.ErrOtherSeal):
+		return &Error{Code: ExitOperator, Err: err, Hint: "the master key in force does not open these backups: find the escrow of the key that does, before anything else (docs/restore.md)"}
+	}
+	return restoreError(err)
+}

@@ -1,0 +1,225 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"strongroom/appliance/drill"
+	"strongroom/appliance/escrow"
+)
+
+type drillOptions struct {
+	drillSource
+	keys      drillKeys
+	state     string
+	escrowDir string
+	rehearse  bool
+	with      rehearseFlags
+	json      bool
+}
+
+// rehearseFlags are the programs of an upgrade.
+type rehearseFlags struct {
+	vault, plugin, pluginVersion string
+	tokenFile                    string
+}
+
+func drillCommand(version string) *cobra.Command {
+	o := drillOptions{}
+	o.version = version
+	c := &cobra.Command{
+		Use:   "drill",
+		Short: "Prove that a backup restores: a cold rebuild, thrown away again",
+		Long: `Fetches the newest verified snapshot from where backups go, opens it with the
+drill's key, restores it into a scratch Vault that has no network and sees no
+database, unseals that with the machine's master key, and checks what it holds:
+the canary that was written before the snapshot, policies, mounts, auth methods,
+an AppRole login, the apikeys engine, which must stay fenced. It measures RPO and
+RTO and writes a signed report. Nothing scratch is left.
+
+By hand it does all of that as root. The timer runs it every quarter as two units,
+one that has the network and no key, one that has the keys and no network.
+
+With --rehearse it goes on as an upgrade would: a new Vault on the same storage, a
+new plugin beside the old one.
+
+Exit codes: 0 passed; 3 a check failed, or the snapshot is damaged or not there;
+4 you must act, as the message says; 1 it could not be done.`,
+		Example: `  strongroom drill
+  strongroom drill --rehearse --vault-binary ./vault-new --plugin-binary ./plugin-new --token-file token
+  strongroom drill verify-report /var/lib/strongroom/drill/last.json`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := o.validate(); err != nil {
+				return err
+			}
+			return runDrill(c, o)
+		},
+	}
+	o.drillSource.add(c)
+	o.keys.add(c)
+	f := c.Flags()
+	f.StringVar(&o.state, "state", "", "folder of reports and of what is scratch (default: systemd's, else "+drill.DefaultStateDir+")")
+	f.StringVar(&o.escrowDir, "escrow-dir", drillEscrow, "folder of the escrow, whose record names the master key")
+	f.BoolVar(&o.rehearse, "rehearse", false, "rehearse an upgrade to --vault-binary, --plugin-binary or both")
+	f.StringVar(&o.with.vault, "vault-binary", "", "with --rehearse: the new Vault's program")
+	f.StringVar(&o.with.plugin, "plugin-binary", "", "with --rehearse: the new plugin's program")
+	f.StringVar(&o.with.pluginVersion, "plugin-version", "", "with --plugin-binary: its version (default: what it says itself)")
+	f.StringVar(&o.with.tokenFile, "token-file", "", "with --plugin-binary: file with an administrator's token that is in the snapshot (default: $VAULT_TOKEN)")
+	f.BoolVar(&o.json, "json", false, "print the report as JSON, without its signature")
+	c.AddCommand(drillFetchCommand(version), drillRunCommand(version), drillPrepareCommand(), verifyReportCommand())
+	return c
+}
+
+func (o *drillOptions) validate() error {
+	usage := func(format string, args ...any) error {
+		return &Error{Code: ExitUsage, Err: fmt.Errorf(format, args...), Hint: "see strongroom drill --help"}
+	}
+	switch {
+	case !o.rehearse && o.with != rehearseFlags{}:
+		return usage("--vault-binary, --plugin-binary, --plugin-version and --token-file need --rehearse")
+	case o.rehearse && o.with.vault == "" && o.with.plugin == "":
+		return usage("--rehearse: give --vault-binary, --plugin-binary or both")
+	case o.with.plugin == "" && (o.with.pluginVersion != "" || o.with.tokenFile != ""):
+		return usage("--plugin-version and --token-file need --plugin-binary")
+	}
+	for name, path := range map[string]string{"--vault-binary": o.with.vault, "--plugin-binary": o.with.plugin} {
+		if path == "" {
+			continue
+		}
+		if fi, err := os.Stat(path); err != nil {
+			return usage("%s: %w", name, err)
+		} else if !fi.Mode().IsRegular() || fi.Mode()&0o100 == 0 {
+			return usage("%s %q is not an executable file", name, path)
+		}
+	}
+	return nil
+}
+
+func runDrill(c *cobra.Command, o drillOptions) error {
+	spareMemory()
+	ctx := c.Context()
+	if os.Geteuid() != 0 {
+		return &Error{Code: ExitOperator, Err: errors.New("a drill by hand needs root, to cut the scratch Vault off from the network"),
+			Hint: "use sudo, or systemctl start strongroom-drill.service"}
+	}
+	state := stateDir(o.state, drill.DefaultStateDir)
+	if err := os.MkdirAll(state, 0o750); err != nil {
+		return fmt.Errorf("--state: %w", err)
+	}
+	state, err := filepath.Abs(state)
+	if err != nil {
+		return err
+	}
+	run, err := o.keys.options(c, o.version, state)
+	if err != nil {
+		return err
+	}
+	if run.EscrowKey, err = recordedKey(o.escrowDir); err != nil {
+		return err
+	}
+	if run.Rehearse, err = o.rehearsal(ctx); err != nil {
+		return err
+	}
+	if !o.json {
+		run.Step = func(name string) { fmt.Fprintf(c.OutOrStdout(), "… %s\n", name) }
+	}
+	fetch, err := o.drillSource.options(ctx, state)
+	if err != nil {
+		return drillError(err)
+	}
+	report, err := drill.FetchAndRun(ctx, fetch, run)
+	return drillError(errors.Join(err, printReport(c, report, o.json)))
+}
+
+func printReport(c *cobra.Command, r *drill.Report, asJSON bool) error {
+	if r == nil {
+		return nil
+	}
+	if asJSON {
+		return printJSON(c, r)
+	}
+	_, err := fmt.Fprint(c.OutOrStdout(), r.Text())
+	return err
+}
+
+// rehearsal is nil without --rehearse.
+func (o *drillOptions) rehearsal(ctx context.Context) (*drill.Rehearsal, error) {
+	if !o.rehearse {
+		return nil, nil
+	}
+	h := &drill.Rehearsal{PluginVersion: o.with.pluginVersion}
+	for from, to := range map[string]*string{o.with.vault: &h.Vault, o.with.plugin: &h.Plugin} {
+		if from == "" {
+			continue
+		}
+		abs, err := filepath.Abs(from)
+		if err != nil {
+			return nil, err
+		}
+		*to = abs
+	}
+	if h.Plugin == "" {
+		return h, nil
+	}
+	if h.PluginVersion == "" {
+		var err error
+		if h.PluginVersion, err = pluginVersion(ctx, h.Plugin); err != nil {
+			return nil, &Error{Code: ExitUsage, Err: err, Hint: "give --plugin-version"}
+		}
+	}
+	h.Token = os.Getenv("VAULT_TOKEN")
+	if o.with.tokenFile != "" {
+		data, err := readCredential(pathOf(o.with.tokenFile))
+		if err != nil {
+			return nil, &Error{Code: ExitUsage, Err: err}
+		}
+		h.Token = strings.TrimSpace(string(data))
+	}
+	if h.Token == "" {
+		return nil, drillError(fmt.Errorf("%w: none was given", drill.ErrNeedsToken))
+	}
+	return h, nil
+}
+
+var versionLine = regexp.MustCompile(`^\S+ v?([0-9]+\.[0-9]+\.[0-9]+[0-9A-Za-z.+-]*)\b`)
+
+// pluginVersion asks the program itself.
+func pluginVersion(ctx context.Context, path string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path, "--version")
+	cmd.Env = []string{}
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("%s --version: %w", path, err)
+	}
+	m := versionLine.FindSubmatch(out)
+	if m == nil {
+		return "", fmt.Errorf("%s --version tells no version", path)
+	}
+	return string(m[1]), nil
+}
+
+// escrowedKey reads the escrow's record of the master key.
+func escrowedKey(dir string) (string, error) {
+	files, err := escrow.LoadStatus(dir)
+	if err != nil {
+		return "", err
+	}
+	for _, f := range files {
+		if f.File == filepath.Base(masterKeyEscrow) {
+			return f.Key, nil
+		}
+	}
+	return "", nil
+}

@@ -1,0 +1,168 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"strongroom/appliance/atomicfile"
+	"strongroom/appliance/drill"
+)
+
+// The two halves that the units run, and what root does before them.
+
+func drillFetchCommand(version string) *cobra.Command {
+	var s drillSource
+	var state string
+	var timeout time.Duration
+	s.version = version
+	c := &cobra.Command{
+		Use:   "fetch",
+		Short: "Fetch a snapshot for the drill: network, and no key",
+		Long: `Copies the newest verified snapshot, still encrypted, into the drill's state
+folder. strongroom-drill-fetch.service runs it; "strongroom drill run" goes on
+from there without a network.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			spareMemory()
+			ctx, cancel := context.WithTimeout(c.Context(), timeout)
+			defer cancel()
+			o, err := s.options(ctx, stateDir(state, drill.DefaultStateDir))
+			if err != nil {
+				return drillError(err)
+			}
+			f, err := drill.Fetch(ctx, o)
+			if err != nil {
+				return drillError(err)
+			}
+			fmt.Fprintf(c.OutOrStdout(), "fetched %s from %s in %s\n", f.ID, f.From, f.FinishedAt.Sub(f.StartedAt).Round(10*time.Millisecond))
+			return nil
+		},
+	}
+	s.add(c)
+	c.Flags().StringVar(&state, "state", "", "folder of the drill (default: systemd's, else "+drill.DefaultStateDir+")")
+	c.Flags().DurationVar(&timeout, "timeout", 2*time.Hour, "give up after this time")
+	return c
+}
+
+func drillRunCommand(version string) *cobra.Command {
+	var k drillKeys
+	var state string
+	c := &cobra.Command{
+		Use:   "run",
+		Short: "Drill with the fetched snapshot: keys, and no network",
+		Long: `Restores what "strongroom drill fetch" has left, checks it, and writes the report.
+It must be cut off from every network already, as strongroom-drill.service is:
+before anything is restored it looks whether that is so.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			spareMemory()
+			dir, err := filepath.Abs(stateDir(state, drill.DefaultStateDir))
+			if err != nil {
+				return err
+			}
+			o, err := k.options(c, version, dir)
+			if err != nil {
+				return err
+			}
+			o.Isolated = true
+			if o.EscrowKey, err = readPrepared(dir); err != nil {
+				return err
+			}
+			report, err := drill.Run(c.Context(), o)
+			return drillError(errors.Join(err, printReport(c, report, false)))
+		},
+	}
+	k.add(c)
+	c.Flags().StringVar(&state, "state", "", "folder of the drill (default: systemd's, else "+drill.DefaultStateDir+")")
+	return c
+}
+
+// preparedFile holds the fingerprint of the master key that the escrow's record
+// names, for a job that may not look into the escrow's folder.
+const preparedFile = "escrow-key"
+
+func drillPrepareCommand() *cobra.Command {
+	var state, from string
+	c := &cobra.Command{
+		Use:    "prepare",
+		Short:  "What root does before the drill's units",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			dir := stateDir(state, drill.DefaultStateDir)
+			key, err := recordedKey(from)
+			if err != nil {
+				return err
+			}
+			// A drill by hand that was killed leaves what is root's.
+			if err := drill.Discard(dir); err != nil {
+				return drillError(err)
+			}
+			// A fingerprint gives nothing of the key away.
+			return atomicfile.Write(filepath.Join(dir, preparedFile), []byte(key+"\n"), 0o644)
+		},
+	}
+	c.Flags().StringVar(&state, "state", "", "folder of the drill (default: systemd's, else "+drill.DefaultStateDir+")")
+	c.Flags().StringVar(&from, "escrow-dir", drillEscrow, "folder of the escrow")
+	return c
+}
+
+func readPrepared(dir string) (string, error) {
+	data, err := os.ReadFile(filepath.Join(dir, preparedFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("the escrow's record: %w", err)
+	}
+	return strings.TrimSpace(string(data)), nil
+}
+
+func verifyReportCommand() *cobra.Command {
+	var keyFile string
+	c := &cobra.Command{
+		Use:   "verify-report FILE",
+		Short: "Check the signature of a drill's report, and print it",
+		Long: `Checks that a drill's report is what the drill signed, and prints it. The public
+key can be carried off the machine, so that a report is good evidence elsewhere.
+
+Exit code 3: the report was changed, another key signed it, or nobody did. It says
+nothing about whether the drill passed: the report does.`,
+		Example: `  strongroom drill verify-report /var/lib/strongroom/drill/last.json
+  strongroom drill verify-report --key drill-signing.pub last.json`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			pub, err := os.ReadFile(keyFile)
+			if err != nil {
+				return &Error{Code: ExitUsage, Err: fmt.Errorf("--key: %w", err), Hint: "give the file drill-signing.pub of the machine that drilled"}
+			}
+			key, err := drill.ParsePublicKey(pub)
+			if err != nil {
+				return &Error{Code: ExitUsage, Err: fmt.Errorf("--key %q: %w", keyFile, err)}
+			}
+			data, err := readCredential(pathOf(args[0]))
+			if err != nil {
+				return &Error{Code: ExitUsage, Err: err}
+			}
+			s, err := drill.Parse(data)
+			if err == nil {
+				err = s.Verify(key)
+			}
+			if err != nil {
+				return &Error{Code: ExitDrift, Err: fmt.Errorf("%q: %w", args[0], err), Hint: "do not rely on it: run strongroom drill again"}
+			}
+			fmt.Fprintf(c.OutOrStdout(), "%ssigned by %s\n", s.Report.Text(), drill.KeyFingerprint(key))
+			return nil
+		},
+	}
+	c.Flags().StringVar(&keyFile, "key", drillSigningPub, "file with the drill's public key")
+	return c
+}
