@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -298,10 +299,15 @@ func (c ctxReader) Read(p []byte) (int, error) {
 // osFS is the real file system.
 type osFS struct{}
 
-func (osFS) MkdirAll(path string) error { return os.MkdirAll(path, 0o700) }
+// The group may do what the owner may, as far as the umask lets it: on an
+// installed machine one user stores and another one verifies and prunes.
+
+func (osFS) MkdirAll(path string) error { return os.MkdirAll(path, 0o770) }
 
 func (osFS) CreateTemp(dir, pattern string) (dirFile, error) {
-	f, err := os.CreateTemp(dir, pattern) // mode 0600
+	prefix, suffix, _ := strings.Cut(pattern, "*")
+	name := filepath.Join(dir, prefix+rand.Text()+suffix)
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o660)
 	if err != nil {
 		return nil, err
 	}

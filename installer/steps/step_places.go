@@ -73,7 +73,9 @@ func (s places) place(i int, dir string) (engine.Diff, error) {
 	if info.GID == u.GID && info.Mode&0o070 == 0o070 {
 		return nil, nil
 	}
-	want := host.Attr{Mode: 0o770, UID: u.UID, GID: u.GID}
+	// With setgid all that is stored belongs to the group, whoever of the jobs
+	// has stored it.
+	want := host.Attr{Mode: 0o770 | fs.ModeSetgid, UID: u.UID, GID: u.GID}
 	return engine.Diff{{What: dir, From: "folder, " + describe(info.Attr), To: "for the user " + snapshotUser + " and its group",
 		Apply: func(context.Context) error { return s.Host.SetAttr(dir, want) }}}, nil
 }
