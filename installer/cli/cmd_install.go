@@ -135,6 +135,11 @@ func (o *options) run(ctx context.Context, c *cobra.Command, do func(context.Con
 	if err != nil {
 		return err
 	}
+	return o.with(ctx, cfg, do)
+}
+
+// with calls do with what the steps are told, for this configuration.
+func (o *options) with(ctx context.Context, cfg config.Appliance, do func(context.Context, *steps.Env) error) error {
 	services, err := host.NewOSServices(ctx)
 	if err != nil {
 		return &engine.Error{Code: engine.ExitOperator, Err: err, Hint: "this machine must be run by systemd"}

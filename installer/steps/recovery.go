@@ -1,0 +1,174 @@
+package steps
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"strongroom/appliance/escrow"
+	"strongroom/appliance/kms"
+	"strongroom/appliance/vaultapi"
+	"strongroom/installer/engine"
+	"strongroom/installer/payload"
+	"strongroom/systemd"
+)
+
+const masterKeyFile = "master-key.age"
+
+// Before puts more steps before the one with that id.
+func Before(all []engine.Step, id string, more ...engine.Step) ([]engine.Step, error) {
+	at := slices.IndexFunc(all, func(s engine.Step) bool { return s.ID() == id })
+	if at < 0 {
+		return nil, fmt.Errorf("there is no step %q", id)
+	}
+	return slices.Insert(slices.Clone(all), at, more...), nil
+}
+
+// HasVault says whether this machine has the data or the master key of a Vault.
+func (e *Env) HasVault() (bool, error) {
+	data, err := e.vaultHasData()
+	if err != nil || data {
+		return data, err
+	}
+	return e.exists(masterKeyCred)
+}
+
+// HasMasterKey says whether the master key is sealed for the KMS.
+func (e *Env) HasMasterKey() (bool, error) { return e.exists(masterKeyCred) }
+
+// PutMasterKey seals a master key that comes from an escrow.
+func (e *Env) PutMasterKey(ctx context.Context, k *kms.Keyset) error {
+	plain, err := k.Marshal()
+	if err != nil {
+		return err
+	}
+	defer clear(plain)
+	return e.sealCredential(ctx, kms.CredentialName, masterKeyCred, plain)
+}
+
+// HasEscrow says whether the escrow file of that base name is there.
+func (e *Env) HasEscrow(name string) (bool, error) { return e.exists(path.Join(EscrowDir, name)) }
+
+// PutEscrow puts an escrow file that comes from the operator's copy back, with
+// the challenges for it.
+func (e *Env) PutEscrow(name string, sealed, plain []byte) error {
+	key := ""
+	if name == masterKeyFile {
+		k, err := kms.ParseKeyset(plain)
+		if err != nil {
+			return err
+		}
+		key = k.Fingerprint()
+	}
+	checks, err := escrow.NewChecks(name, sealed, plain, key, e.Rand, e.Host.Now())
+	if err != nil {
+		return err
+	}
+	text, err := checks.Encode()
+	if err != nil {
+		return err
+	}
+	if err := e.Host.Write(path.Join(EscrowDir, checks.Name()), bytes.NewReader(text), root(0o600)); err != nil {
+		return err
+	}
+	return e.Host.Write(path.Join(EscrowDir, name), bytes.NewReader(sealed), root(0o600))
+}
+
+// PutRootToken keeps the token that the following steps work with. The step
+// that ends the installation revokes it.
+func (e *Env) PutRootToken(ctx context.Context, token string) error {
+	b := []byte(token)
+	defer clear(b)
+	return e.sealCredential(ctx, rootTokenName, rootTokenCred, b)
+}
+
+// RootClient is nil where no root token is kept, or none that Vault knows.
+func (e *Env) RootClient(ctx context.Context) (*vaultapi.Client, error) { return e.rootClient(ctx) }
+
+// WipeVault stops Vault, removes its storage and starts it again, empty.
+func (e *Env) WipeVault(ctx context.Context) error {
+	if err := e.Host.Stop(ctx, systemd.Vault); err != nil {
+		return err
+	}
+	names, err := e.Host.ReadDir(raftDir)
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		if err := e.Host.RemoveAll(path.Join(raftDir, n)); err != nil {
+			return err
+		}
+	}
+	return e.Host.Start(ctx, systemd.Vault)
+}
+
+// RestartVault restarts Vault and waits until it is active.
+func (e *Env) RestartVault(ctx context.Context) error {
+	if err := e.Host.Restart(ctx, systemd.Vault); err != nil {
+		return err
+	}
+	c, err := e.Vault("")
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, vaultPatience, fmt.Errorf("not done within %v", vaultPatience))
+	defer cancel()
+	return c.WaitActive(ctx)
+}
+
+// EnginePlugin is the secrets engine of this version, as Vault's catalog wants
+// it.
+func (e *Env) EnginePlugin() (vaultapi.Plugin, error) {
+	program, err := e.Payload.Program(payload.Plugin)
+	if err != nil {
+		return vaultapi.Plugin{}, err
+	}
+	return vaultapi.Plugin{Name: payload.Plugin, Command: pluginFile(e.Version), Version: "v" + e.Version, SHA256: program.SHA256}, nil
+}
+
+// UnpackedOwner gives who owns what a recovery unpacks: the front its storage,
+// root all else.
+func (e *Env) UnpackedOwner() (func(name string) (uid, gid int), error) {
+	u, err := e.Host.User(frontUser)
+	if err != nil {
+		return nil, err
+	}
+	return func(name string) (int, int) {
+		if at := "/" + name; at == frontData || strings.HasPrefix(at, frontData+"/") {
+			return u.UID, u.GID
+		}
+		return 0, 0
+	}, nil
+}
+
+// MissingCredentials are the secrets that the configuration names and that are
+// neither given nor sealed here.
+func (e *Env) MissingCredentials() ([]string, error) {
+	var out []string
+	for _, name := range e.backupCredentials() {
+		if _, given := e.Given[name]; given {
+			continue
+		}
+		there, err := e.exists(credentialPath(name))
+		if err != nil {
+			return nil, err
+		}
+		if !there {
+			out = append(out, name)
+		}
+	}
+	return out, nil
+}
+
+// Operator is an error that a person must act on, with exit code 4.
+func Operator(hint string, err error) error {
+	var known *engine.Error
+	if errors.As(err, &known) {
+		return err
+	}
+	return &engine.Error{Code: engine.ExitOperator, Err: err, Hint: hint}
+}
