@@ -1,0 +1,315 @@
+package upgrade
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"strongroom/appliance/vaultapi"
+	"strongroom/installer/engine"
+	"strongroom/installer/host"
+	"strongroom/installer/payload"
+	"strongroom/installer/steps"
+	"strongroom/systemd"
+)
+
+// back puts everything back as it was. Each of its parts may be done again.
+func (u *Upgrade) back(ctx context.Context, why error) error {
+	u.rec.Why = why.Error()
+	if u.rec.Phase != RollingBack {
+		// Storage is put back if a new Vault may have touched it, which it may
+		// not have before its program was in place.
+		now, err := sum(u.Env.Host, steps.VaultProgram)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return u.stuck(why, err)
+		}
+		u.rec.StorageWanted = u.rec.StorageKept && now != u.rec.From.VaultSHA256
+	}
+	if err := u.at(RollingBack); err != nil {
+		return u.stuck(why, err)
+	}
+	u.say("Rolling back.")
+	for _, s := range []stage{
+		{"", "programs, configuration and units of before", u.filesBack},
+		{"", "Vault runs as before", u.vaultBack},
+		{"", "health", u.wellAgain},
+	} {
+		if err := u.timed(s.what, func() error { return s.do(ctx) }); err != nil {
+			return u.stuck(why, err)
+		}
+	}
+	if err := u.end(u.Env.Host, RolledBack); err != nil {
+		return u.stuck(why, err)
+	}
+	return &engine.Error{Code: engine.ExitFailed, Err: fmt.Errorf("%w: %w", ErrRolledBack, why),
+		Hint: "the machine runs the versions of before and is healthy"}
+}
+
+func (u *Upgrade) stuck(why, err error) error {
+	return &engine.Error{Code: engine.ExitOperator, Err: fmt.Errorf("the upgrade failed (%w), and it could not be rolled back: %w", why, err),
+		Hint: "remove the cause and run: strongroom-installer upgrade --rollback. What was there before is in " + Dir}
+}
+
+// filesBack restores files and, where need be, Vault's storage. No daemon is
+// started with one of them old and the other new, unless the machine is booted
+// in between; then the storage is put back by the next run.
+func (u *Upgrade) filesBack(ctx context.Context) error {
+	h := u.Env.Host
+	if u.rec.StorageWanted && !u.rec.StorageBack {
+		if err := h.Stop(ctx, systemd.Vault); err != nil {
+			return err
+		}
+	}
+	if _, err := u.putBack(ctx); err != nil {
+		return err
+	}
+	if err := h.ReloadUnits(ctx); err != nil {
+		return err
+	}
+	if u.rec.StorageWanted && !u.rec.StorageBack {
+		if err := u.storageBack(ctx); err != nil {
+			return err
+		}
+	}
+	if !u.Env.Config.Firewall.Manage {
+		return nil
+	}
+	if _, err := h.Stat(steps.NftablesConf); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	_, err := h.Run(ctx, host.Command{Args: []string{"nft", "-f", steps.NftablesConf}})
+	return err
+}
+
+// storageBack replaces Vault's storage, while Vault is stopped, by the copy.
+func (u *Upgrade) storageBack(ctx context.Context) error {
+	h := u.Env.Host
+	aside := steps.RaftDir + ".back"
+	if err := u.copyTree(ctx, storageDir, aside); err != nil {
+		return err
+	}
+	// A machine that is booted in between has an empty folder here and the
+	// record still says what is to be done.
+	if err := h.RemoveAll(steps.RaftDir); err != nil {
+		return err
+	}
+	if _, err := h.Run(ctx, host.Command{Args: []string{"mv", "--no-target-directory", aside, steps.RaftDir}}); err != nil {
+		return fmt.Errorf("put Vault's storage back: %w", err)
+	}
+	// The engine may have acted at a provider since the copy was taken.
+	if err := raiseEpoch(h); err != nil {
+		return err
+	}
+	u.rec.StorageBack = true
+	return u.rec.save(h, RecordPath)
+}
+
+// raiseEpoch has the engine compare its keys with their providers before it
+// acts again.
+func raiseEpoch(h *host.Host) error {
+	b, err := h.ReadFile(steps.EpochFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	info, err := h.Stat(steps.EpochFile)
+	if err != nil {
+		return err
+	}
+	var e struct {
+		Installation string `json:"installation_id"`
+		Epoch        int64  `json:"epoch"`
+	}
+	if err := json.Unmarshal(b, &e); err != nil || e.Installation == "" || e.Epoch < 0 {
+		return fmt.Errorf("epoch file %q: want one JSON object with installation_id and epoch", steps.EpochFile)
+	}
+	e.Epoch++
+	if b, err = json.Marshal(e); err != nil {
+		return err
+	}
+	return h.Write(steps.EpochFile, bytes.NewReader(append(b, '\n')), info.Attr)
+}
+
+// vaultBack starts the daemons with what is on disk now and sets Vault's own
+// settings back.
+func (u *Upgrade) vaultBack(ctx context.Context) error {
+	if err := u.restartStale(ctx); err != nil {
+		return err
+	}
+	wait, cancel := context.WithTimeout(ctx, u.Patience)
+	defer cancel()
+	if err := u.Vault.WaitActive(wait); err != nil {
+		return err
+	}
+	if _, plugin, _ := u.rec.changes(); plugin {
+		if err := u.pluginBack(ctx); err != nil {
+			return err
+		}
+	}
+	for name, text := range u.rec.Policies {
+		now, err := u.Vault.Policy(ctx, name)
+		if err != nil {
+			return err
+		}
+		if now != text {
+			if err := u.Vault.PutPolicy(ctx, name, text); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (u *Upgrade) pluginBack(ctx context.Context) error {
+	registered, err := u.Vault.Registered(ctx)
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(registered, u.rec.From.Plugin) {
+		if err := u.Vault.Register(ctx, vaultapi.Plugin{Name: payload.Plugin, Version: u.rec.From.Plugin, SHA256: u.rec.From.PluginSHA256,
+			Command: steps.PluginFile(strings.TrimPrefix(u.rec.From.Plugin, "v"))}); err != nil {
+			return err
+		}
+	}
+	if err := u.use(ctx, u.rec.From.Plugin); err != nil {
+		return err
+	}
+	if u.rec.From.Plugin == u.rec.To.Plugin {
+		return nil
+	}
+	if slices.Contains(registered, u.rec.To.Plugin) {
+		if err := u.Vault.Deregister(ctx, u.rec.To.Plugin); err != nil {
+			return err
+		}
+	}
+	return u.Env.Host.Remove(path.Join(steps.PluginDir, steps.PluginFile(strings.TrimPrefix(u.rec.To.Plugin, "v"))))
+}
+
+// restartStale restarts every daemon of ours that is older than a file that it
+// has read, and starts those that are down and must not be.
+func (u *Upgrade) restartStale(ctx context.Context) error {
+	h := u.Env.Host
+	for _, name := range daemons() {
+		unit, err := h.Unit(ctx, name)
+		if err != nil {
+			return err
+		}
+		if unit.Load != "loaded" {
+			continue
+		}
+		up := unit.Active == "active"
+		if !up && !slices.Contains(core, name) {
+			continue
+		}
+		stale := !up
+		reads := append([]string{path.Join(steps.UnitDir, name)}, readBy(name)...)
+		for _, f := range reads {
+			info, err := h.Stat(f)
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			stale = stale || info.ModTime.After(unit.Since)
+		}
+		if stale {
+			if err := h.Restart(ctx, name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// core are the daemons without which there is no service, in the order of their
+// start.
+var core = []string{systemd.KMS, systemd.Vault, systemd.Front}
+
+// daemons are all services that stay up, the core first.
+func daemons() []string {
+	names := slices.Clone(core)
+	for _, n := range systemd.Names() {
+		if strings.HasSuffix(n, ".service") && !strings.Contains(n, "@") && n != systemd.Firewall && !slices.Contains(names, n) {
+			names = append(names, n)
+		}
+	}
+	return names
+}
+
+func readBy(name string) []string {
+	if name == systemd.Vault {
+		return []string{steps.VaultProgram, steps.VaultHCL, steps.EpochFile}
+	}
+	files := []string{path.Join(steps.BinDir, payload.Strongroom)}
+	if name == systemd.Front {
+		files = append(files, steps.EtcDir+"/front.toml")
+	}
+	return files
+}
+
+// wellAgain checks the machine with its old versions. An old plugin that can't
+// read what the new one has written gets the snapshot of before.
+func (u *Upgrade) wellAgain(ctx context.Context) error {
+	if err := u.unfence(ctx); err != nil {
+		return err
+	}
+	err := u.healthy(ctx, u.rec.From)
+	if err != nil && !u.rec.StorageBack {
+		u.say("  not healthy (%v): the snapshot of before is put back", err)
+		if err = errors.Join(err, u.restoreSnapshot(ctx)); u.rec.StorageBack {
+			err = u.healthy(ctx, u.rec.From)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return u.Vault.SetMaxWait(ctx, u.rec.MaxWait)
+}
+
+// restoreSnapshot brings Vault's data of before back through Vault itself,
+// which can open it: its master key is the same.
+func (u *Upgrade) restoreSnapshot(ctx context.Context) error {
+	h := u.Env.Host
+	if err := raiseEpoch(h); err != nil {
+		return err
+	}
+	f, err := h.Open(snapshotFile)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := u.Vault.Restore(ctx, f); err != nil {
+		return err
+	}
+	u.rec.StorageBack = true
+	if err := u.rec.save(h, RecordPath); err != nil {
+		return err
+	}
+	if err := h.Restart(ctx, systemd.Vault); err != nil {
+		return err
+	}
+	if err := u.vaultBack(ctx); err != nil {
+		return err
+	}
+	return u.unfence(ctx)
+}
+
+// unfence reconciles an engine that is fenced only because its storage was put
+// back.
+func (u *Upgrade) unfence(ctx context.Context) error {
+	if !u.rec.StorageBack || u.rec.Fenced {
+		return nil
+	}
+	return u.Vault.Reconcile(ctx)
+}

@@ -1,0 +1,211 @@
+package upgrade
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"strings"
+
+	"strongroom/appliance/snapshot"
+	"strongroom/config"
+	"strongroom/installer/engine"
+	"strongroom/installer/host"
+	"strongroom/installer/payload"
+	"strongroom/installer/steps"
+	"strongroom/systemd"
+)
+
+// ready refuses to upgrade a machine that is not well, or with a token that
+// would not do.
+func (u *Upgrade) ready(ctx context.Context) error {
+	wait, cancel := context.WithTimeout(ctx, u.Patience)
+	defer cancel()
+	if err := u.Vault.WaitActive(wait); err != nil {
+		return &engine.Error{Code: engine.ExitOperator, Err: err, Hint: "an upgrade begins on a machine that is well: see strongroom doctor, or run strongroom-installer install; nothing has been changed"}
+	}
+	if err := u.Vault.MayUpgrade(ctx); err != nil {
+		return &engine.Error{Code: engine.ExitOperator, Err: err, Hint: "log in as an administrator and give the token in VAULT_TOKEN or by --token-file; nothing has been changed"}
+	}
+	return nil
+}
+
+// prepare does all that leaves the machine as it is.
+func (u *Upgrade) prepare(ctx context.Context) error {
+	p, err := u.stage()
+	if err != nil {
+		return err
+	}
+	if err := u.at(Snapshot); err != nil {
+		return err
+	}
+	if err := u.timed("snapshot of what is there", func() error { return u.snapshot(ctx) }); err != nil {
+		return err
+	}
+	if err := u.at(Rehearsal); err != nil {
+		return err
+	}
+	if err := u.rehearse(ctx, p); err != nil {
+		return err
+	}
+	if err := u.at(Keeping); err != nil {
+		return err
+	}
+	return u.timed("what will be replaced is kept", func() error {
+		if err := u.remember(ctx); err != nil {
+			return err
+		}
+		return u.keep()
+	})
+}
+
+// stage puts the new programs beside the old ones.
+func (u *Upgrade) stage() (Programs, error) {
+	h := u.Env.Host
+	var p Programs
+	if err := mkdirs(h, Dir); err != nil {
+		return p, err
+	}
+	if err := u.at(Staging); err != nil {
+		return p, err
+	}
+	// What an upgrade before this one has left.
+	for _, old := range []string{stagedDir, storageDir, snapshotFile, SealedDir, RehearsalKey} {
+		if err := h.RemoveAll(old); err != nil {
+			return p, err
+		}
+	}
+	if err := h.Mkdir(stagedDir, host.Attr{Mode: 0o755}); err != nil {
+		return p, err
+	}
+	p = Programs{
+		Strongroom: path.Join(stagedDir, payload.Strongroom),
+		Plugin:     path.Join(steps.PluginDir, steps.PluginFile(u.Env.Version)),
+		Vault:      steps.VaultProgram,
+	}
+	for name, to := range map[string]string{payload.Strongroom: p.Strongroom, payload.Plugin: p.Plugin} {
+		if err := u.install(name, to); err != nil {
+			return p, err
+		}
+	}
+	if _, _, vault := u.rec.changes(); vault {
+		p.Vault = stagedVault
+		if err := copyFile(h, u.Env.VaultBinary, stagedVault, host.Attr{Mode: 0o755}); err != nil {
+			return p, err
+		}
+	}
+	return p, nil
+}
+
+const stagedVault = stagedDir + "/vault"
+
+// install writes a program of the payload, where it isn't there already.
+func (u *Upgrade) install(name, to string) error {
+	p, err := u.Env.Payload.Program(name)
+	if err != nil {
+		return err
+	}
+	got, err := sum(u.Env.Host, to)
+	if err == nil && got == p.SHA256 {
+		return nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	r, err := p.Open()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	return u.Env.Host.Write(to, r, host.Attr{Mode: 0o755})
+}
+
+// snapshot takes one from Vault, for the way back and the rehearsal, and sees
+// to one that the operator can open.
+func (u *Upgrade) snapshot(ctx context.Context) error {
+	h := u.Env.Host
+	// Vault's archive is encrypted by its barrier, as its storage beside it on
+	// this disk is: it gives nobody more than that.
+	pr, pw := io.Pipe()
+	go func() { pw.CloseWithError(u.Vault.Snapshot(ctx, pw)) }()
+	err := h.Write(snapshotFile, pr, host.Attr{Mode: 0o600})
+	pr.CloseWithError(errors.New("the snapshot could not be written"))
+	if err != nil {
+		return err
+	}
+	f, err := h.Open(snapshotFile)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	a, err := snapshot.CheckArchive(f)
+	if err != nil {
+		return err
+	}
+	u.rec.RaftIndex = a.Index
+	info, err := u.Vault.Info(ctx)
+	if err != nil {
+		return err
+	}
+	if err := u.Seal(ctx, snapshotFile, info); err != nil {
+		return err
+	}
+	if len(u.Env.Config.Backup.To) == 0 {
+		return nil
+	}
+	unit, err := h.Unit(ctx, systemd.Snapshot)
+	if err != nil || unit.Load != "loaded" {
+		return err
+	}
+	return u.backUp(ctx)
+}
+
+// backUp has the appliance's own jobs take a snapshot and read it back.
+func (u *Upgrade) backUp(ctx context.Context) error {
+	for _, name := range []string{systemd.Snapshot, systemd.Verify} {
+		if err := u.Env.Host.Start(ctx, name); err != nil {
+			return &engine.Error{Code: engine.ExitOperator, Err: fmt.Errorf("a backup before the upgrade: %w", err),
+				Hint: "see journalctl -u " + name + "; nothing has been changed"}
+		}
+	}
+	return nil
+}
+
+// rehearse starts the new programs on a copy of Vault's data.
+func (u *Upgrade) rehearse(ctx context.Context, p Programs) error {
+	if u.SkipRehearsal != "" {
+		u.rec.Rehearsed = "skipped: " + u.SkipRehearsal
+		u.say("- %s", "rehearsal skipped: "+u.SkipRehearsal)
+		return nil
+	}
+	err := u.timed("rehearsal of the new programs on a copy", func() error { return u.Rehearse(ctx, p) })
+	if err != nil {
+		return fmt.Errorf("the rehearsal: %w", err)
+	}
+	u.rec.Rehearsed = "passed"
+	return nil
+}
+
+// remember notes what Vault's own settings are.
+func (u *Upgrade) remember(ctx context.Context) error {
+	var err error
+	if u.rec.MaxWait, err = u.Vault.MaxWait(ctx); err != nil {
+		return err
+	}
+	if u.rec.Fenced, err = u.Vault.Status(ctx); err != nil {
+		return err
+	}
+	u.rec.Policies = map[string]string{}
+	for name := range config.Policies() {
+		text, err := u.Vault.Policy(ctx, name)
+		if err != nil {
+			return err
+		}
+		if strings.TrimSpace(text) != "" {
+			u.rec.Policies[name] = text
+		}
+	}
+	return nil
+}

@@ -1,0 +1,208 @@
+package upgrade
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"strongroom/appliance/snapshot"
+	"strongroom/installer/engine"
+	"strongroom/installer/payload"
+	"strongroom/installer/steps"
+)
+
+// Upgrade is one upgrade of one machine.
+type Upgrade struct {
+	// Env is the new installer's: its payload, version and configuration. Its
+	// VaultBinary is the new Vault, empty to keep the one that is there.
+	Env *steps.Env
+	// Vault is the machine's, with an administrator's token.
+	Vault Vault
+	// Front returns nil once the front answers for Vault over HTTPS.
+	Front func(ctx context.Context) error
+	// Seal encrypts a raft snapshot, a file of Vault's own archive, into
+	// SealedDir: to the operator, and to the rehearsal's key.
+	Seal func(ctx context.Context, file string, of snapshot.VaultInfo) error
+	// Rehearse starts the new programs on a copy.
+	Rehearse func(ctx context.Context, p Programs) error
+	// SkipRehearsal is why there is to be none; empty: there is one.
+	SkipRehearsal string
+	// Ask returns nil to go on, after the plan has been shown.
+	Ask func(ctx context.Context) error
+	// Steps are the installer's.
+	Steps func(*steps.Env) []engine.Step
+	// Patience is how long what was started may take to be healthy.
+	Patience time.Duration
+	// Poll is how often it is looked at.
+	Poll time.Duration
+	Out  io.Writer
+
+	rec *Record
+}
+
+// Programs are files on this machine.
+type Programs struct {
+	Strongroom, Plugin, Vault string
+}
+
+// untouchedHint ends every failure before the first change.
+const untouchedHint = "nothing has been changed; remove the cause and run the same command again"
+
+// Run upgrades, or ends what a killed run has begun. It returns nil when the
+// machine runs the new versions and is healthy, or ran them already.
+func (u *Upgrade) Run(ctx context.Context) error {
+	rec, err := Load(u.Env.Host, RecordPath)
+	if err != nil {
+		return err
+	}
+	if rec != nil && !rec.Phase.untouched() {
+		return u.resume(ctx, rec)
+	}
+	if rec != nil {
+		u.say("An earlier upgrade was stopped before it had changed anything: beginning anew.")
+	}
+	if err := u.ready(ctx); err != nil {
+		return err
+	}
+	p, err := u.Plan(ctx)
+	if err != nil || !p.Differs {
+		return err
+	}
+	if err := u.room(p); err != nil {
+		return err
+	}
+	if err := u.Ask(ctx); err != nil {
+		return &engine.Error{Code: engine.ExitOperator, Err: err, Hint: "nothing has been changed"}
+	}
+	u.rec = &Record{Format: recordFormat, Started: u.Env.Host.Now().UTC(), From: p.From, To: p.To}
+	if err := u.prepare(ctx); err != nil {
+		return keepCode(err, untouchedHint)
+	}
+	return u.forwardOrBack(ctx)
+}
+
+// resume goes on where a killed run was.
+func (u *Upgrade) resume(ctx context.Context, rec *Record) error {
+	u.rec = rec
+	if rec.Phase == Settling {
+		u.say("The upgrade of %s was stopped at its very end: finishing it.", rec.Started.Format(time.DateTime))
+		return u.settle(ctx)
+	}
+	if rec.Phase == RollingBack {
+		u.say("The upgrade of %s was being rolled back: going on with that.", rec.Started.Format(time.DateTime))
+		return u.back(ctx, errors.New(rec.Why))
+	}
+	to, err := u.target(ctx)
+	if err != nil {
+		return err
+	}
+	if to != rec.To {
+		u.say("An upgrade of %s by another installer is unfinished: rolling it back first.", rec.Started.Format(time.DateTime))
+		return u.back(ctx, errors.New("it was unfinished, and another one was begun"))
+	}
+	u.say("The upgrade of %s was stopped while %s: going on.", rec.Started.Format(time.DateTime), rec.Phase)
+	return u.forwardOrBack(ctx)
+}
+
+// RollBack takes an unfinished upgrade back.
+func (u *Upgrade) RollBack(ctx context.Context) error {
+	rec, err := Load(u.Env.Host, RecordPath)
+	if err != nil {
+		return err
+	}
+	if rec == nil || rec.Phase.untouched() {
+		u.say("There is no unfinished upgrade that has changed anything.")
+		return nil
+	}
+	u.rec = rec
+	if rec.Phase == Settling {
+		u.say("The upgrade had ended well when it was stopped: finishing it.")
+		return u.settle(ctx)
+	}
+	if err := u.back(ctx, errors.New("the operator wanted it back")); !errors.Is(err, ErrRolledBack) {
+		return err
+	}
+	return nil
+}
+
+// forwardOrBack makes the changes; whatever keeps them from ending well has
+// them taken back.
+func (u *Upgrade) forwardOrBack(ctx context.Context) error {
+	err := u.forward(ctx)
+	if err == nil {
+		return u.settle(ctx)
+	}
+	u.say("✗ %v", err)
+	// An interrupt ends the upgrade, not its rollback.
+	return u.back(context.WithoutCancel(ctx), err)
+}
+
+// ErrRolledBack is in the error of an upgrade that has taken itself back.
+var ErrRolledBack = errors.New("the upgrade has been rolled back")
+
+// at records that a phase begins.
+func (u *Upgrade) at(p Phase) error {
+	u.rec.Phase = p
+	return u.rec.save(u.Env.Host, RecordPath)
+}
+
+func (u *Upgrade) say(format string, args ...any) { fmt.Fprintf(u.Out, format+"\n", args...) }
+
+// timed does one stage and prints its line.
+func (u *Upgrade) timed(what string, do func() error) error {
+	start := u.Env.Host.Now()
+	err := do()
+	mark := "✓"
+	if err != nil {
+		mark = "✗"
+	}
+	u.say("%s %-54s %6.2fs", mark, what, u.Env.Host.Now().Sub(start).Seconds())
+	return err
+}
+
+// keepCode adds a hint to an error that has none.
+func keepCode(err error, hint string) error {
+	var e *engine.Error
+	if errors.As(err, &e) {
+		return err
+	}
+	return &engine.Error{Code: engine.ExitFailed, Err: err, Hint: hint}
+}
+
+// changes says which of the programs the upgrade replaces.
+func (r *Record) changes() (strongroom, plugin, vault bool) {
+	return r.From.StrongroomSHA256 != r.To.StrongroomSHA256,
+		r.From.Plugin != r.To.Plugin || r.From.PluginSHA256 != r.To.PluginSHA256,
+		r.From.VaultSHA256 != r.To.VaultSHA256
+}
+
+// target are the versions that the machine is to run.
+func (u *Upgrade) target(ctx context.Context) (Versions, error) {
+	var v Versions
+	for name, sum := range map[string]*string{payload.Strongroom: &v.StrongroomSHA256, payload.Plugin: &v.PluginSHA256} {
+		p, err := u.Env.Payload.Program(name)
+		if err != nil {
+			return v, &engine.Error{Code: engine.ExitFailed, Err: err, Hint: "build the installer with: make build"}
+		}
+		*sum = p.SHA256
+	}
+	v.Strongroom, v.Plugin = u.Env.Version, "v"+u.Env.Version
+	file := u.Env.VaultBinary
+	if file == "" {
+		file = steps.VaultProgram
+		if u.rec != nil {
+			// What is installed may be the new one already, and the flag
+			// forgotten.
+			v.Vault, v.VaultSHA256 = u.rec.To.Vault, u.rec.To.VaultSHA256
+			return v, nil
+		}
+	}
+	var err error
+	if v.Vault, err = steps.VaultVersion(ctx, u.Env.Host, file); err != nil {
+		return v, &engine.Error{Code: engine.ExitUsage, Err: err, Hint: "give --vault-binary a Vault for this machine"}
+	}
+	v.VaultSHA256, err = sum(u.Env.Host, file)
+	return v, err
+}
