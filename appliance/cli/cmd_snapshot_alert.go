@@ -1,26 +1,22 @@
 package cli
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"net/http"
-	"net/url"
 	"os"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"strongroom/appliance/alert"
 	"strongroom/config"
 )
 
-// alert makes a failed backup job loud: the journal gets it with the priority
+// alertOf makes a failed backup job loud: the journal gets it with the priority
 // of an error, the webhook is told, and the error goes on to become the exit
 // code. It does nothing without an error.
-func alert(c *cobra.Command, b config.Backup, job string, failure error) error {
+func alertOf(c *cobra.Command, b config.Backup, job string, failure error) error {
 	if failure == nil {
 		return nil
 	}
@@ -29,7 +25,7 @@ func alert(c *cobra.Command, b config.Backup, job string, failure error) error {
 			journal(c, journalError, "%s failed: %s", job, strings.TrimSuffix(line, "\n"))
 		}
 	}
-	if b.WebhookFile == "" {
+	if off, err := c.Flags().GetBool("no-alert"); b.WebhookFile == "" || err == nil && off {
 		return failure
 	}
 	// The job may have failed because its time was up.
@@ -58,55 +54,32 @@ func journal(c *cobra.Command, priority int, format string, args ...any) {
 	fmt.Fprintf(c.ErrOrStderr(), prefix+format+"\n", args...)
 }
 
-// webhookBody is understood by chat services (text) and by machines.
-type webhookBody struct {
-	Text  string    `json:"text"`
-	Event string    `json:"event"` // "strongroom.snapshot.take.failed"
-	Host  string    `json:"host"`
-	Error string    `json:"error"`
-	Time  time.Time `json:"time"`
-}
-
 func callWebhook(ctx context.Context, file, job string, failure error) error {
 	data, err := readCredential(file)
 	if err != nil {
 		return err
 	}
-	target, err := url.Parse(strings.TrimSpace(string(data)))
-	if err != nil || target.Host == "" || (target.Scheme != "https" && target.Scheme != "http") {
-		// Not quoted: the URL may hold a secret.
-		return fmt.Errorf("webhook file %q: want one line with a URL", file)
-	}
-	host, err := os.Hostname()
+	hook, err := alert.NewWebhook(string(data))
 	if err != nil {
-		host = "unknown"
+		return fmt.Errorf("webhook file %q: %w", file, err)
 	}
-	body, err := json.Marshal(webhookBody{
-		Text:  fmt.Sprintf("strongroom on %s: %s failed: %s", host, job, failure),
+	host := hostName()
+	text := alert.Mask(failure.Error(), string(data))
+	err = hook.Post(ctx, alert.Body{
+		Text:  fmt.Sprintf("strongroom on %s: %s failed: %s", host, job, text),
 		Event: "strongroom." + strings.ReplaceAll(job, " ", ".") + ".failed",
-		Host:  host, Error: failure.Error(), Time: time.Now().UTC(),
+		Host:  host, Error: text, Time: time.Now().UTC(),
 	})
 	if err != nil {
-		return err
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target.String(), bytes.NewReader(body))
-	if err != nil {
-		return errors.New("webhook: bad request")
-	}
-	req.Header.Set("Content-Type", "application/json")
-	// A redirect would carry the message, and the URL, to somebody else.
-	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	resp, err := client.Do(req)
-	if err != nil {
-		var ue *url.Error
-		if errors.As(err, &ue) {
-			err = ue.Err // without the URL
-		}
-		return fmt.Errorf("webhook at %s: %w", target.Host, err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode >= 300 {
-		return fmt.Errorf("webhook at %s: %s", target.Host, resp.Status)
+		return fmt.Errorf("%s: %w", hook.Name(), err)
 	}
 	return nil
+}
+
+func hostName() string {
+	host, err := os.Hostname()
+	if err != nil {
+		return "unknown"
+	}
+	return host
 }

@@ -93,7 +93,7 @@ func runPrune(c *cobra.Command, o pruneOptions) error {
 	} else {
 		errs = append(errs, printPruned(c, all, o.dryRun))
 	}
-	return alert(c, b, "snapshot prune", snapshotError(errors.Join(errs...)))
+	return alertOf(c, b, "snapshot prune", snapshotError(errors.Join(errs...)))
 }
 
 func printPruned(c *cobra.Command, all []pruned, dryRun bool) error {

@@ -189,13 +189,13 @@ func runTake(c *cobra.Command, o takeOptions) error {
 	taken, err := o.take(ctx, c, b, &canaryFailure)
 	if canaryFailure != nil {
 		// Loud, and yet no failure of the backup.
-		_ = alert(c, b, "canary", canaryFailure)
+		_ = alertOf(c, b, "canary", canaryFailure)
 		fmt.Fprintf(c.ErrOrStderr(), "strongroom: the canary was not written, the next drill will fail: %v\n", canaryFailure)
 	}
 	if err != nil {
 		// Take records its own failures; those before it are recorded here.
 		err = errors.Join(err, snapshot.RecordTakeFailure(stateDir(o.state, takeStateDir), time.Now(), err))
-		return alert(c, b, "snapshot take", snapshotError(err))
+		return alertOf(c, b, "snapshot take", snapshotError(err))
 	}
 	if o.json {
 		return printJSON(c, taken)

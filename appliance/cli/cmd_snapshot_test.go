@@ -20,6 +20,7 @@ import (
 
 	"filippo.io/age"
 
+	"strongroom/appliance/alert"
 	"strongroom/appliance/snapshot"
 )
 
@@ -234,7 +235,7 @@ func TestSnapshotUsage(t *testing.T) {
 
 func TestSnapshotFailureIsLoud(t *testing.T) {
 	const secret = "very-secret-path"
-	var got webhookBody
+	var got alert.Body
 	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := json.NewDecoder(r.Body).Decode(&got); err != nil || r.URL.Path != "/"+secret {
 			w.WriteHeader(http.StatusBadRequest)

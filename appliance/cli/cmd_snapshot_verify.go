@@ -71,7 +71,7 @@ func runVerify(c *cobra.Command, o verifyOptions) error {
 				rec.ID, name, size(rec.Size), rec.RaftIndex, rec.TakenAt.Format(time.RFC3339))
 		}
 	}
-	return alert(c, b, "snapshot verify", err)
+	return alertOf(c, b, "snapshot verify", err)
 }
 
 // verify gives the records of the places that are good, and all errors.

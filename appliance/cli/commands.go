@@ -15,6 +15,7 @@ func commands(version string) []*cobra.Command {
 		drillCommand(version),
 		isolateCommand(),
 		auditCommand(),
+		alertCommand(),
 		frontCommand(),
 		appCommand(),
 		migrateCommand(),

@@ -1,0 +1,160 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/BurntSushi/toml"
+	"github.com/spf13/cobra"
+
+	"strongroom/appliance/alert"
+	"strongroom/config"
+)
+
+const alertStateDir = "/var/lib/strongroom/alert"
+
+type alertOptions struct {
+	config, state string
+	lines         int
+	test          bool
+}
+
+func alertCommand() *cobra.Command {
+	var o alertOptions
+	c := &cobra.Command{
+		Use:   "alert UNIT",
+		Short: "Tell by webhook and e-mail that a unit has failed",
+		Long: `Tells whom the table [alert] of the configuration file names that a unit has
+failed, with the last lines of its journal, in which secrets are masked. The
+units call it by OnFailure=. The same failure of the same unit is told again
+only after the time that "repeat" gives.
+
+Each way is tried for about three minutes. Exit code 1: one of them failed.`,
+		Example: `  strongroom alert --test strongroom-snapshot.service`,
+		Args:    cobra.ExactArgs(1),
+		RunE:    func(c *cobra.Command, args []string) error { return runAlert(c, o, args[0]) },
+	}
+	f := c.Flags()
+	f.StringVar(&o.config, "config", config.DefaultPath, "configuration file with the table [alert]")
+	f.StringVar(&o.state, "state", "", "folder of what was told (default: systemd's, else "+alertStateDir+")")
+	f.IntVar(&o.lines, "lines", 20, "lines of the journal to send, 0 for none")
+	f.BoolVar(&o.test, "test", false, "say that it is a test, whatever was told before")
+	return c
+}
+
+func runAlert(c *cobra.Command, o alertOptions, unit string) error {
+	if !unitName(unit) {
+		return &Error{Code: ExitUsage, Err: fmt.Errorf("%q is not the name of a unit", unit), Hint: "such as strongroom-snapshot.service"}
+	}
+	conf, err := config.LoadAlert(o.config)
+	if err != nil {
+		return &Error{Code: ExitUsage, Err: err, Hint: "see docs/monitoring.md for the table [alert]"}
+	}
+	channels, secrets, err := alertChannels(conf)
+	if err != nil {
+		return &Error{Code: ExitOperator, Err: err, Hint: "see docs/monitoring.md for the table [alert]"}
+	}
+	if len(channels) == 0 {
+		journal(c, journalWarning, "%s failed, and nobody is told: the table [alert] of %s names neither a webhook nor mail", unit, o.config)
+		return nil
+	}
+	e := alertEvent(c.Context(), unit, o, secrets)
+	dir := stateDir(o.state, alertStateDir)
+	said, serr := alert.LoadSaid(dir)
+	if !o.test {
+		due, unsaid := said.Due(e, conf.Repeat)
+		if !due {
+			fmt.Fprintf(c.OutOrStdout(), "%s failed the same way less than %v ago: not told again\n", unit, conf.Repeat)
+			return errors.Join(serr, said.Save(dir))
+		}
+		e.Unsaid = unsaid
+	}
+	told, err := alert.Send(c.Context(), e, channels, nil)
+	if told > 0 && !o.test {
+		said.Told(e)
+		serr = errors.Join(serr, said.Save(dir))
+	}
+	if err != nil {
+		journal(c, journalError, "%s failed, and not everybody could be told: %v", unit, err)
+		return &Error{Code: ExitFailed, Err: err, Hint: "check the table [alert], its credentials, and the network"}
+	}
+	fmt.Fprintf(c.OutOrStdout(), "told of %s in %d ways\n", unit, told)
+	return serr
+}
+
+// alertEvent is what systemd tells of the failure (systemd.exec(5),
+// $MONITOR_SERVICE_RESULT and others), and the journal.
+func alertEvent(ctx context.Context, unit string, o alertOptions, secrets []string) alert.Event {
+	e := alert.Event{Unit: unit, Host: hostName(), At: time.Now(), Result: "failed"}
+	if o.test {
+		e.Result = "only a test"
+		return e
+	}
+	invocation := ""
+	if os.Getenv("MONITOR_UNIT") == unit {
+		if r := os.Getenv("MONITOR_SERVICE_RESULT"); r != "" {
+			e.Result, e.Status = r, os.Getenv("MONITOR_EXIT_STATUS")
+		}
+		invocation = os.Getenv("MONITOR_INVOCATION_ID")
+	}
+	if o.lines > 0 {
+		lines, err := alert.Journal(ctx, unit, invocation, o.lines, secrets...)
+		if err != nil {
+			lines = []string{"(the journal could not be read: " + err.Error() + ")"}
+		}
+		e.Lines = lines
+	}
+	return e
+}
+
+// alertChannels opens the ways that the configuration names, and gives the
+// secrets in them, so that no journal line can carry these outside. A credential
+// of systemd's that is empty stands for one that isn't there.
+func alertChannels(conf config.Alert) ([]alert.Channel, []string, error) {
+	var out []alert.Channel
+	var secrets []string
+	if conf.WebhookFile != "" {
+		data, err := readCredential(conf.WebhookFile)
+		if err != nil {
+			return nil, nil, err
+		}
+		hook, err := alert.NewWebhook(string(data))
+		if err != nil {
+			return nil, nil, fmt.Errorf("webhook file %q: %w", conf.WebhookFile, err)
+		}
+		out, secrets = append(out, hook), append(secrets, string(data))
+	}
+	if conf.Mail.Server != "" {
+		var login struct {
+			Username string `toml:"username"`
+			Password string `toml:"password"`
+		}
+		if conf.Mail.Credentials != "" {
+			data, err := readCredential(conf.Mail.Credentials)
+			if err != nil {
+				return nil, nil, err
+			}
+			// The parser's message would quote the file.
+			if md, err := toml.Decode(string(data), &login); err != nil || len(md.Undecoded()) > 0 || login.Username == "" || login.Password == "" {
+				return nil, nil, fmt.Errorf("credentials %q: want the lines username = \"…\" and password = \"…\"", conf.Mail.Credentials)
+			}
+			secrets = append(secrets, login.Password)
+		}
+		mail, err := alert.NewMail(conf.Mail, login.Username, login.Password)
+		if err != nil {
+			return nil, nil, err
+		}
+		out = append(out, mail)
+	}
+	return out, secrets, nil
+}
+
+// unitName keeps options and patterns out of journalctl's arguments.
+func unitName(s string) bool {
+	return s != "" && len(s) < 256 && s[0] != '-' && strings.Contains(s, ".") &&
+		strings.Trim(s, `abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:-_.@\`) == ""
+}
