@@ -161,13 +161,29 @@ func (m *machine) installer(t testing.TB, verb string, more ...string) result {
 	return m.in(t, append(args, more...)...)
 }
 
+// nspawn is the process that holds the network around the machine.
+func (m *machine) nspawn() (string, error) {
+	b, err := os.ReadFile(filepath.Join(filepath.Dir(m.disk), "nspawn.pid"))
+	return strings.TrimSpace(string(b)), err
+}
+
+// namespace is nspawn for those who can't go on without.
+func (m *machine) namespace(t testing.TB) string {
+	t.Helper()
+	pid, err := m.nspawn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pid
+}
+
 // outside dials from the network around the machine.
 func (m *machine) outside(ctx context.Context, network, addr string) (net.Conn, error) {
-	b, err := os.ReadFile(filepath.Join(filepath.Dir(m.disk), "nspawn.pid"))
+	pid, err := m.nspawn()
 	if err != nil {
 		return nil, err
 	}
-	ns, err := os.Open("/proc/" + strings.TrimSpace(string(b)) + "/ns/net")
+	ns, err := os.Open("/proc/" + pid + "/ns/net")
 	if err != nil {
 		return nil, err
 	}
