@@ -35,6 +35,9 @@ const (
 	AuditTimer    = "strongroom-audit.timer"
 	Metrics       = "strongroom-metrics.service"
 	MetricsSocket = "strongroom-metrics.socket"
+	Doctor        = "strongroom-doctor.service"
+	DoctorNet     = "strongroom-doctor-net.service"
+	DoctorTimer   = "strongroom-doctor.timer"
 )
 
 // Names are all units, sorted.

@@ -36,6 +36,7 @@ func TestNames(t *testing.T) {
 	for _, named := range []string{
 		FrontHTTP, FrontHTTP3, FrontHTTPS, Front, KMS, KMSSocket, Vault, Firewall,
 		Snapshot, SnapshotTimer, SnapshotPath, SnapshotSoon, Verify, Alert, Audit, AuditTimer, Metrics, MetricsSocket,
+		Doctor, DoctorNet, DoctorTimer,
 	} {
 		if !slices.Contains(got, named) {
 			t.Errorf("no unit %q", named)
@@ -131,7 +132,7 @@ func TestInvariants(t *testing.T) {
 			t.Errorf("%s may be swapped out", n)
 		}
 	}
-	for _, n := range []string{Snapshot, SnapshotSoon, Verify, Audit} {
+	for _, n := range []string{Snapshot, SnapshotSoon, Verify, Audit, Doctor} {
 		b, err := Unit(n)
 		if err != nil {
 			t.Fatal(err)

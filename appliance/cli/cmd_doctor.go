@@ -25,6 +25,7 @@ type doctorOptions struct {
 	fix, yes bool
 	evidence bool
 	noSave   bool
+	network  string // file of doctor network
 	timeout  time.Duration
 }
 
@@ -58,6 +59,8 @@ and metrics. It exits with 3 if an item failed.`,
 	f.BoolVar(&o.yes, "yes", false, "with --fix: do not ask")
 	f.BoolVar(&o.evidence, "evidence", false, "show the evidence of the items that passed, too")
 	f.BoolVar(&o.noSave, "no-save", false, "do not keep the report")
+	f.StringVar(&o.network, "network", "", "file of \"strongroom doctor network\", for a doctor that has no network itself")
+	c.AddCommand(doctorNetworkCommand())
 	f.DurationVar(&o.timeout, "timeout", 5*time.Minute, "give up after this time")
 	return c
 }
@@ -68,6 +71,8 @@ func runDoctor(c *cobra.Command, o *doctorOptions) error {
 		return &Error{Code: ExitUsage, Err: errors.New("--yes says nothing without --fix")}
 	case o.fix && o.json:
 		return &Error{Code: ExitUsage, Err: errors.New("--fix and --json: one of them"), Hint: "run strongroom doctor --fix, then strongroom doctor --json"}
+	case o.fix && o.network != "":
+		return &Error{Code: ExitUsage, Err: errors.New("--fix and --network: one of them"), Hint: "--network is what the timer's unit uses"}
 	case o.fix && os.Geteuid() != 0:
 		return &Error{Code: ExitUsage, Err: errors.New("--fix: not root")}
 	}
@@ -103,6 +108,15 @@ func (o *doctorOptions) subject(ctx context.Context) (doctor.Subject, func(), er
 		Places: evidence.Below(o.state), DrillKey: evidence.DrillKeyFile, Mount: o.mount, Version: o.version,
 	}
 	s.Config, s.NoConfig = config.Load(o.config)
+	if o.network != "" {
+		data, err := readCredential(pathOf(o.network))
+		if err == nil {
+			s.Machine, s.Front, err = doctor.Surveyed(s.Machine, data)
+		}
+		if err != nil {
+			return doctor.Subject{}, nil, &Error{Code: ExitFailed, Err: fmt.Errorf("--network: %w", err), Hint: "systemctl status strongroom-doctor-net"}
+		}
+	}
 	s.NoLogin = loginProblem(o.vault.login(ctx, client))
 	// A token that is not ended here ends by itself in minutes.
 	return s, func() { _ = o.vault.logout(ctx, client) }, nil
@@ -175,4 +189,25 @@ func (o *doctorOptions) save(r doctor.Report) error {
 		return fmt.Errorf("keep the report: %w", err)
 	}
 	return r.Save(dir)
+}
+
+// doctorNetworkCommand is the half of the timer's doctor that has a network; it
+// is not for people.
+func doctorNetworkCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    "network FILE",
+		Short:  "Note down what can be seen of the network",
+		Hidden: true,
+		Args:   cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			a, err := config.Load(config.DefaultPath)
+			if err != nil {
+				return &Error{Code: ExitUsage, Err: err}
+			}
+			ctx, cancel := context.WithTimeout(c.Context(), 2*time.Minute)
+			defer cancel()
+			n := doctor.Survey(ctx, doctor.OSMachine{}, doctor.HTTPSFront{Address: evidence.FrontAddress}, a.Domain)
+			return n.Save(args[0])
+		},
+	}
 }

@@ -10,10 +10,25 @@ import (
 	"strings"
 )
 
+// What is asked of the front.
+const (
+	healthPath = "/v1/sys/health"
+	hstsHeader = "Strict-Transport-Security"
+)
+
+// Versions of TLS that are offered, lowest and highest.
+func oldTLS() (lowest, highest uint16) { return tls.VersionTLS10, tls.VersionTLS11 }
+func newTLS() (lowest, highest uint16) { return tls.VersionTLS12, tls.VersionTLS13 }
+
+func (e *exam) hello(ctx context.Context, name string, versions func() (uint16, uint16)) (tls.ConnectionState, error) {
+	lowest, highest := versions()
+	return e.Front.Hello(ctx, name, lowest, highest)
+}
+
 // tlsOutside is item 3.
 func tlsOutside(ctx context.Context, e *exam) {
 	if name, ok := e.domain("the front"); ok {
-		state, err := e.Front.Hello(ctx, name, tls.VersionTLS10, tls.VersionTLS11)
+		state, err := e.hello(ctx, name, oldTLS)
 		switch {
 		case err == nil:
 			e.saw("TLS hello", "%s was accepted", tls.VersionName(state.Version))
@@ -22,12 +37,12 @@ func tlsOutside(ctx context.Context, e *exam) {
 			// A front that is down refuses as well: the next question tells.
 			e.saw("TLS hello with 1.0 and 1.1", "refused")
 		}
-		a, err := e.Front.Get(ctx, name, "/v1/sys/health")
+		a, err := e.Front.Get(ctx, name, healthPath)
 		if err != nil {
 			e.fail("systemctl status strongroom-front", "the front does not answer: %s", plain(err))
 		} else {
-			hsts := a.Header.Get("Strict-Transport-Security")
-			e.saw("GET https://"+name+"/v1/sys/health", "HTTP %d, Strict-Transport-Security: %q", a.Status, hsts)
+			hsts := a.Header.Get(hstsHeader)
+			e.saw("GET https://"+name+healthPath, "HTTP %d, %s: %q", a.Status, hstsHeader, hsts)
 			if maxAge(hsts) < minHSTS {
 				e.fail(reinstall, "the front's Strict-Transport-Security is %q: max-age of %d s at least is wanted", hsts, minHSTS)
 			}
@@ -109,7 +124,7 @@ func tls13(ctx context.Context, e *exam) {
 	if !ok {
 		return
 	}
-	state, err := e.Front.Hello(ctx, name, tls.VersionTLS12, tls.VersionTLS13)
+	state, err := e.hello(ctx, name, newTLS)
 	if err != nil {
 		e.fail("systemctl status strongroom-front", "the front does not answer: %s", plain(err))
 		return
@@ -179,7 +194,7 @@ func firewall(ctx context.Context, e *exam) {
 		e.warn("set firewall.manage = true, or see to it that your own rules do the same: docs/firewall.md", "the firewall is not the appliance's: nobody has checked it")
 		return
 	}
-	out, err := e.Machine.Run(ctx, "nft", "-j", "list", "ruleset")
+	out, err := e.Machine.Run(ctx, rulesetCommand()...)
 	if err != nil {
 		e.unseen("nft -j list ruleset", err)
 		return
@@ -226,15 +241,9 @@ func sysClosed(ctx context.Context, e *exam) {
 	if !ok {
 		return
 	}
-	// Questions only, so that none of them does anything where it passes.
 	var open []string
 	n := 0
-	for _, p := range []string{
-		"/v1/sys/init", "/v1/sys/unseal", "/v1/sys/rekey/init", "/v1/sys/rekey-recovery-key/init", "/v1/sys/generate-root/attempt",
-		"/v1/sys/storage/raft/configuration", "/v1/sys/storage/raft/snapshot", "/v1/sys/raw/core/keyring", "/v1/sys/step-down",
-		// The same in disguise.
-		"/v1/sys//init", "/v1/./sys/init", "/v1/%73ys/init", "/v1/sys%2finit", "/v1/x/../sys/init", "//v1/sys/init",
-	} {
+	for _, p := range closedPaths() {
 		a, err := e.Front.Get(ctx, name, p)
 		if err != nil {
 			e.unseen("GET "+p, err)
@@ -248,6 +257,17 @@ func sysClosed(ctx context.Context, e *exam) {
 	e.saw("GET through the front", "%s of sys/, %d refused by the front itself", plural(n, "path"), n-len(open))
 	for _, p := range open {
 		e.fail(reinstall, "reachable from outside: %s", p)
+	}
+}
+
+// closedPaths are what nobody outside may reach. They are only asked for, so
+// none of them does anything where it passes.
+func closedPaths() []string {
+	return []string{
+		"/v1/sys/init", "/v1/sys/unseal", "/v1/sys/rekey/init", "/v1/sys/rekey-recovery-key/init", "/v1/sys/generate-root/attempt",
+		"/v1/sys/storage/raft/configuration", "/v1/sys/storage/raft/snapshot", "/v1/sys/raw/core/keyring", "/v1/sys/step-down",
+		// The same in disguise.
+		"/v1/sys//init", "/v1/./sys/init", "/v1/%73ys/init", "/v1/sys%2finit", "/v1/x/../sys/init", "//v1/sys/init",
 	}
 }
 

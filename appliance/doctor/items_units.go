@@ -99,12 +99,11 @@ func unitsRun(ctx context.Context, e *exam) {
 		e.unseen("systemctl list-units --state=failed", err)
 		return
 	}
-	failed := strings.Count(string(out), "\n")
-	e.saw("systemctl list-units --state=failed", "%s", plural(failed, "unit"))
+	var failed []string
 	for line := range strings.Lines(string(out)) {
 		f := strings.Fields(line)
-		if len(f) == 0 {
-			continue
+		if len(f) == 0 || f[0] == ownUnit {
+			continue // its failure is what this report is about
 		}
 		remedy := "journalctl -u " + f[0] + "; remove the cause, then systemctl start " + f[0]
 		if strings.HasPrefix(f[0], "strongroom-") || f[0] == vaultUnit {
@@ -112,7 +111,9 @@ func unitsRun(ctx context.Context, e *exam) {
 		} else {
 			e.warn(remedy, "%s has failed", f[0])
 		}
+		failed = append(failed, f[0])
 	}
+	e.saw("systemctl list-units --state=failed", "%s", orNone(failed))
 }
 
 // enabled wants a unit enabled and active, now and after a boot.

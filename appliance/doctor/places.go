@@ -26,6 +26,7 @@ const (
 	kmsUnit      = "strongroom-kms.service"
 	frontUnit    = "strongroom-front.service"
 	firewallUnit = "strongroom-firewall.service"
+	ownUnit      = "strongroom-doctor.service"
 
 	// reinstall is what brings a whole machine back.
 	reinstall = "strongroom-installer plan, then strongroom-installer install"

@@ -25,11 +25,15 @@ const (
 	udpOpen   = "07"
 )
 
+// netDir holds the kernel's tables of sockets; /proc/net itself is hidden where
+// only processes are to be seen.
+const netDir = "/proc/self/net/"
+
 // listening reads the kernel's tables of sockets.
 func (e *exam) listening() ([]socket, error) {
 	var out []socket
-	for _, table := range []string{"tcp", "tcp6", "udp", "udp6"} {
-		b, err := e.Machine.ReadFile("/proc/net/" + table)
+	for _, table := range netTables() {
+		b, err := e.Machine.ReadFile(netDir + table)
 		if err != nil {
 			if strings.HasSuffix(table, "6") {
 				continue // a kernel without IPv6
@@ -38,7 +42,7 @@ func (e *exam) listening() ([]socket, error) {
 		}
 		s, err := parseSockets(strings.TrimSuffix(table, "6"), string(b))
 		if err != nil {
-			return nil, fmt.Errorf("/proc/net/%s: %w", table, err)
+			return nil, fmt.Errorf("%s: %w", netDir+table, err)
 		}
 		out = append(out, s...)
 	}
