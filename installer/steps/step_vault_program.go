@@ -11,10 +11,6 @@ import (
 	"os"
 	"regexp"
 
-	"github.com/hashicorp/go-version"
-	"github.com/hashicorp/hc-install/product"
-	"github.com/hashicorp/hc-install/releases"
-
 	"strongroom/config"
 	"strongroom/installer/engine"
 	"strongroom/installer/host"
@@ -91,27 +87,16 @@ func VaultVersion(ctx context.Context, r host.Runner, program string) (string, e
 
 // download brings the release and puts it in place in one rename.
 func (s vaultProgram) download(ctx context.Context) error {
-	v, err := version.NewVersion(s.Config.Vault.Version)
+	file, remove, err := FetchVault(ctx, s.Config.Vault)
 	if err != nil {
-		return fmt.Errorf("vault.version: %w", err)
-	}
-	dir, err := os.MkdirTemp("", "strongroom-vault-")
-	if err != nil {
-		return fmt.Errorf("download Vault: %w", err)
-	}
-	ev := &releases.ExactVersion{Product: product.Vault, Version: v, InstallDir: dir, ApiBaseURL: s.Config.Vault.Mirror}
-	file, err := ev.Install(ctx)
-	if err != nil {
-		err = &engine.Error{Code: engine.ExitFailed, Err: fmt.Errorf("download Vault %s: %w", v, err),
-			Hint: "give a downloaded one with --vault-binary FILE"}
-		return errors.Join(err, os.RemoveAll(dir))
+		return err
 	}
 	f, err := os.Open(file)
 	if err != nil {
-		return errors.Join(err, os.RemoveAll(dir))
+		return errors.Join(err, remove())
 	}
 	err = s.Host.Write(vaultBinary, f, root(0o755))
-	return errors.Join(err, f.Close(), os.RemoveAll(dir))
+	return errors.Join(err, f.Close(), remove())
 }
 
 // hostSource is a file that lies on the machine already.

@@ -72,7 +72,7 @@ func (u *Upgrade) stage() (Programs, error) {
 		return p, err
 	}
 	// What an upgrade before this one has left.
-	for _, old := range []string{stagedDir, storageDir, snapshotFile, SealedDir, RehearsalKey} {
+	for _, old := range []string{stagedDir, storageDir, snapshotFile, SealedDir, rehearsalDir} {
 		if err := h.RemoveAll(old); err != nil {
 			return p, err
 		}
@@ -180,7 +180,7 @@ func (u *Upgrade) rehearse(ctx context.Context, p Programs) error {
 		u.say("- %s", "rehearsal skipped: "+u.SkipRehearsal)
 		return nil
 	}
-	err := u.timed("rehearsal of the new programs on a copy", func() error { return u.Rehearse(ctx, p) })
+	err := u.timed("rehearsal of the new programs on a copy", func() error { return u.Rehearse(ctx, u.rec, p) })
 	if err != nil {
 		return fmt.Errorf("the rehearsal: %w", err)
 	}

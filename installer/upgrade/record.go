@@ -23,11 +23,10 @@ const (
 	// SealedDir holds the snapshot of before, encrypted, as a place for backups
 	// that `strongroom restore --dir` takes.
 	SealedDir = Dir + "/snapshots"
-	// RehearsalKey is the credential, sealed, by which the rehearsal opens it.
-	RehearsalKey = Dir + "/rehearsal-key"
 
 	keptDir      = Dir + "/kept"            // the replaced files, by their paths
 	storageDir   = Dir + "/raft"            // a copy of Vault's storage
+	rehearsalDir = Dir + "/rehearsal"       // the last one's report
 	snapshotFile = Dir + "/before.snap"     // Vault's own archive, as encrypted as its storage
 	stagedDir    = steps.LibDir + "/staged" // the new programs, executable
 )

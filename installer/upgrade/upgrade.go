@@ -26,7 +26,7 @@ type Upgrade struct {
 	// SealedDir: to the operator, and to the rehearsal's key.
 	Seal func(ctx context.Context, file string, of snapshot.VaultInfo) error
 	// Rehearse starts the new programs on a copy.
-	Rehearse func(ctx context.Context, p Programs) error
+	Rehearse func(ctx context.Context, r *Record, p Programs) error
 	// SkipRehearsal is why there is to be none; empty: there is one.
 	SkipRehearsal string
 	// Ask returns nil to go on, after the plan has been shown.

@@ -49,7 +49,7 @@ func (w *world) want(t *testing.T, strongroom, plugin, vault string) {
 	if fenced, err := (mortal{w}).Status(t.Context()); err != nil || fenced {
 		t.Errorf("the engine: fenced %v, %v", fenced, err)
 	}
-	for _, p := range []string{RecordPath, stagedDir, storageDir, steps.RaftDir + ".back", RehearsalKey} {
+	for _, p := range []string{RecordPath, stagedDir, storageDir, steps.RaftDir + ".back"} {
 		if _, err := w.Stat(p); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s is left over", p)
 		}

@@ -504,7 +504,7 @@ func (w *world) upgrade(strongroom, plugin, vaultFile string) (*Upgrade, *bytes.
 			return nil
 		},
 		Seal: func(context.Context, string, snapshot.VaultInfo) error { return m.mutate() },
-		Rehearse: func(_ context.Context, p Programs) error {
+		Rehearse: func(_ context.Context, _ *Record, p Programs) error {
 			w.rehearsed++
 			for _, f := range []string{p.Strongroom, p.Plugin, p.Vault} {
 				if err := w.starts(f); err != nil {
