@@ -254,10 +254,13 @@ func (s jobs) endSecrets(ctx context.Context, c *vaultapi.Client, j job) error {
 		return nil
 	}
 	accessors, _ := list.Data["keys"].([]any)
+	halves := false
 	for _, a := range accessors {
 		body := map[string]any{"secret_id_accessor": a}
 		found, err := c.API().Logical().WriteWithContext(ctx, j.path()+"/secret-id-accessor/lookup", body)
 		if notFound(err) {
+			// Vault removes the accessor first, and stops where its caller dies.
+			halves = true
 			continue
 		}
 		if err != nil {
@@ -272,6 +275,11 @@ func (s jobs) endSecrets(ctx context.Context, c *vaultapi.Client, j job) error {
 		if err := write(ctx, c, j.path()+"/secret-id-accessor/destroy", body); err != nil {
 			return err
 		}
+	}
+	if halves {
+		// Vault's own way to end those that no accessor leads to; it goes on by
+		// itself.
+		return write(ctx, c, "auth/approle/tidy/secret-id", nil)
 	}
 	return nil
 }

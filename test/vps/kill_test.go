@@ -18,84 +18,223 @@ import (
 
 	"strongroom/installer/engine"
 	"strongroom/installer/steps"
+	"strongroom/test/vaulttest"
 )
+
+// sensitive are the steps with a secret or a state that could be lost or made
+// twice: each of their changes is killed, and as often within as at its start.
+var sensitive = map[string]int{
+	"master-key": 2, "job-keys": 1, "initialise": 3, "vault-setup": 1, "jobs": 1, "root-token": 3,
+	"firewall": 2, "first-snapshot": 2, "first-drill": 1,
+}
+
+// killPoint is one change and what became of it.
+type killPoint struct {
+	engine.Entry
+	after time.Duration // since it had begun
+	next  string        // what the next run did about it
+}
 
 // TestKilledEverywhere kills the installer with SIGKILL again and again on one
 // machine: each time when it has just begun a further change, or a random
 // moment later. At the end everything must be as after an undisturbed run, and
-// no key may have been made twice.
+// no key may have been made twice. With STRONGROOM_SOAK=1 each change of each
+// step is killed several times; otherwise two of the harmless steps' are.
 func TestKilledEverywhere(t *testing.T) {
 	m := boot(t, "kill")
+	startStore(t, m)
+	m.sh(t, "mkdir -p /srv/backup")
+	m.write(t, "/root/appliance.toml", backupConfig(""))
+	m.write(t, "/root/s3.toml", fmt.Appendf(nil, "access_key = %q\nsecret_key = %q\n", storeAccess, storeSecret))
+	soak := os.Getenv("STRONGROOM_SOAK") == "1"
 	seed := uint64(20261124)
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	t.Logf("seed %d", seed)
 
-	var table strings.Builder
-	fingerprint, kills := "", 0
-	// A change is killed at most this often, or a long one would never end.
-	perChange := func(step string) int {
+	var points []killPoint
+	same := map[string]string{} // what must never be made twice
+	change := func(e engine.Entry) string { return e.Step + " " + e.What }
+	killedAt, killedIn := map[string]int{}, map[string]int{}
+	// A change is killed at most so often, or a long one would never end.
+	wanted := func(e engine.Entry) bool {
+		n, important := sensitive[e.Step]
 		switch {
-		case os.Getenv("STRONGROOM_SOAK") == "1":
-			return 4
-		case step == "master-key", step == "services", step == "firewall", step == "initialise", step == "vault-setup":
-			return 2 // at the boundary and within
+		case soak:
+			return killedAt[change(e)] < 4
+		case important:
+			return killedAt[change(e)] < n
 		}
-		return 1
+		return killedAt[change(e)] < 1 && killedIn[e.Step] < 2
 	}
-	change := func(e engine.Entry) string { return e.Step + " " + e.What + " " + e.Note }
-	killedAt := map[string]int{}
 	for {
-		if kills > 400 {
-			t.Fatalf("no end in sight after %d kills:\n%s", kills, table.String())
+		if len(points) > 600 {
+			t.Fatalf("no end in sight after %d kills:\n%s", len(points), killLog(points))
 		}
 		// At the boundary, or somewhere in the change.
 		delay := time.Duration(0)
-		if kills%2 == 1 {
+		if len(points)%2 == 1 {
 			delay = time.Duration(rnd.IntN(20_000)) * time.Microsecond
 		}
-		at, done := m.installAndKill(t, delay, func(e engine.Entry) bool { return killedAt[change(e)] < perChange(e.Step) })
+		seen := len(m.journal())
+		at, done := m.installAndKill(t, delay, wanted)
+		if n := len(points); n > 0 {
+			points[n-1].next = nextRun(points[n-1].Entry, m.journal()[seen:])
+		}
 		if done {
 			break
 		}
-		kills++
+		points = append(points, killPoint{Entry: at, after: delay})
 		killedAt[change(at)]++
-		fmt.Fprintf(&table, "%3d  %-16s %-40s +%s\n", kills, at.Step, at.What, delay)
-		// The master key, once the KMS has it, stays.
-		if m.in(t, "test", "-e", "/etc/strongroom/credentials/master-key").code == 0 {
-			got := strings.TrimSpace(m.sh(t, "systemd-creds decrypt --name=master-key /etc/strongroom/credentials/master-key - | sha256sum"))
-			if fingerprint == "" {
-				fingerprint = got
-			}
-			if got != fingerprint {
-				t.Fatalf("the master key was made anew after kill %d:\n%s", kills, table.String())
-			}
+		killedIn[at.Step]++
+		if err := m.sameKeys(t, same); err != nil {
+			t.Fatalf("after kill %d: %v\n%s", len(points), err, killLog(points))
 		}
 	}
-	t.Logf("%d kills\n%s", kills, table.String())
-	if kills < 50 {
-		t.Errorf("only %d kills", kills)
+	t.Logf("%d kills\n%s", len(points), killLog(points))
+	if len(points) < 50 {
+		t.Errorf("only %d kills", len(points))
+	}
+	for _, step := range []string{"master-key", "job-keys", "initialise", "vault-setup", "jobs", "root-token", "firewall", "timers", "first-snapshot"} {
+		if killedIn[step] == 0 {
+			t.Errorf("no kill in step %q", step)
+		}
+	}
+	if soak {
+		writeKillTable(t, points)
 	}
 
 	// The end state is that of an undisturbed run.
-	if r := m.installer(t, "plan"); r.code != 0 {
+	if r := m.in(t, "/root/strongroom-installer", "plan"); r.code != 0 {
 		t.Errorf("plan: exit code %d:\n%s", r.code, r)
 	}
 	for _, step := range []struct {
 		name string
 		do   func(*testing.T, *machine)
 	}{
-		{"second run changes nothing", testSecondRun},
 		{"from outside", testOutside},
 		{"sandboxes", testSandboxes},
 		{"no plain secret", testNoPlainSecret},
+		{"manifest", testManifest},
+		{"one login each", testOneLoginEach},
 	} {
 		t.Run(step.name, func(t *testing.T) { step.do(t, m) })
+	}
+	if state := verified(t, m); len(state.LastGood) != 2 {
+		t.Errorf("verified: %+v", state)
 	}
 	if out := m.sh(t, "find /etc/strongroom /var/lib/strongroom /usr/local /etc/systemd/system -name '.*tmp*' -o -name '*.new' -o -name 'probe*'"); out != "" {
 		t.Errorf("left behind by killed writes:\n%s", out)
 	}
 	if out := strings.TrimSpace(m.sh(t, "systemctl list-timers --all --no-legend | grep rollback || true")); out != "" {
 		t.Errorf("a rollback of the firewall is armed:\n%s", out)
+	}
+	r := m.in(t, append([]string{"/root/strongroom-installer", "install", "--yes"}, backupArgs...)...)
+	if r.code != 0 || !strings.Contains(r.stdout, "Nothing to change") {
+		t.Errorf("one more run: exit code %d:\n%s", r.code, r)
+	}
+}
+
+// sameKeys compares what is on the machine with what was there before: a key
+// that is there stays.
+func (m *machine) sameKeys(t *testing.T, same map[string]string) error {
+	t.Helper()
+	script := "cd /etc/strongroom; for n in master-key drill-key drill-signing-key; do test ! -e credentials/$n || " +
+		"echo $n $(systemd-creds decrypt --name=$n credentials/$n - | sha256sum); done; " +
+		"test ! -e epoch.json || echo epoch $(sha256sum <epoch.json)"
+	for line := range strings.Lines(m.sh(t, script)) {
+		name, sum, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if old, ok := same[name]; ok && old != sum {
+			return fmt.Errorf("%s was made anew", name)
+		}
+		same[name] = sum
+	}
+	return nil
+}
+
+// testOneLoginEach: no kill has left a secret id alive that nobody holds.
+func testOneLoginEach(t *testing.T, m *machine) {
+	admin := login(t, m)
+	c := m.client(roots(t, m))
+	for _, role := range []string{"snapshot", "canary", "drill", "doctor", "monitor"} {
+		_, out := m.vault(t, c, "LIST", "auth/approle/role/strongroom-"+role+"/secret-id", admin, nil)
+		data, _ := out["data"].(map[string]any)
+		if keys, _ := data["keys"].([]any); len(keys) != 1 {
+			t.Errorf("%s: %d secret ids are alive, want one", role, len(keys))
+		}
+	}
+}
+
+// What the next run can do about a change that was killed.
+const (
+	nextAgain  = "makes it again"
+	nextGoesOn = "finds it made, and goes on"
+	nextWipes  = "removes the storage that nobody has the keys of, and initialises again"
+)
+
+// nextRun says what a run did about a change that was begun before: steps are
+// in order, so its first change tells.
+func nextRun(killed engine.Entry, run []engine.Entry) string {
+	for _, e := range run {
+		switch {
+		case e.Event != engine.EventBegin:
+		case e.Step == killed.Step && e.What == killed.What:
+			return nextAgain
+		case e.Step == "initialise" && killed.Step == "initialise" && e.What != killed.What:
+			return nextWipes
+		default:
+			return nextGoesOn
+		}
+	}
+	return nextGoesOn
+}
+
+func killLog(points []killPoint) string {
+	var b strings.Builder
+	for i, p := range points {
+		fmt.Fprintf(&b, "%3d  %-16s %-52s +%-10s %s\n", i+1, p.Step, p.What, p.after, p.next)
+	}
+	return b.String()
+}
+
+// writeKillTable puts what was seen into docs/install.md.
+func writeKillTable(t *testing.T, points []killPoint) {
+	t.Helper()
+	const begin, end = "<!-- kill table: written by TestKilledEverywhere -->\n", "<!-- end of the kill table -->\n"
+	file := filepath.Join(vaulttest.Root(t), "docs", "install.md")
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, ok := strings.Cut(string(b), begin)
+	_, after, ok2 := strings.Cut(rest, end)
+	if !ok || !ok2 {
+		t.Fatalf("%s has no place for the table", file)
+	}
+	type row struct{ step, what string }
+	var order []row
+	kills, next := map[row]int{}, map[row]map[string]int{}
+	for _, p := range points {
+		r := row{p.Step, p.What}
+		if kills[r] == 0 {
+			order = append(order, r)
+			next[r] = map[string]int{}
+		}
+		kills[r]++
+		next[r][p.next]++
+	}
+	var text strings.Builder
+	fmt.Fprintf(&text, "%d kills in %d changes.\n\n| step | change | kills | the next run |\n|---|---|---|---|\n", len(points), len(order))
+	for _, r := range order {
+		var what []string
+		for _, n := range []string{nextAgain, nextGoesOn, nextWipes} {
+			if c := next[r][n]; c > 0 {
+				what = append(what, fmt.Sprintf("%s (%d)", n, c))
+			}
+		}
+		fmt.Fprintf(&text, "| %s | `%s` | %d | %s |\n", r.step, r.what, kills[r], strings.Join(what, "; "))
+	}
+	if err := os.WriteFile(file, []byte(before+begin+text.String()+end+after), 0o644); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -107,7 +246,7 @@ func (m *machine) installAndKill(t *testing.T, delay time.Duration, wanted func(
 	seen := len(m.journal())
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	args := append([]string{"exec", m.name, "/root/strongroom-installer", "install", "--yes"}, installArgs...)
+	args := append([]string{"exec", m.name, "/root/strongroom-installer", "install", "--yes"}, backupArgs...)
 	cmd := exec.CommandContext(ctx, m.script, args...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
