@@ -7,30 +7,47 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
 )
 
 // campaign is the revocation of every key made with a provider. It is stored
 // before the first key is touched and removed after the last one is marked, so
-// that a crash in between only interrupts it.
+// that a crash in between only interrupts it: the next tick goes on.
 type campaign struct {
 	Provider string    `json:"provider"`
 	Started  time.Time `json:"started"`
-	// Except is the provider's own credential, which is dealt with before.
+	// Credential is the key that is the provider's own credential, while it is
+	// still to be replaced.
+	Credential string `json:"credential,omitempty"`
+	// Except is the provider's own credential, which has been dealt with.
 	Except string `json:"except,omitempty"`
 }
 
-// compromiseProvider marks every key made with a provider as known to others.
-// The scheduler then replaces and revokes them, without the provider's cap.
-func (b *backend) compromiseProvider(ctx context.Context, st store, rec *providerRecord) (int, error) {
-	c := &campaign{Provider: rec.Name, Started: b.clock.now(), Except: rec.CredentialKey}
-	if err := st.putCampaign(ctx, c); err != nil {
+// compromiseProvider replaces and revokes a provider's credential, where it is
+// a key, and marks every key made with it as known to others. The scheduler
+// then replaces and revokes them, without the provider's cap.
+func (b *backend) compromiseProvider(ctx context.Context, st store, rec *providerRecord, resp *logical.Response) (int, error) {
+	c := &campaign{Provider: rec.Name, Started: b.clock.now(), Credential: rec.CredentialKey}
+	if err := st.putCampaign(ctx, c); err != nil { // commit point
 		return 0, err
 	}
-	return b.runCampaign(ctx, st, c)
+	return b.runCampaign(ctx, st, c, resp)
 }
 
-// runCampaign marks what is not marked yet; it may be run again at any time.
-func (b *backend) runCampaign(ctx context.Context, st store, c *campaign) (marked int, err error) {
+// runCampaign does what is not done yet; it may be run again at any time.
+func (b *backend) runCampaign(ctx context.Context, st store, c *campaign, resp *logical.Response) (marked int, err error) {
+	if c.Credential != "" {
+		if err := b.replaceCredential(ctx, st, c, resp); err != nil {
+			return 0, fmt.Errorf("credential %q: %w", c.Credential, err)
+		}
+		next := *c
+		next.Credential, next.Except = "", c.Credential
+		if err := st.putCampaign(ctx, &next); err != nil {
+			return 0, err
+		}
+		c = &next
+	}
 	names, err := b.mostUrgentFirst(ctx, st, c.Provider)
 	if err != nil {
 		return 0, err
@@ -48,6 +65,21 @@ func (b *backend) runCampaign(ctx context.Context, st store, c *campaign) (marke
 		}
 	}
 	return marked, st.removeCampaign(ctx, c.Provider)
+}
+
+// replaceCredential ends the credential that was in use when the campaign
+// began, unless an interrupted run has done so.
+func (b *backend) replaceCredential(ctx context.Context, st store, c *campaign, resp *logical.Response) error {
+	err := b.withKey(ctx, st.s, c.Credential, func(ctx context.Context, w *work) error {
+		if cur := w.rec.Life.Current(); cur == nil || cur.Created.After(c.Started) {
+			return nil
+		}
+		return w.rotateCredential(ctx, c.Provider, true, resp)
+	})
+	if errors.Is(err, errNoKey) {
+		return nil
+	}
+	return err
 }
 
 // mostUrgentFirst orders a provider's keys: those with the most versions alive
@@ -81,7 +113,7 @@ func (b *backend) mostUrgentFirst(ctx context.Context, st store, provider string
 // markCompromised stores that every version of a key made before a time must
 // end at once.
 func (b *backend) markCompromised(ctx context.Context, st store, name string, before time.Time) (marked bool, err error) {
-	err = b.withKey(ctx, st.s, name, func(ctx context.Context, w *work) error {
+	err = b.withRecord(ctx, st.s, name, func(ctx context.Context, w *work) error {
 		if cur := w.rec.Life.Current(); cur != nil && cur.Created.After(before) {
 			return nil // it was replaced since
 		}
@@ -117,7 +149,7 @@ func (b *backend) resumeCampaigns(ctx context.Context, st store) error {
 		if c == nil {
 			continue
 		}
-		if _, err := b.runCampaign(ctx, st, c); err != nil {
+		if _, err := b.runCampaign(ctx, st, c, &logical.Response{Data: map[string]any{}}); err != nil {
 			return err
 		}
 	}

@@ -125,11 +125,23 @@ type work struct {
 
 var errNoKey = errors.New("there is no such key")
 
-// withKey runs fn under the key's lock. It reads the key after it has the
-// lock, so fn sees what the holder before has left. A context that ends does
-// not stop fn, because a call to a provider that is cut off half-way leaves
-// uncertainty behind; calls have limits of their own.
+// withKey runs fn under the key's lock, with its provider. A context that ends
+// does not stop fn, because a call to a provider that is cut off half-way
+// leaves uncertainty behind; calls have limits of their own.
 func (b *backend) withKey(ctx context.Context, s logical.Storage, name string, fn func(context.Context, *work) error) error {
+	return b.withRecord(ctx, s, name, func(ctx context.Context, w *work) (err error) {
+		if w.prov, err = b.provider(ctx, w.rec.Def.Provider); err != nil {
+			return err
+		}
+		w.caps = w.prov.Capabilities().For(w.rec.Life.Current() != nil)
+		return fn(ctx, w)
+	})
+}
+
+// withRecord is withKey for what needs no provider, so that it works where the
+// provider cannot be built. It reads the key after it has the lock, so fn sees
+// what the holder before has left.
+func (b *backend) withRecord(ctx context.Context, s logical.Storage, name string, fn func(context.Context, *work) error) error {
 	unlock, err := b.locks.lock(ctx, name)
 	if err != nil {
 		return fmt.Errorf("key %q is busy: %w", name, err)
@@ -140,16 +152,10 @@ func (b *backend) withKey(ctx context.Context, s logical.Storage, name string, f
 	if err != nil {
 		return err
 	}
-	w := &work{b: b, st: store{s}}
 	if snap == nil {
 		return fmt.Errorf("key %q: %w", name, errNoKey)
 	}
-	w.rec = snap.rec
-	if w.prov, err = b.provider(ctx, w.rec.Def.Provider); err != nil {
-		return err
-	}
-	w.caps = w.prov.Capabilities().For(w.rec.Life.Current() != nil)
-	return fn(ctx, w)
+	return fn(ctx, &work{b: b, st: store{s}, rec: snap.rec})
 }
 
 func (w *work) now() time.Time { return w.b.clock.now() }

@@ -56,47 +56,42 @@ func (b *backend) handleProviderRotate(ctx context.Context, req *logical.Request
 	}
 	st := store{req.Storage}
 	resp := &logical.Response{Data: map[string]any{}}
-	if rec.CredentialKey != "" {
-		if err := b.rotateCredential(ctx, st, rec, compromised, resp); err != nil {
-			return nil, err
-		}
-	}
 	if compromised {
-		n, err := b.compromiseProvider(context.WithoutCancel(ctx), st, rec)
+		n, err := b.compromiseProvider(context.WithoutCancel(ctx), st, rec, resp)
 		if err != nil {
 			b.interrupted.Store(true)
+			b.wakeUp()
 			return nil, fmt.Errorf("%d keys are marked, the engine goes on: %w", n, err)
 		}
 		resp.Data["marked_keys"] = n
 		b.wakeUp()
+		return resp, nil
 	}
-	return resp, nil
+	return resp, b.withKey(ctx, st.s, rec.CredentialKey, func(ctx context.Context, w *work) error {
+		return w.rotateCredential(ctx, name, false, resp)
+	})
 }
 
 // rotateCredential makes a new credential with the old one. Where that fails
 // although the old one is known to others, the rest goes on all the same.
-func (b *backend) rotateCredential(ctx context.Context, st store, rec *providerRecord, compromised bool, resp *logical.Response) error {
-	return b.withKey(ctx, st.s, rec.CredentialKey, func(ctx context.Context, w *work) error {
-		if err := w.ready(ctx, compromised); err != nil {
-			return err
-		}
-		var rotated *logical.Response
-		var err error
-		if compromised {
-			rotated, err = w.rotateCompromised(ctx)
-		} else {
-			rotated, err = w.rotateNow(ctx, false)
-		}
-		if err != nil {
-			return err
-		}
-		b.providers.reset(rec.Name)
-		resp.Data["credential"] = rotated.Data
-		for _, text := range rotated.Warnings {
-			resp.AddWarning(text)
-		}
-		return nil
-	})
+func (w *work) rotateCredential(ctx context.Context, providerName string, compromised bool, resp *logical.Response) error {
+	if err := w.ready(ctx, compromised); err != nil {
+		return err
+	}
+	rotate := func() (*logical.Response, error) { return w.rotateNow(ctx, false) }
+	if compromised {
+		rotate = func() (*logical.Response, error) { return w.rotateCompromised(ctx) }
+	}
+	rotated, err := rotate()
+	if err != nil {
+		return err
+	}
+	w.b.providers.reset(providerName)
+	resp.Data["credential"] = rotated.Data
+	for _, text := range rotated.Warnings {
+		resp.AddWarning(text)
+	}
+	return nil
 }
 
 func (b *backend) handleDryRun(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {

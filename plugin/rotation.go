@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"strongroom/plugin/lifecycle"
@@ -348,11 +349,25 @@ func (w *work) revokeDue(ctx context.Context) error {
 }
 
 // succeedsItself tells that a compromised version is needed once more: the
-// provider makes the next one out of it, and it dies with that. Where that has
-// failed, it is revoked without a successor.
+// provider makes the next one out of it, or by means of it where it is the
+// provider's own credential. Where that has failed, it is revoked without a
+// successor.
 func (w *work) succeedsItself(v *lifecycle.Version) bool {
-	return v.State == lifecycle.Current && w.caps.FromCurrent && w.caps.Mint && w.rec.MintFailure == nil &&
-		w.rec.Deleting == nil && w.rec.Uncertain == nil && !w.b.intents.open(w.rec.Name)
+	if v.State != lifecycle.Current || !w.caps.Mint || w.rec.Deleting != nil || w.rec.Uncertain != nil {
+		return false
+	}
+	f := w.rec.MintFailure
+	if w.isItsCredential() {
+		// An interrupted mint can only be cleared up with it, too.
+		return f == nil || f.waitsForList()
+	}
+	return w.caps.FromCurrent && f == nil && !w.b.intents.open(w.rec.Name)
+}
+
+// isItsCredential tells whether the key's provider uses the key itself as its
+// credential.
+func (w *work) isItsCredential() bool {
+	return slices.Contains(w.b.providers.usingKey(w.rec.Name), w.rec.Def.Provider)
 }
 
 // kill revokes a version at the provider, where that is possible, and checks

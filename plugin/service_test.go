@@ -23,6 +23,16 @@ type service struct {
 	calls  []string
 	fault  func(op string, after bool) error // called before and after each effect
 	killed []string
+	// strict: what is asked with a credential that does not work is refused.
+	strict bool
+}
+
+// refuses answers a request whose credential does not work.
+func (c *serviceClient) refuses(op string) error {
+	if !c.s.strict || c.s.worksLocked(c.credential[provider.PrimaryValue]) {
+		return nil
+	}
+	return &provider.Error{Op: op, Kind: provider.KindUnauthorized, Status: 401, Msg: "the credential is refused"}
 }
 
 type serviceKey struct {
@@ -115,7 +125,7 @@ func (c *serviceClient) Create(_ context.Context, req provider.CreateRequest) (p
 	if err := provider.CheckName(req.Name); err != nil {
 		return provider.Key{}, &provider.Error{Op: "create", Kind: provider.KindRejected, Msg: err.Error()}
 	}
-	if err := s.hook("create", false); err != nil {
+	if err := errors.Join(c.refuses("create"), s.hook("create", false)); err != nil {
 		return provider.Key{}, err
 	}
 	alive := 0
@@ -147,7 +157,7 @@ func (c *serviceClient) List(_ context.Context, _ map[string]any, prefix string)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.calls = append(s.calls, "list "+prefix)
-	if err := s.hook("list", false); err != nil {
+	if err := errors.Join(c.refuses("list"), s.hook("list", false)); err != nil {
 		return nil, err
 	}
 	var out []provider.RemoteKey
@@ -183,7 +193,7 @@ func (c *serviceClient) Revoke(_ context.Context, _ map[string]any, id string) e
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.calls = append(s.calls, "revoke "+id)
-	if err := s.hook("revoke", false); err != nil {
+	if err := errors.Join(c.refuses("revoke"), s.hook("revoke", false)); err != nil {
 		return err
 	}
 	if k := s.keys[id]; k != nil {

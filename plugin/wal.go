@@ -221,6 +221,11 @@ func (w *work) recoverFailed(ctx context.Context, err error) error {
 	return w.save(ctx, next)
 }
 
+// waitsForList tells that nothing has failed: the provider's list may lag.
+func (f *failure) waitsForList() bool {
+	return f.Op == "recover" && f.Kind == provider.KindUncertain.String()
+}
+
 // wait looks again at a time at which the provider's list can be trusted.
 func (w *work) wait(ctx context.Context, until time.Time) error {
 	next := w.rec.clone()
