@@ -54,7 +54,7 @@ configuration file; --dir names a directory instead.`,
 	f.StringVar(&o.cluster, "cluster", "", "id of Vault's cluster (default: the last one that was taken, or the only one there)")
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	f.Bool("no-alert", false, "leave the webhook of [backup] alone: the unit's OnFailure= tells of failures")
-	c.AddCommand(takeCommand(o), verifyCommand(o), snapshotListCommand(o), pruneCommand(o))
+	c.AddCommand(takeCommand(o), soonCommand(), verifyCommand(o), snapshotListCommand(o), pruneCommand(o))
 	return c
 }
 

@@ -13,9 +13,10 @@ import (
 
 type pruneOptions struct {
 	*snapshotOptions
-	keep      config.BackupKeep
-	dryRun    bool
-	takeState string
+	keep          config.BackupKeep
+	dryRun        bool
+	takeState     string
+	unlessStandby bool
 }
 
 func pruneCommand(shared *snapshotOptions) *cobra.Command {
@@ -38,6 +39,7 @@ is verified, no complete snapshot is. What object lock holds stays.`,
 	f.IntVar(&o.keep.Weekly, "keep-weekly", 0, "weeks for which to keep one each")
 	f.IntVar(&o.keep.Monthly, "keep-monthly", 0, "months for which to keep one each")
 	f.StringVar(&o.takeState, "take-state", takeStateDir, "folder of the taking job's state: it tells the cluster")
+	f.BoolVar(&o.unlessStandby, "unless-standby", false, "do nothing where the taking job stood aside because Vault is a standby")
 	return c
 }
 
@@ -56,6 +58,10 @@ type decision struct {
 }
 
 func runPrune(c *cobra.Command, o pruneOptions) error {
+	if o.unlessStandby && standsBy(o.takeState) {
+		fmt.Fprintln(c.OutOrStdout(), "standby: the leader prunes")
+		return nil
+	}
 	b, err := o.backup()
 	if err != nil {
 		return err

@@ -26,6 +26,9 @@ const (
 	credCanarySecretID = "canary-secret-id"
 )
 
+// errStandby: this node's Vault is a standby, and the leader's job does the work.
+var errStandby = errors.New("standby")
+
 // drillRecipientFile holds the public half of the drill key on an installed
 // machine.
 const drillRecipientFile = "/etc/strongroom/drill-key.pub"
@@ -192,6 +195,10 @@ func runTake(c *cobra.Command, o takeOptions) error {
 		_ = alertOf(c, b, "canary", canaryFailure)
 		fmt.Fprintf(c.ErrOrStderr(), "strongroom: the canary was not written, the next drill will fail: %v\n", canaryFailure)
 	}
+	if errors.Is(err, errStandby) {
+		fmt.Fprintln(c.OutOrStdout(), "standby: the leader takes the snapshots")
+		return snapshot.RecordStandby(stateDir(o.state, takeStateDir), time.Now())
+	}
 	if err != nil {
 		// Take records its own failures; those before it are recorded here.
 		err = errors.Join(err, snapshot.RecordTakeFailure(stateDir(o.state, takeStateDir), time.Now(), err))
@@ -235,6 +242,8 @@ func (o *takeOptions) take(ctx context.Context, c *cobra.Command, b config.Backu
 		return snapshot.Taken{}, &Error{Code: ExitOperator, Err: errors.New("vault is not initialized")}
 	case health.Sealed:
 		return snapshot.Taken{}, &Error{Code: ExitOperator, Err: errors.New("vault is sealed"), Hint: "see docs/unseal.md"}
+	case health.Standby:
+		return snapshot.Taken{}, errStandby
 	}
 	canary, noted := o.canary(ctx, c)
 	*canaryFailure = noted

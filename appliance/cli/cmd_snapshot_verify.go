@@ -23,6 +23,7 @@ type verifyOptions struct {
 	identities       []string
 	id               string
 	state, takeState string
+	unlessStandby    bool
 	timeout          time.Duration
 }
 
@@ -47,11 +48,16 @@ does not open it. The last good record is never changed by a failure.`,
 	f.StringVar(&o.state, "state", "", "folder of the job's state (default: systemd's, else "+verifyStateDir+")")
 	f.StringVar(&o.takeState, "take-state", takeStateDir, "folder of the taking job's state: what it recorded must be what is there")
 	f.DurationVar(&o.timeout, "timeout", 4*time.Hour, "give up after this time")
+	f.BoolVar(&o.unlessStandby, "unless-standby", false, "do nothing where the taking job stood aside because Vault is a standby")
 	return c
 }
 
 func runVerify(c *cobra.Command, o verifyOptions) error {
 	spareMemory()
+	if o.unlessStandby && standsBy(o.takeState) {
+		fmt.Fprintln(c.OutOrStdout(), "standby: the leader verifies")
+		return nil
+	}
 	b, err := o.backup()
 	if err != nil {
 		return err
@@ -72,6 +78,12 @@ func runVerify(c *cobra.Command, o verifyOptions) error {
 		}
 	}
 	return alertOf(c, b, "snapshot verify", err)
+}
+
+// standsBy says whether the taking job's last run stood aside.
+func standsBy(takeState string) bool {
+	s, err := snapshot.LoadTakeState(takeState)
+	return err == nil && s.Standby != nil
 }
 
 // verify gives the records of the places that are good, and all errors.

@@ -33,6 +33,9 @@ type TakeState struct {
 	// CanaryFailure is why the last run's snapshot has no canary although there
 	// is a login for it. A drill of such a snapshot fails.
 	CanaryFailure *Failure `json:"canary_failure,omitempty"`
+	// Standby is when the last run stood aside because this node was a standby:
+	// the leader takes the snapshots. Nil: it did not.
+	Standby *time.Time `json:"standby,omitempty"`
 }
 
 // TakenRecord tells of one stored snapshot.
@@ -112,6 +115,26 @@ func RecordTakeFailure(dir string, at time.Time, failure error) error {
 		return err
 	}
 	s.Failure = &Failure{At: at.UTC(), Error: failure.Error()}
+	return s.save(dir)
+}
+
+// RecordStandby notes that a taking job stood aside on a standby node. It is no
+// failure, and ends one.
+func RecordStandby(dir string, at time.Time) error {
+	unlock, err := lock(dir, "take")
+	if errors.Is(err, ErrBusy) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	s, err := LoadTakeState(dir)
+	if err != nil {
+		return err
+	}
+	at = at.UTC()
+	s.Standby, s.Failure, s.CanaryFailure = &at, nil, nil
 	return s.save(dir)
 }
 

@@ -291,6 +291,7 @@ func (o *TakeOptions) record(t Taken, failure error) error {
 		}
 	}
 	s.Failure, s.CanaryFailure = nil, nil
+	s.Standby = nil
 	if failure != nil {
 		s.Failure = &Failure{At: o.Now().UTC(), Error: failure.Error()}
 	}

@@ -1,0 +1,135 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// soonOptions has a state whose last snapshot was taken so long ago; 0: never.
+func soonOptions(t *testing.T, last time.Duration) SoonOptions {
+	t.Helper()
+	o := SoonOptions{Changed: filepath.Join(t.TempDir(), "rotated"), TakeStateDir: t.TempDir(),
+		Quiet: time.Minute, Most: 5 * time.Minute, Every: 5 * time.Minute}
+	if last != 0 {
+		s := TakeState{Format: stateFormat, Last: map[string]TakenRecord{"dir:/x": {TakenAt: time.Now().Add(-last)}}}
+		if err := s.save(o.TakeStateDir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return o
+}
+
+func touchNow(t *testing.T, path string) {
+	t.Helper()
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(path, time.Now(), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAwaitQuiet(t *testing.T) {
+	for name, tc := range map[string]struct {
+		last    time.Duration   // since the last snapshot
+		touches []time.Duration // after the start
+		want    time.Duration
+	}{
+		"one rotation":             {time.Hour, []time.Duration{0}, time.Minute},
+		"the first snapshot ever":  {0, []time.Duration{0}, time.Minute},
+		"several in one go":        {time.Hour, []time.Duration{0, 20 * time.Second, 50 * time.Second}, 110 * time.Second},
+		"again just before":        {time.Hour, []time.Duration{0, 59 * time.Second}, 119 * time.Second},
+		"after the end":            {time.Hour, []time.Duration{0, 61 * time.Second}, time.Minute},
+		"it never ends":            {time.Hour, every(30*time.Second, 20), 5 * time.Minute},
+		"soon after a snapshot":    {time.Minute, []time.Duration{0}, 4 * time.Minute},
+		"a while after a snapshot": {270 * time.Second, []time.Duration{0}, time.Minute},
+		"the clock was set back":   {-time.Hour, []time.Duration{0}, time.Minute},
+		"no file":                  {time.Hour, nil, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o := soonOptions(t, tc.last)
+				start := time.Now()
+				for _, d := range tc.touches {
+					if d == 0 {
+						touchNow(t, o.Changed)
+						continue
+					}
+					time.AfterFunc(d, func() { touchNow(t, o.Changed) })
+				}
+				if err := AwaitQuiet(t.Context(), o); err != nil {
+					t.Fatal(err)
+				}
+				if got := time.Since(start); got != tc.want {
+					t.Errorf("due after %v, want %v", got, tc.want)
+				}
+				if _, err := os.Lstat(o.Changed); !errors.Is(err, os.ErrNotExist) {
+					t.Errorf("the file is still there: %v", err)
+				}
+			})
+		})
+	}
+}
+
+func every(d time.Duration, n int) []time.Duration {
+	var out []time.Duration
+	for i := range n {
+		out = append(out, time.Duration(i)*d)
+	}
+	return out
+}
+
+func TestAwaitQuietEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := soonOptions(t, time.Hour)
+		touchNow(t, o.Changed)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		if err := AwaitQuiet(ctx, o); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("error %v", err)
+		}
+		// The rotation is not forgotten.
+		if _, err := os.Lstat(o.Changed); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestAwaitQuietFaults(t *testing.T) {
+	// A spoilt state is not its business.
+	o := soonOptions(t, 0)
+	o.Quiet = 0
+	if err := os.WriteFile(filepath.Join(o.TakeStateDir, takeStateFile), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	touchNow(t, o.Changed)
+	if err := AwaitQuiet(t.Context(), o); err != nil {
+		t.Error(err)
+	}
+	// A file that can't be removed: a folder with something in it.
+	if err := os.MkdirAll(filepath.Join(o.Changed, "x"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := AwaitQuiet(t.Context(), o); err == nil {
+		t.Error("no error")
+	}
+}
+
+func TestRecordStandby(t *testing.T) {
+	dir := t.TempDir()
+	at := time.Date(2026, 11, 24, 15, 0, 0, 0, time.UTC)
+	if err := RecordTakeFailure(dir, at, errors.New("down")); err != nil {
+		t.Fatal(err)
+	}
+	if err := RecordStandby(dir, at); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := LoadTakeState(dir); err != nil || s.Standby == nil || !s.Standby.Equal(at) || s.Failure != nil {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
