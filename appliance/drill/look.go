@@ -5,15 +5,11 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
-	"net/http"
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/hashicorp/vault/api"
 
 	"strongroom/appliance/scratch"
 	"strongroom/appliance/snapshot"
@@ -28,7 +24,7 @@ func (r *run) look(ctx context.Context, m snapshot.Manifest) error {
 	r.canary(ctx, m)
 	r.served()
 	r.cluster(ctx, m)
-	r.rep.Found = &Found{Leases: -1}
+	r.rep.Found = &Found{}
 	before, err := lastFound(r.StateDir)
 	if err != nil {
 		r.check("last report", Note, "", "it can't be compared with: %v", err)
@@ -36,7 +32,6 @@ func (r *run) look(ctx context.Context, m snapshot.Manifest) error {
 	r.policies(ctx)
 	r.mounts(ctx, before)
 	r.engine(ctx)
-	r.leases(ctx)
 	return nil
 }
 
@@ -53,7 +48,7 @@ func (r *run) login(ctx context.Context) error {
 	if err := r.client.LoginAppRole(ctx, r.RoleID, r.SecretID); err != nil {
 		r.check("approle", Fail, "give the drill a secret id that is in the snapshot: run the installer again, take a snapshot, and drill",
 			"the restored Vault refuses the drill's login: %s", oneLine(err))
-		return fmt.Errorf("log in to the restored Vault: %w", err)
+		return fmt.Errorf("%w: without a login there is nothing more to look at", ErrFailed)
 	}
 	r.check("approle", Pass, "", "the drill's own AppRole logs in")
 	return nil
@@ -226,22 +221,6 @@ func (r *run) compare(name string, want, found, before map[string]string) {
 	if len(gone) > 0 {
 		r.check(name, Note, "if nobody has removed them, look at older snapshots", "gone since the last drill that passed: %s", strings.Join(gone, " "))
 	}
-}
-
-// leases counts them: that none was revoked anywhere else is what the isolation
-// is for.
-func (r *run) leases(ctx context.Context) {
-	s, err := r.client.API().Logical().ReadWithContext(ctx, "sys/leases/count")
-	var refused *api.ResponseError
-	if errors.As(err, &refused) && refused.StatusCode == http.StatusForbidden {
-		return // a policy older than this question
-	}
-	if err != nil || s == nil {
-		r.check("leases", Note, "", "they can't be counted: %s", oneLine(err))
-		return
-	}
-	r.rep.Found.Leases = number(s.Data["lease_count"])
-	r.check("leases", Pass, "", "%d in the restored Vault, which can reach nothing to revoke them at", r.rep.Found.Leases)
 }
 
 // number reads one from Vault's JSON; 0 where there is none.

@@ -101,7 +101,6 @@ type Found struct {
 	Auth     map[string]string `json:"auth"`     // path to type
 	Policies map[string]string `json:"policies"` // name to SHA-256
 	Keys     int64             `json:"keys"`     // of the apikeys engine
-	Leases   int64             `json:"leases"`   // -1 where it could not be asked
 }
 
 // Failed are the checks that failed.

@@ -86,7 +86,9 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	o.fill()
 	return o.newRun().finish(ctx, func(r *run) error {
 		var err error
-		r.fetched, err = loadFetched(r.StateDir)
+		if r.fetched, err = loadFetched(r.StateDir); err == nil {
+			r.rep.Steps = append(r.rep.Steps, Timing{"fetch the snapshot", r.fetched.FinishedAt.Sub(r.fetched.StartedAt).Seconds()})
+		}
 		return err
 	})
 }
@@ -168,10 +170,6 @@ func (r *run) finish(ctx context.Context, get func(*run) error) (*Report, error)
 func (r *run) describe() {
 	if !r.fetched.StartedAt.IsZero() {
 		r.rep.StartedAt = r.fetched.StartedAt
-	}
-	if !r.fetched.FinishedAt.IsZero() && len(r.rep.Steps) == 0 {
-		// It was another process's.
-		r.rep.Steps = append(r.rep.Steps, Timing{"fetch the snapshot", r.fetched.FinishedAt.Sub(r.fetched.StartedAt).Seconds()})
 	}
 	r.rep.Snapshot.ID, r.rep.Snapshot.From, r.rep.Snapshot.VerifiedAt = r.fetched.ID, r.fetched.From, r.fetched.VerifiedAt
 }

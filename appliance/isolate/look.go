@@ -36,6 +36,10 @@ func Look(pid int) (Reach, error) {
 	r := Reach{Routes: append(v4, v6...)}
 	slices.Sort(r.Routes)
 	r.Routes = slices.Compact(r.Routes)
+	// Its file system must be open to us, or the rest would say nothing.
+	if _, err := os.ReadDir(filepath.Join(proc, "root") + "/"); err != nil {
+		return Reach{}, fmt.Errorf("look at the isolation: %w", err)
+	}
 	for _, dir := range sockets {
 		entries, err := os.ReadDir(filepath.Join(proc, "root", dir))
 		// What it may not look into, it cannot connect to.

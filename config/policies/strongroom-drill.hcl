@@ -17,10 +17,6 @@ path "sys/mounts" {
 path "sys/auth" {
   capabilities = ["read"]
 }
-# How many leases there are, none of them by name.
-path "sys/leases/count" {
-  capabilities = ["read", "sudo"]
-}
 # States and times of keys, never their values.
 path "apikeys/status" {
   capabilities = ["read"]
