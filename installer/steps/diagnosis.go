@@ -6,10 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"strings"
 	"time"
 
 	"strongroom/installer/engine"
+)
+
+// Items of the doctor's that an installation alone can't pass.
+const (
+	itemEscrow = "escrow"
+	itemBackup = "backup-drill"
 )
 
 // unitDoctor is the doctor's, in versions that have it.
@@ -38,15 +43,37 @@ func (d Diagnosis) Err() error {
 
 // doctorReport is what is read of the doctor's report.
 type doctorReport struct {
-	At    time.Time `json:"at"`
-	Items []struct {
-		ID       string `json:"id"`
-		Title    string `json:"title"`
-		Verdict  string `json:"verdict"`
-		Evidence string `json:"evidence"`
-		Detail   string `json:"detail"`
-		Remedy   string `json:"remedy"`
-	} `json:"items"`
+	At    time.Time    `json:"at"`
+	Items []doctorItem `json:"items"`
+}
+
+type doctorItem struct {
+	ID      string `json:"id"`
+	Title   string `json:"title"`
+	Verdict string `json:"verdict"`
+	Reasons []struct {
+		Verdict string `json:"verdict"`
+		Text    string `json:"text"`
+		Remedy  string `json:"remedy"`
+	} `json:"reasons"`
+}
+
+// String is the item for people, with what to do.
+func (i doctorItem) String() string {
+	s := i.Title
+	if s == "" {
+		s = i.ID
+	}
+	for _, r := range i.Reasons {
+		if r.Verdict != "fail" {
+			continue
+		}
+		s += "\n      " + r.Text
+		if r.Remedy != "" {
+			s += "\n      → " + r.Remedy
+		}
+	}
+	return s
 }
 
 // Diagnose has the doctor's unit look at the machine. What stays to be done by
@@ -80,36 +107,13 @@ func Diagnose(ctx context.Context, e *Env) (Diagnosis, error) {
 		case i.Verdict == "pass":
 			d.Pass++
 		case i.Verdict != "fail":
-		case strings.Contains(i.ID, "escrow"):
+		case i.ID == itemEscrow:
 			d.EscrowOpen = true
-		case len(e.Config.Backup.To) == 0 && containsAny(i.ID, "snapshot", "drill", "backup"):
+		case i.ID == itemBackup && len(e.Config.Backup.To) == 0:
 			// Said loudly elsewhere.
 		default:
-			d.Failures = append(d.Failures, describeFailure(i.ID, i.Title, i.Evidence+i.Detail, i.Remedy))
+			d.Failures = append(d.Failures, i.String())
 		}
 	}
 	return d, nil
-}
-
-func containsAny(s string, parts ...string) bool {
-	for _, p := range parts {
-		if strings.Contains(s, p) {
-			return true
-		}
-	}
-	return false
-}
-
-func describeFailure(id, title, evidence, remedy string) string {
-	s := id
-	if title != "" {
-		s += ": " + title
-	}
-	if evidence != "" {
-		s += " (" + evidence + ")"
-	}
-	if remedy != "" {
-		s += "\n      → " + remedy
-	}
-	return s
 }

@@ -1,0 +1,71 @@
+package steps
+
+import (
+	"fmt"
+	"io/fs"
+	"strings"
+	"testing"
+	"time"
+
+	"strongroom/config"
+	"strongroom/installer/engine"
+	"strongroom/installer/host"
+)
+
+func TestDiagnose(t *testing.T) {
+	const escrow = `{"id":"escrow","title":"the escrow","verdict":"fail","reasons":[{"verdict":"fail","text":"nobody has proved it"}]}`
+	const backup = `{"id":"backup-drill","title":"backups","verdict":"fail","reasons":[{"verdict":"fail","text":"none"}]}`
+	const swap = `{"id":"swap","title":"swap is off","verdict":"fail","reasons":[{"verdict":"warn","text":"a warning"},{"verdict":"fail","text":"/swapfile is on","remedy":"swapoff -a"}]}`
+	const good = `{"id":"tls","title":"TLS","verdict":"pass"}`
+	for name, c := range map[string]struct {
+		items    []string
+		places   int
+		age      time.Duration // of the report
+		none     bool          // no report
+		failures []string
+		open     bool
+		fault    string
+	}{
+		"all well":               {items: []string{good}, places: 1},
+		"escrow not proved":      {items: []string{good, escrow}, places: 1, open: true},
+		"no place for backups":   {items: []string{good, escrow, backup}, open: true},
+		"places but no backup":   {items: []string{backup}, places: 1, failures: []string{"backups\n      none"}},
+		"a fault, with a remedy": {items: []string{swap, good}, failures: []string{"swap is off\n      /swapfile is on\n      → swapoff -a"}},
+		"an old report":          {items: []string{good}, age: time.Hour, fault: "an old one"},
+		"no report":              {none: true, fault: "no report"},
+		"rubbish":                {items: []string{"}"}, fault: "report"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := newVPS(t)
+			for _, d := range []string{StateDir, StateDir + "/doctor"} {
+				v.Files[d] = &host.Node{Info: host.Info{Type: fs.ModeDir}}
+			}
+			v.Units[unitDoctor] = &host.Unit{Load: "loaded", Active: "inactive"}
+			v.OnStart[unitDoctor] = func() error {
+				if !c.none {
+					v.Files[DoctorReport] = &host.Node{Data: fmt.Appendf(nil, `{"at":%q,"items":[%s]}`,
+						v.Clock.Add(-c.age).Format(time.RFC3339Nano), strings.Join(c.items, ","))}
+				}
+				return nil
+			}
+			e := v.env()
+			e.Config.Backup.To = make([]config.BackupTo, c.places)
+			d, err := Diagnose(t.Context(), e)
+			if c.fault != "" {
+				if err == nil || !strings.Contains(err.Error(), c.fault) {
+					t.Errorf("error = %v", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !d.Ran || d.EscrowOpen != c.open || fmt.Sprint(d.Failures) != fmt.Sprint(c.failures) {
+				t.Errorf("%+v", d)
+			}
+			if code := engine.Report(new(strings.Builder), "x", d.Err()); (code == engine.ExitDrift) != (len(c.failures) > 0) || code != 0 && code != engine.ExitDrift {
+				t.Errorf("exit code %d", code)
+			}
+		})
+	}
+}
