@@ -13,6 +13,7 @@ import (
 
 	"strongroom/appliance/kms"
 	"strongroom/appliance/restore"
+	"strongroom/appliance/restorepath"
 	"strongroom/appliance/vaultapi"
 )
 
@@ -87,7 +88,7 @@ func runRestorePaths(c *cobra.Command, o restoreOptions) (err error) {
 	if errors.Is(err, restore.ErrTokenGone) {
 		return &Error{Code: ExitOperator, Err: err, Hint: "the token is younger than the snapshot: give --username and --password-file, or an older token"}
 	}
-	if errors.Is(err, restore.ErrNoSecret) {
+	if errors.Is(err, restorepath.ErrNoSecret) {
 		return &Error{Code: ExitDrift, Err: err, Hint: "it was deleted then, or not written yet: try another snapshot with --id"}
 	}
 	if err != nil {
@@ -96,7 +97,7 @@ func runRestorePaths(c *cobra.Command, o restoreOptions) (err error) {
 	return nil
 }
 
-func (o *restoreOptions) runPaths(ctx context.Context, out io.Writer, p *restorePlan, live *vaultapi.Client, keys *kms.Keyset) (copied []restore.Copied, err error) {
+func (o *restoreOptions) runPaths(ctx context.Context, out io.Writer, p *restorePlan, live *vaultapi.Client, keys *kms.Keyset) (copied []restorepath.Copied, err error) {
 	programs, err := demoPrograms(demoOptions{vault: o.only.vault, plugin: o.only.plugin})
 	if err != nil {
 		return nil, err
@@ -109,7 +110,7 @@ func (o *restoreOptions) runPaths(ctx context.Context, out io.Writer, p *restore
 		return nil, fmt.Errorf("--work-dir: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	return restore.Paths(ctx, restore.PathsOptions{
+	return restorepath.Paths(ctx, restorepath.PathsOptions{
 		Snapshot: p.checked, Paths: o.only.paths, Live: live, Keyset: keys, Programs: programs,
 		Dir: dir, Hide: append(auditFolders(ctx, live), o.only.hide...), Patience: o.timeout,
 		Login: func(ctx context.Context, c *vaultapi.Client) error { return o.only.login(ctx, c, live) },

@@ -12,6 +12,7 @@ import (
 	"strongroom/appliance/escrow"
 	"strongroom/appliance/kms"
 	"strongroom/appliance/vaultapi"
+	"strongroom/config"
 	"strongroom/installer/engine"
 	"strongroom/installer/payload"
 	"strongroom/systemd"
@@ -171,4 +172,25 @@ func Operator(hint string, err error) error {
 		return err
 	}
 	return &engine.Error{Code: engine.ExitOperator, Err: err, Hint: hint}
+}
+
+// ForgetAlert leaves a credential out of a configuration, where it only serves
+// to tell of failures; false where it is for something else.
+func ForgetAlert(c *config.Appliance, credential string) bool {
+	for _, to := range c.Backup.To {
+		if to.Credentials == credential {
+			return false
+		}
+	}
+	if c.Backup.WebhookFile == credential {
+		c.Backup.WebhookFile = ""
+	}
+	if c.Alert.WebhookFile == credential {
+		c.Alert.WebhookFile = ""
+	}
+	if c.Alert.Mail.Credentials == credential {
+		// Without its login the server would refuse every mail.
+		c.Alert.Mail = config.DefaultAlert().Mail
+	}
+	return true
 }

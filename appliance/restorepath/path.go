@@ -1,4 +1,9 @@
-package restore
+// Package restorepath brings single secrets of a snapshot back into a Vault and
+// touches nothing else.
+//
+// It is a package of its own since it brings up a whole scratch Vault, front
+// included, which a program that only restores has no use for.
+package restorepath
 
 import (
 	"context"
@@ -10,6 +15,7 @@ import (
 	"strongroom/appliance/isolate"
 	"strongroom/appliance/kms"
 	"strongroom/appliance/proc"
+	"strongroom/appliance/restore"
 	"strongroom/appliance/scratch"
 	"strongroom/appliance/vaultapi"
 )
@@ -19,7 +25,7 @@ var ErrNoSecret = errors.New("the snapshot has no such secret")
 
 // PathsOptions of bringing back single secrets.
 type PathsOptions struct {
-	Snapshot *Checked
+	Snapshot *restore.Checked
 	// Paths are full paths of secrets ("secret/app/prod/name"); one that ends
 	// in / stands for all below it.
 	Paths []string
@@ -117,7 +123,7 @@ func bringUp(ctx context.Context, set *proc.Set, o PathsOptions) (*vaultapi.Clie
 		return nil, err
 	}
 	// Its own epoch differs from the snapshot's: the engines stay fenced.
-	if err := Into(ctx, c, o.Snapshot, o.Patience); err != nil {
+	if err := restore.Into(ctx, c, o.Snapshot, o.Patience); err != nil {
 		return nil, err
 	}
 	c.SetToken("")
@@ -126,7 +132,7 @@ func bringUp(ctx context.Context, set *proc.Set, o PathsOptions) (*vaultapi.Clie
 	}
 	if _, err := c.API().Auth().Token().LookupSelfWithContext(ctx); err != nil {
 		if isForbidden(err) {
-			return nil, fmt.Errorf("log in to the Vault of the snapshot: %w: %w", ErrTokenGone, err)
+			return nil, fmt.Errorf("log in to the Vault of the snapshot: %w: %w", restore.ErrTokenGone, err)
 		}
 		return nil, fmt.Errorf("log in to the Vault of the snapshot: %w", err)
 	}

@@ -1,0 +1,444 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	"filippo.io/age"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"strongroom/appliance/escrow"
+	"strongroom/appliance/kms"
+	"strongroom/appliance/restore"
+	"strongroom/appliance/snapshot"
+	"strongroom/config"
+	"strongroom/installer/engine"
+	"strongroom/installer/host"
+	"strongroom/installer/recover"
+	"strongroom/installer/steps"
+)
+
+// restoreOptions are those of install and what is left of the old machine.
+type restoreOptions struct {
+	options
+	identities  []string
+	escrow      string
+	masterKey   string
+	dir         string
+	endpoint    string
+	region      string
+	bucket      string
+	prefix      string
+	bucketCA    string
+	cluster     string
+	id          string
+	workDir     string
+	credentials []string
+}
+
+const whatRestoreDoes = `Rebuilds a lost machine on this fresh one, from what is not on it: the bucket (or
+folder) with the snapshots, your copy of the escrow, and your private key.
+
+First it downloads the newest verified snapshot and checks all of it, opens the
+escrow, and compares the master key with the snapshot's seal: where something does
+not fit, nothing has been changed. Then it does what install does, but with the
+escrowed master key, with the configuration and the certificates that were kept
+beside the snapshot, and restores the snapshot before anybody is let in. The
+engine for API keys compares every key with its provider, and mints anew what is
+dead. The jobs get new logins; those of the old machine are revoked. It ends with
+a snapshot of the new machine, and says what was lost.
+
+It may be stopped anywhere and run again. The escrow must hold recovery keys or
+the first administrator's password; without them give an administrator's token of
+then in VAULT_TOKEN or by --token-file.
+
+The old machine must be gone, or off.`
+
+func restoreCommand(version string) *cobra.Command {
+	o := restoreOptions{options: options{version: version}}
+	c := &cobra.Command{
+		Use:   "restore",
+		Short: "Rebuild a lost machine on this fresh one",
+		Long:  whatRestoreDoes,
+		Example: `  sudo ./` + program + ` restore --identity id_ed25519 --escrow escrow \
+    --endpoint https://fsn1.your-objectstorage.com --bucket vault-backups --backup-credentials s3.toml
+  sudo ./` + program + ` restore --identity id_ed25519 --escrow escrow --config appliance.toml --backup-credentials s3.toml
+  age -d -i key.txt master-key.age | sudo ./` + program + ` restore --yes --master-key - --identity key.txt --escrow escrow --dir /mnt/backup`,
+		Args: args(cobra.NoArgs),
+		RunE: func(c *cobra.Command, _ []string) error {
+			o.from(c)
+			return o.runRestore(c.Context(), c)
+		},
+	}
+	o.flags(c)
+	f := c.Flags()
+	f.BoolVar(&o.yes, "yes", false, "ask nothing")
+	f.StringArrayVar(&o.identities, "identity", nil, "file with your SSH private key or an age identity, repeatable; it opens snapshot and escrow, and is not copied")
+	f.StringVar(&o.escrow, "escrow", "", "folder with your copy of the escrow, or the file master-key.age")
+	f.StringVar(&o.masterKey, "master-key", "", "file with the opened master key, - for standard input, in place of master-key.age")
+	f.StringVar(&o.dir, "dir", "", "folder with the snapshots")
+	f.StringVar(&o.endpoint, "endpoint", "", "URL of the object storage with the snapshots")
+	f.StringVar(&o.region, "region", "", "region of the bucket")
+	f.StringVar(&o.bucket, "bucket", "", "bucket with the snapshots")
+	f.StringVar(&o.prefix, "prefix", "", "what the snapshots' names begin with in the bucket")
+	f.StringVar(&o.bucketCA, "bucket-ca", "", "PEM file of the authority of the object storage")
+	f.StringVar(&o.cluster, "cluster", "", "id of the cluster whose snapshot it is (default: the only one there)")
+	f.StringVar(&o.id, "id", "", "which snapshot, CLUSTER/NAME (default: the newest verified one)")
+	f.StringVar(&o.workDir, "work-dir", "/var/tmp", "folder for the download, as large as the snapshot")
+	f.StringArrayVar(&o.credentials, "credential", nil, "NAME=FILE: a secret that the old configuration names, such as backup-webhook; repeatable")
+	return c
+}
+
+func (o *restoreOptions) runRestore(ctx context.Context, c *cobra.Command) error {
+	if os.Geteuid() != 0 {
+		return &engine.Error{Code: engine.ExitUsage, Err: errors.New("not root"), Hint: "run it with sudo"}
+	}
+	state, err := recover.LoadState(host.OSFS{Root: "/"})
+	if err != nil {
+		return err
+	}
+	if state != nil && !state.Finished.IsZero() {
+		fmt.Fprintf(o.out, "This machine was recovered from %s at %s; looking whether all is as it should be.\n", state.ID, state.Finished.Format(time.RFC3339))
+		return o.run(ctx, c, o.install)
+	}
+	given, err := o.credentialFiles()
+	if err != nil {
+		return err
+	}
+	opened, found, err := o.prepare(ctx, state, given)
+	if err != nil {
+		return recoverError(err)
+	}
+	if found != nil {
+		defer found.Close()
+	}
+	cfg, err := o.configOf(ctx, c, found)
+	if err != nil {
+		return err
+	}
+	return o.with(ctx, cfg, func(ctx context.Context, env *steps.Env) error {
+		for name, file := range given {
+			env.Given[name] = file
+		}
+		r, err := recover.Begin(env, state, found, opened)
+		if err != nil {
+			return err
+		}
+		r.Out = o.out
+		dropped, err := o.withoutLostSecrets(env)
+		if err != nil {
+			return err
+		}
+		return o.recover(ctx, r, dropped)
+	})
+}
+
+// credentialFiles are --credential and --backup-credentials by name.
+func (o *restoreOptions) credentialFiles() (map[string]string, error) {
+	given := map[string]string{}
+	for _, s := range o.credentials {
+		name, file, ok := strings.Cut(s, "=")
+		if !ok || name == "" || file == "" || strings.Contains(name, "/") {
+			return nil, &engine.Error{Code: engine.ExitUsage, Err: fmt.Errorf("--credential %q: want NAME=FILE", s)}
+		}
+		given[name] = file
+	}
+	if o.backupKeys != "" {
+		given[steps.CredentialS3] = o.backupKeys
+	}
+	return given, nil
+}
+
+// prepare opens the escrow and fetches the snapshot: all that can be refused. A
+// recovery that has come as far as to have restored needs no snapshot any more.
+func (o *restoreOptions) prepare(ctx context.Context, state *recover.State, given map[string]string) (*recover.Opened, *recover.Found, error) {
+	ids, err := o.readIdentities()
+	if err != nil {
+		return nil, nil, err
+	}
+	key, err := o.readMasterKey()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer clear(key)
+	if o.escrow == "" && len(key) == 0 {
+		return nil, nil, &engine.Error{Code: engine.ExitUsage, Err: errors.New("no --escrow"), Hint: "give the folder with your copy of /var/lib/strongroom/escrow"}
+	}
+	opened, err := recover.OpenEscrow(o.escrow, ids, key)
+	if err != nil {
+		return nil, nil, err
+	}
+	if state != nil && !state.Restored.IsZero() {
+		return opened, nil, nil
+	}
+	places, err := o.places()
+	if err != nil {
+		return nil, nil, err
+	}
+	src := recover.Source{Places: places, Keys: given, Cluster: o.cluster, ID: o.id, Identities: ids, WorkDir: o.workDir}
+	if state != nil {
+		src.ID = state.ID // of this recovery, whatever came since
+	}
+	fmt.Fprintln(o.out, "Downloading and checking the snapshot …")
+	found, err := src.Fetch(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := found.Snapshot.SealedBy(ctx, opened.MasterKey); err != nil {
+		return nil, nil, errors.Join(err, found.Close())
+	}
+	return opened, found, nil
+}
+
+// places are where snapshots may be.
+func (o *restoreOptions) places() ([]config.BackupTo, error) {
+	switch {
+	case o.dir != "":
+		return []config.BackupTo{{Type: config.BackupDir, Path: o.dir}}, nil
+	case o.bucket != "" && o.endpoint != "" && o.backupKeys != "":
+		return []config.BackupTo{{Type: config.BackupS3, Endpoint: o.endpoint, Region: o.region, Bucket: o.bucket, Prefix: o.prefix,
+			CAFile: o.bucketCA, Credentials: steps.CredentialS3}}, nil
+	case o.bucket != "" || o.endpoint != "":
+		return nil, &engine.Error{Code: engine.ExitUsage, Err: errors.New("a bucket needs --endpoint, --bucket and --backup-credentials")}
+	case o.config != "":
+		b, err := config.LoadBackup(o.config)
+		if err != nil {
+			return nil, err
+		}
+		for i := range b.To {
+			if b.To[i].Type == config.BackupS3 && b.To[i].Credentials == "" {
+				b.To[i].Credentials = steps.CredentialS3
+			}
+		}
+		return b.To, nil
+	}
+	return nil, &engine.Error{Code: engine.ExitUsage, Err: errors.New("where are the snapshots?"),
+		Hint: "give --endpoint, --bucket and --backup-credentials, or --dir, or a --config with the table [backup]"}
+}
+
+// maxConfig bounds the configuration that is kept beside a snapshot, in bytes.
+const maxConfig = 1 << 20
+
+// configOf is the configuration: the file given, or that of a run that was
+// killed, or the old machine's, with the flags over it.
+func (o *restoreOptions) configOf(ctx context.Context, c *cobra.Command, found *recover.Found) (config.Appliance, error) {
+	if o.config != "" || found == nil {
+		return o.load(c)
+	}
+	cfg, file := config.Default(), found.Manifest.ID+":"+config.DefaultPath
+	var data []byte
+	if found.Files != nil {
+		var err error
+		data, err = found.Files.Read(ctx, strings.TrimPrefix(config.DefaultPath, "/"), maxConfig)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return cfg, recoverError(err)
+		}
+	}
+	if data == nil {
+		file = ""
+	} else {
+		var err error
+		if cfg, err = config.Parse(file, data); err != nil {
+			return cfg, err
+		}
+	}
+	o.override(&cfg)
+	if o.vaultBinary != "" {
+		var err error
+		if cfg.Vault.Version, err = steps.VaultVersion(ctx, host.OSRunner{}, o.vaultBinary); err != nil {
+			return cfg, &engine.Error{Code: engine.ExitUsage, Err: err, Hint: "give --vault-binary a Vault for this machine"}
+		}
+	}
+	if len(cfg.Backup.To) == 0 {
+		var err error
+		if cfg.Backup.To, err = o.places(); err != nil {
+			return cfg, err
+		}
+	}
+	if err := o.ask(ctx, &cfg); err != nil {
+		return cfg, err
+	}
+	check := cfg
+	steps.SealSecrets(&check, o.backupKeys)
+	return cfg, check.Validate(file, data)
+}
+
+// withoutLostSecrets leaves out of the configuration what only tells of
+// failures and whose secret was sealed for the old machine: a recovery must not
+// wait for that. A place for backups is not left out.
+func (o *restoreOptions) withoutLostSecrets(env *steps.Env) (dropped []string, err error) {
+	missing, err := env.MissingCredentials()
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range missing {
+		if !steps.ForgetAlert(&env.Config, name) {
+			return nil, &engine.Error{Code: engine.ExitOperator, Err: fmt.Errorf("the old configuration names the credential %q, which was sealed for the old machine", name),
+				Hint: fmt.Sprintf("give it with --credential %s=FILE", name)}
+		}
+		dropped = append(dropped, name)
+	}
+	return dropped, nil
+}
+
+func (o *restoreOptions) recover(ctx context.Context, r *recover.Recovery, dropped []string) error {
+	if err := o.askToRecover(ctx, r); err != nil {
+		return err
+	}
+	unlock, err := lock("/run/strongroom-installer.lock")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	j, err := engine.OpenJournal(steps.JournalPath, o.version, time.Now)
+	if err != nil {
+		return err
+	}
+	defer j.Close()
+	r.Env.Journal = j
+	all, err := r.Steps()
+	if err != nil {
+		return err
+	}
+	e := engine.Engine{Steps: all, Out: o.out, Journal: j, Now: time.Now}
+	res, err := e.Install(ctx)
+	if err != nil {
+		return err
+	}
+	d, err := steps.Diagnose(ctx, r.Env)
+	if err != nil {
+		return err
+	}
+	o.ending(r.Env, res, d)
+	r.Summary(o.out, time.Now())
+	for _, name := range dropped {
+		fmt.Fprintf(o.out, "Not restored: %q was sealed for the old machine. Put it into the configuration again to be told of failures.\n", name)
+	}
+	return errors.Join(r.State.Err(), d.Err())
+}
+
+func (o *restoreOptions) askToRecover(ctx context.Context, r *recover.Recovery) error {
+	s := r.State
+	fmt.Fprintf(o.out, "Recovering https://%s on this machine\n", r.Env.Config.Domain)
+	fmt.Fprintf(o.out, "  snapshot    %s\n  taken       %s, %s ago: what was written since is lost\n  from        %s\n",
+		s.ID, s.TakenAt.Format(time.RFC3339), r.Env.Host.Now().Sub(s.TakenAt).Round(time.Second), s.From)
+	if r.Found != nil {
+		beside := "none"
+		if r.Found.Files != nil {
+			beside = "configuration and certificates"
+		}
+		fmt.Fprintf(o.out, "  beside it   %s\n", beside)
+		for _, n := range r.Found.Notes {
+			fmt.Fprintf(o.out, "  note        %s\n", n)
+		}
+	}
+	fmt.Fprintf(o.out, "  master key  %s\n", r.Escrow.MasterKey.Fingerprint())
+	if o.yes {
+		return nil
+	}
+	if !o.terminal || o.masterKey == "-" {
+		return &engine.Error{Code: engine.ExitUsage, Err: errors.New("nobody can be asked here"), Hint: "say --yes"}
+	}
+	if err := o.askYes(ctx, "Type yes to go on: ", 10*time.Minute); err != nil {
+		return &engine.Error{Code: engine.ExitOperator, Err: err, Hint: "nothing has been changed"}
+	}
+	return nil
+}
+
+func (o *restoreOptions) readIdentities() ([]age.Identity, error) {
+	if len(o.identities) == 0 {
+		return nil, &engine.Error{Code: engine.ExitUsage, Err: errors.New("no --identity"), Hint: "give the private key that opens the backups and the escrow, such as your SSH key"}
+	}
+	var all []age.Identity
+	for _, name := range o.identities {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			return nil, &engine.Error{Code: engine.ExitUsage, Err: fmt.Errorf("--identity: %w", err)}
+		}
+		ids, err := snapshot.ParseIdentities(data, askOnce(name))
+		clear(data)
+		if err != nil {
+			return nil, &engine.Error{Code: engine.ExitUsage, Err: fmt.Errorf("--identity %q: %w", name, err)}
+		}
+		all = append(all, ids...)
+	}
+	return all, nil
+}
+
+// askOnce asks for a passphrase on the terminal, also when standard input is a
+// pipe, and remembers it: snapshot and escrow want it one after the other. It is
+// nil where there is no terminal.
+func askOnce(name string) func() ([]byte, error) {
+	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	if err != nil {
+		return nil
+	}
+	var known []byte
+	return func() ([]byte, error) {
+		if known != nil {
+			return append([]byte(nil), known...), nil
+		}
+		fmt.Fprintf(tty, "Passphrase of %s: ", name)
+		defer fmt.Fprintln(tty)
+		b, err := term.ReadPassword(int(tty.Fd()))
+		if err == nil {
+			known = append([]byte(nil), b...)
+		}
+		return b, err
+	}
+}
+
+// maxMasterKey bounds an opened master key, in bytes.
+const maxMasterKey = 1 << 20
+
+func (o *restoreOptions) readMasterKey() ([]byte, error) {
+	switch o.masterKey {
+	case "":
+		return nil, nil
+	case "-":
+		return io.ReadAll(io.LimitReader(o.in, maxMasterKey))
+	}
+	b, err := os.ReadFile(o.masterKey)
+	if err != nil {
+		return nil, &engine.Error{Code: engine.ExitUsage, Err: fmt.Errorf("--master-key: %w", err)}
+	}
+	return b, nil
+}
+
+// recoverError gives the exit code and what to do. All of these come before the
+// first change.
+func recoverError(err error) error {
+	var known *engine.Error
+	var faults config.Faults
+	if errors.As(err, &known) || errors.As(err, &faults) {
+		return err
+	}
+	e := &engine.Error{Code: engine.ExitFailed, Err: err, Hint: "nothing has been changed"}
+	operator := func(hint string) { e.Code, e.Hint = engine.ExitOperator, "nothing has been changed: "+hint }
+	switch {
+	case errors.Is(err, escrow.ErrWrongIdentity), errors.Is(err, snapshot.ErrWrongIdentity):
+		operator("give the private key of one of the recipients: --identity")
+	case errors.Is(err, restore.ErrOtherSeal):
+		operator("this escrow is of another cluster, or older than its last kms rotate; give the one that belongs to the snapshot")
+	case errors.Is(err, recover.ErrNoMasterKey), errors.Is(err, fs.ErrNotExist):
+		operator("look at the path; the folder of the escrow holds master-key.age")
+	case errors.Is(err, kms.ErrNotKeyset), errors.Is(err, kms.ErrTruncated), errors.Is(err, kms.ErrDamaged), errors.Is(err, kms.ErrEncrypted), errors.Is(err, kms.ErrEmpty):
+		operator("this is not a whole, opened master key")
+	case errors.Is(err, recover.ErrClusters):
+		e.Code, e.Hint = engine.ExitUsage, "name one with --cluster"
+	case errors.Is(err, snapshot.ErrDenied):
+		operator("check the key pair and the bucket's name")
+	case errors.Is(err, snapshot.ErrCorrupt), errors.Is(err, snapshot.ErrTruncated), errors.Is(err, snapshot.ErrTrailing), errors.Is(err, restore.ErrUnsafe):
+		operator("this snapshot is damaged; choose an earlier one with --id")
+	case errors.Is(err, snapshot.ErrNoSnapshot), errors.Is(err, snapshot.ErrNotFound):
+		operator("no verified snapshot is there; --id takes one that was never verified")
+	}
+	return e
+}

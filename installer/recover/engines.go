@@ -1,0 +1,111 @@
+package recover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"github.com/hashicorp/vault/api"
+
+	"strongroom/appliance/vaultapi"
+)
+
+// engines has every mount of the secrets engine run the plugin of this
+// installer: the snapshot may be of an older version, whose file is not here.
+func (s engineStep) engines(ctx context.Context, c *vaultapi.Client) error {
+	p, err := s.Env.EnginePlugin()
+	if err != nil {
+		return err
+	}
+	if err := c.RegisterPlugin(ctx, p); err != nil {
+		return err
+	}
+	mounts, err := c.API().Sys().ListMountsWithContext(ctx)
+	if err != nil {
+		return fmt.Errorf("list mounts: %w", err)
+	}
+	var ours []string
+	for path, m := range mounts {
+		if m.Type != p.Name {
+			continue
+		}
+		ours = append(ours, path)
+		if m.PluginVersion == p.Version {
+			continue
+		}
+		if err := c.API().Sys().TuneMountWithContext(ctx, path, api.MountConfigInput{PluginVersion: p.Version}); err != nil {
+			return fmt.Errorf("have %s run plugin version %s: %w", path, p.Version, err)
+		}
+	}
+	slices.Sort(ours)
+	if answerAll(ctx, c, ours) == nil {
+		return nil
+	}
+	// A mount whose plugin was not there when Vault unsealed is left out until
+	// Vault starts again.
+	if err := s.Env.RestartVault(ctx); err != nil {
+		return err
+	}
+	return answerAll(ctx, c, ours)
+}
+
+// answerAll is nil when every engine answers, as a process of its own that
+// Vault has started.
+func answerAll(ctx context.Context, c *vaultapi.Client, mounts []string) error {
+	for _, path := range mounts {
+		if _, err := c.API().Logical().ReadWithContext(ctx, path+"reconcile"); err != nil {
+			return fmt.Errorf("the engine at %s: %w", path, err)
+		}
+	}
+	return nil
+}
+
+// endRootTokens ends the root tokens that are not this client's: of a recovery
+// that was killed, or of the time of the snapshot. Nobody is to hold one.
+func endRootTokens(ctx context.Context, c *vaultapi.Client) error {
+	self, err := c.API().Auth().Token().LookupSelfWithContext(ctx)
+	if err != nil {
+		return fmt.Errorf("look at the own token: %w", err)
+	}
+	own, err := self.TokenAccessor()
+	if err != nil {
+		return fmt.Errorf("look at the own token: %w", err)
+	}
+	list, err := c.API().Logical().ListWithContext(ctx, "auth/token/accessors")
+	if err != nil {
+		return fmt.Errorf("list tokens: %w", err)
+	}
+	if list == nil {
+		return nil
+	}
+	accessors, _ := list.Data["keys"].([]any)
+	for _, a := range accessors {
+		accessor, _ := a.(string)
+		if accessor == "" || accessor == own {
+			continue
+		}
+		t, err := c.API().Auth().Token().LookupAccessorWithContext(ctx, accessor)
+		if gone(err) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("look at a token: %w", err)
+		}
+		policies, err := t.TokenPolicies()
+		if err != nil || !slices.Contains(policies, "root") {
+			continue
+		}
+		if err := c.API().Auth().Token().RevokeAccessorWithContext(ctx, accessor); err != nil && !gone(err) {
+			return fmt.Errorf("end a root token: %w", err)
+		}
+	}
+	return nil
+}
+
+// gone says whether a token has ended by itself meanwhile.
+func gone(err error) bool {
+	var answer *api.ResponseError
+	return errors.As(err, &answer) && (answer.StatusCode == http.StatusNotFound || answer.StatusCode == http.StatusForbidden || answer.StatusCode == http.StatusBadRequest)
+}

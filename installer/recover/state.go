@@ -1,0 +1,62 @@
+package recover
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"strongroom/appliance/restore"
+	"strongroom/installer/host"
+	"strongroom/installer/steps"
+)
+
+// StatePath is where a recovery notes how far it has come. It holds no secret.
+const StatePath = steps.StateDir + "/recovery.json"
+
+const stateFormat = 1
+
+// State is what a recovery cannot see from the machine.
+type State struct {
+	Format  int       `json:"format"`
+	Began   time.Time `json:"began"`
+	ID      string    `json:"id"` // of the snapshot, CLUSTER/NAME
+	From    string    `json:"from"`
+	TakenAt time.Time `json:"taken_at"` // of the snapshot
+	// Restored is when Vault had the snapshot; zero: not yet.
+	Restored time.Time `json:"restored"`
+	// Reconciled is when the engines had compared their keys.
+	Reconciled time.Time            `json:"reconciled"`
+	Engines    []restore.Reconciled `json:"engines,omitempty"`
+	// Finished is when the root token was gone again; zero: not yet.
+	Finished time.Time `json:"finished"`
+}
+
+// LoadState reads the state; nil where no recovery has begun here.
+func LoadState(fsys host.FS) (*State, error) {
+	b, err := fsys.ReadFile(StatePath)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var s State
+	if err := json.Unmarshal(b, &s); err != nil {
+		return nil, fmt.Errorf("%q: %w", StatePath, err)
+	}
+	if s.Format != stateFormat || s.ID == "" || s.Began.IsZero() {
+		return nil, fmt.Errorf("%q is not the state of a recovery of format %d", StatePath, stateFormat)
+	}
+	return &s, nil
+}
+
+func (s *State) save(h *host.Host) error {
+	b, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return fmt.Errorf("recovery state: %w", err)
+	}
+	return h.Write(StatePath, bytes.NewReader(append(b, '\n')), host.Attr{Mode: 0o600})
+}
