@@ -61,7 +61,8 @@ func withoutSwap(old string) (text string, n int) {
 	var b strings.Builder
 	for line := range strings.Lines(old) {
 		if f := strings.Fields(line); len(f) >= 3 && !strings.HasPrefix(f[0], "#") && f[2] == "swap" {
-			b.WriteString("# no swap, by strongroom doctor: ")
+			// As the installer writes it, so that its uninstall finds it.
+			b.WriteString("# no swap, by strongroom-installer: ")
 			n++
 		}
 		b.WriteString(line)

@@ -1,0 +1,97 @@
+package doctor
+
+import (
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// What one unit notes down and another reads is the same as what a doctor with a
+// network finds, on every machine.
+func TestSurveyedIsTheSame(t *testing.T) {
+	for _, c := range append(slices.Clone(broken), broken[0]) {
+		t.Run(c.id+"/"+c.name, func(t *testing.T) {
+			b, s := healthy(t)
+			c.do(t, b, s)
+			want := verdicts(Examine(t.Context(), *s))
+			file := filepath.Join(t.TempDir(), "network.json")
+			if err := Survey(t.Context(), b, b, "vault.example.com").Save(file); err != nil {
+				t.Fatal(err)
+			}
+			data, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			// The network is gone for the one who reads.
+			for p := range b.files {
+				if strings.HasPrefix(p, netDir) {
+					delete(b.files, p)
+				}
+			}
+			b.hellos, b.answers = nil, nil
+			delete(b.commands, "nft -j list ruleset")
+			if s.Machine, s.Front, err = Surveyed(b, data); err != nil {
+				t.Fatal(err)
+			}
+			if got := verdicts(Examine(t.Context(), *s)); !slices.Equal(got, want) {
+				t.Errorf("surveyed:\n%s\nby itself:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+			}
+		})
+	}
+}
+
+func verdicts(r Report) []string {
+	var out []string
+	for _, i := range r.Items {
+		out = append(out, i.ID+" "+i.Verdict)
+	}
+	return out
+}
+
+func TestSurveyedRefuses(t *testing.T) {
+	b, _ := healthy(t)
+	n := Survey(t.Context(), b, b, "vault.example.com")
+	for name, c := range map[string]struct {
+		change func(*Network)
+		want   string
+	}{
+		"old":           {func(n *Network) { n.At = n.At.Add(-time.Hour) }, "1h0m0s old"},
+		"of the future": {func(n *Network) { n.At = n.At.Add(time.Hour) }, "old"},
+		"format":        {func(n *Network) { n.Format = 2 }, "format 2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			one := n
+			c.change(&one)
+			data, err := json.Marshal(one)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, _, err := Surveyed(b, data); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error = %v", err)
+			}
+		})
+	}
+	data, err := json.Marshal(n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, front, err := Surveyed(b, data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := front.Get(t.Context(), "another.example.com", healthPath); !errors.Is(err, errNotSurveyed) {
+		t.Errorf("another name: %v", err)
+	}
+	if _, err := m.ReadFile(netDir + "unix"); !errors.Is(err, errNotSurveyed) {
+		t.Errorf("another table: %v", err)
+	}
+	if _, err := m.ReadFile("/etc/nothing"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("another file: %v", err)
+	}
+}
