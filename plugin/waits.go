@@ -2,8 +2,18 @@ package apikeys
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
+)
+
+// More than crowdSize reads that wait for one key are told so many at a time,
+// after a pause each: so whoever made the change has an answer before them, and
+// other requests come in between. 10,000 are told within half a second.
+const (
+	crowdSize  = 256
+	crowdPause = 10 * time.Millisecond
 )
 
 // waiters are the reads that wait for a new version of a key. They hold no
@@ -11,11 +21,17 @@ import (
 type waiters struct {
 	mu     sync.Mutex
 	byName map[string]map[chan struct{}]struct{}
+	crowds map[*waitCrowd]struct{}
 	count  int
 	closed bool
 }
 
-func newWaiters() *waiters { return &waiters{byName: map[string]map[chan struct{}]struct{}{}} }
+// waitCrowd is reads that are being told, bit by bit.
+type waitCrowd struct{ left []chan struct{} }
+
+func newWaiters() *waiters {
+	return &waiters{byName: map[string]map[chan struct{}]struct{}{}, crowds: map[*waitCrowd]struct{}{}}
+}
 
 // join registers a wait for name, unless limit waits are under way. leave must
 // be called.
@@ -54,18 +70,53 @@ func (w *waiters) notify(name string) {
 }
 
 func (w *waiters) notifyLocked(name string) {
-	for ch := range w.byName[name] {
-		close(ch)
-	}
+	set := w.byName[name]
 	delete(w.byName, name)
+	crowd := &waitCrowd{left: slices.Collect(maps.Keys(set))}
+	if len(crowd.left) <= crowdSize {
+		crowd.tell(len(crowd.left))
+		return
+	}
+	w.crowds[crowd] = struct{}{}
+	go w.release(crowd)
 }
 
-// endAll ends every wait; new ones may begin.
+// tell ends the wait of the first n.
+func (c *waitCrowd) tell(n int) {
+	for _, ch := range c.left[:n] {
+		close(ch)
+	}
+	c.left = c.left[n:]
+}
+
+// release tells a crowd, until it or endAll has told all.
+func (w *waiters) release(c *waitCrowd) {
+	for ticker := time.NewTicker(crowdPause); ; {
+		<-ticker.C
+		w.mu.Lock()
+		c.tell(min(crowdSize, len(c.left)))
+		if len(c.left) == 0 {
+			delete(w.crowds, c)
+			w.mu.Unlock()
+			ticker.Stop()
+			return
+		}
+		w.mu.Unlock()
+	}
+}
+
+// endAll ends every wait at once; new ones may begin.
 func (w *waiters) endAll() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for name := range w.byName {
-		w.notifyLocked(name)
+	for name, set := range w.byName {
+		for ch := range set {
+			close(ch)
+		}
+		delete(w.byName, name)
+	}
+	for c := range w.crowds {
+		c.tell(len(c.left))
 	}
 }
 

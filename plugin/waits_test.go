@@ -200,3 +200,64 @@ func TestUnloadDoesNotWaitForASlowProviderForEver(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestCrowdIsToldWhole(t *testing.T) {
+	for name, end := range map[string]func(w *waiters){
+		"bit by bit":           func(w *waiters) { w.notify("k") },
+		"twice":                func(w *waiters) { w.notify("k"); w.notify("k") },
+		"all at once":          func(w *waiters) { w.endAll() },
+		"at once, after a bit": func(w *waiters) { w.notify("k"); w.endAll() },
+		"at the end":           func(w *waiters) { w.notify("k"); w.closeAll() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			const n = 3*crowdSize + 1
+			w := newWaiters()
+			var told []<-chan struct{}
+			for range n {
+				ch, leave, ok := w.join("k", n)
+				if !ok {
+					t.Fatal("no room")
+				}
+				defer leave()
+				told = append(told, ch)
+			}
+			other, leave, _ := w.join("other", n+1)
+			defer leave()
+			end(w)
+			for i, ch := range told {
+				select {
+				case <-ch:
+				case <-time.After(10 * time.Second):
+					t.Fatalf("nobody told number %d", i)
+				}
+			}
+			select {
+			case <-other:
+				if name == "bit by bit" || name == "twice" {
+					t.Error("who waits for another key was told")
+				}
+			default:
+			}
+		})
+	}
+}
+
+func TestEndOfWaitsOvertakesACrowd(t *testing.T) {
+	const n = 100 * crowdSize // bit by bit they would take a second
+	w := newWaiters()
+	var told []<-chan struct{}
+	for range n {
+		ch, leave, _ := w.join("k", n)
+		defer leave()
+		told = append(told, ch)
+	}
+	w.notify("k")
+	w.endAll()
+	for i, ch := range told {
+		select {
+		case <-ch:
+		default:
+			t.Fatalf("number %d still waits", i)
+		}
+	}
+}

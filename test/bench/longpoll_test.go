@@ -1,7 +1,12 @@
 package bench
 
 import (
+	"bufio"
 	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -9,55 +14,134 @@ import (
 	"strongroom/test/vaulttest"
 )
 
-// What a client in a long poll costs the plugin's process.
-func BenchmarkLongPollMemory(b *testing.B) {
+// What a client in a long poll costs the plugin's process, how long a rotation
+// takes to be answered while all of them wait, and how long until they know.
+func BenchmarkLongPoll(b *testing.B) {
 	s := vaulttest.New(b)
 	s.MountAPIKeys(b)
 	setUpKey(b, s)
 	// In the first seconds after its initialisation Vault wants its state lock
 	// once for itself, and waits would keep it; a restarted one does not.
 	s.KillAndWait(b)
-	const clients = 5000
-	l := load{socket: s.Layout.VaultSocket(), token: s.RootToken, conns: clients}
+	const clients = 10_000
+	l := load{socket: s.Layout.VaultSocket(), token: s.RootToken}
 	for version := 1; b.Loop(); version++ {
-		plugin := proc.ChildOf(s.Process.PID())
+		plugin, err := childNamed(s.Process.PID(), engine)
+		if err != nil {
+			b.Fatal(err)
+		}
+
 		before, err := proc.Resident(plugin)
 		if err != nil {
 			b.Fatal(err)
 		}
-		done := make(chan error, 1)
-		go func() {
-			_, err := l.run(b.Context(), request{path: fmt.Sprintf("apikeys/creds/app/production/x?if_version=%d&wait=60", version), status: 200}, time.Millisecond)
-			done <- err
-		}()
-		waiting := func() string {
-			st, err := s.Root.API().Logical().ReadWithContext(b.Context(), "apikeys/status")
-			if err != nil {
-				b.Fatal(err)
-			}
-			return fmt.Sprint(st.Data["waiting_reads"])
-		}
-		for deadline := time.Now().Add(50 * time.Second); waiting() != fmt.Sprint(clients); {
-			select {
-			case err := <-done:
-				b.Fatalf("a client did not wait: %v", err)
-			default:
-			}
-			if time.Now().After(deadline) {
-				b.Fatalf("only %s of %d clients wait", waiting(), clients)
-			}
-			<-time.After(100 * time.Millisecond)
-		}
+		c := l.crowd(request{path: fmt.Sprintf("apikeys/creds/app/production/x?if_version=%d&wait=60", version), status: 200}, clients)
+		awaitWaiting(b, s, c, clients)
 		after, err := proc.Resident(plugin)
 		if err != nil {
 			b.Fatal(err)
 		}
-		b.ReportMetric(float64(after-before)/clients/1024, "KiB/client")
 		rotated := time.Now()
 		write(b, s, "apikeys/rotate/app/production/x", map[string]any{"force": true})
-		if err := <-done; err != nil {
+		answered := time.Since(rotated)
+		told, err := c.wait(rotated)
+		if err != nil {
 			b.Fatal(err)
 		}
-		b.ReportMetric(float64(time.Since(rotated).Milliseconds()), "ms-until-all-know")
+		b.ReportMetric(float64(after-before)/clients/1024, "KiB/client")
+		b.ReportMetric(float64(answered.Milliseconds()), "ms-until-rotate-is-answered")
+		b.ReportMetric(float64(told[len(told)/2].Milliseconds()), "ms-until-half-know")
+		b.ReportMetric(float64(told[len(told)-1].Milliseconds()), "ms-until-all-know")
 	}
+}
+
+func awaitWaiting(b *testing.B, s *vaulttest.Server, c *crowd, n int) {
+	b.Helper()
+	deadline := time.Now().Add(50 * time.Second)
+	for {
+		st, err := s.Root.API().Logical().ReadWithContext(b.Context(), "apikeys/status")
+		if err != nil {
+			b.Fatal(err)
+		}
+		waiting := fmt.Sprint(st.Data["waiting_reads"])
+		if waiting == fmt.Sprint(n) {
+			return
+		}
+		if err := c.fault(); err != nil {
+			b.Fatalf("a client did not wait: %v", err)
+		}
+		if time.Now().After(deadline) {
+			b.Fatalf("only %s of %d clients wait", waiting, n)
+		}
+		<-time.After(100 * time.Millisecond)
+	}
+}
+
+// crowd is clients that each have one request under way.
+type crowd struct {
+	done sync.WaitGroup
+	mu   sync.Mutex
+	at   []time.Time
+	err  error
+}
+
+// crowd sends r over n connections, each for itself.
+func (l load) crowd(r request, n int) *crowd {
+	c := &crowd{}
+	for range n {
+		c.done.Go(func() {
+			err := l.once(r)
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			if err != nil && c.err == nil {
+				c.err = err
+			}
+			c.at = append(c.at, time.Now())
+		})
+	}
+	return c
+}
+
+func (l load) once(r request) error {
+	conn, err := l.dial()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, l.text(r)); err != nil {
+		return err
+	}
+	resp, err := http.ReadResponse(bufio.NewReaderSize(conn, 1024), nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+		return err
+	}
+	if resp.StatusCode != r.status {
+		return fmt.Errorf("GET %s answers %d, want %d", r.path, resp.StatusCode, r.status)
+	}
+	return nil
+}
+
+// fault is the first client's fault, or that one has its answer already.
+func (c *crowd) fault() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err == nil && len(c.at) > 0 {
+		return fmt.Errorf("%d have an answer", len(c.at))
+	}
+	return c.err
+}
+
+// wait gives the times from began to each answer, sorted.
+func (c *crowd) wait(began time.Time) ([]time.Duration, error) {
+	c.done.Wait()
+	var out []time.Duration
+	for _, at := range c.at {
+		out = append(out, at.Sub(began))
+	}
+	slices.Sort(out)
+	return out, c.err
 }
