@@ -145,11 +145,10 @@ func (o *upgradeOptions) upgradeWith(ctx context.Context, env *steps.Env) error 
 	if err != nil {
 		return err
 	}
-	// With --yes nobody confirms the firewall's rules but this session.
-	copied := &upgrade.Copy{Host: env.Host, Version: o.version, Operator: operator, Token: env.AdminToken, Out: o.out}
+	copied := &upgrade.Copy{Host: env.Host, Version: o.version, Operator: operator, Token: env.AdminToken, Out: o.out, Vault: client.API().Logical()}
 	u := &upgrade.Upgrade{
 		Env: env, Vault: upgrade.NewVault(client), Front: upgrade.FrontAt(env.Config.Domain, "127.0.0.1:443"),
-		Seal: copied.Seal, Rehearse: copied.Rehearse, SkipRehearsal: o.skipRehearsal,
+		Mark: copied.Mark, Seal: copied.Seal, Rehearse: copied.Rehearse, SkipRehearsal: o.skipRehearsal,
 		Ask: o.askToUpgrade, Steps: steps.All, Patience: o.patience, Poll: 250 * time.Millisecond, Out: o.out,
 	}
 	if o.plan {

@@ -126,6 +126,9 @@ func (u *Upgrade) install(name, to string) error {
 // to one that the operator can open.
 func (u *Upgrade) snapshot(ctx context.Context) error {
 	h := u.Env.Host
+	if err := u.Mark(ctx); err != nil {
+		return err
+	}
 	// Vault's archive is encrypted by its barrier, as its storage beside it on
 	// this disk is: it gives nobody more than that.
 	pr, pw := io.Pipe()

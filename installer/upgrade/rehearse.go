@@ -32,7 +32,21 @@ type Copy struct {
 	Token string
 	Out   io.Writer
 
-	id *age.X25519Identity
+	// Vault writes the canary.
+	Vault snapshot.Writer
+
+	id     *age.X25519Identity
+	canary *snapshot.Canary
+}
+
+// Mark implements Upgrade.Mark: it writes the canary that every drill looks for.
+func (c *Copy) Mark(ctx context.Context) error {
+	name, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	c.canary, err = snapshot.WriteCanary(ctx, snapshot.CanaryOptions{Vault: c.Vault, Host: name, Now: c.Host.Now})
+	return err
 }
 
 // Seal implements Upgrade.Seal.
@@ -57,7 +71,7 @@ func (c *Copy) Seal(ctx context.Context, file string, of snapshot.VaultInfo) err
 	}
 	_, err = snapshot.Take(ctx, snapshot.TakeOptions{
 		Source: archive(file), Vault: of, Recipients: append([]snapshot.Recipient{own}, c.Operator...),
-		Destinations: []snapshot.Destination{dir}, StateDir: SealedDir, ToolVersion: c.Version,
+		Destinations: []snapshot.Destination{dir}, StateDir: SealedDir, ToolVersion: c.Version, Canary: c.canary,
 	})
 	return err
 }
@@ -92,14 +106,14 @@ func (c *Copy) Rehearse(ctx context.Context, r *Record, p Programs) error {
 	if plugin || vault {
 		args = append(args, "--rehearse")
 	}
-	var env []string
+	env := []string{"HOME=/root"}
 	if vault {
 		args = append(args, "--vault-binary", p.Vault)
 	}
 	if plugin {
 		// In the environment, which only root can read, and gone with the drill:
 		// its input is taken by the key.
-		env = []string{"VAULT_TOKEN=" + c.Token}
+		env = append(env, "VAULT_TOKEN="+c.Token)
 		args = append(args, "--plugin-binary", p.Plugin, "--plugin-version", strings.TrimPrefix(r.To.Plugin, "v"))
 	}
 	secret := []byte(c.id.String() + "\n")

@@ -22,6 +22,8 @@ type Upgrade struct {
 	Vault Vault
 	// Front returns nil once the front answers for Vault over HTTPS.
 	Front func(ctx context.Context) error
+	// Mark writes into Vault what the rehearsal must find in the copy.
+	Mark func(ctx context.Context) error
 	// Seal encrypts a raft snapshot, a file of Vault's own archive, into
 	// SealedDir: to the operator, and to the rehearsal's key.
 	Seal func(ctx context.Context, file string, of snapshot.VaultInfo) error

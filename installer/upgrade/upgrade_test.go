@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"maps"
 	"path"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -127,15 +128,17 @@ func TestRehearsalRejects(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := brokenWorld(t)
-			index := w.load().Index
+			wait := w.load()
 			u, out := w.upgrade(c.strongroom, c.plugin, c.vault)
 			err := u.Run(t.Context())
 			var e *engine.Error
 			if !errors.As(err, &e) || e.Code != engine.ExitFailed || e.Hint != untouchedHint || !strings.Contains(err.Error(), "rehearsal") {
 				t.Fatalf("%v\n%s", err, out)
 			}
-			if got := w.load().Index; got != index {
-				t.Errorf("something was written to Vault")
+			// But for the canary nothing is written.
+			wait.Index++
+			if got := w.load(); !reflect.DeepEqual(got, wait) {
+				t.Errorf("Vault's storage was %+v and is %+v", wait, got)
 			}
 			// The next upgrade begins anew.
 			u, out = w.upgrade(newStrongroom, newPlugin, newVault)

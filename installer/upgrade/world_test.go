@@ -503,6 +503,7 @@ func (w *world) upgrade(strongroom, plugin, vaultFile string) (*Upgrade, *bytes.
 			}
 			return nil
 		},
+		Mark: func(context.Context) error { return m.change(func(*storage) {}) },
 		Seal: func(context.Context, string, snapshot.VaultInfo) error { return m.mutate() },
 		Rehearse: func(_ context.Context, _ *Record, p Programs) error {
 			w.rehearsed++
