@@ -8,16 +8,20 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // Service is one running key service.
 type Service struct {
 	URL string
+
+	mux *http.ServeMux
 
 	mu     sync.Mutex
 	next   int
@@ -35,6 +39,7 @@ const Credential = "service-admin-credential"
 func New(t testing.TB) *Service {
 	s := &Service{alive: map[string]Key{}}
 	mux := http.NewServeMux()
+	s.mux = mux
 	mux.HandleFunc("POST /keys", s.create)
 	mux.HandleFunc("GET /keys", s.list)
 	mux.HandleFunc("DELETE /keys/{id}", s.revoke)
@@ -43,6 +48,14 @@ func New(t testing.TB) *Service {
 	t.Cleanup(srv.Close)
 	s.URL = srv.URL
 	return s
+}
+
+// Serve answers at another listener too, say in another network, until that is
+// closed; url is how the service is reached there from now on.
+func (s *Service) Serve(l net.Listener, url string) {
+	s.URL = url
+	srv := &http.Server{Handler: s.mux, ReadHeaderTimeout: time.Minute}
+	go func() { _ = srv.Serve(l) }() // ends with the listener
 }
 
 // Settings are what providers/NAME needs for this service, type http.
