@@ -50,7 +50,8 @@ By hand it does all of that as root. The timer runs it every quarter as two unit
 one that has the network and no key, one that has the keys and no network.
 
 With --rehearse it goes on as an upgrade would: a new Vault on the same storage, a
-new plugin beside the old one.
+new plugin beside the old one. What an upgrade will write anyway, such as changed
+policies, is then only noted.
 
 Exit codes: 0 passed; 3 a check failed, or the snapshot is damaged or not there;
 4 you must act, as the message says; 1 it could not be done.`,
@@ -70,7 +71,7 @@ Exit codes: 0 passed; 3 a check failed, or the snapshot is damaged or not there;
 	f := c.Flags()
 	f.StringVar(&o.state, "state", "", "folder of reports and of what is scratch (default: systemd's, else "+drill.DefaultStateDir+")")
 	f.StringVar(&o.escrowDir, "escrow-dir", drillEscrow, "folder of the escrow, whose record names the master key")
-	f.BoolVar(&o.rehearse, "rehearse", false, "rehearse an upgrade to --vault-binary, --plugin-binary or both")
+	f.BoolVar(&o.rehearse, "rehearse", false, "rehearse an upgrade: to this program alone, to --vault-binary, --plugin-binary or both")
 	f.StringVar(&o.with.vault, "vault-binary", "", "with --rehearse: the new Vault's program")
 	f.StringVar(&o.with.plugin, "plugin-binary", "", "with --rehearse: the new plugin's program")
 	f.StringVar(&o.with.pluginVersion, "plugin-version", "", "with --plugin-binary: its version (default: what it says itself)")
@@ -87,8 +88,6 @@ func (o *drillOptions) validate() error {
 	switch {
 	case !o.rehearse && o.with != rehearseFlags{}:
 		return usage("--vault-binary, --plugin-binary, --plugin-version and --token-file need --rehearse")
-	case o.rehearse && o.with.vault == "" && o.with.plugin == "":
-		return usage("--rehearse: give --vault-binary, --plugin-binary or both")
 	case o.with.plugin == "" && (o.with.pluginVersion != "" || o.with.tokenFile != ""):
 		return usage("--plugin-version and --token-file need --plugin-binary")
 	}
