@@ -5,6 +5,7 @@ package bench
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -15,8 +16,10 @@ import (
 	"time"
 )
 
-// request is one GET that is sent over and over.
+// request is what is sent over and over.
 type request struct {
+	method string // "": GET
+	body   string
 	path   string // with its query, from /v1/ on
 	header string // one more line, without its end; may be empty
 	status int    // what it must answer
@@ -65,34 +68,58 @@ func (l load) run(ctx context.Context, r request, d time.Duration) (result, erro
 
 // one keeps one connection busy until ctx ends.
 func (l load) one(ctx context.Context, r request) ([]time.Duration, error) {
-	conn, err := l.dial()
+	var times []time.Duration
+	began := time.Now()
+	err := l.series(func() (request, bool) {
+		now := time.Now()
+		times = append(times, now.Sub(began))
+		began = now
+		return r, len(times) == 1 || ctx.Err() == nil // each sends one at least
+	})
 	if err != nil {
 		return nil, err
 	}
-	defer conn.Close()
-	text := l.text(r)
-	in := bufio.NewReader(conn)
-	var times []time.Duration
-	for len(times) == 0 || ctx.Err() == nil { // each sends one at least
-		began := time.Now()
-		if _, err := io.WriteString(conn, text); err != nil {
-			return nil, err
-		}
-		resp, err := http.ReadResponse(in, nil)
-		if err != nil {
-			return nil, err
-		}
-		_, err = io.Copy(io.Discard, resp.Body)
-		resp.Body.Close()
-		if err != nil {
-			return nil, err
-		}
-		if resp.StatusCode != r.status {
-			return nil, fmt.Errorf("GET %s answers %d, want %d", r.path, resp.StatusCode, r.status)
-		}
-		times = append(times, time.Since(began))
+	return times[1:], nil // the first is the time to the first request
+}
+
+// series sends what next gives over one connection, each after the answer to
+// the one before, and judges the answers.
+func (l load) series(next func() (request, bool)) error {
+	conn, err := l.dial()
+	if err != nil {
+		return err
 	}
-	return times, nil
+	defer conn.Close()
+	in := bufio.NewReader(conn)
+	for {
+		r, ok := next()
+		if !ok {
+			return nil
+		}
+		if _, err := io.WriteString(conn, l.text(r)); err != nil {
+			return err
+		}
+		if err := r.judge(in); err != nil {
+			return err
+		}
+	}
+}
+
+// judge reads the answer to r.
+func (r request) judge(in *bufio.Reader) error {
+	resp, err := http.ReadResponse(in, nil)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, resp.Body)
+	resp.Body.Close()
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != r.status {
+		return fmt.Errorf("%s answers %d, want %d", r.path, resp.StatusCode, r.status)
+	}
+	return nil
 }
 
 // dial waits where thousands come at once and the listen queue is full.
@@ -107,11 +134,14 @@ func (l load) dial() (conn net.Conn, err error) {
 }
 
 func (l load) text(r request) string {
-	text := "GET /v1/" + r.path + " HTTP/1.1\r\nHost: vault\r\nX-Vault-Request: true\r\nX-Vault-Token: " + l.token + "\r\n"
+	text := cmp.Or(r.method, http.MethodGet) + " /v1/" + r.path + " HTTP/1.1\r\nHost: vault\r\nX-Vault-Request: true\r\nX-Vault-Token: " + l.token + "\r\n"
 	if r.header != "" {
 		text += r.header + "\r\n"
 	}
-	return text + "\r\n"
+	if r.body != "" {
+		text += fmt.Sprintf("Content-Length: %d\r\n", len(r.body))
+	}
+	return text + "\r\n" + r.body
 }
 
 // median of an odd number of values.

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"fmt"
 	"io"
-	"net/http"
 	"slices"
 	"sync"
 	"testing"
@@ -111,18 +110,7 @@ func (l load) once(r request) error {
 	if _, err := io.WriteString(conn, l.text(r)); err != nil {
 		return err
 	}
-	resp, err := http.ReadResponse(bufio.NewReaderSize(conn, 1024), nil)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
-		return err
-	}
-	if resp.StatusCode != r.status {
-		return fmt.Errorf("GET %s answers %d, want %d", r.path, resp.StatusCode, r.status)
-	}
-	return nil
+	return r.judge(bufio.NewReaderSize(conn, 1024))
 }
 
 // fault is the first client's fault, or that one has its answer already.
