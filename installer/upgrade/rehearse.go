@@ -100,12 +100,11 @@ func (c *Copy) Rehearse(ctx context.Context, r *Record, p Programs) error {
 	if err := mkdirs(c.Host, rehearsalDir); err != nil {
 		return err
 	}
-	args := []string{p.Strongroom, "drill", "--vault", steps.VaultProgram, "--dir", SealedDir, "--unverified",
+	// Also where only this program is new: a plain drill would take the policies
+	// that the upgrade has yet to write for a fault.
+	args := []string{p.Strongroom, "drill", "--rehearse", "--vault", steps.VaultProgram, "--dir", SealedDir, "--unverified",
 		"--take-state", SealedDir, "--state", rehearsalDir, "--identity", "/dev/stdin"}
 	_, plugin, vault := r.changes()
-	if plugin || vault {
-		args = append(args, "--rehearse")
-	}
 	env := []string{"HOME=/root"}
 	if vault {
 		args = append(args, "--vault-binary", p.Vault)
