@@ -79,12 +79,6 @@ type TLS struct {
 	ACME     ACME   `toml:"acme"`
 }
 
-// ACME is another authority than Let's Encrypt.
-type ACME struct {
-	Directory string `toml:"directory"` // URL
-	CAFile    string `toml:"ca_file"`   // what signs that URL's own certificate
-}
-
 // Escrow is who gets the keys.
 type Escrow struct {
 	// Recipients are age or SSH public keys; none: those in the authorized_keys
@@ -207,17 +201,7 @@ func (t TLS) check(check func(string, error)) {
 			check(f.name, fmt.Errorf("is only for mode %q; the mode is %q", TLSFiles, t.Mode))
 		}
 	}
-	if t.ACME.Directory != "" {
-		if !strings.HasPrefix(t.ACME.Directory, "https://") || strings.ContainsAny(t.ACME.Directory, " \t\n\"") {
-			check("tls.acme.directory", fmt.Errorf("%q is not an https URL", t.ACME.Directory))
-		}
-	}
-	if t.ACME.CAFile != "" {
-		check("tls.acme.ca_file", checkPath(t.ACME.CAFile))
-	}
-	if t.Mode != TLSACME && (t.ACME.Directory != "" || t.ACME.CAFile != "") {
-		check("tls.acme", fmt.Errorf("is only for mode %q; the mode is %q", TLSACME, t.Mode))
-	}
+	t.ACME.check(t.Mode, check)
 }
 
 func (e Escrow) check(check func(string, error)) {

@@ -13,7 +13,7 @@ type FrontParams struct {
 	Names   []string // of the certificate
 	Storage string   // folder of certificates, absolute
 	TLS     TLS
-	Email   string
+	Email   string // of the operator, for the certificate authority
 	UI      bool
 	Metrics string // unix socket, absolute; empty for none
 	// VaultAddress is Vault's own listener, and the files are the front's end
@@ -53,6 +53,20 @@ func RenderFront(p FrontParams) ([]byte, error) {
 		Cert string `toml:"cert"`
 		Key  string `toml:"key"`
 	}
+	type dns struct {
+		Provider  string `toml:"provider"`
+		TokenFile string `toml:"token_file"`
+	}
+	type acme struct {
+		Email       string   `toml:"email"`
+		CA          string   `toml:"ca,omitempty"`
+		Staging     string   `toml:"staging"`
+		EAB         string   `toml:"eab_file,omitempty"`
+		Fallback    string   `toml:"fallback,omitempty"`
+		FallbackEAB string   `toml:"fallback_eab_file,omitempty"`
+		Roots       []string `toml:"trusted_roots,omitempty"`
+		DNS         *dns     `toml:"dns"`
+	}
 	out := struct {
 		Listen   []string `toml:"listen"`
 		Redirect []string `toml:"redirect"`
@@ -65,6 +79,7 @@ func RenderFront(p FrontParams) ([]byte, error) {
 		UI       bool     `toml:"ui"`
 		Vault    vault    `toml:"vault"`
 		Files    *files   `toml:"files"`
+		ACME     *acme    `toml:"acme"`
 	}{
 		Listen: []string{"fd:https"}, Redirect: []string{"fd:http"}, HTTP3: []string{"fd:http3"},
 		Names: p.Names, Storage: p.Storage, Issuer: p.TLS.Mode, Metrics: p.Metrics, UI: p.UI,
@@ -75,6 +90,15 @@ func RenderFront(p FrontParams) ([]byte, error) {
 		out.RootFile = p.Storage + "/root.crt"
 	case TLSFiles:
 		out.Files = &files{p.TLS.CertFile, p.TLS.KeyFile}
+	case TLSACME:
+		a := p.TLS.ACME
+		out.ACME = &acme{Email: p.Email, CA: a.Directory, Staging: a.Rehearsal(), EAB: a.EAB, Fallback: a.Fallback, FallbackEAB: a.FallbackEAB}
+		if a.CAFile != "" {
+			out.ACME.Roots = []string{a.CAFile}
+		}
+		if a.DNS != "" {
+			out.ACME.DNS = &dns{a.DNS, a.DNSToken}
+		}
 	}
 	var b bytes.Buffer
 	b.WriteString("# The front's configuration, written by strongroom. Changes by hand are drift.\n\n")

@@ -25,6 +25,9 @@ const (
 	FrontHTTP3 = "strongroom-front-http3.socket"
 	Firewall   = "strongroom-firewall.service"
 
+	FrontCertificate     = "strongroom-front-certificate.service"
+	FrontCertificatePath = "strongroom-front-certificate.path"
+
 	Snapshot      = "strongroom-snapshot.service"
 	SnapshotTimer = "strongroom-snapshot.timer"
 	SnapshotPath  = "strongroom-snapshot.path"
@@ -72,12 +75,41 @@ func KMSDropIn(vaultUID int) []byte {
 	return fmt.Appendf(nil, "# Written by strongroom-installer: the only uid that the KMS answers.\n[Service]\nEnvironment=VAULT_UID=%d\n", vaultUID)
 }
 
-// FrontDropIn hands the front a certificate of the operator's own, which root
-// may keep to himself: as the credentials tls.crt and tls.key.
-func FrontDropIn(cert, key string) []byte {
-	esc := func(path string) string { return strings.ReplaceAll(path, "%", "%%") }
-	return fmt.Appendf(nil, "# Written by strongroom-installer: the certificate that the operator has.\n[Service]\nLoadCredential=tls.crt:%s\nLoadCredential=tls.key:%s\n", esc(cert), esc(key))
+// FrontACMERoot is the front's credential with what signs the certificate of an
+// ACME authority of one's own.
+const FrontACMERoot = "acme-ca.crt"
+
+// FrontACMEDropIn hands the front what [tls.acme] names: the file of roots, if
+// any, and sealed credentials by name.
+func FrontACMEDropIn(caFile string, credentials []string) []byte {
+	out := []byte("# Written by strongroom-installer: what [tls.acme] in appliance.toml names.\n[Service]\n")
+	if caFile != "" {
+		out = fmt.Appendf(out, "LoadCredential=%s:%s\n", FrontACMERoot, escape(caFile))
+	}
+	for _, c := range credentials {
+		out = fmt.Appendf(out, "LoadCredentialEncrypted=%s:/etc/strongroom/credentials/%s\n", escape(c), escape(c))
+	}
+	return out
 }
+
+// FrontFilesDropIn has the front start with the operator's newest certificate.
+func FrontFilesDropIn() []byte {
+	return fmt.Appendf(nil, "# Written by strongroom-installer: the certificate is the operator's own.\n[Unit]\nWants=%s\nAfter=%s\n", FrontCertificate, FrontCertificate)
+}
+
+// CertificateDropIn hands FrontCertificate the operator's two files, which root
+// may keep to himself.
+func CertificateDropIn(cert, key string) []byte {
+	return fmt.Appendf(nil, "# Written by strongroom-installer: the certificate that the operator has.\n[Service]\nLoadCredential=tls.crt:%s\nLoadCredential=tls.key:%s\n", escape(cert), escape(key))
+}
+
+// CertificatePathDropIn has FrontCertificatePath watch them.
+func CertificatePathDropIn(cert, key string) []byte {
+	return fmt.Appendf(nil, "# Written by strongroom-installer: the certificate that the operator has.\n[Path]\nPathChanged=%s\nPathChanged=%s\n", escape(cert), escape(key))
+}
+
+// escape keeps systemd from reading a specifier in s.
+func escape(s string) string { return strings.ReplaceAll(s, "%", "%%") }
 
 // JobDropIn is what a job that stores or reads backups must be told about the
 // machine: the directories that it may write to, and the credentials, by name,

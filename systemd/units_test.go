@@ -151,8 +151,18 @@ func TestInvariants(t *testing.T) {
 	if got := string(KMSDropIn(998)); !strings.Contains(got, "\nEnvironment=VAULT_UID=998\n") {
 		t.Errorf("drop-in:\n%s", got)
 	}
-	if got := string(FrontDropIn("/a/100%.crt", "/a/b.key")); !strings.Contains(got, "\nLoadCredential=tls.crt:/a/100%%.crt\nLoadCredential=tls.key:/a/b.key\n") {
-		t.Errorf("drop-in:\n%s", got)
+	for name, c := range map[string]struct {
+		text []byte
+		want string
+	}{
+		"certificate": {CertificateDropIn("/a/100%.crt", "/a/b.key"), "\nLoadCredential=tls.crt:/a/100%%.crt\nLoadCredential=tls.key:/a/b.key\n"},
+		"path":        {CertificatePathDropIn("/a/100%.crt", "/a/b.key"), "\n[Path]\nPathChanged=/a/100%%.crt\nPathChanged=/a/b.key\n"},
+		"files":       {FrontFilesDropIn(), "\n[Unit]\nWants=strongroom-front-certificate.service\n"},
+		"ACME":        {FrontACMEDropIn("/ca.crt", []string{"acme-eab"}), "\nLoadCredential=acme-ca.crt:/ca.crt\nLoadCredentialEncrypted=acme-eab:/etc/strongroom/credentials/acme-eab\n"},
+	} {
+		if !strings.Contains(string(c.text), c.want) {
+			t.Errorf("%s drop-in: %s", name, c.text)
+		}
 	}
 	want := "\nReadWritePaths=\"-/mnt/50%% of it\"\nLoadCredentialEncrypted=second-s3:/etc/strongroom/credentials/second-s3\n"
 	if got := string(JobDropIn([]string{"/mnt/50% of it"}, []string{"second-s3"})); !strings.Contains(got, want) {

@@ -30,7 +30,7 @@ var rules = []rule{
 	{"installer", []string{
 		"config", "systemd",
 		"appliance/atomicfile", "appliance/apps", "appliance/escrow", "appliance/kms",
-		"appliance/localtls", "appliance/restore", "appliance/snapshot", "appliance/vaultapi",
+		"appliance/dnscheck", "appliance/localtls", "appliance/restore", "appliance/snapshot", "appliance/vaultapi",
 	}},
 	// Nobody imports installer or test; they are in no list.
 	{"test", []string{"appliance", "config", "installer", "plugin", "systemd"}},

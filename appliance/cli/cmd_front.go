@@ -3,6 +3,9 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
+	"syscall"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
@@ -22,12 +25,12 @@ It runs until SIGTERM or SIGINT and then lets requests in flight finish.`,
 		Example: "  strongroom front --config /etc/strongroom/front.toml",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if file == "" {
-				return &Error{Code: ExitUsage, Err: errors.New("no --config"), Hint: "see " + c.CommandPath() + " --help"}
-			}
-			cfg, err := front.Load(file)
+			cfg, err := frontConfig(c, file)
 			if err != nil {
-				return &Error{Code: ExitUsage, Err: err, Hint: "see docs/certificates.md for the keys"}
+				return err
+			}
+			if err := aloneToNotify(); err != nil {
+				return err
 			}
 			log := daemonLog()
 			return front.Run(c.Context(), cfg, front.Hooks{
@@ -40,5 +43,44 @@ It runs until SIGTERM or SIGINT and then lets requests in flight finish.`,
 		},
 	}
 	c.Flags().StringVar(&file, "config", "", "configuration file (TOML)")
+	c.AddCommand(frontCertificateCommand())
 	return c
+}
+
+func frontConfig(c *cobra.Command, file string) (front.Config, error) {
+	if file == "" {
+		return front.Config{}, &Error{Code: ExitUsage, Err: errors.New("no --config"), Hint: "see " + c.CommandPath() + " --help"}
+	}
+	cfg, err := front.Load(file)
+	if err != nil {
+		return cfg, &Error{Code: ExitUsage, Err: err, Hint: "see docs/certificates.md for the keys"}
+	}
+	return cfg, nil
+}
+
+const (
+	notifySocket = "NOTIFY_SOCKET" // sd_notify(3)
+	ourSocket    = "STRONGROOM_NOTIFY_SOCKET"
+)
+
+// aloneToNotify keeps Caddy from talking to systemd: it says READY=1 even after
+// a failed start, and before there is a certificate. It looks for the socket
+// while the program's packages are initialised, so this process starts itself
+// once more, under the same pid, with the variable under another name.
+func aloneToNotify() error {
+	if moved, ok := os.LookupEnv(ourSocket); ok {
+		return errors.Join(os.Unsetenv(ourSocket), os.Setenv(notifySocket, moved))
+	}
+	socket, ok := os.LookupEnv(notifySocket)
+	if !ok {
+		return nil
+	}
+	if err := errors.Join(os.Unsetenv(notifySocket), os.Setenv(ourSocket, socket)); err != nil {
+		return err
+	}
+	exe, err := os.Executable()
+	if err == nil {
+		err = syscall.Exec(exe, os.Args, os.Environ())
+	}
+	return fmt.Errorf("start without Caddy's notifications: %w", err)
 }

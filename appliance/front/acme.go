@@ -17,6 +17,8 @@ import (
 	"github.com/caddyserver/certmagic"
 	"github.com/mholt/acmez/v3/acme"
 	"go.uber.org/zap"
+
+	"strongroom/appliance/dnscheck"
 )
 
 // Public CAs, by their ACME directories.
@@ -37,8 +39,13 @@ type ACME struct {
 	Staging string `toml:"staging"`
 	// Fallback is asked when CA fails. Empty for none.
 	Fallback string `toml:"fallback"`
-	// TrustedRoots are PEM files to trust for the CAs' own HTTPS, for a CA in
-	// one's own network.
+	// EABFile binds the account at CA to one that the operator has there
+	// (RFC 8555, section 7.3.4): TOML with key_id and mac_key. FallbackEABFile
+	// is that of Fallback.
+	EABFile         string `toml:"eab_file"`
+	FallbackEABFile string `toml:"fallback_eab_file"`
+	// TrustedRoots are PEM files to trust for the CAs' own HTTPS beside the
+	// system's roots, for a CA in one's own network.
 	TrustedRoots []string `toml:"trusted_roots"`
 	// Resolvers are asked in the preflight, "host:port"; default: the system's.
 	Resolvers []string `toml:"resolvers"`
@@ -55,14 +62,6 @@ type DNS struct {
 	Provider  string `toml:"provider"`   // "hetzner", or empty for none
 	TokenFile string `toml:"token_file"` // mode 0600, or a systemd credential
 	Endpoint  string `toml:"endpoint"`   // of the provider's API; default: its own
-}
-
-// caaIdentities are what CAA records call these CAs
-// (https://letsencrypt.org/docs/caa/, https://help.zerossl.com/hc/en-us/articles/360060119753).
-var caaIdentities = map[string][]string{
-	"acme-v02.api.letsencrypt.org":         {"letsencrypt.org"},
-	"acme-staging-v02.api.letsencrypt.org": {"letsencrypt.org"},
-	"acme.zerossl.com":                     {"sectigo.com", "zerossl.com"},
 }
 
 // maxNonceRetries bounds orders that fail for a rejected nonce alone (RFC 8555,
@@ -107,6 +106,7 @@ func (p *probe) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 type guardedACME struct {
 	caddytls.ACMEIssuer
 	StagingCA string    `json:"staging_ca"`
+	EABFile   string    `json:"eab_file,omitempty"` // the secret itself is in no configuration
 	Check     preflight `json:"preflight"`
 
 	staging *caddytls.ACMEIssuer
@@ -147,11 +147,17 @@ func (g *guardedACME) Provision(ctx caddy.Context) error {
 			return err
 		}
 	}
+	if g.EABFile != "" {
+		if g.ExternalAccount, err = readEAB(g.EABFile); err != nil {
+			return err
+		}
+	}
 	return g.ACMEIssuer.Provision(ctx)
 }
 
 // SetConfig is how Caddy hands over the storage and its settings.
 func (g *guardedACME) SetConfig(cfg *certmagic.Config) {
+	boundOCSP(cfg)
 	g.ACMEIssuer.SetConfig(cfg)
 	if g.staging != nil {
 		g.staging.SetConfig(cfg)
@@ -229,20 +235,22 @@ func caName(directory string) string {
 // acmePolicy is the automation of the front's names.
 func acmePolicy(c Config, ports ports) *caddytls.AutomationPolicy {
 	p := &caddytls.AutomationPolicy{SubjectsRaw: c.Names}
-	for _, ca := range []string{c.ACME.CA, c.ACME.Fallback} {
+	for _, at := range []struct{ ca, eab string }{{c.ACME.CA, c.ACME.EABFile}, {c.ACME.Fallback, c.ACME.FallbackEABFile}} {
+		ca := at.ca
 		if ca == "" {
 			continue
 		}
 		g := guardedACME{
+			EABFile: at.eab,
 			ACMEIssuer: caddytls.ACMEIssuer{
-				CA: ca, Email: c.ACME.Email, TrustedRootsPEMFiles: c.ACME.TrustedRoots,
+				CA: ca, Email: c.ACME.Email, TrustedRootsPEMFiles: rootFiles(c.ACME.TrustedRoots),
 				Challenges: &caddytls.ChallengesConfig{
 					HTTP:    &caddytls.HTTPChallengeConfig{Disabled: ports.http == 0, AlternatePort: ports.http},
 					TLSALPN: &caddytls.TLSALPNChallengeConfig{AlternatePort: ports.https},
 				},
 			},
 			Check: preflight{
-				Resolvers: c.ACME.Resolvers, CAA: caaIdentities[caName(ca)],
+				Resolvers: c.ACME.Resolvers, CAA: dnscheck.CAAIdentities(ca),
 				HTTPPort: either(c.ACME.HTTPPort, ports.http), HTTPSPort: either(c.ACME.HTTPSPort, ports.https),
 			},
 		}
@@ -292,7 +300,17 @@ func validateACME(c *Config, fail func(key, format string, args ...any)) {
 	case d.Provider != "" && !filepath.IsAbs(d.TokenFile):
 		fail("acme.dns.token_file", "%q is not an absolute path", d.TokenFile)
 	}
-	if caName(c.ACME.Fallback) == caName(ZeroSSL) && c.ACME.Email == "" {
-		fail("acme.email", "is missing: ZeroSSL wants one; give it, or set fallback to \"\"")
+	for _, ca := range []string{c.ACME.CA, c.ACME.Fallback} {
+		if caName(ca) == caName(ZeroSSL) && c.ACME.Email == "" {
+			fail("acme.email", "is missing: ZeroSSL wants one")
+		}
+	}
+	for key, file := range map[string]string{"acme.eab_file": c.ACME.EABFile, "acme.fallback_eab_file": c.ACME.FallbackEABFile} {
+		if file != "" && !filepath.IsAbs(file) {
+			fail(key, "%q is not an absolute path", file)
+		}
+	}
+	if c.ACME.FallbackEABFile != "" && c.ACME.Fallback == "" {
+		fail("acme.fallback_eab_file", "says nothing without fallback")
 	}
 }

@@ -208,8 +208,10 @@ func tlsApp(c Config, ports ports) *caddytls.TLS {
 	app := &caddytls.TLS{DisableStorageClean: false}
 	switch c.Issuer {
 	case IssuerFiles:
-		app.CertificatesRaw = caddy.ModuleMap{"load_files": caddyconfig.JSON(
-			[]obj{{"certificate": c.Files.Cert, "key": c.Files.Key}}, nil)}
+		app.Automation = &caddytls.AutomationConfig{Policies: []*caddytls.AutomationPolicy{{
+			// For every name, that of a client without SNI included.
+			IssuersRaw: []json.RawMessage{caddyconfig.JSON(obj{"module": "strongroom_files"}, nil)},
+		}}}
 	case IssuerInternal:
 		app.CertificatesRaw = caddy.ModuleMap{"automate": caddyconfig.JSON(c.Names, nil)}
 		app.Automation = &caddytls.AutomationConfig{Policies: []*caddytls.AutomationPolicy{{

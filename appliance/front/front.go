@@ -30,7 +30,7 @@ const (
 
 // register makes our modules known to Caddy, which panics the second time.
 var register = sync.OnceFunc(func() {
-	for _, m := range []caddy.Module{new(gate), new(state), new(probe), new(hold), new(guardedACME), new(hetznerDNS)} {
+	for _, m := range []caddy.Module{new(gate), new(state), new(probe), new(hold), new(guardedACME), new(hetznerDNS), new(filesIssuer)} {
 		caddy.RegisterModule(m)
 	}
 })
@@ -80,6 +80,14 @@ func Run(ctx context.Context, c Config, hooks Hooks) error {
 	var shared *state
 	if err == nil {
 		shared, err = sharedState(caddy.ActiveContext())
+	}
+	if err == nil && c.Issuer == IssuerFiles {
+		w := &fileWatch{files: c.Files, names: c.Names, now: time.Now, use: shared.files.use}
+		if err = w.load(ctx); err == nil {
+			tick := time.NewTicker(filesPoll)
+			defer tick.Stop()
+			go w.watch(ctx, tick.C, shared, caddy.Log().Named("files"))
+		}
 	}
 	if err == nil && c.Issuer == IssuerInternal {
 		err = waitForCertificates(ctx, c.Names)

@@ -135,6 +135,10 @@ func (f *frontCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(descConnections, float64(max(g.open.Load()-busy, 0)), "idle")
 	for _, name := range f.config.Names {
 		end := 0.0
+		if f.state.files != nil {
+			gauge(descNotAfter, float64(f.state.files.current.Load().NotAfter.Unix()), name)
+			continue
+		}
 		// The one that lasts longest is the one that is served.
 		for _, cert := range caddytls.AllMatchingCertificates(name) {
 			end = max(end, float64(cert.Leaf.NotAfter.Unix()))

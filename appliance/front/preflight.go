@@ -11,16 +11,16 @@ import (
 	"net/http"
 	"os"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/miekg/dns"
+
+	"strongroom/appliance/dnscheck"
 )
 
 const (
 	maxSkew       = 5 * time.Minute
 	probeTimeout  = 10 * time.Second
-	resolvConf    = "/etc/resolv.conf"
 	maxProbeReply = 1 << 10 // bytes
 )
 
@@ -163,80 +163,14 @@ func (p *preflight) probeTCP(ctx context.Context, name string, ip net.IP) error 
 	return c.Close()
 }
 
-// checkCAA climbs from name to the root for the first CAA set (RFC 8659,
-// section 3) and looks whether it lets the CA issue.
+// checkCAA looks whether CAA records let this CA issue.
 func (p *preflight) checkCAA(ctx context.Context, name string) error {
 	if len(p.CAA) == 0 {
 		return nil
 	}
-	for domain := strings.TrimSuffix(name, "."); domain != ""; {
-		rrs, err := p.lookup(ctx, domain, dns.TypeCAA)
-		if err != nil {
-			return err
-		}
-		var values []string
-		found := false
-		for _, rr := range rrs {
-			caa, ok := rr.(*dns.CAA)
-			if !ok {
-				continue
-			}
-			found = true
-			if !strings.EqualFold(caa.Tag, "issue") {
-				continue
-			}
-			value, _, _ := strings.Cut(caa.Value, ";")
-			values = append(values, strings.TrimSpace(value))
-			for _, id := range p.CAA {
-				if strings.EqualFold(strings.TrimSpace(value), id) {
-					return nil
-				}
-			}
-		}
-		if found {
-			if len(values) == 0 {
-				return nil // only issuewild, iodef …: nothing is restricted
-			}
-			return fmt.Errorf("the CAA records of %q allow %q, not %q: add one", domain, values, p.CAA[0])
-		}
-		_, domain, _ = strings.Cut(domain, ".")
-	}
-	return nil
+	return dnscheck.Resolver{Servers: p.Resolvers}.CheckCAA(ctx, name, p.CAA)
 }
 
-// lookup asks one resolver after the other. A name that isn't there has no
-// records.
 func (p *preflight) lookup(ctx context.Context, name string, t uint16) ([]dns.RR, error) {
-	servers := p.Resolvers
-	if len(servers) == 0 {
-		conf, err := dns.ClientConfigFromFile(resolvConf)
-		if err != nil {
-			return nil, fmt.Errorf("look up %q: %w", name, err)
-		}
-		for _, s := range conf.Servers {
-			servers = append(servers, net.JoinHostPort(s, conf.Port))
-		}
-	}
-	q := new(dns.Msg)
-	q.SetQuestion(dns.Fqdn(name), t)
-	q.SetEdns0(1232, false)
-	var errs []error
-	for _, s := range servers {
-		for _, network := range []string{"udp", "tcp"} { // tcp if cut off
-			c := &dns.Client{Net: network, Timeout: probeTimeout / 2}
-			res, _, err := c.ExchangeContext(ctx, q, s)
-			switch {
-			case err != nil:
-				errs = append(errs, err)
-			case res.Rcode != dns.RcodeSuccess && res.Rcode != dns.RcodeNameError:
-				errs = append(errs, fmt.Errorf("resolver %s answers %s", s, dns.RcodeToString[res.Rcode]))
-			case res.Truncated && network == "udp":
-				continue
-			default:
-				return res.Answer, nil
-			}
-			break
-		}
-	}
-	return nil, fmt.Errorf("look up %s of %q: %w", dns.TypeToString[t], name, errors.Join(errs...))
+	return dnscheck.Resolver{Servers: p.Resolvers}.Lookup(ctx, name, t)
 }

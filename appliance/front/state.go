@@ -22,6 +22,7 @@ type state struct {
 	nonce   string // tells this process from any other that might answer
 	budget  *budget
 	ready   chan struct{} // closed by Run once certificates are loaded
+	files   *filesIssuer  // with issuer "files"
 
 	// Counts since the start, for the metrics.
 	obtained, renewed, certFailed atomic.Uint64 // certificates of an issuer

@@ -21,6 +21,9 @@ func SealSecrets(a *config.Appliance, forS3 string) (given map[string]string) {
 		{&a.Backup.WebhookFile, CredentialWebhook},
 		{&a.Alert.WebhookFile, credentialAlertWebhook},
 		{&a.Alert.Mail.Credentials, credentialAlertMail},
+		{&a.TLS.ACME.EAB, credentialEAB},
+		{&a.TLS.ACME.FallbackEAB, credentialFallbackEAB},
+		{&a.TLS.ACME.DNSToken, credentialDNSToken},
 	} {
 		if strings.Contains(*f.into, "/") {
 			given[f.name] = *f.into

@@ -86,6 +86,9 @@ type Env struct {
 	AdminToken string
 	// Recipients get the escrow.
 	Recipients []age.Recipient
+	// Session is the SSH session that this runs in, as SSH_CONNECTION tells it
+	// (ssh(1)); empty for none.
+	Session string
 	// SkipDNS leaves out the question whether the domain points here.
 	SkipDNS bool
 	// Confirm returns nil when new firewall rules have proved not to lock the
@@ -102,6 +105,9 @@ type Env struct {
 type Network interface {
 	// Lookup gives a name's addresses, from the resolver.
 	Lookup(ctx context.Context, name string) ([]netip.Addr, error)
+	// CAA is nil unless the CAA records of a name keep each of these identities
+	// from issuing for it: then it is dnscheck.ErrCAA.
+	CAA(ctx context.Context, name string, identities []string) error
 	// Local gives this machine's addresses.
 	Local() ([]netip.Addr, error)
 	// Taken says whether somebody listens on the port; network is tcp or udp.
@@ -116,6 +122,7 @@ func All(e *Env) []engine.Step {
 		folders{e},
 		places{e},
 		system{e},
+		ssh{e},
 		programs{e},
 		vaultProgram{e},
 		masterKey{e},

@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"strconv"
 	"syscall"
+
+	"strongroom/appliance/dnscheck"
 )
 
 // OSNetwork asks the machine's own.
@@ -25,6 +27,11 @@ func (o OSNetwork) Lookup(ctx context.Context, name string) ([]netip.Addr, error
 		addrs[i] = addrs[i].Unmap()
 	}
 	return addrs, nil
+}
+
+// CAA implements Network.
+func (OSNetwork) CAA(ctx context.Context, name string, identities []string) error {
+	return dnscheck.Resolver{}.CheckCAA(ctx, name, identities)
 }
 
 // Local implements Network.

@@ -2,17 +2,25 @@ package steps
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	cryptorand "crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"io"
 	"io/fs"
+	"math/big"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"filippo.io/age"
 	"filippo.io/age/armor"
 
+	"strongroom/appliance/dnscheck"
 	"strongroom/config"
 	"strongroom/installer/engine"
 	"strongroom/installer/host"
@@ -57,7 +65,26 @@ func TestPreflightRefuses(t *testing.T) {
 			v.Files[vaultData] = &host.Node{Info: host.Info{Type: fs.ModeDir}}
 			v.Files[vaultData+"/vault.db"] = &host.Node{}
 		}, `another Vault: "/var/lib/vault" is not empty`},
-		"acme": {func(_ *vps, e *Env) { e.Config.TLS.Mode = config.TLSACME }, "certificate: tls.mode"},
+		"CAA": {func(_ *vps, e *Env) {
+			e.Config.TLS.Mode = config.TLSACME
+			e.Network = network{points: []netip.Addr{netip.MustParseAddr("203.0.113.5")}, caa: dnscheck.ErrCAA}
+		}, "DNS: CAA records do not allow"},
+		"no ACME root": {func(_ *vps, e *Env) {
+			e.Config.TLS.Mode, e.Config.TLS.ACME = config.TLSACME, config.ACME{Directory: "https://ca.lan/dir", CAFile: "/root/ca.pem"}
+		}, "certificate: tls.acme.ca_file: "},
+		"odd ACME root": {func(v *vps, e *Env) {
+			v.Files["/root/ca.pem"] = &host.Node{Data: []byte("nothing")}
+			e.Config.TLS.Mode, e.Config.TLS.ACME = config.TLSACME, config.ACME{Directory: "https://ca.lan/dir", CAFile: "/root/ca.pem"}
+		}, "holds no certificate in PEM"},
+		"no certificate":      {ownCertificate("", 0), "certificate: tls.cert_file: "},
+		"another's name":      {ownCertificate("other.example.com", time.Hour), "certificate: \"/root/tls.crt\": x509: certificate is valid for other.example.com"},
+		"expired certificate": {ownCertificate("vault.example.com", -time.Hour), "certificate: \"/root/tls.crt\" ended on"},
+		"another's key": {func(v *vps, e *Env) {
+			ownCertificate("vault.example.com", time.Hour)(v, e)
+			key := v.Files["/root/tls.key"].Data
+			ownCertificate("vault.example.com", time.Hour)(v, e)
+			v.Files["/root/tls.key"].Data = key
+		}, "private key does not match public key"},
 		"elsewhere": {func(_ *vps, e *Env) {
 			e.Config.TLS.Mode = config.TLSACME
 			e.Network = network{points: []netip.Addr{netip.MustParseAddr("198.51.100.1")}}
@@ -87,6 +114,33 @@ func TestPreflightRefuses(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// ownCertificate gives the machine a certificate of the operator's for name,
+// which ends after life, or with name "" none.
+func ownCertificate(name string, life time.Duration) func(*vps, *Env) {
+	return func(v *vps, e *Env) {
+		e.Config.TLS = config.TLS{Mode: config.TLSFiles, CertFile: "/root/tls.crt", KeyFile: "/root/tls.key"}
+		if name == "" {
+			return
+		}
+		key, err := ecdsa.GenerateKey(elliptic.P256(), cryptorand.Reader)
+		if err != nil {
+			panic(err)
+		}
+		now := v.Host().Now()
+		tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{name}, NotBefore: now.Add(-2 * time.Hour), NotAfter: now.Add(life)}
+		cert, err := x509.CreateCertificate(cryptorand.Reader, tmpl, tmpl, key.Public(), key)
+		if err != nil {
+			panic(err)
+		}
+		der, err := x509.MarshalPKCS8PrivateKey(key)
+		if err != nil {
+			panic(err)
+		}
+		v.Files["/root/tls.crt"] = &host.Node{Data: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert})}
+		v.Files["/root/tls.key"] = &host.Node{Data: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"net/url"
+	"slices"
 	"time"
 
 	"strongroom/config"
@@ -84,7 +85,7 @@ func (s firewall) rules() ([]byte, error) {
 		SSHPort: s.Config.Firewall.SSHPort, SSHFrom: s.Config.Firewall.SSHFrom,
 		VaultPort: vaultPort, ClusterPort: clusterPort,
 		VaultUID: vault.UID, FrontUID: front.UID,
-		VaultOut: vaultOut, FrontOut: frontOut,
+		VaultOut: vaultOut, FrontOut: append(slices.Clone(frontOut), s.Config.TLS.ACME.Ports()...),
 	}
 	if addr, err := netip.ParseAddrPort(s.Config.Node.ClusterListen); err == nil {
 		p.ClusterPort = int(addr.Port())

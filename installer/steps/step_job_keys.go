@@ -185,6 +185,10 @@ func checkGiven(name, from string, plain []byte) error {
 		return nil
 	case credentialAlertMail:
 		return checkTwo(from, plain, "username", "password")
+	case credentialEAB, credentialFallbackEAB:
+		return checkTwo(from, plain, "key_id", "mac_key")
+	case credentialDNSToken:
+		return checkToken(from, plain)
 	}
 	return checkTwo(from, plain, "access_key", "secret_key")
 }
@@ -233,7 +237,7 @@ func (e *Env) backupCredentials() []string {
 			set[to.Credentials] = true
 		}
 	}
-	for _, name := range []string{e.Config.Backup.WebhookFile, e.Config.Alert.WebhookFile, e.Config.Alert.Mail.Credentials} {
+	for _, name := range append(e.frontCredentials(), e.Config.Backup.WebhookFile, e.Config.Alert.WebhookFile, e.Config.Alert.Mail.Credentials) {
 		if name != "" {
 			set[name] = true
 		}

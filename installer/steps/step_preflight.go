@@ -141,14 +141,6 @@ func (s preflight) recipients(context.Context) error {
 	return nil
 }
 
-// certificate refuses what the front of this version can't do yet.
-func (s preflight) certificate(context.Context) error {
-	if s.Config.TLS.Mode == config.TLSACME {
-		return fmt.Errorf("certificate: tls.mode %q is not part of this version; use %q or %q", config.TLSACME, config.TLSInternal, config.TLSFiles)
-	}
-	return nil
-}
-
 func (s preflight) ports(context.Context) error {
 	var errs []error
 	for _, p := range []struct {

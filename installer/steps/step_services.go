@@ -7,7 +7,6 @@ import (
 	"path"
 	"time"
 
-	"strongroom/config"
 	"strongroom/installer/engine"
 	"strongroom/installer/payload"
 	"strongroom/systemd"
@@ -44,8 +43,8 @@ func (s services) running() []service {
 	list = append(list, sockets(systemd.FrontHTTPS, systemd.FrontHTTP, systemd.FrontHTTP3)...)
 	front := service{systemd.Front, []string{strongroom, frontTOML, tlsDir + "/ca.crt", tlsDir + "/front.crt", tlsDir + "/front.key",
 		unit(systemd.Front), systemd.DropInPath(systemd.Front, frontDropInName)}}
-	if s.Config.TLS.Mode == config.TLSFiles {
-		front.reads = append(front.reads, s.Config.TLS.CertFile, s.Config.TLS.KeyFile)
+	for _, name := range s.frontCredentials() {
+		front.reads = append(front.reads, credentialPath(name))
 	}
 	return append(list, front)
 }

@@ -21,9 +21,6 @@ type settings struct{ *Env }
 func (settings) ID() string    { return "settings" }
 func (settings) Title() string { return "configuration of Vault and front" }
 
-// frontMetrics is where the monitor asks the front, in its RuntimeDirectory=.
-const frontMetrics = "/run/strongroom-front/metrics.sock"
-
 func newReader(b []byte) io.Reader { return bytes.NewReader(b) }
 
 func (s settings) Check(context.Context) (engine.Diff, error) {
@@ -86,22 +83,17 @@ func (e *Env) vaultParams() config.VaultParams {
 }
 
 func (e *Env) frontParams() config.FrontParams {
-	credentials := "/run/credentials/strongroom-front.service/"
-	certificate := e.Config.TLS
-	if certificate.Mode == config.TLSFiles {
-		certificate.CertFile, certificate.KeyFile = credentials+"tls.crt", credentials+"tls.key"
-	}
 	return config.FrontParams{
 		Names:        []string{e.Config.Domain},
 		Storage:      frontData,
-		TLS:          certificate,
+		TLS:          e.frontTLS(),
 		Email:        e.Config.Email,
 		UI:           e.Config.Vault.UI,
 		Metrics:      frontMetrics,
 		VaultAddress: fmt.Sprintf("127.0.0.1:%d", vaultPort),
-		CAFile:       credentials + "ca.crt",
-		CertFile:     credentials + "front.crt",
-		KeyFile:      credentials + "front.key",
+		CAFile:       frontCredentialDir + "ca.crt",
+		CertFile:     frontCredentialDir + "front.crt",
+		KeyFile:      frontCredentialDir + "front.key",
 	}
 }
 

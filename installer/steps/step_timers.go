@@ -6,13 +6,15 @@ import (
 	"path"
 	"strings"
 
+	"strongroom/config"
 	"strongroom/installer/engine"
 	"strongroom/systemd"
 )
 
 // timers has the jobs started when they are due: their timers, paths and
 // sockets are enabled and active. Without a place for backups those of the
-// backup jobs are not, since they could only fail.
+// backup jobs are not, since they could only fail; nor is the watch over a
+// certificate of the operator's, where there is none.
 type timers struct{ *Env }
 
 func (timers) ID() string    { return "timers" }
@@ -39,7 +41,7 @@ func (e *Env) triggers() (wanted, unwanted []string) {
 		if path.Ext(name) == ".service" || daemon[name] || strings.Contains(name, "@.") {
 			continue
 		}
-		if isBackup(name) && len(e.Config.Backup.To) == 0 {
+		if isBackup(name) && len(e.Config.Backup.To) == 0 || name == systemd.FrontCertificatePath && e.Config.TLS.Mode != config.TLSFiles {
 			unwanted = append(unwanted, name)
 		} else {
 			wanted = append(wanted, name)
@@ -65,7 +67,7 @@ func (s timers) Check(ctx context.Context) (engine.Diff, error) {
 				Apply: func(ctx context.Context) error { return explain(name, s.Host.Start(ctx, name)) }})
 			continue
 		}
-		newer, err := services(s).newer([]string{path.Join(units, name)}, u.Since)
+		newer, err := services(s).newer([]string{path.Join(units, name), systemd.DropInPath(name, frontDropInName)}, u.Since)
 		if err != nil {
 			return nil, err
 		}

@@ -5,7 +5,6 @@ import (
 	"path"
 	"strings"
 
-	"strongroom/config"
 	"strongroom/installer/engine"
 	"strongroom/systemd"
 )
@@ -33,7 +32,7 @@ func (s unitFiles) Check(ctx context.Context) (engine.Diff, error) {
 		uid = u.UID
 	}
 	c.add(s.file(dropIn, bytesSource(systemd.KMSDropIn(uid)), root(0o644)))
-	c.add(s.frontDropIn())
+	c.add(s.frontDropIns())
 	stale := false
 	for _, name := range systemd.Names() {
 		b, err := systemd.Unit(name)
@@ -58,22 +57,3 @@ func (s unitFiles) Check(ctx context.Context) (engine.Diff, error) {
 	}
 	return c.done()
 }
-
-// frontDropIn wants the operator's certificate handed to the front, or nothing
-// of the kind.
-func (s unitFiles) frontDropIn() (engine.Diff, error) {
-	p := systemd.DropInPath(systemd.Front, frontDropInName)
-	if s.Config.TLS.Mode != config.TLSFiles {
-		there, err := s.exists(p)
-		if err != nil || !there {
-			return nil, err
-		}
-		return engine.Diff{{What: p, From: "a certificate of the operator's", Apply: func(context.Context) error { return s.Host.Remove(p) }}}, nil
-	}
-	var c collect
-	c.add(s.dir(path.Dir(p), root(0o755)))
-	c.add(s.file(p, bytesSource(systemd.FrontDropIn(s.Config.TLS.CertFile, s.Config.TLS.KeyFile)), root(0o644)))
-	return c.done()
-}
-
-const frontDropInName = "certificate"

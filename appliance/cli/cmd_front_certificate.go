@@ -1,0 +1,68 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"strongroom/appliance/front"
+)
+
+// The credentials that hold a certificate of the operator's own.
+const (
+	certificateCredential = "tls.crt"
+	certificateKey        = "tls.key"
+)
+
+func frontCertificateCommand() *cobra.Command {
+	var file string
+	c := &cobra.Command{
+		Use:   "certificate",
+		Short: "Hand the front a renewed certificate of your own",
+		Long: `Reads the systemd credentials tls.crt and tls.key, checks that they belong
+together, cover the front's names and are valid now, and writes them into the
+one file that the front reads. The front takes it over within seconds, without
+a restart.
+
+strongroom-front-certificate.service runs it whenever one of your files changes.
+A pair that does not fit ends it with exit code 1, as between the two writes of a
+renewal; one that would not do for clients, with exit code 4. What is served
+stays as it was.`,
+		Example: "  systemctl start strongroom-front-certificate",
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := frontConfig(c, file)
+			if err != nil {
+				return err
+			}
+			cert, err := readCredential(certificateCredential)
+			if err != nil {
+				return err
+			}
+			key, err := readCredential(certificateKey)
+			if err != nil {
+				return err
+			}
+			defer clear(key)
+			changed, err := front.TakeCertificate(cfg, cert, key, time.Now())
+			switch {
+			case errors.Is(err, front.ErrPair):
+				return &Error{Code: ExitFailed, Err: err, Hint: "tls.cert_file and tls.key_file in appliance.toml name the files; write both, PEM, the certificate with its chain"}
+			case errors.Is(err, front.ErrCertificate):
+				return &Error{Code: ExitOperator, Err: err, Hint: "the certificate of before is served on: renew it for the name in appliance.toml"}
+			case err != nil:
+				return err
+			}
+			if changed {
+				fmt.Fprintln(c.OutOrStdout(), "Another certificate is handed to the front.")
+			} else {
+				fmt.Fprintln(c.OutOrStdout(), "The front has this certificate already.")
+			}
+			return nil
+		},
+	}
+	c.Flags().StringVar(&file, "config", "/etc/strongroom/front.toml", "the front's configuration file")
+	return c
+}

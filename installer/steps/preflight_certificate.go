@@ -1,0 +1,82 @@
+package steps
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"time"
+
+	"strongroom/appliance/dnscheck"
+	"strongroom/config"
+)
+
+// letsEncrypt is the directory that no directory stands for.
+const letsEncrypt = "https://acme-v02.api.letsencrypt.org/directory"
+
+// certificate asks whether the front will have one.
+func (s preflight) certificate(ctx context.Context) error {
+	switch t := s.Config.TLS; t.Mode {
+	case config.TLSFiles:
+		return s.ownCertificate(t)
+	case config.TLSACME:
+		return errors.Join(s.acmeRoot(t.ACME.CAFile), s.caa(ctx, t.ACME))
+	}
+	return nil
+}
+
+// ownCertificate wants a pair that clients of the domain can use.
+func (s preflight) ownCertificate(t config.TLS) error {
+	cert, err := s.Host.ReadFile(t.CertFile)
+	if err != nil {
+		return fmt.Errorf("certificate: tls.cert_file: %w", err)
+	}
+	key, err := s.Host.ReadFile(t.KeyFile)
+	if err != nil {
+		return fmt.Errorf("certificate: tls.key_file: %w", err)
+	}
+	defer clear(key)
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return fmt.Errorf("certificate: %q and %q: %w", t.CertFile, t.KeyFile, err)
+	}
+	if err := pair.Leaf.VerifyHostname(s.Config.Domain); err != nil {
+		return fmt.Errorf("certificate: %q: %w", t.CertFile, err)
+	}
+	if now := s.Host.Now(); now.After(pair.Leaf.NotAfter) {
+		return fmt.Errorf("certificate: %q ended on %s", t.CertFile, pair.Leaf.NotAfter.UTC().Format(time.DateOnly))
+	}
+	return nil
+}
+
+func (s preflight) acmeRoot(file string) error {
+	if file == "" {
+		return nil
+	}
+	b, err := s.Host.ReadFile(file)
+	if err != nil {
+		return fmt.Errorf("certificate: tls.acme.ca_file: %w", err)
+	}
+	if !x509.NewCertPool().AppendCertsFromPEM(b) {
+		return fmt.Errorf("certificate: tls.acme.ca_file: %q holds no certificate in PEM", file)
+	}
+	return nil
+}
+
+// caa looks whether the domain's owner lets the authority issue, which would
+// otherwise show as a failed order long after the installation.
+func (s preflight) caa(ctx context.Context, a config.ACME) error {
+	directory := a.Directory
+	if directory == "" {
+		directory = letsEncrypt
+	}
+	ids := dnscheck.CAAIdentities(directory)
+	if s.SkipDNS || len(ids) == 0 {
+		return nil
+	}
+	if err := s.Network.CAA(ctx, s.Config.Domain, ids); err != nil {
+		return fmt.Errorf("DNS: %w", err)
+	}
+	return nil
+}
