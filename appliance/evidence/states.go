@@ -85,6 +85,8 @@ type Doctor struct {
 	Skip int       `json:"skip"`
 	// Failing are the ids of the items that failed.
 	Failing []string `json:"failing,omitempty"`
+	// Verdicts are those of all items, by their ids.
+	Verdicts map[string]string `json:"-"`
 }
 
 // Verdicts of the doctor's items.
@@ -108,8 +110,9 @@ func ReadDoctor(p Places) (Doctor, error) {
 	if err := readJSON(path, &report); err != nil {
 		return Doctor{}, err
 	}
-	d := Doctor{At: report.At}
+	d := Doctor{At: report.At, Verdicts: map[string]string{}}
 	for _, i := range report.Items {
+		d.Verdicts[i.ID] = i.Verdict
 		switch i.Verdict {
 		case Pass:
 			d.Pass++

@@ -31,8 +31,8 @@ func plural(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// bytes is a size in the unit that leaves few digits.
-func bytes(n int64) string {
+// size is bytes in the unit that leaves few digits.
+func size(n int64) string {
 	switch {
 	case n < 1<<10:
 		return fmt.Sprintf("%d bytes", n)

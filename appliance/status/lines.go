@@ -166,7 +166,7 @@ func (r Report) backupLine() Line {
 	} else {
 		age := r.At.Sub(b.TakenAt)
 		places := slices.Sorted(maps.Keys(b.Places))
-		l.Text = fmt.Sprintf("verified, %s old · %s · in %s", span(age), bytes(b.Size), strings.Join(places, " and "))
+		l.Text = fmt.Sprintf("verified, %s old · %s · in %s", span(age), size(b.Size), strings.Join(places, " and "))
 		switch {
 		case age > evidence.BackupStale:
 		case age > evidence.BackupLate:
@@ -275,7 +275,7 @@ func (r Report) keysLine() Line {
 		l.Text += " · nothing rotates: " + oneLine(k.Fence)
 	}
 	if k.Clock != "ok" {
-		l.State = Bad
+		l.State, l.Hint = Bad, "timedatectl; then vault write -f apikeys/reconcile"
 		l.Text += " · the clock is " + k.Clock
 	}
 	return l

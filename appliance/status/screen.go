@@ -88,7 +88,7 @@ func (s *screen) wrapped(head string, indent int, text, colour string) {
 		s.WriteString(strings.TrimRight(line, " ") + "\n")
 		line, used = strings.Repeat(" ", indent), 0
 	}
-	for word := range strings.FieldsSeq(text) {
+	for _, word := range words(text, room) {
 		n := utf8.RuneCountInString(word)
 		if used > 0 && used+1+n > room {
 			flush()
@@ -101,6 +101,19 @@ func (s *screen) wrapped(head string, indent int, text, colour string) {
 		used += n
 	}
 	flush()
+}
+
+// words are a text's, those cut that no line has room for.
+func words(text string, room int) []string {
+	var out []string
+	for word := range strings.FieldsSeq(text) {
+		r := []rune(word)
+		for ; len(r) > room; r = r[room:] {
+			out = append(out, string(r[:room]))
+		}
+		out = append(out, string(r))
+	}
+	return out
 }
 
 // maxFailing bounds the list of failing keys.
@@ -124,6 +137,7 @@ func (s *screen) failing(k evidence.Keys, now time.Time) {
 		if key.Retry.After(now) {
 			text += " · tried again in " + span(key.Retry.Sub(now))
 		}
-		s.wrapped("    "+s.paint(red, clean(key.Name))+"  ", 8, text, "")
+		s.wrapped("    ", 4, clean(key.Name), red)
+		s.wrapped("      ", 6, text, "")
 	}
 }
