@@ -16,6 +16,7 @@ func commands(version string) []*cobra.Command {
 		isolateCommand(),
 		auditCommand(),
 		alertCommand(),
+		metricsCommand(version),
 		frontCommand(),
 		appCommand(),
 		migrateCommand(),
