@@ -35,7 +35,8 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 plan has found differences,
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usage(c, err) })
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(planCommand(version), installCommand(version), restoreCommand(version), configCommand())
+	root.AddCommand(planCommand(version), installCommand(version), upgradeCommand(version),
+		restoreCommand(version), uninstallCommand(version), configCommand())
 	return root
 }
 

@@ -1,0 +1,434 @@
+// Package uninstall takes the appliance off a machine: what runs and what makes
+// it run, or, on purge, the data as well.
+//
+// It removes only what the installer has put there, and works from what it
+// finds, so it may be stopped anywhere and run again. It is not a way to erase a
+// disk: what is deleted can be read from it until it is overwritten.
+package uninstall
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"strongroom/appliance/escrow"
+	"strongroom/appliance/snapshot"
+	"strongroom/config"
+	"strongroom/installer/host"
+	"strongroom/installer/payload"
+	"strongroom/installer/steps"
+	"strongroom/systemd"
+)
+
+// Uninstall is one machine's.
+type Uninstall struct {
+	Host   *host.Host
+	Config config.Appliance
+	// Purge deletes the data too.
+	Purge bool
+	Out   io.Writer
+}
+
+// data are the folders that hold what can't be made again. Without Purge they
+// stay, and an installation on them brings the same Vault back.
+var data = []struct{ path, what string }{
+	{steps.VaultData, "Vault's storage"},
+	{steps.StateDir, "escrow, journal and the jobs' state"},
+	{steps.EtcDir, "configuration, the sealed master key and logins"},
+	{steps.AuditDir, "audit logs"},
+	{steps.FrontData, "certificates"},
+}
+
+// rendered are the files in the configuration's folder that the next
+// installation writes anew.
+func rendered() []string {
+	return []string{steps.VaultHCL, steps.EtcDir + "/front.toml", steps.NftablesConf, steps.NftablesConf + ".new",
+		steps.ManifestPath}
+}
+
+// ErrNothing says that nothing of the appliance is there.
+var ErrNothing = errors.New("nothing of the appliance is on this machine")
+
+// Warnings are what an operator should know before data is deleted.
+func (u *Uninstall) Warnings() []string {
+	var out []string
+	files, err := escrow.LoadStatus(steps.EscrowDir)
+	open := slices.ContainsFunc(files, func(f escrow.FileStatus) bool { return !f.Confirmed() })
+	if err != nil || len(files) == 0 || open {
+		out = append(out, "nobody has proved that the escrow opens off this machine (strongroom escrow challenge): without it no backup can be opened")
+	}
+	s, err := snapshot.LoadVerifyState(steps.StateDir + "/verify")
+	if err != nil || len(s.LastGood) == 0 {
+		out = append(out, "there is no verified snapshot: what is in this Vault is nowhere else")
+	}
+	return out
+}
+
+// Plan prints what will go and what will stay. ErrNothing: there is nothing.
+func (u *Uninstall) Plan() error {
+	found, err := u.units()
+	if err != nil {
+		return err
+	}
+	there := len(found) > 0
+	for _, p := range append(u.programs(), steps.EtcDir, steps.VaultData) {
+		_, err := u.Host.Stat(p)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		// Without a unit or program only data is left, which only a purge
+		// removes.
+		isData := p == steps.EtcDir || p == steps.VaultData
+		there = there || err == nil && (u.Purge || !isData)
+	}
+	if !there {
+		return ErrNothing
+	}
+	fmt.Fprintf(u.Out, "Stopped and removed: %d units, the programs, the firewall's table %q, the settings of the system.\n", len(found), steps.FirewallTable)
+	verb := "Kept"
+	if u.Purge {
+		verb = "DELETED"
+	}
+	for _, d := range data {
+		if _, err := u.Host.Stat(d.path); err == nil {
+			fmt.Fprintf(u.Out, "%-8s %-28s %s\n", verb, d.path, d.what)
+		}
+	}
+	if u.Purge {
+		fmt.Fprintf(u.Out, "%-8s users %s\n", verb, strings.Join(steps.Users(), ", "))
+		for _, to := range u.Config.Backup.To {
+			fmt.Fprintf(u.Out, "%-8s backups in %s\n", "Kept", place(to))
+		}
+	}
+	return nil
+}
+
+func place(to config.BackupTo) string {
+	if to.Type == config.BackupDir {
+		return to.Path
+	}
+	return to.Endpoint + "/" + to.Bucket
+}
+
+// Inside names a place for backups that a purge would delete with the rest; ""
+// for none.
+func (u *Uninstall) Inside() string {
+	for _, to := range u.Config.Backup.To {
+		for _, d := range data {
+			if to.Type == config.BackupDir && strings.HasPrefix(path.Clean(to.Path)+"/", d.path+"/") {
+				return to.Path
+			}
+		}
+	}
+	return ""
+}
+
+// Run uninstalls. It prints a line for each part.
+func (u *Uninstall) Run(ctx context.Context) error {
+	for _, part := range []struct {
+		what string
+		do   func(context.Context) error
+		want bool
+	}{
+		{"units stopped and disabled", u.stop, true},
+		{"firewall's table", u.firewall, true},
+		{"units removed", u.removeUnits, true},
+		{"programs", u.removePrograms, true},
+		{"settings of the system", u.removeSettings, true},
+		{"configuration that is written anew", u.removeRendered, !u.Purge},
+		{"data", u.removeData, u.Purge},
+		{"users", u.removeUsers, u.Purge},
+	} {
+		if !part.want {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := part.do(ctx); err != nil {
+			return fmt.Errorf("%s: %w", part.what, err)
+		}
+		fmt.Fprintf(u.Out, "✓ %s\n", part.what)
+	}
+	return nil
+}
+
+// units are the appliance's unit files that are on the machine.
+func (u *Uninstall) units() ([]string, error) {
+	names, err := u.Host.ReadDir(steps.UnitDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	listed, err := u.manifest()
+	if err != nil {
+		return nil, err
+	}
+	ours := systemd.Names()
+	var found []string
+	for _, n := range names {
+		if slices.Contains(ours, n) || slices.Contains(listed, path.Join(steps.UnitDir, n)) {
+			found = append(found, n)
+		}
+	}
+	return found, nil
+}
+
+// manifest are the files that the installer has written down as its own.
+func (u *Uninstall) manifest() ([]string, error) {
+	b, err := u.Host.ReadFile(steps.ManifestPath)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var m steps.Manifest
+	if err := json.Unmarshal(b, &m); err != nil {
+		return nil, fmt.Errorf("%q: %w", steps.ManifestPath, err)
+	}
+	var files []string
+	for _, f := range m.Files {
+		files = append(files, f.Path)
+	}
+	return files, nil
+}
+
+// rank orders the stops: first what starts others, last what others need.
+func rank(unit string) int {
+	switch {
+	case strings.HasSuffix(unit, ".timer"), strings.HasSuffix(unit, ".path"):
+		return 0
+	case unit == systemd.FrontHTTPS, unit == systemd.FrontHTTP, unit == systemd.FrontHTTP3, unit == systemd.MetricsSocket:
+		return 1
+	case unit == systemd.Vault:
+		return 3
+	case unit == systemd.KMSSocket:
+		return 4
+	case unit == systemd.KMS:
+		return 5
+	case unit == systemd.Firewall:
+		return 6
+	}
+	return 2
+}
+
+func (u *Uninstall) stop(ctx context.Context) error {
+	names, err := u.units()
+	if err != nil {
+		return err
+	}
+	// A rollback of the firewall's rules that is still armed would bring them
+	// back.
+	names = append(names, steps.FirewallRollback+".timer")
+	slices.SortStableFunc(names, func(a, b string) int { return rank(a) - rank(b) })
+	for _, n := range names {
+		if strings.Contains(n, "@.") {
+			continue
+		}
+		unit, err := u.Host.Unit(ctx, n)
+		if err != nil {
+			return err
+		}
+		if unit.Load == "not-found" {
+			continue
+		}
+		if unit.Active != "inactive" && unit.Active != "failed" {
+			if err := u.Host.Stop(ctx, n); err != nil {
+				return err
+			}
+		}
+		if unit.Enabled == "enabled" {
+			if err := u.Host.Disable(ctx, n); err != nil {
+				return err
+			}
+		}
+		if err := u.Host.ResetFailed(ctx, n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// firewall removes the table where its unit's stop has not.
+func (u *Uninstall) firewall(ctx context.Context) error {
+	if !u.Config.Firewall.Manage {
+		return nil
+	}
+	table := []string{"table", "inet", steps.FirewallTable}
+	_, err := u.Host.Run(ctx, host.Command{Args: append([]string{"nft", "list"}, table...)})
+	var exit *host.ExitError
+	if errors.As(err, &exit) || errors.Is(err, host.ErrNotFound) {
+		return nil // it isn't there
+	}
+	if err != nil {
+		return err
+	}
+	_, err = u.Host.Run(ctx, host.Command{Args: append([]string{"nft", "delete"}, table...)})
+	return err
+}
+
+// written begins every drop-in of the installer's.
+const written = "# Written by strongroom-installer"
+
+func (u *Uninstall) removeUnits(ctx context.Context) error {
+	names, err := u.units()
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		if err := u.removeDropIns(path.Join(steps.UnitDir, n+".d")); err != nil {
+			return err
+		}
+		if err := u.Host.Remove(path.Join(steps.UnitDir, n)); err != nil {
+			return err
+		}
+	}
+	return u.Host.ReloadUnits(ctx)
+}
+
+// removeDropIns leaves the operator's own.
+func (u *Uninstall) removeDropIns(dir string) error {
+	names, err := u.Host.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	left := 0
+	for _, n := range names {
+		p := path.Join(dir, n)
+		b, err := u.Host.ReadFile(p)
+		if err != nil {
+			return err
+		}
+		if !strings.HasPrefix(string(b), written) {
+			fmt.Fprintf(u.Out, "  %s is not the installer's, and stays\n", p)
+			left++
+			continue
+		}
+		if err := u.Host.Remove(p); err != nil {
+			return err
+		}
+	}
+	if left > 0 {
+		return nil
+	}
+	return u.Host.Remove(dir)
+}
+
+func (u *Uninstall) programs() []string {
+	return []string{path.Join(steps.BinDir, payload.Strongroom), steps.VaultProgram, steps.LibDir}
+}
+
+func (u *Uninstall) removePrograms(context.Context) error {
+	for _, p := range u.programs() {
+		if err := u.Host.RemoveAll(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeSettings takes back what concerns the machine as a whole, from the next
+// boot on: what the kernel's settings were before is not known.
+func (u *Uninstall) removeSettings(context.Context) error {
+	listed, err := u.manifest()
+	if err != nil {
+		return err
+	}
+	for _, f := range append(steps.SystemFiles(), slices.DeleteFunc(listed, elsewhere)...) {
+		if err := u.Host.Remove(f); err != nil {
+			return err
+		}
+	}
+	const fstab = "/etc/fstab"
+	b, err := u.Host.ReadFile(fstab)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	text := withSwap(string(b))
+	if text == string(b) {
+		return nil
+	}
+	info, err := u.Host.Stat(fstab)
+	if err != nil {
+		return err
+	}
+	return u.Host.Write(fstab, strings.NewReader(text), info.Attr)
+}
+
+// elsewhere says that another part sees to a file: its unit's, its program's, or
+// whoever deletes the data.
+func elsewhere(file string) bool {
+	for _, d := range data {
+		if strings.HasPrefix(file, d.path+"/") {
+			return true
+		}
+	}
+	return !strings.HasPrefix(file, "/etc/") || strings.HasPrefix(file, steps.UnitDir+"/")
+}
+
+// withSwap brings back the swap lines of an fstab that the installer has
+// commented out.
+func withSwap(old string) string {
+	var b strings.Builder
+	for line := range strings.Lines(old) {
+		b.WriteString(strings.TrimPrefix(line, steps.SwapNote))
+	}
+	return b.String()
+}
+
+func (u *Uninstall) removeRendered(context.Context) error {
+	for _, f := range rendered() {
+		if err := u.Host.Remove(f); err != nil {
+			return err
+		}
+	}
+	return u.Host.RemoveAll(steps.TLSDir)
+}
+
+// removeData deletes the configuration last: it says what the machine was.
+func (u *Uninstall) removeData(context.Context) error {
+	for _, d := range data {
+		if d.path == steps.EtcDir {
+			continue
+		}
+		if err := u.Host.RemoveAll(d.path); err != nil {
+			return err
+		}
+	}
+	return u.Host.RemoveAll(steps.EtcDir)
+}
+
+func (u *Uninstall) removeUsers(ctx context.Context) error {
+	for _, name := range steps.Users() {
+		found, err := u.Host.User(name)
+		if errors.Is(err, host.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if found.UID == 0 || !strings.HasSuffix(found.Shell, "nologin") && !strings.HasSuffix(found.Shell, "/false") {
+			fmt.Fprintf(u.Out, "  user %q can log in: it is not the appliance's, and stays\n", name)
+			continue
+		}
+		if _, err := u.Host.Run(ctx, host.Command{Args: []string{"userdel", name}}); err != nil {
+			return err
+		}
+	}
+	return nil
+}

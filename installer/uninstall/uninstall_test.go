@@ -1,0 +1,255 @@
+package uninstall
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+
+	"strongroom/config"
+	"strongroom/installer/host"
+	"strongroom/installer/steps"
+	"strongroom/systemd"
+)
+
+// installed is a machine with an appliance and some things of others.
+func installed(t *testing.T) *host.Memory {
+	t.Helper()
+	m := host.NewMemory()
+	put := func(p, text string) {
+		for d := path.Dir(p); d != "/"; d = path.Dir(d) {
+			if m.Files[d] == nil {
+				m.Files[d] = &host.Node{Info: host.Info{Attr: host.Attr{Mode: 0o755}, Type: fs.ModeDir}}
+			}
+		}
+		m.Files[p] = &host.Node{Info: host.Info{Attr: host.Attr{Mode: 0o644}, Size: int64(len(text))}, Data: []byte(text)}
+	}
+	for _, n := range systemd.Names() {
+		put(path.Join(steps.UnitDir, n), "[Unit]\n")
+		if !strings.Contains(n, "@.") {
+			m.Units[n] = &host.Unit{Load: "loaded", Active: "active", Sub: "running", Enabled: "enabled"}
+		}
+	}
+	for p, text := range map[string]string{
+		steps.UnitDir + "/vault.service.d/mine.conf":               "[Service]\n",
+		steps.UnitDir + "/strongroom-kms.service.d/vault-uid.conf": "# Written by strongroom-installer: the only uid.\n",
+		steps.UnitDir + "/strongroom-retired.service":              "[Unit]\n",
+		steps.UnitDir + "/strongroom-mine.service":                 "the operator's, by a name like ours",
+		steps.UnitDir + "/nginx.service":                           "[Unit]\n",
+		steps.BinDir + "/strongroom":                               "program",
+		steps.BinDir + "/other":                                    "program",
+		steps.VaultProgram:                                         "program",
+		steps.PluginDir + "/plugin-1":                              "plugin",
+		steps.RaftDir + "/vault.db":                                "data",
+		steps.EscrowDir + "/admin.age":                             "escrow",
+		steps.EtcDir + "/appliance.toml":                           "domain",
+		steps.EtcDir + "/epoch.json":                               "{}",
+		steps.VaultHCL:                                             "hcl",
+		steps.TLSDir + "/ca.crt":                                   "cert",
+		steps.MasterKeyCred:                                        "sealed",
+		steps.AuditDir + "/audit-1.log":                            "log",
+		steps.FrontData + "/root.crt":                              "cert",
+		"/etc/fstab":                                               "/dev/sda1 / ext4\n" + steps.SwapNote + "/swapfile none swap\n# comment\n",
+		"/etc/nftables.conf":                                       "the operator's",
+		"/etc/ssh/sshd_config.d/ours.conf":                         "listed",
+		"/etc/ssh/sshd_config":                                     "not listed",
+		steps.ManifestPath: `{"format":1,"files":[{"path":"/etc/systemd/system/strongroom-retired.service"},{"path":"/etc/ssh/sshd_config.d/ours.conf"},
+			{"path":"/etc/strongroom/appliance.toml"},{"path":"/etc/strongroom/credentials/master-key"},{"path":"/var/lib/strongroom/escrow/admin.age"}]}`,
+	} {
+		put(p, text)
+	}
+	for _, f := range steps.SystemFiles() {
+		put(f, "ours")
+	}
+	for _, n := range append(steps.Users(), "alice") {
+		m.Users[n] = host.User{Name: n, UID: 900, Shell: "/usr/sbin/nologin"}
+	}
+	m.Commands["nft"] = func(c host.Command, _ []byte) (host.Output, error) {
+		if slices.Contains(c.Args, "inet") {
+			return host.Output{}, nil
+		}
+		return host.Output{}, &host.ExitError{Code: 1}
+	}
+	m.Commands["userdel"] = func(c host.Command, _ []byte) (host.Output, error) {
+		delete(m.Users, c.Args[1])
+		return host.Output{}, nil
+	}
+	return m
+}
+
+func remove(m *host.Memory, purge bool) (*Uninstall, *bytes.Buffer) {
+	var out bytes.Buffer
+	return &Uninstall{Host: m.Host(), Config: config.Default(), Purge: purge, Out: &out}, &out
+}
+
+// state is what is on the machine, for comparison.
+func state(m *host.Memory) map[string]string {
+	all := map[string]string{}
+	for p, n := range m.Files {
+		if n.Type == 0 {
+			all[p] = string(n.Data)
+		}
+	}
+	for n, u := range m.Units {
+		all["unit "+n] = u.Active + " " + u.Enabled
+	}
+	for n := range m.Users {
+		all["user "+n] = ""
+	}
+	return all
+}
+
+func check(t *testing.T, m *host.Memory, there, gone []string) {
+	t.Helper()
+	for _, p := range there {
+		if m.Files[p] == nil {
+			t.Errorf("%s is gone", p)
+		}
+	}
+	for _, p := range gone {
+		if m.Files[p] != nil {
+			t.Errorf("%s is still there", p)
+		}
+	}
+}
+
+var (
+	others = []string{steps.UnitDir + "/nginx.service", steps.UnitDir + "/strongroom-mine.service", steps.UnitDir + "/vault.service.d/mine.conf",
+		steps.BinDir + "/other", "/etc/nftables.conf", "/etc/ssh/sshd_config"}
+	ours = append([]string{steps.UnitDir + "/vault.service", steps.UnitDir + "/strongroom-retired.service", steps.UnitDir + "/strongroom-kms.service.d",
+		steps.BinDir + "/strongroom", steps.VaultProgram, steps.LibDir, steps.VaultHCL, steps.TLSDir, "/etc/ssh/sshd_config.d/ours.conf"}, steps.SystemFiles()...)
+	kept = []string{steps.RaftDir + "/vault.db", steps.EscrowDir + "/admin.age", steps.EtcDir + "/appliance.toml", steps.EtcDir + "/epoch.json",
+		steps.MasterKeyCred, steps.AuditDir + "/audit-1.log", steps.FrontData + "/root.crt"}
+)
+
+func TestKeepsData(t *testing.T) {
+	m := installed(t)
+	u, out := remove(m, false)
+	if err := u.Plan(); err != nil {
+		t.Fatal(err)
+	}
+	if err := u.Run(t.Context()); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	check(t, m, append(slices.Clone(others), kept...), ours)
+	if got := string(m.Files["/etc/fstab"].Data); got != "/dev/sda1 / ext4\n/swapfile none swap\n# comment\n" {
+		t.Errorf("fstab: %q", got)
+	}
+	for _, n := range systemd.Names() {
+		if v := m.Units[n]; v != nil && (v.Active != "inactive" || v.Enabled != "disabled") {
+			t.Errorf("%s is %s, %s", n, v.Active, v.Enabled)
+		}
+	}
+	if len(m.Users) != len(steps.Users())+1 {
+		t.Errorf("users: %v", slices.Sorted(maps.Keys(m.Users)))
+	}
+	if u, _ = remove(m, false); !errors.Is(u.Plan(), ErrNothing) {
+		t.Error("there is something left to remove")
+	}
+	// The data can be purged later.
+	u, _ = remove(m, true)
+	if err := u.Plan(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestPurge(t *testing.T) {
+	m := installed(t)
+	u, out := remove(m, true)
+	if err := u.Run(t.Context()); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	check(t, m, others, append(slices.Clone(ours), kept...))
+	if got := slices.Sorted(maps.Keys(m.Users)); !slices.Equal(got, []string{"alice"}) {
+		t.Errorf("users: %v", got)
+	}
+	if u, _ = remove(m, true); !errors.Is(u.Plan(), ErrNothing) {
+		t.Error("there is something left to purge")
+	}
+	if !strings.Contains(out.String(), "mine.conf is not the installer's") {
+		t.Errorf("nothing is said of the operator's drop-in:\n%s", out)
+	}
+}
+
+func TestLoginUserStays(t *testing.T) {
+	m := installed(t)
+	m.Users["vault"] = host.User{Name: "vault", UID: 1000, Shell: "/bin/bash"}
+	u, _ := remove(m, true)
+	if err := u.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, there := m.Users["vault"]; !there {
+		t.Error("a user who can log in was removed")
+	}
+}
+
+// TestStoppedAnywhere fails each action once: the second run ends as an
+// undisturbed one.
+func TestStoppedAnywhere(t *testing.T) {
+	for _, purge := range []bool{false, true} {
+		t.Run(fmt.Sprintf("purge=%v", purge), func(t *testing.T) {
+			whole := installed(t)
+			u, _ := remove(whole, purge)
+			if err := u.Run(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			n := 1
+			for ; ; n++ {
+				m := installed(t)
+				m.FailAt = n
+				u, _ := remove(m, purge)
+				if err := u.Run(t.Context()); err == nil && m.Actions < n {
+					break
+				}
+				u, out := remove(m, purge)
+				if err := u.Run(t.Context()); err != nil {
+					t.Fatalf("action %d: %v\n%s", n, err, out)
+				}
+				if got, want := state(m), state(whole); !maps.Equal(got, want) {
+					t.Fatalf("action %d: the machine is not as after an undisturbed run", n)
+				}
+			}
+			if n < 30 {
+				t.Errorf("only %d actions", n)
+			}
+		})
+	}
+}
+
+func TestBackupsInside(t *testing.T) {
+	for place, want := range map[string]bool{
+		"/var/lib/strongroom/backups": true, "/var/lib/strongroom-backups": false, "/mnt/backups": false, "/var/lib/vault/": true,
+	} {
+		u, _ := remove(installed(t), true)
+		u.Config.Backup.To = []config.BackupTo{{Type: config.BackupDir, Path: place}}
+		if got := u.Inside() != ""; got != want {
+			t.Errorf("%s: inside = %v", place, got)
+		}
+	}
+}
+
+func TestStopsInOrder(t *testing.T) {
+	names := []string{systemd.KMS, systemd.Firewall, systemd.Vault, systemd.Front, systemd.KMSSocket, systemd.FrontHTTPS, systemd.SnapshotTimer}
+	slices.SortStableFunc(names, func(a, b string) int { return rank(a) - rank(b) })
+	want := []string{systemd.SnapshotTimer, systemd.FrontHTTPS, systemd.Front, systemd.Vault, systemd.KMSSocket, systemd.KMS, systemd.Firewall}
+	if !slices.Equal(names, want) {
+		t.Errorf("order: %v", names)
+	}
+}
+
+func TestCancelled(t *testing.T) {
+	m := installed(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	u, _ := remove(m, true)
+	before := state(m)
+	if err := u.Run(ctx); !errors.Is(err, context.Canceled) || !maps.Equal(before, state(m)) {
+		t.Errorf("%v, or something was removed", err)
+	}
+}
