@@ -196,6 +196,7 @@ func TestInstallWithBackups(t *testing.T) {
 		{"second run changes nothing", testSecondRunBackups},
 		{"no plain secret", testBackupSecrets},
 		{"a timer fires", testTimerFires},
+		{"drill", testDrill},
 		{"drift in Vault", testVaultDrift},
 		{"backups given up", testBackupsGivenUp},
 	} {

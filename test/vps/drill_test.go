@@ -1,0 +1,86 @@
+package vps_test
+
+import (
+	"encoding/json"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"strongroom/appliance/drill"
+)
+
+// drillReport is the newest one, whose signature is good.
+func drillReport(t *testing.T, m *machine) *drill.Report {
+	t.Helper()
+	last := filepath.Join(drill.DefaultStateDir, "last.json")
+	out := m.sh(t, "strongroom drill verify-report "+last)
+	if !strings.Contains(out, "signed by SHA256:") {
+		t.Errorf("verify-report said:\n%s", out)
+	}
+	s, err := drill.Parse(m.read(t, last))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &s.Report
+}
+
+// testDrill runs the drill as its timer does and as a person does, in turns: what
+// one leaves, a killed one included, the other takes over.
+func testDrill(t *testing.T, m *machine, _ *store) {
+	// The installer has drilled.
+	first := drillReport(t, m)
+	if !first.Passed {
+		t.Errorf("the first drill: %s", first.Text())
+	}
+	start := func(t *testing.T) {
+		t.Helper()
+		if r := m.in(t, "systemctl", "start", "strongroom-drill.service"); r.code != 0 {
+			t.Fatalf("%s\n%s", r, m.sh(t, "journalctl --no-pager -n 80 -u 'strongroom-drill*'"))
+		}
+	}
+	clean := func(t *testing.T) {
+		t.Helper()
+		out := m.sh(t, "ls -A "+drill.DefaultStateDir+" | sort | tr '\\n' ' '; find "+drill.DefaultStateDir+" ! -user strongroom-drill")
+		if want := ".drill.lock escrow-key last.json last.txt reports "; strings.TrimSuffix(out, "\n") != want+drill.DefaultStateDir+"/escrow-key" {
+			t.Errorf("the state folder holds, and root owns: %q", out)
+		}
+		if out := m.in(t, "pgrep", "-fa", drill.DefaultStateDir+"/work").stdout; out != "" {
+			t.Errorf("still running:\n%s", out)
+		}
+	}
+
+	t.Run("as the timer does", func(t *testing.T) {
+		start(t)
+		r := drillReport(t, m)
+		t.Log(r.Text())
+		if !r.Passed || !r.StartedAt.After(first.StartedAt) || r.RTOSeconds <= 0 {
+			t.Errorf("passed=%t, started %s after %s", r.Passed, r.StartedAt, first.StartedAt)
+		}
+		for _, c := range r.Checks {
+			if c.Verdict != drill.Pass {
+				t.Errorf("%s: %s: %s", c.Name, c.Verdict, c.Detail)
+			}
+		}
+		clean(t)
+	})
+	t.Run("by hand, killed in the middle", func(t *testing.T) {
+		m.sh(t, "setsid strongroom drill >/root/drill.log 2>&1 & p=$!; "+
+			"for i in $(seq 600); do test -S "+drill.DefaultStateDir+"/work/vault/run/vault.sock && break; sleep 0.1; done; "+
+			"test -S "+drill.DefaultStateDir+"/work/vault/run/vault.sock && kill -9 $p")
+		// The kernel ends what it had started.
+		m.sh(t, "for i in $(seq 100); do pgrep -f "+drill.DefaultStateDir+"/[w]ork >/dev/null || exit 0; sleep 0.1; done; exit 1")
+		if m.sh(t, "ls "+drill.DefaultStateDir+"/work") == "" {
+			t.Error("it was killed too late to leave anything")
+		}
+		start(t)
+		clean(t)
+	})
+	t.Run("by hand", func(t *testing.T) {
+		out := m.sh(t, "strongroom drill --json")
+		var r drill.Report
+		if err := json.Unmarshal([]byte(out), &r); err != nil || !r.Passed {
+			t.Errorf("%v\n%s", err, out)
+		}
+		clean(t)
+	})
+}
