@@ -147,6 +147,8 @@ type Services interface {
 	Start(ctx context.Context, name string) error
 	Stop(ctx context.Context, name string) error
 	Restart(ctx context.Context, name string) error
+	// ReloadService has a running service read its configuration again.
+	ReloadService(ctx context.Context, name string) error
 	// ResetFailed forgets that a unit has failed, and how often it was started.
 	// One that has not failed is no error.
 	ResetFailed(ctx context.Context, name string) error

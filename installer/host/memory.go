@@ -380,6 +380,16 @@ func (m *Memory) Stop(_ context.Context, name string) error {
 	})
 }
 
+// ReloadService implements Services.
+func (m *Memory) ReloadService(_ context.Context, name string) error {
+	return m.eachUnit([]string{name}, func(name string, u *Unit) error {
+		if u.Active != "active" {
+			return fmt.Errorf("unit %q: is %s", name, u.Active)
+		}
+		return nil
+	})
+}
+
 // ResetFailed implements Services.
 func (m *Memory) ResetFailed(_ context.Context, name string) error {
 	u, ok := m.Units[name]

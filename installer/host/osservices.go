@@ -89,6 +89,11 @@ func (o *OSServices) Restart(ctx context.Context, name string) error {
 	return job(ctx, "restart", name, o.conn.RestartUnitContext)
 }
 
+// ReloadService implements Services.
+func (o *OSServices) ReloadService(ctx context.Context, name string) error {
+	return job(ctx, "reload", name, o.conn.ReloadUnitContext)
+}
+
 // ResetFailed implements Services. systemd doesn't know units that are not
 // loaded, and they have not failed.
 func (o *OSServices) ResetFailed(ctx context.Context, name string) error {

@@ -1,0 +1,67 @@
+package steps
+
+import (
+	"bytes"
+	"io/fs"
+	"strings"
+	"testing"
+
+	"strongroom/installer/engine"
+	"strongroom/installer/host"
+)
+
+func TestSSHByKeyOnlyWhereItLocksNobodyOut(t *testing.T) {
+	const (
+		locked   = "root:*:19000:0:99999:7:::\nops:!$6$x:19000::::::\ndaemon:!:1::::::\n"
+		password = "root:$y$j9T$abc:19000:0:99999:7:::\n"
+		session  = "203.0.113.9 40022 203.0.113.5 22"
+		yes      = "port 22\npasswordauthentication yes\nkbdinteractiveauthentication no\n"
+	)
+	for name, c := range map[string]struct {
+		shadow, sshd, session, journal string
+		none, refuses                  bool
+		written                        bool
+		fault                          string
+	}{
+		"nobody has a password":         {shadow: locked, sshd: yes, written: true},
+		"no passwords already":          {shadow: locked, sshd: "port 22\npasswordauthentication no\nkbdinteractiveauthentication no\n"},
+		"a password, came by key":       {shadow: password, sshd: yes, session: session, journal: "Accepted publickey for root from 203.0.113.9 port 40022 ssh2: ED25519 SHA256:x\n", written: true},
+		"a password, came by password":  {shadow: password, sshd: yes, session: session, journal: "Accepted password for root from 203.0.113.9 port 40022 ssh2\n"},
+		"a password, another's key":     {shadow: password, sshd: yes, session: session, journal: "Accepted publickey for root from 203.0.113.9 port 4002 ssh2\n"},
+		"a password, no session":        {shadow: password, sshd: yes, journal: "Accepted publickey for root from 203.0.113.9 port 40022 ssh2\n"},
+		"no sshd":                       {shadow: locked, none: true},
+		"sshd refuses what was written": {shadow: locked, sshd: yes, refuses: true, fault: "sshd refuses"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := newVPS(t)
+			for _, d := range []string{"/etc/ssh", sshdFolder} {
+				v.Files[d] = &host.Node{Info: host.Info{Attr: root(0o755), Type: fs.ModeDir}}
+			}
+			v.Files["/etc/shadow"] = &host.Node{Data: []byte(c.shadow)}
+			v.Units["ssh.service"] = &host.Unit{Load: "loaded", Active: "active"}
+			if !c.none {
+				v.Commands["sshd"] = func(cmd host.Command, _ []byte) (host.Output, error) {
+					if cmd.Args[1] == "-t" && c.refuses {
+						return host.Output{}, &host.ExitError{Command: "sshd -t", Code: 255, Stderr: "bad"}
+					}
+					return host.Output{Stdout: []byte(c.sshd)}, nil
+				}
+			}
+			v.Commands["journalctl"] = answer(c.journal)
+			e := v.env()
+			e.Session = c.session
+			var out bytes.Buffer
+			_, err := (&engine.Engine{Steps: []engine.Step{ssh{e}}, Out: &out, Now: e.Host.Now}).Install(t.Context())
+			if (err != nil) != (c.fault != "") || err != nil && !strings.Contains(err.Error(), c.fault) {
+				t.Fatalf("error = %v", err)
+			}
+			_, written := v.Files[sshdFile]
+			if written != c.written {
+				t.Errorf("written = %v\n%s", written, out.String())
+			}
+			if diff, err := (ssh{e}).Check(t.Context()); err != nil || c.fault == "" && len(diff) > 0 {
+				t.Errorf("afterwards: %v %v", diff, err)
+			}
+		})
+	}
+}
