@@ -162,7 +162,7 @@ func (blocked) Read([]byte) (int, error) { select {} }
 type listening []int
 
 func (listening) Lookup(context.Context, string) ([]netip.Addr, error) { return nil, nil }
-func (listening) CAA(context.Context, string, []string) error { return nil }
+func (listening) CAA(context.Context, string, []string) error          { return nil }
 func (listening) Local() ([]netip.Addr, error)                         { return nil, nil }
 func (l listening) Taken(_ string, port int) (bool, error)             { return slices.Contains(l, port), nil }
 
