@@ -1,0 +1,123 @@
+package drill
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+func TestStore(t *testing.T) {
+	dir := t.TempDir()
+	if r, err := Last(dir); r != nil || err != nil {
+		t.Fatalf("before any drill: %+v, %v", r, err)
+	}
+	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	put := func(kind string, passed bool) {
+		t.Helper()
+		r := sampleReport()
+		at = at.Add(time.Hour)
+		r.Kind, r.Passed, r.StartedAt = kind, passed, at
+		if err := store(dir, r, testKey(1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(KindDrill, true)
+	passed := at
+	put(KindDrill, false)
+	failed := at
+	put(KindRehearsal, true)
+	if r, err := Last(dir); err != nil || !r.StartedAt.Equal(failed) || r.Passed {
+		t.Errorf("last: %+v, %v", r, err)
+	}
+	if r, err := LastPassed(dir); err != nil || !r.StartedAt.Equal(passed) {
+		t.Errorf("last that passed: %+v, %v", r, err)
+	}
+	for range keptReports + 3 {
+		put(KindDrill, false)
+	}
+	names, err := reports(reportsDir(dir))
+	if err != nil || len(names) != keptReports {
+		t.Errorf("%d reports are kept, %v", len(names), err)
+	}
+	all, err := os.ReadDir(reportsDir(dir))
+	if err != nil || len(all) != 2*keptReports {
+		t.Errorf("%d files, %v", len(all), err)
+	}
+	if fi, err := os.Stat(LastPath(dir)); err != nil || fi.Mode().Perm() != 0o640 {
+		t.Errorf("%v, %v", fi, err)
+	}
+	if err := os.WriteFile(LastPath(dir), []byte("{"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Last(dir); err == nil {
+		t.Error("a damaged report is taken")
+	}
+}
+
+// A report that can't be written is an error, and the last one stays.
+func TestStoreFails(t *testing.T) {
+	dir := t.TempDir()
+	if err := store(dir, sampleReport(), nil); err != nil {
+		t.Fatal(err)
+	}
+	next := sampleReport()
+	next.StartedAt = next.StartedAt.Add(time.Hour)
+	// A folder where the file belongs.
+	stem := filepath.Join(reportsDir(dir), next.StartedAt.Format("20060102T150405.000Z")+"-"+KindDrill)
+	if err := os.MkdirAll(filepath.Join(stem+".json", "x"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := store(dir, next, nil); err == nil {
+		t.Error("no error")
+	}
+	r, err := Last(dir)
+	if err != nil || !r.StartedAt.Equal(sampleReport().StartedAt) {
+		t.Errorf("last: %+v, %v", r, err)
+	}
+}
+
+func TestLock(t *testing.T) {
+	dir := t.TempDir()
+	unlock, err := lock(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lock(dir); !errors.Is(err, ErrBusy) {
+		t.Errorf("a second one: %v", err)
+	}
+	for name, do := range map[string]func() error{
+		"run":     func() error { _, err := Run(t.Context(), Options{StateDir: dir}); return err },
+		"fetch":   func() error { _, err := Fetch(t.Context(), FetchOptions{StateDir: dir}); return err },
+		"both":    func() error { _, err := FetchAndRun(t.Context(), FetchOptions{}, Options{StateDir: dir}); return err },
+		"discard": func() error { return Discard(dir) },
+	} {
+		if err := do(); !errors.Is(err, ErrBusy) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	unlock()
+	if unlock, err = lock(dir); err != nil {
+		t.Fatal(err)
+	}
+	unlock()
+}
+
+// Without a fetched snapshot there is a report too, and it failed.
+func TestRunWithoutFetch(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(workDir(dir), "left", "behind"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	r, err := Run(t.Context(), Options{StateDir: dir, Host: "box", SigningKey: testKey(1)})
+	if !errors.Is(err, ErrNotFetched) || r.Passed || r.Failure == "" {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if last, err := Last(dir); err != nil || last.Passed || last.Host != "box" {
+		t.Errorf("last: %+v, %v", last, err)
+	}
+	if _, err := os.Stat(workDir(dir)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("what an earlier one had left is still there: %v", err)
+	}
+}
