@@ -103,11 +103,12 @@ func (b *box) installed(t *testing.T) {
 	for _, u := range []struct{ name, pid string }{
 		{vaultUnit, "140"}, {kmsUnit, "118"}, {frontUnit, "206"}, {firewallUnit, "0"}, {"strongroom-kms.socket", ""},
 		{"strongroom-front-https.socket", ""}, {"strongroom-front-http.socket", ""}, {"strongroom-snapshot.timer", ""}, {"strongroom-drill.timer", ""},
-		{"strongroom-alert@.service", ""},
+		{"strongroom-alert@.service", ""}, {certificateUnit, ""},
 	} {
 		b.file(path.Join(unitDir, u.name), 0o644, 0, 0, "[Unit]\n")
 		b.units[u.name] = map[string]string{"LoadState": "loaded", "UnitFileState": "enabled", "ActiveState": "active", "MainPID": u.pid, "LimitCORE": "0", "DropInPaths": "", "Environment": ""}
 	}
+	b.units[certificateUnit]["UnitFileState"] = "disabled" // the certificate is not a file
 	b.units[vaultUnit]["ExecStart"] = "{ path=/usr/local/bin/vault ; argv[]=/usr/local/bin/vault server -config=" + vaultHCL + " ; ignore_errors=no }"
 	b.file(installedJSON, 0o644, 0, 0, fmt.Sprintf(`{"format":1,"version":"0.1.0","files":[
 		{"path":%q,"sha256":%q,"mode":"0755","uid":0,"gid":0,"version":"0.1.0"},

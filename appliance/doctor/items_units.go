@@ -14,6 +14,7 @@ import (
 
 	"strongroom/appliance/drill"
 	"strongroom/appliance/evidence"
+	"strongroom/config"
 )
 
 // maxExposure is what systemd-analyze(1) may give a service.
@@ -67,6 +68,8 @@ func sandboxes(ctx context.Context, e *exam) {
 	}
 }
 
+const certificatePathUnit = "strongroom-front-certificate.path"
+
 // unitsRun is item 31.
 func unitsRun(ctx context.Context, e *exam) {
 	var up []string
@@ -90,6 +93,13 @@ func unitsRun(ctx context.Context, e *exam) {
 		// Without a place for backups their jobs could only fail, and the item
 		// backup-drill says so.
 		if e.NoConfig == nil && len(e.Config.Backup.To) == 0 && isBackup(n) {
+			continue
+		}
+		if n == certificateUnit && e.Config.TLS.Mode != config.TLSFiles {
+			continue // it watches the operator's own certificate, and there is none
+		}
+		// It watches the operator's own certificate, where there is one.
+		if n == certificatePathUnit && e.NoConfig == nil && e.Config.TLS.Mode != config.TLSFiles {
 			continue
 		}
 		if e.enabled(ctx, n) {

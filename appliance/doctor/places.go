@@ -26,7 +26,9 @@ const (
 	kmsUnit      = "strongroom-kms.service"
 	frontUnit    = "strongroom-front.service"
 	firewallUnit = "strongroom-firewall.service"
-	ownUnit      = "strongroom-doctor.service"
+	// certificateUnit takes over a renewed certificate of the operator's own.
+	certificateUnit = "strongroom-front-certificate.path"
+	ownUnit         = "strongroom-doctor.service"
 
 	// reinstall is what brings a whole machine back.
 	reinstall = "strongroom-installer plan, then strongroom-installer install"

@@ -275,7 +275,7 @@ func (r Report) keysLine() Line {
 		l.Text += " · nothing rotates: " + oneLine(k.Fence)
 	}
 	if k.Clock != "ok" {
-		l.State, l.Hint = Bad, "timedatectl; then vault write -f apikeys/reconcile"
+		l.State, l.Hint = Bad, "set the clock right, then vault write apikeys/config accept_clock=true"
 		l.Text += " · the clock is " + k.Clock
 	}
 	return l
