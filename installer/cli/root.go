@@ -36,7 +36,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 plan has found differences,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usage(c, err) })
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.AddCommand(planCommand(version), installCommand(version), upgradeCommand(version),
-		restoreCommand(version), uninstallCommand(version), configCommand())
+		restoreCommand(version), uninstallCommand(version), cloudInitCommand(version), configCommand())
 	return root
 }
 
