@@ -19,6 +19,7 @@ import (
 func TestDrill(t *testing.T) {
 	d := newDrillSite(t)
 	before := engineCounters(t, d.s.Root.API())
+	fill(t, d.s, 8, 500_000)
 	d.backup(t)
 	out := d.drill(t, cli.ExitOK)
 	t.Log(out)
@@ -34,6 +35,9 @@ func TestDrill(t *testing.T) {
 	}
 	if !r.Passed || r.RTOSeconds <= 0 || r.RPOSeconds <= 0 || r.Found.Keys != 1 || r.MasterKey != d.s.Keyset.Fingerprint() {
 		t.Errorf("report %+v", r)
+	}
+	if r.RTO() > maxRTO {
+		t.Errorf("RTO %s, the goal is %s", r.RTO(), maxRTO)
 	}
 	d.silent(t, out)
 	if after := engineCounters(t, d.s.Root.API()); after != before {
