@@ -50,6 +50,10 @@ It runs until SIGTERM or SIGINT.`,
 		Args:    cobra.NoArgs,
 		RunE:    func(c *cobra.Command, _ []string) error { return runMetrics(c, o) },
 	}
+	c.AddCommand(
+		printed("rules", "Print alert rules for Prometheus", config.AlertRules),
+		printed("dashboard", "Print a dashboard for Grafana", config.GrafanaDashboard),
+	)
 	o.vault.add(c)
 	f := c.Flags()
 	f.StringVar(&o.config, "config", config.DefaultPath, "configuration file, for the domain")
@@ -61,6 +65,18 @@ It runs until SIGTERM or SIGINT.`,
 	f.StringVar(&o.frontSocket, "front-socket", "/run/strongroom-front/metrics.sock", "unix socket of the front's metrics; empty: there is none")
 	f.StringVar(&o.mount, "mount", evidence.DefaultMount, "where the engine for API keys is mounted")
 	return c
+}
+
+// printed is a verb that prints a file which the program carries.
+func printed(use, short string, file func() []byte) *cobra.Command {
+	return &cobra.Command{
+		Use: use, Short: short, Args: cobra.NoArgs,
+		Example: "  strongroom metrics " + use + " > FILE",
+		RunE: func(c *cobra.Command, _ []string) error {
+			_, err := c.OutOrStdout().Write(file())
+			return err
+		},
+	}
 }
 
 func runMetrics(c *cobra.Command, o metricsOptions) error {

@@ -35,6 +35,7 @@ func (v *Vault) StartFront(ctx context.Context) (*proc.Child, error) {
 	c.Storage = l.Front()
 	c.Issuer = front.IssuerInternal
 	c.RootFile = l.FrontRoot()
+	c.Metrics = l.FrontMetrics()
 	c.Drain = front.Duration(frontDrain)
 	c.Vault = front.Vault{Address: v.TCPAddress, CAFile: l.LinkCA(), CertFile: crt, KeyFile: key}
 	var text bytes.Buffer

@@ -60,6 +60,9 @@ func (l Layout) KMSSocket() string { return l.join("run", "kms.sock") }
 // VaultSocket is Vault's listener for local jobs.
 func (l Layout) VaultSocket() string { return l.join("run", "vault.sock") }
 
+// FrontMetrics is the unix socket of the front's metrics.
+func (l Layout) FrontMetrics() string { return l.join("run", "front-metrics.sock") }
+
 // FrontRoot is the certificate of the front's internal CA, for VAULT_CACERT.
 func (l Layout) FrontRoot() string { return l.join("ca.crt") }
 
