@@ -17,7 +17,8 @@ const calendarDays = 90
 func (s *screen) calendar(k evidence.Keys, now time.Time) {
 	today := midnight(now)
 	end := today.AddDate(0, 0, calendarDays)
-	next := k.NextRotations(end)
+	// The last day is one to its end.
+	next := k.NextRotations(end.AddDate(0, 0, 1).Add(-time.Nanosecond))
 	fmt.Fprintf(s, "\n  %s\n", s.paint(bold, "Next rotations"))
 	if len(next) == 0 {
 		s.WriteString("    none in the next 90 days\n")
