@@ -1,23 +1,38 @@
 package vps_test
 
 import (
-	"encoding/json"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"strongroom/appliance/drill"
+	"strongroom/test/vaulttest"
 )
+
+// drillDocs is the code of docs/drill.md after the comment <!-- test: name -->.
+func drillDocs(t *testing.T, name string) string {
+	t.Helper()
+	page, err := os.ReadFile(filepath.Join(vaulttest.Root(t), "docs", "drill.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, ok := strings.Cut(string(page), "<!-- test: "+name+" -->\n```sh\n")
+	code, _, end := strings.Cut(rest, "\n```")
+	if !ok || !end {
+		t.Fatalf("docs/drill.md has no block %q", name)
+	}
+	return code
+}
 
 // drillReport is the newest one, whose signature is good.
 func drillReport(t *testing.T, m *machine) *drill.Report {
 	t.Helper()
-	last := filepath.Join(drill.DefaultStateDir, "last.json")
-	out := m.sh(t, "strongroom drill verify-report "+last)
+	out := m.sh(t, drillDocs(t, "verify"))
 	if !strings.Contains(out, "signed by SHA256:") {
 		t.Errorf("verify-report said:\n%s", out)
 	}
-	s, err := drill.Parse(m.read(t, last))
+	s, err := drill.Parse(m.read(t, drill.LastPath(drill.DefaultStateDir)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,9 +47,10 @@ func testDrill(t *testing.T, m *machine, _ *store) {
 	if !first.Passed {
 		t.Errorf("the first drill: %s", first.Text())
 	}
+	// All commands are as docs/drill.md has them.
 	start := func(t *testing.T) {
 		t.Helper()
-		if r := m.in(t, "systemctl", "start", "strongroom-drill.service"); r.code != 0 {
+		if r := m.in(t, "sh", "-ec", drillDocs(t, "by-unit")); r.code != 0 {
 			t.Fatalf("%s\n%s", r, m.sh(t, "journalctl --no-pager -n 80 -u 'strongroom-drill*'"))
 		}
 	}
@@ -76,11 +92,11 @@ func testDrill(t *testing.T, m *machine, _ *store) {
 		clean(t)
 	})
 	t.Run("by hand", func(t *testing.T) {
-		out := m.sh(t, "strongroom drill --json")
-		var r drill.Report
-		if err := json.Unmarshal([]byte(out), &r); err != nil || !r.Passed {
-			t.Errorf("%v\n%s", err, out)
+		out := m.sh(t, drillDocs(t, "by-hand"))
+		if !strings.Contains(out, ": PASSED\n") || !drillReport(t, m).Passed {
+			t.Errorf("it said:\n%s", out)
 		}
 		clean(t)
+		m.sh(t, "cp /etc/strongroom/drill-signing.pub "+drill.LastPath(drill.DefaultStateDir)+" /root && cd /root && "+drillDocs(t, "verify-elsewhere"))
 	})
 }
