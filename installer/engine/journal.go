@@ -48,7 +48,7 @@ type Journal struct {
 // not removed.
 func OpenJournal(path, version string, now func() time.Time) (*Journal, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, fmt.Errorf("open journal: %w", err)
+		return nil, journalFault(err)
 	}
 	old, whole, err := readJournal(path)
 	if err != nil {
@@ -56,11 +56,11 @@ func OpenJournal(path, version string, now func() time.Time) (*Journal, error) {
 	}
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("open journal: %w", err)
+		return nil, journalFault(err)
 	}
 	if !whole {
 		if _, err := f.Write([]byte("\n")); err != nil {
-			return nil, errors.Join(fmt.Errorf("open journal: %w", err), f.Close())
+			return nil, errors.Join(journalFault(err), f.Close())
 		}
 	}
 	return &Journal{f: f, now: now, version: version, old: old}, nil
@@ -112,13 +112,21 @@ func (j *Journal) add(e Entry) error {
 	if err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
-	if _, err := j.f.Write(append(b, '\n')); err != nil {
-		return fmt.Errorf("journal: %w", err)
+	_, err = j.f.Write(append(b, '\n'))
+	if err == nil {
+		err = j.f.Sync()
 	}
-	if err := j.f.Sync(); err != nil {
-		return fmt.Errorf("journal: %w", err)
+	return journalFault(err)
+}
+
+// journalFault says what to do about a journal that can't be written: without it
+// nothing is changed.
+func journalFault(err error) error {
+	if err == nil {
+		return nil
 	}
-	return nil
+	return &Error{Code: ExitFailed, Err: fmt.Errorf("journal: %w", err),
+		Hint: "make room on the disk, or have it writable, and run the same command again; it goes on where it stopped"}
 }
 
 // readJournal gives the entries of path and whether its last line is whole. A
