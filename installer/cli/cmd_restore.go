@@ -206,7 +206,7 @@ func (o *restoreOptions) places() ([]config.BackupTo, error) {
 		return []config.BackupTo{{Type: config.BackupS3, Endpoint: o.endpoint, Region: o.region, Bucket: o.bucket, Prefix: o.prefix,
 			CAFile: o.bucketCA, Credentials: steps.CredentialS3}}, nil
 	case o.bucket != "" || o.endpoint != "":
-		return nil, &engine.Error{Code: engine.ExitUsage, Err: errors.New("a bucket needs --endpoint, --bucket and --backup-credentials")}
+		return nil, &engine.Error{Code: engine.ExitUsage, Err: errors.New("a bucket needs --endpoint, --bucket and --backup-credentials"), Hint: "see --help"}
 	case o.config != "":
 		b, err := config.LoadBackup(o.config)
 		if err != nil {
@@ -360,12 +360,12 @@ func (o *restoreOptions) readIdentities() ([]age.Identity, error) {
 	for _, name := range o.identities {
 		data, err := os.ReadFile(name)
 		if err != nil {
-			return nil, &engine.Error{Code: engine.ExitUsage, Err: fmt.Errorf("--identity: %w", err)}
+			return nil, &engine.Error{Code: engine.ExitUsage, Err: fmt.Errorf("--identity: %w", err), Hint: "copy your private key here for the time of the restore, or an age identity made for that"}
 		}
 		ids, err := snapshot.ParseIdentities(data, askOnce(name))
 		clear(data)
 		if err != nil {
-			return nil, &engine.Error{Code: engine.ExitUsage, Err: fmt.Errorf("--identity %q: %w", name, err)}
+			return nil, &engine.Error{Code: engine.ExitUsage, Err: fmt.Errorf("--identity %q: %w", name, err), Hint: "give an SSH private key of type ed25519 or RSA, or an age identity"}
 		}
 		all = append(all, ids...)
 	}
@@ -429,6 +429,8 @@ func recoverError(err error) error {
 		operator("this escrow is of another cluster, or older than its last kms rotate; give the one that belongs to the snapshot")
 	case errors.Is(err, recover.ErrNoMasterKey), errors.Is(err, fs.ErrNotExist):
 		operator("look at the path; the folder of the escrow holds master-key.age")
+	case errors.Is(err, recover.ErrDamaged):
+		operator("take another copy of the escrow")
 	case errors.Is(err, kms.ErrNotKeyset), errors.Is(err, kms.ErrTruncated), errors.Is(err, kms.ErrDamaged), errors.Is(err, kms.ErrEncrypted), errors.Is(err, kms.ErrEmpty):
 		operator("this is not a whole, opened master key")
 	case errors.Is(err, recover.ErrClusters):
@@ -438,7 +440,7 @@ func recoverError(err error) error {
 	case errors.Is(err, snapshot.ErrCorrupt), errors.Is(err, snapshot.ErrTruncated), errors.Is(err, snapshot.ErrTrailing), errors.Is(err, restore.ErrUnsafe):
 		operator("this snapshot is damaged; choose an earlier one with --id")
 	case errors.Is(err, snapshot.ErrNoSnapshot), errors.Is(err, snapshot.ErrNotFound):
-		operator("no verified snapshot is there; --id takes one that was never verified")
+		operator("no verified snapshot is there: look at the bucket's name, the key pair, and --cluster; --id takes a snapshot that was never verified")
 	}
 	return e
 }

@@ -25,6 +25,8 @@ const (
 var (
 	// ErrNoMasterKey means that the escrow has no master key.
 	ErrNoMasterKey = errors.New("no master key in the escrow")
+	// ErrDamaged means that a file of the escrow is not whole.
+	ErrDamaged = errors.New("it is damaged")
 	// ErrNoWayIn means that with what is given nobody could log in to the
 	// restored Vault.
 	ErrNoWayIn = errors.New("neither recovery keys nor an administrator's password nor a token is given")
@@ -149,8 +151,11 @@ func (o *Opened) add(dir, name string, only bool, ids []age.Identity) error {
 		o.Files = append(o.Files, f)
 		return nil
 	}
-	if err != nil {
+	if errors.Is(err, escrow.ErrWrongIdentity) {
 		return err
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	o.Files = append(o.Files, f)
 	return o.take(f)
