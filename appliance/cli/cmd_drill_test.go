@@ -1,0 +1,239 @@
+package cli
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"filippo.io/age"
+
+	"strongroom/appliance/drill"
+	"strongroom/appliance/isolate"
+	"strongroom/appliance/restore"
+	"strongroom/appliance/snapshot"
+)
+
+// runDrillCLI gives the exit code and all that was printed.
+func runDrillCLI(t *testing.T, args ...string) (int, string) {
+	t.Helper()
+	c := New("test")
+	var out bytes.Buffer
+	c.SetOut(&out)
+	c.SetErr(&out)
+	c.SetArgs(args)
+	code := Report(&out, c.ExecuteContext(t.Context()))
+	return code, out.String()
+}
+
+func TestDrillUsage(t *testing.T) {
+	dir := t.TempDir()
+	plain := filepath.Join(dir, "plain")
+	if err := os.WriteFile(plain, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		name string
+		args []string
+		code int
+		says string
+	}{
+		{"a program without --rehearse", []string{"--vault-binary", plain}, ExitUsage, "need --rehearse"},
+		{"a version without a plugin", []string{"--rehearse", "--plugin-version", "1.2.3"}, ExitUsage, "need --plugin-binary"},
+		{"no such Vault", []string{"--rehearse", "--vault-binary", filepath.Join(dir, "none")}, ExitUsage, "no such file"},
+		{"not a program", []string{"--rehearse", "--plugin-binary", plain}, ExitUsage, "not an executable file"},
+		{"an argument", []string{"now"}, ExitUsage, ""},
+		{"no report", []string{"verify-report"}, ExitUsage, ""},
+		{"no public key", []string{"verify-report", "--key", filepath.Join(dir, "none"), plain}, ExitUsage, "--key"},
+		{"not a public key", []string{"verify-report", "--key", plain, plain}, ExitUsage, "want the base64 of 32 bytes"},
+		{"fetch without a configuration", []string{"fetch", "--config", filepath.Join(dir, "none"), "--state", dir}, ExitUsage, "read configuration"},
+		{"fetch from an empty place", []string{"fetch", "--dir", dir, "--take-state", dir, "--state", dir}, ExitDrift, "no snapshot"},
+		{"fetch by a bad name", []string{"fetch", "--dir", dir, "--id", "x", "--state", dir}, ExitUsage, "snapshot name"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			code, out := runDrillCLI(t, append([]string{"drill"}, tt.args...)...)
+			if code != tt.code || !strings.Contains(out, tt.says) {
+				t.Errorf("exit code %d, want %d:\n%s", code, tt.code, out)
+			}
+		})
+	}
+}
+
+// Without its keys a drill says which one is missing, and that a person must act.
+func TestDrillWithoutKeys(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("CREDENTIALS_DIRECTORY", dir)
+	t.Setenv("VAULT_BIN", "/bin/true")
+	code, out := runDrillCLI(t, "drill", "run", "--state", dir)
+	if code != ExitOperator || !strings.Contains(out, credDrillKey) {
+		t.Errorf("exit code %d:\n%s", code, out)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "last.json")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a report was written: %v", err)
+	}
+}
+
+func TestDrillError(t *testing.T) {
+	tests := []struct {
+		err  error
+		code int
+	}{
+		{nil, ExitOK},
+		{drill.ErrFailed, ExitDrift},
+		{drill.ErrBusy, ExitFailed},
+		{drill.ErrNotFetched, ExitFailed},
+		{drill.ErrNeedsToken, ExitOperator},
+		{isolate.ErrNotIsolated, ExitOperator},
+		{restore.ErrOtherSeal, ExitOperator},
+		{snapshot.ErrWrongIdentity, ExitOperator},
+		{snapshot.ErrCorrupt, ExitDrift},
+		{snapshot.ErrNoSnapshot, ExitDrift},
+		{snapshot.ErrNotFound, ExitDrift},
+		{snapshot.ErrUnreachable, ExitFailed},
+		{errors.New("anything else"), ExitFailed},
+	}
+	for _, tt := range tests {
+		err := tt.err
+		if err != nil {
+			err = fmt.Errorf("wrapped: %w", err)
+		}
+		var out bytes.Buffer
+		if got := Report(&out, drillError(err)); got != tt.code {
+			t.Errorf("%v: exit code %d, want %d", tt.err, got, tt.code)
+		}
+	}
+}
+
+func TestPluginVersion(t *testing.T) {
+	for out, want := range map[string]string{
+		"vault-plugin-secrets-apikeys 0.1.0 (abc)": "0.1.0",
+		"plugin v1.2.3-rc.1+x":                     "1.2.3-rc.1+x",
+		"0.1.0":                                    "",
+		"plugin one":                               "",
+		"":                                         "",
+	} {
+		m := versionLine.FindStringSubmatch(out)
+		got := ""
+		if m != nil {
+			got = m[1]
+		}
+		if got != want {
+			t.Errorf("%q: %q, want %q", out, got, want)
+		}
+	}
+	if _, err := pluginVersion(t.Context(), "/no/such/program"); err == nil {
+		t.Error("no error for a program that is not there")
+	}
+}
+
+// What root prepares is what the job reads.
+func TestDrillPrepare(t *testing.T) {
+	dir := t.TempDir()
+	if key, err := readPrepared(dir); key != "" || err != nil {
+		t.Errorf("before: %q, %v", key, err)
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "work", "left"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	code, out := runDrillCLI(t, "drill", "prepare", "--state", dir, "--escrow-dir", filepath.Join(dir, "none"))
+	if code != ExitOK {
+		t.Fatalf("exit code %d:\n%s", code, out)
+	}
+	if key, err := readPrepared(dir); key != "" || err != nil {
+		t.Errorf("without an escrow: %q, %v", key, err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "work")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("remains: %v", err)
+	}
+}
+
+// The drill's key is a recipient wherever it is installed, once, and never the
+// only one.
+func TestTakeWithDrillKey(t *testing.T) {
+	id, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "drill-key.pub")
+	if err := os.WriteFile(file, []byte(id.Recipient().String()+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	own, err := snapshot.ParseRecipient(id.Recipient().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	operator, err := snapshot.ParseRecipient(other.Recipient().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		name, file string
+		to         []snapshot.Recipient
+		want       int
+	}{
+		{"installed", file, []snapshot.Recipient{operator}, 2},
+		{"named already", file, []snapshot.Recipient{operator, own}, 2},
+		{"not installed", file + ".none", []snapshot.Recipient{operator}, 1},
+		{"turned off", "", []snapshot.Recipient{operator}, 1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			o := takeOptions{drillKey: tt.file}
+			got, err := o.withDrillKey(tt.to)
+			if err != nil || len(got) != tt.want {
+				t.Errorf("%d recipients, %v", len(got), err)
+			}
+		})
+	}
+	if err := os.WriteFile(file, []byte("not a key\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o := takeOptions{drillKey: file}
+	if _, err := o.withDrillKey([]snapshot.Recipient{operator}); err == nil {
+		t.Error("a damaged key is passed over")
+	}
+	code, out := runDrillCLI(t, "snapshot", "take", "--dir", t.TempDir(), "--drill-key", file)
+	if code != ExitUsage || !strings.Contains(out, "nobody could ever read it") {
+		t.Errorf("for the drill alone: exit code %d:\n%s", code, out)
+	}
+}
+
+func TestHasCredential(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("CREDENTIALS_DIRECTORY", dir)
+	for name, text := range map[string]string{"full": "x\n", "empty": "\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, want := range map[string]bool{"full": true, "empty": false, "none": false} {
+		if got := hasCredential(name); got != want {
+			t.Errorf("%s: %t", name, got)
+		}
+	}
+}
+
+func TestSealedCredential(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := sealedCredential(dir, "none"); err == nil || !strings.Contains(err.Error(), "systemd passes none") {
+		t.Errorf("not there: %v", err)
+	}
+	if os.Geteuid() != 0 {
+		return
+	}
+	// Not one of systemd's: nothing of it may be quoted.
+	if err := os.WriteFile(filepath.Join(dir, "bad"), []byte("PLANTED-canary"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if data, err := sealedCredential(dir, "bad"); err == nil || len(data) != 0 || strings.Contains(err.Error(), "PLANTED") {
+		t.Errorf("damaged: %q, %v", data, err)
+	}
+}
