@@ -85,7 +85,7 @@ var broken = []struct {
 	{"lockout disabled", "user-lockout", edit(vaultHCL, `disable_lockout       = "false"`, `disable_lockout = "true"`), "fail", "disable_lockout = true", false},
 	{"lockout after 1000", "user-lockout", edit(vaultHCL, `lockout_threshold     = "5"`, `lockout_threshold = "1000"`), "fail", "1000 times", false},
 	{"lockout disabled on a mount", "user-lockout", func(t *testing.T, b *box, _ *Subject) {
-		b.vault["sys/auth"] = values[map[string]any](t, `{"userpass/":{"type":"userpass","config":{"user_lockout_config":{"lockout_disable":true}}}}`)
+		b.vault["sys/auth/userpass/tune"] = values[map[string]any](t, `{"user_lockout_disable":true}`)
 	}, "fail", "auth/userpass/ has user lockout disabled", false},
 	{"one audit device", "audit-devices", func(_ *testing.T, b *box, _ *Subject) { delete(b.vault["sys/audit"], "audit-2/") }, "fail", "1 audit device:", false},
 	{"two devices on one file", "audit-devices", func(_ *testing.T, b *box, _ *Subject) {

@@ -246,17 +246,24 @@ func userLockout(ctx context.Context, e *exam) {
 		return
 	}
 	n := 0
-	for name, m := range methods {
-		t, ok := m.(map[string]any)
-		if !ok || t["type"] == nil {
+	for _, name := range slices.Sorted(maps.Keys(methods)) {
+		t, ok := methods[name].(map[string]any)
+		// Vault locks out at these methods only.
+		if !ok || !slices.Contains([]string{"userpass", "ldap", "approle"}, text(t["type"])) {
+			continue
+		}
+		p := "sys/auth/" + strings.TrimSuffix(name, "/") + "/tune"
+		tune, err := e.Vault.Read(ctx, p, nil)
+		if err != nil {
+			e.unseen("vault read "+p, err)
 			continue
 		}
 		n++
-		if dig(t, "config.user_lockout_config.lockout_disable") == true {
+		if tune["user_lockout_disable"] == true {
 			e.fail("vault auth tune -user-lockout-disable=false "+strings.TrimSuffix(name, "/"), "auth/%s has user lockout disabled", name)
 		}
 	}
-	e.saw("vault read sys/auth", "%s looked at", plural(n, "auth method"))
+	e.saw("vault read sys/auth/…/tune", "%s looked at", plural(n, "auth method"))
 }
 
 func orWord(s, word string) string {
