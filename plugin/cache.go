@@ -20,9 +20,11 @@ type snapshot struct {
 	mints   bool // the provider can make keys by itself
 	local   bool // Vault is the issuer
 	maxKeys int
-	next    time.Time
-	etag    string // of the current version
-	cost    int
+	// lastUsed: the provider knows when keys were last used.
+	lastUsed bool
+	next     time.Time
+	etag     string // of the current version
+	cost     int
 	// provisional: the provider could not be built, so what it can do is a
 	// guess; the snapshot is not kept.
 	provisional bool

@@ -23,6 +23,7 @@ type mountConfig struct {
 	MaxWait        time.Duration `json:"max_wait"`
 	MaxWaiters     int           `json:"max_waiters"`
 	CacheBytes     int           `json:"cache_bytes"`
+	RevokeInUse    string        `json:"revoke_in_use"`
 }
 
 // Bounds of the mount's configuration and of keys.
@@ -56,6 +57,7 @@ func defaultConfig() *mountConfig {
 		MaxWait:        maxWaitLimit,
 		MaxWaiters:     10_000,
 		CacheBytes:     defaultCacheMB << 20,
+		RevokeInUse:    inUseWarn,
 	}
 }
 
@@ -83,6 +85,9 @@ func (c *mountConfig) validate() error {
 	count("max_versions", c.MaxVersions, minVersions, maxVersions)
 	count("max_waiters", c.MaxWaiters, 0, maxWaitersTop)
 	count("cache_bytes", c.CacheBytes, minCacheBytes, maxCacheBytes)
+	if c.RevokeInUse != inUseWarn && c.RevokeInUse != inUseDelay {
+		errs = append(errs, fmt.Errorf("revoke_in_use %q: must be %s or %s", c.RevokeInUse, inUseWarn, inUseDelay))
+	}
 	return errors.Join(errs...)
 }
 

@@ -57,6 +57,7 @@ func (b *backend) makeSnapshot(rec *keyRecord) *snapshot {
 	caps, known := b.capabilities(rec.Def.Provider)
 	caps = caps.For(rec.Life.Current() != nil)
 	snap.overlap, snap.mints, snap.local, snap.maxKeys = caps.Overlap, !known || caps.Mint, caps.Local, aliveLimit(caps)
+	snap.lastUsed = caps.LastUsed
 	snap.provisional = !known
 	if cur := rec.Life.Current(); cur != nil {
 		snap.etag = etagOf(rec, cur)
@@ -228,11 +229,14 @@ func (b *backend) dueOf(snap *snapshot) indexUpdate {
 	if snap.mints && rec.Uncertain == nil && rec.Life.Pending() == nil && !b.intents.open(rec.Name) {
 		u.rotateAt = unixCeil(b.rotationDue(snap))
 	}
-	if at := rec.Life.NextRevocation(); !at.IsZero() {
+	if at := rec.nextRevocation(); !at.IsZero() {
 		if f := rec.RevokeFailure; f != nil && f.RetryAt.After(at) {
 			at = f.RetryAt
 		}
 		u.reviewAt = unixCeil(at)
+	}
+	if snap.lastUsed {
+		u.reviewAt = earlier(u.reviewAt, unixCeil(rec.nextUseCheck()))
 	}
 	if rec.Uncertain == nil && (rec.Life.Pending() != nil || b.intents.open(rec.Name)) {
 		at := rec.Created
@@ -278,7 +282,7 @@ func (b *backend) rotationDue(snap *snapshot) time.Time {
 		due = f.RetryAt
 	}
 	if snap.maxKeys > 0 && rec.Life.Alive() >= snap.maxKeys {
-		if free := rec.Life.NextRevocation(); free.After(due) {
+		if free := rec.nextRevocation(); free.After(due) {
 			due = free
 		}
 	}

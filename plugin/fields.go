@@ -3,6 +3,7 @@ package apikeys
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -71,6 +72,11 @@ func stamp(t time.Time) any {
 	}
 	return t.UTC().Format(time.RFC3339Nano)
 }
+
+// text is a time as events carry it.
+func text(t time.Time) string { return fmt.Sprint(stamp(t)) }
+
+func itoa(n int) string { return strconv.Itoa(n) }
 
 // takeDuration reads a field of seconds into where it belongs, if it is there.
 func takeDuration(d *framework.FieldData, field string, to *time.Duration) error {

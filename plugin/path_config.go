@@ -28,6 +28,7 @@ func (b *backend) pathConfig() []*framework.Path {
 			"max_wait":        seconds("How long a read may wait for a new version, at most 60 s; 0 ends all waits at once."),
 			"max_waiters":     number("How many reads may wait at once. Default 10000."),
 			"cache_bytes":     number("How much memory the keys in memory may take, in bytes. Default 96 MiB."),
+			"revoke_in_use":   {Type: framework.TypeString, Description: "What to do where a replaced version is still used at the end of its grace and the provider can tell: warn, or delay, which lets it live for up to one more grace period. Default warn."},
 			"accept_clock":    {Type: framework.TypeBool, Description: "Believe the machine's clock as it is now, after status has said that it jumped."},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
@@ -57,6 +58,7 @@ func (b *backend) handleConfigRead(context.Context, *logical.Request, *framework
 		"max_wait":        seconds(c.MaxWait),
 		"max_waiters":     c.MaxWaiters,
 		"cache_bytes":     c.CacheBytes,
+		"revoke_in_use":   c.RevokeInUse,
 	}}, nil
 }
 
@@ -75,6 +77,7 @@ func (b *backend) handleConfigWrite(ctx context.Context, req *logical.Request, d
 	takeInt(d, "max_versions", &next.MaxVersions)
 	takeInt(d, "max_waiters", &next.MaxWaiters)
 	takeInt(d, "cache_bytes", &next.CacheBytes)
+	takeString(d, "revoke_in_use", &next.RevokeInUse)
 	if err := next.validate(); err != nil {
 		return nil, refuse("", "%v", err)
 	}

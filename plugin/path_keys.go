@@ -140,6 +140,9 @@ func (b *backend) stateOf(snap *snapshot) map[string]any {
 	if u := rec.Uncertain; u != nil {
 		data["uncertain"] = map[string]any{"name": u.Name, "version": u.Version, "since": stamp(u.Since), "reason": u.Message}
 	}
+	if used := inUse(rec); used != nil {
+		data["in_use"] = used
+	}
 	if rec.Deleting != nil {
 		data["deleted_time"] = stamp(rec.Deleting.At)
 	}
@@ -174,6 +177,8 @@ func (b *backend) conditionOf(snap *snapshot) string {
 		return "overdue"
 	case rec.RevokeFailure != nil:
 		return "revocation_failing"
+	case inUse(rec) != nil:
+		return "in_use"
 	}
 	return "ok"
 }

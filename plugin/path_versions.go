@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -15,9 +16,10 @@ func (b *backend) pathVersions() []*framework.Path {
 	return []*framework.Path{b.listing("the keys that have versions", "versions"), {
 		Pattern: "versions/" + namePattern,
 		Fields: map[string]*framework.FieldSchema{
-			"name":    nameField(),
-			"version": {Type: framework.TypeInt, Query: true, Description: "With DELETE: the version to revoke."},
-			"force":   {Type: framework.TypeBool, Query: true, Description: "With DELETE: revoke it even though readers were promised it for longer."},
+			"name":      nameField(),
+			"last_used": {Type: framework.TypeBool, Query: true, Description: "With a read: ask the provider now when each living version was last used."},
+			"version":   {Type: framework.TypeInt, Query: true, Description: "With DELETE: the version to revoke."},
+			"force":     {Type: framework.TypeBool, Query: true, Description: "With DELETE: revoke it even though readers were promised it for longer."},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ReadOperation:   b.reads(b.handleVersionsRead, "Read the states and times of all versions."),
@@ -26,6 +28,8 @@ func (b *backend) pathVersions() []*framework.Path {
 		HelpSynopsis: "The versions of a key, their states and times.",
 		HelpDescription: `
 A version is pending, current, grace or revoked. The answer holds no key.
+last_used_time is what the provider said shortly before the version's end, or
+says now with last_used=true; not every provider knows it.
 
 DELETE with version=N revokes a version in grace now. As readers were promised
 it for longer, it needs force=true. The current version cannot be revoked: rotate
@@ -45,31 +49,43 @@ func (b *backend) handleVersionsRead(ctx context.Context, req *logical.Request, 
 	versions := map[string]any{}
 	for i := range snap.rec.Life.Versions {
 		v := &snap.rec.Life.Versions[i]
-		versions[fmt.Sprint(v.Number)] = versionData(snap.rec, v)
+		versions[itoa(v.Number)] = versionData(snap.rec, v)
 	}
 	data := b.stateOf(snap)
 	data["versions"] = versions
-	return &logical.Response{Data: data}, nil
+	resp := &logical.Response{Data: data}
+	if d.Get("last_used").(bool) {
+		if err := b.addLastUsed(ctx, snap.rec, versions, resp); err != nil {
+			return nil, err
+		}
+	}
+	return resp, nil
 }
 
 func versionData(rec *keyRecord, v *lifecycle.Version) map[string]any {
+	used, checked := time.Time{}, time.Time{}
+	if u := rec.Uses[v.Number]; u != nil {
+		used, checked = u.LastUsed, u.Checked
+	}
 	return map[string]any{
-		"state":             string(v.State),
-		"created_time":      stamp(v.Created),
-		"current_since":     stamp(v.Promoted),
-		"retired_time":      stamp(v.Retired),
-		"revoke_time":       stamp(v.RevokeAt),
-		"revoked_time":      stamp(v.RevokedAt),
-		"expire_time":       stamp(v.Expires),
-		"promised_grace":    seconds(v.Grace),
-		"name":              v.Name,
-		"provider_key_id":   v.ProviderID,
-		"compromised":       v.Compromised,
-		"imported":          v.Imported,
-		"found":             v.Found,
-		"kept_at_provider":  v.Keep,
-		"readable":          len(rec.Values[v.Number]) > 0,
-		"verifiable_hashed": len(rec.Hashes[v.Number]) > 0,
+		"last_used_time":         stamp(used),
+		"last_used_checked_time": stamp(checked),
+		"state":                  string(v.State),
+		"created_time":           stamp(v.Created),
+		"current_since":          stamp(v.Promoted),
+		"retired_time":           stamp(v.Retired),
+		"revoke_time":            stamp(v.RevokeAt),
+		"revoked_time":           stamp(v.RevokedAt),
+		"expire_time":            stamp(v.Expires),
+		"promised_grace":         seconds(v.Grace),
+		"name":                   v.Name,
+		"provider_key_id":        v.ProviderID,
+		"compromised":            v.Compromised,
+		"imported":               v.Imported,
+		"found":                  v.Found,
+		"kept_at_provider":       v.Keep,
+		"readable":               len(rec.Values[v.Number]) > 0,
+		"verifiable_hashed":      len(rec.Hashes[v.Number]) > 0,
 	}
 }
 

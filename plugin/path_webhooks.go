@@ -56,7 +56,8 @@ to 1000 events for each webhook, and goes on after a restart. An event may come
 twice: its id, which the header Strongroom-Delivery has too, stays the same.
 
 Kinds: rotate, rotate-fail, revoke, revoke-fail, rollback, compromised, reap,
-uncertain, resolve, due (a key must be replaced by hand), key-create,
+uncertain, resolve, due (a key must be replaced by hand), in-use (a replaced
+version is still used shortly before it is revoked), key-create,
 key-update, key-delete, reconcile, clock.`,
 	}}
 }

@@ -24,6 +24,8 @@ type keyRecord struct {
 	Values map[int]map[string]string `json:"values,omitempty"`
 	// Hashes stand in place of the values of old versions where Def.HashOld.
 	Hashes map[int][]byte `json:"hashes,omitempty"`
+	// Uses is what the provider said of the last use of replaced versions.
+	Uses map[int]*useRecord `json:"uses,omitempty"`
 	// HashKey keys Hashes.
 	HashKey []byte `json:"hash_key,omitempty"`
 
@@ -89,6 +91,7 @@ func (r *keyRecord) clone() *keyRecord {
 	c.Life = r.Life.Clone()
 	c.Values = maps.Clone(r.Values)
 	c.Hashes = maps.Clone(r.Hashes)
+	c.Uses = maps.Clone(r.Uses) // what they point to never changes
 	for _, p := range []**failure{&c.MintFailure, &c.RevokeFailure} {
 		if *p != nil {
 			f := **p
@@ -113,6 +116,11 @@ func (r *keyRecord) tidy(maxVersions int) {
 	for n := range r.Values {
 		if v := r.Life.Find(n); v == nil || v.State == lifecycle.Revoked {
 			delete(r.Values, n)
+		}
+	}
+	for n := range r.Uses {
+		if v := r.Life.Find(n); v == nil || v.State == lifecycle.Current {
+			delete(r.Uses, n)
 		}
 	}
 	for n := range r.Hashes {

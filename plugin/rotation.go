@@ -24,7 +24,7 @@ const (
 // step is safe to repeat: finish what a crash left, end what is over, take up
 // a version that waits for its test, and mint.
 func (b *backend) advance(ctx context.Context, w *work) error {
-	steps := []func(context.Context) error{w.recover, w.revokeDue, w.finishPending, w.rotateIfDue, w.remindIfDue, w.eraseIfGone}
+	steps := []func(context.Context) error{w.recover, w.checkUse, w.revokeDue, w.finishPending, w.rotateIfDue, w.remindIfDue, w.eraseIfGone}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return err
@@ -328,6 +328,14 @@ func (w *work) revokeDue(ctx context.Context) error {
 		if w.succeedsItself(v) {
 			continue
 		}
+		held, err := w.hold(ctx, v)
+		if err != nil {
+			return err
+		}
+		if held {
+			continue
+		}
+		v = w.rec.Life.Find(number)
 		next := w.rec.clone()
 		if err := w.kill(ctx, v); err != nil {
 			next.RevokeFailure = w.fail(w.rec.RevokeFailure, "revoke", err)

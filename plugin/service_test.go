@@ -40,6 +40,7 @@ type serviceKey struct {
 	created         time.Time
 	alive           bool
 	expires         time.Time
+	used            time.Time
 }
 
 func newService(clock *testClock, caps provider.Capabilities) *service {
@@ -203,6 +204,16 @@ func (c *serviceClient) Revoke(_ context.Context, _ map[string]any, id string) e
 	return s.hook("revoke", true)
 }
 
-func (c *serviceClient) LastUsed(context.Context, map[string]any, string) (time.Time, error) {
-	return time.Time{}, nil
+func (c *serviceClient) LastUsed(_ context.Context, _ map[string]any, id string) (time.Time, error) {
+	s := c.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls = append(s.calls, "last_used "+id)
+	if err := s.hook("last_used", false); err != nil {
+		return time.Time{}, err
+	}
+	if k := s.keys[id]; k != nil {
+		return k.used, s.hook("last_used", true)
+	}
+	return time.Time{}, s.hook("last_used", true)
 }
