@@ -2,13 +2,14 @@ package restore
 
 import (
 	"archive/tar"
-	"bytes"
 	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
+	"strings"
 
 	"strongroom/appliance/snapshot"
 )
@@ -74,10 +75,19 @@ func (c *Checked) SealedBy(ctx context.Context, key Decrypter) error {
 			faults = append(faults, err)
 			continue
 		}
-		if !bytes.Equal(plain, sums) {
+		if !sameLines(plain, sums) {
 			return fmt.Errorf("%w: what is signed are other sums", snapshot.ErrCorrupt)
 		}
 		return nil
 	}
 	return fmt.Errorf("%w: %w", ErrOtherSeal, errors.Join(append(faults, errors.New("no signature opens with it"))...))
+}
+
+// sameLines compares lists of sums, whose order says nothing: Vault writes them
+// twice, each time in another one.
+func sameLines(a, b []byte) bool {
+	sorted := func(text []byte) []string {
+		return slices.Sorted(strings.Lines(strings.TrimSuffix(string(text), "\n") + "\n"))
+	}
+	return slices.Equal(sorted(a), sorted(b))
 }
