@@ -37,6 +37,12 @@ func (b *backend) emitRotate(ctx context.Context, key string, v *lifecycle.Versi
 	b.emitAs(ctx, hex.EncodeToString(sum[:])[:eventIDLength], "rotate", key, "version", strconv.Itoa(v.Number))
 }
 
+// emitChange tells of a change of the mount itself: a path below it, such as
+// providers/NAME.
+func (b *backend) emitChange(ctx context.Context, kind, path string) {
+	b.emit(ctx, kind, "", "path", path)
+}
+
 // emitAs goes on although the request that caused the change has ended.
 func (b *backend) emitAs(ctx context.Context, id, kind, key string, pairs ...string) {
 	ctx = context.WithoutCancel(ctx)
@@ -45,12 +51,11 @@ func (b *backend) emitAs(ctx context.Context, id, kind, key string, pairs ...str
 		e.Data[pairs[i]] = pairs[i+1]
 	}
 	b.hooks.send(ctx, e)
-	meta := append([]string{
-		logical.EventMetadataPath, "keys/" + key,
-		logical.EventMetadataDataPath, "creds/" + key,
-		logical.EventMetadataOperation, kind,
-		logical.EventMetadataModified, "true",
-	}, pairs...)
+	meta := []string{logical.EventMetadataOperation, kind, logical.EventMetadataModified, "true"}
+	if key != "" {
+		meta = append(meta, logical.EventMetadataPath, "keys/"+key, logical.EventMetadataDataPath, "creds/"+key)
+	}
+	meta = append(meta, pairs...)
 	err := logical.SendEvent(ctx, b, eventPrefix+kind, meta...)
 	if err != nil && !errors.Is(err, framework.ErrNoEvents) {
 		b.Logger().Debug("an event could not be sent", "type", kind, "key", key, "error", err)

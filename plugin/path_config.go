@@ -91,6 +91,7 @@ func (b *backend) handleConfigWrite(ctx context.Context, req *logical.Request, d
 		}
 		b.index.reviewAll(b.clock.now())
 	}
+	b.emitChange(ctx, "config-update", "config")
 	return nil, nil
 }
 

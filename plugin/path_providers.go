@@ -112,6 +112,7 @@ func (b *backend) handleProviderWrite(ctx context.Context, req *logical.Request,
 	}
 	b.providers.set(name, next)
 	b.cache.purge() // what is known of its capabilities
+	b.emitChange(ctx, "provider-update", "providers/"+name)
 	return nil, nil
 }
 
@@ -171,5 +172,6 @@ func (b *backend) handleProviderDelete(ctx context.Context, req *logical.Request
 		return nil, fmt.Errorf("provider %q: %w", name, err)
 	}
 	b.providers.set(name, nil)
+	b.emitChange(ctx, "provider-delete", "providers/"+name)
 	return nil, nil
 }

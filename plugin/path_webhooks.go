@@ -58,7 +58,8 @@ twice: its id, which the header Strongroom-Delivery has too, stays the same.
 Kinds: rotate, rotate-fail, revoke, revoke-fail, rollback, compromised, reap,
 uncertain, resolve, due (a key must be replaced by hand), in-use (a replaced
 version is still used shortly before it is revoked), key-create,
-key-update, key-delete, reconcile, clock.`,
+key-update, key-delete, provider-update, provider-delete, config-update,
+webhook-update, webhook-delete, reconcile, clock.`,
 	}}
 }
 
@@ -116,6 +117,8 @@ func (b *backend) handleWebhookWrite(ctx context.Context, req *logical.Request, 
 	if err := (store{req.Storage}).putWebhook(ctx, next); err != nil {
 		return nil, err
 	}
+	// Before it takes effect: whom it told so far should know.
+	b.emitChange(ctx, "webhook-update", "webhooks/"+name)
 	return nil, b.hooks.set(name, next)
 }
 
@@ -168,5 +171,6 @@ func (b *backend) handleWebhookDelete(ctx context.Context, req *logical.Request,
 	if err := b.hooks.set(name, nil); err != nil {
 		return nil, err
 	}
+	b.emitChange(ctx, "webhook-delete", "webhooks/"+name)
 	return nil, st.removeEvents(ctx, name)
 }
