@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -111,13 +110,8 @@ func (OSMachine) Run(ctx context.Context, args ...string) ([]byte, error) {
 	out := &limited{left: maxRead}
 	var stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = out, &limited{buf: &stderr, left: 4 << 10}
-	err = cmd.Run()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		exit.Stderr = stderr.Bytes()
-	}
-	if err != nil {
-		return out.Bytes(), fmt.Errorf("%s: %w", args[0], err)
+	if err := cmd.Run(); err != nil {
+		return out.Bytes(), fmt.Errorf("%s: %w: %s", args[0], err, oneLine(stderr.String()))
 	}
 	return out.Bytes(), nil
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
-	"os/exec"
 	"strings"
 
 	"github.com/hashicorp/vault/api"
@@ -32,7 +31,6 @@ func oneLine(s string) string {
 // plain is an error in words for who reads a report.
 func plain(err error) string {
 	var answer *api.ResponseError
-	var exit *exec.ExitError
 	switch {
 	case errors.As(err, &answer) && answer.StatusCode == http.StatusForbidden:
 		return "the doctor's policy does not allow it"
@@ -42,8 +40,6 @@ func plain(err error) string {
 		return "permission denied"
 	case errors.Is(err, fs.ErrNotExist):
 		return "not there"
-	case errors.As(err, &exit) && len(exit.Stderr) > 0:
-		return oneLine(exit.Error() + ": " + string(exit.Stderr))
 	}
 	return oneLine(err.Error())
 }

@@ -1,0 +1,70 @@
+package doctor
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestOSMachine(t *testing.T) {
+	root := t.TempDir()
+	m := OSMachine{Root: root}
+	write(t, filepath.Join(root, "f"), []byte("old"))
+	if err := os.Symlink("f", filepath.Join(root, "link")); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.SetMode("/f", 0o640); err != nil {
+		t.Fatal(err)
+	}
+	// Replaced, it keeps its mode and owner.
+	if err := m.Replace("/f", []byte("new")); err != nil {
+		t.Fatal(err)
+	}
+	info, err := m.Stat("/f")
+	if err != nil || info.Mode != 0o640 || info.Size != 3 || info.Type != 0 {
+		t.Errorf("%+v, %v", info, err)
+	}
+	if got, err := m.Sum("/f"); err != nil || got != sum("new") {
+		t.Errorf("sum %s, %v", got, err)
+	}
+	// A link is looked at and never followed by what changes anything: whoever
+	// can put one there must not choose what root changes.
+	if info, err := m.Stat("/link"); err != nil || info.Type != fs.ModeSymlink {
+		t.Errorf("link: %+v, %v", info, err)
+	}
+	if err := m.SetMode("/link", 0o777); err == nil {
+		t.Error("the mode of a link's target was changed")
+	}
+	if err := m.Replace("/link", []byte("x")); err == nil {
+		t.Error("a link was replaced")
+	}
+	if names, err := m.ReadDir("/"); err != nil || strings.Join(names, " ") != "f link" {
+		t.Errorf("names %q, %v", names, err)
+	}
+	if _, err := m.ReadFile("/none"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a file that isn't there: %v", err)
+	}
+}
+
+func TestRun(t *testing.T) {
+	t.Setenv("VAULT_TOKEN", token)
+	m := OSMachine{}
+	out, err := m.Run(t.Context(), "env")
+	if err != nil || strings.Contains(string(out), token) || !strings.Contains(string(out), "LC_ALL=") {
+		t.Errorf("a command's environment: %s, %v", out, err)
+	}
+	if _, err := m.Run(t.Context(), "no-such-program-here"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no such program: %v", err)
+	}
+	if _, err := m.Run(t.Context(), "ls", "/no/such/folder"); err == nil || !strings.Contains(err.Error(), "/no/such/folder") {
+		t.Errorf("a command's own words: %v", err)
+	}
+	// What prints without end is cut, and not kept.
+	out, err = m.Run(t.Context(), "head", "-c", "20000000", "/dev/zero")
+	if err != nil || len(out) != maxRead {
+		t.Errorf("%d bytes, %v", len(out), err)
+	}
+}
