@@ -168,7 +168,7 @@ func (r *run) newPlugin(ctx context.Context, before *engineState) error {
 
 // move tunes a mount to the plugin's version and loads it.
 func move(ctx context.Context, c *vaultapi.Client, path string, p vaultapi.Plugin) error {
-	if err := c.API().Sys().TuneMountWithContext(ctx, path, api.MountConfigInput{PluginVersion: p.Version}); err != nil {
+	if _, err := c.API().Logical().WriteWithContext(ctx, "sys/mounts/"+path+"tune", map[string]any{"plugin_version": p.Version}); err != nil {
 		return fmt.Errorf("move %s to plugin version %s: %w", path, p.Version, err)
 	}
 	if _, err := c.API().Logical().WriteWithContext(ctx, "sys/plugins/reload/backend", map[string]any{"mounts": path}); err != nil {
