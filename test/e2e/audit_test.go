@@ -1,0 +1,161 @@
+package e2e
+
+import (
+	"bufio"
+	"compress/gzip"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"strongroom/test/vaulttest"
+)
+
+// auditSite is a Vault with two audit devices, and what rotates them.
+type auditSite struct {
+	s    *vaulttest.Server
+	dir  string // of the logs
+	args []string
+}
+
+func newAuditSite(t *testing.T, conf string) auditSite {
+	t.Helper()
+	s := vaulttest.New(t)
+	if err := s.Root.EnableKV2(t.Context(), "secret"); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []string{"audit-1", "audit-2"} {
+		if err := s.Root.EnableFileAudit(t.Context(), n, s.Layout.Audit(n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir := vaulttest.Dir(t)
+	file := filepath.Join(dir, "appliance.toml")
+	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a := auditSite{s: s, dir: filepath.Dir(s.Layout.Audit("x"))}
+	a.args = []string{"audit", "rotate", "--config", file, "--dir", a.dir, "--state", dir, "--pid-file", filepath.Join(dir, "pid"), "--force"}
+	a.pid(t)
+	return a
+}
+
+// pid writes Vault's process id where the job looks.
+func (a auditSite) pid(t *testing.T) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(filepath.Dir(a.args[3]), "pid"), []byte(strconv.Itoa(a.s.Process.PID())), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// entries are the ids of the requests in all of a device's logs, by the kind of
+// the entry.
+func (a auditSite) entries(t *testing.T, device string) map[string]int {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(a.dir, device+".log*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]int{}
+	for _, name := range files {
+		fi, err := os.Stat(name)
+		if err != nil || fi.Mode().Perm() != 0o600 {
+			t.Errorf("%s: mode %v, %v", name, fi.Mode(), err)
+		}
+		f, err := os.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var r io.Reader = f
+		if strings.HasSuffix(name, ".gz") {
+			if r, err = gzip.NewReader(f); err != nil {
+				t.Fatal(err)
+			}
+		}
+		lines := bufio.NewScanner(r)
+		lines.Buffer(nil, 1<<20)
+		for lines.Scan() {
+			var e struct {
+				Type    string `json:"type"`
+				Request struct {
+					ID string `json:"id"`
+				} `json:"request"`
+			}
+			if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+				t.Fatalf("%s: a line in two: %v: %.80q", name, err, lines.Text())
+			}
+			out[e.Type+" "+e.Request.ID]++
+		}
+		if err := lines.Err(); err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+	}
+	return out
+}
+
+// Under load every request is in both devices' logs, once, however often they
+// are rotated.
+func TestAuditRotationLosesNothing(t *testing.T) {
+	a := newAuditSite(t, "[audit]\nwarn_percent = 98\nfull_percent = 99\n")
+	var (
+		wg  sync.WaitGroup
+		mu  sync.Mutex
+		ids []string
+	)
+	for n := range 4 {
+		c := a.s.Client(t, a.s.RootToken).API()
+		wg.Go(func() {
+			for i := range 150 {
+				s, err := c.Logical().WriteWithContext(t.Context(), fmt.Sprintf("secret/data/load-%d", n), map[string]any{"data": map[string]any{"i": i}})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				mu.Lock()
+				ids = append(ids, s.RequestID)
+				mu.Unlock()
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() {
+		wg.Wait()
+		close(done)
+	}()
+	rotations := 0
+	for ended := false; !ended; {
+		select {
+		case <-done:
+			ended = true
+		default:
+		}
+		out := mustRun(t, 0, a.args...)
+		rotations += strings.Count(out, "rotated audit-")
+	}
+	if len(ids) != 600 || rotations < 6 {
+		t.Fatalf("%d requests, %d rotations", len(ids), rotations)
+	}
+	for _, device := range []string{"audit-1", "audit-2"} {
+		entries := a.entries(t, device)
+		for _, id := range ids {
+			if entries["request "+id] != 1 || entries["response "+id] != 1 {
+				t.Fatalf("%s: request %s: %d request entries, %d response entries", device, id, entries["request "+id], entries["response "+id])
+			}
+		}
+	}
+	t.Logf("%d requests over %d rotations", len(ids), rotations)
+
+	// A killed Vault comes back, and makes what was renamed under it.
+	a.s.KillAndWait(t)
+	a.pid(t)
+	mustRun(t, 0, a.args...)
+	if _, err := a.s.Root.API().Logical().ReadWithContext(t.Context(), "secret/data/load-0"); err != nil {
+		t.Error(err)
+	}
+}
