@@ -16,6 +16,7 @@ import (
 
 	"strongroom/plugin/provider"
 	"strongroom/plugin/provider/generated"
+	"strongroom/plugin/provider/httpprov"
 )
 
 // testClock is moved by hand. Waits of the engine use real timers, so tests
@@ -190,7 +191,7 @@ func (w *world) start() {
 
 func (w *world) tryStart() error {
 	factory := Factory(Options{
-		Providers: map[string]provider.Factory{"generated": generated.New, "remote": w.remote.factory},
+		Providers: map[string]provider.Factory{"generated": generated.New, "remote": w.remote.factory, "http": httpprov.New},
 		Version:   "v1.2.3", Clock: w.clock, Rand: w.rand, EpochFile: w.epoch, ChangedFile: w.changed,
 	})
 	lb, err := factory(context.Background(), &logical.BackendConfig{

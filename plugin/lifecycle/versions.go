@@ -285,22 +285,6 @@ func (k *Key) DueRevocations(now time.Time) []int {
 	return append(urgent, due...)
 }
 
-// NextRevocation is the earliest time at which a version must be revoked; the
-// zero time where none is waiting.
-func (k *Key) NextRevocation() time.Time {
-	var next time.Time
-	for i := range k.Versions {
-		v := &k.Versions[i]
-		if !v.Alive() || v.RevokeAt.IsZero() {
-			continue
-		}
-		if next.IsZero() || v.RevokeAt.Before(next) {
-			next = v.RevokeAt
-		}
-	}
-	return next
-}
-
 // Prune drops the oldest revoked versions until at most limit versions are
 // left. Those that are alive always stay. It returns the dropped numbers.
 func (k *Key) Prune(limit int) []int {
