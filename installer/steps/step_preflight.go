@@ -174,7 +174,12 @@ func (s preflight) otherVault(context.Context) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if len(names) > 0 {
+	// An uninstallation that kept the data has left the key that opens it.
+	kept, err := s.exists(masterKeyCred)
+	if err != nil {
+		return err
+	}
+	if len(names) > 0 && !kept {
 		errs = append(errs, fmt.Errorf("another Vault: %q is not empty", vaultData))
 	}
 	return errors.Join(errs...)
