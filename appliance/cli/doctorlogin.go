@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -47,7 +48,12 @@ func (v *lookVault) client() (*vaultapi.Client, error) {
 	if o.CACert == "" {
 		o.CACert = os.Getenv("VAULT_CACERT")
 	}
-	c, err := vaultapi.New(o)
+	var c *vaultapi.Client
+	scheme, _, _ := strings.Cut(o.Address, "://")
+	err := fmt.Errorf("vault's address %q", o.Address)
+	if slices.Contains([]string{"unix", "https", "http"}, scheme) {
+		c, err = vaultapi.New(o)
+	}
 	if err != nil {
 		return nil, &Error{Code: ExitUsage, Err: err, Hint: "give --address https://HOST:PORT or unix:///PATH, and --ca-cert FILE where its authority is your own"}
 	}

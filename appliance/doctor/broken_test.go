@@ -151,13 +151,14 @@ var broken = []struct {
 	}, "warn", "3 leases can't be revoked", false},
 	{"a role for a month", "token-ttl", func(t *testing.T, b *box, _ *Subject) {
 		b.vault["auth/approle/role/app"] = values[map[string]any](t, `{"token_max_ttl":2764800}`)
-		edit(vaultHCL, `max_lease_ttl     = "24h0m0s"`, `max_lease_ttl = "9999h"`)(t, b, nil)
+		b.vault["sys/auth/approle/tune"] = values[map[string]any](t, `{"max_lease_ttl":35996400}`)
 	}, "fail", "AppRole app: tokens live up to 768h", false},
 	{"a periodic role", "token-ttl", func(t *testing.T, b *box, _ *Subject) {
 		b.vault["auth/approle/role/app"] = values[map[string]any](t, `{"token_period":604800}`)
 	}, "fail", "renewed without end", false},
 	{"a mount for two days", "token-ttl", func(t *testing.T, b *box, _ *Subject) {
-		b.vault["sys/auth"] = values[map[string]any](t, `{"userpass/":{"type":"userpass","config":{"max_lease_ttl":172800}}}`)
+		b.vault["sys/auth"] = values[map[string]any](t, `{"userpass/":{"type":"userpass"}}`)
+		b.vault["sys/auth/userpass/tune"] = values[map[string]any](t, `{"max_lease_ttl":172800}`)
 	}, "warn", "auth/userpass/: tokens live up to 48h", false},
 	{"passwords for SSH", "ssh", prints("sshd -T", strings.Replace(sshdSettings, "passwordauthentication no", "passwordauthentication yes", 1)), "fail", "passwordauthentication", false},
 	{"root by password", "ssh", prints("sshd -T", strings.Replace(sshdSettings, "without-password", "yes", 1)), "fail", "permitrootlogin", false},

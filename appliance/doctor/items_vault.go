@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"path"
@@ -149,13 +150,6 @@ func tokenTTL(ctx context.Context, e *exam) {
 	if !e.vault("auth methods and roles") {
 		return
 	}
-	most := longTTL
-	if f, ok := e.configuration(); ok && f.MaxLeaseTTL != "" {
-		if d, err := time.ParseDuration(f.MaxLeaseTTL); err == nil {
-			most = d
-		}
-		e.saw(vaultHCL, "max_lease_ttl = %s", f.MaxLeaseTTL)
-	}
 	methods, err := e.Vault.Read(ctx, "sys/auth", nil)
 	if err != nil {
 		e.unseen("vault read sys/auth", err)
@@ -166,11 +160,19 @@ func tokenTTL(ctx context.Context, e *exam) {
 		if !ok || m["type"] == nil {
 			continue
 		}
-		ceiling := most
-		if n := integer(dig(m, "config.max_lease_ttl")); n > 0 {
-			ceiling = time.Duration(n) * time.Second
+		// What is in force, whether the method's own or all of Vault's.
+		p := "sys/auth/" + strings.TrimSuffix(name, "/") + "/tune"
+		tune, err := e.Vault.Read(ctx, p, nil)
+		if err == nil && integer(tune["max_lease_ttl"]) == 0 {
+			err = errors.New("it tells no max_lease_ttl")
 		}
-		e.judgeTTL("vault read sys/auth", "auth/"+name, ceiling, 0)
+		if err != nil {
+			e.unseen("vault read "+p, err)
+			continue
+		}
+		ceiling := time.Duration(integer(tune["max_lease_ttl"])) * time.Second
+		e.saw("vault read "+p, "tokens live up to %v", ceiling)
+		e.judgeTTL("vault read "+p, "auth/"+name, ceiling, 0)
 		if m["type"] == "approle" {
 			e.appRoles(ctx, strings.TrimSuffix(name, "/"), ceiling)
 		}

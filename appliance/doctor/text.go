@@ -33,7 +33,7 @@ func plain(err error) string {
 	var answer *api.ResponseError
 	switch {
 	case errors.As(err, &answer) && answer.StatusCode == http.StatusForbidden:
-		return "the doctor's policy does not allow it"
+		return "Vault refuses: the login has ended, or its policy does not allow it"
 	case errors.As(err, &answer):
 		return fmt.Sprintf("Vault answers %d", answer.StatusCode)
 	case errors.Is(err, fs.ErrPermission):

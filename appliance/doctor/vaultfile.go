@@ -11,7 +11,6 @@ import (
 type vaultFile struct {
 	DisableMlock    *bool              `hcl:"disable_mlock"`
 	PluginDirectory string             `hcl:"plugin_directory"`
-	MaxLeaseTTL     string             `hcl:"max_lease_ttl"`
 	RawStorage      bool               `hcl:"raw_storage_endpoint"`
 	Introspection   bool               `hcl:"introspection_endpoint"`
 	Listeners       []map[string]block `hcl:"listener"`
