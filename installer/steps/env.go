@@ -97,6 +97,8 @@ type Env struct {
 	// Vault connects to the machine's own Vault.
 	Vault func(token string) (*vaultapi.Client, error)
 
+	// releaseKey is what Vault's releases are signed with; empty: HashiCorp's.
+	releaseKey string
 	// wanted are the files of the steps that have been checked, for the manifest.
 	wanted map[string]ManifestFile
 }

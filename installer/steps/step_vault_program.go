@@ -87,7 +87,7 @@ func VaultVersion(ctx context.Context, r host.Runner, program string) (string, e
 
 // download brings the release and puts it in place in one rename.
 func (s vaultProgram) download(ctx context.Context) error {
-	file, remove, err := FetchVault(ctx, s.Config.Vault)
+	file, remove, err := fetchVault(ctx, s.Config.Vault, s.releaseKey)
 	if err != nil {
 		return err
 	}

@@ -1,38 +1,165 @@
 package steps
 
 import (
+	"archive/zip"
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 
+	"github.com/ProtonMail/go-crypto/openpgp"
+	"github.com/ProtonMail/go-crypto/openpgp/armor"
+
+	"strongroom/installer/engine"
 	"strongroom/installer/host"
 )
 
-func TestDownloadFromAMirrorThatLies(t *testing.T) {
-	tmp := t.TempDir()
-	t.Setenv("TMPDIR", tmp)
-	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = w.Write([]byte("rubbish"))
-	}))
-	defer srv.Close()
-	v := newVPS(t)
-	e := v.env()
-	e.VaultBinary, e.Config.Vault.Mirror = "", srv.URL
-	diff, err := vaultProgram{e}.Check(t.Context())
-	if err != nil || len(diff) != 1 || !strings.Contains(diff[0].To, "signature verified") {
-		t.Fatalf("diff = %v, %v", diff, err)
+// release is what a mirror serves of Vault 2.2.2, by path below /vault/2.2.2/.
+type release map[string][]byte
+
+const (
+	releaseZip  = "vault_2.2.2_linux_" + runtime.GOARCH + ".zip"
+	releaseSums = "vault_2.2.2_SHA256SUMS"
+)
+
+// newRelease is a good one, signed by key.
+func newRelease(t *testing.T, key *openpgp.Entity) release {
+	t.Helper()
+	var archive bytes.Buffer
+	z := zip.NewWriter(&archive)
+	for name, text := range map[string]string{"vault": "a Vault from the mirror", "LICENSE.txt": "licence"} {
+		w, err := z.Create(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
 	}
-	err = diff[0].Apply(t.Context())
-	if err == nil || !strings.Contains(err.Error(), "download Vault 2.2.2") {
-		t.Errorf("error = %v", err)
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
 	}
-	if _, ok := v.Files[vaultBinary]; ok {
-		t.Error("something was installed")
+	r := release{releaseZip: archive.Bytes(), releaseSums: fmt.Appendf(nil, "%x  %s\n", sha256.Sum256(archive.Bytes()), releaseZip)}
+	index, err := json.Marshal(map[string]any{
+		"name": "vault", "version": "2.2.2", "shasums": releaseSums, "shasums_signature": releaseSums + ".sig",
+		"shasums_signatures": []string{releaseSums + ".sig"},
+		"builds": []map[string]any{{"name": "vault", "version": "2.2.2", "os": "linux", "arch": runtime.GOARCH, "filename": releaseZip,
+			"url": "https://releases.hashicorp.com/vault/2.2.2/" + releaseZip}},
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
-	if left, err := os.ReadDir(tmp); err != nil || len(left) > 0 {
-		t.Errorf("left in the temporary folder: %v, %v", left, err)
+	r["index.json"] = index
+	r.sign(t, key)
+	return r
+}
+
+func (r release) sign(t *testing.T, key *openpgp.Entity) {
+	t.Helper()
+	var sig bytes.Buffer
+	if err := openpgp.DetachSign(&sig, key, bytes.NewReader(r[releaseSums]), nil); err != nil {
+		t.Fatal(err)
+	}
+	r[releaseSums+".sig"] = sig.Bytes()
+}
+
+// ServeHTTP implements http.Handler.
+func (r release) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	name := strings.TrimPrefix(req.URL.Path, "/vault/2.2.2/")
+	b, ok := r[name]
+	switch {
+	case !ok:
+		http.NotFound(w, req)
+		return
+	case strings.HasSuffix(name, ".json"):
+		w.Header().Set("Content-Type", "application/json")
+	case strings.HasSuffix(name, ".zip"):
+		w.Header().Set("Content-Type", "application/zip")
+	}
+	_, _ = w.Write(b)
+}
+
+// pgpKey is a key pair and its public half.
+func pgpKey(t *testing.T) (*openpgp.Entity, string) {
+	t.Helper()
+	e, err := openpgp.NewEntity("Releases", "", "releases@example.com", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text bytes.Buffer
+	w, err := armor.Encode(&text, openpgp.PublicKeyType, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(e.Serialize(w), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return e, text.String()
+}
+
+// TestDownload gets Vault from mirrors, all but one of which lie.
+func TestDownload(t *testing.T) {
+	key, public := pgpKey(t)
+	other, _ := pgpKey(t)
+	for name, c := range map[string]struct {
+		lie        func(release)
+		hashicorps bool // the key that is built in
+		want       string
+	}{
+		"a good one":                     {lie: func(release) {}},
+		"another archive":                {lie: func(r release) { r[releaseZip] = append(r[releaseZip], 0) }, want: "checksum does not match"},
+		"an archive cut short":           {lie: func(r release) { r[releaseZip] = r[releaseZip][:40] }, want: "checksum does not match"},
+		"other sums":                     {lie: func(r release) { r[releaseSums] = append(r[releaseSums], "00 x\n"...) }, want: "unable to verify checksums signature"},
+		"signed by another key":          {lie: func(r release) { r.sign(t, other) }, want: "unable to verify checksums signature"},
+		"good, and not by HashiCorp":     {lie: func(release) {}, hashicorps: true, want: "unable to verify checksums signature"},
+		"no signature":                   {lie: func(r release) { delete(r, releaseSums+".sig") }, want: "failed to download signature"},
+		"rubbish for a signature":        {lie: func(r release) { r[releaseSums+".sig"] = []byte("rubbish") }, want: "unable to verify checksums signature"},
+		"no sums":                        {lie: func(r release) { delete(r, releaseSums) }, want: "failed to download checksums"},
+		"sums that don't name the file":  {lie: func(r release) { r[releaseSums] = nil; r.sign(t, key) }, want: "no checksum found"},
+		"no such release":                {lie: func(r release) { clear(r) }, want: "2.2.2"},
+		"rubbish for a list of releases": {lie: func(r release) { r["index.json"] = []byte("rubbish") }, want: "2.2.2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tmp := t.TempDir()
+			t.Setenv("TMPDIR", tmp)
+			r := newRelease(t, key)
+			c.lie(r)
+			srv := httptest.NewServer(r)
+			defer srv.Close()
+			v := newVPS(t)
+			e := v.env()
+			e.VaultBinary, e.Config.Vault.Mirror = "", srv.URL
+			if !c.hashicorps {
+				e.releaseKey = public
+			}
+			diff, err := vaultProgram{e}.Check(t.Context())
+			if err != nil || len(diff) != 1 || !strings.Contains(diff[0].To, "signature verified") {
+				t.Fatalf("diff = %v, %v", diff, err)
+			}
+			err = diff[0].Apply(t.Context())
+			var fault *engine.Error
+			n := v.Files[vaultBinary]
+			switch {
+			case c.want == "":
+				if err != nil || n == nil || string(n.Data) != "a Vault from the mirror" || n.Attr != root(0o755) {
+					t.Errorf("error %v, file %+v", err, n)
+				}
+			case !errors.As(err, &fault) || !strings.Contains(err.Error(), c.want) || !strings.Contains(fault.Hint, "--vault-binary"):
+				t.Errorf("error = %v, want %q", err, c.want)
+			case n != nil:
+				t.Error("something was installed")
+			}
+			if left, err := os.ReadDir(tmp); err != nil || len(left) > 0 {
+				t.Errorf("left in the temporary folder: %v, %v", left, err)
+			}
+		})
 	}
 }
 
