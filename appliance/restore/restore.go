@@ -160,6 +160,9 @@ func unmark(ctx context.Context, marker *api.Client) error {
 // final: on its way through a restore it is for a moment.
 const sealedFor = 100
 
+// sealedByHand is the same for a Vault that nothing unseals by itself.
+const sealedByHand = 10
+
 // wait returns once Vault is active and does not know the marker any more.
 func wait(ctx context.Context, marker *api.Client, patience, poll time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
@@ -178,7 +181,7 @@ func wait(ctx context.Context, marker *api.Client, patience, poll time.Duration)
 				return nil
 			}
 		}
-		if sealed > sealedFor {
+		if sealed > sealedFor || sealed > sealedByHand && status.Type == "shamir" {
 			return fmt.Errorf("%w: its seal is of type %q", ErrSealed, status.Type)
 		}
 		select {

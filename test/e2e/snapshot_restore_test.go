@@ -3,10 +3,14 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/hashicorp/vault/api"
 
 	"strongroom/appliance/cli"
 	"strongroom/appliance/proc"
@@ -302,5 +306,109 @@ func badFiles(t *testing.T, s *vaulttest.Server, b backupSite, stock, ours strin
 	}
 	if got := secret(t, s.Root, "app/one"); got != "second" {
 		t.Errorf("a bad file changed app/one to %q", got)
+	}
+}
+
+// startShamir starts a stock Vault with raft storage that is unsealed by hand,
+// and gives its root token and its only unseal key.
+func startShamir(t *testing.T) (c *vaultapi.Client, addr, root, key string) {
+	t.Helper()
+	dir := vaulttest.Dir(t)
+	data := filepath.Join(dir, "raft")
+	if err := os.Mkdir(data, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	cluster, err := scratch.FreeAddress()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tcp, err := scratch.FreeAddress()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sock := filepath.Join(dir, "v.sock")
+	hcl := fmt.Sprintf("storage \"raft\" {\n path = %q\n node_id = \"n1\"\n}\nlistener \"unix\" {\n address = %q\n}\nlistener \"tcp\" {\n address = %q\n cluster_address = %q\n tls_disable = true\n}\napi_addr = \"http://%s\"\ncluster_addr = \"https://%s\"\ndisable_mlock = true\n", data, sock, tcp, cluster, tcp, cluster)
+	file := filepath.Join(dir, "vault.hcl")
+	if err := os.WriteFile(file, []byte(hcl), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	set := proc.NewSet()
+	t.Cleanup(func() {
+		if err := set.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if _, err := set.Start(proc.Spec{Name: "vault", Path: vaulttest.Bin(t, "vault"), LogFile: filepath.Join(dir, "log"), Args: []string{"server", "-config=" + file}}); err != nil {
+		t.Fatal(err)
+	}
+	addr = "unix://" + sock
+	if c, err = vaultapi.New(vaultapi.Options{Address: addr}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), vaulttest.Patience)
+	defer cancel()
+	if err := c.WaitListening(ctx); err != nil {
+		t.Fatal(err)
+	}
+	init, err := c.API().Sys().InitWithContext(ctx, &api.InitRequest{SecretShares: 1, SecretThreshold: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	unseal(t, c, init.KeysB64[0])
+	c.SetToken(init.RootToken)
+	if err := c.EnableKV2(ctx, "secret"); err != nil {
+		t.Fatal(err)
+	}
+	return c, addr, init.RootToken, init.KeysB64[0]
+}
+
+func unseal(t *testing.T, c *vaultapi.Client, key string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), vaulttest.Patience)
+	defer cancel()
+	if s, err := c.API().Sys().UnsealWithContext(ctx, key); err != nil || s.Sealed {
+		t.Fatalf("unseal: %+v, %v", s, err)
+	}
+	if err := c.WaitActive(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A Vault that is unsealed by hand takes another one's snapshot only by force,
+// and opens then with the other's key.
+func TestSnapshotRestoreForced(t *testing.T) {
+	from, _, fromRoot, fromKey := startShamir(t)
+	to, toAddr, toRoot, toKey := startShamir(t)
+	putSecret(t, from, "app/one", "theirs")
+	putSecret(t, to, "app/one", "mine")
+	dir := t.TempDir()
+	file, token := filepath.Join(dir, "their.snap"), filepath.Join(dir, "token")
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(from.Snapshot(t.Context(), f), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(token, []byte(toRoot), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"restore", "--yes", "--no-keep", "--address", toAddr, "--token-file", token, "--file", file, "--epoch-file", filepath.Join(dir, "none"), "--timeout", "1m"}
+	out := mustRun(t, cli.ExitOperator, args...)
+	if !strings.Contains(out, "another master key") || strings.Contains(out, "\nrestored") || secret(t, to, "app/one") != "mine" {
+		t.Fatalf("without force:\n%s", out)
+	}
+	out = mustRun(t, cli.ExitOperator, append(args, "--force")...)
+	if !strings.Contains(out, "\nrestored") || !strings.Contains(out, "unseal it with the keys of the snapshot") {
+		t.Fatalf("by force:\n%s", out)
+	}
+	// Its own key is of no use any more.
+	if s, err := to.API().Sys().UnsealWithContext(t.Context(), toKey); err == nil && !s.Sealed {
+		t.Fatal("the replaced Vault's key opens the snapshot")
+	}
+	unseal(t, to, fromKey)
+	to.SetToken(fromRoot)
+	if got := secret(t, to, "app/one"); got != "theirs" {
+		t.Errorf("app/one is %q", got)
 	}
 }
