@@ -15,7 +15,7 @@ func BenchmarkRotations(b *testing.B) {
 	s.MountAPIKeys(b)
 	setUpKey(b, s)
 	setUpKV(b, s)
-	const names, each = 100, 300
+	const names, each, times = 100, 200, 7
 	for i := range names {
 		write(b, s, fmt.Sprintf("apikeys/keys/bulk/%d", i), map[string]any{"provider": "internal"})
 	}
@@ -28,7 +28,7 @@ func BenchmarkRotations(b *testing.B) {
 	}
 	for b.Loop() {
 		var rotations, writes []float64
-		for range rounds {
+		for range times {
 			rotations = append(rotations, perSecond(func(i int) { write(b, s, fmt.Sprintf("apikeys/rotate/bulk/%d", i%names), nil) }))
 			writes = append(writes, perSecond(func(i int) { write(b, s, fmt.Sprintf("secret/data/w%d", i%names), kvValue) }))
 		}
