@@ -146,7 +146,7 @@ func (o *restoreOptions) credentialFiles() (map[string]string, error) {
 	for _, s := range o.credentials {
 		name, file, ok := strings.Cut(s, "=")
 		if !ok || name == "" || file == "" || strings.Contains(name, "/") {
-			return nil, &engine.Error{Code: engine.ExitUsage, Err: fmt.Errorf("--credential %q: want NAME=FILE", s)}
+			return nil, &engine.Error{Code: engine.ExitUsage, Err: fmt.Errorf("--credential %q: want NAME=FILE", s), Hint: "such as backup-webhook=/root/webhook"}
 		}
 		given[name] = file
 	}
@@ -181,6 +181,11 @@ func (o *restoreOptions) prepare(ctx context.Context, state *recover.State, give
 	places, err := o.places()
 	if err != nil {
 		return nil, nil, err
+	}
+	if o.id != "" {
+		if _, err := snapshot.ParseID(o.id); err != nil {
+			return nil, nil, &engine.Error{Code: engine.ExitUsage, Err: fmt.Errorf("--id: %w", err), Hint: "the names are those of the files in the bucket, without what follows the first dot"}
+		}
 	}
 	src := recover.Source{Places: places, Keys: given, Cluster: o.cluster, ID: o.id, Identities: ids, WorkDir: o.workDir}
 	if state != nil {
