@@ -37,7 +37,7 @@ func (o *options) install(ctx context.Context, env *steps.Env) error {
 	if err != nil {
 		return err
 	}
-	diagnosis, err := steps.Diagnose(ctx, env)
+	diagnosis, err := steps.DiagnoseIf(ctx, env, res.Changes > 0)
 	if err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func (o *options) ending(env *steps.Env, res engine.Result, d steps.Diagnosis) {
 		fmt.Fprintf(o.out, "\nVault answers at https://%s.\n", env.Config.Domain)
 	}
 	if len(d.Failures) > 0 {
-		fmt.Fprintf(o.out, "\nThe doctor finds %d faults:\n", len(d.Failures))
+		fmt.Fprintf(o.out, "\nThe doctor finds faults in %d of its items:\n", len(d.Failures))
 		for _, f := range d.Failures {
 			fmt.Fprintf(o.out, "  ✗ %s\n", f)
 		}

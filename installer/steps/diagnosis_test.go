@@ -69,3 +69,33 @@ func TestDiagnose(t *testing.T) {
 		})
 	}
 }
+
+func TestDiagnoseBelievesAYoungReport(t *testing.T) {
+	const good, bad = `{"id":"tls","verdict":"pass"}`, `{"id":"swap","verdict":"fail"}`
+	for name, c := range map[string]struct {
+		item    string
+		age     time.Duration
+		changed bool
+		runs    int
+	}{
+		"young and good":         {good, time.Hour, false, 0},
+		"something has changed":  {good, time.Hour, true, 1},
+		"old":                    {good, 30 * time.Hour, false, 1},
+		"it had found something": {bad, time.Hour, false, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := newVPS(t)
+			runs := 0
+			report := func(item string, at time.Time) {
+				v.Files[DoctorReport] = &host.Node{Data: fmt.Appendf(nil, `{"at":%q,"items":[%s]}`, at.Format(time.RFC3339Nano), item)}
+			}
+			report(c.item, v.Clock.Add(-c.age))
+			v.Units[unitDoctor] = &host.Unit{Load: "loaded", Active: "inactive"}
+			v.OnStart[unitDoctor] = func() error { runs++; report(good, v.Clock); return nil }
+			d, err := DiagnoseIf(t.Context(), v.env(), c.changed)
+			if err != nil || runs != c.runs || len(d.Failures) > 0 || d.Pass != 1 {
+				t.Errorf("%d runs, %+v, %v", runs, d, err)
+			}
+		})
+	}
+}
