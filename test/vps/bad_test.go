@@ -17,6 +17,7 @@ import (
 // TestUnfitMachine shows a fresh machine as one that can't be an appliance, in
 // one way after the other. Each is refused with what to do, and nothing is done.
 func TestUnfitMachine(t *testing.T) {
+	t.Parallel()
 	m := boot(t, "unfit")
 	m.write(t, "/root/os-release", []byte("ID=fedora\nVERSION_ID=42\n"))
 	m.write(t, "/root/meminfo", []byte("MemTotal:         998244 kB\nMemFree:          500000 kB\n"))
@@ -75,6 +76,7 @@ func TestUnfitMachine(t *testing.T) {
 // keeps the next one from going on, and no key is made twice. Before, the same
 // with a file system that can't be written to at all.
 func TestDiskFull(t *testing.T) {
+	t.Parallel()
 	m := boot(t, "full")
 	m.sh(t, `mkdir -p /small /etc/strongroom /var/lib/strongroom /usr/local/lib/strongroom /var/lib/vault
 		mount -t tmpfs -o size=64k,mode=755 tmpfs /small
@@ -88,7 +90,7 @@ func TestDiskFull(t *testing.T) {
 
 	same := map[string]string{}
 	failures := 0
-	for kib, grow := 0, 16; ; kib += grow {
+	for kib, grow := 0, 96; ; kib += grow {
 		if kib > 4<<20 {
 			t.Fatalf("4 GiB are not enough:\n%s", r)
 		}
@@ -97,6 +99,8 @@ func TestDiskFull(t *testing.T) {
 		}
 		if os.Getenv("STRONGROOM_SOAK") == "1" && kib < 512 {
 			grow = 4
+		} else if kib < 512 {
+			grow = 96
 		}
 		m.sh(t, fmt.Sprintf("mount -o remount,size=%dk /small", max(kib, 4)))
 		r = m.installer(t, "install")
@@ -246,6 +250,7 @@ func (c *terminal) exit() int {
 // TestPersonAtATerminal answers the installer's questions, changes its mind,
 // loses its connection while the firewall waits to be confirmed, and comes back.
 func TestPersonAtATerminal(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	m := boot(t, "pty")
 	installer := []string{"/root/strongroom-installer", "install", "--config", "/root/appliance.toml", "--vault-binary", "/root/vault"}
 	m.write(t, "/root/appliance.toml", []byte("[vault]\nallow_old = true\n[tls]\nmode = \"internal\"\n[firewall]\nconfirm_within = \"30s\"\n"))
