@@ -99,15 +99,18 @@ func runKMS(ctx context.Context, o kmsOptions) error {
 	return err
 }
 
-// thinInterval is how often stayThin gives memory back. Vault calls every ten
-// minutes, to test its seal.
-const thinInterval = time.Minute
+// stayThin gives memory back once Vault has unsealed, and then at this interval:
+// Vault calls every ten minutes, to test its seal.
+const (
+	thinAfter    = 5 * time.Second
+	thinInterval = time.Minute
+)
 
 // stayThin gives memory back that start and each call have touched, until ctx
 // ends: this process waits for nearly all of its life.
 func stayThin(ctx context.Context, log *slog.Logger) {
-	tick := time.NewTicker(thinInterval)
-	defer tick.Stop()
+	next := time.NewTimer(thinAfter)
+	defer next.Stop()
 	for {
 		debug.FreeOSMemory()
 		if err := kms.DropStartupPages(); err != nil {
@@ -117,7 +120,8 @@ func stayThin(ctx context.Context, log *slog.Logger) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-next.C:
+			next.Reset(thinInterval)
 		}
 	}
 }
