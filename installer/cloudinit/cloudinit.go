@@ -37,8 +37,8 @@ type Params struct {
 	// Version is for the comment.
 	Version string
 
-	// Dir is another place than Dir, for tests.
-	Dir string
+	// Dir and UnitDir are other places than Dir and systemd's, for tests.
+	Dir, UnitDir string
 }
 
 //go:embed first-boot.sh.tmpl
@@ -84,6 +84,9 @@ func UserData(p Params) ([]byte, error) {
 	if p.Dir == "" {
 		p.Dir = Dir
 	}
+	if p.UnitDir == "" {
+		p.UnitDir = "/etc/systemd/system"
+	}
 	text, err := config.Encode(p.Config)
 	if err != nil {
 		return nil, err
@@ -99,7 +102,7 @@ func UserData(p Params) ([]byte, error) {
 		Files: []file{
 			{p.Dir + "/appliance.toml", "0600", string(text)},
 			{p.Dir + "/first-boot", "0700", script},
-			{"/etc/systemd/system/" + unitName, "0644", fmt.Sprintf(unit, p.Dir)},
+			{p.UnitDir + "/" + unitName, "0644", fmt.Sprintf(unit, p.Dir)},
 		},
 		Run: [][]string{
 			{"systemctl", "daemon-reload"},
@@ -124,7 +127,7 @@ func (p Params) script() (string, error) {
 		return "", fmt.Errorf("user data: %w", err)
 	}
 	var b bytes.Buffer
-	if err := t.Execute(&b, map[string]string{"URL": p.URL, "SHA256": strings.ToLower(p.SHA256), "Dir": p.Dir, "Unit": unitName}); err != nil {
+	if err := t.Execute(&b, map[string]string{"URL": p.URL, "SHA256": strings.ToLower(p.SHA256), "Dir": p.Dir, "Unit": unitName, "UnitFile": p.UnitDir + "/" + unitName}); err != nil {
 		return "", fmt.Errorf("user data: %w", err)
 	}
 	return b.String(), nil

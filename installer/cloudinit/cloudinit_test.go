@@ -144,7 +144,7 @@ func TestScript(t *testing.T) {
 			bin := tools(t, fetcher)
 			p := params()
 			sum := sha256.Sum256(installer)
-			p.URL, p.SHA256, p.Dir = srv.URL+"/i", hex.EncodeToString(sum[:]), dir
+			p.URL, p.SHA256, p.Dir, p.UnitDir = srv.URL+"/i", hex.EncodeToString(sum[:]), dir, dir
 			text, err := p.script()
 			if err != nil {
 				t.Fatal(err)
@@ -187,7 +187,7 @@ func TestScript(t *testing.T) {
 			if want := strings.Repeat("install --yes --config appliance.toml\n", 3); calls() != want {
 				t.Errorf("calls:\n%s", calls())
 			}
-			if b, err := os.ReadFile(filepath.Join(bin, "disabled")); err != nil || string(b) != "disable "+unitName+"\ndisable "+unitName+"\n" {
+			if b, err := os.ReadFile(filepath.Join(bin, "disabled")); err != nil || string(b) != strings.Repeat("disable "+unitName+"\ndaemon-reload\n", 2) {
 				t.Errorf("unit: %q, %v", b, err)
 			}
 		})
