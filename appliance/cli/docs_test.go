@@ -10,7 +10,7 @@ import (
 // Every command of this program in the pages below is one that it takes: the
 // verb is there, and so is each flag.
 func TestCommandsInDocs(t *testing.T) {
-	for _, page := range []string{"backup.md", "restore.md", "escrow.md", "drill.md"} {
+	for _, page := range []string{"backup.md", "restore.md", "escrow.md", "drill.md", "status.md"} {
 		text, err := os.ReadFile(filepath.Join("..", "..", "docs", page))
 		if err != nil {
 			t.Fatal(err)
