@@ -257,3 +257,21 @@ func (h *hook) idle() bool {
 	defer h.mu.Unlock()
 	return len(h.queue)+h.coming == 0
 }
+
+func FuzzStoredEvent(f *testing.F) {
+	f.Add([]byte(`{"format":1,"data":{"id":"0a","type":"rotate","time":"2026-03-01T12:00:00Z","mount":"m","key":"k","data":{"version":"2"}}}`))
+	f.Add([]byte(`{"format":1,"data":{"time":"0001-01-01T00:00:00Z"}}`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		var e hookEvent
+		if decodeEntry("event/h/x", raw, &e) != nil {
+			return
+		}
+		h := &hook{wake: make(chan struct{}, 1)}
+		if again := h.insert([]hookEvent{e}); len(again) != 0 || len(h.queue) != 1 {
+			t.Errorf("%q: the queue holds %d", raw, len(h.queue))
+		}
+		if key := eventKey("h", &e); !strings.HasPrefix(key, eventsPrefix+"h/") {
+			t.Errorf("%q lies at %q", raw, key)
+		}
+	})
+}
