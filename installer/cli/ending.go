@@ -13,6 +13,7 @@ import (
 
 	"strongroom/installer/engine"
 	"strongroom/installer/steps"
+	"strongroom/installer/upgrade"
 )
 
 // install asks, runs the steps under a lock and with a journal, and has the
@@ -26,6 +27,9 @@ func (o *options) install(ctx context.Context, env *steps.Env) error {
 		return err
 	}
 	defer unlock()
+	if err := upgrade.Unfinished(env.Host); err != nil {
+		return err
+	}
 	j, err := engine.OpenJournal(steps.JournalPath, o.version, time.Now)
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"time"
 
+	"strongroom/installer/engine"
 	"strongroom/installer/host"
 	"strongroom/installer/steps"
 )
@@ -138,4 +139,15 @@ func (r *Record) save(h *host.Host, path string) error {
 		return fmt.Errorf("upgrade's record: %w", err)
 	}
 	return nil
+}
+
+// Unfinished is an error while an upgrade has changed the machine and has not
+// ended: nothing else may change it then.
+func Unfinished(h *host.Host) error {
+	r, err := Load(h, RecordPath)
+	if err != nil || r == nil || r.Phase.untouched() {
+		return err
+	}
+	return &engine.Error{Code: engine.ExitOperator, Err: fmt.Errorf("the upgrade of %s is unfinished: it was stopped while %s", r.Started.Format(time.DateTime), r.Phase),
+		Hint: "run strongroom-installer upgrade to end it, or upgrade --rollback"}
 }

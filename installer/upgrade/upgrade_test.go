@@ -282,6 +282,9 @@ func killedAt(t *testing.T, n int, broken, back bool) bool {
 	if !died {
 		return false
 	}
+	if r, err := Load(first.Env.Host, RecordPath); err != nil || (r != nil && !r.Phase.untouched()) != (Unfinished(first.Env.Host) != nil) {
+		t.Errorf("unfinished: %v, record %+v, %v", Unfinished(first.Env.Host), r, err)
+	}
 	if w.Units[systemd.Vault].Active != "active" && n%2 == 0 {
 		// Booted in between: systemd starts what is on the disk.
 		_ = w.Restart(t.Context(), systemd.Vault)
