@@ -19,7 +19,7 @@ func TestPreflightAsksTheCA(t *testing.T) {
 	}{
 		"agrees":         {200, 0, "", ""},
 		"a minute ahead": {200, time.Minute, "", ""},
-		"ours is behind": {200, 2*time.Hour + time.Minute, "", "system clock is -2h0m"},
+		"ours is behind": {200, 2*time.Hour + 30*time.Minute, "", "system clock is -2h"},
 		"ours is ahead":  {200, -24 * time.Hour, "", "system clock is 24h0m"},
 		"no date":        {200, 0, "-", ""},
 		"odd date":       {200, 0, "yesterday", ""},
