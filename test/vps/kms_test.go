@@ -3,6 +3,7 @@ package vps_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -102,6 +103,9 @@ func testMasterKeyRotated(t *testing.T, m *machine, a *authority) {
 
 	// A snapshot from before the rotation is sealed with version 1.
 	m.sh(t, "umask 077; systemd-creds decrypt --name=drill-key /etc/strongroom/credentials/drill-key /root/drill.key")
+	// What the certificate depends on is in it too.
+	m.sh(t, "mkdir /root/old && strongroom restore --identity /root/drill.key --files /root/old --yes")
+	m.sh(t, "cd /root/old/var/lib/strongroom-front && test -s acme-budget.json && find certificates -name '*.key' | grep -q . && rm -r /root/old")
 	r = m.in(t, "sh", "-c", "VAULT_TOKEN=$(cat /root/.vault-token) strongroom restore --identity /root/drill.key --yes; c=$?; rm /root/drill.key; exit $c")
 	if r.code != 0 {
 		t.Fatalf("restore of the old snapshot: exit code %d:\n%s", r.code, r)
@@ -116,6 +120,7 @@ func testMasterKeyRotated(t *testing.T, m *machine, a *authority) {
 		t.Errorf("the secret of after: %d; is it the old snapshot?", status)
 	}
 	m.sh(t, "rm /root/.vault-token")
+	testIdleMemory(t, m)
 
 }
 
@@ -212,5 +217,23 @@ func testKeyExported(t *testing.T, m *machine, want string) {
 	}
 	if got := fingerprint(t, m, string(plain)); got != want {
 		t.Errorf("the export holds %s, want %s", got, want)
+	}
+}
+
+// testIdleMemory looks at the daemons that wait for nearly all of their lives,
+// once they have nothing to do.
+func testIdleMemory(t *testing.T, m *machine) {
+	t.Helper()
+	for unit, limit := range map[string]float64{"strongroom-kms": 15, "strongroom-front": 60} {
+		// The KMS gives memory back some seconds after its start.
+		out := m.sh(t, fmt.Sprintf("p=$(systemctl show -p MainPID --value %s); for i in $(seq 150); do kb=$(awk '/^VmRSS:/ {print $2}' /proc/$p/status); [ $kb -lt %.0f ] && break; sleep 0.1; done; echo $kb", unit, limit*1024))
+		kb, err := strconv.ParseFloat(strings.TrimSpace(out), 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%s: %.1f MB resident", unit, kb/1024)
+		if kb/1024 > limit {
+			t.Errorf("%s: %.1f MB resident, at most %.0f are allowed", unit, kb/1024, limit)
+		}
 	}
 }
