@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+	"time"
 
 	"strongroom/appliance/snapshot"
 	"strongroom/installer/engine"
@@ -73,15 +74,22 @@ func (s firstSnapshot) take(ctx context.Context) error {
 	return s.runJob(ctx, systemd.Verify)
 }
 
-// runJob runs a job's unit to its end. What was tried before, by a run that was
-// killed or by the timer, is no part of it: a start limit that was hit is
-// forgotten.
+// runJob runs a job's unit to its end. One that is under way already, since a run
+// that was killed or a timer has started it, is waited for: to start it once more
+// would start what it requires anew beneath it. A start limit that was hit before
+// is forgotten.
 func (e *Env) runJob(ctx context.Context, unit string) error {
+	underWay, err := e.awaitJob(ctx, unit)
+	if err != nil {
+		return err
+	}
+	if underWay {
+		return nil
+	}
 	if err := e.Host.ResetFailed(ctx, unit); err != nil {
 		return err
 	}
-	err := e.Host.Start(ctx, unit)
-	if err == nil {
+	if err = e.Host.Start(ctx, unit); err == nil {
 		return nil
 	}
 	last := e.lastWords(ctx, unit)
@@ -90,6 +98,30 @@ func (e *Env) runJob(ctx context.Context, unit string) error {
 	}
 	return explain(unit, err)
 }
+
+// awaitJob waits for the end of a job that is under way, and says whether one was
+// and has ended well.
+func (e *Env) awaitJob(ctx context.Context, unit string) (bool, error) {
+	tick := time.NewTicker(jobTick)
+	defer tick.Stop()
+	for seen := false; ; seen = true {
+		u, err := e.Host.Unit(ctx, unit)
+		if err != nil {
+			return false, err
+		}
+		if u.Active != "activating" || u.Sub == "auto-restart" {
+			return seen && u.Active != "failed", nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
+	}
+}
+
+// jobTick is how often a job that somebody else has started is looked at.
+const jobTick = 200 * time.Millisecond
 
 // lastWords is the last line that a unit has written to the journal.
 func (e *Env) lastWords(ctx context.Context, unit string) string {

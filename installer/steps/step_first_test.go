@@ -1,0 +1,140 @@
+package steps
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"testing"
+
+	"strongroom/config"
+	"strongroom/installer/engine"
+	"strongroom/installer/host"
+	"strongroom/systemd"
+)
+
+// backedUp is a machine with the jobs' units and one place for backups.
+func backedUp(t *testing.T) (*vps, *Env) {
+	t.Helper()
+	v := newVPS(t)
+	for _, d := range []string{StateDir, StateDir + "/verify", StateDir + "/drill"} {
+		v.Files[d] = &host.Node{Info: host.Info{Type: fs.ModeDir}}
+	}
+	for _, name := range []string{systemd.Snapshot, systemd.Verify, unitDrill} {
+		v.Units[name] = &host.Unit{Load: "loaded", Active: "inactive"}
+	}
+	v.Commands["journalctl"] = answer("the last words\n")
+	e := v.env()
+	e.Config.Backup.To = []config.BackupTo{{Type: config.BackupDir, Path: "/mnt/backup"}}
+	return v, e
+}
+
+func (v *vps) firstSteps(t *testing.T, e *Env) (string, error) {
+	t.Helper()
+	var out bytes.Buffer
+	_, err := (&engine.Engine{Steps: []engine.Step{firstSnapshot{e}, firstDrill{e}}, Out: &out, Now: e.Host.Now}).Install(t.Context())
+	return out.String(), err
+}
+
+func TestFirstSnapshotAndDrill(t *testing.T) {
+	v, e := backedUp(t)
+	var order []string
+	v.OnStart[systemd.Snapshot] = func() error { order = append(order, "snapshot"); return nil }
+	v.OnStart[systemd.Verify] = func() error {
+		order = append(order, "verify")
+		v.Files[VerifiedState] = &host.Node{Data: []byte(`{"format":1,"last_good":{"dir:/mnt/backup":{"id":"x"}}}`)}
+		return nil
+	}
+	v.OnStart[unitDrill] = func() error {
+		order = append(order, "drill")
+		v.Files[DrillReport] = &host.Node{Data: []byte("{}")}
+		return nil
+	}
+	if out, err := v.firstSteps(t, e); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if got := fmt.Sprint(order); got != "[snapshot verify drill]" {
+		t.Errorf("order = %s", got)
+	}
+	if out, err := v.firstSteps(t, e); err != nil || len(order) != 3 || !strings.Contains(out, "Nothing to change") {
+		t.Errorf("second run: %v, %v\n%s", order, err, out)
+	}
+	// A second place is proved as well.
+	e.Config.Backup.To = append(e.Config.Backup.To, config.BackupTo{Type: config.BackupDir, Path: "/mnt/other"})
+	if _, err := v.firstSteps(t, e); err == nil || !strings.Contains(err.Error(), "still differs") {
+		t.Errorf("a place without a proof: %v", err)
+	}
+	// Without a place there is nothing to do.
+	e.Config.Backup.To = nil
+	n := len(order)
+	if _, err := v.firstSteps(t, e); err != nil || len(order) != n {
+		t.Errorf("no place: %v", err)
+	}
+}
+
+func TestFirstSnapshotFails(t *testing.T) {
+	v, e := backedUp(t)
+	v.OnStart[systemd.Snapshot] = func() error { return errors.New(`systemd says "failed"`) }
+	_, err := v.firstSteps(t, e)
+	var fault *engine.Error
+	if !errors.As(err, &fault) || fault.Code != engine.ExitFailed || !strings.Contains(err.Error(), "the last words") || !strings.Contains(fault.Hint, "journalctl -u "+systemd.Snapshot) {
+		t.Errorf("error = %v", err)
+	}
+	v.Files[VerifiedState] = &host.Node{Data: []byte("rubbish")}
+	_, err = v.firstSteps(t, e)
+	if !errors.As(err, &fault) || fault.Code != engine.ExitOperator {
+		t.Errorf("a damaged state: %v", err)
+	}
+}
+
+// busy is a machine on which a unit is under way until it has been looked at a
+// few times.
+type busy struct {
+	host.Services
+	unit  string
+	looks int
+	end   func()
+	final string
+}
+
+func (b *busy) Unit(ctx context.Context, name string) (host.Unit, error) {
+	u, err := b.Services.Unit(ctx, name)
+	if name != b.unit || err != nil {
+		return u, err
+	}
+	if b.looks--; b.looks > 0 {
+		u.Active = "activating"
+		return u, nil
+	}
+	if b.looks == 0 {
+		b.end()
+	}
+	u.Active = b.final
+	return u, nil
+}
+
+// TestJobUnderWay: a run that was killed has started the drill; the next one
+// waits for it, and starts none beneath it.
+func TestJobUnderWay(t *testing.T) {
+	for _, final := range []string{"inactive", "failed"} {
+		v, e := backedUp(t)
+		v.Files[VerifiedState] = &host.Node{Data: []byte(`{"format":1,"last_good":{"dir:/mnt/backup":{"id":"x"}}}`)}
+		starts := 0
+		report := func() { v.Files[DrillReport] = &host.Node{Data: []byte("{}")} }
+		v.OnStart[unitDrill] = func() error { starts++; report(); return nil }
+		b := &busy{Services: v.Memory, unit: unitDrill, looks: 3, final: final, end: func() {
+			if final == "inactive" {
+				report()
+			}
+		}}
+		e.Host.Services = b
+		if out, err := v.firstSteps(t, e); err != nil {
+			t.Fatalf("%s: %v\n%s", final, err, out)
+		}
+		if want := map[string]int{"inactive": 0, "failed": 1}[final]; starts != want {
+			t.Errorf("it ended %s: %d starts, want %d", final, starts, want)
+		}
+	}
+}
