@@ -256,6 +256,13 @@ func (r *run) open(ctx context.Context) (snapshot.Manifest, *restore.Checked, er
 // start brings up the scratch Vault and proves that it reaches nothing.
 func (r *run) start(ctx context.Context) error {
 	r.Step("start a Vault of its own, without a network")
+	if r.Isolated {
+		// What it starts is as cut off as it is itself.
+		reach, err := isolate.Look(os.Getpid())
+		if err := errors.Join(err, reach.Err()); err != nil {
+			return err
+		}
+	}
 	dir := filepath.Join(workDir(r.StateDir), "vault")
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return fmt.Errorf("folder for the scratch Vault: %w", err)

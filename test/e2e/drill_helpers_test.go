@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -154,6 +155,25 @@ func (d *drillSite) drill(t *testing.T, want int, args ...string) string {
 		t.Fatalf("drill %q: exit code %d, want %d:\n%s", args, got, want, out)
 	}
 	d.nothingLeft(t)
+	return string(out)
+}
+
+// drillVerb runs a verb below drill, through the command line before where there
+// is one.
+func (d *drillSite) drillVerb(t *testing.T, want int, before []string, args ...string) string {
+	t.Helper()
+	line := append(slices.Clone(before), vaulttest.Bin(t, "strongroom"), "drill")
+	line = append(line, args...)
+	cmd := exec.CommandContext(t.Context(), line[0], line[1:]...)
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + d.dir}
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	if got := cmd.ProcessState.ExitCode(); got != want {
+		t.Fatalf("drill %q: exit code %d, want %d:\n%s", args, got, want, out)
+	}
 	return string(out)
 }
 

@@ -44,6 +44,7 @@ func TestDrill(t *testing.T) {
 		t.Errorf("the live engine's counters went from %s to %s", before, after)
 	}
 	t.Run("signature", func(t *testing.T) { reportSignature(t, d) })
+	t.Run("not isolated", func(t *testing.T) { drillNotIsolated(t, d) })
 	t.Run("faults", func(t *testing.T) { drillFaults(t, d) })
 	t.Run("rehearsal", func(t *testing.T) { drillRehearsal(t, d) })
 	t.Run("leases", func(t *testing.T) { drillLeases(t, d) })
@@ -74,6 +75,27 @@ func reportSignature(t *testing.T, d *drillSite) {
 			t.Fatal(err)
 		}
 		t.Run(name, func(t *testing.T) { mustRun(t, cli.ExitDrift, "drill", "verify-report", "--key", d.signingPub, bad) })
+	}
+}
+
+// drillNotIsolated: the half that the unit runs, where no unit cuts it off, starts
+// nothing. A network namespace with an interface of its own plays the machine.
+func drillNotIsolated(t *testing.T, d *drillSite) {
+	d.drillVerb(t, cli.ExitOK, nil, "fetch", "--config", d.config, "--take-state", d.takeState, "--state", d.state)
+	in := []string{"unshare", "--net", "sh", "-ec", "ip link set lo up; ip link add strongroom0 type veth peer name strongroom1; ip addr add 192.0.2.1/24 dev strongroom0; ip link set strongroom0 up; ip link set strongroom1 up; exec \"$@\"", "sh"}
+	if out, err := exec.Command(in[0], append(in[1:], "true")...).CombinedOutput(); err != nil {
+		t.Skipf("no network namespace with an interface can be made here: %v: %s", err, out)
+	}
+	role := d.roles[config.PolicyDrill]
+	args := []string{"run", "--state", d.state, "--identity", d.identity, "--key-file", d.masterKey, "--role-id-file", role[0],
+		"--secret-id-file", role[1], "--signing-key", d.signing, "--vault", vaulttest.Bin(t, "vault"), "--plugin-dir", d.s.Layout.Plugins()}
+	out := d.drillVerb(t, cli.ExitOperator, in, args...)
+	if !strings.Contains(out, "not cut off: it has routes over strongroom0") || strings.Contains(out, "restored and unsealed") {
+		t.Errorf("it said:\n%s", out)
+	}
+	d.nothingLeft(t)
+	if r := d.report(t); r.Passed || len(r.Checks) > 3 {
+		t.Errorf("report %+v", r)
 	}
 }
 
