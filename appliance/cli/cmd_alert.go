@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -52,7 +53,12 @@ func runAlert(c *cobra.Command, o alertOptions, unit string) error {
 	}
 	conf, err := config.LoadAlert(o.config)
 	if err != nil {
-		return &Error{Code: ExitUsage, Err: err, Hint: "see docs/monitoring.md for the table [alert]"}
+		err = &Error{Code: ExitUsage, Err: err, Hint: "see docs/monitoring.md for the table [alert]"}
+		// A file that has just been spoilt may be why the unit failed.
+		if conf = alertWithoutFile(); conf.WebhookFile == "" {
+			return err
+		}
+		journal(c, journalError, "%v; the webhook that systemd passes is told", err)
 	}
 	channels, secrets, err := alertChannels(conf)
 	if err != nil {
@@ -86,6 +92,19 @@ func runAlert(c *cobra.Command, o alertOptions, unit string) error {
 	return serr
 }
 
+// alertWithoutFile tells the webhook that systemd passes, where the
+// configuration can't be read.
+func alertWithoutFile() config.Alert {
+	conf := config.DefaultAlert()
+	for _, name := range []string{"alert-webhook", "backup-webhook"} {
+		if data, err := readCredential(name); err == nil && len(bytes.TrimSpace(data)) > 0 {
+			conf.WebhookFile = name
+			break
+		}
+	}
+	return conf
+}
+
 // alertEvent is what systemd tells of the failure (systemd.exec(5),
 // $MONITOR_SERVICE_RESULT and others), and the journal.
 func alertEvent(ctx context.Context, unit string, o alertOptions, secrets []string) alert.Event {
@@ -98,6 +117,10 @@ func alertEvent(ctx context.Context, unit string, o alertOptions, secrets []stri
 	if os.Getenv("MONITOR_UNIT") == unit {
 		if r := os.Getenv("MONITOR_SERVICE_RESULT"); r != "" {
 			e.Result, e.Status = r, os.Getenv("MONITOR_EXIT_STATUS")
+		}
+		// systemd 252 says so of an exit status that isn't 0.
+		if e.Result == "success" {
+			e.Result = "exit-code"
 		}
 		invocation = os.Getenv("MONITOR_INVOCATION_ID")
 	}

@@ -61,6 +61,25 @@ func TestAlert(t *testing.T) {
 	}
 }
 
+// A configuration that has been spoilt must not silence the alert about it.
+func TestAlertWithASpoiltConfiguration(t *testing.T) {
+	got, args := alertHook(t, "[alert\n")
+	t.Setenv("MONITOR_UNIT", "a.service")
+	t.Setenv("MONITOR_SERVICE_RESULT", "success")
+	t.Setenv("MONITOR_EXIT_STATUS", "2")
+	code, out := run(t, append(args, "a.service")...)
+	if code != ExitOK || len(*got) != 1 || (*got)[0].Result != "exit-code" {
+		t.Errorf("exit code %d, %+v\n%s", code, *got, out)
+	}
+	says(t, out, "the webhook that systemd passes is told")
+	if err := os.WriteFile(filepath.Join(os.Getenv("CREDENTIALS_DIRECTORY"), "alert-webhook"), []byte("\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, out := run(t, append(args, "a.service")...); code != ExitUsage {
+		t.Errorf("without a webhook: exit code %d\n%s", code, out)
+	}
+}
+
 func TestAlertRefusals(t *testing.T) {
 	for name, tc := range map[string]struct {
 		conf, unit string
@@ -71,7 +90,7 @@ func TestAlertRefusals(t *testing.T) {
 		"no unit":            {"", "nonsense", ExitUsage, "not the name of a unit"},
 		"an option":          {"", "--file=x.service", ExitUsage, "unknown flag"},
 		"a pattern":          {"", "*.service", ExitUsage, "not the name of a unit"},
-		"bad table":          {"[alert]\nrepeat = 1\n", "a.service", ExitUsage, "alert.repeat"},
+		"bad table":          {"[alert]\nrepeat = 1\n", "a.service", ExitOK, "alert.repeat"},
 		"empty credential":   {"[alert]\nwebhook_file = \"backup-webhook\"\n", "a.service", ExitOperator, "want one line with a URL"},
 		"missing credential": {"[alert]\nwebhook_file = \"other\"\n", "a.service", ExitOperator, "credential"},
 		"bad login": {"[alert.mail]\nserver = \"127.0.0.1:25\"\nfrom = \"a@b.c\"\nto = [\"a@b.c\"]\ncredentials = \"alert-webhook\"\n",

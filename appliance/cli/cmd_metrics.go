@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
@@ -84,13 +85,6 @@ func runMetrics(c *cobra.Command, o metricsOptions) error {
 	if err != nil {
 		return err
 	}
-	if o.domain == "" && o.frontAddress != "" {
-		conf, err := config.Load(o.config)
-		if err != nil {
-			return &Error{Code: ExitUsage, Err: err, Hint: "give --domain NAME, or --config FILE"}
-		}
-		o.domain = conf.Domain
-	}
 	ln, err := o.listener()
 	if err != nil {
 		return err
@@ -104,7 +98,11 @@ func runMetrics(c *cobra.Command, o metricsOptions) error {
 	}
 	if o.frontAddress != "" {
 		opts.Certificate = func(ctx context.Context) (evidence.Certificate, error) {
-			return evidence.ReadCertificate(ctx, o.frontAddress, o.domain)
+			domain, err := o.name()
+			if err != nil {
+				return evidence.Certificate{}, err
+			}
+			return evidence.ReadCertificate(ctx, o.frontAddress, domain)
 		}
 	}
 	h, err := metrics.Handler(metrics.New(opts))
@@ -122,6 +120,23 @@ func runMetrics(c *cobra.Command, o metricsOptions) error {
 		log.Warn("the token stays until it ends by itself", "error", eerr)
 	}
 	return err
+}
+
+// name is the domain. A configuration that can't be read takes only the
+// certificate's metrics away, until it can.
+func (o *metricsOptions) name() (string, error) {
+	if o.domain != "" {
+		return o.domain, nil
+	}
+	data, err := os.ReadFile(o.config)
+	if err != nil {
+		return "", err
+	}
+	conf, err := config.Parse(o.config, data)
+	if err == nil && conf.Domain == "" {
+		err = fmt.Errorf("%q names no domain", o.config)
+	}
+	return conf.Domain, err
 }
 
 // listener is systemd's socket, or one on loopback.
