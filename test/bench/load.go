@@ -7,6 +7,7 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -28,6 +29,7 @@ type request struct {
 // load is what one connection sends and how it judges the answer.
 type load struct {
 	socket string
+	tls    *tls.Config // with one, socket is the host:port of a server that speaks TLS
 	token  string
 	conns  int
 }
@@ -124,6 +126,9 @@ func (r request) judge(in *bufio.Reader) error {
 
 // dial waits where thousands come at once and the listen queue is full.
 func (l load) dial() (conn net.Conn, err error) {
+	if l.tls != nil {
+		return tls.Dial("tcp", l.socket, l.tls)
+	}
 	for range 500 {
 		if conn, err = net.Dial("unix", l.socket); err == nil {
 			return conn, nil
