@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"strings"
 
 	"github.com/hashicorp/vault/api"
@@ -254,10 +253,4 @@ func (v vault) Reconcile(ctx context.Context) error {
 		checked = now
 	}
 	return fmt.Errorf("the engine stays fenced: `vault read %s/reconcile` says which keys could not be checked", mount)
-}
-
-// refused says whether Vault answered that the token is not good.
-func refused(err error) bool {
-	var re *api.ResponseError
-	return errors.As(err, &re) && re.StatusCode == http.StatusForbidden
 }
