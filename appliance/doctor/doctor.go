@@ -12,7 +12,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"strongroom/appliance/atomicfile"
@@ -96,8 +98,26 @@ func (r Report) Save(stateDir string) error {
 	if err != nil {
 		return fmt.Errorf("encode the doctor's report: %w", err)
 	}
-	// 0640: metrics read it through the group; nothing in it is secret.
-	return atomicfile.Write(LastPath(stateDir), append(b, '\n'), 0o640)
+	// 0640, and the folder's group whoever runs this: metrics read it through
+	// that group. Nothing in it is secret.
+	info, err := os.Stat(stateDir)
+	if err != nil {
+		return fmt.Errorf("keep the doctor's report: %w", err)
+	}
+	f, err := atomicfile.Create(LastPath(stateDir), 0o640)
+	if err != nil {
+		return err
+	}
+	defer f.Abort()
+	if _, err := f.Write(append(b, '\n')); err != nil {
+		return err
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		if err := f.Chown(-1, int(st.Gid)); err != nil {
+			return err
+		}
+	}
+	return f.Commit()
 }
 
 // Examine runs all checks.

@@ -13,9 +13,13 @@ import (
 )
 
 // What one unit notes down and another reads is the same as what a doctor with a
-// network finds, on every machine.
+// network finds.
 func TestSurveyedIsTheSame(t *testing.T) {
-	for _, c := range append(slices.Clone(broken), broken[0]) {
+	for _, c := range broken {
+		// What looks at the network, and two that don't.
+		if !slices.Contains([]string{"tls", "tls13", "listeners", "firewall", "sys-closed", "swap", "leaks"}, c.id) {
+			continue
+		}
 		t.Run(c.id+"/"+c.name, func(t *testing.T) {
 			b, s := healthy(t)
 			c.do(t, b, s)
