@@ -106,7 +106,9 @@ func (o *restoreOptions) runRestore(ctx context.Context, c *cobra.Command) error
 	}
 	if state != nil && !state.Finished.IsZero() {
 		fmt.Fprintf(o.out, "This machine was recovered from %s at %s; looking whether all is as it should be.\n", state.ID, state.Finished.Format(time.RFC3339))
-		return o.run(ctx, c, o.install)
+		err := o.run(ctx, c, o.install)
+		state.Summary(o.out)
+		return err
 	}
 	given, err := o.credentialFiles()
 	if err != nil {
@@ -131,7 +133,6 @@ func (o *restoreOptions) runRestore(ctx context.Context, c *cobra.Command) error
 		if err != nil {
 			return err
 		}
-		r.Out = o.out
 		dropped, err := o.withoutLostSecrets(env)
 		if err != nil {
 			return err
@@ -322,7 +323,10 @@ func (o *restoreOptions) recover(ctx context.Context, r *recover.Recovery, dropp
 		return err
 	}
 	o.ending(r.Env, res, d)
-	r.Summary(o.out, time.Now())
+	r.State.Summary(o.out)
+	if others := r.Escrow.Unopened(); len(others) > 0 {
+		fmt.Fprintf(o.out, "Of the escrow %s belong to others; they are on this machine again, unopened.\n", strings.Join(others, ", "))
+	}
 	for _, name := range dropped {
 		fmt.Fprintf(o.out, "Not restored: %q was sealed for the old machine. Put it into the configuration again to be told of failures.\n", name)
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"strongroom/appliance/escrow"
@@ -29,8 +28,6 @@ type Recovery struct {
 	Root string
 	// State is where the recovery is; see Begin.
 	State *State
-	// Out is told of what takes long.
-	Out io.Writer
 }
 
 // Begin gives the state of the recovery that is under way here, or of a new
@@ -51,7 +48,7 @@ func Begin(env *steps.Env, state *State, found *Found, opened *Opened) (*Recover
 	if len(opened.Shares) == 0 && opened.AdminPassword == "" && env.AdminToken == "" {
 		return nil, steps.Operator("give the whole folder of the escrow, or the token of an administrator of then in VAULT_TOKEN or by --token-file", ErrNoWayIn)
 	}
-	return &Recovery{Env: env, Found: found, Escrow: opened, Root: "/", State: state, Out: io.Discard}, nil
+	return &Recovery{Env: env, Found: found, Escrow: opened, Root: "/", State: state}, nil
 }
 
 // Steps are those of an installation, with those of the recovery among them.
@@ -124,22 +121,18 @@ func (r *Recovery) restored(l look) bool {
 }
 
 // Summary says what came back and what was lost.
-func (r *Recovery) Summary(w io.Writer, now time.Time) {
-	s := r.State
+func (s *State) Summary(w io.Writer) {
 	fmt.Fprintf(w, "\nRecovered from %s, taken %s.\n", s.ID, s.TakenAt.Format(time.RFC3339))
 	fmt.Fprintf(w, "Lost: what was written to Vault after that, at most the %s until this recovery began.\n", s.Began.Sub(s.TakenAt).Round(time.Second))
-	fmt.Fprintf(w, "Time from the start of the recovery to a finished Vault: %s.\n", s.Finished.Sub(s.Began).Round(time.Second))
+	fmt.Fprintf(w, "Time from the recovery's first look to a finished Vault: %s.\n", s.Finished.Sub(s.Began).Round(time.Second))
 	for _, e := range s.Engines {
-		fmt.Fprintf(w, "API keys at %s: %d, %d checked at their providers, %d renewed since the old ones are dead.\n", e.Mount, e.Keys, e.Checked, e.Renewed)
+		fmt.Fprintf(w, "API keys at %s: %d, %d checked at their providers, %d renewed since the snapshot's are not the newest.\n", e.Mount, e.Keys, e.Checked, e.Renewed)
 		for key, p := range e.Problems {
 			fmt.Fprintf(w, "  ✗ %s: %s\n", key, p)
 		}
 		if !e.Done {
 			fmt.Fprintf(w, "  The engine stays fenced: it reads, and rotates nothing, until this ends with done=true:\n    vault write -f %sreconcile\n", e.Mount)
 		}
-	}
-	if other := r.Escrow.Unopened(); len(other) > 0 {
-		fmt.Fprintf(w, "Of the escrow %s belong to others; they are on this machine again, unopened.\n", strings.Join(other, ", "))
 	}
 	fmt.Fprintln(w, "The old machine must never run again: it has the same secrets, and its jobs' logins are revoked.")
 }
