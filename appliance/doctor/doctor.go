@@ -112,7 +112,8 @@ func (r Report) Save(stateDir string) error {
 	if _, err := f.Write(append(b, '\n')); err != nil {
 		return err
 	}
-	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+	// The unit is of that group, and may change no owner.
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && int(st.Gid) != os.Getegid() {
 		if err := f.Chown(-1, int(st.Gid)); err != nil {
 			return err
 		}
