@@ -142,7 +142,7 @@ const (
 )
 
 func certificate(context.Context) (evidence.Certificate, error) {
-	return evidence.Certificate{NotAfter: now.Add(30 * 24 * time.Hour), Covers: true}, nil
+	return evidence.Certificate{NotBefore: now.Add(-60 * 24 * time.Hour), NotAfter: now.Add(30 * 24 * time.Hour), Covers: true}, nil
 }
 
 func whole(t *testing.T) (Options, *fakeVault) {

@@ -106,6 +106,7 @@ func (c *Collector) certificate(ask func(context.Context) (evidence.Certificate,
 		if err != nil {
 			return err
 		}
+		e.time("certificate_not_before_seconds", cert.NotBefore)
 		e.time("certificate_not_after_seconds", cert.NotAfter)
 		e.bool("certificate_covers_name", cert.Covers)
 		return nil

@@ -22,6 +22,7 @@ var table = []metric{
 	{"collector_duration_seconds", "How long a part of the metrics took.", []string{"part"}},
 
 	{"certificate_not_after_seconds", "End of the certificate that the front presents, as a Unix time.", nil},
+	{"certificate_not_before_seconds", "Begin of that certificate, as a Unix time.", nil},
 	{"certificate_covers_name", "Whether that certificate is for the configured domain.", nil},
 
 	{"snapshot_taken_time_seconds", "When the newest snapshot was taken, verified or not, as a Unix time; 0: never.", nil},
