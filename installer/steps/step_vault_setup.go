@@ -97,7 +97,7 @@ func (v look) audit(ctx context.Context) (engine.Diff, error) {
 		}
 		file := path.Join(auditDir, name+".log")
 		diff = append(diff, engine.Change{What: "audit device " + name, To: file,
-			Apply: v.settled(func(ctx context.Context) error { return v.c.EnableFileAudit(ctx, name, file) })})
+			Apply: v.settled("audit device "+name, v.audit, func(ctx context.Context) error { return v.c.EnableFileAudit(ctx, name, file) })})
 	}
 	return diff, nil
 }
@@ -115,7 +115,7 @@ func (v look) engines(ctx context.Context) (engine.Diff, error) {
 	}
 	if !registered {
 		diff = append(diff, engine.Change{What: "plugin " + p.Name, To: p.Version + ", sha256 " + p.SHA256[:12],
-			Apply: v.settled(func(ctx context.Context) error { return v.c.RegisterPlugin(ctx, p) })})
+			Apply: v.settled("plugin "+p.Name, v.engines, func(ctx context.Context) error { return v.c.RegisterPlugin(ctx, p) })})
 	}
 	mounts, err := v.keys(ctx, "sys/mounts")
 	if err != nil {
@@ -131,7 +131,7 @@ func (v look) engines(ctx context.Context) (engine.Diff, error) {
 		t, ok := mounts[m.at]
 		switch {
 		case !ok:
-			diff = append(diff, engine.Change{What: "mount " + m.at + "/", To: m.what, Apply: v.settled(m.mount)})
+			diff = append(diff, engine.Change{What: "mount " + m.at + "/", To: m.what, Apply: v.settled("mount "+m.at+"/", v.engines, m.mount)})
 		case t["type"] != m.kind:
 			return nil, operator("move that mount, then run the same command again", "something of type %q is mounted at %s/, where %q belongs", t["type"], m.at, m.kind)
 		}
@@ -162,7 +162,7 @@ func (v look) authMethods(ctx context.Context) (engine.Diff, error) {
 		if _, ok := there[m]; ok {
 			continue
 		}
-		diff = append(diff, engine.Change{What: "auth method " + m, To: "enabled", Apply: v.settled(func(ctx context.Context) error {
+		diff = append(diff, engine.Change{What: "auth method " + m, To: "enabled", Apply: v.settled("auth method "+m, v.authMethods, func(ctx context.Context) error {
 			return v.write(ctx, "sys/auth/"+m, map[string]any{"type": m})
 		})})
 	}
@@ -231,11 +231,13 @@ func (v look) admin(ctx context.Context) (engine.Diff, error) {
 // the middle, Vault ends the request where it is, and can be left with a device
 // or mount in memory that its storage, and so Check, knows nothing of. It then
 // refuses the second attempt with a 400, until it is started anew.
-func (v look) settled(do func(context.Context) error) func(context.Context) error {
+//
+// Or a request whose caller was killed was still under way, and has made the
+// change meanwhile: then look doesn't find what any more.
+func (v look) settled(what string, look func(context.Context) (engine.Diff, error), do func(context.Context) error) func(context.Context) error {
 	return func(ctx context.Context) error {
 		err := do(ctx)
-		var re *api.ResponseError
-		if !errors.As(err, &re) || re.StatusCode != http.StatusBadRequest {
+		if !badRequest(err) {
 			return err
 		}
 		if restartErr := v.Host.Restart(ctx, systemd.Vault); restartErr != nil {
@@ -246,8 +248,20 @@ func (v look) settled(do func(context.Context) error) func(context.Context) erro
 		if waitErr := v.c.WaitActive(wait); waitErr != nil {
 			return errors.Join(err, waitErr)
 		}
+		left, lookErr := look(ctx)
+		if lookErr != nil {
+			return errors.Join(err, lookErr)
+		}
+		if !slices.ContainsFunc(left, func(c engine.Change) bool { return c.What == what }) {
+			return nil
+		}
 		return do(ctx)
 	}
+}
+
+func badRequest(err error) bool {
+	var re *api.ResponseError
+	return errors.As(err, &re) && re.StatusCode == http.StatusBadRequest
 }
 
 func (v look) write(ctx context.Context, p string, data map[string]any) error {

@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/vault/api"
 
 	"strongroom/appliance/vaultapi"
+	"strongroom/installer/engine"
 	"strongroom/installer/host"
 	"strongroom/systemd"
 )
@@ -26,13 +27,15 @@ func TestSettled(t *testing.T) {
 	other := errors.New("no connection")
 	for name, c := range map[string]struct {
 		answers  []error
+		made     bool // by a request that was still under way
 		want     error
 		restarts int
 	}{
-		"at once":       {[]error{nil}, nil, 0},
-		"half made":     {[]error{refusal, nil}, nil, 1},
-		"still refused": {[]error{refusal, refusal}, refusal, 1},
-		"another fault": {[]error{other}, other, 0},
+		"at once":        {answers: []error{nil}},
+		"half made":      {answers: []error{refusal, nil}, restarts: 1},
+		"made after all": {answers: []error{refusal}, made: true, restarts: 1},
+		"still refused":  {answers: []error{refusal, refusal}, want: refusal, restarts: 1},
+		"another fault":  {answers: []error{other}, want: other},
 	} {
 		t.Run(name, func(t *testing.T) {
 			v := newVPS(t)
@@ -44,7 +47,13 @@ func TestSettled(t *testing.T) {
 				t.Fatal(err)
 			}
 			calls := 0
-			err = look{vaultSetup{v.env()}, client}.settled(func(context.Context) error {
+			find := func(context.Context) (engine.Diff, error) {
+				if c.made {
+					return engine.Diff{{What: "another"}}, nil
+				}
+				return engine.Diff{{What: "this"}}, nil
+			}
+			err = look{vaultSetup{v.env()}, client}.settled("this", find, func(context.Context) error {
 				calls++
 				return c.answers[calls-1]
 			})(t.Context())
