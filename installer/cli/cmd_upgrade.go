@@ -149,7 +149,7 @@ func (o *upgradeOptions) upgradeWith(ctx context.Context, env *steps.Env) error 
 	u := &upgrade.Upgrade{
 		Env: env, Vault: upgrade.NewVault(client), Front: upgrade.FrontAt(env.Config.Domain, "127.0.0.1:443"),
 		Mark: copied.Mark, Seal: copied.Seal, Rehearse: copied.Rehearse, SkipRehearsal: o.skipRehearsal,
-		Ask: o.askToUpgrade, Steps: steps.All, Patience: o.patience, Poll: 250 * time.Millisecond, Out: o.out,
+		Ask: o.askToUpgrade, Steps: steps.All, Patience: o.patience, Poll: 250 * time.Millisecond, Sleep: upgrade.Sleep, Out: o.out,
 	}
 	if o.plan {
 		p, err := u.Plan(ctx)

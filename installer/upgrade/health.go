@@ -10,20 +10,30 @@ import (
 // healthy waits until everything runs as the versions say, and says what is
 // wrong when patience is at its end.
 func (u *Upgrade) healthy(ctx context.Context, want Versions) error {
-	ctx, cancel := context.WithTimeout(ctx, u.Patience)
-	defer cancel()
-	tick := time.NewTicker(u.Poll)
-	defer tick.Stop()
+	deadline := u.Env.Host.Now().Add(u.Patience)
 	for {
 		err := u.look(ctx, want)
 		if err == nil {
 			return nil
 		}
-		select {
-		case <-ctx.Done():
+		if u.Env.Host.Now().After(deadline) {
 			return fmt.Errorf("not healthy after %v: %w", u.Patience, err)
-		case <-tick.C:
 		}
+		if stop := u.Sleep(ctx, u.Poll); stop != nil {
+			return errors.Join(stop, err)
+		}
+	}
+}
+
+// Sleep is an Upgrade.Sleep on a real clock.
+func Sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

@@ -37,9 +37,10 @@ type Upgrade struct {
 	Steps func(*steps.Env) []engine.Step
 	// Patience is how long what was started may take to be healthy.
 	Patience time.Duration
-	// Poll is how often it is looked at.
-	Poll time.Duration
-	Out  io.Writer
+	// Poll is the pause between two looks at it, by Sleep.
+	Poll  time.Duration
+	Sleep func(ctx context.Context, d time.Duration) error
+	Out   io.Writer
 
 	rec *Record
 }

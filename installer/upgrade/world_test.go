@@ -387,6 +387,7 @@ func (w *world) upgrade(strongroom, plugin, vaultFile string) (*Upgrade, *bytes.
 			return m.mutate()
 		},
 		Ask: func(context.Context) error { return nil }, Steps: w.newSteps,
-		Patience: 10 * time.Millisecond, Poll: time.Millisecond, Out: &out,
+		Patience: time.Minute, Poll: 10 * time.Second, Out: &out,
+		Sleep: func(_ context.Context, d time.Duration) error { w.Clock = w.Clock.Add(d); return nil },
 	}, &out
 }
