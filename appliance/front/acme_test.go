@@ -239,6 +239,7 @@ func TestACMERenewal(t *testing.T) {
 	c := acmeConfig(t, v, "vault.example.org")
 	p := newShortPebble(t, portOf(t, c.Redirect[0]), portOf(t, c.Listen[0]), 30*time.Second)
 	c.ACME = ACME{CA: p.directory, TrustedRoots: []string{p.root}, Resolvers: []string{p.dns}}
+	c.Metrics = socketIn(t)
 	serving := func() *x509.Certificate { return waitServed(t, c.Listen[0], c.Names[0]) }
 	f := launch(t, c).start()
 	f.waitOutput("certificate obtained successfully")
@@ -254,6 +255,11 @@ func TestACMERenewal(t *testing.T) {
 	<-time.After(time.Until(old.NotBefore.Add(life*2/3 + time.Second)))
 	f = launch(t, c).start()
 	f.waitOutput("CA does not answer")
+	// The alarm, long before the certificate ends.
+	f.waitOutput("will retry")
+	if n := scrape(t, c.Metrics)["strongroom_front_certificate_failures_total"]; n != 1 {
+		t.Errorf("%v failures are counted, want 1", n)
+	}
 	if !serving().Equal(old) {
 		t.Error("the old certificate is not served while the CA is down")
 	}
@@ -273,6 +279,14 @@ func TestACMERenewal(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatal("after the renewal the old certificate is served")
 		}
+	}
+	m := scrape(t, c.Metrics)
+	if m[`strongroom_front_certificates_obtained_total{renewal="true"}`] != 1 || m[`strongroom_front_certificates_obtained_total{renewal="false"}`] != 0 {
+		t.Errorf("metrics after the renewal: %v", m)
+	}
+	ca := caName(p.directory)
+	if m[`strongroom_front_acme_issued{ca="`+ca+`"}`] != 2 || m[`strongroom_front_acme_orders_left{ca="`+ca+`"}`] != 2 {
+		t.Errorf("the budget after two certificates: %v", m)
 	}
 }
 
