@@ -42,6 +42,10 @@ type keyed struct {
 	*vaulttest.Server
 	l     load
 	total int
+
+	// Of the reads that rate has measured.
+	used  time.Duration // by the plugin, of the processors
+	count int
 }
 
 func newKeyed(b *testing.B, total int) (k *keyed, perSecond float64) {
@@ -86,10 +90,14 @@ func (k *keyed) read(i int) request {
 // rate is reads/s of one of ten keys, which lie spread over all that there are.
 func (k *keyed) rate(b *testing.B, round int) float64 {
 	b.Helper()
+	pid := k.plugin(b)
+	before := usedBy(b, pid)
 	r, err := k.l.run(b.Context(), k.read(round%fewKeys*k.total/fewKeys), perRound)
 	if err != nil {
 		b.Fatal(err)
 	}
+	k.used += usedBy(b, pid) - before
+	k.count += r.count
 	return r.perSecond
 }
 
@@ -146,6 +154,8 @@ func BenchmarkManyKeys(b *testing.B) {
 			}
 		}
 		b.ReportMetric(median(ratios), "reads/reads-with-10-keys")
+		b.ReportMetric(float64(few.used.Microseconds())/float64(few.count), "plugin-µs/read-with-10-keys")
+		b.ReportMetric(float64(many.used.Microseconds())/float64(many.count), "plugin-µs/read")
 		b.ReportMetric(many.idle(b), "idle-ms-of-CPU/s")
 	}
 }
