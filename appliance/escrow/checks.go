@@ -83,6 +83,12 @@ func (c Checks) Name() string {
 	return checksPrefix + c.File + "-" + c.SealedSHA256[:16] + checksSuffix
 }
 
+// ChecksName is the base name of the file with the challenges for an escrow
+// file of that base name and content.
+func ChecksName(file string, sealed []byte) string {
+	return Checks{File: file, SealedSHA256: sum(sealed)}.Name()
+}
+
 const (
 	checksPrefix = "check-"
 	checksSuffix = ".json"

@@ -47,6 +47,9 @@ type File struct {
 	Name   string // base name
 	Sealed []byte
 	Plain  []byte // nil: none of the identities opens it
+	// Checks are the old machine's challenges for a file that did not open,
+	// where they came along; new ones can't be made.
+	Checks []byte
 }
 
 // String hides the secrets.
@@ -148,6 +151,9 @@ func (o *Opened) add(dir, name string, only bool, ids []age.Identity) error {
 	f.Plain, err = escrow.Open(sealed, ids...)
 	if errors.Is(err, escrow.ErrWrongIdentity) && name != masterKeyFile {
 		// Another person's; recovery keys are spread over several.
+		if b, err := os.ReadFile(filepath.Join(dir, escrow.ChecksName(name, sealed))); err == nil && len(b) <= maxEscrowFile {
+			f.Checks = b
+		}
 		o.Files = append(o.Files, f)
 		return nil
 	}

@@ -124,7 +124,7 @@ func (s keyStep) Check(ctx context.Context) (engine.Diff, error) {
 			continue
 		}
 		diff = append(diff, engine.Change{What: steps.EscrowDir + "/" + f.Name, To: "as given", Apply: func(context.Context) error {
-			return s.Env.PutEscrow(f.Name, f.Sealed, f.Plain)
+			return s.Env.PutEscrow(f.Name, f.Sealed, f.Plain, f.Checks)
 		}})
 	}
 	sealed, err := s.Env.HasMasterKey()

@@ -55,26 +55,30 @@ func (e *Env) PutMasterKey(ctx context.Context, k *kms.Keyset) error {
 func (e *Env) HasEscrow(name string) (bool, error) { return e.exists(path.Join(EscrowDir, name)) }
 
 // PutEscrow puts an escrow file that comes from the operator's copy back, with
-// the challenges for it.
-func (e *Env) PutEscrow(name string, sealed, plain []byte) error {
-	key := ""
-	if name == masterKeyFile {
-		k, err := kms.ParseKeyset(plain)
+// challenges for it. plain is nil for one that did not open here; then checks are
+// the old machine's, or nil.
+func (e *Env) PutEscrow(name string, sealed, plain, checks []byte) error {
+	if plain != nil {
+		key := ""
+		if name == masterKeyFile {
+			k, err := kms.ParseKeyset(plain)
+			if err != nil {
+				return err
+			}
+			key = k.Fingerprint()
+		}
+		made, err := escrow.NewChecks(name, sealed, plain, key, e.Rand, e.Host.Now())
 		if err != nil {
 			return err
 		}
-		key = k.Fingerprint()
+		if checks, err = made.Encode(); err != nil {
+			return err
+		}
 	}
-	checks, err := escrow.NewChecks(name, sealed, plain, key, e.Rand, e.Host.Now())
-	if err != nil {
-		return err
-	}
-	text, err := checks.Encode()
-	if err != nil {
-		return err
-	}
-	if err := e.Host.Write(path.Join(EscrowDir, checks.Name()), bytes.NewReader(text), root(0o600)); err != nil {
-		return err
+	if checks != nil {
+		if err := e.Host.Write(path.Join(EscrowDir, escrow.ChecksName(name, sealed)), bytes.NewReader(checks), root(0o600)); err != nil {
+			return err
+		}
 	}
 	return e.Host.Write(path.Join(EscrowDir, name), bytes.NewReader(sealed), root(0o600))
 }
