@@ -241,7 +241,7 @@ func escrowConfirmed(_ context.Context, e *exam) {
 		e.unseen(e.Places.Escrow, err)
 		return
 	}
-	const remedy = "copy it off the machine, then: strongroom escrow challenge, answer it there, strongroom escrow confirm (docs/unseal.md)"
+	const remedy = "copy it off the machine, then: strongroom escrow challenge, answer it there, strongroom escrow confirm (docs/escrow.md)"
 	for _, f := range s.Files {
 		switch {
 		case f.Confirmed():

@@ -218,7 +218,7 @@ func (r Report) drillLine() Line {
 }
 
 func (r Report) escrowLine() Line {
-	l := Line{Name: "Escrow", State: Bad, Hint: "docs/unseal.md: strongroom escrow challenge, answer it elsewhere, then strongroom escrow confirm"}
+	l := Line{Name: "Escrow", State: Bad, Hint: "docs/escrow.md: strongroom escrow challenge, answer it elsewhere, then strongroom escrow confirm"}
 	e := r.Escrow
 	switch {
 	case e == nil && r.why("escrow") != "":
