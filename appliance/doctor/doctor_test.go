@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"io/fs"
+	"os"
 	"strings"
 	"testing"
 
@@ -161,4 +162,25 @@ func nullBlob() string {
 	raw := make([]byte, 100)
 	copy(raw, nullKey)
 	return base64.StdEncoding.EncodeToString(raw)
+}
+
+// Whoever writes the report, it belongs to the group of its folder.
+func TestReportHasItsFoldersGroup(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("not root: groups can't be given away")
+	}
+	_, s := healthy(t)
+	const group = 54321
+	if err := os.Chown(s.Places.Doctor, 0, group); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := Examine(t.Context(), *s).Save(s.Places.Doctor); err != nil {
+			t.Fatal(err)
+		}
+		info, err := OSMachine{}.Stat(LastPath(s.Places.Doctor))
+		if err != nil || info.GID != group || info.Mode != 0o640 {
+			t.Errorf("%+v, %v", info, err)
+		}
+	}
 }
