@@ -65,3 +65,37 @@ func TestJobsStandAsideOnAStandby(t *testing.T) {
 		}
 	}
 }
+
+// A Vault that is out of reach for a while is asked again; a wrong command line
+// is not tried twice.
+func TestTakeTriesAgain(t *testing.T) {
+	b := newBackups(t)
+	id, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := 0
+	vault := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked++
+		w.Header().Set("Content-Type", "application/json")
+		if asked < 3 {
+			_, _ = w.Write([]byte("not JSON"))
+			return
+		}
+		_, _ = w.Write([]byte(`{"initialized":true,"standby":true}`))
+	}))
+	defer vault.Close()
+	t.Setenv("VAULT_ADDR", vault.URL)
+	args := []string{"snapshot", "take", "--dir", b.dir, "--recipient", id.Recipient().String(), "--state", b.takeState, "--retries", "2", "--retry-after", "1ms"}
+	if code, out := run(t, args...); code != ExitOK || asked != 3 {
+		t.Errorf("exit code %d, asked %d times\n%s", code, asked, out)
+	}
+	asked = -10
+	if code, out := run(t, args...); code != ExitFailed || asked != -7 {
+		t.Errorf("exit code %d, asked %d times\n%s", code, asked+10, out)
+	}
+	asked = 0
+	if code, out := run(t, "snapshot", "take", "--dir", b.dir, "--state", b.takeState, "--retries", "2", "--retry-after", "1h"); code != ExitUsage || asked != 0 {
+		t.Errorf("exit code %d, asked %d times\n%s", code, asked, out)
+	}
+}
