@@ -327,7 +327,7 @@ func startShamir(t *testing.T) (c *vaultapi.Client, addr, root, key string) {
 		t.Fatal(err)
 	}
 	sock := filepath.Join(dir, "v.sock")
-	hcl := fmt.Sprintf("storage \"raft\" {\n path = %q\n node_id = \"n1\"\n}\nlistener \"unix\" {\n address = %q\n}\nlistener \"tcp\" {\n address = %q\n cluster_address = %q\n tls_disable = true\n}\napi_addr = \"http://%s\"\ncluster_addr = \"https://%s\"\ndisable_mlock = true\n", data, sock, tcp, cluster, tcp, cluster)
+	hcl := fmt.Sprintf("storage \"raft\" {\n path = %q\n node_id = \"n1\"\n performance_multiplier = 1\n}\nlistener \"unix\" {\n address = %q\n}\nlistener \"tcp\" {\n address = %q\n cluster_address = %q\n tls_disable = true\n}\napi_addr = \"http://%s\"\ncluster_addr = \"https://%s\"\ndisable_mlock = true\n", data, sock, tcp, cluster, tcp, cluster)
 	file := filepath.Join(dir, "vault.hcl")
 	if err := os.WriteFile(file, []byte(hcl), 0o600); err != nil {
 		t.Fatal(err)
