@@ -16,7 +16,7 @@ func TestCommandsInDocs(t *testing.T) {
 			t.Fatal(err)
 		}
 		commands := commandsIn(string(text))
-		if len(commands) < 5 {
+		if len(commands) < 4 {
 			t.Fatalf("%s: only %d commands found", page, len(commands))
 		}
 		for _, line := range commands {
