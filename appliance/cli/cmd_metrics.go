@@ -81,6 +81,7 @@ func printed(use, short string, file func() []byte) *cobra.Command {
 }
 
 func runMetrics(c *cobra.Command, o metricsOptions) error {
+	spareMemory()
 	client, err := o.vault.client()
 	if err != nil {
 		return err

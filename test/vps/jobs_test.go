@@ -1,0 +1,125 @@
+package vps_test
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"strongroom/appliance/audit"
+	"strongroom/appliance/snapshot"
+)
+
+// TestJobs runs the timer jobs as their units do: each as its own user, in its
+// sandbox.
+func TestJobs(t *testing.T) {
+	m := boot(t, "job")
+	m.sh(t, "mkdir -p /srv/backup")
+	m.write(t, "/root/appliance.toml", []byte("domain = \""+domain+"\"\n[vault]\nallow_old = true\n[tls]\nmode = \"internal\"\n[[backup.to]]\ntype = \"dir\"\npath = \"/srv/backup\"\n"))
+	if r := m.in(t, "/root/strongroom-installer", "install", "--yes", "--config", "/root/appliance.toml", "--vault-binary", "/root/vault"); r.code != 0 {
+		t.Fatalf("install: %s", r)
+	}
+	t.Run("snapshot after rotations", func(t *testing.T) { testRotations(t, m) })
+	t.Run("audit", func(t *testing.T) { testAuditUnit(t, m) })
+	t.Run("metrics", func(t *testing.T) { testMetricsUnit(t, m) })
+	t.Run("alert", func(t *testing.T) { testAlertUnit(t, m) })
+}
+
+func (m *machine) takeState(t *testing.T) snapshot.TakeState {
+	t.Helper()
+	var s snapshot.TakeState
+	if err := json.Unmarshal([]byte(m.sh(t, "cat /var/lib/strongroom/snapshot/taken.json")), &s); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// until looks twice a second.
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.After(patience); !ok(); {
+		select {
+		case <-end:
+			t.Fatalf("waited in vain: %s", what)
+		case <-tick.C:
+		}
+	}
+}
+
+// Several rotations make one snapshot, which is read back.
+func testRotations(t *testing.T, m *machine) {
+	if out := m.sh(t, "for p in $(pidof vault vault-plugin-secrets-apikeys); do tr '\\0' '\\n' </proc/$p/environ; done | grep CHANGED_FILE | sort -u"); out != "STRONGROOM_CHANGED_FILE=/var/lib/vault/changed/rotated\n" {
+		t.Errorf("Vault's environment: %q", out)
+	}
+	// The same job with less patience, for the test's sake.
+	m.sh(t, `mkdir -p /etc/systemd/system/strongroom-snapshot-soon.service.d
+printf '[Service]\nExecStart=\nExecStart=/usr/local/bin/strongroom snapshot soon --changed /var/lib/vault/changed/rotated --quiet 2s --every 1s\n' >/etc/systemd/system/strongroom-snapshot-soon.service.d/test.conf
+systemctl daemon-reload`)
+	before := m.takeState(t).Last["dir:/srv/backup"].ID
+	m.sh(t, "for i in 1 2 3; do touch /var/lib/vault/changed/rotated; done; chown vault: /var/lib/vault/changed/rotated")
+	until(t, "a snapshot", func() bool { return m.takeState(t).Last["dir:/srv/backup"].ID != before })
+	taken := m.takeState(t).Last["dir:/srv/backup"].ID
+	until(t, "its verification", func() bool {
+		return strings.Contains(m.sh(t, "cat /var/lib/strongroom/verify/verified.json"), taken)
+	})
+	if out := m.sh(t, "journalctl -u strongroom-snapshot-soon -o cat --no-pager | grep -c 'a snapshot is due'; systemctl is-active strongroom-snapshot.path; ls /var/lib/vault/changed"); out != "1\nactive\n" {
+		t.Errorf("runs, path unit, what is left: %q", out)
+	}
+}
+
+// The job rotates the logs as Vault's user, and Vault opens them anew.
+func testAuditUnit(t *testing.T, m *machine) {
+	m.sh(t, `mkdir -p /etc/systemd/system/strongroom-audit.service.d
+printf '[Service]\nExecStart=\nExecStart=-/usr/local/bin/strongroom audit rotate --force\n' >/etc/systemd/system/strongroom-audit.service.d/test.conf
+systemctl daemon-reload; systemctl start strongroom-audit`)
+	var r audit.Report
+	if err := json.Unmarshal([]byte(m.sh(t, "cat /var/lib/strongroom/audit/last.json")), &r); err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Rotated) != 2 || len(r.Logs) != 2 || r.Failure != "" {
+		t.Errorf("%+v", r)
+	}
+	modes := strings.Fields(m.sh(t, "stat -c '%U:%a' /var/log/vault/*"))
+	slices.Sort(modes)
+	if got := slices.Compact(modes); len(modes) != 4 || len(got) != 1 || got[0] != "vault:600" {
+		t.Errorf("logs: %q", modes)
+	}
+	// Vault writes to the new ones: metrics ask it with a token.
+	m.sh(t, "systemctl restart strongroom-metrics")
+	m.scrape(t)
+	if out := m.sh(t, "find /var/log/vault -name '*.log' -size +0 | wc -l"); out != "2\n" {
+		t.Errorf("live logs that hold something: %s", out)
+	}
+}
+
+// scrape asks the metrics daemon from inside.
+func (m *machine) scrape(t *testing.T) string {
+	t.Helper()
+	return m.sh(t, `bash -c 'exec 3<>/dev/tcp/127.0.0.1/9468; printf "GET /metrics HTTP/1.0\r\nConnection: close\r\n\r\n" >&3; cat <&3'`)
+}
+
+// Every part of the metrics can be read by the daemon's user.
+func testMetricsUnit(t *testing.T, m *machine) {
+	text := m.scrape(t)
+	for _, part := range []string{"snapshot", "drill", "doctor", "audit", "certificate", "vault", "keys", "front", "engine"} {
+		if !strings.Contains(text, "\nstrongroom_collector_success{part=\""+part+"\"} 1\n") {
+			t.Errorf("part %q is missing\n%s", part, m.sh(t, "journalctl -u strongroom-metrics -n 20 -o cat --no-pager"))
+		}
+	}
+	t.Logf("%s", m.sh(t, "grep VmRSS /proc/$(systemctl show -p MainPID --value strongroom-metrics)/status"))
+}
+
+// A job that fails starts the alert, which says so where nobody else is named.
+func testAlertUnit(t *testing.T, m *machine) {
+	m.sh(t, "mv /srv/backup /srv/away; ! systemctl start strongroom-snapshot; mv /srv/away /srv/backup")
+	until(t, "the alert", func() bool {
+		return strings.Contains(m.sh(t, "journalctl -u strongroom-alert@strongroom-snapshot.service.service -o cat --no-pager"), "nobody is told")
+	})
+	m.sh(t, "systemctl start strongroom-snapshot")
+	if s := m.takeState(t); s.Failure != nil {
+		t.Errorf("a failure stays: %+v", s.Failure)
+	}
+}
