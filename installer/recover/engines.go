@@ -35,7 +35,7 @@ func (s engineStep) engines(ctx context.Context, c *vaultapi.Client) error {
 		if m.PluginVersion == p.Version {
 			continue
 		}
-		if err := c.API().Sys().TuneMountWithContext(ctx, path, api.MountConfigInput{PluginVersion: p.Version}); err != nil {
+		if err := c.API().Sys().TuneMountAllowNilWithContext(ctx, path, api.TuneMountConfigInput{PluginVersion: &p.Version}); err != nil {
 			return fmt.Errorf("have %s run plugin version %s: %w", path, p.Version, err)
 		}
 	}
