@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/hashicorp/vault/api"
 
@@ -35,7 +36,7 @@ func (s engineStep) engines(ctx context.Context, c *vaultapi.Client) error {
 		if m.PluginVersion == p.Version {
 			continue
 		}
-		if err := c.API().Sys().TuneMountAllowNilWithContext(ctx, path, api.TuneMountConfigInput{PluginVersion: &p.Version}); err != nil {
+		if err := c.API().Sys().TuneMountAllowNilWithContext(ctx, strings.TrimSuffix(path, "/"), api.TuneMountConfigInput{PluginVersion: &p.Version}); err != nil {
 			return fmt.Errorf("have %s run plugin version %s: %w", path, p.Version, err)
 		}
 	}
