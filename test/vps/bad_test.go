@@ -227,7 +227,8 @@ func (c *terminal) hangUp() {
 	}
 }
 
-// exit waits for the end and gives the exit code.
+// exit waits for the end, and for all that was said before it, and gives the exit
+// code.
 func (c *terminal) exit() int {
 	c.t.Helper()
 	timer := time.NewTimer(patience)
@@ -235,11 +236,12 @@ func (c *terminal) exit() int {
 	for {
 		select {
 		case b, ok := <-c.bytes:
-			if !ok {
-				c.bytes = nil
+			if ok {
+				c.said.WriteByte(b)
+				continue
 			}
-			c.said.WriteByte(b)
-		case <-c.ended:
+			// Nobody holds the other end any more.
+			<-c.ended
 			return c.cmd.ProcessState.ExitCode()
 		case <-timer.C:
 			c.t.Fatalf("it does not end:\n%s", c.said.String())
