@@ -1,18 +1,15 @@
 package vps_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -22,7 +19,6 @@ import (
 	"strongroom/appliance/escrow"
 	"strongroom/appliance/kms"
 	"strongroom/appliance/proc"
-	"strongroom/installer/engine"
 	"strongroom/installer/recover"
 	"strongroom/test/keyservice"
 	"strongroom/test/vaulttest"
@@ -352,90 +348,6 @@ func (w *world) refusals(t *testing.T, m *machine) {
 	}
 }
 
-// killed kills the restore in its own steps, at the boundary or a random moment
-// later; what it began the next run ends. STRONGROOM_SOAK=1 kills in each.
-func (w *world) killed(t *testing.T, m *machine) {
-	points := []string{"recover-snapshot", "recover-keys"}
-	if os.Getenv("STRONGROOM_SOAK") == "1" {
-		points = []string{"recover-files", "recover-master-key", "recover-vault", "recover-snapshot", "recover-token", "recover-keys", "jobs", "root-token", "recover-end"}
-	}
-	seed := uint64(20261124)
-	rnd := rand.New(rand.NewPCG(seed, 1))
-	// How long a step takes, about; the run goes on for longer than that.
-	long := map[string]time.Duration{"recover-vault": time.Second, "recover-snapshot": 3 * time.Second, "recover-keys": 2 * time.Second, "jobs": 300 * time.Millisecond}
-	for _, step := range points {
-		delay := time.Duration(rnd.Int64N(int64(max(long[step], 20*time.Millisecond))))
-		seen := len(m.journal())
-		at, done := m.runAndKill(t, restoreArgs, delay, func(e engine.Entry) bool { return e.Step == step })
-		if done {
-			// Its work was done by a run that was killed a moment later.
-			var events []string
-			for _, e := range m.journal()[seen:] {
-				events = append(events, e.Event+" "+e.Step)
-			}
-			t.Errorf("seed %d: %s was not reached in %q", seed, step, events)
-			return
-		}
-		t.Logf("seed %d: killed in %s (%s) after %v", seed, at.Step, at.What, delay)
-	}
-}
-
-// runAndKill runs the installer and kills it delay after it has begun the first
-// change that is wanted. It returns that change, or done if the run ended by
-// itself.
-func (m *machine) runAndKill(t *testing.T, args []string, delay time.Duration, wanted func(engine.Entry) bool) (engine.Entry, bool) {
-	t.Helper()
-	seen := len(m.journal())
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, m.script, append([]string{"exec", m.name}, args...)...)
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	over := func(err error) (engine.Entry, bool) {
-		// The doctor's opinion is for the end.
-		if err != nil && cmd.ProcessState.ExitCode() != 3 {
-			t.Fatalf("%q: %v\n%s", args, err, out.String())
-		}
-		return engine.Entry{}, true
-	}
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	installer := 0
-	for {
-		select {
-		case err := <-ended:
-			return over(err)
-		case <-tick.C:
-		}
-		if installer == 0 {
-			installer = descendant(cmd.Process.Pid, "strongroom-inst")
-		}
-		all := m.journal()
-		for _, e := range all[min(seen, len(all)):] {
-			if e.Event != engine.EventBegin || !wanted(e) {
-				continue
-			}
-			timer := time.NewTimer(delay)
-			defer timer.Stop()
-			select {
-			case err := <-ended:
-				return over(err)
-			case <-timer.C:
-			}
-			if err := syscall.Kill(installer, syscall.SIGKILL); err != nil {
-				t.Fatalf("kill the installer (process %d): %v", installer, err)
-			}
-			<-ended
-			return e, false
-		}
-	}
-}
-
 func (w *world) restore(t *testing.T, m *machine) {
 	// As the page has it, from the operator's folder.
 	command := onPage(t, "disaster-recovery.md", "restore")
@@ -471,137 +383,4 @@ func (w *world) restore(t *testing.T, m *machine) {
 	if out := m.sh(t, "systemctl is-system-running; systemctl --failed --no-legend"); strings.TrimSpace(out) != "running" {
 		t.Errorf("system state:\n%s", out)
 	}
-}
-
-func (w *world) everything(t *testing.T, m *machine) {
-	// The same authority: who trusted the old machine trusts this one.
-	if string(m.read(t, "/var/lib/strongroom-front/root.crt")) != string(w.root) {
-		t.Error("the front has another certificate authority")
-	}
-	token := login(t, m) // by the old escrow's password
-	for path, want := range w.secrets {
-		got, _ := m.call(t, token, "GET", "secret/data/"+path, nil)["data"].(map[string]any)
-		if got["value"] != want {
-			t.Errorf("%s is %v", path, got["value"])
-		}
-	}
-	if status, _ := m.vault(t, m.client(roots(t, m)), "GET", "secret/data/"+w.lost, token, nil); status != 404 {
-		t.Errorf("%s, written after the snapshot: %d", w.lost, status)
-	}
-	alive := w.service.Alive()
-	for path, old := range w.keys {
-		now := w.value(t, m, token, path)
-		rotated := false
-		for _, l := range w.later {
-			rotated = rotated || l == path
-		}
-		if !rotated && now != old {
-			t.Errorf("%s has changed", path)
-		}
-		if rotated && now == old {
-			t.Errorf("%s: the service has a later version, and it was not renewed", path)
-		}
-		if _, ok := alive[now]; !ok && strings.Contains(path, "/service-") {
-			t.Errorf("%s is dead at the service", path)
-		}
-	}
-	// It rotates again.
-	m.call(t, token, "POST", "apikeys/rotate/shop/production/service-2", nil)
-	if state := m.call(t, token, "GET", "apikeys/reconcile", nil); state["fenced"] != false {
-		t.Errorf("the engine is fenced: %v", state)
-	}
-}
-
-func (w *world) logins(t *testing.T, m *machine) {
-	for job, ids := range w.jobs {
-		status, _ := m.vault(t, m.client(roots(t, m)), "POST", "auth/approle/login", "", map[string]any{"role_id": ids[0], "secret_id": ids[1]})
-		if status/100 == 2 {
-			t.Errorf("the old machine's job %s can log in", job)
-		}
-	}
-	testNoRootToken(t, m)
-	if m.in(t, "test", "-e", "/etc/strongroom/credentials/root-token").code == 0 {
-		t.Error("the token of the recovery is still kept")
-	}
-	// Nothing of the operator's key or the opened escrow stays.
-	key, err := os.ReadFile(w.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	// Its last line but one: the first are the same in every key.
-	lines := strings.Split(strings.TrimSpace(string(key)), "\n")
-	for _, plain := range []string{lines[len(lines)-2], "BEGIN STRONGROOM"} {
-		if out, err := exec.Command("grep", "-rlaF", "--exclude-dir=dr", "--exclude-dir=bin", plain, filepath.Join(m.disk, "etc"), filepath.Join(m.disk, "var"), filepath.Join(m.disk, "root/.ssh")).Output(); err == nil {
-			t.Errorf("in clear: %s", out)
-		}
-	}
-	files, err := escrow.LoadStatus(filepath.Join(m.disk, "var/lib/strongroom/escrow"))
-	if err != nil || len(files) != 3 {
-		t.Fatalf("escrow: %+v, %v", files, err)
-	}
-	for _, f := range files {
-		if !f.Confirmed() || f.By != escrow.ByRestore {
-			t.Errorf("%s has rebuilt a machine, and is not confirmed: %+v", f.File, f)
-		}
-	}
-}
-
-// testNoRootToken looks at every token.
-func testNoRootToken(t *testing.T, m *machine) {
-	t.Helper()
-	token := login(t, m)
-	keys, _ := m.call(t, token, "LIST", "auth/token/accessors", nil)["keys"].([]any)
-	if len(keys) == 0 {
-		t.Fatal("no tokens at all")
-	}
-	c := m.client(roots(t, m))
-	for _, a := range keys {
-		_, out := m.vault(t, c, "POST", "auth/token/lookup-accessor", token, map[string]any{"accessor": a})
-		data, _ := out["data"].(map[string]any)
-		if policies := fmt.Sprint(data["policies"]); strings.Contains(policies, "root") {
-			t.Errorf("a token with policies %s is alive", policies)
-		}
-	}
-}
-
-// pages runs the other commands of the pages.
-func (w *world) pages(t *testing.T, m *machine) {
-	pipe := strings.NewReplacer("ssh root@vault.example.com ", "", "~/.ssh/id_ed25519", "id_ed25519").Replace(onPage(t, "escrow.md", "pipe"))
-	if out := m.sh(t, "cd /root/dr && "+pipe); strings.Count(out, "confirmed:") != 3 {
-		t.Errorf("the pipe:\n%s", out)
-	}
-	files, err := escrow.LoadStatus(filepath.Join(m.disk, "var/lib/strongroom/escrow"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range files {
-		if f.By != escrow.ByChallenge {
-			t.Errorf("%+v", f)
-		}
-	}
-	if r := m.in(t, "sh", "-e", "-c", "cd /root/dr\n"+onPage(t, "disaster-recovery.md", "clean")); r.code != 0 && !strings.Contains(r.String(), "items failed") {
-		t.Errorf("clean: %d\n%s", r.code, r)
-	}
-	if m.in(t, "test", "-e", "/root/dr/id_ed25519").code == 0 {
-		t.Error("the private key is still there")
-	}
-}
-
-func (w *world) again(t *testing.T, m *machine) {
-	var state recover.State
-	if err := json.Unmarshal(m.read(t, recover.StatePath), &state); err != nil || state.Finished.IsZero() {
-		t.Fatalf("%+v, %v", state, err)
-	}
-	r := m.in(t, restoreArgs...)
-	if r.code != 0 || !strings.Contains(r.stdout, "was recovered from") || !strings.Contains(r.stdout, "Nothing to change") {
-		t.Errorf("restore again: %d\n%s", r.code, r)
-	}
-	if r := m.in(t, "/root/strongroom-installer", "plan"); r.code != 0 {
-		t.Errorf("plan: %d\n%s", r.code, r)
-	}
-	state2 := verified(t, m)
-	if len(state2.LastGood) != 2 {
-		t.Errorf("the new machine's own snapshots: %+v", state2)
-	}
-	unsealed(t, m)
 }
