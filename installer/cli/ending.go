@@ -30,6 +30,9 @@ func (o *options) install(ctx context.Context, env *steps.Env) error {
 	if err := upgrade.Unfinished(env.Host); err != nil {
 		return err
 	}
+	if err := steps.OtherVersion(env.Host, env.Version); err != nil {
+		return err
+	}
 	j, err := engine.OpenJournal(steps.JournalPath, o.version, time.Now)
 	if err != nil {
 		return err

@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"path"
 	"slices"
 
 	"strongroom/installer/engine"
 	"strongroom/installer/host"
+	"strongroom/installer/payload"
 )
 
 // ManifestPath is the list of all files that the installer has put on the
@@ -39,6 +41,39 @@ type ManifestFile struct {
 	UID     int    `json:"uid"`
 	GID     int    `json:"gid"`
 	Version string `json:"version"` // of the installer that wrote it
+}
+
+// ReadManifest gives what the last run has written down; nil where nothing is.
+func ReadManifest(h *host.Host) (*Manifest, error) {
+	b, err := h.ReadFile(ManifestPath)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var m Manifest
+	if err := json.Unmarshal(b, &m); err != nil {
+		return nil, fmt.Errorf("%q: %w", ManifestPath, err)
+	}
+	return &m, nil
+}
+
+// OtherVersion is an error on a machine that runs what another version of the
+// installer has installed: to replace that needs a rehearsal and a way back,
+// which only upgrade has.
+func OtherVersion(h *host.Host, version string) error {
+	m, err := ReadManifest(h)
+	if err != nil || m == nil || m.Version == version {
+		return err
+	}
+	if _, err := h.Stat(path.Join(binDir, payload.Strongroom)); errors.Is(err, fs.ErrNotExist) {
+		return nil // uninstalled, with its data kept
+	} else if err != nil {
+		return err
+	}
+	return operator("run strongroom-installer upgrade, or use the installer of version "+m.Version,
+		"version %s is installed here, and this installer is version %s", m.Version, version)
 }
 
 // manifest writes down what the steps before it have wanted.

@@ -44,7 +44,8 @@ func (s places) Check(context.Context) (engine.Diff, error) {
 		}
 	}
 	for _, unit := range systemd.Names() {
-		if !isBackup(unit) || path.Ext(unit) != ".service" {
+		// The drill itself has no network; its other half fetches.
+		if !isBackup(unit) || path.Ext(unit) != ".service" || unit == "strongroom-drill.service" {
 			continue
 		}
 		c.add(s.dropIn(unit, placesDropIn, systemd.JobDropIn(dirs, further), len(dirs)+len(further) > 0))

@@ -8,7 +8,6 @@ package uninstall
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -108,16 +107,9 @@ func (u *Uninstall) units() ([]string, error) {
 
 // manifest are the files that the installer has written down as its own.
 func (u *Uninstall) manifest() ([]string, error) {
-	b, err := u.Host.ReadFile(steps.ManifestPath)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
+	m, err := steps.ReadManifest(u.Host)
+	if err != nil || m == nil {
 		return nil, err
-	}
-	var m steps.Manifest
-	if err := json.Unmarshal(b, &m); err != nil {
-		return nil, fmt.Errorf("%q: %w", steps.ManifestPath, err)
 	}
 	var files []string
 	for _, f := range m.Files {

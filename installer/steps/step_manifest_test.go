@@ -1,0 +1,44 @@
+package steps
+
+import (
+	"strings"
+	"testing"
+
+	"strongroom/installer/engine"
+	"strongroom/installer/host"
+)
+
+func TestOtherVersion(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		files map[string]string
+		want  string // in the error
+	}{
+		{"fresh machine", nil, ""},
+		{"same version", map[string]string{ManifestPath: `{"version":"1.1.0"}`, "/usr/local/bin/strongroom": "x"}, ""},
+		{"older", map[string]string{ManifestPath: `{"version":"1.0.0"}`, "/usr/local/bin/strongroom": "x"}, "version 1.0.0 is installed here"},
+		{"newer", map[string]string{ManifestPath: `{"version":"1.2.0"}`, "/usr/local/bin/strongroom": "x"}, "this installer is version 1.1.0"},
+		{"uninstalled, data kept", map[string]string{ManifestPath: `{"version":"1.0.0"}`}, ""},
+		{"a spoilt list", map[string]string{ManifestPath: `{`}, ManifestPath},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m := host.NewMemory()
+			for path, content := range c.files {
+				m.Files[path] = &host.Node{Info: host.Info{Attr: host.Attr{Mode: 0o644}}, Data: []byte(content)}
+			}
+			err := OtherVersion(&host.Host{FS: m}, "1.1.0")
+			if c.want == "" {
+				if err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Fatalf("error %v, want one with %q", err, c.want)
+			}
+			if e, ok := err.(*engine.Error); ok && e.Code != engine.ExitOperator {
+				t.Errorf("exit code %d", e.Code)
+			}
+		})
+	}
+}
