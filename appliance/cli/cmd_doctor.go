@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -134,7 +133,7 @@ func (o *doctorOptions) mend(ctx context.Context, c *cobra.Command, s doctor.Sub
 		fmt.Fprintf(out, "  %-15s %s\n", f.Item, f.What)
 	}
 	if !o.yes {
-		if err := agree(c.InOrStdin(), out); err != nil {
+		if err := agree(ctx, c.InOrStdin(), out); err != nil {
 			return r, err
 		}
 	}
@@ -151,14 +150,14 @@ func (o *doctorOptions) mend(ctx context.Context, c *cobra.Command, s doctor.Sub
 }
 
 // agree asks a person.
-func agree(in io.Reader, out io.Writer) error {
+func agree(ctx context.Context, in io.Reader, out io.Writer) error {
 	fmt.Fprint(out, "Do it? [y/N] ")
-	line, err := bufio.NewReader(in).ReadString('\n')
+	line, err := askLine(ctx, in)
 	fmt.Fprintln(out)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("read the answer: %w", err)
+	if err != nil {
+		return err
 	}
-	switch strings.ToLower(strings.TrimSpace(line)) {
+	switch strings.ToLower(line) {
 	case "y", "yes":
 		return nil
 	}

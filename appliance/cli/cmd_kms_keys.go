@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -132,11 +131,11 @@ func confirmRotation(c *cobra.Command, r *kms.Rotation) error {
 		return masterKeyFault(err)
 	}
 	fmt.Fprint(c.ErrOrStderr(), "Confirmation code from the opened escrow: ")
-	code, err := bufio.NewReader(io.LimitReader(c.InOrStdin(), 1<<10)).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("read confirmation code: %w", err)
+	code, err := askLine(c.Context(), c.InOrStdin())
+	if err != nil {
+		return fmt.Errorf("confirmation code: %w", err)
 	}
-	p, err := r.Confirm(c.Context(), strings.TrimSpace(code))
+	p, err := r.Confirm(c.Context(), code)
 	if err != nil {
 		return masterKeyFault(err)
 	}

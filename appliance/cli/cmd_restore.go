@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -316,11 +315,11 @@ func (o *restoreOptions) confirm(c *cobra.Command) error {
 		return &Error{Code: ExitOperator, Err: errors.New("nothing was done: there is nobody to ask"), Hint: "look at the plan and give --yes"}
 	}
 	fmt.Fprint(c.OutOrStdout(), "Type yes to go on: ")
-	answer, err := bufio.NewReader(os.Stdin).ReadString('\n')
-	if err != nil && err != io.EOF {
+	answer, err := askLine(c.Context(), os.Stdin)
+	if err != nil {
 		return err
 	}
-	if strings.TrimSpace(answer) != "yes" {
+	if answer != "yes" {
 		return &Error{Code: ExitOperator, Err: errors.New("nothing was done")}
 	}
 	return nil

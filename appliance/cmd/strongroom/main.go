@@ -18,8 +18,16 @@ var (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := interruptible()
 	err := cli.New(version + " (" + commit + ")").ExecuteContext(ctx)
 	stop()
 	os.Exit(cli.Report(os.Stderr, err))
+}
+
+// interruptible ends with the first SIGINT or SIGTERM. A second one then kills, as
+// if nothing had been asked for: whatever does not end by itself can be left.
+func interruptible() (context.Context, context.CancelFunc) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
 }
