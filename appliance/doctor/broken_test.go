@@ -188,6 +188,9 @@ var broken = []struct {
 	{"damaged state", "backup-drill", func(t *testing.T, _ *box, s *Subject) {
 		write(t, filepath.Join(s.Places.Verify, "verified.json"), []byte("{"))
 	}, "skip", "not seen", false},
+	{"no canary", "backup-drill", func(t *testing.T, _ *box, s *Subject) {
+		write(t, filepath.Join(s.Places.Snapshot, "taken.json"), []byte(`{"format":1,"canary_failure":{"at":"2026-11-24T11:00:00Z","error":"permission denied"}}`))
+	}, "fail", "no canary, a drill of it will fail: 2026-11-24T11:00:00Z: permission denied", false},
 	{"no drill", "backup-drill", func(t *testing.T, _ *box, s *Subject) { unlink(t, drill.LastPath(s.Places.Drill)) }, "fail", "no drill was ever done", false},
 	{"old drill", "backup-drill", func(_ *testing.T, b *box, _ *Subject) { b.now = b.now.AddDate(0, 4, 0) }, "fail", "one a quarter", false},
 	{"drill's report changed", "backup-drill", func(t *testing.T, _ *box, s *Subject) {

@@ -195,6 +195,9 @@ func (e *exam) judgeBackup(b evidence.Backup, now time.Time) {
 	if f := b.VerifyFailure; f != nil {
 		e.fail(remedy, "the last check of a backup failed at %s: %s", f.At.Format(time.RFC3339), f.Error)
 	}
+	if f := b.CanaryFailure; f != nil {
+		e.fail("journalctl -u strongroom-snapshot; docs/drill.md", "the last backup has no canary, a drill of it will fail: %s: %s", f.At.Format(time.RFC3339), f.Error)
+	}
 }
 
 func (e *exam) judgeDrill(now time.Time) {

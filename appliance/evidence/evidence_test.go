@@ -127,7 +127,7 @@ func TestDamagedStates(t *testing.T) {
 
 func TestReadBackup(t *testing.T) {
 	p := place(t)
-	put(t, p.Snapshot, "taken.json", `{"format":1,"last":{"dir:/a":{"id":"c/3","taken_at":"2026-11-24T12:00:00Z"}},"failure":{"at":"2026-11-24T12:30:00Z","error":"full"}}`)
+	put(t, p.Snapshot, "taken.json", `{"format":1,"last":{"dir:/a":{"id":"c/3","taken_at":"2026-11-24T12:00:00Z"}},"failure":{"at":"2026-11-24T12:30:00Z","error":"full"},"canary_failure":{"at":"2026-11-24T12:30:00Z","error":"denied"}}`)
 	put(t, p.Verify, "verified.json", `{"format":1,"last_good":{
 		"dir:/a":{"id":"c/2","taken_at":"2026-11-24T11:00:00Z","verified_at":"2026-11-24T11:05:00Z","size":7},
 		"dir:/b":{"id":"c/1","taken_at":"2026-11-24T10:00:00Z","verified_at":"2026-11-24T11:06:00Z","size":5}}}`)
@@ -135,7 +135,7 @@ func TestReadBackup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b.ID != "c/2" || b.Size != 7 || len(b.Places) != 2 || b.LastTaken.Hour() != 12 || b.TakeFailure == nil || b.VerifyFailure != nil {
+	if b.ID != "c/2" || b.Size != 7 || len(b.Places) != 2 || b.LastTaken.Hour() != 12 || b.TakeFailure == nil || b.VerifyFailure != nil || b.CanaryFailure == nil || b.CanaryFailure.Error != "denied" {
 		t.Errorf("backup %+v", b)
 	}
 }

@@ -32,6 +32,9 @@ type Backup struct {
 	// TakeFailure and VerifyFailure are the last runs', if they failed.
 	TakeFailure   *snapshot.Failure `json:"take_failure,omitempty"`
 	VerifyFailure *snapshot.Failure `json:"verify_failure,omitempty"`
+	// CanaryFailure is why the newest snapshot has no canary although it should:
+	// it is a backup, and a drill of it fails.
+	CanaryFailure *snapshot.Failure `json:"canary_failure,omitempty"`
 }
 
 // ReadBackup reads the states of the taking and the verifying job. ErrNone:
@@ -45,7 +48,7 @@ func ReadBackup(p Places) (Backup, error) {
 	if err != nil {
 		return Backup{}, err
 	}
-	b := Backup{TakeFailure: taken.Failure, VerifyFailure: verified.Failure}
+	b := Backup{TakeFailure: taken.Failure, VerifyFailure: verified.Failure, CanaryFailure: taken.CanaryFailure}
 	for _, r := range taken.Last {
 		if r.TakenAt.After(b.LastTaken) {
 			b.LastTaken = r.TakenAt

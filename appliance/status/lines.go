@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"strongroom/appliance/evidence"
+	"strongroom/config"
 )
 
 // State is a line's colour.
@@ -68,9 +69,11 @@ func (r Report) vaultLine() Line {
 		if h.Standby {
 			l.Text = "unsealed, standby · " + r.version()
 		}
-		if !h.Tested {
+		// What the installer takes is as new as can be, and often newer than
+		// what the tests could run: its text says so, and it is no alarm.
+		if old, err := config.OldVault(h.Version); !h.Tested && (old || err != nil) {
 			l.State = Attention
-			l.Hint = "the tests ran " + strings.Join(evidence.TestedVaults(), ", ")
+			l.Hint = "the tests ran " + strings.Join(evidence.TestedVaults(), ", ") + "; from " + config.VaultFloor + " on there is no known fault"
 		}
 	}
 	if r.Raft != nil {
@@ -173,6 +176,12 @@ func (r Report) backupLine() Line {
 			l.State = Attention
 		default:
 			l.State, l.Hint = Well, ""
+		}
+	}
+	if f := b.CanaryFailure; f != nil {
+		l.Text += " · no canary, a drill will fail: " + oneLine(f.Error)
+		if l.State == Well {
+			l.State, l.Hint = Attention, "journalctl -u strongroom-snapshot; docs/drill.md"
 		}
 	}
 	if f := b.VerifyFailure; f != nil {

@@ -20,6 +20,7 @@ import (
 	"strongroom/appliance/evidence"
 	"strongroom/appliance/snapshot"
 	"strongroom/appliance/vaultapi"
+	"strongroom/config"
 )
 
 var now = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
@@ -82,7 +83,10 @@ func TestLines(t *testing.T) {
 		{"sealed", "Vault", func(r *Report) { r.Vault.Sealed = true }, Bad, "SEALED"},
 		{"new", "Vault", func(r *Report) { r.Vault.Initialized = false }, Bad, "not initialised"},
 		{"standby", "Vault", func(r *Report) { r.Vault.Standby = true }, Well, "standby"},
-		{"untested", "Vault", func(r *Report) { r.Vault.Version, r.Vault.Tested = "2.9.0", false }, Attention, "2.9.0 (untested version)"},
+		{"as installed", "Vault", func(r *Report) { r.Vault.Version, r.Vault.Tested = config.VaultVersion, false }, Well, config.VaultVersion + " (untested version)"},
+		{"untested and new", "Vault", func(r *Report) { r.Vault.Version, r.Vault.Tested = "2.9.0", false }, Well, "2.9.0 (untested version)"},
+		{"untested and old", "Vault", func(r *Report) { r.Vault.Version, r.Vault.Tested = "1.20.0", false }, Attention, "1.20.0 (untested version)"},
+		{"untested and odd", "Vault", func(r *Report) { r.Vault.Version, r.Vault.Tested = "main", false }, Attention, "main (untested version)"},
 		{"no leader", "Vault", func(r *Report) { r.Raft.Nodes[0].Leader = false }, Bad, "no leader"},
 		{"expired", "Certificate", func(r *Report) { r.Certificate.NotAfter = now.Add(-3 * time.Hour) }, Bad, "EXPIRED 3 h ago"},
 		{"nearly", "Certificate", func(r *Report) { r.Certificate.NotAfter = now.AddDate(0, 0, 6) }, Bad, "6 days left"},
@@ -102,6 +106,10 @@ func TestLines(t *testing.T) {
 		{"stale", "Backup", func(r *Report) { r.Backup.TakenAt = now.AddDate(0, 0, -4) }, Bad, "4 days old"},
 		{"failed", "Backup", func(r *Report) { r.Backup.TakeFailure = &snapshot.Failure{Error: "bucket\nis full"} }, Bad, "taking failed: bucket is full"},
 		{"not verified", "Backup", func(r *Report) { r.Backup.VerifyFailure = &snapshot.Failure{Error: "sums differ"} }, Bad, "verifying failed: sums differ"},
+		{"no canary", "Backup", func(r *Report) { r.Backup.CanaryFailure = &snapshot.Failure{Error: "permission\ndenied"} }, Attention, "no canary, a drill will fail: permission denied"},
+		{"no canary, and stale", "Backup", func(r *Report) {
+			r.Backup.TakenAt, r.Backup.CanaryFailure = now.AddDate(0, 0, -4), &snapshot.Failure{Error: "denied"}
+		}, Bad, "no canary"},
 		{"unreadable", "Backup", func(r *Report) { r.Backup = nil; r.missing("backups", errors.New("denied")) }, Unknown, "denied"},
 		{"never", "Drill", func(r *Report) { r.Drill = nil }, Attention, "never done"},
 		{"failed", "Drill", func(r *Report) {
