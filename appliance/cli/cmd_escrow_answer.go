@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,8 +25,8 @@ func escrowAnswerCommand(o *escrowOptions) *cobra.Command {
 for the place where your copy of the escrow is; it needs neither Vault nor root.
 Without arguments it reads what "challenge --json" has printed.
 
-Files that the identity does not open are passed over; it is an error when it
-opens none.`,
+Files that are not in the folder, and those that the identity does not open, are
+passed over: they may be kept apart. It is an error when none is opened.`,
 		Example: `  strongroom escrow answer --dir . --identity ~/.ssh/id_ed25519 admin.age:6f0c1b22a4b9d58e0c3f7a6415d2e8b9`,
 		Args:    cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -74,13 +75,19 @@ func readQuestions(args []string, in io.Reader) ([]escrow.Question, error) {
 	return out, nil
 }
 
+const hintEscrowCopy = "give the folder with your copy of the escrow: --dir"
+
 func answerAll(c *cobra.Command, dir string, questions []escrow.Question, ids []age.Identity) error {
 	answered := 0
 	var passed []error
 	for _, q := range questions {
 		sealed, err := os.ReadFile(filepath.Join(dir, q.File))
+		if errors.Is(err, fs.ErrNotExist) {
+			passed = append(passed, err)
+			continue
+		}
 		if err != nil {
-			return &Error{Code: ExitOperator, Err: fmt.Errorf("escrow: %w", err), Hint: "give the folder with your copy of the escrow: --dir"}
+			return &Error{Code: ExitOperator, Err: fmt.Errorf("escrow: %w", err), Hint: hintEscrowCopy}
 		}
 		plain, err := escrow.Open(sealed, ids...)
 		if errors.Is(err, escrow.ErrWrongIdentity) {
@@ -97,8 +104,12 @@ func answerAll(c *cobra.Command, dir string, questions []escrow.Question, ids []
 	for _, err := range passed {
 		fmt.Fprintln(c.ErrOrStderr(), "passed over:", err)
 	}
-	if answered == 0 {
-		return escrowError(errors.Join(passed...))
+	if answered > 0 {
+		return nil
 	}
-	return nil
+	err := errors.Join(passed...)
+	if errors.Is(err, escrow.ErrWrongIdentity) {
+		return escrowError(err)
+	}
+	return &Error{Code: ExitOperator, Err: fmt.Errorf("escrow: %w", err), Hint: hintEscrowCopy}
 }
