@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -48,7 +50,34 @@ func (osFiles) Remove(path string) error  { return os.Remove(path) }
 func (osFiles) SyncDir(path string) error { return atomicfile.SyncDir(path) }
 
 // Create makes files that only their owner reads, and nobody executes.
-func (osFiles) Create(path string) (newFile, error) { return atomicfile.Create(path, 0o600) }
+func (osFiles) Create(path string) (newFile, error) {
+	f, err := atomicfile.Create(path, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := giveTo(filepath.Dir(path), f.Chown); err != nil {
+		f.Abort()
+		return nil, err
+	}
+	return f, nil
+}
+
+// giveTo gives what root makes in dir to the owner of dir: the job that runs as
+// Vault's user must read and replace it.
+func giveTo(dir string, chown func(uid, gid int) error) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return fmt.Errorf("owner of %q: not known", dir)
+	}
+	return chown(int(st.Uid), int(st.Gid))
+}
 
 // compressAll compresses what is rotated and not compressed yet. A log whose
 // live file is missing is left alone: Vault may still write to it.

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -475,6 +476,41 @@ func TestForeignFiles(t *testing.T) {
 	for _, name := range []string{"a.log.1", "notes", "x.log.20269999T000000Z", ".hidden.log", "link.log"} {
 		if _, err := os.Lstat(filepath.Join(v.dir, name)); errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s is gone", name)
+		}
+	}
+}
+
+// Run by hand as root, it leaves nothing that the job, of Vault's user, can't
+// read or replace.
+func TestRootLeavesItsFilesToTheFoldersOwner(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root gives files away")
+	}
+	v := newVault(t, "audit-1.log")
+	v.write(3)
+	state := t.TempDir()
+	for dir, id := range map[string]int{v.dir: 4711, state: 4712} {
+		if err := os.Chown(dir, id, id+100); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rep, err := Rotate(t.Context(), Options{Dir: v.dir, StateDir: state, Signal: v.signal, Force: true, Now: func() time.Time { return start },
+		Policy: Policy{Size: 1 << 20, Age: time.Hour, Keep: time.Hour, KeepBytes: 1 << 20, Warn: 100, Full: 100}})
+	if err != nil || len(rep.Rotated) != 1 {
+		t.Fatalf("%+v, %v", rep, err)
+	}
+	for path, id := range map[string]int{
+		filepath.Join(v.dir, rep.Rotated[0]+".gz"): 4711,
+		filepath.Join(state, stateFile):            4712,
+		filepath.Join(state, ".rotate.lock"):       4712,
+	} {
+		info, err := os.Lstat(path)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if st := info.Sys().(*syscall.Stat_t); int(st.Uid) != id || int(st.Gid) != id+100 {
+			t.Errorf("%s is of %d:%d, want %d:%d", path, st.Uid, st.Gid, id, id+100)
 		}
 	}
 }

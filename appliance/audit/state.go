@@ -98,14 +98,33 @@ func (r *run) report(failure error) (Report, error) {
 	if jerr != nil {
 		return rep, errors.Join(err, fmt.Errorf("encode state: %w", jerr))
 	}
+	return rep, errors.Join(err, saveReport(r.StateDir, append(b, '\n')))
+}
+
+func saveReport(dir string, text []byte) error {
 	// 0640: metrics and doctor read it through the group.
-	return rep, errors.Join(err, atomicfile.Write(filepath.Join(r.StateDir, stateFile), append(b, '\n'), 0o640))
+	f, err := atomicfile.Create(filepath.Join(dir, stateFile), 0o640)
+	if err != nil {
+		return err
+	}
+	defer f.Abort()
+	if _, err := f.Write(text); err != nil {
+		return err
+	}
+	if err := giveTo(dir, f.Chown); err != nil {
+		return err
+	}
+	return f.Commit()
 }
 
 // lock keeps two runs apart. It is gone with the process.
 func lock(dir string) (unlock func(), err error) {
-	f, err := os.OpenFile(filepath.Join(dir, ".rotate.lock"), os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
+	f, err := os.OpenFile(filepath.Join(dir, ".rotate.lock"), os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
+		return nil, fmt.Errorf("lock: %w", err)
+	}
+	if err := giveTo(dir, f.Chown); err != nil {
+		_ = f.Close()
 		return nil, fmt.Errorf("lock: %w", err)
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
