@@ -36,6 +36,7 @@ type fakeVault struct {
 	logins  atomic.Int64
 	refuses atomic.Bool // every token
 	down    atomic.Bool
+	ended   atomic.Int64
 	text    string // of the engine's metrics
 }
 
@@ -54,6 +55,9 @@ func (v *fakeVault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case path == "sys/metrics" && r.URL.Query().Get("format") == "prometheus":
 		say(200, "vault_core_active 1\n")
 	case path == "auth/token/revoke-self":
+		if r.Header.Get("X-Vault-Token") == token {
+			v.ended.Add(1)
+		}
 		say(204, "")
 	case r.Header.Get("X-Vault-Token") != token || v.refuses.Load():
 		say(403, `{"errors":["permission denied"]}`)
@@ -346,6 +350,8 @@ func TestTokenThatEnded(t *testing.T) {
 	if err := ask(); err != nil || v.logins.Load() != 1 {
 		t.Errorf("%v, %d logins: the token is good", err, v.logins.Load())
 	}
+	at := time.Now().Add(loginPause)
+	vault.now = func() time.Time { return at }
 	vault.client.SetToken("ended")
 	if err := ask(); err != nil || v.logins.Load() != 2 {
 		t.Errorf("%v, %d logins", err, v.logins.Load())
@@ -355,6 +361,33 @@ func TestTokenThatEnded(t *testing.T) {
 	}
 	if err := vault.End(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// What a policy refuses, a new token may not do either: it must not cost a login
+// at every question, nor leave tokens behind.
+func TestTokenThatAPolicyRefuses(t *testing.T) {
+	v := &fakeVault{text: engineText}
+	v.refuses.Store(true)
+	vault := v.start(t)
+	at := now
+	vault.now = func() time.Time { return at }
+	for range 5 {
+		if _, err := vault.engine(t.Context()); err == nil {
+			t.Fatal("no error")
+		}
+	}
+	if v.logins.Load() != 1 || v.ended.Load() != 0 {
+		t.Errorf("%d logins in a moment, %d tokens ended", v.logins.Load(), v.ended.Load())
+	}
+	at = at.Add(loginPause)
+	for range 5 {
+		if _, err := vault.engine(t.Context()); err == nil {
+			t.Fatal("no error")
+		}
+	}
+	if v.logins.Load() != 2 || v.ended.Load() != 1 {
+		t.Errorf("later: %d logins, %d tokens ended: want 2 and 1", v.logins.Load(), v.ended.Load())
 	}
 }
 

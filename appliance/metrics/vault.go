@@ -18,7 +18,8 @@ import (
 // ErrNoLogin: there is no AppRole for what Vault tells only to a token.
 var ErrNoLogin = errors.New("no login for Vault")
 
-// loginPause keeps a login that is refused from being tried at every scrape.
+// loginPause keeps a login that is refused from being tried at every scrape, and
+// a token that a policy refuses from being replaced at every question.
 const loginPause = 30 * time.Second
 
 // Vault asks one Vault, and logs in again when its token has ended.
@@ -40,7 +41,8 @@ func NewVault(client *vaultapi.Client, mount string, login func(context.Context,
 	return &Vault{client: client, mount: mount, login: login, now: time.Now}
 }
 
-// as does one thing with a token. One that Vault refuses is replaced once.
+// as does one thing with a token. One that Vault refuses is ended and replaced,
+// unless it is so young that another would fare no better.
 func (v *Vault) as(ctx context.Context, do func() error) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -52,7 +54,12 @@ func (v *Vault) as(ctx context.Context, do func() error) error {
 	err := do()
 	var answer *api.ResponseError
 	if errors.As(err, &answer) && answer.StatusCode == http.StatusForbidden {
+		if age := v.now().Sub(v.tried); age >= 0 && age < loginPause {
+			return err
+		}
 		v.logged = false
+		// A token that has ended already can't be ended: nothing is lost.
+		_ = v.client.RevokeSelf(ctx)
 		if lerr := v.logIn(ctx); lerr != nil {
 			return errors.Join(err, lerr)
 		}
