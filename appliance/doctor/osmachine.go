@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"strongroom/appliance/atomicfile"
 )
 
@@ -156,15 +158,28 @@ func (l *limited) Bytes() []byte {
 }
 
 // SetMode implements Machine. It follows no link.
-func (o OSMachine) SetMode(p string, mode fs.FileMode) error {
-	info, err := o.Stat(p)
+func (o OSMachine) SetMode(p string, mode fs.FileMode) error { return o.setMode(p, mode, func() {}) }
+
+// setMode changes the very file that it has looked at: whoever owns the folder
+// may put a link in its place at any time. between is called after the look.
+func (o OSMachine) setMode(p string, mode fs.FileMode, between func()) error {
+	fd, err := unix.Open(o.path(p), unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &fs.PathError{Op: "open", Path: p, Err: err}
+	}
+	f := os.NewFile(uintptr(fd), p)
+	defer f.Close()
+	info, err := f.Stat()
 	if err != nil {
 		return err
 	}
-	if info.Type == fs.ModeSymlink {
+	if info.Mode().Type() == fs.ModeSymlink {
 		return fmt.Errorf("%q is a link", p)
 	}
-	return os.Chmod(o.path(p), mode)
+	between()
+	// fchmod(2) takes no descriptor of O_PATH; what /proc names is that file,
+	// wherever its name leads by now.
+	return os.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), mode)
 }
 
 // SetOwner implements Machine. It follows no link.

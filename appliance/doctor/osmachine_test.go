@@ -49,6 +49,28 @@ func TestOSMachine(t *testing.T) {
 	}
 }
 
+// Whoever owns the folder of a file can put a link in its place between the look
+// and the change.
+func TestSetModeOfAFileThatBecomesALink(t *testing.T) {
+	root := t.TempDir()
+	file, victim := filepath.Join(root, "audit.log"), filepath.Join(root, "shadow")
+	write(t, file, []byte("log"))
+	write(t, victim, []byte("secret"))
+	err := OSMachine{Root: root}.setMode("/audit.log", 0o644, func() {
+		if err := errors.Join(os.Rename(file, file+".1"), os.Symlink("shadow", file)); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for p, want := range map[string]fs.FileMode{victim: 0o600, file + ".1": 0o644} {
+		if info, err := os.Lstat(p); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s: %v, %v, want %v", p, info, err, want)
+		}
+	}
+}
+
 func TestRun(t *testing.T) {
 	t.Setenv("VAULT_TOKEN", token)
 	m := OSMachine{}
