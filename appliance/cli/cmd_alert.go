@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,7 +35,8 @@ failed, with the last lines of its journal, in which secrets are masked. The
 units call it by OnFailure=. The same failure of the same unit is told again
 only after the time that "repeat" gives.
 
-Each way is tried for about three minutes. Exit code 1: one of them failed.`,
+Each way is tried for about three minutes. Exit code 1: one of them failed; 4:
+one of them could not be tried, for want of a good credential.`,
 		Example: `  strongroom alert --test strongroom-snapshot.service`,
 		Args:    cobra.ExactArgs(1),
 		RunE:    func(c *cobra.Command, args []string) error { return runAlert(c, o, args[0]) },
@@ -60,9 +62,13 @@ func runAlert(c *cobra.Command, o alertOptions, unit string) error {
 		}
 		journal(c, journalError, "%v; the webhook that systemd passes is told", err)
 	}
-	channels, secrets, err := alertChannels(conf)
-	if err != nil {
-		return &Error{Code: ExitOperator, Err: err, Hint: "see docs/monitoring.md for the table [alert]"}
+	// A way that can't be opened must not silence the other.
+	channels, secrets, broken := alertChannels(conf)
+	if broken != nil {
+		broken = &Error{Code: ExitOperator, Err: broken, Hint: "see docs/monitoring.md for the table [alert]"}
+	}
+	if len(channels) == 0 && broken != nil {
+		return broken
 	}
 	if len(channels) == 0 {
 		journal(c, journalWarning, "%s failed, and nobody is told: the table [alert] of %s names neither a webhook nor mail", unit, o.config)
@@ -75,7 +81,7 @@ func runAlert(c *cobra.Command, o alertOptions, unit string) error {
 		due, unsaid := said.Due(e, conf.Repeat)
 		if !due {
 			fmt.Fprintf(c.OutOrStdout(), "%s failed the same way less than %v ago: not told again\n", unit, conf.Repeat)
-			return errors.Join(serr, said.Save(dir))
+			return cmp.Or(broken, errors.Join(serr, said.Save(dir)))
 		}
 		e.Unsaid = unsaid
 	}
@@ -86,10 +92,13 @@ func runAlert(c *cobra.Command, o alertOptions, unit string) error {
 	}
 	if err != nil {
 		journal(c, journalError, "%s failed, and not everybody could be told: %v", unit, err)
+		if broken != nil {
+			return &Error{Code: ExitOperator, Err: errors.Join(broken, err), Hint: "see docs/monitoring.md for the table [alert], and check the network"}
+		}
 		return &Error{Code: ExitFailed, Err: err, Hint: "check the table [alert], its credentials, and the network"}
 	}
 	fmt.Fprintf(c.OutOrStdout(), "told of %s in %d ways\n", unit, told)
-	return serr
+	return cmp.Or(broken, serr)
 }
 
 // alertWithoutFile tells the webhook that systemd passes, where the
@@ -135,45 +144,70 @@ func alertEvent(ctx context.Context, unit string, o alertOptions, secrets []stri
 }
 
 // alertChannels opens the ways that the configuration names, and gives the
-// secrets in them, so that no journal line can carry these outside. A credential
-// of systemd's that is empty stands for one that isn't there.
+// secrets in them, so that no journal line can carry these outside. The error is
+// of those that could not be opened. A credential of systemd's that is empty
+// stands for one that isn't there.
 func alertChannels(conf config.Alert) ([]alert.Channel, []string, error) {
 	var out []alert.Channel
 	var secrets []string
+	var errs []error
 	if conf.WebhookFile != "" {
-		data, err := readCredential(conf.WebhookFile)
-		if err != nil {
-			return nil, nil, err
+		hook, known, err := alertWebhook(conf.WebhookFile)
+		secrets = append(secrets, known...)
+		if err == nil {
+			out = append(out, hook)
 		}
-		hook, err := alert.NewWebhook(string(data))
-		if err != nil {
-			return nil, nil, fmt.Errorf("webhook file %q: %w", conf.WebhookFile, err)
-		}
-		out, secrets = append(out, hook), append(secrets, string(data))
+		errs = append(errs, err)
 	}
 	if conf.Mail.Server != "" {
-		var login struct {
-			Username string `toml:"username"`
-			Password string `toml:"password"`
+		mail, known, err := alertMail(conf.Mail)
+		secrets = append(secrets, known...)
+		if err == nil {
+			out = append(out, mail)
 		}
-		if conf.Mail.Credentials != "" {
-			data, err := readCredential(conf.Mail.Credentials)
-			if err != nil {
-				return nil, nil, err
-			}
-			// The parser's message would quote the file.
-			if md, err := toml.Decode(string(data), &login); err != nil || len(md.Undecoded()) > 0 || login.Username == "" || login.Password == "" {
-				return nil, nil, fmt.Errorf("credentials %q: want the lines username = \"…\" and password = \"…\"", conf.Mail.Credentials)
-			}
-			secrets = append(secrets, login.Password)
-		}
-		mail, err := alert.NewMail(conf.Mail, login.Username, login.Password)
+		errs = append(errs, err)
+	}
+	return out, secrets, errors.Join(errs...)
+}
+
+func alertWebhook(file string) (alert.Channel, []string, error) {
+	data, err := readCredential(file)
+	if err != nil {
+		return nil, nil, err
+	}
+	secrets := []string{string(data)}
+	hook, err := alert.NewWebhook(string(data))
+	if err != nil {
+		return nil, secrets, fmt.Errorf("webhook file %q: %w", file, err)
+	}
+	return hook, secrets, nil
+}
+
+func alertMail(conf config.AlertMail) (alert.Channel, []string, error) {
+	var login struct {
+		Username string `toml:"username"`
+		Password string `toml:"password"`
+	}
+	var secrets []string
+	if conf.Credentials != "" {
+		data, err := readCredential(conf.Credentials)
 		if err != nil {
 			return nil, nil, err
 		}
-		out = append(out, mail)
+		md, err := toml.Decode(string(data), &login)
+		if login.Password != "" {
+			secrets = append(secrets, login.Password)
+		}
+		// The parser's message would quote the file.
+		if err != nil || len(md.Undecoded()) > 0 || login.Username == "" || login.Password == "" {
+			return nil, secrets, fmt.Errorf("credentials %q: want the lines username = \"…\" and password = \"…\"", conf.Credentials)
+		}
 	}
-	return out, secrets, nil
+	mail, err := alert.NewMail(conf, login.Username, login.Password)
+	if err != nil {
+		return nil, secrets, err
+	}
+	return mail, secrets, nil
 }
 
 // unitName keeps options and patterns out of journalctl's arguments.

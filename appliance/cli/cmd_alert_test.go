@@ -80,6 +80,26 @@ func TestAlertWithASpoiltConfiguration(t *testing.T) {
 	}
 }
 
+// A way that can't be opened must not silence the other, whichever it is.
+func TestAlertWithABrokenWay(t *testing.T) {
+	const mail = "\n[alert.mail]\nserver = \"127.0.0.1:1\"\nfrom = \"a@b.c\"\nto = [\"a@b.c\"]\n"
+	for name, tc := range map[string]struct{ conf, says string }{
+		"no login for the mail":        {"[alert]\nwebhook_file = \"alert-webhook\"" + mail + "credentials = \"none\"\n", "none"},
+		"a malformed one for the mail": {"[alert]\nwebhook_file = \"alert-webhook\"" + mail + "credentials = \"alert-webhook\"\n", "username"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, args := alertHook(t, tc.conf)
+			for _, want := range []string{"told of a.service in 1 ways", "not told again"} {
+				code, out := run(t, append(args, "a.service")...)
+				if code != ExitOperator || len(*got) != 1 || strings.Contains(out, "/hook") {
+					t.Errorf("exit code %d, %d calls\n%s", code, len(*got), out)
+				}
+				says(t, out, want, tc.says)
+			}
+		})
+	}
+}
+
 func TestAlertRefusals(t *testing.T) {
 	for name, tc := range map[string]struct {
 		conf, unit string
