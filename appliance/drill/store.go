@@ -2,6 +2,7 @@ package drill
 
 import (
 	"crypto/ed25519"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,90 +10,123 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"strongroom/appliance/atomicfile"
 )
 
 // keptReports is how many reports stay: ten years of quarterly drills.
 const keptReports = 40
 
-func reportsDir(stateDir string) string { return filepath.Join(stateDir, "reports") }
+const reportsName = "reports"
+
+func reportsDir(stateDir string) string { return filepath.Join(stateDir, reportsName) }
 
 // store writes a report, in both forms, into reports/, and then as the newest of
 // its kind: last.json and last.txt, rehearsal.json and rehearsal.txt.
-func store(stateDir string, r *Report, key ed25519.PrivateKey) error {
+//
+// By hand root does so in a folder of the drill's user, who may have put a link
+// in its way: nothing is written or removed outside of the folder.
+func store(stateDir string, r *Report, key ed25519.PrivateKey) (err error) {
 	text, err := Encode(r, key)
 	if err != nil {
 		return err
 	}
-	dir := reportsDir(stateDir)
-	if err := os.Mkdir(dir, 0o750); err != nil && !errors.Is(err, fs.ErrExist) {
+	state, err := os.OpenRoot(stateDir)
+	if err != nil {
 		return fmt.Errorf("drill report: %w", err)
 	}
-	if uid, gid, other, err := owner(stateDir); err != nil {
-		return err
-	} else if other {
-		if err := os.Lchown(dir, uid, gid); err != nil {
-			return fmt.Errorf("drill report: %w", err)
-		}
+	defer func() { err = errors.Join(err, state.Close()) }()
+	kept, err := openReports(stateDir, state)
+	if err != nil {
+		return fmt.Errorf("drill report: %w", err)
 	}
-	stem := filepath.Join(dir, r.StartedAt.UTC().Format("20060102T150405.000Z")+"-"+r.Kind)
-	last := LastPath(stateDir)
+	defer func() { err = errors.Join(err, kept.Close()) }()
+	stem := r.StartedAt.UTC().Format("20060102T150405.000Z") + "-" + r.Kind
+	last := strings.TrimSuffix(filepath.Base(LastPath(stateDir)), ".json")
 	if r.Kind != KindDrill {
-		last = filepath.Join(stateDir, r.Kind+".json")
+		last = r.Kind
 	}
 	for _, f := range []struct {
-		path string
+		in   *os.Root
+		name string
 		data []byte
 	}{
-		{stem + ".txt", []byte(r.Text())}, {stem + ".json", text},
+		{kept, stem + ".txt", []byte(r.Text())}, {kept, stem + ".json", text},
 		// The commit point: status and doctor read this one.
-		{strings.TrimSuffix(last, ".json") + ".txt", []byte(r.Text())}, {last, text},
+		{state, last + ".txt", []byte(r.Text())}, {state, last + ".json", text},
 	} {
-		if err := write(stateDir, f.path, f.data); err != nil {
+		if err := write(stateDir, f.in, f.name, f.data); err != nil {
 			return err
 		}
 	}
-	return forget(dir)
+	return forget(kept)
 }
 
-// write is readable through the group, for status and doctor: nothing in a
-// report is secret.
-func write(stateDir, path string, data []byte) error {
-	f, err := atomicfile.Create(path, 0o640)
+// openReports makes the folder of the reports where it is not there yet.
+func openReports(stateDir string, state *os.Root) (*os.Root, error) {
+	if err := state.Mkdir(reportsName, 0o750); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	// From here on it is this folder, whatever takes its name.
+	kept, err := state.OpenRoot(reportsName)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer f.Abort()
-	if err := giveToOwner(stateDir, f); err != nil {
-		return err
+	d, err := kept.Open(".")
+	if err != nil {
+		return nil, errors.Join(err, kept.Close())
 	}
-	if _, err := f.Write(data); err != nil {
-		return err
+	if err := errors.Join(giveToOwner(stateDir, d), d.Close()); err != nil {
+		return nil, errors.Join(err, kept.Close())
 	}
-	return f.Commit()
+	return kept, nil
+}
+
+// write replaces a file, wholly or not at all, for the owner of the state folder.
+// It is readable through the group, for status and doctor: nothing in it is
+// secret.
+func write(stateDir string, in *os.Root, name string, data []byte) error {
+	tmp := "." + name + ".tmp-" + rand.Text()
+	f, err := in.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640)
+	if err != nil {
+		return fmt.Errorf("write %q: %w", name, err)
+	}
+	_, err = f.Write(data)
+	// Exactly this mode, whatever the umask.
+	err = errors.Join(err, f.Chmod(0o640), giveToOwner(stateDir, f), f.Sync(), f.Close())
+	if err == nil {
+		err = in.Rename(tmp, name)
+	}
+	if err != nil {
+		return fmt.Errorf("write %q: %w", name, errors.Join(err, in.Remove(tmp)))
+	}
+	d, err := in.Open(".")
+	if err == nil {
+		err = errors.Join(d.Sync(), d.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("write %q: %w", name, err)
+	}
+	return nil
 }
 
 // forget removes the oldest reports; their names sort by time.
-func forget(dir string) error {
-	names, err := reports(dir)
+func forget(kept *os.Root) error {
+	names, err := reports(kept.FS())
 	if err != nil || len(names) <= keptReports {
 		return err
 	}
 	var errs []error
 	for _, name := range names[:len(names)-keptReports] {
-		stem := strings.TrimSuffix(filepath.Join(dir, name), ".json")
-		if err := os.Remove(stem + ".txt"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := kept.Remove(strings.TrimSuffix(name, ".json") + ".txt"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}
-		errs = append(errs, os.Remove(stem+".json"))
+		errs = append(errs, kept.Remove(name))
 	}
 	return errors.Join(errs...)
 }
 
-// reports are the names of the signed reports, oldest first.
-func reports(dir string) ([]string, error) {
-	entries, err := os.ReadDir(dir)
+// reports are the names of the signed reports in a folder, oldest first.
+func reports(dir fs.FS) ([]string, error) {
+	entries, err := fs.ReadDir(dir, ".")
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -113,7 +147,7 @@ func reports(dir string) ([]string, error) {
 // none. The signature is not checked.
 func LastPassed(stateDir string) (*Report, error) {
 	dir := reportsDir(stateDir)
-	names, err := reports(dir)
+	names, err := reports(os.DirFS(dir))
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package drill
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -37,7 +38,7 @@ func TestStore(t *testing.T) {
 	for range keptReports + 3 {
 		put(KindDrill, false)
 	}
-	names, err := reports(reportsDir(dir))
+	names, err := reports(os.DirFS(reportsDir(dir)))
 	if err != nil || len(names) != keptReports {
 		t.Errorf("%d reports are kept, %v", len(names), err)
 	}
@@ -75,6 +76,56 @@ func TestStoreFails(t *testing.T) {
 	r, err := Last(dir)
 	if err != nil || !r.StartedAt.Equal(sampleReport().StartedAt) {
 		t.Errorf("last: %+v, %v", r, err)
+	}
+}
+
+// Whoever owns the state folder leads no report, and no removal, out of it.
+func TestStoreStaysInItsFolder(t *testing.T) {
+	for name, link := range map[string]func(outside string) string{
+		"absolute": func(outside string) string { return outside },
+		"relative": func(outside string) string { return filepath.Join("..", filepath.Base(outside)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			base := t.TempDir()
+			dir, outside := filepath.Join(base, "drill"), filepath.Join(base, "outside")
+			for _, d := range []string{dir, outside} {
+				if err := os.Mkdir(d, 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for i := range keptReports + 5 {
+				if err := os.WriteFile(filepath.Join(outside, fmt.Sprintf("%03d.json", i)), []byte("theirs"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := os.Symlink(link(outside), reportsDir(dir)); err != nil {
+				t.Fatal(err)
+			}
+			if err := store(dir, sampleReport(), testKey(1)); err == nil {
+				t.Error("no error")
+			}
+			left, err := os.ReadDir(outside)
+			if err != nil || len(left) != keptReports+5 {
+				t.Errorf("%d files outside, %v", len(left), err)
+			}
+			if last, err := Last(dir); last != nil || err != nil {
+				t.Errorf("last: %+v, %v", last, err)
+			}
+		})
+	}
+	// A link at a file's name is replaced, and not written through.
+	dir, theirs := t.TempDir(), filepath.Join(t.TempDir(), "theirs")
+	if err := os.WriteFile(theirs, []byte("theirs"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(theirs, LastPath(dir)); err != nil {
+		t.Fatal(err)
+	}
+	if err := store(dir, sampleReport(), testKey(1)); err != nil {
+		t.Fatal(err)
+	}
+	if data, err := os.ReadFile(theirs); string(data) != "theirs" || err != nil {
+		t.Errorf("%q, %v", data, err)
 	}
 }
 
