@@ -78,23 +78,33 @@ func runRestorePaths(c *cobra.Command, o restoreOptions) (err error) {
 		return &Error{Code: ExitOperator, Err: err, Hint: "give the master key of the snapshot with --key-file: see docs/restore.md"}
 	}
 	copied, err := o.runPaths(ctx, c.OutOrStdout(), p, live, keys)
-	for _, s := range copied {
-		if s.Unchanged {
-			fmt.Fprintf(c.OutOrStdout(), "%s: the same already (version %d)\n", s.Path, s.Over)
-			continue
-		}
-		fmt.Fprintf(c.OutOrStdout(), "%s: version %d of the snapshot is now version %d\n", s.Path, s.From, s.To)
-	}
+	printCopied(c.OutOrStdout(), copied)
 	if errors.Is(err, restore.ErrTokenGone) {
 		return &Error{Code: ExitOperator, Err: err, Hint: "the token is younger than the snapshot: give --username and --password-file, or an older token"}
 	}
 	if errors.Is(err, restorepath.ErrNoSecret) {
 		return &Error{Code: ExitDrift, Err: err, Hint: "it was deleted then, or not written yet: try another snapshot with --id"}
 	}
+	if errors.Is(err, restorepath.ErrNoMetadata) {
+		return &Error{Code: ExitOperator, Err: err, Hint: "the secrets listed are back; where metadata was refused, write it with a token that may: vault kv metadata put"}
+	}
 	if err != nil {
 		return restoreError(err)
 	}
 	return nil
+}
+
+func printCopied(w io.Writer, copied []restorepath.Copied) {
+	for _, s := range copied {
+		switch {
+		case s.Unchanged:
+			fmt.Fprintf(w, "%s: the same already (version %d)\n", s.Path, s.Over)
+		case s.NoMetadata:
+			fmt.Fprintf(w, "%s: version %d of the snapshot is now version %d; brought back, without its custom metadata\n", s.Path, s.From, s.To)
+		default:
+			fmt.Fprintf(w, "%s: version %d of the snapshot is now version %d\n", s.Path, s.From, s.To)
+		}
+	}
 }
 
 func (o *restoreOptions) runPaths(ctx context.Context, out io.Writer, p *restorePlan, live *vaultapi.Client, keys *kms.Keyset) (copied []restorepath.Copied, err error) {

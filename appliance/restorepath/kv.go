@@ -83,7 +83,7 @@ func (m kvMount) read(ctx context.Context, c *vaultapi.Client, rest string) (sec
 }
 
 // write stores data as a new version on top of over. Somebody else's write in
-// between is an error and not overwritten.
+// between is an error and not overwritten. With ErrNoMetadata the version is there.
 func (m kvMount) write(ctx context.Context, c *vaultapi.Client, rest string, v secretVersion, over secretVersion) (int64, error) {
 	if !m.v2 {
 		_, err := c.API().Logical().WriteWithContext(ctx, m.api("", rest), v.data)
@@ -95,18 +95,22 @@ func (m kvMount) write(ctx context.Context, c *vaultapi.Client, rest string, v s
 	if err != nil {
 		return 0, err
 	}
-	// A secret that was wholly gone gets its metadata back; one that is there
-	// keeps its own.
-	if over.version == 0 && len(v.custom) > 0 {
-		if _, err := c.API().Logical().WriteWithContext(ctx, m.api("metadata", rest), map[string]any{"custom_metadata": v.custom}); err != nil {
-			return 0, err
-		}
-	}
 	n, ok := s.Data["version"].(json.Number)
 	if !ok {
 		return 0, errors.New("the answer has no version")
 	}
-	return n.Int64()
+	version, err := n.Int64()
+	if err != nil {
+		return 0, fmt.Errorf("version %q: %w", n, err)
+	}
+	// A secret that was wholly gone gets its metadata back; one that is there
+	// keeps its own.
+	if over.version == 0 && len(v.custom) > 0 {
+		if _, err := c.API().Logical().WriteWithContext(ctx, m.api("metadata", rest), map[string]any{"custom_metadata": v.custom}); err != nil {
+			return version, fmt.Errorf("%w: %w", ErrNoMetadata, err)
+		}
+	}
+	return version, nil
 }
 
 // list gives the names of all secrets at or below rest, which ends in / or is
@@ -146,9 +150,12 @@ type Copied struct {
 	// the new one; To is 0 when both had the same content.
 	From, Over, To int64
 	Unchanged      bool
+	// NoMetadata tells that Vault has the secret, and refused its custom metadata.
+	NoMetadata bool
 }
 
-// copySecret brings one secret from a restored Vault into the live one.
+// copySecret brings one secret from a restored Vault into the live one. With
+// ErrNoMetadata the secret itself has come back.
 func copySecret(ctx context.Context, from, to *vaultapi.Client, path string) (Copied, error) {
 	c := Copied{Path: path}
 	source, err := mountOf(ctx, from, path)
@@ -179,7 +186,9 @@ func copySecret(ctx context.Context, from, to *vaultapi.Client, path string) (Co
 		c.Unchanged = true
 		return c, nil
 	}
-	if c.To, err = target.write(ctx, to, rest, old, now); err != nil {
+	c.To, err = target.write(ctx, to, rest, old, now)
+	c.NoMetadata = errors.Is(err, ErrNoMetadata)
+	if err != nil {
 		return c, fmt.Errorf("write %q: %w", path, err)
 	}
 	return c, nil

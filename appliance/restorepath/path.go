@@ -23,6 +23,10 @@ import (
 // ErrNoSecret means that the snapshot has nothing at a path.
 var ErrNoSecret = errors.New("the snapshot has no such secret")
 
+// ErrNoMetadata means that a secret is back and that its custom metadata could not
+// be written.
+var ErrNoMetadata = errors.New("brought back, without its custom metadata")
+
 // PathsOptions of bringing back single secrets.
 type PathsOptions struct {
 	Snapshot *restore.Checked
@@ -75,11 +79,10 @@ func Paths(ctx context.Context, o PathsOptions) (copied []Copied, err error) {
 		}
 		for _, name := range names {
 			c, err := copySecret(ctx, up, o.Live, name)
-			if err != nil {
-				errs = append(errs, err)
-				continue
+			errs = append(errs, err)
+			if err == nil || c.NoMetadata {
+				copied = append(copied, c)
 			}
-			copied = append(copied, c)
 		}
 	}
 	return copied, errors.Join(errs...)
