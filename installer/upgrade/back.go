@@ -259,13 +259,14 @@ func readBy(name string) []string {
 }
 
 // wellAgain checks the machine with its old versions. An old plugin that can't
-// read what the new one has written gets the snapshot of before.
+// read what the new one has written gets the snapshot of before; no other fault
+// is worth what has been written since.
 func (u *Upgrade) wellAgain(ctx context.Context) error {
 	if err := u.unfence(ctx); err != nil {
 		return err
 	}
 	err := u.healthy(ctx, u.rec.From)
-	if err != nil && !u.rec.StorageBack {
+	if err != nil && !u.rec.StorageBack && u.engineUnwell(ctx) {
 		u.say("  not healthy (%v): the snapshot of before is put back", err)
 		if err = errors.Join(err, u.restoreSnapshot(ctx)); u.rec.StorageBack {
 			err = u.healthy(ctx, u.rec.From)
@@ -275,6 +276,12 @@ func (u *Upgrade) wellAgain(ctx context.Context) error {
 		return err
 	}
 	return u.Vault.SetMaxWait(ctx, u.rec.MaxWait)
+}
+
+// engineUnwell says that Vault itself is well with its old version, and the
+// engine in it is not.
+func (u *Upgrade) engineUnwell(ctx context.Context) bool {
+	return u.lookAtServer(ctx, u.rec.From) == nil && u.lookAtEngine(ctx, u.rec.From) != nil
 }
 
 // restoreSnapshot brings Vault's data of before back through Vault itself,

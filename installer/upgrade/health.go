@@ -53,8 +53,19 @@ func (u *Upgrade) look(ctx context.Context, want Versions) error {
 }
 
 func (u *Upgrade) lookAtVault(ctx context.Context, want Versions) error {
-	// A Vault that is just coming up may accept and never answer.
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	if err := u.lookAtServer(ctx, want); err != nil {
+		return err
+	}
+	return u.lookAtEngine(ctx, want)
+}
+
+// oneLook is how long one look may take: a Vault that is just coming up may
+// accept and never answer.
+const oneLook = 10 * time.Second
+
+// lookAtServer looks at Vault without its engine.
+func (u *Upgrade) lookAtServer(ctx context.Context, want Versions) error {
+	ctx, cancel := context.WithTimeout(ctx, oneLook)
 	defer cancel()
 	if err := u.Vault.WaitActive(ctx); err != nil {
 		return err
@@ -73,6 +84,13 @@ func (u *Upgrade) lookAtVault(ctx context.Context, want Versions) error {
 	if index < u.rec.RaftIndex {
 		return fmt.Errorf("vault's raft index is %d, it was %d before", index, u.rec.RaftIndex)
 	}
+	return nil
+}
+
+// lookAtEngine looks at the engine in a Vault that is active.
+func (u *Upgrade) lookAtEngine(ctx context.Context, want Versions) error {
+	ctx, cancel := context.WithTimeout(ctx, oneLook)
+	defer cancel()
 	pinned, running, err := u.Vault.Mounted(ctx)
 	if err != nil {
 		return err

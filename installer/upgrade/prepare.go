@@ -32,6 +32,23 @@ func (u *Upgrade) ready(ctx context.Context) error {
 	return nil
 }
 
+// well refuses to upgrade a machine that would not pass as healthy after a
+// rollback either: its fault is not the upgrade's to mend, nor to be taken for
+// one that the upgrade has made.
+func (u *Upgrade) well(ctx context.Context, from Versions) error {
+	fenced, err := u.Vault.Status(ctx)
+	if err == nil {
+		u.rec = &Record{From: from, Fenced: fenced}
+		err = u.healthy(ctx, from)
+		u.rec = nil
+	}
+	if err != nil {
+		return &engine.Error{Code: engine.ExitOperator, Err: fmt.Errorf("the machine is not well as it is: %w", err),
+			Hint: "see strongroom doctor, or run strongroom-installer install; nothing has been changed"}
+	}
+	return nil
+}
+
 // prepare does all that leaves the machine as it is.
 func (u *Upgrade) prepare(ctx context.Context) error {
 	p, err := u.stage()

@@ -73,6 +73,9 @@ func (u *Upgrade) Run(ctx context.Context) error {
 	if err != nil || !p.Differs {
 		return err
 	}
+	if err := u.well(ctx, p.From); err != nil {
+		return err
+	}
 	if err := u.room(p); err != nil {
 		return err
 	}

@@ -198,6 +198,43 @@ func TestSnapshotBackForTheOldPlugin(t *testing.T) {
 	w.before(t)
 }
 
+// A fault beside Vault's data is no reason to give up what has been written
+// since the snapshot.
+func TestDataStaysWhenTheFrontIsDown(t *testing.T) {
+	w := newWorld(t)
+	u, out := w.upgrade(newStrongroom, "plugin 1.1.0 broken", "")
+	u.SkipRehearsal = "a test"
+	front, broken := u.Front, false
+	u.Front = func(ctx context.Context) error {
+		if r, err := Load(u.Env.Host, RecordPath); err == nil && r != nil && r.Phase == Checking && !broken {
+			broken = true
+			s := w.load()
+			s.Secret = "written since"
+			w.put(s)
+		}
+		if broken {
+			return errors.New("port 443 is gone")
+		}
+		return front(ctx)
+	}
+	err := u.Run(t.Context())
+	var e *engine.Error
+	if !errors.As(err, &e) || e.Code != engine.ExitOperator || !strings.Contains(err.Error(), "port 443 is gone") {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if s := w.load(); s.Secret != "written since" || w.engine != "1.0.0" {
+		t.Errorf("secret %q, engine %q\n%s", s.Secret, w.engine, out)
+	}
+	// The obstacle is gone: the rollback ends.
+	u, out = w.upgrade(newStrongroom, newPlugin, "")
+	if err := u.RollBack(t.Context()); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if s := w.load(); s.Secret != "written since" {
+		t.Errorf("secret %q", s.Secret)
+	}
+}
+
 // TestEveryFault fails each call that changes anything, once: the upgrade ends
 // well or is taken back.
 func TestEveryFault(t *testing.T) {
@@ -341,6 +378,11 @@ func TestRefusals(t *testing.T) {
 		{"nothing installed", func(w *world, _ *Upgrade) { delete(w.Files, "/usr/local/bin/strongroom") }, engine.ExitOperator, "nothing is installed"},
 		{"disk full", func(w *world, _ *Upgrade) { w.Free = 1 << 20 }, engine.ExitOperator, "1 MiB free"},
 		{"Vault down", func(w *world, _ *Upgrade) { w.running = "" }, engine.ExitOperator, "down"},
+		{"front down", func(w *world, _ *Upgrade) { w.Units[systemd.Front].Active = "failed" }, engine.ExitOperator, "the front does not answer"},
+		{"front mute", func(_ *world, u *Upgrade) {
+			u.Front = func(context.Context) error { return errors.New("mute") }
+		}, engine.ExitOperator, "not well as it is"},
+		{"engine down", func(w *world, _ *Upgrade) { w.engine = "" }, engine.ExitOperator, "the engine does not answer"},
 		{"no", func(_ *world, u *Upgrade) { u.Ask = func(context.Context) error { return errors.New("no") } }, engine.ExitOperator, "no"},
 		{"a record of another format", func(w *world, _ *Upgrade) {
 			w.Files[Dir] = w.Files["/var"]
