@@ -14,6 +14,7 @@ import (
 
 	"strongroom/appliance/atomicfile"
 	"strongroom/appliance/drill"
+	"strongroom/appliance/snapshot"
 )
 
 // The two halves that the units run, and what root does before them.
@@ -22,25 +23,31 @@ func drillFetchCommand(version string) *cobra.Command {
 	var s drillSource
 	var state string
 	var timeout time.Duration
+	again := retries{wait: waitFor}
 	s.version = version
 	c := &cobra.Command{
 		Use:   "fetch",
 		Short: "Fetch a snapshot for the drill: network, and no key",
 		Long: `Copies the newest verified snapshot, still encrypted, into the drill's state
 folder. strongroom-drill-fetch.service runs it; "strongroom drill run" goes on
-from there without a network.`,
+from there without a network. What it could not fetch in the end, it notes for
+"strongroom status" and "strongroom doctor", to which it is a drill that failed.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			spareMemory()
 			ctx, cancel := context.WithTimeout(c.Context(), timeout)
 			defer cancel()
-			o, err := s.options(ctx, stateDir(state, drill.DefaultStateDir))
+			dir := stateDir(state, drill.DefaultStateDir)
+			var f drill.Fetched
+			err := again.do(ctx, c, "drill fetch", fetchMayPass, func() error {
+				o, err := s.options(ctx, dir)
+				if err == nil {
+					f, err = drill.Fetch(ctx, o)
+				}
+				return err
+			})
 			if err != nil {
-				return drillError(err)
-			}
-			f, err := drill.Fetch(ctx, o)
-			if err != nil {
-				return drillError(err)
+				return drillError(errors.Join(err, drill.RecordFetchFailure(dir, time.Now(), err)))
 			}
 			fmt.Fprintf(c.OutOrStdout(), "fetched %s from %s in %s\n", f.ID, f.From, f.FinishedAt.Sub(f.StartedAt).Round(10*time.Millisecond))
 			return nil
@@ -48,8 +55,19 @@ from there without a network.`,
 	}
 	s.add(c)
 	c.Flags().StringVar(&state, "state", "", "folder of the drill (default: systemd's, else "+drill.DefaultStateDir+")")
-	c.Flags().DurationVar(&timeout, "timeout", 2*time.Hour, "give up after this time")
+	c.Flags().DurationVar(&timeout, "timeout", 2*time.Hour, "give up after this time, all tries together")
+	again.add(c)
 	return c
+}
+
+// fetchMayPass says whether another try may fetch: after a fault of the network,
+// whatever else was wrong with other places, and not where a person must act.
+func fetchMayPass(err error) bool {
+	if errors.Is(err, snapshot.ErrUnreachable) || errors.Is(err, snapshot.ErrStalled) {
+		return true
+	}
+	var known *Error
+	return errors.As(drillError(err), &known) && known.Code == ExitFailed && !errors.Is(err, snapshot.ErrFull)
 }
 
 func drillRunCommand(version string) *cobra.Command {

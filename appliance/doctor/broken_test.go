@@ -192,6 +192,9 @@ var broken = []struct {
 		write(t, filepath.Join(s.Places.Snapshot, "taken.json"), []byte(`{"format":1,"canary_failure":{"at":"2026-11-24T11:00:00Z","error":"permission denied"}}`))
 	}, "fail", "no canary, a drill of it will fail: 2026-11-24T11:00:00Z: permission denied", false},
 	{"no drill", "backup-drill", func(t *testing.T, _ *box, s *Subject) { unlink(t, drill.LastPath(s.Places.Drill)) }, "fail", "no drill was ever done", false},
+	{"no snapshot for the drill", "backup-drill", func(t *testing.T, b *box, s *Subject) {
+		write(t, filepath.Join(s.Places.Drill, "fetch-failure.json"), []byte(`{"at":"`+b.now.Add(time.Hour).Format(time.RFC3339)+`","error":"no route"}`))
+	}, "fail", "the last drill got no snapshot, at", false},
 	{"old drill", "backup-drill", func(_ *testing.T, b *box, _ *Subject) { b.now = b.now.AddDate(0, 4, 0) }, "fail", "one a quarter", false},
 	{"drill's report changed", "backup-drill", func(t *testing.T, _ *box, s *Subject) {
 		p := drill.LastPath(s.Places.Drill)

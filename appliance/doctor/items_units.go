@@ -202,6 +202,12 @@ func (e *exam) judgeBackup(b evidence.Backup, now time.Time) {
 
 func (e *exam) judgeDrill(now time.Time) {
 	const remedy = "systemctl start strongroom-drill; docs/drill.md"
+	switch f, err := evidence.ReadFetchFailure(e.Places); {
+	case err == nil:
+		e.fail(remedy, "the last drill got no snapshot, at %s: %s", f.At.Format(time.RFC3339), f.Error)
+	case !errors.Is(err, evidence.ErrNone):
+		e.unseen("the last fetch for a drill", err)
+	}
 	d, err := evidence.ReadDrill(e.Places)
 	switch {
 	case errors.Is(err, evidence.ErrNone):

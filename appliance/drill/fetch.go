@@ -54,7 +54,11 @@ func Fetch(ctx context.Context, o FetchOptions) (Fetched, error) {
 		return Fetched{}, err
 	}
 	defer unlock()
-	return o.fetch(ctx)
+	f, err := o.fetch(ctx)
+	if err != nil {
+		return f, err
+	}
+	return f, forgetFetchFailure(o.StateDir)
 }
 
 func (o *FetchOptions) fetch(ctx context.Context) (Fetched, error) {
@@ -156,7 +160,11 @@ func discard(stateDir string) error {
 func loadFetched(stateDir string) (Fetched, error) {
 	data, err := os.ReadFile(fetchedFile(stateDir))
 	if errors.Is(err, fs.ErrNotExist) {
-		return Fetched{}, ErrNotFetched
+		failed, err := LastFetchFailure(stateDir)
+		if err != nil || failed == nil {
+			return Fetched{}, errors.Join(ErrNotFetched, err)
+		}
+		return Fetched{}, fmt.Errorf("%w: the last fetch failed at %s: %s", ErrNotFetched, failed.At.Format(time.RFC3339), failed.Error)
 	}
 	if err != nil {
 		return Fetched{}, fmt.Errorf("fetched snapshot: %w", err)

@@ -140,6 +140,37 @@ func TestReadBackup(t *testing.T) {
 	}
 }
 
+// A fetch that failed is a failed drill until one comes to its report.
+func TestReadFetchFailure(t *testing.T) {
+	p := place(t)
+	if _, err := ReadFetchFailure(p); !errors.Is(err, ErrNone) {
+		t.Errorf("none: %v", err)
+	}
+	put(t, p.Drill, "fetch-failure.json", `{"at":"2026-11-24T12:00:00Z","error":"no route"}`)
+	for name, c := range map[string]struct {
+		report string
+		none   bool
+	}{
+		"no report":     {"", false},
+		"an older one":  {`{"report":{"format":1,"kind":"drill","finished_at":"2026-08-24T12:00:00Z","passed":true}}`, false},
+		"a newer one":   {`{"report":{"format":1,"kind":"drill","finished_at":"2026-11-24T13:00:00Z","passed":true}}`, true},
+		"a damaged one": {`{`, false},
+	} {
+		if c.report != "" {
+			put(t, p.Drill, "last.json", c.report)
+		}
+		f, err := ReadFetchFailure(p)
+		if c.none != errors.Is(err, ErrNone) || !c.none && (err != nil || f.Error != "no route") {
+			t.Errorf("%s: %+v, %v", name, f, err)
+		}
+		_ = os.Remove(filepath.Join(p.Drill, "last.json"))
+	}
+	put(t, p.Drill, "fetch-failure.json", `{`)
+	if _, err := ReadFetchFailure(p); err == nil || errors.Is(err, ErrNone) {
+		t.Errorf("damaged: %v", err)
+	}
+}
+
 func TestReadEscrow(t *testing.T) {
 	p := place(t)
 	put(t, p.Escrow, "admin.age", "a")

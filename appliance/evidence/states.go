@@ -146,6 +146,23 @@ func ReadDrill(p Places) (*drill.Report, error) {
 	return r, nil
 }
 
+// ReadFetchFailure reads why there is no newer drill than the last report tells
+// of: the fetch for it failed. ErrNone: none has, or a drill came after it.
+func ReadFetchFailure(p Places) (drill.FetchFailure, error) {
+	f, err := drill.LastFetchFailure(p.Drill)
+	if err != nil {
+		return drill.FetchFailure{}, err
+	}
+	if f == nil {
+		return drill.FetchFailure{}, ErrNone
+	}
+	// A report that can't be read is another's fault to tell.
+	if r, err := drill.Last(p.Drill); err == nil && r != nil && !r.FinishedAt.Before(f.At) {
+		return drill.FetchFailure{}, ErrNone
+	}
+	return *f, nil
+}
+
 // DrillKeyFile holds the public half of the key that signs the reports of
 // drills.
 const DrillKeyFile = "/etc/strongroom/drill-signing.pub"

@@ -199,6 +199,11 @@ func (r Report) backupLine() Line {
 func (r Report) drillLine() Line {
 	l := Line{Name: "Drill", State: Attention, Hint: "systemctl start strongroom-drill"}
 	d := r.Drill
+	if f := r.DrillFetch; f != nil {
+		l.State = Bad
+		l.Text = fmt.Sprintf("FAILED %s ago, there was no snapshot to be had: %s", span(r.At.Sub(f.At)), oneLine(f.Error))
+		return l
+	}
 	if d == nil {
 		l.Text = "never done: nobody knows whether the backup restores"
 		if why := r.why("drill"); why != "" {

@@ -52,10 +52,12 @@ type Report struct {
 	Certificate *evidence.Certificate `json:"certificate,omitempty"`
 	Backup      *evidence.Backup      `json:"backup,omitempty"`
 	Drill       *drill.Report         `json:"drill,omitempty"`
-	Escrow      *evidence.Escrow      `json:"escrow,omitempty"`
-	Doctor      *evidence.Doctor      `json:"doctor,omitempty"`
-	Lines       []Line                `json:"lines"`
-	Missing     []Missing             `json:"missing,omitempty"`
+	// DrillFetch is why there is no newer drill; nil where nothing failed.
+	DrillFetch *drill.FetchFailure `json:"drill_fetch_failure,omitempty"`
+	Escrow     *evidence.Escrow    `json:"escrow,omitempty"`
+	Doctor     *evidence.Doctor    `json:"doctor,omitempty"`
+	Lines      []Line              `json:"lines"`
+	Missing    []Missing           `json:"missing,omitempty"`
 }
 
 // Gather looks at everything. It never fails: what can't be had is in Missing.
@@ -81,6 +83,7 @@ func Gather(ctx context.Context, s Sources) Report {
 	} else {
 		r.missing("drill", err)
 	}
+	set(&r, "fetch for the drill", &r.DrillFetch)(evidence.ReadFetchFailure(s.Places))
 	set(&r, "escrow", &r.Escrow)(evidence.ReadEscrow(s.Places))
 	set(&r, "doctor", &r.Doctor)(evidence.ReadDoctor(s.Places))
 	r.Lines = r.lines()

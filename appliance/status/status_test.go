@@ -115,6 +115,12 @@ func TestLines(t *testing.T) {
 		{"failed", "Drill", func(r *Report) {
 			r.Drill.Passed, r.Drill.Checks = false, []drill.Check{{Name: "canary", Verdict: drill.Fail}}
 		}, Bad, "FAILED 12 days ago: canary"},
+		{"not fetched", "Drill", func(r *Report) {
+			r.DrillFetch = &drill.FetchFailure{At: now.AddDate(0, 0, -3), Error: "no\nroute"}
+		}, Bad, "FAILED 3 days ago, there was no snapshot to be had: no route"},
+		{"never fetched", "Drill", func(r *Report) {
+			r.Drill, r.DrillFetch = nil, &drill.FetchFailure{At: now.Add(-time.Hour), Error: "no route"}
+		}, Bad, "no route"},
 		{"old", "Drill", func(r *Report) { r.Drill.FinishedAt = now.AddDate(0, -4, 0) }, Attention, "passed"},
 		{"unconfirmed", "Escrow", func(r *Report) { r.Escrow.Files[0].ConfirmedAt = time.Time{} }, Bad, "may be the only one: admin.age"},
 		{"none", "Escrow", func(r *Report) { r.Escrow = nil }, Bad, "none"},
