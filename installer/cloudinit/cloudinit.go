@@ -37,8 +37,9 @@ type Params struct {
 	// Version is for the comment.
 	Version string
 
-	// Dir and UnitDir are other places than Dir and systemd's, for tests.
-	Dir, UnitDir string
+	// Dir, UnitDir and BinDir are other places than Dir, systemd's and that of
+	// root's programs, for tests.
+	Dir, UnitDir, BinDir string
 }
 
 //go:embed first-boot.sh.tmpl
@@ -87,6 +88,9 @@ func UserData(p Params) ([]byte, error) {
 	if p.UnitDir == "" {
 		p.UnitDir = "/etc/systemd/system"
 	}
+	if p.BinDir == "" {
+		p.BinDir = "/usr/local/sbin"
+	}
 	text, err := config.Encode(p.Config)
 	if err != nil {
 		return nil, err
@@ -127,7 +131,7 @@ func (p Params) script() (string, error) {
 		return "", fmt.Errorf("user data: %w", err)
 	}
 	var b bytes.Buffer
-	if err := t.Execute(&b, map[string]string{"URL": p.URL, "SHA256": strings.ToLower(p.SHA256), "Dir": p.Dir, "Unit": unitName, "UnitFile": p.UnitDir + "/" + unitName}); err != nil {
+	if err := t.Execute(&b, map[string]string{"URL": p.URL, "SHA256": strings.ToLower(p.SHA256), "Dir": p.Dir, "BinDir": p.BinDir, "Unit": unitName, "UnitFile": p.UnitDir + "/" + unitName}); err != nil {
 		return "", fmt.Errorf("user data: %w", err)
 	}
 	return b.String(), nil
@@ -159,18 +163,46 @@ func checkSum(s string) error {
 	return nil
 }
 
-// noSecret refuses what a fresh machine would need a secret file for.
+// noSecret refuses what a fresh machine would need a file or a disk for that
+// user data doesn't bring: a secret's, or another that nobody has put there.
 func noSecret(c config.Appliance) error {
 	var errs []error
 	refuse := func(field, what string) {
 		errs = append(errs, fmt.Errorf("%s: %s can't be in user data, which others can read; leave it out, and add it on the machine with install", field, what))
 	}
+	// What isn't there when the installation begins would keep it trying for ever.
+	absent := func(field, what string) {
+		errs = append(errs, fmt.Errorf("%s: %s is not on a new machine; leave it out, put it there afterwards, and add it with install", field, what))
+	}
 	if c.TLS.Mode == config.TLSFiles {
 		refuse("tls.mode", "a certificate's key")
 	}
+	for _, f := range []struct{ field, value, what string }{
+		{"tls.acme.eab", c.TLS.ACME.EAB, "the key of an account at the authority"},
+		{"tls.acme.fallback_eab", c.TLS.ACME.FallbackEAB, "the key of an account at the authority"},
+		{"tls.acme.dns_token", c.TLS.ACME.DNSToken, "a DNS provider's token"},
+	} {
+		if f.value != "" {
+			refuse(f.field, f.what)
+		}
+	}
+	if c.TLS.ACME.CAFile != "" {
+		absent("tls.acme.ca_file", "the authority's certificate")
+	}
+	if c.Alert.Mail.CAFile != "" {
+		absent("alert.mail.ca_file", "the mail server's authority")
+	}
+	for i, p := range c.Node.Peers {
+		if p.CACertFile != "" {
+			absent(fmt.Sprintf("node.peer[%d].ca_cert_file", i), "the node's authority")
+		}
+	}
 	for i, to := range c.Backup.To {
-		if to.Type == config.BackupS3 {
+		switch to.Type {
+		case config.BackupS3:
 			refuse(fmt.Sprintf("backup.to[%d]", i), "a bucket's credentials")
+		case config.BackupDir:
+			absent(fmt.Sprintf("backup.to[%d].path", i), "a directory or disk for backups")
 		}
 	}
 	if c.Backup.WebhookFile != "" {

@@ -100,6 +100,15 @@ func TestRefusals(t *testing.T) {
 		{"webhook", func(p *Params) { p.Config.Alert.WebhookFile = "/x" }, "alert.webhook_file"},
 		{"old webhook", func(p *Params) { p.Config.Backup.WebhookFile = "/x" }, "backup.webhook_file"},
 		{"mail", func(p *Params) { p.Config.Alert.Mail.Credentials = "/x" }, "alert.mail.credentials"},
+		{"account", func(p *Params) { p.Config.TLS.ACME.EAB = "/x" }, "tls.acme.eab: "},
+		{"other account", func(p *Params) { p.Config.TLS.ACME.FallbackEAB = "eab" }, "tls.acme.fallback_eab: "},
+		{"DNS", func(p *Params) { p.Config.TLS.ACME.DNSToken = "dns" }, "tls.acme.dns_token: "},
+		{"authority", func(p *Params) { p.Config.TLS.ACME.CAFile = "/x" }, "tls.acme.ca_file: "},
+		{"mail's authority", func(p *Params) { p.Config.Alert.Mail.CAFile = "/x" }, "alert.mail.ca_file: "},
+		{"node's authority", func(p *Params) { p.Config.Node.Peers = []config.Peer{{}, {CACertFile: "/x"}} }, "node.peer[1].ca_cert_file: "},
+		{"disk", func(p *Params) {
+			p.Config.Backup.To = []config.BackupTo{{Type: config.BackupDir, Path: "/mnt/x"}}
+		}, "backup.to[0].path: a directory or disk for backups is not on a new machine"},
 		{"private key", func(p *Params) {
 			p.Config.Escrow.Recipients = append(p.Config.Escrow.Recipients, "AGE-SECRET-KEY-1CANARY")
 		}, "private key"},
@@ -144,7 +153,7 @@ func TestScript(t *testing.T) {
 			bin := tools(t, fetcher)
 			p := params()
 			sum := sha256.Sum256(installer)
-			p.URL, p.SHA256, p.Dir, p.UnitDir = srv.URL+"/i", hex.EncodeToString(sum[:]), dir, dir
+			p.URL, p.SHA256, p.Dir, p.UnitDir, p.BinDir = srv.URL+"/i", hex.EncodeToString(sum[:]), dir, dir, t.TempDir()
 			text, err := p.script()
 			if err != nil {
 				t.Fatal(err)
@@ -187,6 +196,9 @@ func TestScript(t *testing.T) {
 			if want := strings.Repeat("install --yes --config appliance.toml\n", 3); calls() != want {
 				t.Errorf("calls:\n%s", calls())
 			}
+			if to, err := os.Readlink(filepath.Join(p.BinDir, "strongroom-installer")); err != nil || to != filepath.Join(dir, "strongroom-installer") {
+				t.Errorf("the installer is not in PATH: %q, %v", to, err)
+			}
 			if b, err := os.ReadFile(filepath.Join(bin, "disabled")); err != nil || string(b) != strings.Repeat("disable "+unitName+"\ndaemon-reload\n", 2) {
 				t.Errorf("unit: %q, %v", b, err)
 			}
@@ -210,7 +222,7 @@ func program(name string) (string, error) {
 func tools(t *testing.T, fetcher string) string {
 	t.Helper()
 	bin := t.TempDir()
-	for _, name := range []string{"sha256sum", "rm", "mv", "chmod", "cat", "sh", fetcher} {
+	for _, name := range []string{"sha256sum", "rm", "mv", "chmod", "ln", "cat", "sh", fetcher} {
 		p, err := program(name)
 		if err != nil {
 			t.Fatal(err)
