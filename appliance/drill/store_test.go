@@ -129,6 +129,39 @@ func TestStoreStaysInItsFolder(t *testing.T) {
 	}
 }
 
+// What root leaves by hand is the job's: it goes on with it.
+func TestStoreGivesToTheOwner(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root gives files away")
+	}
+	const uid, gid = 64123, 64124
+	dir := t.TempDir()
+	if err := os.Chown(dir, uid, gid); err != nil {
+		t.Fatal(err)
+	}
+	if err := store(dir, sampleReport(), testKey(1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := RecordFetchFailure(dir, noon, ErrNotFetched); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	err := filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		n++
+		if u, g, _, err := owner(path); u != uid || g != gid || err != nil {
+			t.Errorf("%s belongs to %d:%d, %v", path, u, g, err)
+		}
+		return nil
+	})
+	// The folder, the lock, reports/ with two, the newest twice, the failure.
+	if err != nil || n != 8 {
+		t.Errorf("%d files and folders, %v", n, err)
+	}
+}
+
 func TestLock(t *testing.T) {
 	dir := t.TempDir()
 	unlock, err := lock(dir)
