@@ -94,15 +94,21 @@ func (o *options) confirmFirewall(ctx context.Context, w config.Firewall, within
 		fmt.Fprintf(o.out, "  New firewall rules are in force, and are taken back in %v. Open a second SSH\n  connection to this machine now.\n", within)
 		return o.askYes(ctx, "  Type yes if it works: ", within-5*time.Second)
 	}
-	return letsIn(w, os.Getenv("SSH_CONNECTION"), steps.OSNetwork{Resolver: net.DefaultResolver})
+	return letsIn(w, sshSession(), os.Getenv("SUDO_USER"), steps.OSNetwork{Resolver: net.DefaultResolver})
 }
 
 // letsIn says whether the rules let the SSH session in that session describes
 // (ssh(1): client's address and port, server's address and port), or, without
-// one, whether sshd listens where they let anybody in.
-func letsIn(w config.Firewall, session string, network steps.Network) error {
+// one, whether sshd listens where they let anybody in. sudoUser is who called
+// sudo, "" for nobody: whoever did has a session somewhere, so that rules which
+// let only some in are not taken on trust.
+func letsIn(w config.Firewall, session, sudoUser string, network steps.Network) error {
 	f := strings.Fields(session)
 	if len(f) == 0 {
+		if sudoUser != "" && !fromEveryone(w) {
+			return fmt.Errorf("where %s comes from is not known, and the rules let SSH in from %s only; run it without --yes, or with sudo --preserve-env=SSH_CONNECTION",
+				sudoUser, strings.Join(w.SSHFrom, ", "))
+		}
 		taken, err := network.Taken("tcp", w.SSHPort)
 		if err != nil {
 			return err

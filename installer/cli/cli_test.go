@@ -186,7 +186,7 @@ func TestLetsIn(t *testing.T) {
 		"console, sshd elsewhere": {port: 2222, listen: listening{22}, want: "nothing listens on port 2222"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := letsIn(config.Firewall{SSHPort: c.port, SSHFrom: c.from}, c.session, c.listen)
+			err := letsIn(config.Firewall{SSHPort: c.port, SSHFrom: c.from}, c.session, "", c.listen)
 			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 				t.Errorf("error = %v, want %q", err, c.want)
 			}

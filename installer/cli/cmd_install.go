@@ -169,7 +169,7 @@ func (o *options) with(ctx context.Context, cfg config.Appliance, do func(contex
 	return do(ctx, &steps.Env{
 		Host: h, Config: cfg, Payload: payload.Embedded(), Network: steps.OSNetwork{Resolver: net.DefaultResolver},
 		Rand: rand.Reader, Version: o.version, VaultBinary: o.vaultBinary, Recipients: to, SkipDNS: o.skipDNS,
-		Session: os.Getenv("SSH_CONNECTION"), Given: given, AdminToken: admin, Confirm: o.confirmFirewall,
+		Session: sshSession(), Given: given, AdminToken: admin, Confirm: o.confirmFirewall,
 		Vault: func(token string) (*vaultapi.Client, error) {
 			return vaultapi.New(vaultapi.Options{Address: "unix://" + steps.VaultSocket, Token: token})
 		},
