@@ -162,4 +162,7 @@ type Unit struct {
 	Enabled     string // enabled, disabled, static, …
 	NeedsReload bool   // the file has changed since systemd read it
 	Since       time.Time
+	// Changed is when its state last did: also when it was reloaded, which
+	// leaves Since alone.
+	Changed time.Time
 }

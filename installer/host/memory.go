@@ -386,6 +386,7 @@ func (m *Memory) ReloadService(_ context.Context, name string) error {
 		if u.Active != "active" {
 			return fmt.Errorf("unit %q: is %s", name, u.Active)
 		}
+		u.Changed = m.tick()
 		return nil
 	})
 }
@@ -407,6 +408,7 @@ func (m *Memory) started(name string, u *Unit) error {
 		}
 	}
 	u.Active, u.Sub, u.Since = "active", "running", m.tick()
+	u.Changed = u.Since
 	return nil
 }
 

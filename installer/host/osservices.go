@@ -46,6 +46,9 @@ func (o *OSServices) Unit(ctx context.Context, name string) (Unit, error) {
 	if usec, ok := p["ActiveEnterTimestamp"].(uint64); ok && usec > 0 {
 		u.Since = time.UnixMicro(int64(usec))
 	}
+	if usec, ok := p["StateChangeTimestamp"].(uint64); ok && usec > 0 {
+		u.Changed = time.UnixMicro(int64(usec))
+	}
 	return u, nil
 }
 

@@ -13,8 +13,8 @@ import (
 )
 
 // ssh has sshd refuse passwords, where that can't lock anybody out: where nobody
-// has a password, or where the operator has just come in by a key. Elsewhere it
-// leaves sshd alone, and the doctor tells.
+// has a password, or where the operator has just come in by a key. Elsewhere, and
+// where sshd asks for a second factor, it leaves sshd alone, and the doctor tells.
 type ssh struct{ *Env }
 
 func (ssh) ID() string    { return "ssh" }
@@ -32,37 +32,111 @@ func (s ssh) Check(ctx context.Context) (engine.Diff, error) {
 	if err != nil {
 		return nil, err
 	}
+	effective, err := s.effective(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if secondFactor(effective) {
+		if there {
+			// The operator's affair since they ask for more than a key.
+			s.want(sshdFile, "", root(0o644))
+		}
+		return nil, nil
+	}
 	if !there {
-		wanted, err := s.wantedAndSafe(ctx)
+		wanted, err := s.wantedAndSafe(ctx, effective)
 		if err != nil || !wanted {
 			return nil, err
 		}
 	}
 	diff, err := s.file(sshdFile, bytesSource([]byte(sshdText)), root(0o644))
+	if err != nil {
+		return nil, err
+	}
 	for i := range diff {
 		diff[i].To = "no passwords; who is logged in stays"
 		write := diff[i].Apply
 		diff[i].Apply = func(ctx context.Context) error { return s.apply(ctx, write) }
 	}
-	return diff, err
+	if len(diff) > 0 {
+		return diff, nil
+	}
+	return s.inForce(ctx, effective)
 }
 
-// wantedAndSafe says whether sshd lets people in by password, and nobody needs
-// it to.
-func (s ssh) wantedAndSafe(ctx context.Context) (bool, error) {
+// inForce wants what the file says to be what sshd does: a run that was killed
+// after it wrote the file has not told sshd.
+func (s ssh) inForce(ctx context.Context, effective string) (engine.Diff, error) {
+	if takesPasswords(effective) {
+		return engine.Diff{{What: "sshd", From: "passwords, by a setting before " + sshdFile, To: "no passwords",
+			Apply: func(context.Context) error { return errOverruled }}}, nil
+	}
+	unit, u, err := s.running(ctx)
+	if err != nil || unit == "" {
+		return nil, err
+	}
+	info, err := s.Host.Stat(sshdFile)
+	if err != nil {
+		return nil, err
+	}
+	if !info.ModTime.After(u.Changed) {
+		return nil, nil
+	}
+	return engine.Diff{{What: unit, From: "older than " + sshdFile, To: "reloaded; who is logged in stays",
+		Apply: func(ctx context.Context) error {
+			return s.apply(ctx, func(context.Context) error { return nil })
+		}}}, nil
+}
+
+var errOverruled = operator("set both to no there too, or remove them there; grep -ri 'passwordauthentication\\|kbdinteractiveauthentication' /etc/ssh shows where they are. Then run the same command again",
+	"sshd still takes passwords: another file of its configuration says so before %s", sshdFile)
+
+// effective is what sshd goes by (sshd -T), in small letters, a line each; "" where
+// there is no sshd to ask, or one with a fault that is not ours to mend.
+func (s ssh) effective(ctx context.Context) (string, error) {
 	if there, err := s.exists(sshdFolder); err != nil || !there {
-		return false, err
+		return "", err
+	}
+	if err := s.separation(); err != nil {
+		return "", err
 	}
 	out, err := s.Host.Run(ctx, host.Command{Args: []string{"sshd", "-T"}})
 	var exit *host.ExitError
 	if errors.Is(err, host.ErrNotFound) || errors.As(err, &exit) {
-		return false, nil // no sshd, or one with a fault that is not ours to mend
+		return "", nil
 	}
-	if err != nil {
-		return false, err
+	return "\n" + strings.ToLower(string(out.Stdout)), err
+}
+
+// separation makes the folder without which sshd does nothing, not even tell its
+// configuration. Where a socket starts sshd, the first connection makes it.
+func (s ssh) separation() error {
+	const folder = "/run/sshd"
+	if there, err := s.exists(folder); err != nil || there {
+		return err
 	}
-	effective := strings.ToLower(string(out.Stdout))
-	if !strings.Contains(effective, "\npasswordauthentication yes") && !strings.Contains(effective, "\nkbdinteractiveauthentication yes") {
+	return s.Host.Mkdir(folder, root(0o755))
+}
+
+func takesPasswords(effective string) bool {
+	return strings.Contains(effective, "\npasswordauthentication yes") || strings.Contains(effective, "\nkbdinteractiveauthentication yes")
+}
+
+// secondFactor says whether sshd asks for more than a key, such as a code, which
+// it would ask for by the very method that is switched off here.
+func secondFactor(effective string) bool {
+	for line := range strings.Lines(effective) {
+		if methods, ok := strings.CutPrefix(strings.TrimSpace(line), "authenticationmethods "); ok && methods != "any" && methods != "publickey" {
+			return true
+		}
+	}
+	return false
+}
+
+// wantedAndSafe says whether sshd lets people in by password, and nobody needs
+// it to.
+func (s ssh) wantedAndSafe(ctx context.Context, effective string) (bool, error) {
+	if !takesPasswords(effective) {
 		return false, nil
 	}
 	passwords, err := s.anyPassword()
@@ -119,18 +193,40 @@ func (s ssh) apply(ctx context.Context, write func(context.Context) error) error
 	if err := write(ctx); err != nil {
 		return err
 	}
+	if err := s.separation(); err != nil {
+		return err
+	}
 	if _, err := s.Host.Run(ctx, host.Command{Args: []string{"sshd", "-t"}}); err != nil {
 		return errors.Join(fmt.Errorf("sshd refuses %q: %w", sshdFile, err), s.Host.Remove(sshdFile))
 	}
+	unit, _, err := s.running(ctx)
+	if err != nil {
+		return err
+	}
+	// One that is started by a socket reads the file when the next connection
+	// comes.
+	if unit != "" {
+		if err := s.Host.ReloadService(ctx, unit); err != nil {
+			return err
+		}
+	}
+	effective, err := s.effective(ctx)
+	if err == nil && takesPasswords(effective) {
+		err = errOverruled
+	}
+	return err
+}
+
+// running is sshd's unit, "" where none is running.
+func (s ssh) running(ctx context.Context) (string, host.Unit, error) {
 	for _, unit := range []string{"ssh.service", "sshd.service"} {
 		u, err := s.Host.Unit(ctx, unit)
 		if err != nil {
-			return err
+			return "", host.Unit{}, err
 		}
 		if u.Active == "active" {
-			return s.Host.ReloadService(ctx, unit)
+			return unit, u, nil
 		}
 	}
-	// Started by a socket: it reads the file when the next connection comes.
-	return nil
+	return "", host.Unit{}, nil
 }

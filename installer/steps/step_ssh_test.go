@@ -22,6 +22,7 @@ func TestSSHByKeyOnlyWhereItLocksNobodyOut(t *testing.T) {
 		none, refuses                  bool
 		written                        bool
 		fault                          string
+		overruled                      bool // by a file before ours
 	}{
 		"nobody has a password":         {shadow: locked, sshd: yes, written: true},
 		"no passwords already":          {shadow: locked, sshd: "port 22\npasswordauthentication no\nkbdinteractiveauthentication no\n"},
@@ -31,18 +32,26 @@ func TestSSHByKeyOnlyWhereItLocksNobodyOut(t *testing.T) {
 		"a password, no session":        {shadow: password, sshd: yes, journal: "Accepted publickey for root from 203.0.113.9 port 40022 ssh2\n"},
 		"no sshd":                       {shadow: locked, none: true},
 		"sshd refuses what was written": {shadow: locked, sshd: yes, refuses: true, fault: "sshd refuses"},
+		"key and code":                  {shadow: locked, sshd: yes + "authenticationmethods publickey,keyboard-interactive\n"},
+		"code alone":                    {shadow: locked, sshd: yes + "authenticationmethods keyboard-interactive:pam\n"},
+		"any method":                    {shadow: locked, sshd: yes + "authenticationmethods any\n", written: true},
+		"key asked for":                 {shadow: locked, sshd: yes + "authenticationmethods publickey\n", written: true},
+		"another file overrules it":     {shadow: locked, sshd: yes, overruled: true, written: true, fault: "still takes passwords"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			v := newVPS(t)
-			for _, d := range []string{"/etc/ssh", sshdFolder} {
-				v.Files[d] = &host.Node{Info: host.Info{Attr: root(0o755), Type: fs.ModeDir}}
-			}
+			v.sshd()
 			v.Files["/etc/shadow"] = &host.Node{Data: []byte(c.shadow)}
-			v.Units["ssh.service"] = &host.Unit{Load: "loaded", Active: "active"}
 			if !c.none {
 				v.Commands["sshd"] = func(cmd host.Command, _ []byte) (host.Output, error) {
 					if cmd.Args[1] == "-t" && c.refuses {
 						return host.Output{}, &host.ExitError{Command: "sshd -t", Code: 255, Stderr: "bad"}
+					}
+					if v.Files["/run/sshd"] == nil {
+						return host.Output{}, &host.ExitError{Command: "sshd", Code: 255, Stderr: "Missing privilege separation directory: /run/sshd"}
+					}
+					if v.Files[sshdFile] != nil && !c.overruled {
+						return host.Output{Stdout: []byte(strings.ReplaceAll(c.sshd, "authentication yes", "authentication no"))}, nil
 					}
 					return host.Output{Stdout: []byte(c.sshd)}, nil
 				}
@@ -63,5 +72,49 @@ func TestSSHByKeyOnlyWhereItLocksNobodyOut(t *testing.T) {
 				t.Errorf("afterwards: %v %v", diff, err)
 			}
 		})
+	}
+}
+
+// sshd is an SSH server that runs since a while.
+func (v *vps) sshd() {
+	for _, d := range []string{"/etc/ssh", sshdFolder, "/run"} {
+		v.Files[d] = &host.Node{Info: host.Info{Attr: root(0o755), Type: fs.ModeDir}}
+	}
+	v.Units["ssh.service"] = &host.Unit{Load: "loaded", Active: "active", Since: v.Clock, Changed: v.Clock}
+}
+
+// TestSSHIsReloadedAfterAKill kills the step at each of its actions: whatever
+// the file says afterwards, the next run has sshd do.
+func TestSSHIsReloadedAfterAKill(t *testing.T) {
+	for at := 1; ; at++ {
+		v := newVPS(t)
+		v.sshd()
+		inForce := false // what the running sshd has read
+		v.Commands["sshd"] = func(host.Command, []byte) (host.Output, error) {
+			if v.Files[sshdFile] != nil {
+				return host.Output{Stdout: []byte("passwordauthentication no\n")}, nil
+			}
+			return host.Output{Stdout: []byte("passwordauthentication yes\n")}, nil
+		}
+		e := v.env()
+		install := func() error {
+			_, err := (&engine.Engine{Steps: []engine.Step{ssh{e}}, Out: new(bytes.Buffer), Now: e.Host.Now}).Install(t.Context())
+			inForce = v.Files[sshdFile] != nil && v.Units["ssh.service"].Changed.After(v.Files[sshdFile].ModTime)
+			return err
+		}
+		v.FailAt = at
+		if err := install(); err == nil {
+			if at < 4 {
+				t.Errorf("%d actions", at-1)
+			}
+			return
+		}
+		v.FailAt = 0
+		if err := install(); err != nil || !inForce {
+			t.Errorf("killed at %d: in force %v, %v", at, inForce, err)
+		}
+		if diff, err := (ssh{e}).Check(t.Context()); err != nil || len(diff) > 0 {
+			t.Errorf("killed at %d, afterwards: %v %v", at, diff, err)
+		}
 	}
 }
