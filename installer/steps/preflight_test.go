@@ -24,6 +24,7 @@ import (
 	"strongroom/config"
 	"strongroom/installer/engine"
 	"strongroom/installer/host"
+	"strongroom/systemd"
 )
 
 func openAge(t *testing.T, sealed []byte, id age.Identity) []byte {
@@ -141,6 +142,31 @@ func ownCertificate(name string, life time.Duration) func(*vps, *Env) {
 		}
 		v.Files["/root/tls.crt"] = &host.Node{Data: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert})}
 		v.Files["/root/tls.key"] = &host.Node{Data: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})}
+	}
+}
+
+func TestPreflightOfOurMachine(t *testing.T) {
+	for name, c := range map[string]struct {
+		total, free uint64
+		ours        bool
+		want        string
+	}{
+		"ours, little room":     {19 << 30, 1 << 30, true, ""},
+		"ours, smaller disk":    {10 << 30, 1 << 30, true, ""},
+		"ours, hardly any room": {19 << 30, 511 << 20, true, "511 MiB free on the file system of /var/lib, at least 512 MiB"},
+		"new, little room":      {19 << 30, 1 << 30, false, "1024 MiB free on the file system of /var/lib, at least 4096 MiB"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := newVPS(t)
+			v.Total, v.Free = c.total, c.free
+			if c.ours {
+				v.Files[units+"/"+systemd.KMS] = &host.Node{}
+			}
+			_, err := preflight{v.env()}.Check(t.Context())
+			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("error = %v, want %q", err, c.want)
+			}
+		})
 	}
 }
 

@@ -28,10 +28,11 @@ func (preflight) Title() string { return "preflight" }
 // What the machine must have. A machine sold with 2 GB shows somewhat less, as
 // does a disk of 20 GB.
 const (
-	minMemory  = 1800 << 20 // bytes
-	minDisk    = 18 << 30   // bytes, in all
-	minFree    = 4 << 30    // bytes
-	minSystemd = 252        // LoadCredentialEncrypted= and what the units use
+	minMemory   = 1800 << 20 // bytes
+	minDisk     = 18 << 30   // bytes, in all; of a machine that is not ours yet
+	minFree     = 4 << 30    // bytes; of a machine that is not ours yet
+	minFreeOurs = 512 << 20  // bytes; what a repair writes
+	minSystemd  = 252        // LoadCredentialEncrypted= and what the units use
 )
 
 func (s preflight) Check(ctx context.Context) (engine.Diff, error) {
@@ -39,7 +40,7 @@ func (s preflight) Check(ctx context.Context) (engine.Diff, error) {
 	if err != nil {
 		return nil, err
 	}
-	checks := []func(context.Context) error{s.system, s.memory, s.disk, s.serviceManager, s.recipients, s.certificate}
+	checks := []func(context.Context) error{s.system, s.memory, s.disk(ours), s.serviceManager, s.recipients, s.certificate}
 	if !ours {
 		// What a running appliance occupies itself is asked only of a machine
 		// that has none yet.
@@ -103,18 +104,26 @@ func (s preflight) memory(context.Context) error {
 	return nil
 }
 
-func (s preflight) disk(context.Context) error {
-	total, free, err := s.Host.Space("/var/lib")
-	if err != nil {
-		return fmt.Errorf("disk: %w", err)
+// disk asks of a machine that is ours only for what a run needs: one whose disk
+// fills up wants its repairs and upgrades all the more.
+func (s preflight) disk(ours bool) func(context.Context) error {
+	wantTotal, wantFree := uint64(minDisk), uint64(minFree)
+	if ours {
+		wantTotal, wantFree = 0, minFreeOurs
 	}
-	if total < minDisk {
-		return fmt.Errorf("disk: %d GiB, at least 20 GB are needed", total>>30)
+	return func(context.Context) error {
+		total, free, err := s.Host.Space("/var/lib")
+		if err != nil {
+			return fmt.Errorf("disk: %w", err)
+		}
+		if total < wantTotal {
+			return fmt.Errorf("disk: %d GiB, at least 20 GB are needed", total>>30)
+		}
+		if free < wantFree {
+			return fmt.Errorf("disk: %d MiB free on the file system of /var/lib, at least %d MiB are needed", free>>20, wantFree>>20)
+		}
+		return nil
 	}
-	if free < minFree {
-		return fmt.Errorf("disk: %d MiB free on the file system of /var/lib, at least %d MiB are needed", free>>20, minFree>>20)
-	}
-	return nil
 }
 
 var systemdVersion = regexp.MustCompile(`^systemd (\d+)`)
