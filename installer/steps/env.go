@@ -46,11 +46,13 @@ const (
 	// EscrowDir holds what only the operator can open.
 	EscrowDir = StateDir + "/escrow"
 
-	vaultData   = "/var/lib/vault"
-	raftDir     = vaultData + "/raft"
-	auditDir    = "/var/log/vault"
-	frontData   = "/var/lib/strongroom-front"
-	pluginDir   = "/usr/local/lib/strongroom/plugins"
+	vaultData = "/var/lib/vault"
+	raftDir   = vaultData + "/raft"
+	auditDir  = "/var/log/vault"
+	frontData = "/var/lib/strongroom-front"
+	pluginDir = "/usr/local/lib/strongroom/plugins"
+	// downloadDir is swept at each download.
+	downloadDir = "/usr/local/lib/strongroom/download"
 	binDir      = "/usr/local/bin"
 	vaultBinary = binDir + "/vault"
 	units       = "/etc/systemd/system"
@@ -99,6 +101,8 @@ type Env struct {
 
 	// releaseKey is what Vault's releases are signed with; empty: HashiCorp's.
 	releaseKey string
+	// downloadDir is where Vault is unpacked; empty: the constant of that name.
+	downloadDir string
 	// wanted are the files of the steps that have been checked, for the manifest.
 	wanted map[string]ManifestFile
 }

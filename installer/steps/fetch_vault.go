@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"github.com/hashicorp/go-version"
 	"github.com/hashicorp/hc-install/product"
@@ -17,23 +18,30 @@ import (
 
 // FetchVault downloads the configured release from HashiCorp, or its mirror,
 // into a folder of its own; hc-install verifies its checksum and the checksums'
-// PGP signature. remove removes the folder.
+// PGP signature. remove removes the folder. Only one may go on at a time, which
+// the installer's lock sees to.
 func FetchVault(ctx context.Context, want config.Vault) (file string, remove func() error, err error) {
-	return fetchVault(ctx, want, "")
+	return fetchVault(ctx, want, "", downloadDir)
 }
 
 // fetchVault is FetchVault for releases that another armored OpenPGP key has
-// signed than HashiCorp's.
-func fetchVault(ctx context.Context, want config.Vault, key string) (file string, remove func() error, err error) {
+// signed than HashiCorp's, into dir. That is a fixed folder on the disk, since
+// /tmp may be memory, which archive and program would fill, and so that what a
+// killed run left there goes with the next.
+func fetchVault(ctx context.Context, want config.Vault, key, dir string) (file string, remove func() error, err error) {
 	v, err := version.NewVersion(want.Version)
 	if err != nil {
 		return "", nil, fmt.Errorf("vault.version: %w", err)
 	}
-	dir, err := os.MkdirTemp("", "strongroom-vault-")
-	if err != nil {
+	remove = func() error { return os.RemoveAll(dir) }
+	if err := errors.Join(remove(), os.MkdirAll(filepath.Dir(dir), 0o755), os.Mkdir(dir, 0o700)); err != nil {
 		return "", nil, fmt.Errorf("download Vault: %w", err)
 	}
-	remove = func() error { return os.RemoveAll(dir) }
+	restore, err := temporaryFiles(dir)
+	if err != nil {
+		return "", nil, errors.Join(err, remove())
+	}
+	defer restore()
 	ev := &releases.ExactVersion{Product: product.Vault, Version: v, InstallDir: dir, ApiBaseURL: want.Mirror, ArmoredPublicKey: key}
 	if file, err = ev.Install(ctx); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
@@ -46,4 +54,21 @@ func fetchVault(ctx context.Context, want config.Vault, key string) (file string
 		return "", nil, errors.Join(err, remove())
 	}
 	return file, remove, nil
+}
+
+// temporaryFiles has this process make its temporary files in dir, as hc-install
+// does with the archive and takes no other folder for it.
+func temporaryFiles(dir string) (restore func(), err error) {
+	const name = "TMPDIR"
+	old, set := os.LookupEnv(name)
+	if err := os.Setenv(name, dir); err != nil {
+		return nil, err
+	}
+	return func() {
+		if set {
+			_ = os.Setenv(name, old) // fails on bad names only
+		} else {
+			_ = os.Unsetenv(name)
+		}
+	}, nil
 }

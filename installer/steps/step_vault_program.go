@@ -2,6 +2,7 @@ package steps
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -43,7 +44,7 @@ func (s vaultProgram) Check(ctx context.Context) (engine.Diff, error) {
 			return nil, nil
 		}
 		// Another version is an upgrade, which wants its rehearsal.
-		return nil, operator("set vault.version to "+got+", or upgrade as docs/install.md says",
+		return nil, operator("set vault.version to "+got+", or upgrade as docs/upgrade.md says",
 			"Vault %s is installed and %s is configured", got, want)
 	}
 	return engine.Diff{c}, nil
@@ -87,7 +88,7 @@ func VaultVersion(ctx context.Context, r host.Runner, program string) (string, e
 
 // download brings the release and puts it in place in one rename.
 func (s vaultProgram) download(ctx context.Context) error {
-	file, remove, err := fetchVault(ctx, s.Config.Vault, s.releaseKey)
+	file, remove, err := fetchVault(ctx, s.Config.Vault, s.releaseKey, cmp.Or(s.downloadDir, downloadDir))
 	if err != nil {
 		return err
 	}

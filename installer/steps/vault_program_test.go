@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"testing"
@@ -128,14 +130,18 @@ func TestDownload(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			tmp := t.TempDir()
-			t.Setenv("TMPDIR", tmp)
+			t.Setenv("TMPDIR", filepath.Join(tmp, "none")) // /tmp, which may be memory, is not used
+			dir := filepath.Join(tmp, "lib", "download")
+			if err := os.MkdirAll(filepath.Join(dir, "left by a killed run"), 0o700); err != nil {
+				t.Fatal(err)
+			}
 			r := newRelease(t, key)
 			c.lie(r)
 			srv := httptest.NewServer(r)
 			defer srv.Close()
 			v := newVPS(t)
 			e := v.env()
-			e.VaultBinary, e.Config.Vault.Mirror = "", srv.URL
+			e.VaultBinary, e.Config.Vault.Mirror, e.downloadDir = "", srv.URL, dir
 			if !c.hashicorps {
 				e.releaseKey = public
 			}
@@ -156,8 +162,11 @@ func TestDownload(t *testing.T) {
 			case n != nil:
 				t.Error("something was installed")
 			}
-			if left, err := os.ReadDir(tmp); err != nil || len(left) > 0 {
-				t.Errorf("left in the temporary folder: %v, %v", left, err)
+			if left, err := os.ReadDir(filepath.Dir(dir)); err != nil || len(left) > 0 {
+				t.Errorf("left behind: %v, %v", left, err)
+			}
+			if got := os.Getenv("TMPDIR"); got != filepath.Join(tmp, "none") {
+				t.Errorf("TMPDIR stays %q", got)
 			}
 		})
 	}
@@ -172,7 +181,12 @@ func TestInstalledVaultIsKept(t *testing.T) {
 		t.Errorf("diff = %v, %v", diff, err)
 	}
 	v.Commands["vault"] = answer("Vault v2.3.0 (abc)\n")
-	if _, err := (vaultProgram{e}).Check(t.Context()); err == nil || !strings.Contains(err.Error(), "Vault 2.3.0 is installed and 2.2.2 is configured") {
-		t.Errorf("error = %v", err)
+	var fault *engine.Error
+	_, err := (vaultProgram{e}).Check(t.Context())
+	if !errors.As(err, &fault) || !strings.Contains(err.Error(), "Vault 2.3.0 is installed and 2.2.2 is configured") {
+		t.Fatalf("error = %v", err)
+	}
+	if doc := regexp.MustCompile(`docs/\S+\.md`).FindString(fault.Hint); doc != "docs/upgrade.md" {
+		t.Errorf("hint %q", fault.Hint)
 	}
 }
