@@ -280,6 +280,43 @@ func TestNothingThereYet(t *testing.T) {
 	}
 }
 
+// TestDrillNotFetched: a drill that got no snapshot has failed, whatever the last
+// report says.
+func TestDrillNotFetched(t *testing.T) {
+	for name, report := range map[string]string{
+		"never drilled":       "",
+		"passed a while back": `{"report":{"format":1,"kind":"drill","finished_at":"2020-01-01T00:00:00Z","passed":true}}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			o, _ := whole(t)
+			put := func(file, text string) {
+				t.Helper()
+				if err := errors.Join(os.MkdirAll(o.Places.Drill, 0o700), os.WriteFile(filepath.Join(o.Places.Drill, file), []byte(text), 0o600)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if report != "" {
+				put("last.json", report)
+			}
+			h, err := Handler(New(o))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, _ := scrape(t, h); report != "" && got["strongroom_drill_passed"] != 1 {
+				t.Errorf("before: passed = %v", got["strongroom_drill_passed"])
+			}
+			put("fetch-failure.json", `{"at":"2020-04-01T00:00:00Z","error":"no route"}`)
+			if h, err = Handler(New(o)); err != nil {
+				t.Fatal(err)
+			}
+			got, _ := scrape(t, h)
+			if v, ok := got["strongroom_drill_passed"]; !ok || v != 0 || got["strongroom_collector_success{part=drill}"] != 1 {
+				t.Errorf("passed = %v (there: %t)", v, ok)
+			}
+		})
+	}
+}
+
 // TestOnePartFails: a part that can't be read takes nothing else along.
 func TestOnePartFails(t *testing.T) {
 	spoil := func(t *testing.T, path string) {

@@ -34,16 +34,25 @@ func (c *Collector) snapshot(_ context.Context, e *emitter) error {
 }
 
 func (c *Collector) drill(_ context.Context, e *emitter) error {
+	_, err := evidence.ReadFetchFailure(c.o.Places)
+	if err != nil && !errors.Is(err, evidence.ErrNone) {
+		return err
+	}
+	// A drill that got nothing to restore has failed, and left no report.
+	fetched := err != nil
 	r, err := evidence.ReadDrill(c.o.Places)
 	if errors.Is(err, evidence.ErrNone) {
 		e.time("drill_time_seconds", time.Time{})
+		if !fetched {
+			e.bool("drill_passed", false)
+		}
 		return nil
 	}
 	if err != nil {
 		return err
 	}
 	e.time("drill_time_seconds", r.FinishedAt)
-	e.bool("drill_passed", r.Passed)
+	e.bool("drill_passed", r.Passed && fetched)
 	e.set("drill_rpo_seconds", r.RPOSeconds)
 	e.set("drill_rto_seconds", r.RTOSeconds)
 	return nil
