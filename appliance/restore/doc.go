@@ -22,6 +22,12 @@ var (
 	ErrNotReady = errors.New("vault cannot take a snapshot now")
 	// ErrTokenGone means that the token in use is unknown to the restored Vault.
 	ErrTokenGone = errors.New("the restored vault does not know this token")
+	// ErrUnclear means that nobody knows whether Vault has taken the snapshot:
+	// the connection ended too late. The epoch stays raised and waits stay ended.
+	ErrUnclear = errors.New("it is not known whether vault has taken the snapshot")
+	// ErrUnfinished means that Vault has taken the snapshot and that something
+	// after that failed.
+	ErrUnfinished = errors.New("restored, but not finished")
 	// ErrProblems means that a reconcile left keys that it could not check.
 	ErrProblems = errors.New("reconcile has left problems")
 )

@@ -47,10 +47,24 @@ func raiseEpoch(path string) (raised bool, undo func() error, err error) {
 	return true, func() error { return replaceKeepingOwner(path, before, fi) }, nil
 }
 
-// replaceKeepingOwner writes a file whose reader, Vault, is another user.
+// replaceKeepingOwner writes a file whose reader, Vault, is another user. It has
+// its owner before it appears: Vault cannot go without it for a moment.
 func replaceKeepingOwner(path string, data []byte, was fs.FileInfo) error {
-	if err := atomicfile.Write(path, data, was.Mode().Perm()); err != nil {
+	f, err := atomicfile.Create(path, was.Mode().Perm())
+	if err != nil {
 		return fmt.Errorf("epoch file: %w", err)
 	}
-	return chownLike(path, was)
+	defer f.Abort()
+	if _, err := f.Write(data); err != nil {
+		return fmt.Errorf("epoch file: %w", err)
+	}
+	if uid, gid, ok := ownerOf(was); ok && (uid != os.Geteuid() || gid != os.Getegid()) {
+		if err := f.Chown(uid, gid); err != nil {
+			return fmt.Errorf("epoch file: %w", err)
+		}
+	}
+	if err := f.Commit(); err != nil {
+		return fmt.Errorf("epoch file: %w", err)
+	}
+	return nil
 }

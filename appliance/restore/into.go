@@ -16,7 +16,7 @@ func Into(ctx context.Context, v *vaultapi.Client, c *Checked, patience time.Dur
 	if err != nil {
 		return err
 	}
-	if err := send(ctx, Options{Snapshot: c, Vault: v}); err != nil {
+	if _, err := send(ctx, Options{Snapshot: c, Vault: v}); err != nil {
 		return err
 	}
 	return wait(ctx, marker, patience, 25*time.Millisecond)

@@ -29,9 +29,12 @@ type Reconciled struct {
 	Problems map[string]string `json:"problems"`
 }
 
-// maxRounds bounds how often one engine is told to go on; a round takes a
-// minute.
-const maxRounds = 240
+// roundSeconds is how long an engine works before it answers. It looks at the
+// time between two keys only, and the client waits for 60 s.
+const roundSeconds = 30
+
+// maxRounds bounds how often one engine is told to go on: four hours.
+const maxRounds = 480
 
 // Reconcile lets every apikeys engine compare its keys with their providers and
 // act again. ErrTokenGone when the restored Vault does not know the token,
@@ -72,7 +75,7 @@ func reconcileOne(ctx context.Context, c *vaultapi.Client, mount string) (Reconc
 		r.WasFenced, _ = state.Data["fenced"].(bool)
 	}
 	for range maxRounds {
-		s, err := c.API().Logical().WriteWithContext(ctx, mount+"reconcile", nil)
+		s, err := c.API().Logical().WriteWithContext(ctx, mount+"reconcile", map[string]any{"max_seconds": roundSeconds})
 		if err != nil {
 			return r, fmt.Errorf("reconcile %s: %w", mount, err)
 		}

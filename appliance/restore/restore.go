@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/vault/api"
@@ -51,7 +52,7 @@ type Result struct {
 }
 
 // Run restores. When it fails before Result.Restored nothing has changed but
-// that a snapshot was kept.
+// that a snapshot was kept; ErrUnclear is the exception.
 func Run(ctx context.Context, o Options) (Result, error) {
 	if o.Step == nil {
 		o.Step = func(string) {}
@@ -84,31 +85,54 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	o.Step("raise the epoch")
 	raised, undo, err := raiseEpoch(o.EpochFile)
 	if err != nil {
-		return res, errors.Join(err, unmark(ctx, marker))
+		return res, errors.Join(err, takeBack(ctx, marker, func(context.Context) error { return nil }, undo))
 	}
 	o.Step("end waiting reads, and hand the snapshot to Vault")
 	waits, err := endWaits(ctx, o.Vault)
 	if err != nil {
-		return res, errors.Join(err, waits(ctx), undo(), unmark(ctx, marker))
+		return res, errors.Join(err, takeBack(ctx, marker, waits, undo))
 	}
-	if err := send(ctx, o); err != nil {
-		// Vault has refused it before it changed anything; but a lost
-		// connection leaves that open, and then the epoch stays raised.
+	whole, err := send(ctx, o)
+	if err != nil {
+		// Vault has refused it before it changed anything, or has not had all
+		// of it; but where only the answer is missing the epoch stays raised.
 		var refused *api.ResponseError
-		if errors.As(err, &refused) || archiveFault(err) {
-			return res, errors.Join(err, waits(ctx), undo(), unmark(ctx, marker))
+		if errors.As(err, &refused) || archiveFault(err) || !whole && known(ctx, marker) {
+			return res, errors.Join(err, takeBack(ctx, marker, waits, undo))
 		}
-		return res, err
+		return res, fmt.Errorf("%w: %w", ErrUnclear, err)
 	}
 	res.Restored, res.EpochRaised = true, raised
 
 	o.Step("wait until Vault is active")
 	if err := wait(ctx, marker, o.Patience, o.Poll); err != nil {
-		return res, err
+		return res, fmt.Errorf("%w: %w", ErrUnfinished, err)
 	}
 	o.Step("reconcile the apikeys engines")
-	res.Engines, err = Reconcile(ctx, o.Vault)
-	return res, err
+	if res.Engines, err = Reconcile(ctx, o.Vault); err != nil {
+		return res, fmt.Errorf("%w: %w", ErrUnfinished, err)
+	}
+	return res, nil
+}
+
+// undoPatience is how long one look at Vault, and taking everything back, may
+// last. Neither ends with the restore's own context: who interrupts a restore
+// wants it undone.
+const undoPatience = 30 * time.Second
+
+// takeBack undoes what was done before Vault got the snapshot.
+func takeBack(ctx context.Context, marker *api.Client, waits func(context.Context) error, epoch func() error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoPatience)
+	defer cancel()
+	return errors.Join(epoch(), waits(ctx), unmark(ctx, marker))
+}
+
+// known tells whether Vault still has the storage that the marker is in.
+func known(ctx context.Context, marker *api.Client) bool {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoPatience)
+	defer cancel()
+	_, err := marker.Auth().Token().LookupSelfWithContext(ctx)
+	return err == nil
 }
 
 func archiveFault(err error) bool {
@@ -117,16 +141,32 @@ func archiveFault(err error) bool {
 
 // send streams the archive. Vault stores it, checks its sums and, without
 // force, that its own seal has signed them; only then it begins to restore, and
-// answers at once.
-func send(ctx context.Context, o Options) error {
-	err := o.Snapshot.Open(ctx, func(r io.Reader) error {
-		return o.Vault.RestoreSnapshot(ctx, r, o.Force)
+// answers at once. A request whose body has no end is never restored; whole tells
+// whether this one's end may have gone out.
+func send(ctx context.Context, o Options) (whole bool, err error) {
+	var end atomic.Bool // the transport reads in a goroutine of its own
+	err = o.Snapshot.Open(ctx, func(r io.Reader) error {
+		return o.Vault.RestoreSnapshot(ctx, endNoting{r, &end}, o.Force)
 	})
 	var answer *api.ResponseError
 	if errors.As(err, &answer) && strings.Contains(strings.Join(answer.Errors, " "), "could not verify hash file") {
-		return fmt.Errorf("%w: %w", ErrOtherSeal, err)
+		err = fmt.Errorf("%w: %w", ErrOtherSeal, err)
 	}
-	return err
+	return end.Load(), err
+}
+
+// endNoting notes that its reader was read to the end.
+type endNoting struct {
+	io.Reader
+	end *atomic.Bool
+}
+
+func (r endNoting) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if err == io.EOF {
+		r.end.Store(true)
+	}
+	return n, err
 }
 
 // newMarker makes a client with a short-lived token of its own.

@@ -44,6 +44,7 @@ type fakeVault struct {
 	keepsOld  bool                                          // never forgets the marker
 	mounts    int                                           // status of sys/mounts, 200 when 0
 	reconcile string                                        // data of apikeys/reconcile
+	broken    bool                                          // reconcile answers 500
 }
 
 const activeHealth = `{"initialized":true,"sealed":false,"standby":false,"version":"1.21.1","cluster_id":"one"}`
@@ -132,6 +133,20 @@ func (f *fakeVault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.waits = append(f.waits, set.MaxWait.String())
 		answer(204, "")
 	case "apikeys/reconcile":
+		if r.Method == http.MethodPut {
+			// The client waits for 60 s, and an engine looks at its watch
+			// between two keys only.
+			var in struct {
+				MaxSeconds int `json:"max_seconds"`
+			}
+			if err := json.NewDecoder(r.Body).Decode(&in); err != nil || in.MaxSeconds < 1 || in.MaxSeconds > 30 {
+				f.t.Errorf("reconcile for %d s, %v", in.MaxSeconds, err)
+			}
+			if f.broken {
+				answer(500, `{"errors":["internal"]}`)
+				return
+			}
+		}
 		answer(200, `{"data":`+f.reconcile+`}`)
 	default:
 		f.t.Errorf("unexpected request %s %s", r.Method, path)
@@ -142,10 +157,15 @@ func (f *fakeVault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // testArchive is a small sound raft snapshot.
 func testArchive(t *testing.T) []byte {
 	t.Helper()
+	return archiveOf(t, []byte("state"))
+}
+
+func archiveOf(t *testing.T, state []byte) []byte {
+	t.Helper()
 	var buf bytes.Buffer
 	gz := gzip.NewWriter(&buf)
 	tw := tar.NewWriter(gz)
-	state, meta := []byte("state"), []byte(`{"Index":7,"Term":1,"Size":5}`)
+	meta := fmt.Appendf(nil, `{"Index":7,"Term":1,"Size":%d}`, len(state))
 	sums := fmt.Appendf(nil, "%x  meta.json\n%x  state.bin\n", sha256.Sum256(meta), sha256.Sum256(state))
 	for _, m := range []struct {
 		name string
@@ -225,7 +245,13 @@ func (s store) take(t *testing.T, at time.Time, verify bool) snapshot.ID {
 // checked is a snapshot that is ready to be restored.
 func checked(t *testing.T) *Checked {
 	t.Helper()
+	return checkedOf(t, testArchive(t))
+}
+
+func checkedOf(t *testing.T, archive []byte) *Checked {
+	t.Helper()
 	s := newStore(t)
+	s.opts.Source = bytesSource(archive)
 	c, err := ByID(t.Context(), []snapshot.Destination{s.dest}, s.take(t, time.Now(), false))
 	if err != nil {
 		t.Fatal(err)
@@ -275,10 +301,11 @@ func TestRun(t *testing.T) {
 			false, time.Minute, ErrOtherSeal, false, 4, "PUT auth/token/revoke-self"},
 		{"no permission", &fakeVault{snapshot: refuse(403, "permission denied")}, false, time.Minute, errAny, false, 4, "PUT auth/token/revoke-self"},
 		// Nobody knows whether Vault had it: no engine may act before a reconcile.
-		{"cut off", &fakeVault{snapshot: hangUp}, false, time.Minute, errAny, false, 5, "POST sys/storage/raft/snapshot"},
+		{"cut off", &fakeVault{snapshot: hangUp}, false, time.Minute, ErrUnclear, false, 5, "POST sys/storage/raft/snapshot"},
 		{"sealed for good", &fakeVault{sealed: -1}, false, time.Minute, ErrSealed, true, 5, "POST sys/storage/raft/snapshot"},
 		{"never restored", &fakeVault{keepsOld: true}, false, 200 * time.Millisecond, context.DeadlineExceeded, true, 5, "POST sys/storage/raft/snapshot"},
 		{"the token is gone", &fakeVault{mounts: 403}, false, time.Minute, ErrTokenGone, true, 5, "GET sys/mounts"},
+		{"an engine fails", &fakeVault{broken: true}, false, time.Minute, ErrUnfinished, true, 5, "PUT apikeys/reconcile"},
 		{"a key cannot be checked", &fakeVault{reconcile: `{"done":false,"fenced":true,"checked":1,"problems":{"app/x":"unreachable"},"finished_time":"2026-11-24T15:15:00Z"}`},
 			false, time.Minute, ErrProblems, true, 5, "PUT apikeys/reconcile"},
 	}

@@ -199,6 +199,10 @@ type UnpackOptions struct {
 	Want func(name string) bool
 	// Owner gives the owner of what is written; the process's own when nil.
 	Owner func(name string) (uid, gid int)
+	// KeepOwners gives what is written the owner of the file that it replaces,
+	// or else the archive's by name where this machine has such a user or group;
+	// it takes the place of Owner, and needs root.
+	KeepOwners bool
 	// Overwrite allows newer files to be replaced too.
 	Overwrite bool
 }

@@ -28,6 +28,7 @@ type member struct {
 	body string
 	kind byte
 	link string
+	user string
 }
 
 func tarOf(t testing.TB, members ...member) []byte {
@@ -38,7 +39,7 @@ func tarOf(t testing.TB, members ...member) []byte {
 		if m.kind == 0 {
 			m.kind = tar.TypeReg
 		}
-		if err := w.WriteHeader(&tar.Header{Name: m.name, Mode: m.mode, Size: int64(len(m.body)), Typeflag: m.kind, Linkname: m.link, ModTime: then, Uid: 4711}); err != nil {
+		if err := w.WriteHeader(&tar.Header{Name: m.name, Mode: m.mode, Size: int64(len(m.body)), Typeflag: m.kind, Linkname: m.link, ModTime: then, Uid: 4711, Uname: m.user}); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := io.WriteString(w, m.body); err != nil {

@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"archive/tar"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -31,14 +32,14 @@ func (f *Files) Unpack(ctx context.Context, o UnpackOptions) (Unpacking, error) 
 		return u, fmt.Errorf("unpack: %w", err)
 	}
 	defer root.Close()
-	w := unpacker{root: root, o: o, dirs: map[string]fs.FileMode{}}
+	w := unpacker{root: root, o: o, dirs: map[string]Entry{}}
 	err = f.checked.Open(ctx, func(r io.Reader) error {
 		return eachEntry(r, func(e Entry, body io.Reader) error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
 			if e.Mode.IsDir() {
-				w.dirs[e.Name] = e.Mode.Perm()
+				w.dirs[e.Name] = e
 				return nil
 			}
 			if !o.wants(e) || slices.Contains(u.Same, e.Name) {
@@ -56,7 +57,7 @@ func (f *Files) Unpack(ctx context.Context, o UnpackOptions) (Unpacking, error) 
 type unpacker struct {
 	root *os.Root
 	o    UnpackOptions
-	dirs map[string]fs.FileMode // folders of the archive so far: before their files
+	dirs map[string]Entry // folders of the archive so far: before their files
 }
 
 func (w *unpacker) file(e Entry, body io.Reader) error {
@@ -78,7 +79,7 @@ func (w *unpacker) file(e Entry, body io.Reader) error {
 	}
 	err = errors.Join(err, f.Close())
 	if err == nil {
-		err = w.own(tmp, e.Name)
+		err = w.own(tmp, e)
 	}
 	if err == nil {
 		err = w.root.Chmod(tmp, e.Mode.Perm())
@@ -113,24 +114,32 @@ func (w *unpacker) parents(dir string) error {
 	if err := w.parents(path.Dir(dir)); err != nil {
 		return err
 	}
-	mode, known := w.dirs[dir]
+	e, known := w.dirs[dir]
 	if !known {
-		mode = 0o755
+		e = Entry{Name: dir, Mode: fs.ModeDir | 0o755, header: &tar.Header{}}
 	}
 	if err := w.root.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
-	if err := w.own(dir, dir); err != nil {
+	if err := w.own(dir, e); err != nil {
 		return err
 	}
-	return w.root.Chmod(dir, mode)
+	return w.root.Chmod(dir, e.Mode.Perm())
 }
 
-func (w *unpacker) own(file, name string) error {
+// own gives file, which will be e or is e's folder, its owner.
+func (w *unpacker) own(file string, e Entry) error {
+	if w.o.KeepOwners {
+		uid, gid := ownerHere(e.header)
+		if fi, err := w.root.Lstat(e.Name); err == nil && file != e.Name {
+			uid, gid, _ = ownerOf(fi)
+		}
+		return w.root.Lchown(file, uid, gid)
+	}
 	if w.o.Owner == nil {
 		return nil
 	}
-	uid, gid := w.o.Owner(name)
+	uid, gid := w.o.Owner(e.Name)
 	return w.root.Lchown(file, uid, gid)
 }
 
