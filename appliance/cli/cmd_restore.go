@@ -137,6 +137,9 @@ func runRestore(c *cobra.Command, o restoreOptions) error {
 	if err := o.confirm(c); err != nil {
 		return err
 	}
+	if err := o.openKeep(p); err != nil {
+		return err
+	}
 	res, err := restore.Run(ctx, restore.Options{
 		Snapshot: p.checked, Vault: client, Force: o.force, Keep: p.keep,
 		EpochFile: o.epoch, Patience: o.timeout,
@@ -257,19 +260,27 @@ func (o *restoreOptions) planKeep(ctx context.Context, p *restorePlan, client *v
 	if err != nil {
 		return &Error{Code: ExitUsage, Err: err, Hint: "give --recipient, or --no-keep"}
 	}
-	if err := os.MkdirAll(o.keepDir, 0o700); err != nil {
-		return fmt.Errorf("--keep-dir: %w", err)
-	}
-	dir, err := snapshot.NewDir(o.keepDir)
-	if err != nil {
-		return err
-	}
 	p.keep = &snapshot.TakeOptions{
 		Source:     client,
 		Vault:      snapshot.VaultInfo{ClusterID: p.health.ClusterID, ClusterName: p.health.ClusterName, Version: p.health.Version},
-		Recipients: recipients, Destinations: []snapshot.Destination{dir},
-		StateDir: o.keepDir, ToolVersion: o.version,
+		Recipients: recipients, StateDir: o.keepDir, ToolVersion: o.version,
 	}
+	return nil
+}
+
+// openKeep makes the folder for what is replaced, once that is wanted.
+func (o *restoreOptions) openKeep(p *restorePlan) error {
+	if p.keep == nil {
+		return nil
+	}
+	if err := os.MkdirAll(o.keepDir, 0o700); err != nil {
+		return fmt.Errorf("--keep-dir: nothing was done: %w", err)
+	}
+	dir, err := snapshot.NewDir(o.keepDir)
+	if err != nil {
+		return fmt.Errorf("--keep-dir: nothing was done: %w", err)
+	}
+	p.keep.Destinations = []snapshot.Destination{dir}
 	return nil
 }
 
@@ -361,6 +372,10 @@ func restoreError(err error) error {
 		return &Error{Code: ExitOperator, Err: err, Hint: "it is restored; log in to it and write apikeys/reconcile, until done is true"}
 	case errors.Is(err, restore.ErrProblems):
 		return &Error{Code: ExitOperator, Err: err, Hint: "it is restored; look at the keys above, then write apikeys/reconcile again"}
+	case errors.Is(err, restore.ErrUnfinished):
+		return &Error{Code: ExitOperator, Err: err, Hint: "it is restored; once Vault is active, write apikeys/reconcile until done is true"}
+	case errors.Is(err, restore.ErrUnclear):
+		return &Error{Code: ExitOperator, Err: err, Hint: "look at Vault; then restore again, or write apikeys/reconcile until done is true and set max_wait in apikeys/config, which may be 0 (docs/restore.md)"}
 	case errors.Is(err, snapshot.ErrNotFound):
 		return &Error{Code: ExitDrift, Err: err, Hint: "strongroom snapshot list shows what there is"}
 	}

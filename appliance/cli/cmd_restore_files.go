@@ -21,7 +21,7 @@ type restoreFiles struct {
 
 func (o *restoreFiles) add(c *cobra.Command) {
 	f := c.Flags()
-	f.StringVar(&o.dir, "files", "", "unpack the files kept beside the snapshot under this folder, and touch nothing else; / for their own places")
+	f.StringVar(&o.dir, "files", "", "unpack the files kept beside the snapshot under this folder, and touch nothing else; / for their own places, without this machine's epoch, credentials, tls and installed.json")
 	f.BoolVar(&o.overwrite, "overwrite", false, "with --files: replace files that are newer, too")
 }
 
@@ -35,7 +35,14 @@ func runRestoreFiles(c *cobra.Command, o restoreOptions) error {
 		return filesError(err)
 	}
 	defer files.Close()
-	opts := restore.UnpackOptions{Root: o.files.dir, Overwrite: o.files.overwrite}
+	opts := restore.UnpackOptions{Root: o.files.dir, Overwrite: o.files.overwrite, KeepOwners: os.Geteuid() == 0}
+	var left []string
+	if isRootDir(o.files.dir) {
+		opts.Want = mayComeBack
+		if left, err = leftOut(ctx, files); err != nil {
+			return filesError(err)
+		}
+	}
 	u, err := files.Plan(ctx, opts)
 	if err != nil {
 		return filesError(err)
@@ -49,6 +56,12 @@ func runRestoreFiles(c *cobra.Command, o restoreOptions) error {
 		for _, name := range group.names {
 			fmt.Fprintf(w, "  %s %s\n", group.mark, filepath.Join(o.files.dir, name))
 		}
+	}
+	for _, name := range left {
+		fmt.Fprintf(w, "  left out: /%s\n", name)
+	}
+	if len(left) > 0 {
+		fmt.Fprintln(w, "what is left out belongs to this machine: --files DIR shows it")
 	}
 	fmt.Fprintf(w, "%d new, %d to replace, %d newer on the disk, %d the same\n", len(u.New), len(u.Replaced), len(u.Newer), len(u.Same))
 	if len(u.Newer) > 0 && !o.files.overwrite {
@@ -65,6 +78,41 @@ func runRestoreFiles(c *cobra.Command, o restoreOptions) error {
 	}
 	fmt.Fprintln(w, "unpacked")
 	return nil
+}
+
+// isRootDir tells whether files go into their own places.
+func isRootDir(dir string) bool {
+	fi, err := os.Stat(dir)
+	if err != nil {
+		return false
+	}
+	root, err := os.Stat("/")
+	return err == nil && os.SameFile(fi, root)
+}
+
+// mayComeBack tells what may come back into its own place. The epoch must
+// never go back, the record of what is installed is true already, and credentials
+// and the link to Vault fit their own machine and time only.
+func mayComeBack(name string) bool {
+	switch name {
+	case "etc/strongroom/epoch.json", "etc/strongroom/installed.json":
+		return false
+	}
+	return !strings.HasPrefix(name, "etc/strongroom/credentials/") && !strings.HasPrefix(name, "etc/strongroom/tls/")
+}
+
+func leftOut(ctx context.Context, files *restore.Files) ([]string, error) {
+	entries, err := files.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, e := range entries {
+		if !e.Mode.IsDir() && !mayComeBack(e.Name) {
+			out = append(out, e.Name)
+		}
+	}
+	return out, nil
 }
 
 // fetchFiles finds the archive and checks it on this machine.
@@ -91,7 +139,8 @@ func (o *restoreOptions) fetchFiles(ctx context.Context) (*restore.Files, string
 		return nil, "", err
 	}
 	f, err := restore.FetchFiles(ctx, choice, ids, o.work)
-	return f, fmt.Sprintf("%s, from %s%s", choice.Manifest.ID, choice.Destination.Name(), strings.Join(p.warnings, "; ")), err
+	from := fmt.Sprintf("%s, from %s", choice.Manifest.ID, choice.Destination.Name())
+	return f, strings.Join(append([]string{from}, p.warnings...), "; "), err
 }
 
 func filesError(err error) error {

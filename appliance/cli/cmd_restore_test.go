@@ -1,0 +1,120 @@
+package cli
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/api"
+
+	"strongroom/appliance/restore"
+	"strongroom/appliance/snapshot"
+)
+
+// What comes after "restored" is for the operator, whatever it was.
+func TestRestoreErrors(t *testing.T) {
+	answer := &api.ResponseError{StatusCode: 500}
+	for _, tt := range []struct {
+		name string
+		err  error
+		code int
+		hint string
+	}{
+		{"refused", answer, ExitFailed, ""},
+		{"an engine fails", fmt.Errorf("%w: %w", restore.ErrUnfinished, answer), ExitOperator, "write apikeys/reconcile until done"},
+		{"interrupted", fmt.Errorf("%w: %w", restore.ErrUnfinished, context.Canceled), ExitOperator, "write apikeys/reconcile until done"},
+		{"token gone", fmt.Errorf("%w: %w", restore.ErrUnfinished, restore.ErrTokenGone), ExitOperator, "log in to it"},
+		{"sealed", fmt.Errorf("%w: %w", restore.ErrUnfinished, restore.ErrSealed), ExitOperator, "unseal it"},
+		{"no answer", fmt.Errorf("%w: %w", restore.ErrUnclear, context.Canceled), ExitOperator, "max_wait"},
+	} {
+		var b bytes.Buffer
+		if code := Report(&b, restoreError(tt.err)); code != tt.code || !strings.Contains(b.String(), tt.hint) {
+			t.Errorf("%s: exit code %d, want %d and %q:\n%s", tt.name, code, tt.code, tt.hint, b.String())
+		}
+	}
+}
+
+// A plan makes nothing, not even the folder for what is replaced.
+func TestRestorePlanMakesNoFolder(t *testing.T) {
+	o := restoreOptions{file: "x", keepDir: filepath.Join(t.TempDir(), "a", "replaced")}
+	o.recipients = []string{"age1yt3tfqlfrwdwx0z0ynwplcr6qxcxfaqycuprpmy89nr83ltx74tqdpszlw"}
+	o.dirs = []string{t.TempDir()}
+	p := &restorePlan{health: &api.HealthResponse{ClusterID: "one"}}
+	if err := o.planKeep(t.Context(), p, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(o.keepDir); err == nil {
+		t.Error("the plan made --keep-dir")
+	}
+	if err := o.openKeep(p); err != nil || len(p.keep.Destinations) != 1 {
+		t.Fatalf("%+v, %v", p.keep, err)
+	}
+	if fi, err := os.Stat(o.keepDir); err != nil || fi.Mode().Perm() != 0o700 {
+		t.Errorf("%v, %v", fi, err)
+	}
+}
+
+// Into their own places go all files but those of this machine alone, and what
+// was wrong with another place is told apart from the snapshot's own.
+func TestRestoreFilesIntoTheirPlaces(t *testing.T) {
+	b := newBackups(t)
+	d, err := snapshot.NewDir(b.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := []string{
+		"etc/strongroom/epoch.json", "etc/strongroom/installed.json",
+		"etc/strongroom/credentials/backup-s3", "etc/strongroom/tls/link.key",
+	}
+	// None of them is on a machine that runs tests.
+	come := []string{"etc/strongroom/restore-test.toml", "etc/strongroom/epoch.json.restore-test", "var/lib/strongroom-front/restore-test"}
+	taken, err := snapshot.Take(t.Context(), snapshot.TakeOptions{
+		Source: archive{}, Vault: snapshot.VaultInfo{ClusterID: "one", Version: "1.21.1"},
+		Recipients: []snapshot.Recipient{b.recipient}, Destinations: []snapshot.Destination{d}, StateDir: b.takeState,
+		Files: func(_ context.Context, w io.Writer) error {
+			tw := tar.NewWriter(w)
+			for _, name := range append(own, come...) {
+				if err := tw.WriteHeader(&tar.Header{Name: name, Mode: 0o600, ModTime: time.Unix(1e9, 0)}); err != nil {
+					return err
+				}
+			}
+			return tw.Close()
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.run(t, ExitOK, "verify", "--identity", b.identity, "--state", b.state, "--take-state", b.takeState)
+	args := []string{"--dir", t.TempDir(), "--dir", b.dir, "--cluster", "one", "--identity", b.identity, "--dry-run"}
+	code, out := runRestoreCLI(t, append(args, "--files", "/")...)
+	if code != ExitOK || !strings.Contains(out, "3 new, 0 to replace") {
+		t.Errorf("exit code %d:\n%s", code, out)
+	}
+	if want := fmt.Sprintf("Files of %s, from %s; not every place", taken.Manifest.ID, d.Name()); !strings.Contains(out, want) {
+		t.Errorf("want %q:\n%s", want, out)
+	}
+	for _, name := range own {
+		if !strings.Contains(out, "left out: /"+name+"\n") {
+			t.Errorf("%s is not left out:\n%s", name, out)
+		}
+	}
+	dir := t.TempDir()
+	code, out = runRestoreCLI(t, append(args, "--files", dir)...)
+	if code != ExitOK || !strings.Contains(out, "7 new") || strings.Contains(out, "left out") {
+		t.Errorf("elsewhere: exit code %d:\n%s", code, out)
+	}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink("/", link); err != nil {
+		t.Fatal(err)
+	}
+	if _, out = runRestoreCLI(t, append(args, "--files", link)...); !strings.Contains(out, "left out") {
+		t.Errorf("by a link:\n%s", out)
+	}
+}
