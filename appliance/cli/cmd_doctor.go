@@ -26,6 +26,9 @@ type doctorOptions struct {
 	noSave   bool
 	network  string // file of doctor network
 	timeout  time.Duration
+
+	// unsurveyed is why the file could not be used.
+	unsurveyed error
 }
 
 func doctorCommand(version string) *cobra.Command {
@@ -91,8 +94,25 @@ func runDoctor(c *cobra.Command, o *doctorOptions) error {
 	if err := errors.Join(o.print(c, r), o.save(r)); err != nil {
 		return err
 	}
+	if err := o.incomplete(s); err != nil && !r.Failed() {
+		return err
+	}
 	if r.Failed() {
 		return &Error{Code: ExitDrift, Err: fmt.Errorf("%d of %d items failed", r.Count(evidence.Fail), len(r.Items)), Hint: "each has its remedy above"}
+	}
+	return nil
+}
+
+// incomplete keeps the timer's doctor from being content with what it could not
+// see for a reason that somebody must remove. A person sees it in the report.
+func (o *doctorOptions) incomplete(s doctor.Subject) error {
+	switch {
+	case o.network == "":
+		return nil
+	case o.unsurveyed != nil:
+		return &Error{Code: ExitFailed, Err: fmt.Errorf("--network: %w", o.unsurveyed), Hint: "systemctl status strongroom-doctor-net"}
+	case s.NoConfig != nil:
+		return &Error{Code: ExitUsage, Err: s.NoConfig, Hint: "what needs the configuration was not examined"}
 	}
 	return nil
 }
@@ -113,7 +133,9 @@ func (o *doctorOptions) subject(ctx context.Context) (doctor.Subject, func(), er
 			s.Machine, s.Front, err = doctor.Surveyed(s.Machine, data)
 		}
 		if err != nil {
-			return doctor.Subject{}, nil, &Error{Code: ExitFailed, Err: fmt.Errorf("--network: %w", err), Hint: "systemctl status strongroom-doctor-net"}
+			// The rest is examined all the same.
+			o.unsurveyed = err
+			s.Machine, s.Front = doctor.Unsurveyed(doctor.OSMachine{}, err)
 		}
 	}
 	s.NoLogin = loginProblem(o.vault.login(ctx, client))
@@ -193,15 +215,19 @@ func (o *doctorOptions) save(r doctor.Report) error {
 // doctorNetworkCommand is the half of the timer's doctor that has a network; it
 // is not for people.
 func doctorNetworkCommand() *cobra.Command {
-	return &cobra.Command{
+	var file string
+	c := &cobra.Command{
 		Use:    "network FILE",
 		Short:  "Note down what can be seen of the network",
 		Hidden: true,
 		Args:   cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			a, err := config.Load(config.DefaultPath)
+			a, err := config.Load(file)
 			if err != nil {
-				return &Error{Code: ExitUsage, Err: err}
+				// The sockets and the firewall can be looked at without it; the
+				// doctor tells of it.
+				journal(c, journalWarning, "%v: the front is not asked", err)
+				a.Domain = ""
 			}
 			ctx, cancel := context.WithTimeout(c.Context(), 2*time.Minute)
 			defer cancel()
@@ -209,4 +235,6 @@ func doctorNetworkCommand() *cobra.Command {
 			return n.Save(args[0])
 		},
 	}
+	c.Flags().StringVar(&file, "config", config.DefaultPath, "the appliance's configuration file")
+	return c
 }

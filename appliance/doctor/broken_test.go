@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"strongroom/appliance/drill"
+	"strongroom/config"
 )
 
 // token looks like one of Vault's.
@@ -62,6 +63,10 @@ var broken = []struct {
 	{"another listener", "listeners", edit(netDir+"tcp", socketHead, socketHead+tableLine("00000000:1F90", tcpListen, 1000)), "fail", "tcp 0.0.0.0:8080 of anna", false},
 	{"another listener, UDP over IPv6", "listeners", edit(netDir+"udp6", socketHead, socketHead+any6(53, udpOpen, 0)), "fail", "udp [::]:53 of root", false},
 	{"port 443 of somebody else", "listeners", edit(netDir+"tcp6", any6(443, tcpListen, 0), any6(443, tcpListen, 1000)), "fail", "tcp [::]:443 of anna", false},
+	{"another listener, and no configuration", "listeners", noConfig(edit(netDir+"tcp", socketHead, socketHead+tableLine("00000000:1F90", tcpListen, 0))), "skip", "which ports are sshd's", false},
+	{"a socket of vault's, and no configuration", "tls", noConfig(edit(netDir+"tcp", "0100007F:2008", "00000000:2008")), "skip", "is the cluster's", false},
+	{"sshd elsewhere in the rules, and no configuration", "firewall", noConfig(nft(strings.Replace(rules("drop", ""), `"right":22`, `"right":2222`, 1))), "skip", "which ports it lets in", false},
+	{"no firewall, and no configuration", "units", noConfig(unit(firewallUnit, "UnitFileState", "disabled")), "skip", firewallUnit, false},
 	{"tables of another form", "listeners", edit(netDir+"tcp", "0100007F", "XYZ"), "skip", "not seen", false},
 	{"no firewall", "firewall", nft(`{"nftables":[{"metainfo":{}}]}`), "fail", "not loaded", true},
 	{"input accepts", "firewall", nft(rules("accept", "")), "fail", `policy "accept"`, true},
@@ -142,6 +147,8 @@ var broken = []struct {
 		edit("/proc/206/cgroup", "/system.slice/x.service", "/user.slice/user-0.slice/session-1.scope")(t, b, s)
 	}, "warn", "somebody's session", false},
 	{"token in the journal", "leaks", prints("journalctl", "vault: login with "+token+"\n"), "fail", "the journal holds a Vault token", false},
+	{"more in the journal than is searched", "leaks", prints("journalctl", strings.Repeat("vault: x\n", maxJournal)), "skip", "only the newest 20000 are searched", false},
+	{"a journal of long lines", "leaks", prints("journalctl", strings.Repeat("x", maxRead)), "skip", "only 16 MiB of it are searched", false},
 	{"environments hidden", "leaks", deny("/proc/140/environ"), "skip", "permission denied", false},
 	{"a token without end", "tokens", func(t *testing.T, b *box, _ *Subject) {
 		b.tokens["acc1"] = values[map[string]any](t, `{"policies":["admin"],"expire_time":null,"display_name":"token-ci"}`)
@@ -224,6 +231,15 @@ var broken = []struct {
 	{"masked", "units", unit(vaultUnit, "LoadState", "masked"), "fail", "masked", false},
 	{"a job has failed", "units", prints("systemctl list-units", "strongroom-verify.service loaded failed failed x\n"), "fail", "strongroom-verify.service has failed", false},
 	{"another unit has failed", "units", prints("systemctl list-units", "apt-daily.service loaded failed failed x\n"), "warn", "apt-daily.service has failed", false},
+}
+
+// noConfig does one thing more where appliance.toml has been spoilt: of it there
+// are the defaults, and SSH's port may be any.
+func noConfig(do func(*testing.T, *box, *Subject)) func(*testing.T, *box, *Subject) {
+	return func(t *testing.T, b *box, s *Subject) {
+		do(t, b, s)
+		s.Config, s.NoConfig = config.Default(), errors.New("line 3: expected a value")
+	}
 }
 
 // edit replaces text in a file; with an empty old text it appends.

@@ -30,6 +30,8 @@ func tlsOutside(ctx context.Context, e *exam) {
 	if name, ok := e.domain("the front"); ok {
 		state, err := e.hello(ctx, name, oldTLS)
 		switch {
+		case errors.Is(err, errNotSurveyed):
+			e.unseen("TLS hello with 1.0 and 1.1", err)
 		case err == nil:
 			e.saw("TLS hello", "%s was accepted", tls.VersionName(state.Version))
 			e.fail(reinstall, "the front speaks %s", tls.VersionName(state.Version))
@@ -38,7 +40,9 @@ func tlsOutside(ctx context.Context, e *exam) {
 			e.saw("TLS hello with 1.0 and 1.1", "refused")
 		}
 		a, err := e.Front.Get(ctx, name, healthPath)
-		if err != nil {
+		if errors.Is(err, errNotSurveyed) {
+			e.unseen("GET https://"+name+healthPath, err)
+		} else if err != nil {
 			e.fail("systemctl status strongroom-front", "the front does not answer: %s", plain(err))
 		} else {
 			hsts := a.Header.Get(hstsHeader)
@@ -111,7 +115,12 @@ func (e *exam) vaultsSockets() {
 			continue
 		}
 		own = append(own, s.String())
-		if !s.addr.Addr().IsLoopback() && s.addr.String() != e.Config.Node.ClusterListen {
+		if s.addr.Addr().IsLoopback() || e.NoConfig == nil && s.addr.String() == e.Config.Node.ClusterListen {
+			continue
+		}
+		if e.NoConfig != nil {
+			e.unseen("whether "+s.String()+" of user "+vaultUser+" is the cluster's", e.NoConfig)
+		} else {
 			e.fail("ss -lntup; "+reinstall, "user %s listens on %s, which is not loopback", vaultUser, s)
 		}
 	}
@@ -125,6 +134,10 @@ func tls13(ctx context.Context, e *exam) {
 		return
 	}
 	state, err := e.hello(ctx, name, newTLS)
+	if errors.Is(err, errNotSurveyed) {
+		e.unseen("TLS hello with 1.2 and 1.3", err)
+		return
+	}
 	if err != nil {
 		e.fail("systemctl status strongroom-front", "the front does not answer: %s", plain(err))
 		return
@@ -146,16 +159,16 @@ func listeners(_ context.Context, e *exam) {
 	if !ok {
 		return
 	}
-	if e.NoConfig != nil {
-		e.unseen("which port is sshd's", e.NoConfig)
-	}
-	var expected, local []string
+	var expected, local, unjudged []string
 	for _, s := range sockets {
 		switch {
 		case e.expected(s):
 			expected = append(expected, s.String())
 		case s.addr.Addr().IsLoopback():
 			local = append(local, s.String()+" of "+a.name(s.uid))
+		case e.NoConfig != nil:
+			// It may be sshd, which nobody should be told to stop.
+			unjudged = append(unjudged, s.String()+" of "+a.name(s.uid))
 		default:
 			e.fail(fmt.Sprintf("ss -lnp 'sport = :%d' shows who it is; stop and disable it", s.addr.Port()), "%s of %s listens to the network", s, a.name(s.uid))
 		}
@@ -164,6 +177,10 @@ func listeners(_ context.Context, e *exam) {
 	if len(local) > 0 {
 		e.saw("/proc/net/{tcp,tcp6,udp,udp6}", "others, on loopback alone: %s", list(local))
 	}
+	if e.NoConfig != nil {
+		e.saw("/proc/net/{tcp,tcp6,udp,udp6}", "others, to the network: %s", orNone(unjudged))
+		e.unseen("which ports are sshd's and the cluster's", e.NoConfig)
+	}
 }
 
 // expected says whether a socket is the appliance's, or one that the machine
@@ -171,11 +188,11 @@ func listeners(_ context.Context, e *exam) {
 func (e *exam) expected(s socket) bool {
 	port := int(s.addr.Port())
 	switch {
-	case s.addr.String() == e.Config.Node.ClusterListen:
+	case e.NoConfig == nil && s.addr.String() == e.Config.Node.ClusterListen:
 		return true
 	case s.network == "tcp" && (port == 443 || port == 80):
 		return s.uid == 0 // systemd holds them
-	case s.network == "tcp" && port == e.Config.Firewall.SSHPort:
+	case s.network == "tcp" && e.NoConfig == nil && port == e.Config.Firewall.SSHPort:
 		return s.uid == 0
 	case s.network == "udp" && port == 443:
 		return s.uid == 0
@@ -189,7 +206,12 @@ func (e *exam) expected(s socket) bool {
 
 // firewall is item 7.
 func firewall(ctx context.Context, e *exam) {
-	if e.NoConfig == nil && !e.Config.Firewall.Manage {
+	if e.NoConfig != nil {
+		// The rules may be the operator's own, and a port that they let in sshd's.
+		e.unseen("whose the firewall is, and which ports it lets in", e.NoConfig)
+		return
+	}
+	if !e.Config.Firewall.Manage {
 		e.saw("appliance.toml", "firewall.manage = false")
 		e.warn("set firewall.manage = true, or see to it that your own rules do the same: docs/firewall.md", "the firewall is not the appliance's: nobody has checked it")
 		return

@@ -74,6 +74,10 @@ const certificatePathUnit = "strongroom-front-certificate.path"
 func unitsRun(ctx context.Context, e *exam) {
 	var up []string
 	for _, n := range []string{"strongroom-kms.socket", kmsUnit, vaultUnit, "strongroom-front-https.socket", "strongroom-front-http.socket", frontUnit, firewallUnit} {
+		if n == firewallUnit && e.NoConfig != nil {
+			e.unseen("whether "+n+" is to run", e.NoConfig)
+			continue
+		}
 		if n == firewallUnit && !e.Config.Firewall.Manage {
 			continue
 		}

@@ -140,6 +140,13 @@ func Surveyed(m Machine, data []byte) (Machine, Front, error) {
 	return surveyed{m, n}, surveyed{m, n}, nil
 }
 
+// Unsurveyed is a machine and a front of whose network nothing can be told, for
+// the reason why, and everything else m's.
+func Unsurveyed(m Machine, why error) (Machine, Front) {
+	s := surveyed{m, Network{Ruleset: noted{Error: plain(fmt.Errorf("%w: %w", errNotSurveyed, why))}}}
+	return s, s
+}
+
 type surveyed struct {
 	Machine
 	n Network

@@ -58,6 +58,44 @@ func verdicts(r Report) []string {
 	return out
 }
 
+// Without a survey, and with one that knows no domain, the network is not seen:
+// that is no fault of the machine's, and everything else is examined.
+func TestUnsurveyed(t *testing.T) {
+	for name, survey := range map[string]func(*testing.T, *box) (Machine, Front){
+		"no survey": func(_ *testing.T, b *box) (Machine, Front) { return Unsurveyed(b, fs.ErrNotExist) },
+		"one without a domain": func(t *testing.T, b *box) (Machine, Front) {
+			data, err := json.Marshal(Survey(t.Context(), b, b, ""))
+			if err != nil {
+				t.Fatal(err)
+			}
+			m, f, err := Surveyed(b, data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return m, f
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, s := healthy(t)
+			s.Machine, s.Front = survey(t, b)
+			for _, i := range Examine(t.Context(), *s).Items {
+				want := "pass"
+				switch i.ID {
+				case "tls", "tls13", "sys-closed":
+					want = "skip"
+				case "listeners", "firewall":
+					if name == "no survey" {
+						want = "skip"
+					}
+				}
+				if i.Verdict != want {
+					t.Errorf("%s: %s, want %s: %+v", i.ID, i.Verdict, want, i.Reasons)
+				}
+			}
+		})
+	}
+}
+
 func TestSurveyedRefuses(t *testing.T) {
 	b, _ := healthy(t)
 	n := Survey(t.Context(), b, b, "vault.example.com")
