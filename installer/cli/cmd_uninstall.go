@@ -64,7 +64,7 @@ func (o *uninstallOptions) uninstall(ctx context.Context) error {
 	if os.Geteuid() != 0 {
 		return &engine.Error{Code: engine.ExitUsage, Err: errors.New("not root"), Hint: "run it with sudo"}
 	}
-	cfg, err := o.installed()
+	cfg, known, err := o.installed()
 	if err != nil {
 		return err
 	}
@@ -77,9 +77,13 @@ func (o *uninstallOptions) uninstall(ctx context.Context) error {
 		FS: host.OSFS{Root: "/"}, Accounts: host.OSAccounts{Root: "/", Runner: host.OSRunner{}},
 		Runner: host.OSRunner{}, Services: services, Now: time.Now,
 	}
-	u := &uninstall.Uninstall{Host: h, Config: cfg, Purge: o.purge, Out: o.out}
-	if p := u.Inside(); o.purge && p != "" {
-		return &engine.Error{Code: engine.ExitOperator, Err: fmt.Errorf("backups lie in %q, which would be deleted with the rest", p), Hint: "move them first"}
+	u := &uninstall.Uninstall{Host: h, Config: cfg, Unknown: !known, Purge: o.purge, Out: o.out}
+	inside, err := u.Inside()
+	if err != nil {
+		return err
+	}
+	if o.purge && inside != "" {
+		return &engine.Error{Code: engine.ExitOperator, Err: fmt.Errorf("backups lie in %q, which would be deleted with the rest", inside), Hint: "move them first"}
 	}
 	if err := u.Plan(); errors.Is(err, uninstall.ErrNothing) {
 		fmt.Fprintln(o.out, "Nothing to remove.")
@@ -115,10 +119,10 @@ func (o *uninstallOptions) uninstall(ctx context.Context) error {
 
 // installed is the configuration of what is there. One that is lost or can't be
 // read doesn't keep anybody from uninstalling.
-func (o *uninstallOptions) installed() (config.Appliance, error) {
-	cfg, err := config.Load(config.DefaultPath)
+func (o *uninstallOptions) installed() (cfg config.Appliance, known bool, err error) {
+	cfg, err = config.Load(config.DefaultPath)
 	if err == nil {
-		return cfg, nil
+		return cfg, true, nil
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		fmt.Fprintln(o.out, "note: the configuration can't be read:", err)
@@ -126,13 +130,13 @@ func (o *uninstallOptions) installed() (config.Appliance, error) {
 	if o.purge && cfg.Domain == "" {
 		// There is no name to be typed, so it can't be what is meant.
 		if o.confirm == "" {
-			return cfg, &engine.Error{Code: engine.ExitUsage, Err: fmt.Errorf("the domain is not known: %q can't be read", config.DefaultPath),
+			return cfg, false, &engine.Error{Code: engine.ExitUsage, Err: fmt.Errorf("the domain is not known: %q can't be read", config.DefaultPath),
 				Hint: "say --confirm-domain NAME"}
 		}
 		cfg.Domain = o.confirm
 	}
 	cfg.Firewall.Manage = true
-	return cfg, nil
+	return cfg, false, nil
 }
 
 // sure asks; a purge wants the domain's name.

@@ -32,7 +32,7 @@ const (
 
 // SystemFiles are the files outside of the appliance's own folders, for the
 // machine as a whole.
-func SystemFiles() []string { return []string{sysctlFile, limitsFile, historyFile} }
+func SystemFiles() []string { return []string{sysctlFile, limitsFile, historyFile, sshdFile} }
 
 // Users are the names of the users that the installation made.
 func Users() []string {

@@ -12,6 +12,7 @@ import (
 	"strongroom/appliance/snapshot"
 	"strongroom/config"
 	"strongroom/installer/steps"
+	"strongroom/installer/upgrade"
 )
 
 // Warnings are what an operator should know before data is deleted.
@@ -36,15 +37,28 @@ func (u *Uninstall) Plan() error {
 		return err
 	}
 	there := len(found) > 0
-	for _, p := range append(u.programs(), steps.EtcDir, steps.VaultData) {
+	// All that Run removes in any case, since an earlier one may have been
+	// stopped behind each of its parts.
+	for _, p := range slices.Concat(u.programs(), steps.SystemFiles(), rendered(), []string{steps.TLSDir, steps.EtcDir, steps.VaultData}) {
 		_, err := u.Host.Stat(p)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		// Without a unit or program only data is left, which only a purge
+		// Without any of the others only data is left, which only a purge
 		// removes.
 		isData := p == steps.EtcDir || p == steps.VaultData
 		there = there || err == nil && (u.Purge || !isData)
+	}
+	if u.Purge {
+		// The users go last. One by the name of vault alone may be somebody
+		// else's.
+		for _, name := range steps.Users() {
+			own, err := u.ownUser(name)
+			if err != nil {
+				return err
+			}
+			there = there || own && strings.HasPrefix(name, "strongroom-")
+		}
 	}
 	if !there {
 		return ErrNothing
@@ -75,15 +89,53 @@ func place(to config.BackupTo) string {
 	return to.Endpoint + "/" + to.Bucket
 }
 
-// Inside names a place for backups that a purge would delete with the rest; ""
-// for none.
-func (u *Uninstall) Inside() string {
+// Inside names a place for backups that a purge would delete with the rest, or,
+// where the configuration is not known, a snapshot; "" for none.
+func (u *Uninstall) Inside() (string, error) {
+	if u.Unknown {
+		for _, d := range data {
+			if p, err := u.snapshotBelow(d.path); err != nil || p != "" {
+				return p, err
+			}
+		}
+		return "", nil
+	}
 	for _, to := range u.Config.Backup.To {
 		for _, d := range data {
 			if to.Type == config.BackupDir && strings.HasPrefix(path.Clean(to.Path)+"/", d.path+"/") {
-				return to.Path
+				return to.Path, nil
 			}
 		}
 	}
-	return ""
+	return "", nil
+}
+
+// snapshotBelow finds a snapshot in a place for backups below dir; "" for none.
+func (u *Uninstall) snapshotBelow(dir string) (string, error) {
+	names, err := u.Host.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	for _, n := range names {
+		p := path.Join(dir, n)
+		if p == upgrade.Dir {
+			continue // that of the last upgrade is no backup
+		}
+		info, err := u.Host.Stat(p)
+		if err != nil {
+			return "", err
+		}
+		switch {
+		case info.Type == fs.ModeDir:
+			if found, err := u.snapshotBelow(p); err != nil || found != "" {
+				return found, err
+			}
+		case info.Type == 0 && strings.HasSuffix(n, ".snap.age"):
+			return p, nil
+		}
+	}
+	return "", nil
 }

@@ -27,6 +27,9 @@ import (
 type Uninstall struct {
 	Host   *host.Host
 	Config config.Appliance
+	// Unknown says that the configuration could not be read, and Config names
+	// no more than the domain.
+	Unknown bool
 	// Purge deletes the data too.
 	Purge bool
 	Out   io.Writer
@@ -331,15 +334,14 @@ func (u *Uninstall) removeData(context.Context) error {
 
 func (u *Uninstall) removeUsers(ctx context.Context) error {
 	for _, name := range steps.Users() {
-		found, err := u.Host.User(name)
-		if errors.Is(err, host.ErrNotFound) {
-			continue
-		}
+		own, err := u.ownUser(name)
 		if err != nil {
 			return err
 		}
-		if found.UID == 0 || !strings.HasSuffix(found.Shell, "nologin") && !strings.HasSuffix(found.Shell, "/false") {
-			fmt.Fprintf(u.Out, "  user %q can log in: it is not the appliance's, and stays\n", name)
+		if !own {
+			if _, err := u.Host.User(name); err == nil {
+				fmt.Fprintf(u.Out, "  user %q can log in: it is not the appliance's, and stays\n", name)
+			}
 			continue
 		}
 		if _, err := u.Host.Run(ctx, host.Command{Args: []string{"userdel", name}}); err != nil {
@@ -347,4 +349,17 @@ func (u *Uninstall) removeUsers(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// ownUser says whether a user is there, and can't log in, as the appliance's
+// can't.
+func (u *Uninstall) ownUser(name string) (bool, error) {
+	found, err := u.Host.User(name)
+	if errors.Is(err, host.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return found.UID != 0 && (strings.HasSuffix(found.Shell, "nologin") || strings.HasSuffix(found.Shell, "/false")), nil
 }
