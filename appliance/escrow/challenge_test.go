@@ -307,10 +307,10 @@ func TestWritesFail(t *testing.T) {
 
 func TestDamagedState(t *testing.T) {
 	for _, c := range []struct{ name, file, text string }{
-		{"confirmation is no JSON", confirmationFile, "{"},
-		{"confirmation of a later format", confirmationFile, `{"format":2}`},
-		{"confirmation of a path", confirmationFile, `{"format":1,"files":{"../x.age":{"sealed_sha256":"` + strings.Repeat("0", 64) + `","at":"2026-11-24T00:00:00Z"}}}`},
-		{"confirmation without a sum", confirmationFile, `{"format":1,"files":{"admin.age":{"at":"2026-11-24T00:00:00Z"}}}`},
+		{"confirmation is no JSON", ConfirmationFile, "{"},
+		{"confirmation of a later format", ConfirmationFile, `{"format":2}`},
+		{"confirmation of a path", ConfirmationFile, `{"format":1,"files":{"../x.age":{"sealed_sha256":"` + strings.Repeat("0", 64) + `","at":"2026-11-24T00:00:00Z"}}}`},
+		{"confirmation without a sum", ConfirmationFile, `{"format":1,"files":{"admin.age":{"at":"2026-11-24T00:00:00Z"}}}`},
 		{"challenges are no JSON", "check-admin.age-0000000000000000.json", "x"},
 		{"challenges without answers", "check-admin.age-0000000000000000.json", `{"format":1,"file":"admin.age","sealed_sha256":"` + strings.Repeat("0", 64) + `","unused":[{"nonce":""}]}`},
 	} {
@@ -340,7 +340,7 @@ func FuzzParse(f *testing.F) {
 		if c, err := parseChecks(data); err == nil && filepath.Base(c.Name()) != c.Name() {
 			t.Errorf("a path got through: %q", c.Name())
 		}
-		if c, err := parseConfirmation(data); err == nil {
+		if c, err := ParseConfirmation(data); err == nil {
 			for name := range c.Files {
 				if filepath.Base(name) != name {
 					t.Errorf("a path got through: %q", name)

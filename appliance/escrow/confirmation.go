@@ -15,7 +15,8 @@ import (
 )
 
 const (
-	confirmationFile   = "confirmed.json"
+	// ConfirmationFile is the record's name in the escrow's folder.
+	ConfirmationFile   = "confirmed.json"
 	confirmationFormat = 1
 )
 
@@ -49,7 +50,7 @@ type Confirmed struct {
 // LoadStatus to say.
 func LoadConfirmation(dir string) (Confirmation, error) {
 	none := Confirmation{Format: confirmationFormat, Files: map[string]Confirmed{}}
-	path := filepath.Join(dir, confirmationFile)
+	path := filepath.Join(dir, ConfirmationFile)
 	data, err := readSmall(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return none, nil
@@ -57,14 +58,15 @@ func LoadConfirmation(dir string) (Confirmation, error) {
 	if err != nil {
 		return none, err
 	}
-	c, err := parseConfirmation(data)
+	c, err := ParseConfirmation(data)
 	if err != nil {
 		return none, fmt.Errorf("%q: %w", path, err)
 	}
 	return c, nil
 }
 
-func parseConfirmation(data []byte) (Confirmation, error) {
+// ParseConfirmation reads what ConfirmationFile holds.
+func ParseConfirmation(data []byte) (Confirmation, error) {
 	var c Confirmation
 	if err := json.Unmarshal(data, &c); err != nil {
 		return Confirmation{}, fmt.Errorf("escrow confirmation: %w", err)
@@ -172,5 +174,5 @@ func record(dir string, proofs map[string]Confirmed, write writer) error {
 	if err != nil {
 		return err
 	}
-	return write(filepath.Join(dir, confirmationFile), data, 0o640)
+	return write(filepath.Join(dir, ConfirmationFile), data, 0o640)
 }

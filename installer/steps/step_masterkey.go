@@ -47,10 +47,56 @@ func (s masterKey) Check(ctx context.Context) (engine.Diff, error) {
 		return engine.Diff{{What: "master key", To: fmt.Sprintf("new; escrow for %d recipients in %s, sealed for the KMS in %s", len(s.Recipients), masterKeyEscrow, masterKeyCred),
 			Apply: s.create}}, nil
 	}
-	if !escrowed {
+	if escrowed {
+		return nil, nil
+	}
+	confirmed, err := s.confirmed(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !confirmed {
 		return engine.Diff{{What: masterKeyEscrow, To: fmt.Sprintf("the master key, for %d recipients", len(s.Recipients)), Apply: s.escrowAgain}}, nil
 	}
 	return nil, nil
+}
+
+// confirmed says whether an escrow of the key in force has proved that it opens
+// off the machine: then the copy here may be removed (docs/escrow.md).
+func (s masterKey) confirmed(ctx context.Context) (bool, error) {
+	b, err := s.Host.ReadFile(path.Join(EscrowDir, escrow.ConfirmationFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	c, err := escrow.ParseConfirmation(b)
+	if err != nil {
+		return false, operator("move it away, run the same command again, and confirm the escrow anew", "%s: %w", path.Join(EscrowDir, escrow.ConfirmationFile), err)
+	}
+	proof, ok := c.Files[path.Base(masterKeyEscrow)]
+	if !ok {
+		return false, nil
+	}
+	keys, err := s.keyInForce(ctx)
+	if err != nil {
+		return false, err
+	}
+	return proof.Key == keys.Fingerprint(), nil
+}
+
+// keyInForce is what the KMS seals with.
+func (s masterKey) keyInForce(ctx context.Context) (*kms.Keyset, error) {
+	plain, err := s.openCredential(ctx, kms.CredentialName, masterKeyCred)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(plain)
+	keys, err := kms.ParseKeyset(plain)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", masterKeyCred, err)
+	}
+	return keys, nil
 }
 
 // vaultHasData says whether Vault's storage has been used.

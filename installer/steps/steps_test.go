@@ -19,6 +19,7 @@ import (
 
 	"filippo.io/age"
 
+	"strongroom/appliance/escrow"
 	"strongroom/appliance/kms"
 	"strongroom/appliance/vaultapi"
 	"strongroom/config"
@@ -112,6 +113,8 @@ func (v *vps) nftables(c host.Command, _ []byte) (host.Output, error) {
 			return host.Output{}, err
 		}
 		v.nft = string(b)
+	case c.Args[1] == "list" && v.nft == "":
+		return host.Output{}, &host.ExitError{Command: c.String(), Code: 1, Stderr: "Error: No such file or directory"}
 	}
 	return host.Output{}, nil
 }
@@ -372,6 +375,20 @@ func TestMasterKeyIsNeverMadeAgain(t *testing.T) {
 	if got := v.checkMasterKey(t).Fingerprint(); got != key {
 		t.Error("another master key")
 	}
+	// Nor is it one of another key that has proved to open elsewhere.
+	confirmation := func(key string) {
+		v.Files[path.Join(EscrowDir, escrow.ConfirmationFile)] = &host.Node{Data: []byte(`{"format":1,"files":{"master-key.age":{"sealed_sha256":"` +
+			strings.Repeat("0", 64) + `","key":"` + key + `","at":"2026-01-01T00:00:00Z","by":"challenge"}}}`)}
+	}
+	confirmation("another")
+	delete(v.Files, masterKeyEscrow)
+	if diff, err := (masterKey{v.env()}).Check(t.Context()); err != nil || len(diff) != 1 || diff[0].What != masterKeyEscrow {
+		t.Errorf("another key's proof: %v, %v", diff, err)
+	}
+	confirmation(key)
+	if diff, err := (masterKey{v.env()}).Check(t.Context()); err != nil || len(diff) > 0 {
+		t.Errorf("proved and taken away: %v, %v", diff, err)
+	}
 	// The credential is gone and Vault has data: nothing may be made.
 	for _, d := range []string{vaultData, raftDir} {
 		v.Files[d] = &host.Node{Info: host.Info{Type: fs.ModeDir}}
@@ -424,6 +441,33 @@ func TestFirewallNotConfirmed(t *testing.T) {
 	}
 	if v.nft != old || string(v.Files[nftablesConf].Data) != old {
 		t.Error("the old rules are not back")
+	}
+}
+
+// TestFirewallFlushed is about what `nft flush ruleset` does, as nftables.service
+// begins.
+func TestFirewallFlushed(t *testing.T) {
+	v := newVPS(t)
+	var out bytes.Buffer
+	if _, err := v.engine(v.env(), &out).Install(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if diff, err := (firewall{v.env()}).Check(t.Context()); err != nil || len(diff) > 0 {
+		t.Errorf("diff = %v, %v", diff, err)
+	}
+	old := v.nft
+	v.nft = ""
+	e := v.env()
+	e.Confirm = func(context.Context, config.Firewall, time.Duration) error { return errors.New("nobody is to be asked") }
+	diff, err := firewall{e}.Check(t.Context())
+	if err != nil || len(diff) != 1 || diff[0].What != "table inet strongroom" || diff[0].To != "restarted" {
+		t.Fatalf("diff = %v, %v", diff, err)
+	}
+	if _, err := v.engine(e, &out).Install(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if v.nft != old || old == "" {
+		t.Error("the rules are not back")
 	}
 }
 

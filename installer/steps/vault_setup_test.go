@@ -63,3 +63,45 @@ func TestSettled(t *testing.T) {
 		})
 	}
 }
+
+// TestAdminIsMadeOnce is about an administrator whose file has been taken off the
+// machine: the password stays.
+func TestAdminIsMadeOnce(t *testing.T) {
+	for name, c := range map[string]struct {
+		users []string
+		file  bool
+		made  bool
+	}{
+		"fresh":                        {made: true},
+		"killed after the escrow":      {file: true, made: true},
+		"there":                        {users: []string{"admin"}, file: true},
+		"there, file taken away":       {users: []string{"admin"}},
+		"another one, file taken away": {users: []string{"ann"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path != "/v1/auth/userpass/users" {
+					t.Errorf("%s %s", r.Method, r.URL.Path)
+				}
+				if len(c.users) == 0 {
+					answerJSON(w, http.StatusNotFound, map[string]any{"errors": []string{}})
+					return
+				}
+				answerJSON(w, http.StatusOK, map[string]any{"data": map[string]any{"keys": c.users}})
+			}))
+			defer srv.Close()
+			v := newVPS(t)
+			if c.file {
+				v.Files[adminEscrow] = &host.Node{Data: []byte("age")}
+			}
+			client, err := vaultapi.New(vaultapi.Options{Address: srv.URL, Token: "t"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			diff, err := look{vaultSetup{v.env()}, client}.admin(t.Context())
+			if err != nil || len(diff) > 0 != c.made {
+				t.Errorf("%v, %v; want made %v", diff, err, c.made)
+			}
+		})
+	}
+}
