@@ -28,41 +28,56 @@ a restart.
 
 strongroom-front-certificate.service runs it whenever one of your files changes.
 A pair that does not fit ends it with exit code 1, as between the two writes of a
-renewal; one that would not do for clients, with exit code 4. What is served
-stays as it was.`,
+renewal, and systemd tries again; after a minute of that, or where the pair would
+not do for clients, the exit code is 4. What is served stays as it was.`,
 		Example: "  systemctl start strongroom-front-certificate",
 		Args:    cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := frontConfig(c, file)
-			if err != nil {
-				return err
-			}
-			cert, err := readCredential(certificateCredential)
-			if err != nil {
-				return err
-			}
-			key, err := readCredential(certificateKey)
-			if err != nil {
-				return err
-			}
-			defer clear(key)
-			changed, err := front.TakeCertificate(cfg, cert, key, time.Now())
-			switch {
-			case errors.Is(err, front.ErrPair):
-				return &Error{Code: ExitFailed, Err: err, Hint: "tls.cert_file and tls.key_file in appliance.toml name the files; write both, PEM, the certificate with its chain"}
-			case errors.Is(err, front.ErrCertificate):
-				return &Error{Code: ExitOperator, Err: err, Hint: "the certificate of before is served on: renew it for the name in appliance.toml"}
-			case err != nil:
-				return err
-			}
-			if changed {
-				fmt.Fprintln(c.OutOrStdout(), "Another certificate is handed to the front.")
-			} else {
-				fmt.Fprintln(c.OutOrStdout(), "The front has this certificate already.")
-			}
-			return nil
-		},
+		RunE:    func(c *cobra.Command, _ []string) error { return runFrontCertificate(c, file, time.Now()) },
 	}
 	c.Flags().StringVar(&file, "config", "/etc/strongroom/front.toml", "the front's configuration file")
 	return c
+}
+
+// runFrontCertificate ends with ExitFailed where, and only where, systemd shall
+// try again.
+func runFrontCertificate(c *cobra.Command, file string, now time.Time) error {
+	cfg, err := frontConfig(c, file)
+	if err != nil {
+		return err
+	}
+	changed, err := takeCertificate(cfg, now)
+	if errors.Is(err, front.ErrPair) {
+		const hint = "tls.cert_file and tls.key_file in appliance.toml name the files; write both, PEM, the certificate with its chain"
+		again, nerr := front.RenewalUnderWay(cfg, now)
+		if again {
+			return &Error{Code: ExitFailed, Err: err, Hint: hint}
+		}
+		return &Error{Code: ExitOperator, Err: errors.Join(err, nerr), Hint: hint}
+	}
+	err = errors.Join(err, front.RenewalOver(cfg))
+	switch {
+	case errors.Is(err, front.ErrCertificate):
+		return &Error{Code: ExitOperator, Err: err, Hint: "the certificate of before is served on: renew it for the name in appliance.toml"}
+	case err != nil:
+		return &Error{Code: ExitOperator, Err: err, Hint: "the certificate of before is served on"}
+	}
+	if changed {
+		fmt.Fprintln(c.OutOrStdout(), "Another certificate is handed to the front.")
+	} else {
+		fmt.Fprintln(c.OutOrStdout(), "The front has this certificate already.")
+	}
+	return nil
+}
+
+func takeCertificate(cfg front.Config, now time.Time) (bool, error) {
+	cert, err := readCredential(certificateCredential)
+	if err != nil {
+		return false, err
+	}
+	key, err := readCredential(certificateKey)
+	if err != nil {
+		return false, err
+	}
+	defer clear(key)
+	return front.TakeCertificate(cfg, cert, key, now)
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"strongroom/appliance/front"
 	"strongroom/appliance/localtls"
 )
 
@@ -35,6 +37,26 @@ func TestFrontCertificateCommand(t *testing.T) {
 		}
 		return file
 	}
+	t.Run("another's key for a minute", func(t *testing.T) {
+		credentials := t.TempDir()
+		for name, b := range map[string][]byte{certificateCredential: pair.ServerCrt, certificateKey: other.ServerKey} {
+			if err := os.WriteFile(filepath.Join(credentials, name), b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		t.Setenv("CREDENTIALS_DIRECTORY", credentials)
+		start := time.Now()
+		for _, try := range []struct {
+			after time.Duration
+			code  int
+		}{{0, ExitFailed}, {50 * time.Second, ExitFailed}, {front.RenewalPatience, ExitOperator}, {2 * front.RenewalPatience, ExitFailed}} {
+			err := runFrontCertificate(New("test"), config("localhost"), start.Add(try.after))
+			var e *Error
+			if !errors.As(err, &e) || e.Code != try.code {
+				t.Errorf("after %v: %v, want exit code %d", try.after, err, try.code)
+			}
+		}
+	})
 	for _, c := range []struct {
 		name, config string
 		cert, key    []byte
