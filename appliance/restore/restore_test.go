@@ -275,7 +275,8 @@ func TestRun(t *testing.T) {
 			return true
 		}
 	}
-	hangUp := func(w http.ResponseWriter, _ *http.Request) bool {
+	hangUp := func(w http.ResponseWriter, r *http.Request) bool {
+		_, _ = io.Copy(io.Discard, r.Body)
 		conn, _, err := w.(http.Hijacker).Hijack()
 		if err == nil {
 			_ = conn.Close()
