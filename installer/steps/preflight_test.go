@@ -207,6 +207,39 @@ func TestOddMachines(t *testing.T) {
 			t.Error("two services for one clock")
 		}
 	})
+	t.Run("apport", func(t *testing.T) {
+		v := newVPS(t)
+		u := &host.Unit{Load: "loaded", Active: "active", Enabled: "enabled"}
+		v.Units["apport.service"] = u
+		v.Files["/proc/sys/kernel"] = &host.Node{Info: host.Info{Type: fs.ModeDir}}
+		v.Files["/proc/sys/kernel/core_pattern"] = &host.Node{Data: []byte("|/bin/false\n")}
+		version := v.Commands["systemctl"]
+		v.Commands["systemctl"] = func(c host.Command, in []byte) (host.Output, error) {
+			if c.String() == "systemctl mask --now apport.service" {
+				u.Load, u.Active, u.Enabled = "masked", "inactive", "masked"
+				v.Files["/proc/sys/kernel/core_pattern"].Data = []byte("core\n") // as its stop does
+				return host.Output{}, nil
+			}
+			return version(c, in)
+		}
+		diff, err := system{v.env()}.Check(t.Context())
+		if err != nil || !slices.ContainsFunc(diff, func(c engine.Change) bool { return c.What == "apport.service" && c.From == "active" }) {
+			t.Errorf("diff = %v, %v", diff, err)
+		}
+		var out bytes.Buffer
+		if _, err := v.engine(v.env(), &out).Install(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if u.Load != "masked" {
+			t.Errorf("unit %+v", *u)
+		}
+		if got := string(v.Files["/proc/sys/kernel/core_pattern"].Data); got != "|/bin/false\n" {
+			t.Errorf("core_pattern %q", got)
+		}
+		if diff, err := (system{v.env()}).Check(t.Context()); err != nil || len(diff) > 0 {
+			t.Errorf("diff = %v, %v", diff, err)
+		}
+	})
 	t.Run("vault is a person", func(t *testing.T) {
 		v := newVPS(t)
 		v.Users[vaultUser] = host.User{Name: vaultUser, UID: 1000, GID: 1000, Shell: "/bin/bash"}

@@ -43,6 +43,7 @@ func (s system) Check(ctx context.Context) (engine.Diff, error) {
 	for _, v := range sysctls {
 		fmt.Fprintf(&text, "# %s\n%s = %s\n", v.why, v.key, v.value)
 	}
+	c.add(s.apport(ctx)) // before the settings that it changes
 	c.add(s.file(sysctlFile, bytesSource([]byte(text.String())), root(0o644)))
 	for _, v := range sysctls {
 		c.add(s.sysctl(v.key, v.value))
@@ -79,6 +80,34 @@ func (s system) sysctl(key, want string) (engine.Diff, error) {
 	return engine.Diff{{What: key, From: strconv.Quote(got), To: strconv.Quote(want), Apply: func(ctx context.Context) error {
 		_, err := s.Host.Run(ctx, host.Command{Args: []string{"sysctl", "-q", "-w", key + "=" + want}})
 		return err
+	}}}, nil
+}
+
+// apport wants Ubuntu's collector of crashes gone: it takes core dumps, and its
+// start at each boot, after sysctl.d's, undoes our settings.
+func (s system) apport(ctx context.Context) (engine.Diff, error) {
+	const name = "apport.service"
+	u, err := s.Host.Unit(ctx, name)
+	if err != nil || u.Load != "loaded" {
+		return nil, err
+	}
+	return engine.Diff{{What: name, From: u.Active, To: "stopped and masked, since it turns core dumps on", Apply: func(ctx context.Context) error {
+		if _, err := s.Host.Run(ctx, host.Command{Args: []string{"systemctl", "mask", "--now", name}}); err != nil {
+			return err
+		}
+		// Its stop has changed what Check has seen.
+		for _, v := range sysctls {
+			diff, err := s.sysctl(v.key, v.value)
+			if err != nil {
+				return err
+			}
+			for _, c := range diff {
+				if err := c.Apply(ctx); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
 	}}}, nil
 }
 
