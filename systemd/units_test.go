@@ -91,64 +91,6 @@ func TestVerify(t *testing.T) {
 	}
 }
 
-// TestFirewallBesideNftables has systemd load our firewall beside a unit like
-// Debian's, which flushes all tables.
-func TestFirewallBesideNftables(t *testing.T) {
-	b, err := Unit(Firewall)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, want := range []string{"PartOf=nftables.service", "ReloadPropagatedFrom=nftables.service"} {
-		if !strings.Contains(string(b), "\n"+want+"\n") {
-			t.Errorf("no %q", want)
-		}
-	}
-	if !regexp.MustCompile(`(?m)^After=.*\bnftables\.service\b`).Match(b) {
-		t.Error("not ordered after nftables.service")
-	}
-	dir := unpack(t)
-	theirs := filepath.Join(dir, "nftables.service")
-	if err := os.WriteFile(theirs, []byte(`[Unit]
-Wants=network-pre.target
-Before=network-pre.target shutdown.target
-Conflicts=shutdown.target
-DefaultDependencies=no
-
-[Service]
-Type=oneshot
-RemainAfterExit=yes
-ExecStart=/bin/true
-ExecReload=/bin/true
-ExecStop=/bin/true
-
-[Install]
-WantedBy=sysinit.target
-`), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	// As both are enabled.
-	wants := filepath.Join(dir, "sysinit.target.wants")
-	if err := os.Mkdir(wants, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	for _, n := range []string{Firewall, "nftables.service"} {
-		if err := os.Symlink(filepath.Join(dir, n), filepath.Join(wants, n)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	cmd := exec.Command("systemd-analyze", "verify", "--man=no", filepath.Join(dir, Firewall), theirs, "sysinit.target")
-	cmd.Env = append(os.Environ(), "SYSTEMD_LOG_LEVEL=warning", "SYSTEMD_UNIT_PATH="+dir+":")
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Errorf("%v", err)
-	}
-	for line := range strings.Lines(string(out)) {
-		if strings.Contains(line, "cycle") || strings.Contains(line, Firewall) {
-			t.Errorf("%s", strings.TrimSpace(line))
-		}
-	}
-}
-
 func TestExposure(t *testing.T) {
 	dir := unpack(t)
 	score := regexp.MustCompile(`Overall exposure level for \S+: ([0-9.]+)`)
