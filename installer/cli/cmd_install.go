@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -150,15 +149,16 @@ func (o *options) with(ctx context.Context, cfg config.Appliance, do func(contex
 		Accounts: host.OSAccounts{Root: "/", Runner: host.OSRunner{}},
 		Runner:   host.OSRunner{}, Services: services, Now: time.Now,
 	}
-	account := cmp.Or(os.Getenv("SUDO_USER"), "root")
-	to, notes, err := steps.Recipients(h, cfg.Escrow.Recipients, account)
+	account := accountName()
+	notes, err := nameRecipients(h, &cfg, account)
 	if err != nil {
-		return &engine.Error{Code: engine.ExitUsage, Err: err}
+		return &engine.Error{Code: engine.ExitUsage, Err: err, Hint: "name the keys that may open the escrow with --recipient"}
 	}
 	for _, n := range notes {
 		fmt.Fprintln(o.out, "note:", n)
 	}
-	if err := o.backupRecipients(h, &cfg, account); err != nil {
+	to, _, err := steps.Recipients(h, cfg.Escrow.Recipients, account)
+	if err != nil {
 		return &engine.Error{Code: engine.ExitUsage, Err: err}
 	}
 	admin, err := o.adminToken()
@@ -216,19 +216,39 @@ func (o *options) load(c *cobra.Command) (config.Appliance, error) {
 	return cfg, check.Validate(file, data)
 }
 
-// backupRecipients fills in who can open the backups where nobody is named: who
-// opens the escrow. Backups that only this machine can open burn with it.
-func (o *options) backupRecipients(h *host.Host, cfg *config.Appliance, account string) error {
-	if len(cfg.Backup.To) == 0 || len(cfg.Backup.Recipients) > 0 {
-		return nil
+// nameRecipients writes into the configuration, and so into the machine's, who
+// can open the escrow where nobody is named: who could on an earlier run, or else
+// who may log in as account. Otherwise it would be whoever runs the installer
+// next. They open the backups, too, where nobody is named: those that only this
+// machine can open burn with it. notes tell of keys that were passed over.
+func nameRecipients(h *host.Host, cfg *config.Appliance, account string) (notes []string, err error) {
+	if len(cfg.Escrow.Recipients) == 0 {
+		if cfg.Escrow.Recipients, err = earlierRecipients(h); err != nil {
+			return nil, err
+		}
 	}
-	cfg.Backup.Recipients = cfg.Escrow.Recipients
-	if len(cfg.Backup.Recipients) > 0 {
-		return nil
+	if len(cfg.Escrow.Recipients) == 0 {
+		if cfg.Escrow.Recipients, notes, err = steps.LoginKeys(h, account); err != nil {
+			return nil, err
+		}
 	}
-	keys, _, err := steps.LoginKeys(h, account)
-	cfg.Backup.Recipients = keys
-	return err
+	if len(cfg.Backup.To) > 0 && len(cfg.Backup.Recipients) == 0 {
+		cfg.Backup.Recipients = cfg.Escrow.Recipients
+	}
+	return notes, nil
+}
+
+// earlierRecipients are those that the machine's own configuration names.
+func earlierRecipients(h *host.Host) ([]string, error) {
+	b, err := h.ReadFile(config.DefaultPath)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := config.Parse(config.DefaultPath, b)
+	return cfg.Escrow.Recipients, err
 }
 
 // adminToken is the token that the operator gives for changes in Vault; "" for

@@ -69,7 +69,8 @@ func LoginKeys(h *host.Host, account string) (keys, notes []string, err error) {
 			notes = append(notes, fmt.Sprintf("%s line %d: a key of type %s can't open an escrow", file, n, kind))
 			continue
 		}
-		keys = append(keys, key)
+		// Tabs would be none of the configuration's forms.
+		keys = append(keys, strings.Join(strings.Fields(key), " "))
 	}
 	return keys, notes, nil
 }

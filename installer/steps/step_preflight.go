@@ -143,12 +143,29 @@ func (s preflight) serviceManager(ctx context.Context) error {
 	return nil
 }
 
-func (s preflight) recipients(context.Context) error {
-	if len(s.Recipients) == 0 {
-		return errors.New("escrow: no key to encrypt to: authorized_keys has no ssh-ed25519 or ssh-rsa key, and escrow.recipients names none")
+// recipients wants somebody to seal for, unless all that is sealed for people has
+// been: the doctor's login is made after the recovery keys.
+func (s preflight) recipients(ctx context.Context) error {
+	if len(s.Recipients) > 0 {
+		return nil
 	}
-	return nil
+	for _, p := range []string{masterKeyCred, doctorCred} {
+		there, err := s.exists(p)
+		if err != nil {
+			return err
+		}
+		if !there {
+			return errNoRecipient
+		}
+	}
+	left, err := masterKey{s.Env}.Check(ctx)
+	if err == nil && len(left) > 0 {
+		err = errNoRecipient
+	}
+	return err
 }
+
+var errNoRecipient = errors.New("escrow: no key to encrypt to: authorized_keys has no ssh-ed25519 or ssh-rsa key, and escrow.recipients names none")
 
 func (s preflight) ports(context.Context) error {
 	var errs []error
