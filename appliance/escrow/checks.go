@@ -83,6 +83,22 @@ func (c Checks) Name() string {
 	return checksPrefix + c.File + "-" + c.SealedSHA256[:16] + checksSuffix
 }
 
+// Stale are those of a folder's names that c has made useless, once it and its
+// escrow file are there: the challenges of earlier versions of the file, and
+// what killed writes of challenges have left.
+func (c Checks) Stale(names []string) []string {
+	var stale []string
+	prefix := checksPrefix + c.File + "-"
+	for _, n := range names {
+		whole := strings.HasPrefix(n, prefix) && strings.HasSuffix(n, checksSuffix) && n != c.Name()
+		half := strings.HasPrefix(n, "."+prefix) && strings.Contains(n, checksSuffix+".tmp-")
+		if whole || half {
+			stale = append(stale, n)
+		}
+	}
+	return stale
+}
+
 // ChecksName is the base name of the file with the challenges for an escrow
 // file of that base name and content.
 func ChecksName(file string, sealed []byte) string {

@@ -171,7 +171,21 @@ func (e *Env) escrowTo(file string, plain []byte, to ...age.Recipient) error {
 	if err := e.Host.Write(path.Join(path.Dir(file), checks.Name()), bytes.NewReader(text), root(0o600)); err != nil {
 		return err
 	}
-	return e.Host.Write(file, bytes.NewReader(sealed), root(0o600))
+	if err := e.Host.Write(file, bytes.NewReader(sealed), root(0o600)); err != nil {
+		return err
+	}
+	// Each version's challenges have a name of their own, so a killed run's are
+	// nobody's.
+	names, err := e.Host.ReadDir(path.Dir(file))
+	if err != nil {
+		return err
+	}
+	for _, n := range checks.Stale(names) {
+		if err := e.Host.Remove(path.Join(path.Dir(file), n)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // sealCredential encrypts plain with the machine's TPM2 or host key, under a
