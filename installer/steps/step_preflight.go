@@ -158,7 +158,7 @@ func (s preflight) recipients(ctx context.Context) error {
 			return errNoRecipient
 		}
 	}
-	left, err := masterKey{s.Env}.Check(ctx)
+	left, err := masterKey(s).Check(ctx)
 	if err == nil && len(left) > 0 {
 		err = errNoRecipient
 	}
