@@ -44,7 +44,9 @@ Then
 
 A run that was killed is ended by running the same command again: it goes on, or
 rolls back. Changes inside Vault need an administrator's token, in VAULT_TOKEN or
-in a file named by --token-file, and it is tried before anything is changed.
+in a file named by --token-file, and it is tried before anything is changed. A
+rollback begins without one, since there may be no Vault to log in to, and says
+when it needs one.
 
 Exit codes: 0 done, or nothing to do; 1 failed, and nothing was changed or all is
 as before (the message says which); 2 usage; 3 --plan: there are differences;
@@ -133,7 +135,11 @@ func (o *upgradeOptions) fetchVault(ctx context.Context, env *steps.Env) (remove
 }
 
 func (o *upgradeOptions) upgradeWith(ctx context.Context, env *steps.Env) error {
-	if env.AdminToken == "" {
+	needed, err := upgrade.NeedsToken(env.Host)
+	if err != nil {
+		return err
+	}
+	if env.AdminToken == "" && needed && !o.rollback {
 		return &engine.Error{Code: engine.ExitOperator, Err: errors.New("an administrator's token is needed"),
 			Hint: "log in (vault login -method=userpass username=admin) and give it in VAULT_TOKEN or by --token-file; nothing has been changed"}
 	}

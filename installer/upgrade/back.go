@@ -52,8 +52,20 @@ func (u *Upgrade) back(ctx context.Context, why error) error {
 }
 
 func (u *Upgrade) stuck(why, err error) error {
+	if errors.Is(err, errNoToken) {
+		return tokenNeeded("the old Vault runs again, and the rest of the rollback is inside it")
+	}
 	return &engine.Error{Code: engine.ExitOperator, Err: fmt.Errorf("the upgrade failed (%w), and it could not be rolled back: %w", why, err),
 		Hint: "remove the cause and run: strongroom-installer upgrade --rollback. What was there before is in " + Dir}
+}
+
+var errNoToken = errors.New("an administrator's token is needed")
+
+// tokenNeeded ends a run that was begun without a token, since there may have
+// been no Vault to give one.
+func tokenNeeded(why string) error {
+	return &engine.Error{Code: engine.ExitOperator, Err: fmt.Errorf("%w: %s", errNoToken, why),
+		Hint: "log in (vault login -method=userpass username=admin) and run: strongroom-installer upgrade --rollback --token-file FILE"}
 }
 
 // filesBack restores files and, where need be, Vault's storage. No daemon is
@@ -150,6 +162,9 @@ func (u *Upgrade) vaultBack(ctx context.Context) error {
 	defer cancel()
 	if err := u.Vault.WaitActive(wait); err != nil {
 		return err
+	}
+	if u.Env.AdminToken == "" {
+		return errNoToken
 	}
 	if _, plugin, _ := u.rec.changes(); plugin {
 		if err := u.pluginBack(ctx); err != nil {

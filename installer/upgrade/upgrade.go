@@ -9,6 +9,7 @@ import (
 
 	"strongroom/appliance/snapshot"
 	"strongroom/installer/engine"
+	"strongroom/installer/host"
 	"strongroom/installer/payload"
 	"strongroom/installer/steps"
 )
@@ -18,7 +19,8 @@ type Upgrade struct {
 	// Env is the new installer's: its payload, version and configuration. Its
 	// VaultBinary is the new Vault, empty to keep the one that is there.
 	Env *steps.Env
-	// Vault is the machine's, with an administrator's token.
+	// Vault is the machine's, with an administrator's token: Env's AdminToken. A
+	// rollback begins without one, and says when it needs it.
 	Vault Vault
 	// Front returns nil once the front answers for Vault over HTTPS.
 	Front func(ctx context.Context) error
@@ -112,6 +114,14 @@ func (u *Upgrade) resume(ctx context.Context, rec *Record) error {
 	return u.forwardOrBack(ctx)
 }
 
+// NeedsToken says whether Run begins with what only an administrator's token can
+// do. It doesn't where it goes on with a rollback: there may be no Vault that
+// gives one.
+func NeedsToken(h *host.Host) (bool, error) {
+	rec, err := Load(h, RecordPath)
+	return rec == nil || rec.Phase != RollingBack, err
+}
+
 // RollBack takes an unfinished upgrade back.
 func (u *Upgrade) RollBack(ctx context.Context) error {
 	rec, err := Load(u.Env.Host, RecordPath)
@@ -124,6 +134,9 @@ func (u *Upgrade) RollBack(ctx context.Context) error {
 	}
 	u.rec = rec
 	if rec.Phase == Settling {
+		if u.Env.AdminToken == "" {
+			return tokenNeeded("the upgrade had ended well when it was stopped, and what is left to do is inside Vault")
+		}
 		u.say("The upgrade had ended well when it was stopped: finishing it.")
 		return u.settle(ctx)
 	}

@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -232,6 +233,64 @@ func TestDataStaysWhenTheFrontIsDown(t *testing.T) {
 	}
 	if s := w.load(); s.Secret != "written since" {
 		t.Errorf("secret %q", s.Secret)
+	}
+}
+
+// Without a token a rollback brings the old Vault up, and asks for one then.
+func TestRollBackWithoutToken(t *testing.T) {
+	w := brokenWorld(t)
+	u, _ := w.upgrade(newStrongroom, newPlugin, "/root/vault-broken")
+	u.SkipRehearsal = "a test"
+	w.OnStart[systemd.Vault] = func() error { w.running, w.engine = "", ""; panic(killed{}) }
+	func() {
+		defer func() { _ = recover() }()
+		_ = u.Run(t.Context())
+	}()
+	w.OnStart[systemd.Vault] = w.startVault
+	if needed, err := NeedsToken(u.Env.Host); err != nil || !needed {
+		t.Fatalf("the way forward needs no token: %v", err)
+	}
+	for range 2 { // Run goes on with a rollback, and without a token too
+		var out *bytes.Buffer
+		u, out = w.upgrade(newStrongroom, newPlugin, "/root/vault-broken")
+		u.Env.AdminToken = ""
+		run := u.RollBack
+		if needed, err := NeedsToken(u.Env.Host); err != nil {
+			t.Fatal(err)
+		} else if !needed {
+			run = u.Run
+		}
+		err := run(t.Context())
+		var e *engine.Error
+		if !errors.As(err, &e) || e.Code != engine.ExitOperator || !errors.Is(err, errNoToken) || !strings.Contains(e.Hint, "--token-file") {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		if w.running != "1.0.0" {
+			t.Fatalf("Vault that runs: %q\n%s", w.running, out)
+		}
+	}
+	if needed, err := NeedsToken(u.Env.Host); err != nil || needed {
+		t.Errorf("going on with the rollback needs a token at once: %v", err)
+	}
+	u, out := w.upgrade(newStrongroom, newPlugin, "/root/vault-broken")
+	if err := u.RollBack(t.Context()); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	w.before(t)
+}
+
+func TestFinishingNeedsAToken(t *testing.T) {
+	w := newWorld(t)
+	u, _ := w.upgrade(newStrongroom, newPlugin, "")
+	u.Env.AdminToken = ""
+	if err := mkdirs(w.Memory.Host(), Dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := (&Record{Format: recordFormat, Phase: Settling}).save(w.Memory.Host(), RecordPath); err != nil {
+		t.Fatal(err)
+	}
+	if err := u.RollBack(t.Context()); !errors.Is(err, errNoToken) {
+		t.Error(err)
 	}
 }
 

@@ -363,7 +363,7 @@ func (w *world) upgrade(strongroom, plugin, vaultFile string) (*Upgrade, *bytes.
 	m := mortal{w}
 	return &Upgrade{
 		Env: &steps.Env{
-			Host: m.host(), Version: "1.1.0", VaultBinary: vaultFile, Config: config.Default(),
+			Host: m.host(), Version: "1.1.0", AdminToken: "administrator's", VaultBinary: vaultFile, Config: config.Default(),
 			Payload: payload.New(fstest.MapFS{
 				"bin/" + payload.Strongroom: {Data: []byte(strongroom)},
 				"bin/" + payload.Plugin:     {Data: []byte(plugin)},
