@@ -30,7 +30,11 @@ func TestWanted(t *testing.T) {
 		"var/lib/strongroom-front":                    false,
 		"var/lib/strongroom-front-other/x":            false,
 		"etc/strongroom/apps.toml":                    true,
-		"etc/strongroom/vault.hcl":                    true,
+		"etc/strongroom/vault.hcl":                    false,
+		"etc/strongroom/front.toml":                   false,
+		"etc/strongroom/installed.json":               false, // what is on this machine, not on that one
+		"etc/strongroom/nftables.conf":                false, // in force only once confirmed
+		"etc/strongroom/nftables.conf.new":            false,
 		"etc/strongroom/appliance.toml":               false, // the steps write it
 		"etc/strongroom/epoch.json":                   false, // never the old machine's
 		"etc/strongroom/credentials/master-key":       false, // opens on its own machine only

@@ -76,6 +76,12 @@ func wanted(name string) bool {
 	switch at {
 	case steps.EpochFile, steps.DrillKeyPub, steps.DrillSigningPub, config.DefaultPath:
 		return false
+	case steps.NftablesConf, steps.NftablesConf + ".new":
+		// The step that writes them tries them first, and takes them back unless
+		// they are confirmed: rules that lie there already would count as tried.
+		return false
+	case steps.VaultHCL, steps.EtcDir + "/front.toml", steps.ManifestPath:
+		return false
 	}
 	return true
 }
