@@ -149,8 +149,9 @@ func (o *Opened) add(dir, name string, only bool, ids []age.Identity) error {
 	}
 	f := File{Name: name, Sealed: sealed}
 	f.Plain, err = escrow.Open(sealed, ids...)
-	if errors.Is(err, escrow.ErrWrongIdentity) && name != masterKeyFile {
-		// Another person's; recovery keys are spread over several.
+	if errors.Is(err, escrow.ErrWrongIdentity) && (name != masterKeyFile || o.MasterKey != nil) {
+		// Another person's; recovery keys are spread over several, and a master
+		// key that is given opened has been opened where its identity is.
 		if b, err := os.ReadFile(filepath.Join(dir, escrow.ChecksName(name, sealed))); err == nil && len(b) <= maxEscrowFile {
 			f.Checks = b
 		}

@@ -88,6 +88,11 @@ func TestOpenEscrow(t *testing.T) {
 		{name: "the file alone", fill: whole, path: "master-key.age", ids: []age.Identity{bob}, files: 1},
 		{name: "the file under another name", fill: func(dir string) { put(t, dir, "key.age", string(plain), ann.Recipient()) }, path: "key.age", ids: []age.Identity{ann}, files: 1},
 		{name: "an opened key beside the folder", fill: func(dir string) { put(t, dir, "admin.age", adminNote, ann.Recipient()) }, ids: []age.Identity{ann}, key: plain, admin: true, files: 1},
+		{name: "an opened key, and an identity of the backups alone", fill: func(dir string) {
+			put(t, dir, "master-key.age", string(text), ann.Recipient())
+			put(t, dir, "recovery-keys-1.age", "one\n", ann.Recipient())
+			put(t, dir, "admin.age", adminNote, bob.Recipient())
+		}, ids: []age.Identity{bob}, key: plain, admin: true, files: 3, closed: []string{"master-key.age", "recovery-keys-1.age"}},
 		{name: "an opened key that is another", fill: whole, ids: []age.Identity{ann}, key: otherPlain, err: errAny},
 		{name: "no master key", fill: func(dir string) { put(t, dir, "admin.age", adminNote, ann.Recipient()) }, ids: []age.Identity{ann}, err: ErrNoMasterKey},
 		{name: "an empty folder", fill: func(string) {}, ids: []age.Identity{ann}, err: fs.ErrNotExist},
