@@ -90,6 +90,13 @@ func restoreCommand(version string) *cobra.Command {
 	return c
 }
 
+// from reads what the command was called with. The domain still points to the
+// old machine, and is moved when the new one is well.
+func (o *restoreOptions) from(c *cobra.Command) {
+	o.options.from(c)
+	o.skipDNS = true
+}
+
 func (o *restoreOptions) runRestore(ctx context.Context, c *cobra.Command) error {
 	if os.Geteuid() != 0 {
 		return &engine.Error{Code: engine.ExitUsage, Err: errors.New("not root"), Hint: "run it with sudo"}
