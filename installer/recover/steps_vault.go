@@ -30,6 +30,14 @@ func (s emptyStep) Check(ctx context.Context) (engine.Diff, error) {
 	if s.restored(l) {
 		return nil, nil
 	}
+	used, err := s.Env.VaultInUse()
+	if err != nil {
+		return nil, err
+	}
+	if l.initialised && used {
+		return nil, steps.Operator("to bring a snapshot back into it: strongroom restore. Where nobody needs what is in it: strongroom-installer uninstall --purge first",
+			errors.New("a Vault is in use on this machine, which the recovery has not made"))
+	}
 	create := engine.Change{What: "Vault", To: "initialised, with a token for this recovery", Apply: s.create}
 	if !l.initialised {
 		return engine.Diff{create}, nil

@@ -38,6 +38,10 @@ func (e *Env) HasVault() (bool, error) {
 	return e.exists(masterKeyCred)
 }
 
+// VaultInUse says whether this machine's Vault was set up for use. The doctor's
+// login, which no backup brings here, is made in such a one alone.
+func (e *Env) VaultInUse() (bool, error) { return e.exists(doctorCred) }
+
 // HasMasterKey says whether the master key is sealed for the KMS.
 func (e *Env) HasMasterKey() (bool, error) { return e.exists(masterKeyCred) }
 
