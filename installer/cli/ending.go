@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"strongroom/installer/engine"
+	"strongroom/installer/recover"
 	"strongroom/installer/steps"
 	"strongroom/installer/upgrade"
 )
@@ -28,6 +29,9 @@ func (o *options) install(ctx context.Context, env *steps.Env) error {
 	}
 	defer unlock()
 	if err := upgrade.Unfinished(env.Host); err != nil {
+		return err
+	}
+	if err := recover.Unfinished(env.Host); err != nil {
 		return err
 	}
 	if err := steps.OtherVersion(env.Host, env.Version); err != nil {

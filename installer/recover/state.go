@@ -53,6 +53,18 @@ func LoadState(fsys host.FS) (*State, error) {
 	return &s, nil
 }
 
+// Unfinished is an error while a recovery has begun here and has not ended:
+// nothing else may change the machine then, for the recovery would take what it
+// finds for its own.
+func Unfinished(fsys host.FS) error {
+	s, err := LoadState(fsys)
+	if err != nil || s == nil || !s.Finished.IsZero() {
+		return err
+	}
+	return steps.Operator("run the same strongroom-installer restore again to end it; to give it up: strongroom-installer uninstall --purge first",
+		fmt.Errorf("the recovery from %s, begun %s, is unfinished", s.ID, s.Began.Format(time.DateTime)))
+}
+
 func (s *State) save(h *host.Host) error {
 	b, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
