@@ -15,6 +15,7 @@ import (
 	"strongroom/appliance/snapshot"
 	"strongroom/config"
 	"strongroom/installer/engine"
+	"strongroom/installer/recover"
 	"strongroom/installer/steps"
 	"strongroom/installer/upgrade"
 )
@@ -135,6 +136,9 @@ func (o *upgradeOptions) fetchVault(ctx context.Context, env *steps.Env) (remove
 }
 
 func (o *upgradeOptions) upgradeWith(ctx context.Context, env *steps.Env) error {
+	if err := recover.Unfinished(env.Host); err != nil {
+		return err
+	}
 	needed, err := upgrade.NeedsToken(env.Host)
 	if err != nil {
 		return err
