@@ -30,6 +30,9 @@ const (
 	rollbackUnit = "strongroom-firewall-rollback"
 )
 
+// undoPatience is how long taking rules back may last.
+const undoPatience = 30 * time.Second
+
 // Ports that the daemons may connect to: https for both; the databases that
 // Vault makes users in; http for the certificate authority's OCSP and CRLs.
 var (
@@ -130,9 +133,17 @@ func (s firewall) replace(ctx context.Context, rules []byte) error {
 		return errors.Join(fmt.Errorf("load the rules: %w", err), s.disarm(ctx))
 	}
 	if err := s.Confirm(ctx, s.Config.Firewall, within); err != nil {
-		_, undo := s.Host.Run(ctx, host.Command{Args: restore})
+		// Also where the operator has stopped the run instead of answering.
+		back, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoPatience)
+		defer cancel()
+		_, undo := s.Host.Run(back, host.Command{Args: restore})
+		if undo != nil {
+			// The timer is left, to try it again.
+			return operator("wait until the timer has taken them back, then look with: nft list ruleset",
+				"the new firewall rules could not be taken back: %w", errors.Join(err, undo))
+		}
 		return operator("correct [firewall] in the configuration, then run the same command again",
-			"the new firewall rules are taken back: %w", errors.Join(err, undo, s.disarm(ctx)))
+			"the new firewall rules are taken back: %w", errors.Join(err, s.disarm(back)))
 	}
 	// The timer and the candidate go before the commit point: a kill in between
 	// loads the rules once more at the next run.
