@@ -91,6 +91,27 @@ func TestVerify(t *testing.T) {
 	}
 }
 
+// TestFirewallBesideNftables: nftables.service flushes all tables, ours too. It
+// is itself only ordered before network-pre.target and shutdown.target, so that
+// coming after it makes no cycle as long as ours waits for nothing later.
+func TestFirewallBesideNftables(t *testing.T) {
+	b, err := Unit(Firewall)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"PartOf=nftables.service", "ReloadPropagatedFrom=nftables.service", "After=local-fs.target nftables.service",
+		"Before=network-pre.target shutdown.target", "DefaultDependencies=no",
+	} {
+		if !strings.Contains(string(b), "\n"+want+"\n") {
+			t.Errorf("no %q", want)
+		}
+	}
+	if n := strings.Count(string(b), "\nAfter="); n != 1 {
+		t.Errorf("%d lines with After=", n)
+	}
+}
+
 func TestExposure(t *testing.T) {
 	dir := unpack(t)
 	score := regexp.MustCompile(`Overall exposure level for \S+: ([0-9.]+)`)

@@ -64,6 +64,11 @@ func (s firewall) Check(ctx context.Context) (engine.Diff, error) {
 			s.Config.Firewall.SSHPort, s.Config.Firewall.SSHFrom, s.Config.Firewall.ConfirmWithin)
 		diff[i].Apply = func(ctx context.Context) error { return s.replace(ctx, rules) }
 	}
+	if len(diff) == 0 && u.Active == "active" {
+		if diff, err = s.table(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if u.Enabled != "enabled" {
 		diff = append(diff, engine.Change{What: systemd.Firewall, From: u.Enabled, To: "enabled at boot",
 			Apply: func(ctx context.Context) error { return s.Host.Enable(ctx, systemd.Firewall) }})
@@ -73,6 +78,21 @@ func (s firewall) Check(ctx context.Context) (engine.Diff, error) {
 			Apply: func(ctx context.Context) error { return s.Host.Start(ctx, systemd.Firewall) }})
 	}
 	return diff, nil
+}
+
+// table wants the rules that were loaded to be there still: whatever flushes the
+// whole ruleset takes ours with it, and the unit stays active.
+func (s firewall) table(ctx context.Context) (engine.Diff, error) {
+	_, err := s.Host.Run(ctx, host.Command{Args: []string{"nft", "list", "table", "inet", FirewallTable}})
+	var exit *host.ExitError
+	if !errors.As(err, &exit) {
+		return nil, err
+	}
+	return engine.Diff{{What: "table inet " + FirewallTable, From: "flushed by somebody", To: "restarted",
+		Apply: func(ctx context.Context) error {
+			_, err := s.Host.Run(ctx, host.Command{Args: []string{"nft", "-f", nftablesConf}})
+			return err
+		}}}, nil
 }
 
 func (s firewall) rules() ([]byte, error) {

@@ -458,7 +458,9 @@ func TestFirewallFlushed(t *testing.T) {
 	old := v.nft
 	v.nft = ""
 	e := v.env()
-	e.Confirm = func(context.Context, config.Firewall, time.Duration) error { return errors.New("nobody is to be asked") }
+	e.Confirm = func(context.Context, config.Firewall, time.Duration) error {
+		return errors.New("nobody is to be asked")
+	}
 	diff, err := firewall{e}.Check(t.Context())
 	if err != nil || len(diff) != 1 || diff[0].What != "table inet strongroom" || diff[0].To != "restarted" {
 		t.Fatalf("diff = %v, %v", diff, err)
