@@ -15,7 +15,7 @@ func TestUnitsCommands(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no units: %v", err)
 	}
-	exec := regexp.MustCompile(`(?m)^Exec\w+=[-+@!:]*/usr/local/bin/strongroom (.+)$`)
+	exec := regexp.MustCompile(`(?m)^Exec(?:Start|StartPre|StartPost|Stop|Reload)=[-+@!:]*/usr/local/bin/strongroom (.+)$`)
 	found := 0
 	for _, file := range files {
 		b, err := os.ReadFile(file)
