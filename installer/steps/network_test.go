@@ -135,3 +135,16 @@ func TestNameServers(t *testing.T) {
 		})
 	}
 }
+
+// Who listens on loopback alone is in the way too.
+func TestTakenOnLoopback(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	port := l.Addr().(*net.TCPAddr).Port
+	if taken, err := (OSNetwork{}).Taken("tcp", port); !taken || err != nil {
+		t.Errorf("Taken(tcp, %d) = %t, %v", port, taken, err)
+	}
+}

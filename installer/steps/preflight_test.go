@@ -174,13 +174,13 @@ func TestPreflightReportsAll(t *testing.T) {
 	v := newVPS(t)
 	e := v.env()
 	v.Total, e.Recipients = 1<<30, nil
-	e.Network = network{taken: []int{80, 8200}}
+	e.Network = network{taken: []int{80, 443, 8200, 8201, 9468}}
 	var out bytes.Buffer
 	_, err := v.engine(e, &out).Install(t.Context())
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, want := range []string{"disk: ", "escrow: ", "port 80/tcp", "port 8200/tcp"} {
+	for _, want := range []string{"disk: ", "escrow: ", "port 80/tcp", "port 443/tcp", "port 443/udp", "port 8200/tcp", "port 8201/tcp", "port 9468/tcp"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("no %q in %v", want, err)
 		}

@@ -169,15 +169,12 @@ var errNoRecipient = errors.New("escrow: no key to encrypt to: authorized_keys h
 
 func (s preflight) ports(context.Context) error {
 	var errs []error
-	for _, p := range []struct {
-		network string
-		port    int
-	}{{"tcp", 80}, {"tcp", 443}, {"udp", 443}, {"tcp", vaultPort}, {"tcp", clusterPort}} {
-		taken, err := s.Network.Taken(p.network, p.port)
+	for _, p := range append(systemd.Ports(), systemd.Port{Network: "tcp", Number: vaultPort}, systemd.Port{Network: "tcp", Number: clusterPort}) {
+		taken, err := s.Network.Taken(p.Network, p.Number)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("port %d/%s: %w", p.port, p.network, err))
+			errs = append(errs, fmt.Errorf("port %d/%s: %w", p.Number, p.Network, err))
 		} else if taken {
-			errs = append(errs, fmt.Errorf("port %d/%s is taken; `ss -lnp` shows by whom", p.port, p.network))
+			errs = append(errs, fmt.Errorf("port %d/%s is taken; `ss -lnp` shows by whom", p.Number, p.Network))
 		}
 	}
 	return errors.Join(errs...)
