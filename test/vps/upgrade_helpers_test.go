@@ -82,7 +82,7 @@ func (m *machine) upgrade(t *testing.T, more ...string) result {
 }
 
 func (m *machine) upgradeArgs(more []string) []string {
-	return append([]string{"/root/new-installer", "upgrade", "--yes", "--token-file", "/root/token", "--allow-old-vault", "--patience", "20s"}, more...)
+	return append([]string{"/root/new-installer", "upgrade", "--yes", "--token-file", "/root/token", "--allow-old-vault", "--patience", "5m"}, more...)
 }
 
 // record is the unfinished upgrade on the machine's disk; nil for none.

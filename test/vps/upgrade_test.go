@@ -160,13 +160,13 @@ func (u *upgraded) refusals(t *testing.T) {
 // rejects: on a copy the new programs don't work, so nothing is changed.
 func (u *upgraded) rejects(t *testing.T) {
 	u.use(t, "bad")
-	r := u.upgrade(t)
+	r := u.upgrade(t, "--patience", "20s")
 	u.use(t, "good")
 	if r.code != 1 || !strings.Contains(r.stderr, "rehearsal") || !strings.Contains(r.stderr, "nothing has been changed") {
 		t.Fatalf("plugin: exit code %d:\n%s", r.code, r)
 	}
 	if os.Getenv("STRONGROOM_SOAK") == "1" {
-		if r := u.upgrade(t, "--vault-binary", "/root/broken-vault"); r.code != 1 || !strings.Contains(r.stderr, "nothing has been changed") {
+		if r := u.upgrade(t, "--vault-binary", "/root/broken-vault", "--patience", "20s"); r.code != 1 || !strings.Contains(r.stderr, "nothing has been changed") {
 			t.Errorf("Vault: exit code %d:\n%s", r.code, r)
 		}
 	}
@@ -183,7 +183,7 @@ func (u *upgraded) rollsBack(t *testing.T) {
 		{"Vault", "good", []string{"--vault-binary", "/root/broken-vault"}},
 	} {
 		u.use(t, c.installer)
-		r := u.upgrade(t, append(c.more, "--skip-rehearsal", "a test")...)
+		r := u.upgrade(t, append(c.more, "--skip-rehearsal", "a test", "--patience", "20s")...)
 		if r.code != 1 || !strings.Contains(r.stderr, "rolled back") {
 			t.Fatalf("%s: exit code %d:\n%s", c.name, r.code, r)
 		}
@@ -223,7 +223,7 @@ func (u *upgraded) killed(t *testing.T) {
 		t.Logf("%2d  killed while %s", i+1, at)
 	}
 	code := docsCode(t, "upgrade.md", "upgrade", "/root/new-installer")
-	r := u.in(t, "sh", "-ec", strings.ReplaceAll(code, " upgrade ", " upgrade --yes --allow-old-vault --patience 20s --vault-binary /root/next-vault "))
+	r := u.in(t, "sh", "-ec", strings.ReplaceAll(code, " upgrade ", " upgrade --yes --allow-old-vault --patience 5m --vault-binary /root/next-vault "))
 	if r.code != 0 {
 		t.Fatalf("the last run: exit code %d:\n%s", r.code, r)
 	}
@@ -233,7 +233,7 @@ func (u *upgraded) killed(t *testing.T) {
 		if status != http.StatusNotModified && status != http.StatusOK {
 			t.Errorf("the waiting client got status %d", status)
 		}
-	case <-time.After(time.Minute):
+	case <-time.After(patience):
 		t.Error("the waiting client still waits")
 	}
 	token := login(t, u.machine)
@@ -253,7 +253,7 @@ func (u *upgraded) killed(t *testing.T) {
 func (u *upgraded) waiting(t *testing.T) <-chan int {
 	t.Helper()
 	token, c := login(t, u.machine), u.client(roots(t, u.machine))
-	c.Timeout = 90 * time.Second
+	c.Timeout = patience
 	req, err := http.NewRequest("GET", "https://"+domain+"/v1/apikeys/creds/app/production/api?if_version=1&wait=60", nil)
 	if err != nil {
 		t.Fatal(err)
