@@ -129,7 +129,7 @@ func escrowError(err error) error {
 	case errors.Is(err, escrow.ErrWrongAnswer):
 		e.Code, e.Hint = ExitOperator, "give the 64 hex digits that sha256sum printed for a file of the present challenge; if they are right, the copy is not this escrow"
 	case errors.Is(err, escrow.ErrUsedUp):
-		e.Code, e.Hint = ExitOperator, "see docs/escrow.md on escrow files without challenges"
+		e.Code, e.Hint = ExitOperator, "of the master key make a new one: strongroom kms export --recipient KEYS --out "+masterKeyEscrow+"; for the others see docs/escrow.md"
 	case errors.Is(err, escrow.ErrUnknownFile):
 		e.Code, e.Hint = ExitUsage, "strongroom escrow status names the files"
 	case errors.Is(err, escrow.ErrWrongIdentity):

@@ -174,11 +174,17 @@ func kmsExportCommand() *cobra.Command {
 	var to recipientOptions
 	var out string
 	c := &cobra.Command{
-		Use:     "export",
-		Short:   "Encrypt the master key to new recipients",
-		Long:    "Writes the master key, all its versions, as an escrow that the given keys open.\nIt never shows or writes it in any other form.",
-		Example: `  strongroom kms export --recipient new-operator.pub --out master-key.age`,
-		Args:    cobra.NoArgs,
+		Use:   "export",
+		Short: "Encrypt the master key to new recipients",
+		Long: `Writes the master key, all its versions, as an escrow that the given keys open.
+It never shows or writes it in any other form.
+
+Into the folder of this machine's escrow it writes the questions of "strongroom
+escrow challenge" beside it: the escrow is then to be confirmed anew.`,
+		Example: `  strongroom kms export --recipient new-operator.pub --out master-key.age
+  strongroom kms export --recipient authorized_keys --out ` + masterKeyEscrow + `
+  strongroom escrow challenge master-key.age`,
+		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			recipients, err := to.parse()
 			if err == nil && out == "" {
@@ -197,19 +203,14 @@ func kmsExportCommand() *cobra.Command {
 			if err != nil {
 				return masterKeyFault(err)
 			}
-			text, err := kms.EscrowText(k, "")
+			ours, err := exportMasterKey(k, out, recipients)
 			if err != nil {
-				return err
-			}
-			defer clear(text)
-			sealed, err := escrow.Seal(text, recipients...)
-			if err != nil {
-				return err
-			}
-			if err := atomicfile.Write(out, sealed, 0o600); err != nil {
 				return err
 			}
 			fmt.Fprintf(c.OutOrStdout(), "%s holds %s for %d recipients.\n", out, k, len(recipients))
+			if ours {
+				fmt.Fprintln(c.OutOrStdout(), "It must prove that it opens off this machine: strongroom escrow challenge", filepath.Base(out))
+			}
 			return nil
 		},
 	}
@@ -217,6 +218,28 @@ func kmsExportCommand() *cobra.Command {
 	to.add(c)
 	c.Flags().StringVar(&out, "out", "", "file to write, mode 0600")
 	return c
+}
+
+// exportMasterKey writes the escrow, and tells whether that is one of this
+// machine's, of which "strongroom escrow challenge" asks.
+func exportMasterKey(k *kms.Keyset, out string, to []age.Recipient) (ours bool, err error) {
+	text, err := kms.EscrowText(k, "")
+	if err != nil {
+		return false, err
+	}
+	defer clear(text)
+	dir, name := filepath.Dir(out), filepath.Base(out)
+	if ours, err = escrow.IsFolder(dir); err != nil {
+		return false, err
+	}
+	if ours || dir == escrowDir {
+		return true, escrow.Folder{Dir: dir, Now: time.Now}.Put(name, text, k.Fingerprint(), rand.Reader, to...)
+	}
+	sealed, err := escrow.Seal(text, to...)
+	if err != nil {
+		return false, err
+	}
+	return false, atomicfile.Write(out, sealed, 0o600)
 }
 
 func kmsFingerprintCommand() *cobra.Command {

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"filippo.io/age"
 
@@ -94,6 +95,54 @@ func TestKMSKeyLife(t *testing.T) {
 	}
 	if code, out, said = runKMSCLI(t, "", append([]string{"fingerprint"}, where...)...); code != ExitOK || !strings.Contains(out, "versions [1 2]") {
 		t.Fatalf("fingerprint after the rotation: %d %q %q", code, out, said)
+	}
+}
+
+// What is exported into the escrow's folder can be confirmed like what the
+// installer has put there.
+func TestKMSExportCanBeConfirmed(t *testing.T) {
+	dir, elsewhere := t.TempDir(), t.TempDir()
+	id := newIdentity(t)
+	k, err := kms.NewKeyset()
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := k.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, own := filepath.Join(elsewhere, "key"), filepath.Join(elsewhere, "own")
+	for path, text := range map[string]string{key: string(plain), own: id.String(), filepath.Join(dir, escrow.ConfirmationFile): `{"format":1}`} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	export := func(out string) (int, string, string) {
+		return runKMSCLI(t, "", "export", "--key-file", key, "--recipient", id.Recipient().String(), "--out", out)
+	}
+	if code, out, said := export(filepath.Join(elsewhere, "master-key.age")); code != ExitOK || strings.Contains(out, "challenge") {
+		t.Fatalf("export elsewhere: %d %q %q", code, out, said)
+	}
+	if left, err := filepath.Glob(filepath.Join(elsewhere, "check-*")); err != nil || len(left) > 0 {
+		t.Errorf("challenges outside the escrow's folder: %q, %v", left, err)
+	}
+	if code, _, said := export(filepath.Join(dir, "Master.key")); code == ExitOK || !strings.Contains(said, "want a name such as master-key.age") {
+		t.Errorf("export under an odd name: %d %q", code, said)
+	}
+	if code, out, said := export(filepath.Join(dir, "master-key.age")); code != ExitOK || !strings.Contains(out, "escrow challenge master-key.age") {
+		t.Fatalf("export into the escrow: %d %q %q", code, out, said)
+	}
+	ch, err := escrow.Folder{Dir: dir, Now: time.Now}.Ask("master-key.age")
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, answer := runDrillCLI(t, "escrow", "answer", "--dir", dir, "--identity", own, "master-key.age:"+ch.Questions[0].Nonce)
+	if code != ExitOK {
+		t.Fatalf("answer: %d %q", code, answer)
+	}
+	code, out := runDrillCLI(t, "escrow", "confirm", "--dir", dir, "--credential", "", strings.Fields(answer)[0])
+	if code != ExitOK || !strings.Contains(out, "confirmed: master-key.age") {
+		t.Errorf("confirm: %d %q", code, out)
 	}
 }
 
