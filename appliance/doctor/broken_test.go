@@ -192,6 +192,8 @@ var broken = []struct {
 	{"failed backup", "backup-drill", func(t *testing.T, _ *box, s *Subject) {
 		write(t, filepath.Join(s.Places.Snapshot, "taken.json"), []byte(`{"format":1,"failure":{"at":"2026-11-24T11:00:00Z","error":"bucket is full"}}`))
 	}, "fail", "bucket is full", false},
+	{"standby whose timer is dead", "backup-drill", func(t *testing.T, b *box, s *Subject) { stoodAside(t, s, b.now.Add(-26*time.Hour)) }, "fail", "last ran 26h0m0s ago", false},
+	{"standby whose timer is late", "backup-drill", func(t *testing.T, b *box, s *Subject) { stoodAside(t, s, b.now.Add(-3*time.Hour)) }, "warn", "last ran 3h0m0s ago", false},
 	{"damaged state", "backup-drill", func(t *testing.T, _ *box, s *Subject) {
 		write(t, filepath.Join(s.Places.Verify, "verified.json"), []byte("{"))
 	}, "skip", "not seen", false},

@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"strongroom/appliance/evidence"
 	"strongroom/config"
@@ -142,6 +144,23 @@ func TestNothingVisible(t *testing.T) {
 	for _, i := range Examine(t.Context(), *s).Items {
 		if i.Verdict == evidence.Pass && i.ID != "escrow" && i.ID != "backup-drill" && i.ID != "vault-version" {
 			t.Errorf("%s passed: %+v", i.ID, i.Evidence)
+		}
+	}
+}
+
+// A standby takes no backups, and nothing is wrong with that: not even what it
+// verified when it led, long ago.
+func TestStandbyPasses(t *testing.T) {
+	for _, led := range []bool{false, true} {
+		b, s := healthy(t)
+		stoodAside(t, s, b.now.Add(-50*time.Minute))
+		if led {
+			verified(t, s, b.now.AddDate(0, -1, 0))
+		} else {
+			unlink(t, filepath.Join(s.Places.Verify, "verified.json"))
+		}
+		if i, _ := Examine(t.Context(), *s).Item("backup-drill"); i.Verdict != evidence.Pass {
+			t.Errorf("led %t: %s: %+v", led, i.Verdict, i.Reasons)
 		}
 	}
 }

@@ -186,6 +186,12 @@ func verified(t *testing.T, s *Subject, at time.Time) {
 		`{"format":1,"last_good":{"dir:/mnt":{"id":"c/20261124T113000Z-aaaaaaaa","taken_at":%q,"verified_at":%q,"size":1000}}}`, at.Format(time.RFC3339), at.Format(time.RFC3339)))
 }
 
+// stoodAside leaves the state of a standby node's taking job.
+func stoodAside(t *testing.T, s *Subject, at time.Time) {
+	t.Helper()
+	write(t, filepath.Join(s.Places.Snapshot, "taken.json"), fmt.Appendf(nil, `{"format":1,"standby":%q}`, at.Format(time.RFC3339)))
+}
+
 func drilled(t *testing.T, s *Subject, key ed25519.PrivateKey, r drill.Report) {
 	t.Helper()
 	data, err := drill.Encode(&r, key)

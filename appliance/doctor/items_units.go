@@ -179,6 +179,17 @@ func backupAndDrill(_ context.Context, e *exam) {
 
 func (e *exam) judgeBackup(b evidence.Backup, now time.Time) {
 	const remedy = "journalctl -u strongroom-snapshot -u strongroom-verify; docs/backup.md"
+	if b.StandsBy() {
+		since := now.Sub(*b.Standby).Round(time.Second)
+		e.saw(e.Places.Snapshot, "the leader of the cluster takes the backups, this node stood aside %v ago", since)
+		switch {
+		case since > evidence.BackupStale:
+			e.fail(remedy, "the job that takes backups, or stands aside, last ran %v ago", since)
+		case since > evidence.BackupLate:
+			e.warn(remedy, "the job that takes backups, or stands aside, last ran %v ago: once an hour is wanted", since)
+		}
+		return
+	}
 	if b.TakenAt.IsZero() {
 		e.fail(remedy, "no backup was ever verified")
 	} else {

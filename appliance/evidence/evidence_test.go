@@ -140,6 +140,21 @@ func TestReadBackup(t *testing.T) {
 	}
 }
 
+// A node that stands aside has told something, and what it says is the newest
+// word until its job fails.
+func TestReadBackupOfAStandby(t *testing.T) {
+	p := place(t)
+	put(t, p.Snapshot, "taken.json", `{"format":1,"standby":"2026-11-24T12:00:00Z"}`)
+	b, err := ReadBackup(p)
+	if err != nil || !b.StandsBy() || b.Standby.Hour() != 12 {
+		t.Errorf("backup %+v, %v", b, err)
+	}
+	put(t, p.Snapshot, "taken.json", `{"format":1,"standby":"2026-11-24T12:00:00Z","failure":{"at":"2026-11-24T13:00:00Z","error":"no login"}}`)
+	if b, err := ReadBackup(p); err != nil || b.StandsBy() {
+		t.Errorf("backup %+v, %v", b, err)
+	}
+}
+
 // A fetch that failed is a failed drill until one comes to its report.
 func TestReadFetchFailure(t *testing.T) {
 	p := place(t)

@@ -35,7 +35,14 @@ type Backup struct {
 	// CanaryFailure is why the newest snapshot has no canary although it should:
 	// it is a backup, and a drill of it fails.
 	CanaryFailure *snapshot.Failure `json:"canary_failure,omitempty"`
+	// Standby is when the taking job last stood aside for the leader of a cluster;
+	// what else is here is then from the time when this node led. Nil: it takes
+	// them itself.
+	Standby *time.Time `json:"standby,omitempty"`
 }
+
+// StandsBy says whether the backups are another node's to take and to verify.
+func (b Backup) StandsBy() bool { return b.Standby != nil && b.TakeFailure == nil }
 
 // ReadBackup reads the states of the taking and the verifying job. ErrNone:
 // neither has ever run.
@@ -48,7 +55,7 @@ func ReadBackup(p Places) (Backup, error) {
 	if err != nil {
 		return Backup{}, err
 	}
-	b := Backup{TakeFailure: taken.Failure, VerifyFailure: verified.Failure, CanaryFailure: taken.CanaryFailure}
+	b := Backup{TakeFailure: taken.Failure, VerifyFailure: verified.Failure, CanaryFailure: taken.CanaryFailure, Standby: taken.Standby}
 	for _, r := range taken.Last {
 		if r.TakenAt.After(b.LastTaken) {
 			b.LastTaken = r.TakenAt
@@ -64,7 +71,7 @@ func ReadBackup(p Places) (Backup, error) {
 			b.ID, b.TakenAt, b.VerifiedAt, b.Size = r.ID, r.TakenAt, r.VerifiedAt, r.Size
 		}
 	}
-	if len(taken.Last) == 0 && len(verified.LastGood) == 0 && taken.Failure == nil && verified.Failure == nil {
+	if len(taken.Last) == 0 && len(verified.LastGood) == 0 && taken.Failure == nil && verified.Failure == nil && taken.Standby == nil {
 		return b, ErrNone
 	}
 	return b, nil

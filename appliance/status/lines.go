@@ -164,6 +164,9 @@ func (r Report) backupLine() Line {
 		l.Text, l.Hint = "never taken", "name a place in [backup] of appliance.toml: docs/backup.md"
 		return l
 	}
+	if b.StandsBy() {
+		return r.standbyLine(l, r.At.Sub(*b.Standby))
+	}
 	if b.TakenAt.IsZero() {
 		l.Text = "none was ever verified"
 	} else {
@@ -192,6 +195,20 @@ func (r Report) backupLine() Line {
 	}
 	if l.State == Bad && l.Hint == "" {
 		l.Hint = "journalctl -u strongroom-snapshot -u strongroom-verify"
+	}
+	return l
+}
+
+// standbyLine is the backup's on a node that leaves it to the leader; since is
+// how long ago its job has looked whether there is one.
+func (r Report) standbyLine(l Line, since time.Duration) Line {
+	l.Text = fmt.Sprintf("the leader takes them; this node stood aside %s ago", span(since))
+	switch {
+	case since > evidence.BackupStale:
+	case since > evidence.BackupLate:
+		l.State = Attention
+	default:
+		l.State, l.Hint = Well, ""
 	}
 	return l
 }

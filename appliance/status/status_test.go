@@ -110,6 +110,25 @@ func TestLines(t *testing.T) {
 		{"no canary, and stale", "Backup", func(r *Report) {
 			r.Backup.TakenAt, r.Backup.CanaryFailure = now.AddDate(0, 0, -4), &snapshot.Failure{Error: "denied"}
 		}, Bad, "no canary"},
+		{"standby", "Backup", func(r *Report) {
+			at := now.Add(-50 * time.Minute)
+			*r.Backup = evidence.Backup{Standby: &at}
+		}, Well, "the leader takes them; this node stood aside 50 min ago"},
+		{"standby that led", "Backup", func(r *Report) {
+			at := now.Add(-50 * time.Minute)
+			r.Backup.Standby, r.Backup.TakenAt, r.Backup.VerifyFailure = &at, now.AddDate(0, 0, -4), &snapshot.Failure{Error: "sums differ"}
+		}, Well, "the leader takes them"},
+		{"standby, timer late", "Backup", func(r *Report) {
+			at := now.Add(-3 * time.Hour)
+			*r.Backup = evidence.Backup{Standby: &at}
+		}, Attention, "3 h ago"},
+		{"standby, timer dead", "Backup", func(r *Report) {
+			at := now.AddDate(0, 0, -4)
+			*r.Backup = evidence.Backup{Standby: &at}
+		}, Bad, "4 days ago"},
+		{"standby, failed since", "Backup", func(r *Report) {
+			r.Backup.Standby, r.Backup.TakeFailure = &now, &snapshot.Failure{Error: "no login"}
+		}, Bad, "taking failed: no login"},
 		{"unreadable", "Backup", func(r *Report) { r.Backup = nil; r.missing("backups", errors.New("denied")) }, Unknown, "denied"},
 		{"never", "Drill", func(r *Report) { r.Drill = nil }, Attention, "never done"},
 		{"failed", "Drill", func(r *Report) {
