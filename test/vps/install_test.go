@@ -38,6 +38,7 @@ func aLife(t *testing.T, m *machine) {
 		{"second run changes nothing", testSecondRun},
 		{"from outside", testOutside},
 		{"sandboxes", testSandboxes},
+		{"memory is locked", testMemoryLocked},
 		{"no plain secret", testNoPlainSecret},
 		{"drift is found and mended", testDrift},
 		{"vault killed", testVaultKilled},
