@@ -38,7 +38,7 @@ func waitServed(t testing.TB, addr, name string) *x509.Certificate {
 	t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	timeout := time.After(20 * time.Second)
+	timeout := time.After(patience)
 	for {
 		conn, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true, ServerName: name})
 		if err == nil {
@@ -57,7 +57,7 @@ func waitServed(t testing.TB, addr, name string) *x509.Certificate {
 func (f *testFront) useACME(p *pebble, addr string) {
 	name := f.config.Names[0]
 	waitServed(f.t, addr, name)
-	f.client = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
+	f.client = &http.Client{Timeout: patience, Transport: &http.Transport{
 		TLSClientConfig: &tls.Config{RootCAs: p.trust(), ServerName: name},
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, network, addr)
@@ -232,12 +232,12 @@ func TestACMEBudgetAndFallback(t *testing.T) {
 // counted against the CA's limits, and the renewal is made up for.
 func TestACMERenewal(t *testing.T) {
 	if testing.Short() {
-		t.Skip("waits for a certificate of 30 seconds to grow old")
+		t.Skip("waits for a certificate of 75 seconds to grow old")
 	}
 	t.Parallel()
 	v := newBackend(t, http.HandlerFunc(echo))
 	c := acmeConfig(t, v, "vault.example.org")
-	p := newShortPebble(t, portOf(t, c.Redirect[0]), portOf(t, c.Listen[0]), 30*time.Second)
+	p := newShortPebble(t, portOf(t, c.Redirect[0]), portOf(t, c.Listen[0]), 75*time.Second)
 	c.ACME = ACME{CA: p.directory, TrustedRoots: []string{p.root}, Resolvers: []string{p.dns}}
 	c.Metrics = socketIn(t)
 	serving := func() *x509.Certificate { return waitServed(t, c.Listen[0], c.Names[0]) }
@@ -274,7 +274,7 @@ func TestACMERenewal(t *testing.T) {
 	f = launch(t, c).start()
 	f.waitOutput("certificate renewed successfully")
 	// The log line comes before the certificate is in use.
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(patience)
 	for serving().Equal(old) {
 		if time.Now().After(deadline) {
 			t.Fatal("after the renewal the old certificate is served")

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/quic-go/quic-go/http3"
 )
@@ -101,7 +100,7 @@ func TestSocketActivation(t *testing.T) {
 			}
 			h3 := &http3.Transport{TLSClientConfig: &tls.Config{RootCAs: p.trust(), ServerName: "vault.example.org"}}
 			defer h3.Close()
-			res, err := (&http.Client{Transport: h3, Timeout: 10 * time.Second}).Get("https://" + s.udp.LocalAddr().String() + "/v1/secret/data/app")
+			res, err := (&http.Client{Transport: h3, Timeout: patience}).Get("https://" + s.udp.LocalAddr().String() + "/v1/secret/data/app")
 			if err != nil {
 				t.Fatalf("HTTP/3: %v\n%s", err, f.output())
 			}
@@ -114,7 +113,7 @@ func TestSocketActivation(t *testing.T) {
 			if c.Redirect == nil {
 				return
 			}
-			direct := &http.Client{Timeout: 10 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+			direct := &http.Client{Timeout: patience, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 			res, err = direct.Get("http://" + s.http.Addr().String() + "/v1/sys/health")
 			if err != nil {
 				t.Fatal(err)
@@ -151,7 +150,7 @@ func TestRestartRefusesNobody(t *testing.T) {
 				// closed by the server just as the client writes to it.
 				tr := trusting.Clone()
 				tr.DisableKeepAlives = true
-				res, err := (&http.Client{Transport: tr, Timeout: 20 * time.Second}).Get(url)
+				res, err := (&http.Client{Transport: tr, Timeout: patience}).Get(url)
 				tr.CloseIdleConnections()
 				if err != nil {
 					faults <- err

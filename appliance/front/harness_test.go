@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -26,6 +27,9 @@ import (
 
 	"strongroom/appliance/localtls"
 )
+
+// patience ends what hangs. How long something takes is for benchmarks.
+const patience = 3 * time.Minute
 
 // childEnv makes the test's own binary run a front, which needs a process of
 // its own: Caddy's state is global, and a stop must be seen from outside.
@@ -105,14 +109,25 @@ type testFront struct {
 	err  error
 }
 
+// nextPort counts freePort's ports up, from where a process of its own begins.
+var nextPort atomic.Uint32
+
+// freePort is an address that nobody listens on, and that nobody gets by chance
+// before it is used: Linux gives ports from 32768 on to whoever asks for any.
 func freePort(t testing.TB) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	const first, count = 10_000, 6_000
+	for range count {
+		n := (uint32(os.Getpid())*61 + nextPort.Add(1)) % count
+		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", first+n))
+		if err != nil {
+			continue
+		}
+		defer ln.Close()
+		return ln.Addr().String()
 	}
-	defer ln.Close()
-	return ln.Addr().String()
+	t.Fatal("no free port")
+	return ""
 }
 
 // baseConfig is a front with the internal CA before v.
@@ -125,7 +140,7 @@ func baseConfig(t testing.TB, v *backend) Config {
 	c.Issuer = IssuerInternal
 	c.Storage = filepath.Join(dir, "storage")
 	c.RootFile = filepath.Join(dir, "root.pem")
-	c.Drain = Duration(10 * time.Second)
+	c.Drain = Duration(time.Minute)
 	c.Vault = Vault{Address: v.Listener.Addr().String(), CAFile: v.ca, CertFile: v.crt, KeyFile: v.key}
 	return c
 }
@@ -184,7 +199,7 @@ func (f *testFront) start(env ...string) *testFront {
 // waitOutput returns once the process has said want, or fails at its end.
 func (f *testFront) waitOutput(want string) {
 	f.t.Helper()
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(patience)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for !strings.Contains(f.output(), want) {
@@ -222,7 +237,7 @@ func (f *testFront) newClient() *http.Client {
 	}
 	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, ForceAttemptHTTP2: true}
 	f.t.Cleanup(tr.CloseIdleConnections)
-	return &http.Client{Transport: tr, Timeout: 60 * time.Second,
+	return &http.Client{Transport: tr, Timeout: patience,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 

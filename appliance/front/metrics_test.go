@@ -20,7 +20,7 @@ func scrape(t testing.TB, socket string) map[string]float64 {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
 	}}
 	defer tr.CloseIdleConnections()
-	res, err := (&http.Client{Transport: tr, Timeout: 10 * time.Second}).Get("http://front" + metricsPath)
+	res, err := (&http.Client{Transport: tr, Timeout: patience}).Get("http://front" + metricsPath)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +103,15 @@ func TestMetrics(t *testing.T) {
 	close(hold)
 	<-done
 	f.get("/v1/secret/data/app") // above the limit
+	// A client has its answer a moment before the connection counts as idle.
 	after := scrape(t, c.Metrics)
+	for end := time.After(patience); after[`strongroom_front_connections{state="busy"}`] != 0; after = scrape(t, c.Metrics) {
+		select {
+		case <-end:
+			t.Fatal("a connection stays busy")
+		default:
+		}
+	}
 	for name, want := range map[string]float64{
 		`strongroom_front_requests_total{code="2xx"}`:                  3,
 		`strongroom_front_requests_total{code="4xx"}`:                  3,

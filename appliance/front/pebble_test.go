@@ -49,8 +49,8 @@ func tool(t testing.TB, name string) string {
 	return path
 }
 
-// newPebble starts a CA that reaches the names at the ports, and rejects half
-// of all nonces.
+// newPebble starts a CA that reaches the names at the ports, and rejects a fifth
+// of all nonces: a client gives up after ten in a row.
 func newPebble(t *testing.T, httpPort, tlsPort string) *pebble {
 	t.Helper()
 	return newShortPebble(t, httpPort, tlsPort, 90*24*time.Hour)
@@ -74,7 +74,7 @@ func newPebbleWith(t *testing.T, httpPort, tlsPort string, more map[string]any) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &pebble{t: t, root: filepath.Join(dir, "root.pem"), env: []string{"PEBBLE_WFE_NONCEREJECT=50", "PEBBLE_VA_NOSLEEP=1"}}
+	p := &pebble{t: t, root: filepath.Join(dir, "root.pem"), env: []string{"PEBBLE_WFE_NONCEREJECT=20", "PEBBLE_VA_NOSLEEP=1"}}
 	listen, manage := freePort(t), freePort(t)
 	p.dns, p.dnsControl = freePort(t), "http://"+freePort(t)
 	p.directory, p.management = "https://"+listen+"/dir", "https://"+manage
@@ -98,7 +98,7 @@ func newPebbleWith(t *testing.T, httpPort, tlsPort string, more map[string]any) 
 	p.answers(http.DefaultClient, p.dnsControl)
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(certs.CA)
-	p.client = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}}
+	p.client = &http.Client{Timeout: patience, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}}
 	t.Cleanup(p.client.CloseIdleConnections)
 	p.args = []string{bin, "-config", conf, "-dnsserver", p.dns}
 	p.up()
@@ -139,7 +139,7 @@ func (p *pebble) up() {
 // answers waits until url is answered.
 func (p *pebble) answers(client *http.Client, url string) {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(p.t.Context(), patience)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()

@@ -15,10 +15,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/big"
 	"net"
 	"os"
 	"slices"
 	"strconv"
+	"syscall"
 	"time"
 
 	"strongroom/appliance/atomicfile"
@@ -55,6 +57,12 @@ type Options struct {
 	// Wrap goes before Vault's command line: what cuts it off from the network
 	// (isolate.Command). Its last element stands for Vault's program.
 	Wrap []string
+	// NodeID names this node in raft; empty: "scratch", which is alone. Nodes of
+	// one cluster have names of their own, and the Epoch of the first.
+	NodeID string
+	// Epoch is the content of the epoch file, where not empty, in place of a new
+	// installation's.
+	Epoch []byte
 }
 
 // Vault is a running scratch Vault.
@@ -119,7 +127,7 @@ func (v *Vault) writeFiles() error {
 	v.TCPAddress = "127.0.0.1:" + ports[0]
 	l := v.Layout
 	hcl, err := config.RenderVault(config.VaultParams{
-		NodeID:          "scratch",
+		NodeID:          cmp.Or(v.opts.NodeID, "scratch"),
 		APIAddr:         "https://" + v.opts.FrontAddress,
 		ClusterAddr:     "https://127.0.0.1:" + ports[1],
 		ClusterListen:   "127.0.0.1:" + ports[1],
@@ -137,9 +145,11 @@ func (v *Vault) writeFiles() error {
 	if err != nil {
 		return err
 	}
-	epoch, err := newEpoch()
-	if err != nil {
-		return err
+	epoch := v.opts.Epoch
+	if len(epoch) == 0 {
+		if epoch, err = newEpoch(); err != nil {
+			return err
+		}
 	}
 	if err := v.copyPlugins(); err != nil {
 		return err
@@ -242,21 +252,33 @@ func waitSocket(ctx context.Context, path string) error {
 	}
 }
 
+// The ports that freePorts gives lie below those that Linux gives to whoever asks
+// for any (32768 to 60999, ip-sysctl(7): ip_local_port_range). So nobody gets one
+// by chance between the look at it and its use.
+const firstPort, lastPort = 20000, 31999
+
 // freePorts are TCP ports on 127.0.0.1 that nobody listened on just now. All
 // are held at once, so that they differ.
 func freePorts(n int) ([]string, error) {
 	var ports []string
 	var held []net.Listener
 	var errs []error
-	for range n {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
+	for tries := 0; len(ports) < n; tries++ {
+		k, err := rand.Int(rand.Reader, big.NewInt(lastPort-firstPort+1))
+		if err != nil {
+			errs = append(errs, err)
+			break
+		}
+		port := strconv.FormatInt(firstPort+k.Int64(), 10)
+		ln, err := net.Listen("tcp", "127.0.0.1:"+port)
+		if errors.Is(err, syscall.EADDRINUSE) && tries < 1000 {
+			continue
+		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("find a free port: %w", err))
 			break
 		}
 		held = append(held, ln)
-		_, port, err := net.SplitHostPort(ln.Addr().String())
-		errs = append(errs, err)
 		ports = append(ports, port)
 	}
 	for _, ln := range held {
