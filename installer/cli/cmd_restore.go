@@ -77,12 +77,12 @@ func restoreCommand(version string) *cobra.Command {
 	f.StringArrayVar(&o.identities, "identity", nil, "file with your SSH private key or an age identity, repeatable; it opens snapshot and escrow, and is not copied")
 	f.StringVar(&o.escrow, "escrow", "", "folder with your copy of the escrow, or the file master-key.age")
 	f.StringVar(&o.masterKey, "master-key", "", "file with the opened master key, - for standard input, in place of master-key.age")
-	f.StringVar(&o.dir, "dir", "", "folder with the snapshots")
+	f.Var(pathFlag{&o.dir}, "dir", "folder with the snapshots")
 	f.StringVar(&o.endpoint, "endpoint", "", "URL of the object storage with the snapshots")
 	f.StringVar(&o.region, "region", "", "region of the bucket")
 	f.StringVar(&o.bucket, "bucket", "", "bucket with the snapshots")
 	f.StringVar(&o.prefix, "prefix", "", "what the snapshots' names begin with in the bucket")
-	f.StringVar(&o.bucketCA, "bucket-ca", "", "PEM file of the authority of the object storage")
+	f.Var(pathFlag{&o.bucketCA}, "bucket-ca", "PEM file of the authority of the object storage")
 	f.StringVar(&o.cluster, "cluster", "", "id of the cluster whose snapshot it is (default: the only one there)")
 	f.StringVar(&o.id, "id", "", "which snapshot, CLUSTER/NAME (default: the newest verified one)")
 	f.StringVar(&o.workDir, "work-dir", "/var/tmp", "folder for the download, as large as the snapshot")
@@ -149,6 +149,9 @@ func (o *restoreOptions) credentialFiles() (map[string]string, error) {
 		name, file, ok := strings.Cut(s, "=")
 		if !ok || name == "" || file == "" || strings.Contains(name, "/") {
 			return nil, &engine.Error{Code: engine.ExitUsage, Err: fmt.Errorf("--credential %q: want NAME=FILE", s), Hint: "such as backup-webhook=/root/webhook"}
+		}
+		if err := (pathFlag{&file}).Set(file); err != nil {
+			return nil, err
 		}
 		given[name] = file
 	}

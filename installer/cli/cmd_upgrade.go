@@ -71,9 +71,14 @@ func upgradeCommand(version string) *cobra.Command {
 			return o.upgrade(c)
 		},
 	}
+	o.flags(c)
+	return c
+}
+
+func (o *upgradeOptions) flags(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&o.vaultVersion, "vault-version", "", "upgrade Vault to this release, downloaded and verified")
-	f.StringVar(&o.vaultBinary, "vault-binary", "", "upgrade Vault to this program")
+	f.Var(pathFlag{&o.vaultBinary}, "vault-binary", "upgrade Vault to this program")
 	f.BoolVar(&o.allowOld, "allow-old-vault", false, "accept a Vault below "+config.VaultFloor)
 	f.StringVar(&o.tokenFile, "token-file", "", "file with an administrator's token (default: $VAULT_TOKEN)")
 	f.BoolVar(&o.plan, "plan", false, "print what would change, and change nothing")
@@ -81,7 +86,6 @@ func upgradeCommand(version string) *cobra.Command {
 	f.StringVar(&o.skipRehearsal, "skip-rehearsal", "", "don't try the new programs on a copy first; its value is why, and is recorded")
 	f.DurationVar(&o.patience, "patience", 90*time.Second, "how long what was started may take to be well")
 	f.BoolVar(&o.yes, "yes", false, "ask nothing")
-	return c
 }
 
 func (o *upgradeOptions) validate() error {

@@ -63,11 +63,18 @@ func (o *options) askToInstall(ctx context.Context, env *steps.Env) error {
 	if !o.terminal {
 		return &engine.Error{Code: engine.ExitUsage, Err: errors.New("nobody can be asked here"), Hint: "say --yes"}
 	}
-	fmt.Fprintf(o.out, "Installing Vault at https://%s on this machine; %d keys can open the escrow.\n", env.Config.Domain, len(env.Recipients))
+	fmt.Fprintf(o.out, "Installing Vault at https://%s on this machine;\n%s can open the escrow.\n", env.Config.Domain, keys(len(env.Recipients)))
 	if err := o.askYes(ctx, "Type yes to go on: ", 10*time.Minute); err != nil {
 		return &engine.Error{Code: engine.ExitOperator, Err: err, Hint: "nothing has been changed"}
 	}
 	return nil
+}
+
+func keys(n int) string {
+	if n == 1 {
+		return "1 key"
+	}
+	return fmt.Sprintf("%d keys", n)
 }
 
 // ending says what the operator must know and do now. After a run that has
