@@ -12,6 +12,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"strongroom/appliance/pause"
 )
 
 // Event is one failure, or a test.
@@ -75,7 +77,7 @@ var pauses = []time.Duration{2 * time.Second, 10 * time.Second, 45 * time.Second
 // told counts those that worked. wait pauses; nil: it really does.
 func Send(ctx context.Context, e Event, channels []Channel, wait func(context.Context, time.Duration) error) (told int, err error) {
 	if wait == nil {
-		wait = pause
+		wait = pause.For
 	}
 	type result struct {
 		name string
@@ -105,16 +107,5 @@ func try(ctx context.Context, e Event, c Channel, wait func(context.Context, tim
 		if werr := wait(ctx, pauses[n]); werr != nil {
 			return fmt.Errorf("%w (last fault: %w)", werr, err)
 		}
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-t.C:
-		return nil
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"strongroom/appliance/pause"
 	"strongroom/config"
 )
 
@@ -148,7 +149,7 @@ func TestSendEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	told, err := Send(ctx, event, []Channel{m}, func(ctx context.Context, _ time.Duration) error {
 		cancel()
-		return pause(ctx, time.Hour)
+		return pause.For(ctx, time.Hour)
 	})
 	if told != 0 || !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "busy") {
 		t.Errorf("told %d, %v", told, err)

@@ -14,6 +14,7 @@ import (
 
 	"strongroom/appliance/atomicfile"
 	"strongroom/appliance/drill"
+	"strongroom/appliance/pause"
 	"strongroom/appliance/snapshot"
 )
 
@@ -23,7 +24,7 @@ func drillFetchCommand(version string) *cobra.Command {
 	var s drillSource
 	var state string
 	var timeout time.Duration
-	again := retries{wait: waitFor}
+	again := retries{wait: pause.For}
 	s.version = version
 	c := &cobra.Command{
 		Use:   "fetch",

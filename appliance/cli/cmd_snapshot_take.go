@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"strongroom/appliance/pause"
 	"strongroom/appliance/snapshot"
 	"strongroom/appliance/vaultapi"
 	"strongroom/config"
@@ -145,12 +146,11 @@ type takeOptions struct {
 	// not there.
 	drillKey                         string
 	canaryRoleFile, canarySecretFile string
-	retries                          int
-	retryAfter                       time.Duration
+	again                            retries
 }
 
 func takeCommand(shared *snapshotOptions) *cobra.Command {
-	o := takeOptions{snapshotOptions: shared}
+	o := takeOptions{snapshotOptions: shared, again: retries{wait: pause.For}}
 	o.vault.defaultRole, o.vault.defaultSecret = credRoleID, credSecretID
 	c := &cobra.Command{
 		Use:   "take",
@@ -175,8 +175,7 @@ It fails when one place of several fails; the others keep what they have.`,
 	f.StringArrayVar(&o.recipients, "recipient", nil, "who can open it, beside the configuration's; repeatable: age1…, an SSH public key, or a file of them")
 	f.StringVar(&o.state, "state", "", "folder of the job's state (default: systemd's, else "+takeStateDir+")")
 	f.DurationVar(&o.timeout, "timeout", 2*time.Hour, "give up after this time")
-	f.IntVar(&o.retries, "retries", 0, "try so many times again where that may help, such as when a place is out of reach")
-	f.DurationVar(&o.retryAfter, "retry-after", 2*time.Minute, "wait so long before that")
+	o.again.add(c)
 	f.BoolVar(&o.noFiles, "no-files", false, "leave out the configuration's files")
 	f.StringVar(&o.drillKey, "drill-key", drillRecipientFile, "file with the drill's public key, a recipient too; passed over where it is not there")
 	f.StringVar(&o.canaryRoleFile, "canary-role-id-file", "", "file with the role id of the canary's AppRole (default: systemd's credential)")
@@ -184,23 +183,11 @@ It fails when one place of several fails; the others keep what they have.`,
 	return c
 }
 
-// takeWithRetries tries again after faults that may pass: not after a wrong
+// takeMayPass says whether another try may take it: not after a wrong
 // configuration, nor where a person must act.
-func (o *takeOptions) takeWithRetries(ctx context.Context, c *cobra.Command, b config.Backup, canaryFailure *error) (snapshot.Taken, error) {
-	for n := 0; ; n++ {
-		taken, err := o.take(ctx, c, b, canaryFailure)
-		var known *Error
-		passing := errors.As(snapshotError(err), &known) && known.Code == ExitFailed && !errors.Is(err, snapshot.ErrFull)
-		if err == nil || errors.Is(err, errStandby) || !passing || n == o.retries {
-			return taken, err
-		}
-		journal(c, journalWarning, "snapshot take: %v; it is tried again in %v", err, o.retryAfter)
-		select {
-		case <-ctx.Done():
-			return taken, errors.Join(err, context.Cause(ctx))
-		case <-time.After(o.retryAfter):
-		}
-	}
+func takeMayPass(err error) bool {
+	var known *Error
+	return !errors.Is(err, errStandby) && errors.As(snapshotError(err), &known) && known.Code == ExitFailed && !errors.Is(err, snapshot.ErrFull)
 }
 
 func runTake(c *cobra.Command, o takeOptions) error {
@@ -212,7 +199,11 @@ func runTake(c *cobra.Command, o takeOptions) error {
 	ctx, cancel := context.WithTimeout(c.Context(), o.timeout)
 	defer cancel()
 	var canaryFailure error
-	taken, err := o.takeWithRetries(ctx, c, b, &canaryFailure)
+	var taken snapshot.Taken
+	err = o.again.do(ctx, c, "snapshot take", takeMayPass, func() (err error) {
+		taken, err = o.take(ctx, c, b, &canaryFailure)
+		return err
+	})
 	if canaryFailure != nil {
 		// Loud, and yet no failure of the backup.
 		_ = alertOf(c, b, "canary", canaryFailure)

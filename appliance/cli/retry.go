@@ -36,14 +36,3 @@ func (r *retries) do(ctx context.Context, c *cobra.Command, job string, mayPass 
 		}
 	}
 }
-
-func waitFor(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-t.C:
-		return nil
-	}
-}

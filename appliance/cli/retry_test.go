@@ -79,15 +79,18 @@ func TestFetchMayPass(t *testing.T) {
 	}
 }
 
-func TestWaitFor(t *testing.T) {
-	if err := waitFor(t.Context(), time.Nanosecond); err != nil {
-		t.Error(err)
-	}
-	over := errors.New("over")
-	ctx, cancel := context.WithCancelCause(t.Context())
-	cancel(over)
-	if err := waitFor(ctx, time.Hour); !errors.Is(err, over) {
-		t.Error(err)
+func TestTakeMayPass(t *testing.T) {
+	for _, tt := range []struct {
+		err  error
+		want bool
+	}{
+		{snapshot.ErrUnreachable, true}, {snapshot.ErrStalled, true},
+		{snapshot.ErrFull, false}, {snapshot.ErrDenied, false}, {errStandby, false},
+		{&Error{Code: ExitUsage, Err: errors.New("no recipient")}, false},
+	} {
+		if got := takeMayPass(fmt.Errorf("take: %w", tt.err)); got != tt.want {
+			t.Errorf("%v: %t", tt.err, got)
+		}
 	}
 }
 
