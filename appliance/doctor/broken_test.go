@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"errors"
 	"io/fs"
@@ -147,8 +148,14 @@ var broken = []struct {
 		edit("/proc/206/cgroup", "/system.slice/x.service", "/user.slice/user-0.slice/session-1.scope")(t, b, s)
 	}, "warn", "somebody's session", false},
 	{"token in the journal", "leaks", prints("journalctl", "vault: login with "+token+"\n"), "fail", "the journal holds a Vault token", false},
-	{"more in the journal than is searched", "leaks", prints("journalctl", strings.Repeat("vault: x\n", maxJournal)), "skip", "only the newest 20000 are searched", false},
-	{"a journal of long lines", "leaks", prints("journalctl", strings.Repeat("x", maxRead)), "skip", "only 16 MiB of it are searched", false},
+	{"token far down in a long journal", "leaks", prints("journalctl", strings.Repeat("vault: x\n", 100000)+token+"\n"), "fail", "the journal holds a Vault token", false},
+	{"a journal of long lines", "leaks", prints("journalctl", strings.Repeat("x", maxRead)+" "+token), "fail", "the journal holds a Vault token", false},
+	{"more in the journal than there is time for", "leaks", func(_ *testing.T, b *box, _ *Subject) {
+		b.commands["journalctl"] = func([]string) (string, error) { return "vault: x\nvault: y\n", context.DeadlineExceeded }
+	}, "skip", "only the newest 2 could be searched", false},
+	{"no journal", "leaks", func(_ *testing.T, b *box, _ *Subject) {
+		b.commands["journalctl"] = func([]string) (string, error) { return "", errors.New("no access") }
+	}, "skip", "no access", false},
 	{"environments hidden", "leaks", deny("/proc/140/environ"), "skip", "permission denied", false},
 	{"a token without end", "tokens", func(t *testing.T, b *box, _ *Subject) {
 		b.tokens["acc1"] = values[map[string]any](t, `{"policies":["admin"],"expire_time":null,"display_name":"token-ci"}`)

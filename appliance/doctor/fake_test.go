@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"net/http"
@@ -129,6 +130,14 @@ func (b *box) Run(_ context.Context, args ...string) ([]byte, error) {
 		}
 	}
 	return nil, fmt.Errorf("program %q: %w", args[0], fs.ErrNotExist)
+}
+
+func (b *box) Stream(ctx context.Context, to io.Writer, args ...string) error {
+	out, err := b.Run(ctx, args...)
+	if _, werr := to.Write(out); werr != nil {
+		return werr
+	}
+	return err
 }
 
 func (b *box) SetMode(p string, mode fs.FileMode) error {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"strings"
@@ -178,6 +179,18 @@ func (s surveyed) Run(ctx context.Context, args ...string) ([]byte, error) {
 		return s.n.Ruleset.recall()
 	}
 	return s.Machine.Run(ctx, args...)
+}
+
+// Stream implements Machine.
+func (s surveyed) Stream(ctx context.Context, to io.Writer, args ...string) error {
+	if args[0] != rulesetCommand()[0] {
+		return s.Machine.Stream(ctx, to, args...)
+	}
+	out, err := s.n.Ruleset.recall()
+	if err == nil {
+		_, err = to.Write(out)
+	}
+	return err
 }
 
 // Hello implements Front.

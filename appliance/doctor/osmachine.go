@@ -99,23 +99,33 @@ const commandPatience = 30 * time.Second
 
 // Run implements Machine. The environment is a fixed one: the doctor's own may
 // hold a token.
-func (OSMachine) Run(ctx context.Context, args ...string) ([]byte, error) {
+func (o OSMachine) Run(ctx context.Context, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, commandPatience)
 	defer cancel()
+	out := &limited{left: maxRead}
+	err := o.Stream(ctx, out, args...)
+	return out.Bytes(), err
+}
+
+// Stream implements Machine, with the same environment.
+func (OSMachine) Stream(ctx context.Context, to io.Writer, args ...string) error {
 	path, err := lookPath(args[0])
 	if err != nil {
-		return nil, err
+		return err
 	}
 	cmd := exec.CommandContext(ctx, path, args[1:]...)
 	cmd.Env = []string{"PATH=" + searchPath, "LC_ALL=C.UTF-8", "SYSTEMD_COLORS=0", "SYSTEMD_PAGER=", "HOME=/"}
 	cmd.WaitDelay = time.Second
-	out := &limited{left: maxRead}
 	var stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = out, &limited{buf: &stderr, left: 4 << 10}
-	if err := cmd.Run(); err != nil {
-		return out.Bytes(), fmt.Errorf("%s: %w: %s", args[0], err, oneLine(stderr.String()))
+	cmd.Stdout, cmd.Stderr = to, &limited{buf: &stderr, left: 4 << 10}
+	err = cmd.Run()
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return fmt.Errorf("%s: %w", args[0], ctx.Err())
+	case err != nil:
+		return fmt.Errorf("%s: %w: %s", args[0], err, oneLine(stderr.String()))
 	}
-	return out.Bytes(), nil
+	return nil
 }
 
 const searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -1,7 +1,9 @@
 package doctor
 
 import (
+	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -89,4 +91,31 @@ func TestRun(t *testing.T) {
 	if err != nil || len(out) != maxRead {
 		t.Errorf("%d bytes, %v", len(out), err)
 	}
+}
+
+// A command without an end is ended when its reader has had enough time.
+func TestStream(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	got := &enough{left: 1 << 20, done: cancel}
+	err := OSMachine{}.Stream(ctx, got, "yes", "vault")
+	if !errors.Is(err, context.Canceled) || got.left > 0 {
+		t.Errorf("%d bytes are missing, %v", got.left, err)
+	}
+	if err := (OSMachine{}).Stream(t.Context(), io.Discard, "sh", "-c", "echo why >&2; exit 3"); err == nil || !strings.Contains(err.Error(), "why") {
+		t.Errorf("a command that fails: %v", err)
+	}
+}
+
+// enough is done once it has been written so much.
+type enough struct {
+	left int
+	done func()
+}
+
+func (e *enough) Write(p []byte) (int, error) {
+	if e.left -= len(p); e.left <= 0 {
+		e.done()
+	}
+	return len(p), nil
 }

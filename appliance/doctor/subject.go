@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"io/fs"
 	"net/http"
 	"strings"
@@ -47,6 +48,9 @@ type Machine interface {
 	// Run gives what a command printed. A program that isn't there is
 	// fs.ErrNotExist.
 	Run(ctx context.Context, args ...string) ([]byte, error)
+	// Stream hands on what a command prints as it prints it, however much that
+	// is, until the command or ctx ends: then the error is ctx's.
+	Stream(ctx context.Context, to io.Writer, args ...string) error
 
 	SetMode(path string, mode fs.FileMode) error
 	SetOwner(path string, uid, gid int) error
