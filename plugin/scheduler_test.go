@@ -327,17 +327,23 @@ func TestIdleTickAndStartAt100000Keys(t *testing.T) {
 	w := bigWorld(t, 100_000)
 	started := time.Now()
 	w.start()
-	if took := time.Since(started); took > 5*time.Second {
+	// Some 100 ms; a start that reads every key takes minutes at a real Vault.
+	took := time.Since(started)
+	if took > time.Minute {
 		t.Errorf("a start took %s", took)
 	}
 	w.b.tick(context.Background())
-	started = time.Now()
-	const ticks = 100
-	for range ticks {
+	// The fastest of many: whatever else the machine does, one of them had it
+	// for itself.
+	fastest := time.Hour
+	for range 1000 {
+		started = time.Now()
 		w.b.tick(context.Background())
+		fastest = min(fastest, time.Since(started))
 	}
-	if each := time.Since(started) / ticks; each > time.Millisecond {
-		t.Errorf("an idle tick took %s", each)
+	t.Logf("start: %s, idle tick: %s", took, fastest)
+	if fastest > time.Millisecond {
+		t.Errorf("an idle tick took %s", fastest)
 	}
 	if got := len(w.b.index.list("app/", "", 0)); got != 100 {
 		t.Errorf("the folder has %d entries, want 100", got)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -56,7 +57,7 @@ func (r *receiver) next(t *testing.T) *received {
 	select {
 	case e := <-r.got:
 		return e
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("no event came")
 		return nil
 	}
@@ -149,12 +150,13 @@ func (w *world) deliveries() map[string]any {
 // eventually waits for another goroutine.
 func (w *world) eventually(cond func() bool) {
 	w.t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(patience)
 	for !cond() {
 		select {
 		case <-deadline:
 			w.t.Fatal("it never came true")
 		default:
+			runtime.Gosched()
 		}
 	}
 }

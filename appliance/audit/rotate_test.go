@@ -157,7 +157,7 @@ func (v *fakeVault) options(state string) Options {
 	return Options{
 		Dir: v.dir, Signal: v.signal, StateDir: state,
 		Policy: Policy{Size: 1000, Age: 24 * time.Hour, Keep: 90 * 24 * time.Hour, KeepBytes: 1 << 20, Warn: 80, Full: 92},
-		Wait:   200 * time.Millisecond,
+		Wait:   time.Minute,
 		Now:    func() time.Time { return v.now },
 		Usage:  func(string) (Usage, error) { return Usage{Used: 10, Total: 100}, nil },
 	}
@@ -261,7 +261,7 @@ func TestVaultDoesNotReopen(t *testing.T) {
 	v := newVault(t, "a.log", "b.log")
 	o := v.options(t.TempDir())
 	o.Force = true
-	o.Now = time.Now
+	o.Now, o.Wait = time.Now, 200*time.Millisecond
 	v.write(50)
 	v.deaf = true
 	rep, err := Rotate(t.Context(), o)
@@ -279,7 +279,7 @@ func TestVaultDoesNotReopen(t *testing.T) {
 	if rep, err := Rotate(t.Context(), o); err != nil || len(rep.Rotated) != 0 {
 		t.Errorf("idle: %+v, %v", rep, err)
 	}
-	v.deaf = false
+	v.deaf, o.Wait = false, time.Minute
 	if rep, err := Rotate(t.Context(), o); err != nil || len(rep.Rotated) != 2 {
 		t.Errorf("after that: %+v, %v", rep, err)
 	}

@@ -148,11 +148,11 @@ func endsWithParent(t *testing.T, path string) {
 		t.Fatal(err)
 	}
 	_ = parent.Wait() // it was killed
-	deadline := time.Now().Add(2 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for running(pid) {
 		if time.Now().After(deadline) {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
-			t.Fatal("the plugin outlived its parent by two seconds")
+			t.Fatal("the plugin outlived its parent")
 		}
 		<-time.After(20 * time.Millisecond)
 	}
