@@ -135,7 +135,9 @@ func TestDoctorWithoutVault(t *testing.T) {
 			t.Errorf("%s: %+v", id, i)
 		}
 	}
-	if took := time.Since(start); took > time.Minute {
+	took := time.Since(start)
+	t.Logf("took %v", took.Round(time.Millisecond))
+	if took > 4*time.Minute { // its own limit is five
 		t.Errorf("took %v", took)
 	}
 	for name, bad := range map[string][]string{"--yes alone": {"--yes"}, "--fix as JSON": {"--fix", "--json"}, "surplus": {"now"}} {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"strongroom/appliance/localtls"
+	"strongroom/appliance/scratch"
 	"strongroom/test/vaulttest"
 )
 
@@ -94,12 +95,10 @@ func TestFrontTellsSystemdTheTruth(t *testing.T) {
 	}
 	taken := ln.Addr().String()
 	defer ln.Close()
-	other, err := net.Listen("tcp", "127.0.0.1:0")
+	free, err := scratch.FreeAddress()
 	if err != nil {
 		t.Fatal(err)
 	}
-	free := other.Addr().String()
-	other.Close()
 	config := func(listen, cert, key string) string {
 		return fmt.Sprintf("listen = [%q]\nnames = [\"localhost\"]\nstorage = %q\nissuer = \"files\"\ndrain = \"1s\"\n"+
 			"[files]\ncert = %q\nkey = %q\n[vault]\naddress = \"127.0.0.1:1\"\nca_file = %q\ncert_file = %q\nkey_file = %q\n",

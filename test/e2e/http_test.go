@@ -6,7 +6,8 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"time"
+
+	"strongroom/test/vaulttest"
 )
 
 // get is the status of one GET with the given CA and client certificate.
@@ -25,7 +26,7 @@ func get(url, ca, crt, key string) (int, error) {
 		}
 		conf.Certificates = []tls.Certificate{pair}
 	}
-	c := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: conf}}
+	c := http.Client{Timeout: vaulttest.Patience, Transport: &http.Transport{TLSClientConfig: conf}}
 	req, err := http.NewRequest(http.MethodGet, url, nil)
 	if err != nil {
 		return 0, err

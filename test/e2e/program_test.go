@@ -116,7 +116,7 @@ func (p *program) wait(t *testing.T) int {
 // them listens; a kill takes a moment to be seen.
 func assertGone(t *testing.T, dir string) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(vaulttest.Patience)
 	for {
 		left := processesOf(t, dir)
 		if len(left) == 0 {
