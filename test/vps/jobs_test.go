@@ -24,6 +24,7 @@ func TestJobs(t *testing.T) {
 	t.Run("audit", func(t *testing.T) { testAuditUnit(t, m) })
 	t.Run("metrics", func(t *testing.T) { testMetricsUnit(t, m) })
 	t.Run("alert", func(t *testing.T) { testAlertUnit(t, m) })
+	t.Run("a rotated key is in the next snapshot", func(t *testing.T) { testRotatedKey(t, m) })
 }
 
 func (m *machine) takeState(t *testing.T) snapshot.TakeState {
