@@ -18,6 +18,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -64,6 +65,7 @@ func bootSuite(t *testing.T, name, suite string) *machine {
 	}
 	installer, vault := vaulttest.Bin(t, "strongroom-installer"), vaulttest.Bin(t, "vault")
 	root := vaulttest.Root(t)
+	needRoom(t, root)
 	m := &machine{name: name + "-" + strconv.Itoa(os.Getpid()%10000), script: filepath.Join(root, "scripts", "vps")}
 	m.run(t, "down", m.name) // of a test that was killed
 	t.Cleanup(func() { m.run(t, "down", m.name) })
@@ -82,6 +84,22 @@ func bootSuite(t *testing.T, name, suite string) *machine {
 	}
 	m.write(t, "/root/.ssh/authorized_keys", pub)
 	return m
+}
+
+// needRoom says at once what would else be a riddle: the machines share this
+// disk, and warn, as they should, when it is nearly full.
+func needRoom(t *testing.T, dir string) {
+	t.Helper()
+	const most, least = 78, 6 // percent; GiB
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(dir, &fs); err != nil {
+		t.Fatal(err)
+	}
+	used := 100 * float64(fs.Blocks-fs.Bfree) / float64(fs.Blocks-fs.Bfree+fs.Bavail)
+	free := float64(fs.Bavail) * float64(fs.Bsize) / (1 << 30)
+	if used > most || free < least {
+		t.Fatalf("the disk of %s is used to %.0f%%, %.1f GiB are free: the machines on it need %d%% at most and %d GiB", dir, used, free, most, least)
+	}
 }
 
 // result of a command.
