@@ -13,7 +13,7 @@ func TestSieveFindsAcrossBlocks(t *testing.T) {
 		{"lines", "vault: started\n"}, {"one long line", "x "},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			for at := sieveBlock - 2*len(token); at <= sieveBlock+2*len(token); at += 7 {
+			for at := sieveBlock - 2*len(token); at <= sieveBlock+2*len(token); at += 11 {
 				text := strings.Repeat(c.fill, at/len(c.fill)+1)[:at] + " " + token + " " + strings.Repeat(c.fill, 100)
 				for _, step := range []int{997, 32 << 10, len(text)} {
 					var s sieve
@@ -48,5 +48,21 @@ func TestSieveIsBounded(t *testing.T) {
 	s.end()
 	if len(s.found) > 0 || s.lines != 0 {
 		t.Errorf("%q in %d lines", s.found, s.lines)
+	}
+}
+
+// Searching line by line finds what the patterns alone find.
+func TestSecretsInLines(t *testing.T) {
+	old := "s." + strings.Repeat("aB3", 8)
+	for _, text := range []string{
+		"", "\n", token, "a\n" + token, token + "\nb", "x" + token, "hv\nhvs.\n" + token + "\n", "hvs.short\nno",
+		old, "\n" + old + "\n", "x" + old, old + "x", "token=" + old + "\n", "this is. no\ntoken", "AGE-SECRET-KEY-1" + strings.Repeat("Q", 58),
+		"-----BEGIN PRIVATE KEY-----\nx", "--BEGIN\nPRIVATE KEY-----", "-----BEGIN OPENSSH PRIVATE KEY-----",
+	} {
+		for _, k := range secretKinds() {
+			if got, want := k.in([]byte(text)), k.pattern.MatchString(text); got != want {
+				t.Errorf("%s in %q: %t, want %t", k.what, text, got, want)
+			}
+		}
 	}
 }
