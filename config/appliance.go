@@ -118,6 +118,10 @@ func Load(file string) (Appliance, error) {
 		return Appliance{}, fmt.Errorf("read configuration: %w", err)
 	}
 	a, at, faults := parse(file, data)
+	if at == nil {
+		// No TOML: nothing in it was understood, so nothing in it is missing.
+		return a, faults.err()
+	}
 	return a, append(faults, a.faults(file, at)...).err()
 }
 

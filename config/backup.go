@@ -3,6 +3,8 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net/netip"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -139,13 +141,25 @@ func (t BackupTo) checkDir(at string, check func(string, error)) {
 	}
 }
 
+// checkEndpoint says now what the jobs would say at the first snapshot: the key
+// pair and the bucket's name go over plain HTTP to this machine alone.
+func checkEndpoint(endpoint string) error {
+	u, err := url.Parse(endpoint)
+	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+		return fmt.Errorf(`%q is not a URL such as "https://fsn1.your-objectstorage.com"`, endpoint)
+	}
+	host := u.Hostname()
+	if ip, err := netip.ParseAddr(host); u.Scheme == "http" && host != "localhost" && (err != nil || !ip.IsLoopback()) {
+		return fmt.Errorf("%q: plain http is only for this machine itself, such as 127.0.0.1; want https", endpoint)
+	}
+	return nil
+}
+
 func (t BackupTo) checkS3(at string, check func(string, error)) {
 	if t.Path != "" {
 		check(at+"path", fmt.Errorf("is only for type %q", BackupDir))
 	}
-	if !strings.HasPrefix(t.Endpoint, "https://") && !strings.HasPrefix(t.Endpoint, "http://") {
-		check(at+"endpoint", fmt.Errorf(`%q is not a URL such as "https://fsn1.your-objectstorage.com"`, t.Endpoint))
-	}
+	check(at+"endpoint", checkEndpoint(t.Endpoint))
 	if t.Bucket == "" {
 		check(at+"bucket", errors.New("is required"))
 	}

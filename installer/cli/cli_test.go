@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/netip"
 	"os"
@@ -211,5 +212,68 @@ func TestLock(t *testing.T) {
 	unlock()
 	if _, err := lock(filepath.Join(path, "no", "folder")); errors.Is(err, fs.ErrNotExist) || err == nil {
 		t.Errorf("error = %v", err)
+	}
+}
+
+// Whoever writes a configuration wants every fault of it at once, from whichever
+// verb he tries first, and no fault that only follows from another.
+func TestEveryFaultAtOnce(t *testing.T) {
+	const s3 = "[[backup.to]]\ntype = \"s3\"\nendpoint = \"https://s3.example.com\"\nbucket = \"b\"\n"
+	for name, c := range map[string]struct {
+		text       string
+		want, not  []string
+		backupKeys string
+	}{
+		"an unknown key beside bad values": {
+			text: "domain = \"under_score\"\nemail = \"ops\"\ncolour = \"blue\"\n",
+			want: []string{":1: domain:", ":2: email:", ":3: colour: unknown key"},
+		},
+		"no TOML": {
+			text: "domain = \"x.example.com\nemail = \"\"\n",
+			want: []string{":1: "}, not: []string{"domain:", "email:"},
+		},
+		"an unknown key and a bucket that the flag serves": {
+			text: "domain = \"x.example.com\"\nemail = \"ops@example.com\"\ncolour = \"blue\"\n" + s3,
+			want: []string{":3: colour: unknown key"}, not: []string{"credentials"}, backupKeys: "/root/s3.toml",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "appliance.toml")
+			if err := os.WriteFile(file, []byte(c.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			o, _ := given("", false)
+			o.config, o.backupKeys = file, c.backupKeys
+			cmd := installCommand("1.2.3")
+			cmd.SetContext(t.Context())
+			_, loaded := o.load(cmd)
+			_, _, checked := run(t, "config", "check", file)
+			for from, said := range map[string]string{"install": fmt.Sprint(loaded), "config check": checked} {
+				for _, s := range c.want {
+					if !strings.Contains(said, s) {
+						t.Errorf("%s does not say %q:\n%s", from, s, said)
+					}
+				}
+				for _, s := range c.not {
+					if strings.Contains(said, s) {
+						t.Errorf("%s says %q:\n%s", from, s, said)
+					}
+				}
+			}
+		})
+	}
+}
+
+// docs/install.md names the bucket's key pair on the command line and not in the
+// file; such a file is right.
+func TestConfigCheckWithoutCredentials(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "appliance.toml")
+	text := "domain = \"x.example.com\"\nemail = \"ops@example.com\"\n[[backup.to]]\ntype = \"s3\"\nendpoint = \"https://s3.example.com\"\nbucket = \"b\"\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, out, errOut := run(t, "config", "check", file)
+	if code != 0 || !strings.Contains(out, "backup.to[0]") || !strings.Contains(out, "--backup-credentials") || !strings.Contains(out, "is right") {
+		t.Errorf("%d %s%s", code, out, errOut)
 	}
 }

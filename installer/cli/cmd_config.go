@@ -41,16 +41,37 @@ be there yet, or to standard output.`,
 			Short: "Report everything that is wrong with an appliance.toml",
 			Args:  args(cobra.ExactArgs(1)),
 			RunE: func(c *cobra.Command, a []string) error {
-				if _, err := config.Load(a[0]); err != nil {
-					return configError(err)
-				}
-				fmt.Fprintf(c.OutOrStdout(), "%s is right\n", a[0])
-				return nil
+				return runConfigCheck(c.OutOrStdout(), a[0])
 			},
 		},
 	)
 	return c
 }
+
+func runConfigCheck(out io.Writer, file string) error {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return configError(fmt.Errorf("read configuration: %w", err))
+	}
+	cfg, err := config.Parse(file, data)
+	if err != nil {
+		return allFaults(err, cfg, file, data, givenLater)
+	}
+	if err := validate(cfg, file, data, givenLater); err != nil {
+		return err
+	}
+	for i, to := range cfg.Backup.To {
+		if to.Type == config.BackupS3 && to.Credentials == "" {
+			fmt.Fprintf(out, "note: backup.to[%d] names no credentials: install and plan want --backup-credentials FILE\n", i)
+		}
+	}
+	fmt.Fprintf(out, "%s is right\n", file)
+	return nil
+}
+
+// givenLater stands for the file of --backup-credentials where nobody has given
+// one yet.
+const givenLater = "/--backup-credentials"
 
 func runConfigInit(out io.Writer, file string) error {
 	// O_EXCL: a configuration that someone has edited is never overwritten.

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -195,7 +197,8 @@ func (o *options) load(c *cobra.Command) (config.Appliance, error) {
 			return cfg, configError(err)
 		}
 		if cfg, err = config.Parse(file, data); err != nil {
-			return cfg, err
+			o.override(&cfg)
+			return cfg, allFaults(err, cfg, file, data, o.backupKeys)
 		}
 	}
 	o.override(&cfg)
@@ -208,12 +211,31 @@ func (o *options) load(c *cobra.Command) (config.Appliance, error) {
 	if err := o.ask(c.Context(), &cfg); err != nil {
 		return cfg, err
 	}
-	// A bucket without credentials is served by --backup-credentials.
-	check := cfg
-	if o.backupKeys != "" {
-		steps.SealSecrets(&check, o.backupKeys)
+	return cfg, validate(cfg, file, data, o.backupKeys)
+}
+
+// validate is Validate, but that a bucket without credentials is served by
+// --backup-credentials.
+func validate(cfg config.Appliance, file string, data []byte, backupKeys string) error {
+	if backupKeys != "" {
+		steps.SealSecrets(&cfg, backupKeys)
 	}
-	return cfg, check.Validate(file, data)
+	return cfg.Validate(file, data)
+}
+
+// allFaults adds to what Parse has found what is wrong beside it, so that the
+// operator need not run into one after the other. Of a file that is no TOML
+// nothing was understood, so nothing else is said of it.
+func allFaults(err error, cfg config.Appliance, file string, data []byte, backupKeys string) error {
+	var found, more config.Faults
+	if !errors.As(err, &found) || len(found) == 1 && found[0].Field == "" {
+		return err
+	}
+	if errors.As(validate(cfg, file, data, backupKeys), &more) {
+		found = append(found, more...)
+		slices.SortStableFunc(found, func(a, b config.Fault) int { return cmp.Compare(a.Line, b.Line) })
+	}
+	return found
 }
 
 // nameRecipients writes into the configuration, and so into the machine's, who

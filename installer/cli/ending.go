@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"strongroom/config"
 	"strongroom/installer/engine"
 	"strongroom/installer/recover"
 	"strongroom/installer/steps"
@@ -82,6 +83,7 @@ func keys(n int) string {
 func (o *options) ending(env *steps.Env, res engine.Result, d steps.Diagnosis) {
 	if res.Changes > 0 {
 		fmt.Fprintf(o.out, "\nVault answers at https://%s.\n", env.Config.Domain)
+		o.howToLogIn(env)
 	}
 	if len(d.Failures) > 0 {
 		fmt.Fprintf(o.out, "\nThe doctor finds faults in %d of its items:\n", len(d.Failures))
@@ -102,10 +104,10 @@ func (o *options) ending(env *steps.Env, res engine.Result, d steps.Diagnosis) {
 	}
 	if d.EscrowOpen || res.Changes > 0 && !d.Ran {
 		fmt.Fprintf(o.out, `
-!! THE ESCROW IS ON THIS DISK ONLY, as far as anybody has proved: %[2]s
-   holds the only way back when the machine is lost. Copy it off now:
+!! THE ESCROW IS ON THIS DISK ONLY, as far as anybody has proved. It holds the
+   only way back when the machine is lost. Copy it off now:
      scp -r root@%[1]s:%[2]s .
-   test that it opens with your own key:
+   see that it opens with your own key; the last line is the password of admin:
      age -d -i ~/.ssh/id_ed25519 escrow/admin.age
    and prove it to this machine, or the doctor goes on to complain:
      strongroom escrow challenge        (here; it says what to run elsewhere)
@@ -113,6 +115,15 @@ func (o *options) ending(env *steps.Env, res engine.Result, d steps.Diagnosis) {
 `, env.Config.Domain, steps.EscrowDir)
 	}
 	o.plainFiles(env)
+}
+
+// howToLogIn is for the operator's own computer.
+func (o *options) howToLogIn(env *steps.Env) {
+	fmt.Fprintf(o.out, "Log in from your computer, with the password that is in escrow/admin.age:\n")
+	if env.Config.TLS.Mode == config.TLSInternal {
+		fmt.Fprintf(o.out, "  scp root@%s:/var/lib/strongroom-front/root.crt .\n  export VAULT_CACERT=$PWD/root.crt\n", env.Config.Domain)
+	}
+	fmt.Fprintf(o.out, "  export VAULT_ADDR=https://%s\n  vault login -method=userpass username=admin\n", env.Config.Domain)
 }
 
 // plainFiles names the files of secrets that are sealed by now.
