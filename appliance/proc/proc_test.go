@@ -48,7 +48,7 @@ func start(t *testing.T, s *Set, script string, change func(*Spec)) *Child {
 // waitFor polls for what another process does; there is no event to wait for.
 func waitFor(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(3 * time.Minute)
 	for !ok() {
 		if time.Now().After(deadline) {
 			t.Fatalf("gave up waiting until %s", what)

@@ -260,7 +260,7 @@ func takeOptions(t testing.TB, k keys, src Source, dests ...Destination) TakeOpt
 		Source: src, Vault: VaultInfo{ClusterID: testCluster, ClusterName: "vault-cluster-1", Version: "1.21.1"},
 		Recipients: []Recipient{k.recipient}, Destinations: dests,
 		StateDir: t.TempDir(), ToolVersion: "test",
-		Stall: 20 * time.Second, Now: clock(testTime), Rand: crand.Reader,
+		Stall: 5 * time.Minute, Now: clock(testTime), Rand: crand.Reader,
 	}
 }
 

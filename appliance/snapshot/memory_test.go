@@ -103,7 +103,7 @@ func TestMemoryDoesNotGrowWithTheSnapshot(t *testing.T) {
 	runtime.ReadMemStats(&before)
 	p := &peak{}
 	o := takeOptions(t, k, synthetic{size, p}, s3, dir)
-	o.Stall = time.Minute
+	o.Stall = 5 * time.Minute
 	if _, err := Take(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}

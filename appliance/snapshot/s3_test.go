@@ -180,7 +180,7 @@ func TestTakeWithAFaultyStore(t *testing.T) {
 				tt.do(t, w, r)
 				return true
 			})
-			d := v.open(t, S3Config{Endpoint: p.URL, Bucket: "backups", PartSize: minPart, Stall: 5 * time.Second})
+			d := v.open(t, S3Config{Endpoint: p.URL, Bucket: "backups", PartSize: minPart, Stall: time.Minute})
 			o := takeOptions(t, k, bytesSource(raw), d)
 			taken, err := Take(t.Context(), o)
 			if tt.keeps {
@@ -275,21 +275,20 @@ func TestS3Silent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	start := time.Now()
+	// It never returns where the silence has no limit.
 	_, err = s.Put(t.Context(), "x", strings.NewReader("x"))
 	if !errors.Is(err, ErrUnreachable) {
 		t.Errorf("got %v, want %v", err, ErrUnreachable)
-	}
-	if d := time.Since(start); d > 30*time.Second {
-		t.Errorf("it took %s to give up", d)
 	}
 }
 
 // Slow is not silent: a store that takes longer than the stall time in all, but
 // always moves, is waited for.
 func TestS3Slow(t *testing.T) {
+	t.Parallel() // it waits
 	v := startVersity(t)
 	v.bucket(t, "slow", false)
+	const stall = 9 * time.Second
 	var slow atomic.Int32
 	p := newProxy(t, v, func(w http.ResponseWriter, r *http.Request) bool {
 		if r.Method != http.MethodPut {
@@ -297,16 +296,16 @@ func TestS3Slow(t *testing.T) {
 		}
 		slow.Add(1)
 		// A trickle: one pause per read of a body of 1 MiB in 64 pieces.
-		r.Body = io.NopCloser(&trickle{r: r.Body, pause: 60 * time.Millisecond})
+		r.Body = io.NopCloser(&trickle{r: r.Body, pause: stall / 60})
 		return false
 	})
-	d := v.open(t, S3Config{Endpoint: p.URL, Bucket: "slow", Stall: 3 * time.Second})
+	d := v.open(t, S3Config{Endpoint: p.URL, Bucket: "slow", Stall: stall})
 	data := randomBytes(1<<20, 22)
 	start := time.Now()
 	if _, err := d.Put(t.Context(), "x", bytes.NewReader(data)); err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(start); slow.Load() == 0 || took < 3*time.Second {
+	if took := time.Since(start); slow.Load() == 0 || took < stall {
 		t.Errorf("%d slow requests in %s: the test does not test", slow.Load(), took)
 	}
 	if got := get(t, d, "x"); hexSum(got) != hexSum(data) {

@@ -311,9 +311,10 @@ func (s stuck) Put(ctx context.Context, _ string, _ io.Reader) (ObjectInfo, erro
 }
 
 func TestTakeDropsAStalledDestination(t *testing.T) {
+	t.Parallel() // it waits
 	k, good := newKeys(t), newMem("good")
 	o := takeOptions(t, k, bytesSource(buildArchive(t, archiveSpec{})), stuck{newMem("stuck")}, good)
-	o.Stall = 50 * time.Millisecond
+	o.Stall = 5 * time.Second
 	taken, err := Take(t.Context(), o)
 	if !errors.Is(err, ErrStalled) || !slices.Equal(taken.Held, []string{"good"}) {
 		t.Fatalf("held by %q, error %v; want good, %v", taken.Held, err, ErrStalled)

@@ -46,7 +46,7 @@ func TestSecondInterruptKills(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	// The handler goes a moment after the context has ended.
-	again, late := time.NewTicker(20*time.Millisecond), time.After(10*time.Second)
+	again, late := time.NewTicker(20*time.Millisecond), time.After(3*time.Minute)
 	defer again.Stop()
 	for {
 		select {
