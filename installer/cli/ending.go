@@ -93,13 +93,14 @@ func (o *options) ending(env *steps.Env, res engine.Result, d steps.Diagnosis) {
 	}
 	if len(env.Config.Backup.To) == 0 {
 		fmt.Fprintf(o.out, `
-!! THERE IS NO BACKUP. When this machine or its disk is lost, everything in Vault
-   is lost. Add a place for backups to %[1]s, say
+!! THERE IS NO BACKUP. When this machine or its disk is lost, everything in
+   Vault is lost. Add a place for backups to %[1]s, say
      [[backup.to]]
      type     = "s3"
      endpoint = "https://fsn1.your-objectstorage.com"
      bucket   = "vault-backups"
-   in a copy of it, and run: %[2]s install --config COPY --backup-credentials FILE
+   in a copy of it, and run:
+     %[2]s install --config COPY --backup-credentials FILE
 `, "/etc/strongroom/appliance.toml", program)
 	}
 	if d.EscrowOpen || res.Changes > 0 && !d.Ran {
