@@ -1,6 +1,7 @@
 package drill
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -29,7 +30,11 @@ type FetchOptions struct {
 	StateDir string
 
 	Now func() time.Time // time.Now when nil
+
+	room string // of what is fetched; StateDir when empty
 }
+
+func (o *FetchOptions) place() string { return cmp.Or(o.room, o.StateDir) }
 
 // Fetched tells of a snapshot that lies in the state folder, still encrypted.
 type Fetched struct {
@@ -66,7 +71,7 @@ func (o *FetchOptions) fetch(ctx context.Context) (Fetched, error) {
 		o.Now = time.Now
 	}
 	f := Fetched{StartedAt: o.Now().UTC()}
-	if err := discard(o.StateDir); err != nil {
+	if err := discard(o.place()); err != nil {
 		return f, err
 	}
 	choice, others, err := o.choose(ctx)
@@ -81,15 +86,15 @@ func (o *FetchOptions) fetch(ctx context.Context) (Fetched, error) {
 	if err != nil {
 		return f, fmt.Errorf("fetch snapshot: %w", err)
 	}
-	if err := os.Mkdir(fetchedDir(o.StateDir), 0o700); err != nil {
+	if err := os.Mkdir(fetchedDir(o.place()), 0o700); err != nil {
 		return f, fmt.Errorf("fetch snapshot: %w", err)
 	}
-	to, err := snapshot.NewDir(fetchedDir(o.StateDir))
+	to, err := snapshot.NewDir(fetchedDir(o.place()))
 	if err != nil {
 		return f, fmt.Errorf("fetch snapshot: %w", err)
 	}
 	if _, err := snapshot.Copy(ctx, choice.Destination, to, id); err != nil {
-		return f, errors.Join(fmt.Errorf("fetch snapshot: %w", err), discard(o.StateDir))
+		return f, errors.Join(fmt.Errorf("fetch snapshot: %w", err), discard(o.place()))
 	}
 	f.FinishedAt = o.Now().UTC()
 	text, err := json.MarshalIndent(f, "", "  ")
@@ -97,7 +102,7 @@ func (o *FetchOptions) fetch(ctx context.Context) (Fetched, error) {
 		return f, fmt.Errorf("fetch snapshot: %w", err)
 	}
 	// The commit point: with this file there is a fetched snapshot.
-	return f, atomicfile.Write(fetchedFile(o.StateDir), append(text, '\n'), 0o600)
+	return f, atomicfile.Write(fetchedFile(o.place()), append(text, '\n'), 0o600)
 }
 
 func (o *FetchOptions) choose(ctx context.Context) (c restore.Choice, others, err error) {
@@ -184,5 +189,5 @@ func Discard(stateDir string) error {
 		return err
 	}
 	defer unlock()
-	return discard(stateDir)
+	return errors.Join(discard(stateDir), discardRoom(stateDir))
 }

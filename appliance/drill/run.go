@@ -1,6 +1,7 @@
 package drill
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"errors"
@@ -59,7 +60,11 @@ type Options struct {
 	// Step is told of each step as it begins; may be nil.
 	Step func(name string)
 	Now  func() time.Time // time.Now when nil
+
+	room string // of what is scratch; StateDir when empty
 }
+
+func (o *Options) place() string { return cmp.Or(o.room, o.StateDir) }
 
 // run is one drill under way.
 type run struct {
@@ -94,14 +99,18 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 }
 
 // FetchAndRun is both halves in one process, with one report, whatever fails.
-func FetchAndRun(ctx context.Context, f FetchOptions, o Options) (*Report, error) {
+func FetchAndRun(ctx context.Context, f FetchOptions, o Options) (_ *Report, err error) {
 	unlock, err := lock(o.StateDir)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
 	o.fill()
-	f.StateDir, f.Now = o.StateDir, o.Now
+	if o.room, err = makeRoom(o.StateDir); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, discardRoom(o.StateDir)) }()
+	f.StateDir, f.Now, f.room = o.StateDir, o.Now, o.room
 	return o.newRun().finish(ctx, func(r *run) error {
 		r.Step("fetch the snapshot")
 		var err error
@@ -154,7 +163,7 @@ func (r *run) finish(ctx context.Context, get func(*run) error) (*Report, error)
 		err = r.drill(ctx)
 	}
 	r.Step("remove everything scratch")
-	err = errors.Join(err, discard(r.StateDir))
+	err = errors.Join(err, discard(r.place()))
 	r.Step("")
 	if err != nil {
 		r.rep.Failure = err.Error()
@@ -180,10 +189,10 @@ func (r *run) check(name, verdict, remedy, format string, args ...any) {
 
 // drill is everything between the fetched snapshot and the report.
 func (r *run) drill(ctx context.Context) (err error) {
-	if err := os.RemoveAll(workDir(r.StateDir)); err != nil {
+	if err := os.RemoveAll(workDir(r.place())); err != nil {
 		return fmt.Errorf("remove remains: %w", err)
 	}
-	if err := os.Mkdir(workDir(r.StateDir), 0o700); err != nil {
+	if err := os.Mkdir(workDir(r.place()), 0o700); err != nil {
 		return fmt.Errorf("folder for the scratch Vault: %w", err)
 	}
 	r.set = proc.NewSet()
@@ -217,7 +226,7 @@ func (r *run) drill(ctx context.Context) (err error) {
 func (r *run) open(ctx context.Context) (snapshot.Manifest, *restore.Checked, error) {
 	r.Step("decrypt and check the snapshot")
 	var m snapshot.Manifest
-	dir, err := snapshot.NewDir(fetchedDir(r.StateDir))
+	dir, err := snapshot.NewDir(fetchedDir(r.place()))
 	if err != nil {
 		return m, nil, fmt.Errorf("%w: %w", ErrNotFetched, err)
 	}
@@ -235,7 +244,7 @@ func (r *run) open(ctx context.Context) (snapshot.Manifest, *restore.Checked, er
 		Size: m.Snapshot.Size, RaftIndex: m.RaftIndex, VaultVersion: m.VaultVersion,
 	}
 	r.rep.RPOSeconds = r.rep.StartedAt.Sub(m.TakenAt).Seconds()
-	checked, err := restore.Fetch(ctx, choice, r.Identities, workDir(r.StateDir))
+	checked, err := restore.Fetch(ctx, choice, r.Identities, workDir(r.place()))
 	if err != nil {
 		return m, nil, err
 	}
@@ -263,7 +272,7 @@ func (r *run) start(ctx context.Context) error {
 			return err
 		}
 	}
-	dir := filepath.Join(workDir(r.StateDir), "vault")
+	dir := filepath.Join(workDir(r.place()), "vault")
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return fmt.Errorf("folder for the scratch Vault: %w", err)
 	}
