@@ -253,7 +253,7 @@ func waitSQL(t *testing.T, ctx context.Context, f func(context.Context) error) {
 		}
 		select {
 		case <-ctx.Done():
-			t.Fatalf("the database does not come up: %v", err)
+			t.Fatalf("the database: waited in vain: %v", err)
 		case <-tick.C:
 		}
 	}
