@@ -83,7 +83,6 @@ func keys(n int) string {
 func (o *options) ending(env *steps.Env, res engine.Result, d steps.Diagnosis) {
 	if res.Changes > 0 {
 		fmt.Fprintf(o.out, "\nVault answers at https://%s.\n", env.Config.Domain)
-		o.howToLogIn(env)
 	}
 	if len(d.Failures) > 0 {
 		fmt.Fprintf(o.out, "\nThe doctor finds faults in %d of its items:\n", len(d.Failures))
@@ -114,13 +113,15 @@ func (o *options) ending(env *steps.Env, res engine.Result, d steps.Diagnosis) {
      strongroom escrow challenge        (here; it says what to run elsewhere)
      strongroom escrow confirm          (here, with the answers)
 `, env.Config.Domain, steps.EscrowDir)
+		o.howToLogIn(env)
 	}
 	o.plainFiles(env)
 }
 
-// howToLogIn is for the operator's own computer.
+// howToLogIn is for somebody who has just got his first Vault, on his own
+// computer.
 func (o *options) howToLogIn(env *steps.Env) {
-	fmt.Fprintf(o.out, "Log in from your computer, with the password that is in escrow/admin.age:\n")
+	fmt.Fprintf(o.out, "\nThen log in from your computer, as admin with that password:\n")
 	if env.Config.TLS.Mode == config.TLSInternal {
 		fmt.Fprintf(o.out, "  scp root@%s:/var/lib/strongroom-front/root.crt .\n  export VAULT_CACERT=$PWD/root.crt\n", env.Config.Domain)
 	}
