@@ -198,6 +198,7 @@ func TestInstallWithBackups(t *testing.T) {
 		{"a timer fires", testTimerFires},
 		{"drill", testDrill},
 		{"drift in Vault", testVaultDrift},
+		{"upgrade", testUpgradeBackups},
 		{"backups given up", testBackupsGivenUp},
 	} {
 		if !t.Run(step.name, func(t *testing.T) { step.do(t, m, s) }) {
