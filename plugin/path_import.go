@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -19,7 +20,7 @@ func (b *backend) pathImport() []*framework.Path {
 		Pattern: "import/" + namePattern,
 		Fields: map[string]*framework.FieldSchema{
 			"name":            nameField(),
-			"key":             {Type: framework.TypeString, Description: "The key itself (key=- reads it from standard input).", DisplayAttrs: &framework.DisplayAttributes{Sensitive: true}},
+			"key":             {Type: framework.TypeString, Description: "The key itself (key=- reads it from standard input). The end of the line is no part of a key of one line.", DisplayAttrs: &framework.DisplayAttributes{Sensitive: true}},
 			"values":          {Type: framework.TypeMap, Description: "In place of key, or beside it: several named values.", DisplayAttrs: &framework.DisplayAttributes{Sensitive: true}},
 			"provider_key_id": {Type: framework.TypeString, Description: "The provider's identifier of the key. Without it the engine cannot revoke it."},
 			"expire_time":     {Type: framework.TypeTime, Description: "When the provider ends the key by itself; RFC 3339 or unix seconds."},
@@ -71,7 +72,7 @@ func (b *backend) takeImport(d *framework.FieldData) (provider.Key, error) {
 		if key.Values == nil {
 			key.Values = map[string]string{}
 		}
-		key.Values[provider.PrimaryValue] = v.(string)
+		key.Values[provider.PrimaryValue] = oneLine(v.(string))
 	}
 	if key.Values[provider.PrimaryValue] == "" {
 		return key, refuse("write key=- and give it on standard input", "the key is missing")
@@ -89,6 +90,17 @@ func (b *backend) takeImport(d *framework.FieldData) (provider.Key, error) {
 		}
 	}
 	return key, nil
+}
+
+// oneLine takes the line end off a key of one line: files and echo end so, no
+// service issues such keys, and no HTTP header can carry one. What has several
+// lines, as a private key in PEM, stays as it is.
+func oneLine(key string) string {
+	line := strings.TrimSuffix(strings.TrimSuffix(key, "\n"), "\r")
+	if strings.ContainsAny(line, "\r\n") {
+		return key
+	}
+	return line
 }
 
 func (w *work) importKey(ctx context.Context, key provider.Key) (*logical.Response, error) {
@@ -127,7 +139,7 @@ func (w *work) importKey(ctx context.Context, key provider.Key) (*logical.Respon
 		return nil, err
 	}
 	resp := &logical.Response{Data: map[string]any{"version": number}}
-	if key.ID == "" && w.caps.Revoke {
+	if key.ID == "" && w.caps.Revoke && !w.caps.Local {
 		resp.AddWarning(fmt.Sprintf("without provider_key_id version %d cannot be revoked at the provider when its time is over", number))
 	}
 	return resp, nil

@@ -111,3 +111,38 @@ func TestImportBesideMintedVersions(t *testing.T) {
 		t.Errorf("warnings: %v", resp.Warnings)
 	}
 }
+
+func TestImportOfALineFromAFile(t *testing.T) {
+	const pem = "-----BEGIN PRIVATE KEY-----\nMC4CAQ\n-----END PRIVATE KEY-----\n"
+	for _, c := range []struct{ name, given, want string }{
+		{"as it is", "abc", "abc"},
+		{"of a file", "abc\n", "abc"},
+		{"of a file of Windows", "abc\r\n", "abc"},
+		{"spaces are the key's own", " abc \n", " abc "},
+		{"several lines", pem, pem},
+		{"an empty line after it", "abc\n\n", "abc\n\n"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, provider.Capabilities{Overlap: true})
+			w.write("providers/svc", map[string]any{"type": "remote"})
+			w.write("keys/k", map[string]any{"provider": "svc"})
+			w.write("import/k", map[string]any{"key": c.given})
+			if got := w.read("creds/k", nil)["key"]; got != c.want {
+				t.Errorf("the key is %q, not %q", got, c.want)
+			}
+		})
+	}
+	w := newWorld(t, provider.Capabilities{Overlap: true})
+	w.write("providers/svc", map[string]any{"type": "remote"})
+	w.write("keys/k", map[string]any{"provider": "svc"})
+	w.refused(opWrite, "import/k", map[string]any{"key": "\n"}, "the key is missing")
+}
+
+func TestAnImportThatVaultItselfEndsNeedsNoID(t *testing.T) {
+	w := newWorld(t, provider.Capabilities{Overlap: true, Mint: true, Revoke: true, Local: true})
+	w.write("providers/svc", map[string]any{"type": "remote"})
+	w.write("keys/k", map[string]any{"provider": "svc"})
+	if resp := w.write("import/k", map[string]any{"key": "brought"}); len(resp.Warnings) != 0 {
+		t.Errorf("warnings: %v", resp.Warnings)
+	}
+}

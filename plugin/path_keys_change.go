@@ -113,7 +113,7 @@ func (b *backend) checkDef(ctx context.Context, name string, def *keyDef) (provi
 		errs = append(errs, err)
 	}
 	if def.RotationSchedule != "" && def.RotationPeriod != 0 {
-		errs = append(errs, errors.New("rotation_period and rotation_schedule: only one of the two can decide"))
+		errs = append(errs, errors.New("rotation_period and rotation_schedule: only one of the two can decide: rotation_period=0 leaves it to the schedule, an empty rotation_schedule to the period"))
 	}
 	if def.GracePeriod != 0 && (def.GracePeriod < minGrace || def.GracePeriod > maxGrace) {
 		errs = append(errs, fmt.Errorf("grace_period %s: must be from %s to %s", def.GracePeriod, minGrace, maxGrace))

@@ -212,8 +212,13 @@ func (w *work) rotateCompromised(ctx context.Context) (*logical.Response, error)
 	}}
 	if !w.live() {
 		why := "the provider cannot make one"
-		if minted != nil {
+		switch {
+		case minted != nil:
 			why = publicMessage(minted)
+		case w.rec.Uncertain != nil:
+			why = fmt.Sprintf("the rotation of %s is uncertain: look at the provider and write resolve/%s", stamp(w.rec.Uncertain.Since), w.rec.Name)
+		case w.b.intents.open(w.rec.Name):
+			why = "an interrupted rotation is still being cleared up, and the engine makes one after that"
 		}
 		resp.AddWarning(fmt.Sprintf("key %q is down: there is no new version: %s", w.rec.Name, why))
 	}

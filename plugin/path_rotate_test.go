@@ -249,6 +249,13 @@ func TestUncertainRotationNeedsAPerson(t *testing.T) {
 		}
 		w.refused(opWrite, "resolve/k", map[string]any{"action": "absent"}, "nothing", "uncertain")
 	})
+	t.Run("compromised meanwhile", func(t *testing.T) {
+		w := start(t)
+		resp := w.write("rotate/k", map[string]any{"compromised": true})
+		if len(resp.Warnings) != 1 || !strings.Contains(resp.Warnings[0], "is down") || !strings.Contains(resp.Warnings[0], "resolve/k") {
+			t.Errorf("warnings: %v", resp.Warnings)
+		}
+	})
 	t.Run("ended by hand", func(t *testing.T) {
 		w := start(t)
 		w.write("resolve/k", map[string]any{"action": "absent"})
@@ -256,6 +263,24 @@ func TestUncertainRotationNeedsAPerson(t *testing.T) {
 			t.Errorf("%v intents", n)
 		}
 	})
+}
+
+func TestCompromisedWhileARotationIsClearedUp(t *testing.T) {
+	w := newWorld(t, remoteCaps())
+	w.remoteKey("k", nil)
+	w.remote.setFault(failing("create", provider.KindUncertain))
+	if _, err := w.do(opWrite, "rotate/k", nil); err == nil {
+		t.Fatal("an answer that is lost is no success")
+	}
+	w.remote.setFault(nil)
+	resp := w.write("rotate/k", map[string]any{"compromised": true})
+	if resp.Data["rotated"] != false || len(resp.Warnings) != 1 || !strings.Contains(resp.Warnings[0], "still being cleared up") {
+		t.Fatalf("%v, warnings: %v", resp.Data, resp.Warnings)
+	}
+	w.pass(day)
+	if v := w.version("k"); v != 2 {
+		t.Errorf("version %d: the engine makes one as soon as it may", v)
+	}
 }
 
 func TestRotateAnswersWithTheProvidersReason(t *testing.T) {
