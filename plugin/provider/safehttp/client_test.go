@@ -258,7 +258,7 @@ func TestLimits(t *testing.T) {
 			case <-hold:
 			case <-r.Context().Done():
 			}
-		}, func(o *Options) { o.Timeout = 50 * time.Millisecond }, func(e *Error) bool { return e.Sent && e.Timeout }},
+		}, func(o *Options) { o.Timeout = 2 * time.Second }, func(e *Error) bool { return e.Sent && e.Timeout }},
 		{"body never ends", func(w http.ResponseWriter, r *http.Request) {
 			io.WriteString(w, canary)
 			w.(http.Flusher).Flush()
@@ -266,7 +266,7 @@ func TestLimits(t *testing.T) {
 			case <-hold:
 			case <-r.Context().Done():
 			}
-		}, func(o *Options) { o.Timeout = 50 * time.Millisecond }, func(e *Error) bool { return e.Sent && e.Timeout && e.Status == 200 }},
+		}, func(o *Options) { o.Timeout = 2 * time.Second }, func(e *Error) bool { return e.Sent && e.Timeout && e.Status == 200 }},
 		{"cut off", func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Length", "100")
 			io.WriteString(w, canary)
