@@ -93,36 +93,24 @@ type Server struct {
 	Version   string // the plugin's, as in VERSION
 }
 
-// New starts an initialised, unsealed Vault with the plugin in its catalog.
-func New(t testing.TB) *Server {
+// New starts an initialised, unsealed Vault with the plugin in its catalog. A
+// node says what is not as usual.
+func New(t testing.TB, node ...Node) *Server {
 	t.Helper()
-	keys, err := kms.NewKeyset()
-	if err != nil {
-		t.Fatal(err)
+	var o Node
+	if len(node) > 0 {
+		o = node[0]
 	}
-	s := &Server{Set: proc.NewSet(), Keyset: keys}
-	dir := Dir(t)
-	t.Cleanup(func() {
-		if err := s.Set.Close(); err != nil {
-			t.Error(err)
+	if o.Keyset == nil {
+		keys, err := kms.NewKeyset()
+		if err != nil {
+			t.Fatal(err)
 		}
-		if t.Failed() {
-			s.showLogs(t)
-		}
-	})
-	front, err := scratch.FreeAddress()
-	if err != nil {
-		t.Fatal(err)
+		o.Keyset = keys
 	}
+	s := start(t, o)
 	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
-	s.Vault, err = scratch.Start(ctx, s.Set, scratch.Options{
-		Dir: dir, Programs: Programs(t), Keyset: keys, FrontAddress: front,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Root = s.Client(t, "")
 	init, err := s.Root.Init(ctx, vaultapi.InitRequest{RecoveryShares: 1, RecoveryThreshold: 1})
 	if err != nil {
 		t.Fatal(err)
