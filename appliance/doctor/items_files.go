@@ -219,6 +219,7 @@ func (m *mode) UnmarshalJSON(b []byte) error {
 
 // drift is item 30.
 func drift(_ context.Context, e *exam) {
+	e.waitsEnded()
 	b, err := e.Machine.ReadFile(installedJSON)
 	if err != nil {
 		e.unseen(installedJSON, err)

@@ -75,6 +75,9 @@ func (c *Checked) measure(path string) (snapshot.Object, error) {
 		if errors.As(err, &none) {
 			return snapshot.Object{}, snapshot.ErrWrongIdentity
 		}
+		if errors.Is(err, snapshot.ErrPassphrase) {
+			return snapshot.Object{}, err
+		}
 		return snapshot.Object{}, fmt.Errorf("%w: decrypt: %w", snapshot.ErrCorrupt, err)
 	}
 	n, err := io.Copy(plain, dec)

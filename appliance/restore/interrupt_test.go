@@ -48,11 +48,12 @@ func TestInterrupted(t *testing.T) {
 				}
 				return true
 			}}
-			epoch := filepath.Join(t.TempDir(), "epoch.json")
+			dir := t.TempDir()
+			epoch, note := filepath.Join(dir, "epoch.json"), filepath.Join(dir, "waits.json")
 			if err := os.WriteFile(epoch, []byte(`{"installation_id":"x","epoch":4}`), 0o640); err != nil {
 				t.Fatal(err)
 			}
-			res, err := Run(ctx, Options{Snapshot: checkedOf(t, tt.archive), Vault: f.start(t), EpochFile: epoch, Patience: time.Minute, Poll: time.Millisecond})
+			res, err := Run(ctx, Options{Snapshot: checkedOf(t, tt.archive), Vault: f.start(t), EpochFile: epoch, WaitsFile: note, Patience: time.Minute, Poll: time.Millisecond})
 			f.mu.Lock()
 			defer f.mu.Unlock()
 			unclear := tt.want == ErrUnclear
@@ -64,6 +65,10 @@ func TestInterrupted(t *testing.T) {
 			}
 			if got := strings.Join(f.waits, " "); got != tt.waits {
 				t.Errorf("max_wait was set to %q, want %q", got, tt.waits)
+			}
+			// As long as it is 0 it is known what it was.
+			if _, err := os.Stat(note); unclear != (err == nil) {
+				t.Errorf("what max_wait was: %v", err)
 			}
 			if i := slices.Index(f.calls, tt.ends); i < 0 || unclear && i != len(f.calls)-1 {
 				t.Errorf("calls %q, want %q", f.calls, tt.ends)

@@ -30,6 +30,9 @@ type Options struct {
 	// EpochFile is what the apikeys engine compares its storage with; empty or
 	// not there for a stock Vault.
 	EpochFile string
+	// WaitsFile is where max_wait of the engines is kept (Waits) while it is 0;
+	// empty: nowhere. What a killed restore has left there is put back first.
+	WaitsFile string
 	// Patience is how long Vault may take to be active again.
 	Patience time.Duration
 	// Poll is how often Vault is asked whether it is back; 100 ms when zero.
@@ -68,6 +71,9 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	if !health.Initialized || health.Sealed || health.Standby {
 		return res, fmt.Errorf("%w: initialized=%t sealed=%t standby=%t", ErrNotReady, health.Initialized, health.Sealed, health.Standby)
 	}
+	if err := putBackWaits(ctx, o.Vault, o.WaitsFile); err != nil {
+		return res, fmt.Errorf("put back what a killed restore has changed: %w", err)
+	}
 	if o.Keep != nil {
 		o.Step("keep a snapshot of what is there now")
 		taken, err := snapshot.Take(ctx, *o.Keep)
@@ -88,7 +94,7 @@ func Run(ctx context.Context, o Options) (Result, error) {
 		return res, errors.Join(err, takeBack(ctx, marker, func(context.Context) error { return nil }, undo))
 	}
 	o.Step("end waiting reads, and hand the snapshot to Vault")
-	waits, err := endWaits(ctx, o.Vault)
+	waits, err := endWaits(ctx, o.Vault, o.WaitsFile)
 	if err != nil {
 		return res, errors.Join(err, takeBack(ctx, marker, waits, undo))
 	}
@@ -103,6 +109,9 @@ func Run(ctx context.Context, o Options) (Result, error) {
 		return res, fmt.Errorf("%w: %w", ErrUnclear, err)
 	}
 	res.Restored, res.EpochRaised = true, raised
+	// The restored Vault has a setting of its own. Where the note can't be
+	// removed, doctor tells, which is no reason to stop here.
+	_ = forgetWaits(o.WaitsFile)
 
 	o.Step("wait until Vault is active")
 	if err := wait(ctx, marker, o.Patience, o.Poll); err != nil {

@@ -121,7 +121,11 @@ func (f *fakeVault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer(200, `{"data":{"apikeys/":{"type":"`+engineType+`"},"secret/":{"type":"kv"}}}`)
 	case "apikeys/config":
 		if r.Method == http.MethodGet {
-			answer(200, `{"data":{"max_wait":60}}`)
+			now := "60"
+			if len(f.waits) > 0 {
+				now = f.waits[len(f.waits)-1]
+			}
+			answer(200, `{"data":{"max_wait":`+now+`}}`)
 			return
 		}
 		var set struct {

@@ -1,0 +1,36 @@
+package doctor
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+
+	"strongroom/appliance/restore"
+)
+
+// waitsFile is where a restore notes what it sets to 0 for a while.
+const waitsFile = stateDir + "/restore-waits.json"
+
+// waitsEnded tells of a restore that was killed before Vault had the snapshot, or
+// of which nobody knows whether it had.
+func (e *exam) waitsEnded() {
+	b, err := e.Machine.ReadFile(waitsFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	if err != nil {
+		e.unseen(waitsFile, err)
+		return
+	}
+	w, err := restore.ParseWaits(b)
+	if err != nil {
+		e.fail("look at max_wait in apikeys/config, then rm "+waitsFile, "%s: %v", waitsFile, err)
+		return
+	}
+	for _, mount := range slices.Sorted(maps.Keys(w.MaxWait)) {
+		e.fail(fmt.Sprintf("vault write %sconfig max_wait=%d, then rm %s", mount, w.MaxWait[mount], waitsFile),
+			"a restore was stopped before its end: reads at %s wait no more, max_wait was %d s", mount, w.MaxWait[mount])
+	}
+}
