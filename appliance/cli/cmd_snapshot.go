@@ -208,6 +208,8 @@ func snapshotError(err error) error {
 	switch {
 	case errors.As(err, &vault) && (vault.StatusCode == 403 || vault.StatusCode == 400):
 		code, hint = ExitOperator, "Vault refuses this login: give the job a new secret id or token (docs/backup.md)"
+	case errors.Is(err, snapshot.ErrPassphrase):
+		code, hint = ExitOperator, "run it again and type the passphrase of the private key"
 	case errors.Is(err, snapshot.ErrWrongIdentity):
 		code, hint = ExitOperator, "give the identity of one of the recipients that the manifest names"
 	case errors.Is(err, snapshot.ErrCorrupt), errors.Is(err, snapshot.ErrTruncated), errors.Is(err, snapshot.ErrTrailing),

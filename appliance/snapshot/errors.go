@@ -17,6 +17,8 @@ var (
 	ErrWrongCluster = errors.New("snapshot of another cluster")
 	// ErrWrongIdentity means that no given identity opens the snapshot.
 	ErrWrongIdentity = errors.New("no identity opens this snapshot")
+	// ErrPassphrase means that an SSH private key would fit, but stays locked.
+	ErrPassphrase = errors.New("the passphrase of the SSH private key is wrong or missing")
 	// ErrIncomplete means that an object has no manifest: its upload never
 	// finished.
 	ErrIncomplete = errors.New("incomplete snapshot")

@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
@@ -111,7 +112,8 @@ func shorten(s string) string {
 // ParseIdentities reads private keys: an age identity file (AGE-SECRET-KEY-1…,
 // one a line) or an SSH private key of type ed25519 or RSA in PEM. passphrase
 // is asked only when an encrypted SSH key matches a snapshot; it may be nil,
-// and then such a key is refused. Errors never quote the data.
+// and then such a key is refused. A wrong one is ErrPassphrase from whoever
+// decrypts. Errors never quote the data, which may be wiped afterwards.
 func ParseIdentities(data []byte, passphrase func() ([]byte, error)) ([]age.Identity, error) {
 	if !strings.Contains(string(data), "-----BEGIN ") {
 		ids, err := age.ParseIdentities(strings.NewReader(string(data)))
@@ -135,7 +137,8 @@ func ParseIdentities(data []byte, passphrase func() ([]byte, error)) ([]age.Iden
 	if locked.PublicKey == nil {
 		return nil, errors.New("the encrypted SSH private key does not contain its public key: convert it with ssh-keygen -p")
 	}
-	enc, err := agessh.NewEncryptedSSHIdentity(locked.PublicKey, data, passphrase)
+	// A copy: the caller may wipe data, and the key is opened when it is needed.
+	enc, err := newLockedKey(locked.PublicKey, bytes.Clone(data), passphrase)
 	if err != nil {
 		return nil, fmt.Errorf("SSH private key: %w", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/pem"
+	"errors"
 	"strings"
 	"testing"
 
@@ -139,14 +140,59 @@ func TestEveryRecipientOpens(t *testing.T) {
 	}
 	for _, k := range kinds {
 		t.Run(k.name, func(t *testing.T) {
-			ids, err := ParseIdentities([]byte(k.file), func() ([]byte, error) { return []byte("correct horse"), nil })
+			data := []byte(k.file)
+			ids, err := ParseIdentities(data, func() ([]byte, error) { return []byte("correct horse"), nil })
+			if err != nil {
+				t.Fatal(err)
+			}
+			clear(data) // as callers do
+			v := verifyOptions(t, newKeys(t), d)
+			v.Identities = ids
+			if _, err := Verify(t.Context(), v); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A snapshot is not damaged because somebody mistypes.
+func TestWrongPassphrase(t *testing.T) {
+	line, file := sshKey(t, newEd25519(t), "correct horse")
+	recipients, err := ParseRecipients(strings.NewReader(line))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := newMem("mem")
+	o := takeOptions(t, newKeys(t), bytesSource(buildArchive(t, archiveSpec{})), d)
+	o.Recipients = recipients
+	if _, err := Take(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	none := errors.New("nobody is there")
+	for name, c := range map[string]struct {
+		passphrase string
+		err        error
+	}{
+		"wrong": {"battery staple", nil},
+		"empty": {"", nil},
+		"none":  {"", none},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ids, err := ParseIdentities([]byte(file), func() ([]byte, error) { return []byte(c.passphrase), c.err })
 			if err != nil {
 				t.Fatal(err)
 			}
 			v := verifyOptions(t, newKeys(t), d)
 			v.Identities = ids
-			if _, err := Verify(t.Context(), v); err != nil {
-				t.Error(err)
+			_, err = Verify(t.Context(), v)
+			if !errors.Is(err, ErrPassphrase) || errors.Is(err, ErrCorrupt) {
+				t.Errorf("got %v", err)
+			}
+			if c.err != nil && !errors.Is(err, c.err) {
+				t.Errorf("%v does not say why", err)
+			}
+			if c.passphrase != "" && strings.Contains(err.Error(), c.passphrase) {
+				t.Error("the error quotes the passphrase")
 			}
 		})
 	}

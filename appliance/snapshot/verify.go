@@ -199,6 +199,9 @@ func decrypt(stored io.Reader, obj Object, ids []age.Identity, read func(io.Read
 		if errors.As(err, &none) {
 			return fmt.Errorf("%w: it is encrypted to other recipients", ErrWrongIdentity)
 		}
+		if errors.Is(err, ErrPassphrase) {
+			return err
+		}
 		return fmt.Errorf("%w: decrypt: %w", ErrCorrupt, err)
 	}
 	plain := &counter{w: io.Discard, h: sha256.New()}

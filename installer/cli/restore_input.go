@@ -90,6 +90,8 @@ func recoverError(err error) error {
 	e := &engine.Error{Code: engine.ExitFailed, Err: err, Hint: "nothing has been changed"}
 	operator := func(hint string) { e.Code, e.Hint = engine.ExitOperator, "nothing has been changed: "+hint }
 	switch {
+	case errors.Is(err, snapshot.ErrPassphrase):
+		operator("run it again and type the passphrase of the private key")
 	case errors.Is(err, escrow.ErrWrongIdentity), errors.Is(err, snapshot.ErrWrongIdentity):
 		operator("give the private key of one of the recipients: --identity")
 	case errors.Is(err, restore.ErrOtherSeal):

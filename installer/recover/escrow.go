@@ -13,6 +13,7 @@ import (
 
 	"strongroom/appliance/escrow"
 	"strongroom/appliance/kms"
+	"strongroom/appliance/snapshot"
 )
 
 // The names that the installer gives to escrow files.
@@ -158,7 +159,7 @@ func (o *Opened) add(dir, name string, only bool, ids []age.Identity) error {
 		o.Files = append(o.Files, f)
 		return nil
 	}
-	if errors.Is(err, escrow.ErrWrongIdentity) {
+	if errors.Is(err, escrow.ErrWrongIdentity) || errors.Is(err, snapshot.ErrPassphrase) {
 		return err
 	}
 	if err != nil {
