@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -264,6 +265,33 @@ func TestPatchPython(t *testing.T) {
 				t.Errorf("patched twice it is %q", again)
 			}
 		})
+	}
+}
+
+// Patched code reads one file by default: where there are several, somebody
+// must say which.
+func TestCutoverSaysWhichMapping(t *testing.T) {
+	p, s := newProject(t), newFake()
+	if _, err := p.apply(t, s); err != nil {
+		t.Fatal(err)
+	}
+	dry := func() string {
+		r, err := migrate.Cutover(t.Context(), migrate.CutoverOptions{Root: p.dir, Plan: p.plan, Store: s, DryRun: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := slices.IndexFunc(r.Changes, func(c migrate.Change) bool { return c.File == "app.py" })
+		if i < 0 {
+			t.Fatalf("app.py is not among %v", r.Changes)
+		}
+		return strings.Join(r.Changes[i].ByHand, "\n")
+	}
+	if got := dry(); !strings.Contains(got, "set STRONGROOM_ENV_FILE") || !strings.Contains(got, "strongroom-env.production.toml") {
+		t.Errorf("with two environments: %q", got)
+	}
+	p.plan.Variable = slices.DeleteFunc(p.plan.Variable, func(v migrate.Entry) bool { return v.Environment != "production" })
+	if got := dry(); strings.Contains(got, "STRONGROOM_ENV_FILE") {
+		t.Errorf("with one environment: %q", got)
 	}
 }
 

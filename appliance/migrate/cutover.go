@@ -247,6 +247,9 @@ func (j *job) codeChanges(ctx context.Context, names, values map[string]bool) ([
 			}
 			c := Change{File: src.path, old: src.data, new: patched, ByHand: byHand}
 			if !bytes.Equal(patched, src.data) {
+				if n := j.whichMapping(); n != "" {
+					c.ByHand = append(c.ByHand, n)
+				}
 				c.Diff = mask(string(diff.Diff("a/"+src.path, src.data, "b/"+src.path, patched)), values)
 			}
 			out = append(out, c)
@@ -272,6 +275,16 @@ func (j *job) codeChanges(ctx context.Context, names, values map[string]bool) ([
 	}
 	slices.SortFunc(out, func(a, b Change) int { return strings.Compare(a.File, b.File) })
 	return out, nil
+}
+
+// whichMapping says what patched code needs to know where there are several
+// mapping files, since it reads MappingFile unless told otherwise.
+func (j *job) whichMapping() string {
+	envs := j.plan.Environments()
+	if len(envs) < 2 {
+		return ""
+	}
+	return fmt.Sprintf("as patched it reads %s: with %d environments, set STRONGROOM_ENV_FILE to the file of each, such as %s", MappingFile, len(envs), MappingName(envs[0]))
 }
 
 // masked stands for a value in a diff.

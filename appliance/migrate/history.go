@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"strongroom/appliance/dotenv"
 )
 
 // minSearched is the shortest value that is looked for in history, in bytes:
@@ -48,6 +50,9 @@ func (s *scanner) history(ctx context.Context, dir string, r *Report) error {
 	n := newNeedles()
 	for key, value := range s.values {
 		n.add(key, value)
+		if w := s.written[key]; len(w) >= minSearched && len(value) >= minSearched {
+			n.put(key, w)
+		}
 	}
 	blobs, found, err := searchObjects(ctx, dir, n)
 	if err != nil {
@@ -74,7 +79,7 @@ func (s *scanner) history(ctx context.Context, dir string, r *Report) error {
 	}
 	r.History = fmt.Sprintf("%d objects searched for %d values", blobs, n.count)
 	if n.short > 0 {
-		r.History += fmt.Sprintf("; %d values are too short to search for (under %d bytes)", n.short, minSearched)
+		r.History += fmt.Sprintf("; too short to search for (under %d bytes): %d", minSearched, n.short)
 	}
 	return nil
 }
@@ -211,11 +216,45 @@ func (n *needles) add(key, value string) {
 		n.short++
 		return
 	}
+	n.put(key, value)
+	n.count++
+}
+
+func (n *needles) put(key, value string) {
 	v := []byte(value)
 	head := [minSearched]byte(v)
 	n.byHead[head] = append(n.byHead[head], needle{key, v})
 	n.filter[int(v[0])<<8|int(v[1])] = true
-	n.count++
+}
+
+// asWritten gives, by definitionKey, how the file writes each value that has
+// escapes: in its history it stands so, and nowhere as it is read.
+func asWritten(src source, d dotenv.Dialect, vars []dotenv.Variable) map[string]string {
+	f, err := dotenv.Parse(src.data, d)
+	if err != nil {
+		return nil
+	}
+	read := map[int]dotenv.Variable{}
+	for _, v := range vars {
+		read[v.Line] = v
+	}
+	out := map[string]string{}
+	for _, st := range f.Statements {
+		v, ok := read[st.Line]
+		if !ok || v.Name != st.Name || len(v.Refs) > 0 {
+			continue
+		}
+		_, text, _ := strings.Cut(string(src.data[st.Start:st.End]), "=")
+		text = strings.TrimSpace(text)
+		if text != "" && (text[0] == '"' || text[0] == '\'') {
+			end := strings.LastIndexByte(text[1:], text[0])
+			text = text[1 : 1+max(end, 0)]
+		}
+		if text != "" && !strings.Contains(text, v.Value) {
+			out[definitionKey(src.path, st.Line, st.Name)] = text
+		}
+	}
+	return out
 }
 
 // in gives the keys of the values that stand in data, each once.

@@ -111,7 +111,7 @@ func Scan(ctx context.Context, o ScanOptions) (*Report, error) {
 		return nil, fmt.Errorf("scan: %w", err)
 	}
 	defer root.Close()
-	s := &scanner{o: o, classifier: classifier, vars: map[string]*Variable{}, values: map[string]string{}}
+	s := &scanner{o: o, classifier: classifier, vars: map[string]*Variable{}, values: map[string]string{}, written: map[string]string{}}
 	w := &walker{root: root, dir: dir, each: s.source}
 	if err := w.run(ctx); err != nil {
 		return nil, fmt.Errorf("scan %q: %w", o.Root, err)
@@ -140,6 +140,8 @@ type scanner struct {
 	// values of the secrets in .env files, for the search in git's history,
 	// by file, line and name.
 	values map[string]string
+	// written has those of them that their files write otherwise.
+	written map[string]string
 }
 
 func (s *scanner) variable(name string) *Variable {
@@ -232,6 +234,10 @@ func (s *scanner) envFile(src source) {
 		}
 		defs = append(defs, d)
 	}
+	var written map[string]string
+	if s.o.History && !template {
+		written = asWritten(src, s.o.Dialect, vars)
+	}
 	var differ []FileDifference
 	if !template && len(faults) == 0 {
 		for _, d := range dotenv.Differences(src.data) {
@@ -252,7 +258,11 @@ func (s *scanner) envFile(src source) {
 		found := s.variable(v.Name)
 		found.Definitions = append(found.Definitions, defs[i])
 		if s.o.History && len(defs[i].Secret) > 0 {
-			s.values[definitionKey(src.path, v.Line, v.Name)] = v.Value
+			key := definitionKey(src.path, v.Line, v.Name)
+			s.values[key] = v.Value
+			if w := written[key]; w != "" {
+				s.written[key] = w
+			}
 		}
 	}
 }
