@@ -175,6 +175,39 @@ func TestOtherManifest(t *testing.T) {
 	}
 }
 
+// A grant may name another manifest's environment, but most often it is a slip.
+func TestGrantsOfUnknownEnvironments(t *testing.T) {
+	for name, tt := range map[string]struct{ grants, want string }{
+		"known":                 {`["a/e"]`, ""},
+		"a slip":                {`["a/e", "a/typo"]`, "another manifest has it: a/typo"},
+		"of another's manifest": {`["x/y", "x/y2"]`, "another manifest has it: x/y, x/y2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			text := "manifest = \"m\"\n[[app]]\nname = \"a\"\n[[app.environment]]\nname = \"e\"\n[[app]]\nname = \"b\"\ngrants = " + tt.grants + "\n"
+			got := strings.Join(plan(t, options(parse(t, text), newMemory())).Notes, "\n")
+			if strings.Contains(got, "grants") != (tt.want != "") || !strings.Contains(got, tt.want) {
+				t.Errorf("notes: %q", got)
+			}
+		})
+	}
+}
+
+func TestFind(t *testing.T) {
+	c := parse(t, everything)
+	for _, tt := range []struct{ app, environment, want string }{
+		{"nosuch", "", `the file has no app "nosuch"`},
+		{"a", "x", `the file has no app "a" with an environment "x"`},
+		{"", "x", `the file has no app with an environment "x"`},
+	} {
+		if _, err := Find(c, tt.app, tt.environment); err == nil || err.Error() != tt.want {
+			t.Errorf("Find(%q, %q): %v, want %s", tt.app, tt.environment, err, tt.want)
+		}
+	}
+	if got, err := Find(c, "a", ""); err != nil || len(got) != 1 {
+		t.Errorf("Find(a): %v, %v", got, err)
+	}
+}
+
 func TestMissingProvider(t *testing.T) {
 	m := newMemory()
 	delete(m.data, "apikeys/providers/p")

@@ -186,6 +186,27 @@ func notes(c config.Apps) []string {
 	if len(open) > 0 {
 		out = append(out, "logins that work from any address (set login.cidrs): "+short(open))
 	}
+	if unknown := unknownGrants(c); len(unknown) > 0 {
+		out = append(out, "grants of what this file has no environment for, which is right only if another manifest has it: "+short(unknown))
+	}
+	return out
+}
+
+// unknownGrants are the grants that name no environment of the file, each once,
+// in its order.
+func unknownGrants(c config.Apps) []string {
+	var out []string
+	known := map[string]bool{}
+	for _, t := range c.Targets() {
+		known[t.Prefix] = true
+	}
+	for _, t := range c.Targets() {
+		for _, g := range t.Grants {
+			if !known[g] && !slices.Contains(out, g) {
+				out = append(out, g)
+			}
+		}
+	}
 	return out
 }
 

@@ -2,6 +2,7 @@ package apps
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -100,8 +101,15 @@ func Find(c config.Apps, app, environment string) ([]config.Target, error) {
 			out = append(out, t)
 		}
 	}
-	if len(out) == 0 {
-		return nil, fmt.Errorf("the file has no app %q with environment %q", app, environment)
+	switch {
+	case len(out) > 0:
+		return out, nil
+	case environment == "" && app != "":
+		return nil, fmt.Errorf("the file has no app %q", app)
+	case app == "" && environment != "":
+		return nil, fmt.Errorf("the file has no app with an environment %q", environment)
+	case app == "":
+		return nil, errors.New("the file has no app")
 	}
-	return out, nil
+	return nil, fmt.Errorf("the file has no app %q with an environment %q", app, environment)
 }
