@@ -37,9 +37,8 @@ func NewCluster(t testing.TB, n int) *Cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &Cluster{t: t}
 	first := New(t, Node{ID: "node-1", Keyset: keys, Wrap: held()})
-	c.Nodes = append(c.Nodes, first)
+	c := ClusterOf(t, first)
 	epoch, err := os.ReadFile(first.Layout.EpochFile())
 	if err != nil {
 		t.Fatal(err)
@@ -83,17 +82,26 @@ func (c *Cluster) Join(node Node) *Server {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), ClusterPatience)
 	defer cancel()
-	s := start(c.t, node)
+	s := Candidate(c.t, node)
 	first := c.Nodes[0]
 	r, err := s.Root.API().Sys().RaftJoinWithContext(ctx, &api.RaftJoinRequest{LeaderAPIAddr: "unix://" + first.Layout.VaultSocket()})
 	if err != nil || !r.Joined {
 		c.t.Fatalf("%s did not join: %+v, %v", node.ID, r, err)
 	}
+	c.Add(s)
+	return s
+}
+
+// Add counts a node that has joined.
+func (c *Cluster) Add(s *Server) {
+	first := c.Nodes[0]
 	s.RootToken, s.Version = first.RootToken, first.Version
 	s.Root.SetToken(s.RootToken)
 	c.Nodes = append(c.Nodes, s)
-	return s
 }
+
+// ClusterOf is a cluster of one, to which others may be added.
+func ClusterOf(t testing.TB, first *Server) *Cluster { return &Cluster{t: t, Nodes: []*Server{first}} }
 
 // held is what goes before Vault's command line: as long as the file `hold` is
 // in the node's folder, a node that was killed does not come back.
@@ -246,8 +254,8 @@ type Node struct {
 	Wrap   []string
 }
 
-// start brings up a node with its KMS: uninitialised, answering.
-func start(t testing.TB, node Node) *Server {
+// Candidate brings up a node with its KMS: uninitialised, answering.
+func Candidate(t testing.TB, node Node) *Server {
 	t.Helper()
 	s := &Server{Set: proc.NewSet(), Keyset: node.Keyset}
 	dir := Dir(t)

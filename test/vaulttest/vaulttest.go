@@ -108,7 +108,7 @@ func New(t testing.TB, node ...Node) *Server {
 		}
 		o.Keyset = keys
 	}
-	s := start(t, o)
+	s := Candidate(t, o)
 	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
 	init, err := s.Root.Init(ctx, vaultapi.InitRequest{RecoveryShares: 1, RecoveryThreshold: 1})
