@@ -1,6 +1,11 @@
 package atomicfile
 
-import "fmt"
+import (
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
 
 // Chown gives the file under way to uid and gid, so that it never appears under
 // its path with another owner.
@@ -9,4 +14,21 @@ func (f *File) Chown(uid, gid int) error {
 		return fmt.Errorf("write %q: %w", f.path, err)
 	}
 	return nil
+}
+
+// LikeFolder gives f to the owner of folder where root writes into another's: a
+// job that root runs by hand leaves files which the job's own user goes on with.
+// Anybody else changes nothing.
+func LikeFolder(folder string, f interface{ Chown(uid, gid int) error }) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(folder, &st); err != nil {
+		return fmt.Errorf("owner of %q: %w", folder, err)
+	}
+	if st.Uid == 0 {
+		return nil
+	}
+	return f.Chown(int(st.Uid), int(st.Gid))
 }

@@ -32,7 +32,7 @@ func (p *restorePaths) add(c *cobra.Command) {
 	f.StringArrayVar(&p.paths, "path", nil, "bring back this secret only, as a new version; with / at the end all below it; repeatable")
 	f.StringVar(&p.keyFile, "key-file", "", "with --path: file with the master key, or - for standard input (default: systemd's credential)")
 	f.StringVar(&p.vault, "vault", "", "with --path: Vault's program (default: $VAULT_BIN, beside this program, $PATH)")
-	f.StringVar(&p.plugin, "plugin", "", "with --path: the plugin's program (default: beside this program)")
+	f.StringVar(&p.plugin, "plugin", "", "with --path: the plugin's program (default: beside this program, "+pluginDir+")")
 	f.StringArrayVar(&p.hide, "hide", []string{"/var/log/vault"}, "with --path: folder that the Vault of the snapshot must not see; repeatable")
 	f.StringVar(&p.user, "username", "", "with --path: log in to the Vault of the snapshot as this user (default: with the same token)")
 	f.StringVar(&p.mount, "userpass-mount", "userpass", "with --path: where userpass is enabled")
@@ -122,7 +122,8 @@ func (o *restoreOptions) runPaths(ctx context.Context, out io.Writer, p *restore
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	return restorepath.Paths(ctx, restorepath.PathsOptions{
 		Snapshot: p.checked, Paths: o.only.paths, Live: live, Keyset: keys, Programs: programs,
-		Dir: dir, Hide: append(auditFolders(ctx, live), o.only.hide...), Patience: o.timeout,
+		PluginDir: pluginsFor(o.only.plugin, programs.Plugin, pluginDir),
+		Dir:       dir, Hide: append(auditFolders(ctx, live), o.only.hide...), Patience: o.timeout,
 		Login: func(ctx context.Context, c *vaultapi.Client) error { return o.only.login(ctx, c, live) },
 		Step:  func(name string) { fmt.Fprintf(out, "… %s\n", name) },
 	})
@@ -183,4 +184,19 @@ func (o *restoreOptions) printPaths(w io.Writer, p *restorePlan) {
 	fmt.Fprintln(w, "Steps")
 	fmt.Fprintln(w, "  - bring the snapshot up in a Vault of its own that reaches no network")
 	fmt.Fprintln(w, "  - write each secret's newest version as a new version; nothing else is touched")
+}
+
+// pluginsFor is the plugin directory of an installed machine, where the plugin is
+// neither named nor beside this program; empty where there is none.
+func pluginsFor(named, beside, installed string) string {
+	if named != "" {
+		return ""
+	}
+	if _, err := os.Stat(beside); err == nil {
+		return ""
+	}
+	if _, err := os.Stat(installed); err != nil {
+		return ""
+	}
+	return installed
 }

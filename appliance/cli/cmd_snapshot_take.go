@@ -73,6 +73,15 @@ func (v *vaultFlags) client() (*vaultapi.Client, error) {
 	return c, nil
 }
 
+// errNoLogin is a command by hand that was given no login; a job has its own.
+var errNoLogin = errors.New("no way to log in to Vault")
+
+// byHand is the error of a command that a person gave too little. It is no
+// failure of the job's, and is neither recorded nor told to anybody else.
+func byHand(code int, err error, give string) error {
+	return &Error{Code: code, Err: err, Hint: give + "; on an installed machine the jobs have what they need: systemctl start strongroom-snapshot takes a snapshot and has it verified"}
+}
+
 // login makes c use the token file, an AppRole, or a person's VAULT_TOKEN, in
 // this order. logout ends a token that was made here.
 func (v *vaultFlags) login(ctx context.Context, c *vaultapi.Client) (logout func(context.Context) error, err error) {
@@ -99,7 +108,7 @@ func (v *vaultFlags) login(ctx context.Context, c *vaultapi.Client) (logout func
 		c.SetToken(token)
 		return none, nil
 	}
-	return nil, &Error{Code: ExitOperator, Err: errors.New("no way to log in to Vault"),
+	return nil, &Error{Code: ExitOperator, Err: errNoLogin,
 		Hint: "give --token-file, or --role-id-file and --secret-id-file, or set VAULT_TOKEN"}
 }
 
@@ -212,6 +221,9 @@ func runTake(c *cobra.Command, o takeOptions) error {
 	if errors.Is(err, errStandby) {
 		fmt.Fprintln(c.OutOrStdout(), "standby: the leader takes the snapshots")
 		return snapshot.RecordStandby(stateDir(o.state, takeStateDir), time.Now())
+	}
+	if errors.Is(err, errNoLogin) {
+		return byHand(ExitOperator, errNoLogin, "give --token-file, or --role-id-file and --secret-id-file, or set VAULT_TOKEN")
 	}
 	if err != nil {
 		// Take records its own failures; those before it are recorded here.

@@ -65,6 +65,9 @@ func runVerify(c *cobra.Command, o verifyOptions) error {
 	ctx, cancel := context.WithTimeout(c.Context(), o.timeout)
 	defer cancel()
 	good, err := o.verify(ctx, b)
+	if errors.Is(err, errNoIdentity) {
+		return byHand(ExitUsage, errNoIdentity, "give --identity FILE: the private key of one of the recipients")
+	}
 	if err != nil {
 		// Verify records its own failures; those before it are recorded here.
 		err = errors.Join(err, snapshot.RecordVerifyFailure(stateDir(o.state, verifyStateDir), time.Now(), err))
@@ -125,6 +128,9 @@ func (o *verifyOptions) verify(ctx context.Context, b config.Backup) (map[string
 	return good, snapshotError(errors.Join(errs...))
 }
 
+// errNoIdentity is a command by hand that was given no key; a job has its own.
+var errNoIdentity = errors.New("no identity")
+
 // readIdentities reads files with private keys, or a systemd credential where
 // none is given. The passphrase of an SSH key is asked for on a terminal.
 func readIdentities(files []string, credential string) ([]age.Identity, error) {
@@ -134,7 +140,7 @@ func readIdentities(files []string, credential string) ([]age.Identity, error) {
 	}
 	if len(names) == 0 {
 		if os.Getenv("CREDENTIALS_DIRECTORY") == "" {
-			return nil, &Error{Code: ExitUsage, Err: errors.New("no identity"), Hint: "give --identity FILE: the private key of one of the recipients"}
+			return nil, &Error{Code: ExitUsage, Err: errNoIdentity, Hint: "give --identity FILE: the private key of one of the recipients"}
 		}
 		names = []string{credential}
 	}

@@ -41,6 +41,9 @@ type PathsOptions struct {
 	// Keyset is the master key that the snapshot is sealed with.
 	Keyset   *kms.Keyset
 	Programs scratch.Programs
+	// PluginDir is the machine's plugin directory, whose files the restored
+	// catalog names; empty: Programs.Plugin alone.
+	PluginDir string
 	// Dir is an empty folder that the caller removes; as large as the Vault.
 	Dir string
 	// Hide are folders that the brought up Vault must not see: its audit files
@@ -107,7 +110,7 @@ func bringUp(ctx context.Context, set *proc.Set, o PathsOptions) (*vaultapi.Clie
 		return nil, err
 	}
 	v, err := scratch.Start(ctx, set, scratch.Options{
-		Dir: o.Dir, Programs: o.Programs, Keyset: o.Keyset, FrontAddress: front,
+		Dir: o.Dir, Programs: o.Programs, PluginDir: o.PluginDir, Keyset: o.Keyset, FrontAddress: front,
 		Wrap: isolate.Command(o.Programs.Strongroom, o.Hide, o.Programs.Vault),
 	})
 	if err != nil {

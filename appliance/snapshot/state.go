@@ -180,7 +180,18 @@ func saveState(path string, v any) error {
 	}
 	// 0640: status and doctor read it through the group; nothing in it is
 	// secret.
-	return atomicfile.Write(path, append(b, '\n'), 0o640)
+	f, err := atomicfile.Create(path, 0o640)
+	if err != nil {
+		return err
+	}
+	defer f.Abort()
+	if err := atomicfile.LikeFolder(filepath.Dir(path), f); err != nil {
+		return fmt.Errorf("write %q: %w", path, err)
+	}
+	if _, err := f.Write(append(b, '\n')); err != nil {
+		return err
+	}
+	return f.Commit()
 }
 
 // lock keeps two runs of one job apart. It is gone with the process, whatever
@@ -190,7 +201,7 @@ func lock(dir, job string) (unlock func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock: %w", err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := errors.Join(atomicfile.LikeFolder(dir, f), unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)); err != nil {
 		_ = f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, fmt.Errorf("lock %q: %w", f.Name(), ErrBusy)

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestRecordFailureKeepsTheRecords(t *testing.T) {
@@ -23,6 +25,42 @@ func TestRecordFailureKeepsTheRecords(t *testing.T) {
 	s := mustTakeState(t, w.takeState)
 	if s.Last["mem"].ID != w.next.ID || s.Failure.Error != errDisk.Error() {
 		t.Errorf("take state %+v", s)
+	}
+}
+
+// Root runs the jobs by hand, and each job's own user must go on with the state
+// and the lock that this leaves.
+func TestStateStaysTheJobs(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("not root: files can't be given away")
+	}
+	const job = 54321
+	for name, record := range map[string]func(dir string) error{
+		"take":   func(dir string) error { return RecordTakeFailure(dir, testTime, errDisk) },
+		"verify": func(dir string) error { return RecordVerifyFailure(dir, testTime, errDisk) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := os.Chown(dir, job, job); err != nil {
+				t.Fatal(err)
+			}
+			if err := record(dir); err != nil {
+				t.Fatal(err)
+			}
+			entries, err := os.ReadDir(dir)
+			if err != nil || len(entries) != 2 {
+				t.Fatalf("%v, %v: want the state and the lock", entries, err)
+			}
+			for _, e := range entries {
+				var st unix.Stat_t
+				if err := unix.Stat(filepath.Join(dir, e.Name()), &st); err != nil {
+					t.Fatal(err)
+				}
+				if st.Uid != job || st.Gid != job {
+					t.Errorf("%s is %d:%d's, want the job's", e.Name(), st.Uid, st.Gid)
+				}
+			}
+		})
 	}
 }
 
