@@ -95,7 +95,7 @@ def connect_database(vault: VaultServer, server: Postgres) -> None:
             "password": server.password,
         },
     )
-    for role, ttl, max_ttl in (("reader", "1h", "24h"), ("short", "3s", "7s")):
+    for role, ttl, max_ttl in (("reader", "1h", "24h"), ("short", "6s", "14s")):
         admin.adapter.post(
             f"/v1/database/roles/{role}",
             json={

@@ -52,7 +52,7 @@ class RealWorld:
             'path "database/creds/none" { capabilities = ["read"] }\npath "database/creds/reader"',
         )
         self.client = make_client(
-            vault, "conformance", policy, clock=self.clock.clock, deadline=0.5,
+            vault, "conformance", policy, clock=self.clock.clock, deadline=20.0,
             role_options={"token_ttl": "24h", "token_max_ttl": "24h"},
         )  # fmt: skip
 

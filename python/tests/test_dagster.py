@@ -156,7 +156,7 @@ def test_a_job_in_the_multiprocess_executor(
     assert tokens_alive(project.vault) == 0
 
 
-@pytest.mark.timeout(300)  # two waits of up to 90 s each, and the end of dagster dev
+@pytest.mark.timeout(900)  # two waits of up to 240 s each, and the end of dagster dev
 def test_dagster_dev(project: Project, tmp_path: Path) -> None:
     """The real thing: web server, daemon, code server, a run launched from the UI's API."""
     port = wait.free_port()
@@ -182,7 +182,7 @@ def test_dagster_dev(project: Project, tmp_path: Path) -> None:
             return False
 
     try:
-        wait.until(listening, "dagster dev listens", 90)
+        wait.until(listening, "dagster dev listens", 240)
         selector = {
             "repositoryLocationName": "bike_data_flow.definitions",
             "repositoryName": "__repository__",
@@ -215,7 +215,7 @@ def test_dagster_dev(project: Project, tmp_path: Path) -> None:
             )
             return str(got["data"]["runOrError"]["status"])
 
-        wait.until(lambda: status() in ("SUCCESS", "FAILURE", "CANCELED"), "the run ends", 90)
+        wait.until(lambda: status() in ("SUCCESS", "FAILURE", "CANCELED"), "the run ends", 240)
         assert status() == "SUCCESS"
         assert rows(project.postgres) == before + 1
     finally:

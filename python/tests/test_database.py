@@ -101,12 +101,12 @@ def test_close_revokes_a_lease_whose_block_was_left_open(
 def test_renewal_then_new_credentials_at_max_ttl(
     vault: VaultServer, postgres: Postgres, client_for: ClientFactory
 ) -> None:
-    """The role `short`: 3 s a lease, 7 s at most; the block lasts longer than both."""
+    """The role `short`: 6 s a lease, 14 s at most; the block lasts longer than both."""
     client = client_for(vault)
     renewals = vault.count("sys/leases/renew")
     with client.database("short") as db:
         users = []
-        end = time.monotonic() + 9.0
+        end = time.monotonic() + 18.0
         pause = threading.Event()
         while time.monotonic() < end:
             with db.connect(postgres.conninfo) as conn:  # each time the credentials must be good
@@ -116,7 +116,7 @@ def test_renewal_then_new_credentials_at_max_ttl(
             pause.wait(0.25)
     assert vault.count("sys/leases/renew") > renewals
     assert 2 <= len(set(users)) <= 4
-    assert not set(users) & postgres.roles()
+    wait.until(lambda: not set(users) & postgres.roles(), "all users are gone")
 
 
 def test_a_pool_is_replaced_before_the_lease_ends(
@@ -126,7 +126,7 @@ def test_a_pool_is_replaced_before_the_lease_ends(
     with client.database("short") as db:
         engine = db.engine(postgres.url, pool_size=4)
         users = set()
-        end = time.monotonic() + 9.0
+        end = time.monotonic() + 18.0
         pause = threading.Event()
         held = engine.connect()  # in use all the time; it must go on to work
         first = held.execute(sqlalchemy.text("SELECT current_user")).scalar_one()
@@ -198,14 +198,14 @@ def test_a_renewal_does_not_hold_up_the_others(
 
         def slow(*args: Any) -> bool:
             inside.set()
-            go.wait(10)
+            go.wait(60)
             return renew(*args)
 
         db._renew = slow  # type: ignore[assignment,method-assign]
         clock.shift = 2500.0  # due, with 1100 s left
         with ThreadPoolExecutor(1) as pool:
             renewing = pool.submit(db.current)
-            assert inside.wait(10)
+            assert inside.wait(60)
             assert db.current() is first  # while the other thread is at it
             go.set()
             assert renewing.result(10) is first
@@ -274,7 +274,7 @@ def test_vault_away_at_renewal_and_at_the_end(
 ) -> None:
     clock = ShiftedClock()
     client = client_for(
-        vault, clock=clock.clock, revalidate_deadline=0.2, deadline=0.5,
+        vault, clock=clock.clock, revalidate_deadline=0.2, deadline=5.0,
         role_options={"token_ttl": "8h", "token_max_ttl": "8h"},
     )  # fmt: skip
     caplog.set_level(logging.WARNING)
@@ -301,7 +301,7 @@ def test_what_is_no_dynamic_role(
     client = client_for(vault, app=None, environment=None, policy=(
         'path "database/creds/none" { capabilities = ["read"] }\n'
         'path "kv1/*" { capabilities = ["read"] }'
-    ), deadline=0.4)  # fmt: skip
+    ), deadline=5.0)  # fmt: skip
     vault.admin().sys.enable_secrets_engine("kv", path="kv1", options={"version": "1"})
     vault.admin().secrets.kv.v1.create_or_update_secret("creds/x", {"a": "b"}, mount_point="kv1")
     with pytest.raises(InvalidResponseError, match="no leased username"):

@@ -86,7 +86,7 @@ def test_a_certificate_that_does_not_verify_is_refused_at_once(
     began = time.monotonic()
     with pytest.raises(TLSVerificationError, match=words):
         client.get("x")
-    assert time.monotonic() - began < 5.0
+    assert time.monotonic() - began < 15.0  # it is not tried until the deadline, 20 s
     assert client.stats.requests == 1
 
 
@@ -191,7 +191,7 @@ def test_a_write_that_may_have_been_done_is_not_repeated() -> None:
 )
 def test_answers_that_are_no_answers(body: bytes) -> None:
     with Scripted(after_lookup(Answer(200, body))) as server:
-        client = scripted_client(server, FakeClock(), deadline=2.0)
+        client = scripted_client(server, FakeClock(), deadline=20.0)
         with pytest.raises((InvalidResponseError, VaultUnavailableError)):
             client.get("x")
         assert client.stats.cached == 0
