@@ -92,12 +92,17 @@ def test_reading_from_vault_and_falling_back(
 
 
 def test_without_a_file_everything_comes_from_the_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
     environ = VaultEnviron(environ={"A": "1"})
     with pytest.warns(EnvironmentFallbackWarning, match="A is not in"):
         assert environ["A"] == "1"
+    assert environ.get("NOWHERE") is None
+    said = [r.getMessage() for r in caplog.records if r.name == "strongroom_dagster"]
+    assert len(said) == 1, "once, and for a missing variable, too"
+    assert "no mapping file" in said[0]
+    assert "STRONGROOM_ENV_FILE" in said[0]
     named = VaultEnviron(environ={"STRONGROOM_ENV_FILE": str(tmp_path / "gone.toml"), "A": "1"})
     with pytest.raises(ConfigurationError, match=r"gone\.toml.*no such file"):
         _ = named["A"]

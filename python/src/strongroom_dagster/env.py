@@ -13,6 +13,7 @@ environment, with a warning; it is an error only if it is not there either.
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import sys
 import threading
@@ -35,6 +36,8 @@ else:
 FILE_VARIABLE = "STRONGROOM_ENV_FILE"
 DEFAULT_FILE = "strongroom-env.toml"
 FORMAT = 1
+
+log = logging.getLogger("strongroom_dagster")
 
 T = TypeVar("T")
 
@@ -170,6 +173,13 @@ class VaultEnviron(Mapping[str, str]):
             if named or file.exists():
                 self._mapping = EnvironmentMap.read(file)
             else:
+                log.warning(
+                    "no mapping file: %s is not in %s and %s is not set; "
+                    "every variable comes from the environment",
+                    DEFAULT_FILE,
+                    Path.cwd(),
+                    FILE_VARIABLE,
+                )
                 self._mapping = EnvironmentMap(file, {})
         return self._mapping
 
