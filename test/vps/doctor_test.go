@@ -290,7 +290,7 @@ func testBroken(t *testing.T, m *machine) {
 	accessor := rootToken(t, m, v)
 	// The keys of before are no reason for a backup in the middle of this, and the
 	// wound "units" ends the timer.
-	m.sh(t, "systemctl stop strongroom-snapshot.path strongroom-snapshot-soon; rm -f /var/lib/vault/changed/rotated; systemctl start strongroom-snapshot.path")
+	m.sh(t, "systemctl stop strongroom-snapshot.path strongroom-snapshot-soon; systemctl reset-failed strongroom-snapshot-soon || true; rm -f /var/lib/vault/changed/rotated; systemctl start strongroom-snapshot.path")
 	m.backupsIdle(t)
 	m.sh(t, "cp -p /etc/strongroom/vault.hcl /root/vault.hcl; cp -p /etc/fstab /root/fstab 2>/dev/null || touch /root/fstab /etc/fstab")
 	for _, w := range wounds {
