@@ -55,11 +55,6 @@ func NewCluster(t testing.TB, n int) *Cluster {
 // leader that is lost. Vault gives it to a node that has kept up for a while.
 func (c *Cluster) Vote() {
 	c.t.Helper()
-	// Ten seconds by default: https://developer.hashicorp.com/vault/api-docs/system/storage/raftautopilot
-	soon := map[string]any{"server_stabilization_time": "1s"}
-	if _, err := c.Nodes[0].Root.API().Logical().WriteWithContext(context.Background(), "sys/storage/raft/autopilot/configuration", soon); err != nil {
-		c.t.Fatal(err)
-	}
 	c.until("every node has a vote", func(ctx context.Context) error {
 		r, err := evidence.ReadRaft(ctx, c.Nodes[0].Root)
 		if err != nil {
@@ -100,8 +95,17 @@ func (c *Cluster) Add(s *Server) {
 	c.Nodes = append(c.Nodes, s)
 }
 
-// ClusterOf is a cluster of one, to which others may be added.
-func ClusterOf(t testing.TB, first *Server) *Cluster { return &Cluster{t: t, Nodes: []*Server{first}} }
+// ClusterOf is a cluster of one, to which others may be added. They soon get
+// their vote: ten seconds later by default, see
+// https://developer.hashicorp.com/vault/api-docs/system/storage/raftautopilot
+func ClusterOf(t testing.TB, first *Server) *Cluster {
+	t.Helper()
+	soon := map[string]any{"server_stabilization_time": "1s"}
+	if _, err := first.Root.API().Logical().WriteWithContext(t.Context(), "sys/storage/raft/autopilot/configuration", soon); err != nil {
+		t.Fatal(err)
+	}
+	return &Cluster{t: t, Nodes: []*Server{first}}
+}
 
 // held is what goes before Vault's command line: as long as the file `hold` is
 // in the node's folder, a node that was killed does not come back.
