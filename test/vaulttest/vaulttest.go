@@ -19,7 +19,7 @@ import (
 )
 
 // Patience is how long a start or restart may take on a loaded machine.
-const Patience = 90 * time.Second
+const Patience = 4 * time.Minute
 
 // Root is the repository's top folder.
 func Root(t testing.TB) string {
