@@ -57,7 +57,7 @@ func testRotations(t *testing.T, m *machine) {
 	}
 	// The same job with less patience, for the test's sake.
 	m.sh(t, `mkdir -p /etc/systemd/system/strongroom-snapshot-soon.service.d
-printf '[Service]\nExecStart=\nExecStart=/usr/local/bin/strongroom snapshot soon --changed /var/lib/vault/changed/rotated --quiet 2s --every 1s\n' >/etc/systemd/system/strongroom-snapshot-soon.service.d/test.conf
+printf '[Service]\nExecStart=\nExecStart=/usr/local/bin/strongroom snapshot soon --changed /var/lib/vault/changed/rotated --quiet 5s --every 1s\n' >/etc/systemd/system/strongroom-snapshot-soon.service.d/test.conf
 systemctl daemon-reload`)
 	// No snapshot but the one that the rotations cause.
 	m.sh(t, "systemctl stop strongroom-snapshot.timer")
