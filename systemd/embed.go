@@ -25,6 +25,9 @@ const (
 	FrontHTTP3 = "strongroom-front-http3.socket"
 	Firewall   = "strongroom-firewall.service"
 
+	// Nftables is the distribution's, which flushes everybody's tables.
+	Nftables = "nftables.service"
+
 	FrontCertificate     = "strongroom-front-certificate.service"
 	FrontCertificatePath = "strongroom-front-certificate.path"
 
@@ -90,6 +93,14 @@ func FrontACMEDropIn(caFile string, credentials []string) []byte {
 		out = fmt.Appendf(out, "LoadCredentialEncrypted=%s:/etc/strongroom/credentials/%s\n", escape(c), escape(c))
 	}
 	return out
+}
+
+// NftablesDropIn has nftables.service load the appliance's rules again once it
+// has flushed them. PartOf= in Firewall hears of a stop, a restart and a reload,
+// but not of a start, before which all may have been stopped. Where the operator
+// has disabled Firewall it is left alone.
+func NftablesDropIn() []byte {
+	return fmt.Appendf(nil, "# Written by strongroom-installer: it flushes the appliance's rules as well.\n[Service]\nExecStartPost=-/bin/sh -c 'systemctl --quiet is-enabled %[1]s && systemctl --no-block reload-or-restart %[1]s'\n", Firewall)
 }
 
 // FrontFilesDropIn has the front start with the operator's newest certificate.

@@ -33,6 +33,7 @@ func (s unitFiles) Check(ctx context.Context) (engine.Diff, error) {
 	}
 	c.add(s.file(dropIn, bytesSource(systemd.KMSDropIn(uid)), root(0o644)))
 	c.add(s.frontDropIns())
+	c.add(s.dropIn(systemd.Nftables, "strongroom", systemd.NftablesDropIn(), s.Config.Firewall.Manage))
 	stale := false
 	for _, name := range systemd.Names() {
 		b, err := systemd.Unit(name)

@@ -473,6 +473,27 @@ func TestFirewallFlushed(t *testing.T) {
 	}
 }
 
+// nftables.service, started by hand, flushes all tables: it is told to have ours
+// loaded again, as long as they are the installer's affair.
+func TestFirewallAfterNftables(t *testing.T) {
+	v := newVPS(t)
+	file := systemd.DropInPath(systemd.Nftables, "strongroom")
+	for _, managed := range []bool{true, false, true} {
+		e := v.env()
+		e.Config.Firewall.Manage = managed
+		var out bytes.Buffer
+		if _, err := v.engine(e, &out).Install(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if there := v.Files[file] != nil; there != managed {
+			t.Fatalf("managed %t, drop-in %t", managed, there)
+		}
+	}
+	if text := string(v.Files[file].Data); !strings.Contains(text, "\nExecStartPost=-/bin/sh -c 'systemctl --quiet is-enabled strongroom-firewall.service && systemctl --no-block reload-or-restart strongroom-firewall.service'\n") {
+		t.Errorf("drop-in: %q", text)
+	}
+}
+
 func TestFirewallUnmanaged(t *testing.T) {
 	v := newVPS(t)
 	e := v.env()

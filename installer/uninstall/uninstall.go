@@ -211,6 +211,9 @@ func (u *Uninstall) removeUnits(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := u.removeDropIns(path.Join(steps.UnitDir, systemd.Nftables+".d")); err != nil {
+		return err
+	}
 	return u.Host.ReloadUnits(ctx)
 }
 

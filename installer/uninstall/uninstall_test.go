@@ -40,6 +40,7 @@ func installed(t *testing.T) *host.Memory {
 	for p, text := range map[string]string{
 		steps.UnitDir + "/vault.service.d/mine.conf":               "[Service]\n",
 		steps.UnitDir + "/strongroom-kms.service.d/vault-uid.conf": "# Written by strongroom-installer: the only uid.\n",
+		steps.UnitDir + "/nftables.service.d/strongroom.conf":      string(systemd.NftablesDropIn()),
 		steps.UnitDir + "/strongroom-retired.service":              "[Unit]\n",
 		steps.UnitDir + "/strongroom-mine.service":                 "the operator's, by a name like ours",
 		steps.UnitDir + "/nginx.service":                           "[Unit]\n",
@@ -123,7 +124,7 @@ func check(t *testing.T, m *host.Memory, there, gone []string) {
 var (
 	others = []string{steps.UnitDir + "/nginx.service", steps.UnitDir + "/strongroom-mine.service", steps.UnitDir + "/vault.service.d/mine.conf",
 		steps.BinDir + "/other", "/etc/nftables.conf", "/etc/ssh/sshd_config"}
-	ours = append([]string{steps.UnitDir + "/vault.service", steps.UnitDir + "/strongroom-retired.service", steps.UnitDir + "/strongroom-kms.service.d",
+	ours = append([]string{steps.UnitDir + "/vault.service", steps.UnitDir + "/strongroom-retired.service", steps.UnitDir + "/strongroom-kms.service.d", steps.UnitDir + "/nftables.service.d",
 		steps.BinDir + "/strongroom", steps.VaultProgram, steps.LibDir, steps.VaultHCL, steps.TLSDir, "/etc/ssh/sshd_config.d/ours.conf"}, steps.SystemFiles()...)
 	kept = []string{steps.RaftDir + "/vault.db", steps.EscrowDir + "/admin.age", steps.EtcDir + "/appliance.toml", steps.EtcDir + "/epoch.json",
 		steps.MasterKeyCred, steps.AuditDir + "/audit-1.log", steps.FrontData + "/root.crt"}

@@ -104,7 +104,7 @@ func ours(h *host.Host) ([]string, error) {
 // ourUnit says whether a unit's file, or the folder of its drop-ins, is the
 // appliance's.
 func ourUnit(name string) bool {
-	return strings.HasPrefix(name, "strongroom-") || name == systemd.Vault || name == systemd.Vault+".d"
+	return strings.HasPrefix(name, "strongroom-") || name == systemd.Vault || name == systemd.Vault+".d" || name == systemd.Nftables+".d"
 }
 
 // keep copies every file that may be replaced.
