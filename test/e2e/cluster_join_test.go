@@ -91,7 +91,7 @@ func forward(t *testing.T, socket string) (addr string) {
 }
 
 // A Vault that was installed alone gets a second node, with the steps that
-// docs/nodes.md gives, and loses it again.
+// docs/install.md gives, and loses it again.
 func TestNodeIsAdded(t *testing.T) {
 	keys, err := kms.NewKeyset()
 	if err != nil {

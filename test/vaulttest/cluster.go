@@ -29,7 +29,7 @@ type Cluster struct {
 	t     testing.TB
 }
 
-// NewCluster starts n nodes the way docs/nodes.md says: the first is
+// NewCluster starts n nodes the way docs/install.md says: the first is
 // initialised, the others join it over its unix socket.
 func NewCluster(t testing.TB, n int) *Cluster {
 	t.Helper()
