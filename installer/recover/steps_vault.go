@@ -12,6 +12,15 @@ import (
 	"strongroom/installer/steps"
 )
 
+// progress looks at Vault, unless it is noted already that the snapshot is in it.
+func (r *Recovery) progress(ctx context.Context) (l look, noted bool, err error) {
+	if !r.State.Restored.IsZero() {
+		return look{}, true, nil
+	}
+	l, err = r.look(ctx)
+	return l, false, err
+}
+
 // emptyStep initialises a Vault for the snapshot to go into. Its recovery key is
 // nobody's, and gone with the restore.
 type emptyStep struct{ *Recovery }
@@ -20,15 +29,9 @@ func (emptyStep) ID() string    { return "recover-vault" }
 func (emptyStep) Title() string { return "an empty Vault for the snapshot" }
 
 func (s emptyStep) Check(ctx context.Context) (engine.Diff, error) {
-	if !s.State.Restored.IsZero() {
-		return nil, nil
-	}
-	l, err := s.look(ctx)
-	if err != nil {
+	l, noted, err := s.progress(ctx)
+	if err != nil || noted || s.restored(l) {
 		return nil, err
-	}
-	if s.restored(l) {
-		return nil, nil
 	}
 	used, err := s.Env.VaultInUse()
 	if err != nil {
@@ -80,11 +83,8 @@ func (snapshotStep) ID() string    { return "recover-snapshot" }
 func (snapshotStep) Title() string { return "snapshot restored" }
 
 func (s snapshotStep) Check(ctx context.Context) (engine.Diff, error) {
-	if !s.State.Restored.IsZero() {
-		return nil, nil
-	}
-	l, err := s.look(ctx)
-	if err != nil {
+	l, noted, err := s.progress(ctx)
+	if err != nil || noted {
 		return nil, err
 	}
 	if s.restored(l) {
@@ -231,16 +231,19 @@ func (s endStep) Check(context.Context) (engine.Diff, error) {
 	if !s.State.Finished.IsZero() {
 		return nil, nil
 	}
-	return engine.Diff{{What: StatePath, To: fmt.Sprintf("finished; %d escrow files have proved themselves", len(s.Escrow.Files)-len(s.Escrow.Unopened())), Apply: func(context.Context) error {
-		now := s.Env.Host.Now()
-		if err := s.confirm(now); err != nil {
-			return err
-		}
-		s.State.Finished = now.UTC()
-		if err := s.State.save(s.Env.Host); err != nil {
-			s.State.Finished = time.Time{}
-			return err
-		}
-		return nil
-	}}}, nil
+	to := fmt.Sprintf("finished; %d escrow files have proved themselves", len(s.Escrow.Files)-len(s.Escrow.Unopened()))
+	return engine.Diff{{What: StatePath, To: to, Apply: s.end}}, nil
+}
+
+func (s endStep) end(context.Context) error {
+	now := s.Env.Host.Now()
+	if err := s.confirm(now); err != nil {
+		return err
+	}
+	s.State.Finished = now.UTC()
+	if err := s.State.save(s.Env.Host); err != nil {
+		s.State.Finished = time.Time{}
+		return err
+	}
+	return nil
 }
