@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
 	"strongroom/config"
+	"strongroom/installer/engine"
 	"strongroom/installer/host"
+	"strongroom/systemd"
 )
 
 // stoppable runs nothing any more once its context has ended, like the real ones.
@@ -77,5 +80,107 @@ func TestFirewallUndoFails(t *testing.T) {
 	}
 	if u := v.Units[rollbackUnit+".timer"]; u == nil || u.Active != "active" {
 		t.Error("nothing takes the rules back any more")
+	}
+}
+
+func TestFirewallNotConfirmed(t *testing.T) {
+	v := newVPS(t)
+	e := v.env()
+	var inForce string
+	e.Confirm = func(context.Context, config.Firewall, time.Duration) error {
+		inForce = v.nft
+		if v.Units[rollbackUnit+".timer"].Active != "active" {
+			t.Error("the rollback isn't armed while the rules wait for their confirmation")
+		}
+		return errors.New("no answer within 2m")
+	}
+	var out bytes.Buffer
+	_, err := v.engine(e, &out).Install(t.Context())
+	var ee *engine.Error
+	if !errors.As(err, &ee) || ee.Code != engine.ExitOperator || !strings.Contains(err.Error(), "no answer within 2m") {
+		t.Errorf("error = %v", err)
+	}
+	if inForce == "" || v.nft != "" {
+		t.Error("the rules were not in force, or were not taken back")
+	}
+	if _, ok := v.Files[nftablesConf]; ok {
+		t.Error("rules that were not confirmed will be loaded at the next boot")
+	}
+	// Later ones that aren't confirmed fall back to the old ones.
+	e.Confirm = func(context.Context, config.Firewall, time.Duration) error { return nil }
+	if _, err := v.engine(e, &out).Install(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	old := v.nft
+	e.Config.Firewall.SSHPort = 2222
+	e.Confirm = func(context.Context, config.Firewall, time.Duration) error { return errors.New("no") }
+	if _, err := v.engine(e, &out).Install(t.Context()); err == nil {
+		t.Error("no error")
+	}
+	if v.nft != old || string(v.Files[nftablesConf].Data) != old {
+		t.Error("the old rules are not back")
+	}
+}
+
+// TestFirewallFlushed is about what `nft flush ruleset` does, as nftables.service
+// begins.
+func TestFirewallFlushed(t *testing.T) {
+	v := newVPS(t)
+	var out bytes.Buffer
+	if _, err := v.engine(v.env(), &out).Install(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if diff, err := (firewall{v.env()}).Check(t.Context()); err != nil || len(diff) > 0 {
+		t.Errorf("diff = %v, %v", diff, err)
+	}
+	old := v.nft
+	v.nft = ""
+	e := v.env()
+	e.Confirm = func(context.Context, config.Firewall, time.Duration) error {
+		return errors.New("nobody is to be asked")
+	}
+	diff, err := firewall{e}.Check(t.Context())
+	if err != nil || len(diff) != 1 || diff[0].What != "table inet strongroom" || diff[0].To != "restarted" {
+		t.Fatalf("diff = %v, %v", diff, err)
+	}
+	if _, err := v.engine(e, &out).Install(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if v.nft != old || old == "" {
+		t.Error("the rules are not back")
+	}
+}
+
+// nftables.service, started by hand, flushes all tables: it is told to have ours
+// loaded again, as long as they are the installer's affair.
+func TestFirewallAfterNftables(t *testing.T) {
+	v := newVPS(t)
+	file := systemd.DropInPath(systemd.Nftables, "strongroom")
+	for _, managed := range []bool{true, false, true} {
+		e := v.env()
+		e.Config.Firewall.Manage = managed
+		var out bytes.Buffer
+		if _, err := v.engine(e, &out).Install(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if there := v.Files[file] != nil; there != managed {
+			t.Fatalf("managed %t, drop-in %t", managed, there)
+		}
+	}
+	if text := string(v.Files[file].Data); !strings.Contains(text, "\nExecStartPost=-/bin/sh -c 'systemctl --quiet is-enabled strongroom-firewall.service && systemctl --no-block reload-or-restart strongroom-firewall.service'\n") {
+		t.Errorf("drop-in: %q", text)
+	}
+}
+
+func TestFirewallUnmanaged(t *testing.T) {
+	v := newVPS(t)
+	e := v.env()
+	e.Config.Firewall.Manage = false
+	var out bytes.Buffer
+	if _, err := v.engine(e, &out).Install(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if v.nft != "" || v.Files[nftablesConf] != nil {
+		t.Error("rules were loaded")
 	}
 }

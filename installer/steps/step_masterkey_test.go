@@ -1,0 +1,107 @@
+package steps
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"path"
+	"strings"
+	"testing"
+
+	"strongroom/appliance/escrow"
+	"strongroom/appliance/kms"
+	"strongroom/installer/engine"
+	"strongroom/installer/host"
+)
+
+// checkMasterKey asserts that the credential and the escrow hold the same key,
+// and that it lies nowhere else.
+func (v *vps) checkMasterKey(t *testing.T) *kms.Keyset {
+	t.Helper()
+	e := v.env()
+	plain, err := e.openCredential(t.Context(), kms.CredentialName, masterKeyCred)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := kms.ParseKeyset(plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opened := v.openEscrow(t, masterKeyEscrow)
+	if !bytes.Equal(opened, plain) {
+		t.Error("the escrow holds another master key than the credential")
+	}
+	for p, n := range v.Files {
+		if bytes.Contains(n.Data, plain) {
+			t.Errorf("the plain master key is in %s", p)
+		}
+	}
+	for _, c := range v.Calls {
+		if strings.Contains(c, string(plain)) {
+			t.Errorf("the plain master key is in the command %q", c)
+		}
+	}
+	return key
+}
+
+// keyIfAny is the fingerprint of the key that the KMS has already, or "".
+func (v *vps) keyIfAny(t *testing.T) string {
+	t.Helper()
+	if _, ok := v.Files[masterKeyCred]; !ok {
+		return ""
+	}
+	plain, err := v.env().openCredential(t.Context(), kms.CredentialName, masterKeyCred)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := kms.ParseKeyset(plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key.Fingerprint()
+}
+
+func TestMasterKeyIsNeverMadeAgain(t *testing.T) {
+	v := newVPS(t)
+	var out bytes.Buffer
+	if _, err := v.engine(v.env(), &out).Install(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	key := v.checkMasterKey(t).Fingerprint()
+	// The escrow has been moved off the machine: it is written again.
+	delete(v.Files, masterKeyEscrow)
+	if _, err := v.engine(v.env(), &out).Install(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := v.checkMasterKey(t).Fingerprint(); got != key {
+		t.Error("another master key")
+	}
+	// Nor is it one of another key that has proved to open elsewhere.
+	confirmation := func(key string) {
+		v.Files[path.Join(EscrowDir, escrow.ConfirmationFile)] = &host.Node{Data: []byte(`{"format":1,"files":{"master-key.age":{"sealed_sha256":"` +
+			strings.Repeat("0", 64) + `","key":"` + key + `","at":"2026-01-01T00:00:00Z","by":"challenge"}}}`)}
+	}
+	confirmation("another")
+	delete(v.Files, masterKeyEscrow)
+	if diff, err := (masterKey{v.env()}).Check(t.Context()); err != nil || len(diff) != 1 || diff[0].What != masterKeyEscrow {
+		t.Errorf("another key's proof: %v, %v", diff, err)
+	}
+	confirmation(key)
+	if diff, err := (masterKey{v.env()}).Check(t.Context()); err != nil || len(diff) > 0 {
+		t.Errorf("proved and taken away: %v, %v", diff, err)
+	}
+	// The credential is gone and Vault has data: nothing may be made.
+	for _, d := range []string{vaultData, raftDir} {
+		v.Files[d] = &host.Node{Info: host.Info{Type: fs.ModeDir}}
+	}
+	v.Files[raftDir+"/vault.db"] = &host.Node{Data: []byte("data")}
+	delete(v.Files, masterKeyCred)
+	_, err := v.engine(v.env(), &out).Install(t.Context())
+	var e *engine.Error
+	if !errors.As(err, &e) || e.Code != engine.ExitOperator || !strings.Contains(err.Error(), "master key that opens it is not") {
+		t.Errorf("error = %v", err)
+	}
+	if _, ok := v.Files[masterKeyCred]; ok {
+		t.Error("a new master key was made beside old data")
+	}
+}
