@@ -107,11 +107,11 @@ func (m *machine) scrape(t *testing.T) string {
 
 // Every part of the metrics can be read by the daemon's user.
 func testMetricsUnit(t *testing.T, m *machine) {
-	text := m.scrape(t)
 	for _, part := range []string{"snapshot", "drill", "doctor", "audit", "certificate", "vault", "keys", "front", "engine"} {
-		if !strings.Contains(text, "\nstrongroom_collector_success{part=\""+part+"\"} 1\n") {
-			t.Errorf("part %q is missing\n%s", part, m.sh(t, "journalctl -u strongroom-metrics -n 20 -o cat --no-pager"))
-		}
+		// One that takes too long on a loaded machine is there the next time.
+		until(t, "part "+part+" of the metrics", func() bool {
+			return strings.Contains(m.scrape(t), "\nstrongroom_collector_success{part=\""+part+"\"} 1\n")
+		})
 	}
 	t.Logf("%s", m.sh(t, "grep VmRSS /proc/$(systemctl show -p MainPID --value strongroom-metrics)/status"))
 }
