@@ -35,6 +35,12 @@ func TestAppsPageCommands(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "vault-login", "secret-id")); err != nil {
 		t.Error(err)
 	}
+	line := strings.ReplaceAll(docBlock(t, "apps.md", "log-in"), "@vault-login", "@"+filepath.Join(dir, "vault-login"))
+	s.startFront(t) // the login is bound to addresses, which a socket has none of
+	env := []string{"VAULT_ADDR=" + s.front, "VAULT_CACERT=" + s.Layout.FrontRoot(), "HOME=" + dir}
+	if out := vault(t, env, "", strings.Fields(line)[1:]...); !strings.Contains(out, "token_policies") {
+		t.Error("the login of the bundle gives no token with policies")
+	}
 }
 
 // 200 apps that are as they should be: the goal is to look at them in less than
