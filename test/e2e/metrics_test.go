@@ -71,6 +71,29 @@ func scrape(t *testing.T, url string) string {
 	return string(text)
 }
 
+// scrapeUntil reads until the answer is whole: on a loaded machine a part may not
+// be there in time, which is for the next scrape; and Vault counts its leases by
+// and by.
+func scrapeUntil(t *testing.T, url string, whole func(text string) bool) string {
+	t.Helper()
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	end := time.After(vaulttest.Patience)
+	for {
+		text := scrape(t, url)
+		if whole(text) {
+			return text
+		}
+		select {
+		case <-tick.C:
+		case <-end:
+			return text
+		}
+	}
+}
+
+var unreadable = regexp.MustCompile(`(?m)^strongroom_collector_success.* 0$`)
+
 // samples are the names in a scrape: of families, and of the series that make up
 // a histogram or a summary.
 func samples(t *testing.T, text string) map[string]bool {
@@ -89,9 +112,20 @@ func samples(t *testing.T, text string) map[string]bool {
 	return out
 }
 
-// Every metric that the alert rules and the dashboard name is in a real scrape of
-// a Vault with its front, its engine and the jobs' states.
-func TestMetrics(t *testing.T) {
+// monitored is a Vault with its front, its engine and the jobs' states, and the
+// daemon that tells Prometheus of it.
+type monitored struct {
+	s                *vaulttest.Server
+	child            *proc.Child
+	url, log         string
+	roleID, secretID string   // files
+	secrets          []string // which nothing may tell
+	metrics, vault   string   // the first scrapes
+	at               time.Time
+}
+
+func monitoredVault(t *testing.T) *monitored {
+	t.Helper()
 	s, front := frontedVault(t)
 	ctx := t.Context()
 	if err := s.Root.EnableKV2(ctx, "secret"); err != nil {
@@ -149,7 +183,7 @@ func TestMetrics(t *testing.T) {
 	}
 	for path, text := range map[string]string{
 		drill.LastPath(filepath.Join(states, "drill")): string(rehearsed),
-		filepath.Join(states, "doctor", "last.json"):   `{"at":"2026-11-24T15:00:00Z","items":[{"id":"escrow","verdict":"pass"},{"id":"swap","verdict":"warn"}]}`,
+		filepath.Join(states, "doctor", "last.json"):   `{"at":"` + time.Now().UTC().Format(time.RFC3339) + `","items":[{"id":"escrow","verdict":"pass"},{"id":"swap","verdict":"warn"}]}`,
 	} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -191,28 +225,17 @@ func TestMetrics(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	// On a loaded machine a part may not be there in time, which is for the next
-	// scrape; and Vault counts its leases by and by.
-	until := func(path string, whole func(text string) bool) string {
-		t.Helper()
-		tick := time.NewTicker(200 * time.Millisecond)
-		defer tick.Stop()
-		end := time.After(vaulttest.Patience)
-		for {
-			text := scrape(t, url+path)
-			if whole(text) {
-				return text
-			}
-			select {
-			case <-tick.C:
-			case <-end:
-				return text
-			}
-		}
-	}
-	failed := regexp.MustCompile(`(?m)^strongroom_collector_success.* 0$`)
-	text := until("/metrics", func(text string) bool { return !failed.MatchString(text) })
-	vault := until("/vault", func(text string) bool { return strings.Contains(text, "\nvault_expire_num_leases ") })
+	text := scrapeUntil(t, url+"/metrics", func(text string) bool { return !unreadable.MatchString(text) })
+	vault := scrapeUntil(t, url+"/vault", func(text string) bool { return strings.Contains(text, "\nvault_expire_num_leases ") })
+	return &monitored{s, child, url, log, roleID, secretID, secrets, text, vault, time.Now()}
+}
+
+// Every metric that the alert rules and the dashboard name is in a real scrape;
+// nothing secret is; and the daemon goes on when Vault has been killed.
+func TestMetrics(t *testing.T) {
+	m := monitoredVault(t)
+	ctx, s, child, url, log := t.Context(), m.s, m.child, m.url, m.log
+	roleID, secretID, secrets, text, vault := m.roleID, m.secretID, m.secrets, m.metrics, m.vault
 	problems, err := promlint.New(strings.NewReader(text)).Lint()
 	if err != nil {
 		t.Fatal(err)
@@ -282,7 +305,7 @@ func TestMetrics(t *testing.T) {
 	goesOn := func(text string) bool {
 		return strings.Contains(text, "\nstrongroom_vault_up 1\n") && strings.Contains(text, "\nvault_apikeys_keys{")
 	}
-	if text := until("/metrics", goesOn); !goesOn(text) {
+	if text := scrapeUntil(t, url+"/metrics", goesOn); !goesOn(text) {
 		t.Errorf("after a restart:\n%s", text)
 	}
 	if err := child.Stop(); err != nil {
