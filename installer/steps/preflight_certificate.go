@@ -51,15 +51,32 @@ func (s preflight) ownCertificate(t config.TLS) error {
 }
 
 func (s preflight) acmeRoot(file string) error {
+	if err := s.authority("tls.acme.ca_file", file); err != nil {
+		return fmt.Errorf("certificate: %w", err)
+	}
+	return nil
+}
+
+// authorities looks at those of the places for backups and of the mail server,
+// which the jobs would miss only at the very end of the installation.
+func (s preflight) authorities(context.Context) error {
+	var errs []error
+	for i, to := range s.Config.Backup.To {
+		errs = append(errs, s.authority(fmt.Sprintf("backup.to[%d].ca_file", i), to.CAFile))
+	}
+	return errors.Join(append(errs, s.authority("alert.mail.ca_file", s.Config.Alert.Mail.CAFile))...)
+}
+
+func (s preflight) authority(field, file string) error {
 	if file == "" {
 		return nil
 	}
 	b, err := s.Host.ReadFile(file)
 	if err != nil {
-		return fmt.Errorf("certificate: tls.acme.ca_file: %w", err)
+		return fmt.Errorf("%s: %w", field, err)
 	}
 	if !x509.NewCertPool().AppendCertsFromPEM(b) {
-		return fmt.Errorf("certificate: tls.acme.ca_file: %q holds no certificate in PEM", file)
+		return fmt.Errorf("%s: %q holds no certificate in PEM", field, file)
 	}
 	return nil
 }

@@ -73,6 +73,14 @@ func TestPreflightRefuses(t *testing.T) {
 		"no ACME root": {func(_ *vps, e *Env) {
 			e.Config.TLS.Mode, e.Config.TLS.ACME = config.TLSACME, config.ACME{Directory: "https://ca.lan/dir", CAFile: "/root/ca.pem"}
 		}, "certificate: tls.acme.ca_file: "},
+		"no authority of a bucket": {func(v *vps, e *Env) {
+			e.Config.Backup.To = []config.BackupTo{{Type: config.BackupDir, Path: "/mnt"}, {Type: config.BackupS3, CAFile: "/etc/ssl/s3.crt"}}
+		}, "backup.to[1].ca_file: "},
+		"another file for a bucket's": {func(v *vps, e *Env) {
+			v.Files["/etc/ssl/s3.crt"] = &host.Node{Data: []byte("no PEM")}
+			e.Config.Backup.To = []config.BackupTo{{Type: config.BackupS3, CAFile: "/etc/ssl/s3.crt"}}
+		}, `backup.to[0].ca_file: "/etc/ssl/s3.crt" holds no certificate`},
+		"no authority of the mail server": {func(v *vps, e *Env) { e.Config.Alert.Mail.CAFile = "/etc/ssl/mail.crt" }, "alert.mail.ca_file: "},
 		"odd ACME root": {func(v *vps, e *Env) {
 			v.Files["/root/ca.pem"] = &host.Node{Data: []byte("nothing")}
 			e.Config.TLS.Mode, e.Config.TLS.ACME = config.TLSACME, config.ACME{Directory: "https://ca.lan/dir", CAFile: "/root/ca.pem"}
