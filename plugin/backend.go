@@ -74,6 +74,9 @@ type backend struct {
 	wake    chan struct{}
 	// lastFlush is when the index was last stored, in unix seconds.
 	lastFlush atomic.Int64
+	// lastTick is when the scheduler last looked: nanoseconds of the monotonic
+	// clock, plus one; 0: never.
+	lastTick atomic.Int64
 	// clockReported is the lifecycle.ClockState that was last told.
 	clockReported atomic.Value
 	// lostIntent: the write of an intent has failed, storage must be looked at.

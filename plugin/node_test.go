@@ -81,6 +81,40 @@ func TestStandbySeesEveryChange(t *testing.T) {
 	}
 }
 
+// TestLeaderThatHung comes back after another node has taken over: storage takes
+// no write of it any more, and it revokes nothing at the provider.
+func TestLeaderThatHung(t *testing.T) {
+	caps := remoteCaps()
+	caps.LastUsed = false // noting a use is a write, too
+	w := newWorld(t, caps)
+	w.remoteKey("k", map[string]any{"rotation_period": "90d", "grace_period": "1h"})
+	w.write("rotate/k", nil)
+	w.tick()
+	alive := len(w.remote.alive())
+	if alive != 2 {
+		t.Fatalf("%d keys are alive, want the current one and one in grace", alive)
+	}
+	w.clock.advance(time.Hour + time.Minute)
+	w.storage.setFault(func(op, _ string, _ bool) error {
+		if op != "get" && op != "list" {
+			return errors.New("node is not the leader")
+		}
+		return nil
+	})
+	for range 3 {
+		w.b.tick(t.Context())
+		w.b.running.Wait()
+	}
+	if n := len(w.remote.alive()); n != alive {
+		t.Errorf("%d keys are alive: it revoked without a word from storage", n)
+	}
+	w.storage.setFault(nil) // it was the leader all the time
+	w.pass(pauseAfterError)
+	if n := len(w.remote.alive()); n != 1 {
+		t.Errorf("%d keys are alive, want 1", n)
+	}
+}
+
 func TestReadsNeedNoStorageWhileCached(t *testing.T) {
 	w := newWorld(t, remoteCaps())
 	w.localKey("k", nil)

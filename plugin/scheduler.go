@@ -17,6 +17,9 @@ const (
 	flushEvery = 2 * time.Minute
 	// pauseAfterError is how long a key rests after its storage failed.
 	pauseAfterError = 5 * time.Second
+	// hungAfter is the pause between two ticks after which another node may have
+	// taken over: raft elects a new leader within a few seconds.
+	hungAfter = 3 * time.Second
 	// defaultMaxPerMinute is a provider's cap on rotations that start by themselves.
 	defaultMaxPerMinute = 30
 )
@@ -73,9 +76,14 @@ func (b *backend) tick(ctx context.Context) {
 	}
 	st := store{b.storage}
 	now := b.clock.now()
-	if err := b.clock.save(ctx, st, false); err != nil {
+	hung := b.hung()
+	if err := b.clock.save(ctx, st, hung); err != nil {
 		b.Logger().Warn("the clock could not be stored", "error", err)
+		if hung {
+			return
+		}
 	}
+	b.lastTick.Store(int64(b.opts.Clock.Monotonic()) + 1)
 	b.reportClock(ctx)
 	if b.lostIntent.Load() {
 		if err := b.rescan(ctx, st); err != nil {
@@ -109,6 +117,17 @@ func (b *backend) tick(ctx context.Context) {
 			b.Logger().Warn("the index could not be stored; a restart has more to look at", "error", err)
 		}
 	}
+}
+
+// hung tells that the engine has stood still: the machine hung, or was paused.
+// Another node may lead since then, and what is in memory here be out of date,
+// while Vault has not noticed yet. A new key cannot be minted by mistake, as its
+// intent must be written first; a version that the new leader has rolled back to
+// could be revoked. So a write comes first, which storage takes of the leader
+// only.
+func (b *backend) hung() bool {
+	last := time.Duration(b.lastTick.Load())
+	return last != 0 && b.opts.Clock.Monotonic()-last > hungAfter
 }
 
 func (b *backend) catchUpHooks(ctx context.Context) {
