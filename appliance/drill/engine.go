@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+
+	"strongroom/appliance/vaultapi"
 )
 
 // keysMount is where the appliance mounts its engine, and where the drill's
@@ -65,7 +67,7 @@ func (r *run) engineState(ctx context.Context) (*engineState, error) {
 		s.reason, _ = fence["reason"].(string)
 		s.version, _ = data["version"].(string)
 		for _, counter := range []string{"rotations", "revocations", "reaped"} {
-			if n := number(data[counter]); n != 0 {
+			if n := vaultapi.Number(data[counter]); n != 0 {
 				s.acted[counter] = n
 			}
 		}
@@ -86,7 +88,7 @@ func (r *run) engineState(ctx context.Context) (*engineState, error) {
 		if _, ok := data["versions"].(map[string]any); !ok {
 			return nil, fmt.Errorf("read %sversions/%s: it has no versions", keysMount, name)
 		}
-		s.current[name] = number(data["version"])
+		s.current[name] = vaultapi.Number(data["version"])
 	}
 	return s, nil
 }

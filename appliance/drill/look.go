@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -13,6 +12,7 @@ import (
 
 	"strongroom/appliance/scratch"
 	"strongroom/appliance/snapshot"
+	"strongroom/appliance/vaultapi"
 )
 
 // look logs in as the drill and compares everything.
@@ -81,7 +81,7 @@ func (r *run) canary(ctx context.Context, m snapshot.Manifest) {
 		data, _ := s.Data["data"].(map[string]any)
 		value, _ = data["value"].(string)
 		meta, _ := s.Data["metadata"].(map[string]any)
-		version = number(meta["version"])
+		version = vaultapi.Number(meta["version"])
 	}
 	switch {
 	case value == "":
@@ -225,19 +225,6 @@ func (r *run) compare(name string, want, found, before map[string]string) {
 	if len(gone) > 0 {
 		r.check(name, Note, "if nobody has removed them, look at older snapshots", "gone since the last drill that passed: %s", strings.Join(gone, " "))
 	}
-}
-
-// number reads one from Vault's JSON; 0 where there is none.
-func number(v any) int64 {
-	n, ok := v.(json.Number)
-	if !ok {
-		return 0
-	}
-	i, err := n.Int64()
-	if err != nil {
-		return 0
-	}
-	return i
 }
 
 // oneLine is an error for a table.

@@ -2,7 +2,6 @@ package restore
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -98,23 +97,10 @@ func reconcileOne(ctx context.Context, c *vaultapi.Client, mount string) (Reconc
 
 func (r *Reconciled) read(s *api.Secret) {
 	r.Done, _ = s.Data["done"].(bool)
-	r.Keys, r.Checked, r.Renewed = count(s.Data["keys"]), count(s.Data["checked"]), count(s.Data["renewed"])
+	r.Keys, r.Checked, r.Renewed = vaultapi.Number(s.Data["keys"]), vaultapi.Number(s.Data["checked"]), vaultapi.Number(s.Data["renewed"])
 	r.Problems = map[string]string{}
 	problems, _ := s.Data["problems"].(map[string]any)
 	for key, p := range problems {
 		r.Problems[key] = fmt.Sprint(p)
 	}
-}
-
-// count reads a number.
-func count(v any) int64 {
-	n, ok := v.(json.Number)
-	if !ok {
-		return 0
-	}
-	i, err := n.Int64()
-	if err != nil {
-		return 0
-	}
-	return i
 }

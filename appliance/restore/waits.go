@@ -65,7 +65,7 @@ func waitsOf(ctx context.Context, c *vaultapi.Client) (map[string]int64, error) 
 		if err != nil {
 			return nil, fmt.Errorf("end waits at %s: %w", path, err)
 		}
-		if n := count(config.Data["max_wait"]); n > 0 {
+		if n := vaultapi.Number(config.Data["max_wait"]); n > 0 {
 			was[path] = n
 		}
 	}

@@ -238,7 +238,7 @@ func (e *Env) file(path string, s source, a host.Attr) (engine.Diff, error) {
 	}
 	sum := ""
 	if info.Size == s.size {
-		if sum, err = e.sum(path); err != nil {
+		if sum, err = e.Host.Sum(path); err != nil {
 			return nil, err
 		}
 	}
@@ -252,20 +252,6 @@ func (e *Env) file(path string, s source, a host.Attr) (engine.Diff, error) {
 		return engine.Diff{c}, nil
 	}
 	return nil, nil
-}
-
-// sum is the SHA-256 of a file on the machine.
-func (e *Env) sum(path string) (string, error) {
-	f, err := e.Host.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", fmt.Errorf("read %q: %w", path, err)
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // exists says whether there is anything at path.

@@ -145,7 +145,7 @@ func (s manifest) loose() error {
 	if err != nil || !there {
 		return err
 	}
-	sum, err := s.sum(vaultBinary)
+	sum, err := s.Host.Sum(vaultBinary)
 	if err != nil {
 		return err
 	}

@@ -25,7 +25,7 @@ func (u *Upgrade) back(ctx context.Context, why error) error {
 	if u.rec.Phase != RollingBack {
 		// Storage is put back if a new Vault may have touched it, which it may
 		// not have before its program was in place.
-		now, err := sum(u.Env.Host, steps.VaultProgram)
+		now, err := u.Env.Host.Sum(steps.VaultProgram)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return u.stuck(why, err)
 		}

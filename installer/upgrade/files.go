@@ -2,11 +2,7 @@ package upgrade
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
-	"fmt"
-	"io"
 	"io/fs"
 	"path"
 	"slices"
@@ -17,20 +13,6 @@ import (
 	"strongroom/installer/steps"
 	"strongroom/systemd"
 )
-
-// sum is a file's SHA-256, hex.
-func sum(h *host.Host, p string) (string, error) {
-	f, err := h.Open(p)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	s := sha256.New()
-	if _, err := io.Copy(s, f); err != nil {
-		return "", fmt.Errorf("read %q: %w", p, err)
-	}
-	return hex.EncodeToString(s.Sum(nil)), nil
-}
 
 // copyFile makes to a copy of from, atomically.
 func copyFile(h *host.Host, from, to string, a host.Attr) error {
@@ -131,7 +113,7 @@ func (u *Upgrade) keep() error {
 		if err := copyFile(h, f, to, host.Attr{Mode: 0o600}); err != nil {
 			return err
 		}
-		s, err := sum(h, to)
+		s, err := h.Sum(to)
 		if err != nil {
 			return err
 		}
@@ -147,7 +129,7 @@ func (u *Upgrade) putBack(ctx context.Context) (changed []string, err error) {
 	before := map[string]bool{}
 	for _, k := range u.rec.Kept {
 		before[k.Path] = true
-		now, err := sum(h, k.Path)
+		now, err := h.Sum(k.Path)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return changed, err
 		}

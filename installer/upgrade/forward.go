@@ -68,7 +68,7 @@ func (u *Upgrade) firstStage(stages []stage) (int, error) {
 	// While the old Vault's program is in place, the old Vault may have been
 	// started again, at a boot say, and have gone on writing.
 	if _, _, vault := u.rec.changes(); vault {
-		now, err := sum(u.Env.Host, steps.VaultProgram)
+		now, err := u.Env.Host.Sum(steps.VaultProgram)
 		if err != nil {
 			return 0, err
 		}

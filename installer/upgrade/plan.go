@@ -75,13 +75,13 @@ func (u *Upgrade) installed(ctx context.Context) (Versions, error) {
 	} else if f := strings.Fields(string(out.Stdout)); len(f) >= 2 {
 		v.Strongroom = f[1]
 	}
-	if v.StrongroomSHA256, err = sum(h, program); err != nil {
+	if v.StrongroomSHA256, err = h.Sum(program); err != nil {
 		return v, err
 	}
 	if v.Vault, err = steps.VaultVersion(ctx, h, steps.VaultProgram); err != nil {
 		return v, err
 	}
-	if v.VaultSHA256, err = sum(h, steps.VaultProgram); err != nil {
+	if v.VaultSHA256, err = h.Sum(steps.VaultProgram); err != nil {
 		return v, err
 	}
 	pinned, running, err := u.Vault.Mounted(ctx)
@@ -92,7 +92,7 @@ func (u *Upgrade) installed(ctx context.Context) (Versions, error) {
 		v.Plugin = running
 	}
 	file := path.Join(steps.PluginDir, steps.PluginFile(strings.TrimPrefix(v.Plugin, "v")))
-	v.PluginSHA256, err = sum(h, file)
+	v.PluginSHA256, err = h.Sum(file)
 	return v, err
 }
 

@@ -124,7 +124,7 @@ func (u *Upgrade) install(name, to string) error {
 	if err != nil {
 		return err
 	}
-	got, err := sum(u.Env.Host, to)
+	got, err := u.Env.Host.Sum(to)
 	if err == nil && got == p.SHA256 {
 		return nil
 	}

@@ -222,6 +222,6 @@ func (u *Upgrade) target(ctx context.Context) (Versions, error) {
 	if v.Vault, err = steps.VaultVersion(ctx, u.Env.Host, file); err != nil {
 		return v, &engine.Error{Code: engine.ExitUsage, Err: err, Hint: "give --vault-binary a Vault for this machine"}
 	}
-	v.VaultSHA256, err = sum(u.Env.Host, file)
+	v.VaultSHA256, err = u.Env.Host.Sum(file)
 	return v, err
 }
