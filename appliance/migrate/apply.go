@@ -276,7 +276,7 @@ func (j *job) inspectOne(ctx context.Context, t *target, force bool) (*Problem, 
 		}
 		t.same = ok && j.equal(values[first.Field], key)
 		if ok && !t.same && !force {
-			return &Problem{File: first.File, Why: fmt.Sprintf("%s: API key %s has another value; --force makes this one the current version", first.Name, t)}, nil
+			return &Problem{File: first.File, Why: fmt.Sprintf("%s: API key %s has another value; %s. --force makes the file's the current version", first.Name, t, rotatedSince)}, nil
 		}
 		return nil, nil
 	}

@@ -268,6 +268,29 @@ func TestPatchPython(t *testing.T) {
 	}
 }
 
+// The engine rotates what it was given: the file's value is an old one then.
+func TestCutoverAfterARotation(t *testing.T) {
+	p, s := newProject(t), newFake()
+	if _, err := p.apply(t, s); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.ImportAPIKey(t.Context(), "apikeys", "a/production/key", "rotated-key-2"); err != nil {
+		t.Fatal(err)
+	}
+	const advice = "take its line out of the file"
+	if _, err := p.apply(t, s); err == nil || !strings.Contains(err.Error(), advice) {
+		t.Errorf("apply: %v", err)
+	}
+	o := migrate.CutoverOptions{Root: p.dir, Plan: p.plan, Store: s, DryRun: true}
+	if _, err := migrate.Cutover(t.Context(), o); err == nil || !strings.Contains(err.Error(), advice) || strings.Contains(err.Error(), "migrate apply") {
+		t.Errorf("cutover: %v", err)
+	}
+	write(t, p.dir, ".env.production", strings.Replace(p.files[".env.production"], "API_KEY=prod-key-1\r\n", "", 1))
+	if _, err := migrate.Cutover(t.Context(), o); err != nil {
+		t.Errorf("with the advice followed: %v", err)
+	}
+}
+
 // Patched code reads one file by default: where there are several, somebody
 // must say which.
 func TestCutoverSaysWhichMapping(t *testing.T) {

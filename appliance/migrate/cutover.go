@@ -127,6 +127,10 @@ func (s *state) backUp(todo []Change, to []age.Recipient, fault func(string) err
 	return name, s.append(event{Op: "backup", Backup: name})
 }
 
+// rotatedSince is what to do about an API key that is another one in Vault: to
+// import the file's again would put an old key in the place of the new one.
+const rotatedSince = "if it was rotated there since, take its line out of the file"
+
 // allMoved refuses while anything that would be removed is not in Vault.
 func (j *job) allMoved(ctx context.Context) error {
 	all, err := j.verify(ctx, 0)
@@ -139,7 +143,11 @@ func (j *job) allMoved(ctx context.Context) error {
 		case StateMissing:
 			bad = append(bad, Problem{File: v.File, Why: fmt.Sprintf("%s is not at %s: run strongroom migrate apply", v.Name, v.Place)})
 		case StateDiffers:
-			bad = append(bad, Problem{File: v.File, Why: fmt.Sprintf("%s has another value at %s: run strongroom migrate apply", v.Name, v.Place)})
+			do := "run strongroom migrate apply"
+			if v.apiKey {
+				do = rotatedSince
+			}
+			bad = append(bad, Problem{File: v.File, Why: fmt.Sprintf("%s has another value at %s: %s", v.Name, v.Place, do)})
 		case StateUnchecked:
 			_, faults := j.files.get(v.File)
 			for _, f := range faults {

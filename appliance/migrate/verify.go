@@ -23,6 +23,8 @@ type Verified struct {
 	Environment string `json:"environment"`
 	Place       string `json:"place"`
 	State       string `json:"state"`
+
+	apiKey bool
 }
 
 // Good says whether nothing is amiss.
@@ -67,7 +69,7 @@ func (j *job) verify(ctx context.Context, workers int) ([]Verified, error) {
 	var out []Verified
 	for _, i := range index {
 		e := j.plan.Variable[i]
-		out = append(out, Verified{e.Name, e.File, e.Environment, e.place(), states[i]})
+		out = append(out, Verified{e.Name, e.File, e.Environment, e.place(), states[i], e.Kind == KindAPIKey})
 	}
 	return out, nil
 }
