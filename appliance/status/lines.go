@@ -64,6 +64,9 @@ func (r Report) vaultLine() Line {
 		l.Text, l.Hint = "not initialised", "strongroom-installer install"
 	case h.Sealed:
 		l.Text, l.Hint = "SEALED · "+r.version(), "systemctl status strongroom-kms; docs/unseal.md"
+	case r.Mute:
+		l.Text = "unsealed, and answers 500 to everybody · " + r.version()
+		l.Hint = "df -h /var/log/vault and make room, for it serves nobody while it can't write an audit log; else journalctl -u vault"
 	default:
 		l.State, l.Text = Well, "unsealed, active · "+r.version()
 		if h.Standby {

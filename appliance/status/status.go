@@ -9,8 +9,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"time"
+
+	"github.com/hashicorp/vault/api"
 
 	"strongroom/appliance/drill"
 	"strongroom/appliance/evidence"
@@ -58,6 +61,9 @@ type Report struct {
 	Doctor     *evidence.Doctor    `json:"doctor,omitempty"`
 	Lines      []Line              `json:"lines"`
 	Missing    []Missing           `json:"missing,omitempty"`
+	// Mute says that Vault is unsealed and yet answers 500 to everybody, as it
+	// does while it can write to no audit device. Its health does not tell.
+	Mute bool `json:"mute,omitempty"`
 }
 
 // Gather looks at everything. It never fails: what can't be had is in Missing.
@@ -102,11 +108,19 @@ func (r *Report) vault(ctx context.Context, s Sources) {
 	case !h.Initialized, h.Sealed:
 		r.missing(inside, errors.New("vault is sealed or not initialised"))
 	case s.NoLogin != nil:
+		r.Mute = internalError(s.NoLogin)
 		r.missing(inside, s.NoLogin)
 	default:
-		set(r, "raft", &r.Raft)(evidence.ReadRaft(ctx, s.Vault))
+		raft, err := evidence.ReadRaft(ctx, s.Vault)
+		r.Mute = internalError(err)
+		set(r, "raft", &r.Raft)(raft, err)
 		set(r, "API keys and next rotations", &r.Keys)(evidence.ReadKeys(ctx, s.Vault, s.Mount))
 	}
+}
+
+func internalError(err error) bool {
+	var answer *api.ResponseError
+	return errors.As(err, &answer) && answer.StatusCode == http.StatusInternalServerError
 }
 
 // set stores what was read, or why it was not.

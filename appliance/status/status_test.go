@@ -15,6 +15,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/hashicorp/vault/api"
+
 	"strongroom/appliance/drill"
 	"strongroom/appliance/escrow"
 	"strongroom/appliance/evidence"
@@ -315,6 +317,15 @@ func TestGather(t *testing.T) {
 		}
 		out := render(t, r, Style{})
 		if !strings.Contains(out, "✓ Vault        unsealed, active") || !strings.Contains(out, "Not shown") || strings.Contains(out, "Next rotations") {
+			t.Errorf("screen:\n%s", out)
+		}
+	})
+	t.Run("no audit device can write", func(t *testing.T) {
+		one := s
+		one.NoLogin = &api.ResponseError{StatusCode: http.StatusInternalServerError, Errors: []string{"internal error"}}
+		r := Gather(t.Context(), one)
+		out := render(t, r, Style{})
+		if !strings.Contains(out, "✗ Vault        unsealed, and answers 500 to everybody") || !strings.Contains(out, "df -h /var/log/vault") {
 			t.Errorf("screen:\n%s", out)
 		}
 	})
