@@ -28,6 +28,13 @@ var sensitive = map[string]int{
 	"firewall": 2, "first-snapshot": 2, "first-drill": 1,
 }
 
+// long is how far into a change of a step a kill may come, where that is more than
+// a moment: less than the change takes anywhere, or the kill would hit a later one.
+var long = map[string]time.Duration{
+	"vault-program": 400 * time.Millisecond, "initialise": 700 * time.Millisecond, "first-snapshot": 400 * time.Millisecond,
+	"first-drill": 2 * time.Second,
+}
+
 // killPoint is one kill and what became of the change that it hit.
 type killPoint struct {
 	engine.Entry               // the change that was under way
@@ -75,9 +82,12 @@ func TestKilledEverywhere(t *testing.T) {
 			t.Fatalf("no end in sight after %d kills:\n%s", len(points), killLog(points))
 		}
 		// At the boundary, or somewhere in the change.
-		delay := time.Duration(0)
-		if len(points)%2 == 1 {
-			delay = time.Duration(rnd.IntN(20_000)) * time.Microsecond
+		var after time.Duration
+		delay := func(e engine.Entry) time.Duration {
+			if after = 0; len(points)%2 == 1 {
+				after = time.Duration(rnd.Int64N(int64(max(long[e.Step], 20*time.Millisecond))))
+			}
+			return after
 		}
 		seen := len(m.journal())
 		aimed, done := m.installAndKill(t, delay, wanted)
@@ -89,7 +99,7 @@ func TestKilledEverywhere(t *testing.T) {
 			break
 		}
 		hit := lastBegun(run)
-		points = append(points, killPoint{Entry: hit, aimed: aimed, after: delay})
+		points = append(points, killPoint{Entry: hit, aimed: aimed, after: after.Round(time.Microsecond)})
 		killedAt[change(hit)]++
 		killedIn[hit.Step]++
 		// A change that ended before the kill may never begin again.
@@ -271,10 +281,10 @@ func writeKillTable(t *testing.T, points []killPoint) {
 	}
 }
 
-// installAndKill runs the installer and kills it delay after it has begun the
-// first change that is wanted. It returns that change, or done if the run ended
+// installAndKill runs the installer and kills it the delay for it after it has begun
+// the first change that is wanted. It returns that change, or done if the run ended
 // by itself.
-func (m *machine) installAndKill(t *testing.T, delay time.Duration, wanted func(engine.Entry) bool) (engine.Entry, bool) {
+func (m *machine) installAndKill(t *testing.T, delay func(engine.Entry) time.Duration, wanted func(engine.Entry) bool) (engine.Entry, bool) {
 	t.Helper()
 	seen := len(m.journal())
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -317,7 +327,7 @@ func (m *machine) installAndKill(t *testing.T, delay time.Duration, wanted func(
 			}
 		}
 	}
-	timer := time.NewTimer(delay)
+	timer := time.NewTimer(delay(begun))
 	defer timer.Stop()
 	select {
 	case err := <-ended:
