@@ -6,15 +6,20 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/hashicorp/vault/api"
 	"github.com/spf13/cobra"
 
 	"strongroom/appliance/doctor"
 	"strongroom/appliance/evidence"
+	"strongroom/appliance/vaultapi"
 	"strongroom/config"
 )
 
@@ -29,6 +34,7 @@ type doctorOptions struct {
 
 	// unsurveyed is why the file could not be used.
 	unsurveyed error
+	client     *vaultapi.Client
 }
 
 func doctorCommand(version string) *cobra.Command {
@@ -122,6 +128,7 @@ func (o *doctorOptions) subject(ctx context.Context) (doctor.Subject, func(), er
 	if err != nil {
 		return doctor.Subject{}, nil, err
 	}
+	o.client = client
 	s := doctor.Subject{
 		Machine: doctor.OSMachine{}, Front: doctor.HTTPSFront{Address: o.front}, Vault: doctor.RealVault{Client: client},
 		Places: evidence.Below(o.state), DrillKey: evidence.DrillKeyFile, Mount: o.mount, Version: o.version,
@@ -167,8 +174,39 @@ func (o *doctorOptions) mend(ctx context.Context, c *cobra.Command, s doctor.Sub
 		fmt.Fprintf(out, "  ✓ %s\n", f.What)
 	}
 	fmt.Fprintln(out)
+	if s.NoLogin != nil && slices.ContainsFunc(fixes, func(f doctor.Fix) bool { return f.Item == "units" }) {
+		s.NoLogin = o.loginAgain(ctx)
+	}
 	// What could not be put right shows in the second examination.
 	return doctor.Examine(ctx, s), nil
+}
+
+// loginAgain is for a Vault that the fixes have just started: it needs a moment
+// to unseal, and what only it can tell would not be examined.
+func (o *doctorOptions) loginAgain(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	tick := time.NewTicker(250 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := o.vault.login(ctx, o.client)
+		if err == nil || !mayYetCome(err) {
+			return loginProblem(err)
+		}
+		select {
+		case <-ctx.Done():
+			return loginProblem(err)
+		case <-tick.C:
+		}
+	}
+}
+
+// mayYetCome says whether a login failed as it does while Vault starts: no
+// connection yet, or sealed.
+func mayYetCome(err error) bool {
+	var answer *api.ResponseError
+	var dial *net.OpError
+	return errors.As(err, &dial) || errors.As(err, &answer) && answer.StatusCode == http.StatusServiceUnavailable
 }
 
 // agree asks a person.

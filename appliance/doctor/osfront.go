@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -48,7 +49,12 @@ func (f HTTPSFront) Get(ctx context.Context, name, path string) (Answer, error) 
 	req.URL = &url.URL{Scheme: "https", Host: name, Opaque: path}
 	resp, err := c.Do(req)
 	if err != nil {
-		return Answer{}, fmt.Errorf("ask the front: %w", err)
+		// The URL in url.Error is made for the wire, and not for reading.
+		var sent *url.Error
+		if errors.As(err, &sent) {
+			err = sent.Err
+		}
+		return Answer{}, fmt.Errorf("ask the front for %s: %w", path, err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/http"
 	"strings"
 
@@ -31,11 +32,16 @@ func oneLine(s string) string {
 // plain is an error in words for who reads a report.
 func plain(err error) string {
 	var answer *api.ResponseError
+	var dial *net.OpError
 	switch {
 	case errors.As(err, &answer) && answer.StatusCode == http.StatusForbidden:
 		return "Vault refuses: the login has ended, or its policy does not allow it"
 	case errors.As(err, &answer):
 		return fmt.Sprintf("Vault answers %d", answer.StatusCode)
+	case errors.As(err, &dial):
+		// Before the file's errors: a socket that is not there is a program that
+		// does not run.
+		return "no connection: " + oneLine(dial.Err.Error())
 	case errors.Is(err, fs.ErrPermission):
 		return "permission denied"
 	case errors.Is(err, fs.ErrNotExist):
