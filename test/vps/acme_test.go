@@ -46,9 +46,10 @@ func TestCertificates(t *testing.T) {
 		{"the master key is rotated", testMasterKeyRotated},
 		{"one of the operator's own", testOwnCertificate},
 		{"renewed", testOwnCertificateRenewed},
+		{"recovered on another machine", testRecoveredElsewhere},
 	} {
 		if !t.Run(step.name, func(t *testing.T) { step.do(t, m, ca) }) {
-			t.Logf("%s", m.sh(t, "journalctl --no-pager -n 60 -u 'strongroom-*' -u vault"))
+			t.Logf("%s", m.in(t, "sh", "-c", "journalctl --no-pager -n 60 -u 'strongroom-*' -u vault"))
 			return
 		}
 	}

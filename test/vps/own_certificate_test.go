@@ -66,8 +66,9 @@ func (ca *ownCA) issue(t *testing.T, m *machine, life time.Duration) *big.Int {
 }
 
 const (
-	ownCert   = "/root/own/vault.crt"
-	ownKey    = "/root/own/vault.key"
+	ownDir    = "/etc/ssl/own"
+	ownCert   = ownDir + "/vault.crt"
+	ownKey    = ownDir + "/vault.key"
 	backupDir = "/srv/backup"
 )
 
@@ -76,7 +77,8 @@ func testOwnCertificate(t *testing.T, m *machine, a *authority) {
 	serial := a.company.issue(t, m, time.Hour)
 	text := string(m.read(t, acmeConfig))
 	i, j := strings.Index(text, "[tls.acme]"), strings.Index(text, "[[backup.to]]")
-	m.write(t, acmeConfig, []byte(text[:i]+fmt.Sprintf("[tls]\nmode = \"files\"\ncert_file = %q\nkey_file = %q\n\n", ownCert, ownKey)+text[j:]))
+	m.write(t, acmeConfig, []byte(text[:i]+fmt.Sprintf("[tls]\nmode = \"files\"\ncert_file = %q\nkey_file = %q\n\n"+
+		"[backup]\nfiles = [\"/var/lib/strongroom-front\", \"/etc/strongroom\", %q]\n\n", ownCert, ownKey, ownDir)+text[j:]))
 	if r := m.installWith(t, acmeConfig); r.code != 0 {
 		t.Fatalf("exit code %d:\n%s", r.code, r)
 	}
