@@ -3,12 +3,15 @@ package e2e
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"strongroom/appliance/cli"
+	"strongroom/config"
+	"strongroom/test/vaulttest"
 )
 
 // The commands of docs/apps.md, in its order.
@@ -40,6 +43,26 @@ func TestAppsPageCommands(t *testing.T) {
 	env := []string{"VAULT_ADDR=" + s.front, "VAULT_CACERT=" + s.Layout.FrontRoot(), "HOME=" + dir}
 	if out := vault(t, env, "", strings.Fields(line)[1:]...); !strings.Contains(out, "token_policies") {
 		t.Error("the login of the bundle gives no token with policies")
+	}
+	s.changesPassword(t, env)
+}
+
+// changesPassword has somebody type another password, as the page says, and log
+// in with it.
+func (s *appSite) changesPassword(t *testing.T, env []string) {
+	t.Helper()
+	const typed = "canary-typed-password"
+	token := strings.TrimSpace(vault(t, append(env, "VAULT_TOKEN="+s.RootToken), "", "token", "create", "-field=token", "-policy="+config.PolicyAdmin))
+	env = append(env, "VAULT_TOKEN="+token)
+	vault(t, env, "first", "write", "auth/userpass/users/anna", "password=-")
+	cmd := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", strings.ReplaceAll(docBlock(t, "apps.md", "password"), "NAME", "anna"))
+	cmd.Env = append(env, "PATH="+filepath.Dir(vaulttest.Bin(t, "vault"))+":"+os.Getenv("PATH"))
+	cmd.Stdin = strings.NewReader(typed + "\n")
+	if out, err := cmd.CombinedOutput(); err != nil || strings.Contains(string(out), typed) {
+		t.Fatalf("the password is not changed, or shown: %v\n%s", err, strings.ReplaceAll(string(out), typed, "***"))
+	}
+	if out := vault(t, env, typed, "write", "auth/userpass/login/anna", "password=-"); !strings.Contains(out, "token_policies") {
+		t.Error("nobody gets in with the password that was typed")
 	}
 }
 

@@ -49,7 +49,7 @@ func blocksOf(t *testing.T, page string) []block {
 // all, one after the other; a block without a name goes by its first line.
 var ledger = map[string]map[string]string{
 	"apps.md": {
-		"apply": "test/e2e/apps_docs_test.go", "prune": "test/e2e/apps_docs_test.go", "bundle": "test/e2e/apps_docs_test.go", "open": "test/e2e/apps_docs_test.go", "log-in": "test/e2e/apps_docs_test.go",
+		"apply": "test/e2e/apps_docs_test.go", "prune": "test/e2e/apps_docs_test.go", "bundle": "test/e2e/apps_docs_test.go", "open": "test/e2e/apps_docs_test.go", "log-in": "test/e2e/apps_docs_test.go", "password": "test/e2e/apps_docs_test.go",
 		`manifest = "data-team"`: "test/vps/docs_ledger_test.go", `[[auth]]`: "test/vps/docs_ledger_test.go",
 	},
 	"architecture.md": {},
@@ -58,7 +58,7 @@ var ledger = map[string]map[string]string{
 		"strongroom snapshot list": "appliance/cli/docs_test.go",
 		"strongroom snapshot take --dir /mnt/backup --recipient ~/.ssh/id_ed25519.pub --token-file token": "appliance/cli/docs_test.go",
 		"strongroom snapshot prune --dry-run": "appliance/cli/docs_test.go",
-		"stock":                               "test/vps/docs_test.go",
+		"stock":                               "test/vps/docs_end_test.go",
 	},
 	"certificates.md": {
 		"acme": "test/vps/docs_ledger_test.go", "dns": "test/vps/docs_ledger_test.go", "files": "test/vps/docs_ledger_test.go",
@@ -67,7 +67,7 @@ var ledger = map[string]map[string]string{
 	},
 	"cloud-init.md": {
 		"cloud-init": "test/vps/upgrade_test.go", "create": "test/vps/docs_ledger_test.go",
-		"follow": "test/vps/docs_test.go", "add": "test/vps/docs_test.go",
+		"follow": "test/vps/docs_end_test.go", "add": "test/vps/docs_end_test.go",
 	},
 	"dagster.md": {"*": "python/tests/test_docs.py"},
 	"databases.md": {
@@ -77,7 +77,7 @@ var ledger = map[string]map[string]string{
 	},
 	"disaster-recovery.md": {
 		"restore": "test/vps/disaster_test.go", "clean": "test/vps/disaster_after_test.go",
-		"without-key": "test/vps/docs_test.go", "by-hand": "test/vps/docs_test.go",
+		"without-key": "test/vps/docs_end_test.go", "by-hand": "test/vps/docs_end_test.go",
 	},
 	"drill.md": {
 		"by-hand": "test/vps/drill_test.go", "by-unit": "test/vps/drill_test.go", "verify": "test/vps/drill_test.go", "verify-elsewhere": "test/vps/drill_test.go",
@@ -87,7 +87,7 @@ var ledger = map[string]map[string]string{
 		"copy": "test/vps/docs_test.go", "challenge": "test/vps/docs_test.go", "line": "test/vps/docs_test.go",
 		"confirm": "test/vps/docs_test.go", "pipe": "test/vps/docs_test.go", "one": "test/vps/docs_test.go",
 	},
-	"firewall.md": {"look": "test/vps/docs_test.go", "ssh-from": "test/vps/docs_test.go"},
+	"firewall.md": {"look": "test/vps/docs_end_test.go", "ssh-from": "test/vps/docs_end_test.go"},
 	"install.md": {
 		"install": "test/vps/docs_test.go", "without-backups": "test/vps/docs_test.go", "places": "test/vps/docs_ledger_test.go",
 		"plan": "test/vps/docs_test.go", "copy": "test/vps/docs_test.go", "log-in": "test/vps/docs_test.go", "later": "test/vps/docs_test.go",
@@ -106,7 +106,7 @@ var ledger = map[string]map[string]string{
 	"restore.md":     {"*": "appliance/cli/docs_test.go"},
 	"rotate-keys.md": {"*": "test/e2e/apikeys_docs_test.go"},
 	"status.md":      {"*": "appliance/cli/docs_test.go"},
-	"uninstall.md":   {"uninstall": "test/vps/uninstall_test.go", "purge": "test/vps/docs_test.go"},
+	"uninstall.md":   {"uninstall": "test/vps/uninstall_test.go", "purge": "test/vps/docs_end_test.go"},
 	"unseal.md": {
 		"fingerprint": "test/vps/kms_test.go", "export": "test/vps/kms_test.go", "rotate": "test/vps/kms_test.go", "confirm": "test/vps/kms_test.go", "sealed": "test/vps/kms_test.go",
 		"escrow-fingerprint": "test/vps/docs_test.go", "next": "test/vps/docs_test.go", "put-back": "test/vps/docs_test.go",
