@@ -179,6 +179,13 @@ var broken = []struct {
 		b.vault["sys/auth/userpass/tune"] = values[map[string]any](t, `{"max_lease_ttl":172800}`)
 	}, "warn", "auth/userpass/: tokens live up to 48h", false},
 	{"passwords for SSH", "ssh", prints("sshd -T", strings.Replace(sshdSettings, "passwordauthentication no", "passwordauthentication yes", 1)), "fail", "passwordauthentication", false},
+	{"passwords for some", "ssh", func(_ *testing.T, b *box, _ *Subject) {
+		b.file(sshdConfig, 0o644, 0, 0, "Include /etc/ssh/sshd_config.d/*.conf\nMatch User anna\n  PasswordAuthentication yes\n")
+	}, "fail", `"Match User anna" has passwordauthentication`, false},
+	{"passwords for some, in a file beside it", "ssh", func(_ *testing.T, b *box, _ *Subject) {
+		b.dir(sshdFolder, 0o755, 0, 0)
+		b.file(sshdFolder+"/50-team.conf", 0o644, 0, 0, "Match all\nPermitRootLogin yes\n")
+	}, "fail", "50-team.conf", false},
 	{"root by password", "ssh", prints("sshd -T", strings.Replace(sshdSettings, "without-password", "yes", 1)), "fail", "permitrootlogin", false},
 	{"a loose sandbox", "sandbox", prints("systemd-analyze security", "→ Overall exposure level for vault.service: 6.0 MEDIUM\n"), "fail", "exposure 6.0", false},
 	{"no mlock setting", "mlock", edit(vaultHCL, "disable_mlock = true", ""), "fail", "does not say disable_mlock", false},

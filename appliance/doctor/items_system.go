@@ -3,9 +3,7 @@ package doctor
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
-	"strconv"
 	"strings"
 
 	"strongroom/appliance/evidence"
@@ -182,46 +180,4 @@ func (e *exam) engineClock(ctx context.Context) (evidence.Keys, error) {
 		return evidence.Keys{}, e.NoLogin
 	}
 	return e.Vault.Keys(ctx, e.Mount)
-}
-
-// sshKeysOnly is item 23.
-func sshKeysOnly(ctx context.Context, e *exam) {
-	out, err := e.Machine.Run(ctx, "sshd", "-T")
-	if errors.Is(err, fs.ErrNotExist) {
-		e.saw("sshd", "not installed")
-		return
-	}
-	if err != nil {
-		e.unseen("sshd -T", err)
-		return
-	}
-	got := map[string]string{}
-	for line := range strings.Lines(string(out)) {
-		key, value, _ := strings.Cut(strings.TrimSpace(line), " ")
-		got[key] = value
-	}
-	const remedy = "check that your key lets you in, then: printf 'PasswordAuthentication no\\nKbdInteractiveAuthentication no\\n' >/etc/ssh/sshd_config.d/00-keys-only.conf && sshd -t && systemctl reload ssh"
-	for _, s := range []struct {
-		key string
-		bad []string
-	}{
-		{"passwordauthentication", []string{"yes"}},
-		{"kbdinteractiveauthentication", []string{"yes"}},
-		{"permitemptypasswords", []string{"yes"}},
-		{"permitrootlogin", []string{"yes"}},
-		{"pubkeyauthentication", []string{"no"}},
-	} {
-		value, ok := got[s.key]
-		if !ok {
-			e.unseen("sshd -T", fmt.Errorf("%s is not in it", s.key))
-			continue
-		}
-		e.saw("sshd -T", "%s %s", s.key, value)
-		for _, bad := range s.bad {
-			if value == bad {
-				// Not mended by itself: it may be how somebody gets in.
-				e.fail(remedy, "sshd has %s %s", s.key, strconv.Quote(value))
-			}
-		}
-	}
 }
