@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -51,9 +52,9 @@ func showState(b *strings.Builder, s apps.State) {
 	login := "not in Vault yet: strongroom app apply"
 	switch {
 	case s.InVault && s.SecretIDs < 0:
-		login = fmt.Sprintf("tokens for %v", s.TokenTTL)
+		login = "tokens for " + shortDuration(s.TokenTTL)
 	case s.InVault:
-		login = fmt.Sprintf("tokens for %v, %d secret ids", s.TokenTTL, s.SecretIDs)
+		login = fmt.Sprintf("tokens for %s, secret ids: %d", shortDuration(s.TokenTTL), s.SecretIDs)
 	}
 	fmt.Fprintf(b, "  login     %s (%s), policy %s\n", s.Login, login, s.Policy)
 	for _, g := range s.Grants {
@@ -67,11 +68,35 @@ func showState(b *strings.Builder, s apps.State) {
 		fmt.Fprintf(b, "  secret    %s (%s)\n", x.Name, version)
 	}
 	for _, k := range s.Keys {
-		fmt.Fprintf(b, "  key       %s (version %d, %s, next rotation %s)\n", k.Name, k.Version, k.Condition, k.Next)
+		fmt.Fprintf(b, "  key       %s (%s)\n", k.Name, keyLine(k))
 	}
 	for _, d := range s.Databases {
 		fmt.Fprintf(b, "  database  %s\n", d)
 	}
+}
+
+// keyLine is an API key's state: one without a version has no time to show.
+func keyLine(k apps.KeyState) string {
+	if k.Version == 0 {
+		return k.Condition
+	}
+	next := k.Next
+	if at, err := time.Parse(time.RFC3339Nano, next); err == nil {
+		next = at.UTC().Format("2006-01-02 15:04 UTC")
+	}
+	return fmt.Sprintf("version %d, %s, next rotation %s", k.Version, k.Condition, next)
+}
+
+// shortDuration is d without parts that are zero: 1h, not 1h0m0s.
+func shortDuration(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }
 
 func appCheckDBCommand(o *appOptions) *cobra.Command {

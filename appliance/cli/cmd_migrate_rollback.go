@@ -21,8 +21,8 @@ func migrateRollbackCommand(shared *migrateOptions) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "rollback",
 		Short: "Restore every file that the cutover has changed, byte for byte",
-		Long: `Opens the encrypted backups and restores the files. A file that was edited since
-the cutover is left, and named, unless --force. With --vault, what was written to
+		Long: `Opens the encrypted backups and restores the files. If a file was edited
+since the cutover, it is named and nothing is changed, unless --force. With --vault, what was written to
 Vault is taken back as well, as far as nobody has written it since; Vault's own
 undelete brings it again.`,
 		Example: "  strongroom migrate rollback --identity ~/.ssh/id_ed25519",
@@ -82,6 +82,9 @@ func runRollback(c *cobra.Command, o rollbackOptions) error {
 	}
 	for _, p := range r.Left {
 		fmt.Fprintf(out, "note: %s was written since by somebody else and stays\n", p)
+	}
+	if len(r.Restored)+len(r.Same)+len(r.Removed)+len(r.Deleted)+len(r.Left) == 0 {
+		fmt.Fprintln(out, "nothing to take back")
 	}
 	return nil
 }

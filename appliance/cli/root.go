@@ -57,11 +57,20 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 drift or check failed, 4 needs the oper
 }
 
 // usageErrors gives faults in the positional arguments of c and everything
-// below it the exit code of a wrong command line.
+// below it, and missing flags, the exit code of a wrong command line. A verb that
+// only has others below it prints its help, and refuses any that it has not.
 func usageErrors(c *cobra.Command) {
+	if c.HasSubCommands() && !c.Runnable() {
+		c.Args = cobra.NoArgs
+		c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+	}
 	if check := c.Args; check != nil {
 		c.Args = func(c *cobra.Command, args []string) error {
-			if err := check(c, args); err != nil {
+			err := check(c, args)
+			if err == nil {
+				err = c.ValidateRequiredFlags() // cobra does it later, without a code
+			}
+			if err != nil {
 				return &Error{Code: ExitUsage, Err: err, Hint: "see " + c.CommandPath() + " --help"}
 			}
 			return nil

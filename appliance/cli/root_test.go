@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/spf13/cobra"
 )
 
 func TestExitCodes(t *testing.T) {
@@ -18,6 +21,9 @@ func TestExitCodes(t *testing.T) {
 		{"version", []string{"--version"}, ExitOK, ""},
 		{"help", nil, ExitOK, ""},
 		{"unknown verb", []string{"nosuch"}, ExitUsage, "nosuch"},
+		{"unknown verb of a group", []string{"app", "aply"}, ExitUsage, `unknown command "aply" for "strongroom app"`},
+		{"group alone", []string{"migrate"}, ExitOK, ""},
+		{"missing flag", []string{"app", "login-bundle"}, ExitUsage, `"out" not set`},
 		{"unknown flag", []string{"demo", "--nosuch"}, ExitUsage, "--nosuch"},
 		{"surplus argument", []string{"demo", "now"}, ExitUsage, "now"},
 		{"bad recipient", []string{"demo", "--vault=/bin/true", "--recipient=age1nonsense"}, ExitUsage, "--recipient"},
@@ -58,5 +64,28 @@ func TestReport(t *testing.T) {
 	err := fmt.Errorf("outer: %w", &Error{Code: ExitDrift, Err: errors.New("inner"), Hint: "do this"})
 	if got := Report(&b, err); got != ExitDrift || b.String() != "strongroom: outer: inner\n  → do this\n" {
 		t.Fatalf("wrapped: %d %q", got, b.String())
+	}
+}
+
+// A slip in a script must not pass for done, whatever group it is in.
+func TestEveryGroupRefusesUnknownVerbs(t *testing.T) {
+	var groups func(c *cobra.Command, path []string)
+	seen := 0
+	groups = func(c *cobra.Command, path []string) {
+		for _, sub := range c.Commands() {
+			here := append(slices.Clone(path), sub.Name())
+			if !sub.HasSubCommands() {
+				continue
+			}
+			seen++
+			if err := sub.Args(sub, []string{"nosuch"}); err == nil {
+				t.Errorf("%s nosuch is taken", strings.Join(here, " "))
+			}
+			groups(sub, here)
+		}
+	}
+	groups(New("1"), nil)
+	if seen < 5 {
+		t.Errorf("only %d groups were looked at", seen)
 	}
 }

@@ -94,6 +94,10 @@ func noToken() error {
 		Hint: "log in with vault login, or set VAULT_TOKEN, or give --token-file"}
 }
 
+// frontRefusal is what package front answers to the calls that it keeps from
+// the outside, whoever asks.
+const frontRefusal = "answered on the machine itself only"
+
 // vaultError says what to do about a failed request to Vault. Other errors
 // pass unchanged.
 func vaultError(err error) error {
@@ -105,6 +109,9 @@ func vaultError(err error) error {
 	if errors.As(err, &answer) {
 		switch answer.StatusCode {
 		case http.StatusForbidden:
+			if strings.Contains(err.Error(), frontRefusal) {
+				return &Error{Code: ExitOperator, Err: err, Hint: "run it on the Vault machine, with --address unix:///run/vault/vault.sock"}
+			}
 			return &Error{Code: ExitOperator, Err: err, Hint: "the token is no longer valid or its policies do not allow this: log in with vault login as somebody who may"}
 		case http.StatusServiceUnavailable:
 			return &Error{Code: ExitOperator, Err: err, Hint: "Vault is sealed or not active yet: see docs/unseal.md"}

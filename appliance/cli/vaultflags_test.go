@@ -109,6 +109,11 @@ func TestVaultError(t *testing.T) {
 			}
 		})
 	}
+	front := &api.ResponseError{StatusCode: 403, Errors: []string{"this sys/ path is answered on the machine itself only"}}
+	var e *Error
+	if !errors.As(vaultError(fmt.Errorf("mount: %w", front)), &e) || e.Code != ExitOperator || !strings.Contains(e.Hint, "on the Vault machine") {
+		t.Errorf("what the front keeps from the outside: %v", e)
+	}
 	if vaultError(nil) != nil {
 		t.Error("nil must stay nil")
 	}
