@@ -57,10 +57,15 @@ func askNode(ctx context.Context, s *vaulttest.Server, method, path, body string
 	return resp, string(text), err
 }
 
-// readNode reads apikeys/PATH at one node.
+// readNode reads apikeys/PATH at one node. On a loaded machine raft elects anew
+// now and then, and a node without a leader has no answer for a moment.
 func readNode(t *testing.T, s *vaulttest.Server, path string) map[string]any {
 	t.Helper()
 	resp, text := nodeRequest(t, s, http.MethodGet, "apikeys/"+path, "", nil)
+	for deadline := time.Now().Add(vaulttest.Patience); resp.StatusCode >= 500 && time.Now().Before(deadline); {
+		<-time.After(50 * time.Millisecond)
+		resp, text = nodeRequest(t, s, http.MethodGet, "apikeys/"+path, "", nil)
+	}
 	if resp.StatusCode != http.StatusOK {
 		t.Fatalf("%s at %s: %s: %s", path, s.Layout.Dir, resp.Status, text)
 	}
@@ -97,17 +102,6 @@ func keyedCluster(t *testing.T) *vaulttest.Cluster {
 	return c
 }
 
-// onlyEngine checks that one node alone runs the engine: the leader.
-func onlyEngine(t *testing.T, c *vaulttest.Cluster, leader *vaulttest.Server) {
-	t.Helper()
-	for i, s := range c.Nodes {
-		pids := s.Engines(t)
-		if (len(pids) > 0) != (s == leader) {
-			t.Errorf("node %d (leader: %t) runs the plugin as %v", i+1, s == leader, pids)
-		}
-	}
-}
-
 // Three nodes of one Vault. Only the leader runs the engine; a standby forwards
 // to it, so whatever a client asks of any node is as fresh as the leader's.
 func TestCluster(t *testing.T) {
@@ -127,7 +121,7 @@ func clusterReads(t *testing.T, c *vaulttest.Cluster) {
 	if len(standbys) != 2 {
 		t.Fatalf("%d standbys", len(standbys))
 	}
-	onlyEngine(t, c, leader)
+	awaitOnlyEngine(t, c)
 	want := readNode(t, leader, "creds/"+clientKey)
 	etag := want["etag"].(string)
 	for i, s := range c.Nodes {
@@ -157,7 +151,7 @@ func clusterReads(t *testing.T, c *vaulttest.Cluster) {
 			t.Errorf("node %d: status %v", i+1, st)
 		}
 	}
-	onlyEngine(t, c, leader) // the reads started none
+	awaitOnlyEngine(t, c) // the reads started none
 }
 
 // verifyAt asks a node whether a presented key is valid.
@@ -257,8 +251,8 @@ func clusterStepDown(t *testing.T, c *vaulttest.Cluster) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	c.Leader(leader)
-	next, _ := c.Settle()
-	onlyEngine(t, c, next)
+	c.Settle()
+	awaitOnlyEngine(t, c)
 	for i, s := range c.Nodes {
 		if after := readNode(t, s, "creds/"+clientKey); after["key"] != before["key"] || after["version"] != before["version"] {
 			t.Errorf("node %d: version %v before, %v after", i+1, before["version"], after["version"])
