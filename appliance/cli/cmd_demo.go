@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -62,12 +63,31 @@ func runDemo(ctx context.Context, c *cobra.Command, o demoOptions, version strin
 	if err != nil {
 		return &Error{Code: ExitUsage, Err: err, Hint: "--recipient takes age1…, ssh-ed25519 …, ssh-rsa …, or a file with such lines"}
 	}
+	if err := forgetVaultEnvironment(); err != nil {
+		return err
+	}
 	err = demo.Run(ctx, demo.Options{
 		Dir: o.dir, Keep: o.keep, Once: o.once, Listen: o.listen,
 		Recipients: recipients, Programs: programs, Version: version,
 		Out: c.OutOrStdout(), Width: terminalWidth(),
 	})
 	return demoError(err)
+}
+
+// forgetVaultEnvironment takes out what the terminal says of another Vault, such
+// as an earlier demo's: the client library reads all of it, and fails where
+// VAULT_CACERT names a file that is gone.
+func forgetVaultEnvironment() error {
+	for _, pair := range os.Environ() {
+		name, _, _ := strings.Cut(pair, "=")
+		if !strings.HasPrefix(name, "VAULT_") {
+			continue
+		}
+		if err := os.Unsetenv(name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // demoError says what to do about the faults that have a remedy.
