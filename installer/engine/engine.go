@@ -73,7 +73,7 @@ func (e *Engine) Install(ctx context.Context) (Result, error) {
 	}
 	for i, s := range e.Steps {
 		begin := e.Now()
-		n, err := e.apply(ctx, s)
+		n, err := e.apply(ctx, i, s)
 		res.Steps++
 		res.Changes += n
 		if n > 0 {
@@ -105,8 +105,8 @@ func (e *Engine) Install(ctx context.Context) (Result, error) {
 	return res, nil
 }
 
-// apply makes one step's changes and returns how many were made.
-func (e *Engine) apply(ctx context.Context, s Step) (int, error) {
+// apply makes the changes of step i and returns how many were made.
+func (e *Engine) apply(ctx context.Context, i int, s Step) (int, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, stopped(err)
 	}
@@ -120,6 +120,9 @@ func (e *Engine) apply(ctx context.Context, s Step) (int, error) {
 		}
 		if err := e.Journal.add(Entry{Event: EventBegin, Step: s.ID(), What: c.What, Note: c.To}); err != nil {
 			return n, err
+		}
+		if c.Slow {
+			fmt.Fprintf(e.Out, "… [%2d/%d] %s\n", i+1, len(e.Steps), s.Title())
 		}
 		if err := c.Apply(ctx); err != nil {
 			return n, stepError(s, c.What, err)

@@ -293,3 +293,34 @@ func TestFullJournalStopsTheRun(t *testing.T) {
 		t.Error("changes were made that the journal doesn't know of")
 	}
 }
+
+// slowStep has one slow change, which notes what was shown before it.
+type slowStep struct {
+	out   *bytes.Buffer
+	shown string
+}
+
+func (*slowStep) ID() string    { return "slow" }
+func (*slowStep) Title() string { return "first snapshot" }
+
+func (s *slowStep) Check(context.Context) (Diff, error) {
+	if s.shown != "" {
+		return nil, nil
+	}
+	return Diff{{What: "snapshot", To: "taken", Slow: true, Apply: func(context.Context) error {
+		s.shown = s.out.String()
+		return nil
+	}}}, nil
+}
+
+// What takes long is named before it, not only when it has ended.
+func TestSlowChangeIsShownBefore(t *testing.T) {
+	var out bytes.Buffer
+	s := &slowStep{out: &out}
+	if _, err := (&Engine{Steps: []Step{s}, Out: &out, Now: time.Now}).Install(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if want := "… [ 1/1] first snapshot\n"; s.shown != want {
+		t.Errorf("shown before the change: %q, want %q", s.shown, want)
+	}
+}

@@ -57,6 +57,8 @@ type Change struct {
 	What string
 	// From and To say how. Never a secret. Empty From: it isn't there yet.
 	From, To string
+	// Slow: it takes so long that people want to know what they wait for.
+	Slow bool
 	// Apply makes the change. It must leave the old or the new state if it
 	// fails or the process is killed in it, or a state from which a further
 	// Check finds its way.

@@ -90,7 +90,7 @@ func (s snapshotStep) Check(ctx context.Context) (engine.Diff, error) {
 	if s.restored(l) {
 		return engine.Diff{{What: "snapshot", From: "restored by a run that was killed", To: "noted", Apply: s.note}}, nil
 	}
-	return engine.Diff{{What: "snapshot", To: s.State.ID + ", epoch raised", Apply: s.restore}}, nil
+	return engine.Diff{{What: "snapshot", To: s.State.ID + ", epoch raised", Slow: true, Apply: s.restore}}, nil
 }
 
 func (s snapshotStep) note(context.Context) error {

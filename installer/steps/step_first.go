@@ -44,7 +44,7 @@ func (s firstSnapshot) Check(context.Context) (engine.Diff, error) {
 	if n >= len(s.Config.Backup.To) {
 		return nil, nil
 	}
-	c := engine.Change{What: "snapshot", To: fmt.Sprintf("taken, stored in %d places, read back from each", len(s.Config.Backup.To)), Apply: s.take}
+	c := engine.Change{What: "snapshot", To: fmt.Sprintf("taken, stored in %d places, read back from each", len(s.Config.Backup.To)), Slow: true, Apply: s.take}
 	if n > 0 {
 		c.From = fmt.Sprintf("verified in %d places", n)
 	}
@@ -151,7 +151,7 @@ func (s firstDrill) Check(context.Context) (engine.Diff, error) {
 		// A drill that has failed since is the doctor's to tell.
 		return nil, err
 	}
-	return engine.Diff{{What: "drill", To: "a Vault restored from the newest snapshot, compared, thrown away", Apply: func(ctx context.Context) error {
+	return engine.Diff{{What: "drill", To: "a Vault restored from the newest snapshot, compared, thrown away", Slow: true, Apply: func(ctx context.Context) error {
 		return s.runJob(ctx, unitDrill)
 	}}}, nil
 }

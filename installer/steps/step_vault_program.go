@@ -34,7 +34,7 @@ func (s vaultProgram) Check(ctx context.Context) (engine.Diff, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := engine.Change{What: vaultBinary, To: "Vault " + want + " from HashiCorp, signature verified", Apply: s.download}
+	c := engine.Change{What: vaultBinary, To: "Vault " + want + " from HashiCorp, signature verified", Slow: true, Apply: s.download}
 	if there {
 		got, err := VaultVersion(ctx, s.Host, vaultBinary)
 		if err != nil {

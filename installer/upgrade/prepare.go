@@ -148,10 +148,17 @@ func (u *Upgrade) snapshot(ctx context.Context) error {
 	}
 	// Vault's archive is encrypted by its barrier, as its storage beside it on
 	// this disk is: it gives nobody more than that.
+	reading, stop := context.WithCancel(ctx)
 	pr, pw := io.Pipe()
-	go func() { pw.CloseWithError(u.Vault.Snapshot(ctx, pw)) }()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		pw.CloseWithError(u.Vault.Snapshot(reading, pw))
+	}()
 	err := h.Write(snapshotFile, pr, host.Attr{Mode: 0o600})
 	pr.CloseWithError(errors.New("the snapshot could not be written"))
+	stop()
+	<-ended
 	if err != nil {
 		return err
 	}
