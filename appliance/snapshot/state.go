@@ -195,9 +195,10 @@ func saveState(path string, v any) error {
 }
 
 // lock keeps two runs of one job apart. It is gone with the process, whatever
-// ends it.
+// ends it. A link is not followed: the folder may be another user's, who would
+// be given what it leads to.
 func lock(dir, job string) (unlock func(), err error) {
-	f, err := os.OpenFile(filepath.Join(dir, "."+job+".lock"), os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
+	f, err := os.OpenFile(filepath.Join(dir, "."+job+".lock"), os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock: %w", err)
 	}
