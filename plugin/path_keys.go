@@ -191,11 +191,12 @@ func (b *backend) handleKeyWrite(ctx context.Context, req *logical.Request, d *f
 	if b.index.has(name) {
 		resp, err := b.changeKey(ctx, req, d, name)
 		if !errors.Is(err, errNoKey) {
-			return resp, err
+			return warnOfUnits(resp, err, d)
 		}
 		// Its record is gone, or was never written: it is new.
 	}
-	return b.createKey(ctx, req, d, name)
+	resp, err := b.createKey(ctx, req, d, name)
+	return warnOfUnits(resp, err, d)
 }
 
 func (b *backend) createKey(ctx context.Context, req *logical.Request, d *framework.FieldData, name string) (*logical.Response, error) {
