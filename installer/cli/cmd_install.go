@@ -70,7 +70,7 @@ func (o *options) flags(c *cobra.Command) {
 	f.StringVar(&o.config, "config", "", "appliance.toml (default: "+config.DefaultPath+" of an earlier run, where there is one)")
 	f.StringVar(&o.domain, "domain", "", "the name under which Vault will be reached")
 	f.StringVar(&o.email, "email", "", "address for the certificate authority")
-	f.StringVar(&o.tls, "tls", "", "where the certificate comes from: internal or files (see appliance.toml)")
+	f.StringVar(&o.tls, "tls", "", "where the certificate comes from: acme, internal or files (see appliance.toml)")
 	f.Var(pathFlag{&o.vaultBinary}, "vault-binary", "install this Vault in place of a downloaded release")
 	f.BoolVar(&o.allowOld, "allow-old-vault", false, "accept a Vault below "+config.VaultFloor)
 	f.StringArrayVar(&o.recipients, "recipient", nil, "age or SSH public key that may open the escrow, repeatable")
