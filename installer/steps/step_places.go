@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"regexp"
 	"slices"
 
 	"strongroom/config"
@@ -71,14 +72,57 @@ func (s places) place(i int, dir string) (engine.Diff, error) {
 	} else if err != nil {
 		return nil, err
 	}
-	if info.GID == u.GID && info.Mode&0o070 == 0o070 {
-		return nil, nil
+	var diff engine.Diff
+	if info.GID != u.GID || info.Mode&0o070 != 0o070 {
+		// With setgid all that is stored belongs to the group, whoever of the jobs
+		// has stored it.
+		want := host.Attr{Mode: 0o770 | fs.ModeSetgid, UID: u.UID, GID: u.GID}
+		diff = append(diff, engine.Change{What: dir, From: "folder, " + describe(info.Attr), To: "for the user " + snapshotUser + " and its group",
+			Apply: func(context.Context) error { return s.Host.SetAttr(dir, want) }})
 	}
-	// With setgid all that is stored belongs to the group, whoever of the jobs
-	// has stored it.
-	want := host.Attr{Mode: 0o770 | fs.ModeSetgid, UID: u.UID, GID: u.GID}
-	return engine.Diff{{What: dir, From: "folder, " + describe(info.Attr), To: "for the user " + snapshotUser + " and its group",
-		Apply: func(context.Context) error { return s.Host.SetAttr(dir, want) }}}, nil
+	clusters, err := s.clusters(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range clusters {
+		info, err := s.Host.Stat(p)
+		if err != nil {
+			return nil, err
+		}
+		if info.Type != fs.ModeDir || info.GID == u.GID {
+			continue
+		}
+		diff = append(diff, engine.Change{What: p, From: "another machine's, " + describe(info.Attr), To: "for the user " + snapshotUser + ", with all that is in it",
+			Apply: func(ctx context.Context) error { return s.takeOver(ctx, p, u) }})
+	}
+	return diff, nil
+}
+
+// clusterFolder is the name of what a cluster has stored in a place: its id.
+var clusterFolder = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+
+// clusters are the folders of snapshots in a place. What else lies there is
+// somebody else's, and stays so.
+func (s places) clusters(dir string) ([]string, error) {
+	names, err := s.Host.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, n := range names {
+		if clusterFolder.MatchString(n) {
+			out = append(out, path.Join(dir, n))
+		}
+	}
+	return out, nil
+}
+
+// takeOver gives a folder from another machine, whose users had other numbers, to
+// the jobs. chown follows no link, not even in the folder's own place, and comes
+// to the folder last: after a run that was killed it is still another's.
+func (s places) takeOver(ctx context.Context, dir string, u host.User) error {
+	_, err := s.Host.Run(ctx, host.Command{Args: []string{"chown", "--recursive", "--no-dereference", "-P", fmt.Sprintf("%d:%d", u.UID, u.GID), "--", dir}})
+	return err
 }
 
 // dropIn wants a unit's drop-in to be there, or not to be there.

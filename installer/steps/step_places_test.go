@@ -1,0 +1,63 @@
+package steps
+
+import (
+	"io/fs"
+	"slices"
+	"strings"
+	"testing"
+
+	"strongroom/config"
+	"strongroom/installer/engine"
+	"strongroom/installer/host"
+)
+
+// A disk that comes from a lost machine holds snapshots of its users, whose
+// numbers are others'. They are taken over; what is not ours is left alone.
+func TestPlaceOfAnotherMachine(t *testing.T) {
+	const (
+		cluster = "/mnt/backup/c7ec6c12-8aa4-767f-1084-8c52bb38e391"
+		ours    = "/mnt/backup/0f0e0d0c-8aa4-767f-1084-8c52bb38e391"
+	)
+	v := newVPS(t)
+	jobs := host.User{Name: snapshotUser, UID: 990, GID: 990}
+	v.Users[snapshotUser] = jobs
+	folder := func(p string, id int, kind fs.FileMode) {
+		v.Files[p] = &host.Node{Info: host.Info{Type: kind, Attr: host.Attr{Mode: 0o770 | fs.ModeSetgid, UID: id, GID: id}}}
+	}
+	folder("/mnt", 0, fs.ModeDir)
+	folder("/mnt/backup", jobs.GID, fs.ModeDir)
+	folder(cluster, 1234, fs.ModeDir)
+	folder(ours, jobs.GID, fs.ModeDir)
+	folder("/mnt/backup/photographs", 1000, fs.ModeDir)
+	folder("/mnt/backup/1f0e0d0c-8aa4-767f-1084-8c52bb38e391", 1000, fs.ModeSymlink)
+	var calls []string
+	v.Commands["chown"] = func(c host.Command, _ []byte) (host.Output, error) {
+		calls = append(calls, c.String())
+		folder(c.Args[len(c.Args)-1], jobs.GID, fs.ModeDir)
+		return host.Output{}, nil
+	}
+	e := v.env()
+	e.Config.Backup.To = []config.BackupTo{{Type: config.BackupDir, Path: "/mnt/backup"}}
+
+	changes := func() engine.Diff {
+		t.Helper()
+		diff, err := places{e}.place(0, "/mnt/backup")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return diff
+	}
+	diff := changes()
+	if len(diff) != 1 || diff[0].What != cluster || !strings.Contains(diff[0].String(), "another machine's") {
+		t.Fatalf("changes: %v, want that of %s alone", diff, cluster)
+	}
+	if err := diff[0].Apply(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"chown --recursive --no-dereference -P 990:990 -- " + cluster}; !slices.Equal(calls, want) {
+		t.Errorf("ran %q, want %q", calls, want)
+	}
+	if diff := changes(); len(diff) != 0 {
+		t.Errorf("a second look: %v", diff)
+	}
+}
