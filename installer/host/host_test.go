@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -313,5 +314,24 @@ func TestMemoryFaults(t *testing.T) {
 		if _, err := m.Stat("/b"); (err == nil) != after {
 			t.Errorf("after=%v: stat: %v", after, err)
 		}
+	}
+}
+
+// Root sets owner and mode in folders of jobs' users, who could put a link there.
+func TestSetAttrFollowsNoLink(t *testing.T) {
+	root := t.TempDir()
+	target := filepath.Join(t.TempDir(), "target")
+	if err := os.WriteFile(target, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(target, filepath.Join(root, "link")); err != nil {
+		t.Fatal(err)
+	}
+	err := OSFS{Root: root}.SetAttr("/link", Attr{Mode: 0o777, UID: os.Getuid(), GID: os.Getgid()})
+	if !errors.Is(err, syscall.ELOOP) {
+		t.Errorf("SetAttr of a link: %v, want %v", err, syscall.ELOOP)
+	}
+	if fi, err := os.Stat(target); err != nil || fi.Mode().Perm() != 0o600 {
+		t.Errorf("what it leads to: %v, %v", fi, err)
 	}
 }

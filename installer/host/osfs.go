@@ -120,12 +120,19 @@ func (o OSFS) Mkdir(p string, a Attr) error {
 	return atomicfile.SyncDir(filepath.Dir(o.path(p)))
 }
 
-// SetAttr implements FS. The owner comes first: chown clears mode bits.
+// SetAttr implements FS. A link is refused: some folders are a job's user's, who
+// could put one in the place of what is to be set. The owner comes first: chown
+// clears mode bits.
 func (o OSFS) SetAttr(p string, a Attr) error {
-	if err := os.Lchown(o.path(p), a.UID, a.GID); err != nil {
+	f, err := os.OpenFile(o.path(p), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
 		return err
 	}
-	return os.Chmod(o.path(p), a.Mode)
+	defer f.Close()
+	if err := f.Chown(a.UID, a.GID); err != nil {
+		return err
+	}
+	return f.Chmod(a.Mode)
 }
 
 // Symlink implements FS.

@@ -72,11 +72,11 @@ func (s places) place(i int, dir string) (engine.Diff, error) {
 	} else if err != nil {
 		return nil, err
 	}
+	// With setgid all that is stored belongs to the group, whoever of the jobs
+	// has stored it.
+	want := host.Attr{Mode: 0o770 | fs.ModeSetgid, UID: u.UID, GID: u.GID}
 	var diff engine.Diff
 	if info.GID != u.GID || info.Mode&0o070 != 0o070 {
-		// With setgid all that is stored belongs to the group, whoever of the jobs
-		// has stored it.
-		want := host.Attr{Mode: 0o770 | fs.ModeSetgid, UID: u.UID, GID: u.GID}
 		diff = append(diff, engine.Change{What: dir, From: "folder, " + describe(info.Attr), To: "for the user " + snapshotUser + " and its group",
 			Apply: func(context.Context) error { return s.Host.SetAttr(dir, want) }})
 	}
@@ -93,7 +93,7 @@ func (s places) place(i int, dir string) (engine.Diff, error) {
 			continue
 		}
 		diff = append(diff, engine.Change{What: p, From: "another machine's, " + describe(info.Attr), To: "for the user " + snapshotUser + ", with all that is in it",
-			Apply: func(ctx context.Context) error { return s.takeOver(ctx, p, u) }})
+			Apply: func(ctx context.Context) error { return s.takeOver(ctx, p, want) }})
 	}
 	return diff, nil
 }
@@ -120,9 +120,12 @@ func (s places) clusters(dir string) ([]string, error) {
 // takeOver gives a folder from another machine, whose users had other numbers, to
 // the jobs. chown follows no link, not even in the folder's own place, and comes
 // to the folder last: after a run that was killed it is still another's.
-func (s places) takeOver(ctx context.Context, dir string, u host.User) error {
-	_, err := s.Host.Run(ctx, host.Command{Args: []string{"chown", "--recursive", "--no-dereference", "-P", fmt.Sprintf("%d:%d", u.UID, u.GID), "--", dir}})
-	return err
+func (s places) takeOver(ctx context.Context, dir string, want host.Attr) error {
+	owner := fmt.Sprintf("%d:%d", want.UID, want.GID)
+	if _, err := s.Host.Run(ctx, host.Command{Args: []string{"chown", "--recursive", "--no-dereference", "-P", owner, "--", dir}}); err != nil {
+		return err
+	}
+	return s.Host.SetAttr(dir, want)
 }
 
 // dropIn wants a unit's drop-in to be there, or not to be there.

@@ -27,13 +27,15 @@ func TestPlaceOfAnotherMachine(t *testing.T) {
 	folder("/mnt", 0, fs.ModeDir)
 	folder("/mnt/backup", jobs.GID, fs.ModeDir)
 	folder(cluster, 1234, fs.ModeDir)
+	v.Files[cluster].Mode = 0o750 // as cp and tar may leave it
 	folder(ours, jobs.GID, fs.ModeDir)
 	folder("/mnt/backup/photographs", 1000, fs.ModeDir)
 	folder("/mnt/backup/1f0e0d0c-8aa4-767f-1084-8c52bb38e391", 1000, fs.ModeSymlink)
 	var calls []string
 	v.Commands["chown"] = func(c host.Command, _ []byte) (host.Output, error) {
 		calls = append(calls, c.String())
-		folder(c.Args[len(c.Args)-1], jobs.GID, fs.ModeDir)
+		n := v.Files[c.Args[len(c.Args)-1]]
+		n.UID, n.GID = jobs.UID, jobs.GID
 		return host.Output{}, nil
 	}
 	e := v.env()
@@ -56,6 +58,9 @@ func TestPlaceOfAnotherMachine(t *testing.T) {
 	}
 	if want := []string{"chown --recursive --no-dereference -P 990:990 -- " + cluster}; !slices.Equal(calls, want) {
 		t.Errorf("ran %q, want %q", calls, want)
+	}
+	if got := v.Files[cluster].Attr; got != (host.Attr{Mode: 0o770 | fs.ModeSetgid, UID: jobs.UID, GID: jobs.GID}) {
+		t.Errorf("the folder is %v", got)
 	}
 	if diff := changes(); len(diff) != 0 {
 		t.Errorf("a second look: %v", diff)

@@ -39,22 +39,23 @@ func testRecoveredElsewhere(t *testing.T, a *machine, au *authority) {
 	if out, err := exec.Command("ssh-keygen", "-q", "-p", "-P", "", "-N", passphrase, "-f", key).CombinedOutput(); err != nil {
 		t.Fatalf("ssh-keygen: %v\n%s", err, out)
 	}
-	b.sh(t, "mkdir -p -m 700 /root/dr/escrow "+backupDir)
+	b.sh(t, "mkdir -p -m 700 /root/dr/escrow")
 	for from, to := range map[string]string{
 		key: "root/dr/id_ed25519", filepath.Join(keep, "escrow/master-key.age"): "root/dr/escrow", filepath.Join(keep, "escrow/admin.age"): "root/dr/escrow",
-		// A copy: what the old machine stored belongs to users of its own.
-		filepath.Join(keep, filepath.Base(backupDir)): "root/dr",
+		filepath.Join(keep, filepath.Base(backupDir)): filepath.Dir(backupDir),
 	} {
 		if out, err := exec.Command("cp", "-r", from, filepath.Join(b.disk, to)).CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
 	}
+	// The old machine's disk: its users had other numbers.
+	b.sh(t, "chown -R 4321:4321 "+backupDir+" && chmod -R u=rwX,g=rwX,o= "+backupDir)
 	pub, err := os.ReadFile(a.key + ".pub")
 	if err != nil {
 		t.Fatal(err)
 	}
 	b.write(t, "/root/.ssh/authorized_keys", pub)
-	restore := "/root/strongroom-installer restore --identity id_ed25519 --escrow escrow --dir /root/dr/" + filepath.Base(backupDir) + " --yes --vault-binary /root/vault"
+	restore := "/root/strongroom-installer restore --identity id_ed25519 --escrow escrow --dir " + backupDir + " --yes --vault-binary /root/vault"
 
 	// Nobody there to ask.
 	if r := b.in(t, "setsid", "--wait", "sh", "-c", "cd /root/dr && "+restore); r.code == 0 || !strings.Contains(r.String(), "passphrase") {
