@@ -23,7 +23,6 @@ import (
 const (
 	epochFile  = "/etc/strongroom/epoch.json"
 	replaceDir = "/var/lib/strongroom/replaced"
-	waitsFile  = "/var/lib/strongroom/restore-waits.json"
 )
 
 type restoreOptions struct {
@@ -143,7 +142,7 @@ func runRestore(c *cobra.Command, o restoreOptions) error {
 	}
 	res, err := restore.Run(ctx, restore.Options{
 		Snapshot: p.checked, Vault: client, Force: o.force, Keep: p.keep,
-		EpochFile: o.epoch, WaitsFile: waitsFile, Patience: o.timeout,
+		EpochFile: o.epoch, WaitsFile: restore.DefaultWaitsFile, Patience: o.timeout,
 		Step: func(name string) { fmt.Fprintf(c.OutOrStdout(), "… %s\n", name) },
 	})
 	printRestored(c.OutOrStdout(), res)
@@ -376,7 +375,7 @@ func restoreError(err error) error {
 	case errors.Is(err, restore.ErrUnfinished):
 		return &Error{Code: ExitOperator, Err: err, Hint: "it is restored; once Vault is active, write apikeys/reconcile until done is true"}
 	case errors.Is(err, restore.ErrUnclear):
-		return &Error{Code: ExitOperator, Err: err, Hint: "look at Vault; then restore again, or write apikeys/reconcile until done is true and set max_wait in apikeys/config, which may be 0: it was as " + waitsFile + " says (docs/restore.md)"}
+		return &Error{Code: ExitOperator, Err: err, Hint: "look at Vault; then restore again, or write apikeys/reconcile until done is true and set max_wait in apikeys/config, which may be 0: it was as " + restore.DefaultWaitsFile + " says (docs/restore.md)"}
 	case errors.Is(err, snapshot.ErrNotFound):
 		return &Error{Code: ExitDrift, Err: err, Hint: "strongroom snapshot list shows what there is"}
 	}

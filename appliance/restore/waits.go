@@ -18,6 +18,10 @@ import (
 	"strongroom/appliance/vaultapi"
 )
 
+// DefaultWaitsFile is where a restore on the appliance notes what it sets to 0 for
+// a while, and where the doctor looks.
+const DefaultWaitsFile = "/var/lib/strongroom/restore-waits.json"
+
 // endWaits ends the reads that wait for a new version of a key. A waiting
 // request holds Vault's state lock for reading and a restore wants it for
 // writing; until it has it, nobody else is answered (docs/rotate-keys.md). It
