@@ -4,8 +4,6 @@
 package main
 
 import (
-	"bufio"
-	"encoding/json"
 	"io"
 	"log"
 	"os"
@@ -13,6 +11,8 @@ import (
 
 	"github.com/compose-spec/compose-go/v2/dotenv"
 	"github.com/sirupsen/logrus"
+
+	"strongroom/test/oracles/lines"
 )
 
 type answer struct {
@@ -22,24 +22,12 @@ type answer struct {
 
 func main() {
 	logrus.SetOutput(io.Discard)
-	if err := run(os.Stdin, os.Stdout); err != nil {
+	if err := lines.Answer(os.Stdin, os.Stdout, read); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(r io.Reader, w io.Writer) error {
-	in := json.NewDecoder(r)
-	buffered := bufio.NewWriter(w)
-	out := json.NewEncoder(buffered)
-	for in.More() {
-		var text string
-		if err := in.Decode(&text); err != nil {
-			return err
-		}
-		values, err := dotenv.Parse(strings.NewReader(text))
-		if err := out.Encode(answer{Values: values, Error: err != nil}); err != nil {
-			return err
-		}
-	}
-	return buffered.Flush()
+func read(text string) answer {
+	values, err := dotenv.Parse(strings.NewReader(text))
+	return answer{Values: values, Error: err != nil}
 }

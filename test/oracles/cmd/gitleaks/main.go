@@ -5,8 +5,6 @@
 package main
 
 import (
-	"bufio"
-	"encoding/json"
 	"io"
 	"log"
 	"os"
@@ -15,6 +13,8 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/zricethezav/gitleaks/v8/config"
 	"github.com/zricethezav/gitleaks/v8/detect"
+
+	"strongroom/test/oracles/lines"
 )
 
 func main() {
@@ -25,32 +25,19 @@ func main() {
 		}
 		return
 	}
-	if err := run(os.Stdin, os.Stdout); err != nil {
-		log.Fatal(err)
-	}
-}
-
-func run(r io.Reader, w io.Writer) error {
 	d, err := detect.NewDetectorDefaultConfig()
 	if err != nil {
-		return err
+		log.Fatal(err)
 	}
-	in := json.NewDecoder(r)
-	buffered := bufio.NewWriter(w)
-	out := json.NewEncoder(buffered)
-	for in.More() {
-		var text string
-		if err := in.Decode(&text); err != nil {
-			return err
-		}
+	err = lines.Answer(os.Stdin, os.Stdout, func(text string) []string {
 		ids := []string{}
 		for _, f := range d.DetectString(text) {
 			ids = append(ids, f.RuleID)
 		}
 		slices.Sort(ids)
-		if err := out.Encode(slices.Compact(ids)); err != nil {
-			return err
-		}
+		return slices.Compact(ids)
+	})
+	if err != nil {
+		log.Fatal(err)
 	}
-	return buffered.Flush()
 }

@@ -5,11 +5,9 @@
 package main
 
 import (
-	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log"
 	"os"
 
@@ -21,6 +19,8 @@ import (
 	"github.com/grafana/grafana-foundation-sdk/go/stat"
 	"github.com/grafana/grafana-foundation-sdk/go/table"
 	"github.com/grafana/grafana-foundation-sdk/go/timeseries"
+
+	"strongroom/test/oracles/lines"
 )
 
 type query struct {
@@ -41,25 +41,9 @@ func main() {
 		r.RegisterPanelcfgVariant(panel)
 	}
 	r.RegisterDataqueryVariant(prometheus.VariantConfig())
-	if err := run(os.Stdin, os.Stdout); err != nil {
+	if err := lines.Answer(os.Stdin, os.Stdout, read); err != nil {
 		log.Fatal(err)
 	}
-}
-
-func run(r io.Reader, w io.Writer) error {
-	in := json.NewDecoder(r)
-	buffered := bufio.NewWriter(w)
-	out := json.NewEncoder(buffered)
-	for in.More() {
-		var text string
-		if err := in.Decode(&text); err != nil {
-			return err
-		}
-		if err := out.Encode(read(text)); err != nil {
-			return err
-		}
-	}
-	return buffered.Flush()
 }
 
 func read(text string) answer {
