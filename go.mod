@@ -1,4 +1,4 @@
-module strongroom
+module strongroom.example
 
 go 1.26.0
 

@@ -7,7 +7,7 @@ import (
 
 	"github.com/hashicorp/golang-lru/simplelru"
 
-	"strongroom/plugin/lifecycle"
+	"strongroom.example/plugin/lifecycle"
 )
 
 // snapshot is what reads are answered from: a record and what follows from it

@@ -5,7 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"strongroom/plugin/lifecycle"
+	"strongroom.example/plugin/lifecycle"
 )
 
 // Clock is the machine's two clocks. Monotonic counts from any fixed point and

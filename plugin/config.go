@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"strongroom/plugin/lifecycle"
+	"strongroom.example/plugin/lifecycle"
 )
 
 // mountConfig is the mount's defaults and limits, as config holds them.

@@ -10,7 +10,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
-	"strongroom/plugin/lifecycle"
+	"strongroom.example/plugin/lifecycle"
 )
 
 // eventPrefix begins the type of every event, as in apikeys/rotate.

@@ -9,7 +9,7 @@ import (
 	"os"
 	"sync"
 
-	"strongroom/plugin/lifecycle"
+	"strongroom.example/plugin/lifecycle"
 )
 
 // Epoch identifies an installation and how often its storage was restored. It

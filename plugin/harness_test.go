@@ -14,9 +14,9 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/logical"
 
-	"strongroom/plugin/provider"
-	"strongroom/plugin/provider/generated"
-	"strongroom/plugin/provider/httpprov"
+	"strongroom.example/plugin/provider"
+	"strongroom.example/plugin/provider/generated"
+	"strongroom.example/plugin/provider/httpprov"
 )
 
 // testClock is moved by hand. Waits of the engine use real timers, so tests

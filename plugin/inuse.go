@@ -7,7 +7,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
-	"strongroom/plugin/lifecycle"
+	"strongroom.example/plugin/lifecycle"
 )
 
 // What revoke_in_use may say of a version that is still used although it was

@@ -14,7 +14,7 @@ import (
 	"github.com/hashicorp/vault/sdk/helper/consts"
 	"github.com/hashicorp/vault/sdk/logical"
 
-	"strongroom/plugin/lifecycle"
+	"strongroom.example/plugin/lifecycle"
 )
 
 func versionPending(n int, at time.Time) lifecycle.Version {

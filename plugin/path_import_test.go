@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/plugin/provider"
+	"strongroom.example/plugin/provider"
 )
 
 func manualCaps() provider.Capabilities { return provider.Capabilities{Overlap: true, Test: true} }

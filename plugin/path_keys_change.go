@@ -11,8 +11,8 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
-	"strongroom/plugin/lifecycle"
-	"strongroom/plugin/provider"
+	"strongroom.example/plugin/lifecycle"
+	"strongroom.example/plugin/provider"
 )
 
 func (b *backend) changeKey(ctx context.Context, req *logical.Request, d *framework.FieldData, name string) (*logical.Response, error) {

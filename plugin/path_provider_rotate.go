@@ -7,7 +7,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
-	"strongroom/plugin/provider"
+	"strongroom.example/plugin/provider"
 )
 
 func (b *backend) pathProviderRotate() []*framework.Path {

@@ -9,7 +9,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
-	"strongroom/plugin/lifecycle"
+	"strongroom.example/plugin/lifecycle"
 )
 
 func (b *backend) pathVersions() []*framework.Path {

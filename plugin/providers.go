@@ -7,7 +7,7 @@ import (
 	"strings"
 	"sync"
 
-	"strongroom/plugin/provider"
+	"strongroom.example/plugin/provider"
 )
 
 // providerTable holds the mount's providers: their records and, built when

@@ -7,8 +7,8 @@ import (
 	"slices"
 	"time"
 
-	"strongroom/plugin/lifecycle"
-	"strongroom/plugin/provider"
+	"strongroom.example/plugin/lifecycle"
+	"strongroom.example/plugin/provider"
 )
 
 // restoreGap is by how much version numbers jump at a reconcile. Versions that

@@ -12,7 +12,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
-	"strongroom/plugin/provider"
+	"strongroom.example/plugin/provider"
 )
 
 // setEpoch writes the appliance's file.

@@ -6,8 +6,8 @@ import (
 	"maps"
 	"time"
 
-	"strongroom/plugin/lifecycle"
-	"strongroom/plugin/provider"
+	"strongroom.example/plugin/lifecycle"
+	"strongroom.example/plugin/provider"
 )
 
 // keyRecord is all that the engine knows of one key: its definition, its

@@ -7,8 +7,8 @@ import (
 	"slices"
 	"time"
 
-	"strongroom/plugin/lifecycle"
-	"strongroom/plugin/provider"
+	"strongroom.example/plugin/lifecycle"
+	"strongroom.example/plugin/provider"
 )
 
 // Bounds of what a provider may hand over.

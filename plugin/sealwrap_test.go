@@ -7,7 +7,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
-	"strongroom/plugin/provider"
+	"strongroom.example/plugin/provider"
 )
 
 // Seal-wrap covers every storage entry that holds a secret, and the log of

@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"strongroom/plugin/provider"
+	"strongroom.example/plugin/provider"
 )
 
 // service is a fake of a remote service that issues keys. It outlives the

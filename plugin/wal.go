@@ -7,8 +7,8 @@ import (
 	"sync"
 	"time"
 
-	"strongroom/plugin/lifecycle"
-	"strongroom/plugin/provider"
+	"strongroom.example/plugin/lifecycle"
+	"strongroom.example/plugin/provider"
 )
 
 // Times that decide what a crash can have left at a provider.

@@ -18,8 +18,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"strongroom/plugin/lifecycle"
-	"strongroom/plugin/provider/safehttp"
+	"strongroom.example/plugin/lifecycle"
+	"strongroom.example/plugin/provider/safehttp"
 )
 
 // Limits of the delivery of webhooks.

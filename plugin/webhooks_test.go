@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/plugin/provider"
+	"strongroom.example/plugin/provider"
 )
 
 const hookSecret = "0123456789abcdef"

@@ -12,7 +12,7 @@ import (
 )
 
 // module is the import path that all of ours begin with.
-const module = "strongroom/"
+const module = "strongroom.example/"
 
 // rule says what packages below a folder may import of the project. A longer
 // folder's rule goes before a shorter one's.
@@ -147,21 +147,21 @@ func TestViolations(t *testing.T) {
 		from, to string
 		bad      bool
 	}{
-		{"strongroom/plugin", "strongroom/plugin/lifecycle", false},
-		{"strongroom/plugin", "strongroom/config", true},
-		{"strongroom/plugin", "github.com/hashicorp/vault/sdk/logical", false},
-		{"strongroom/config", "github.com/BurntSushi/toml", false},
-		{"strongroom/config", "github.com/spf13/cobra", true},
-		{"strongroom/systemd", "embed", false},
-		{"strongroom/systemd", "github.com/BurntSushi/toml", true},
-		{"strongroom/appliance/front", "strongroom/appliance/kms", false},
-		{"strongroom/appliance/front", "strongroom/config", false},
-		{"strongroom/appliance/front", "strongroom/plugin", true},
-		{"strongroom/appliance/front", "strongroom/installer/host", true},
-		{"strongroom/installer/steps", "strongroom/appliance/vaultapi", false},
-		{"strongroom/installer/steps", "strongroom/appliance/front", true},
-		{"strongroom/appliance/kms", "strongroom/test/vaulttest", true},
-		{"strongroom/newfolder", "fmt", true},
+		{"strongroom.example/plugin", "strongroom.example/plugin/lifecycle", false},
+		{"strongroom.example/plugin", "strongroom.example/config", true},
+		{"strongroom.example/plugin", "github.com/hashicorp/vault/sdk/logical", false},
+		{"strongroom.example/config", "github.com/BurntSushi/toml", false},
+		{"strongroom.example/config", "github.com/spf13/cobra", true},
+		{"strongroom.example/systemd", "embed", false},
+		{"strongroom.example/systemd", "github.com/BurntSushi/toml", true},
+		{"strongroom.example/appliance/front", "strongroom.example/appliance/kms", false},
+		{"strongroom.example/appliance/front", "strongroom.example/config", false},
+		{"strongroom.example/appliance/front", "strongroom.example/plugin", true},
+		{"strongroom.example/appliance/front", "strongroom.example/installer/host", true},
+		{"strongroom.example/installer/steps", "strongroom.example/appliance/vaultapi", false},
+		{"strongroom.example/installer/steps", "strongroom.example/appliance/front", true},
+		{"strongroom.example/appliance/kms", "strongroom.example/test/vaulttest", true},
+		{"strongroom.example/newfolder", "fmt", true},
 	}
 	for _, tt := range tests {
 		if got := violation(tt.from, tt.to); (got != "") != tt.bad {

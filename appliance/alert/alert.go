@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"strongroom/appliance/pause"
+	"strongroom.example/appliance/pause"
 )
 
 // Event is one failure, or a test.

@@ -19,7 +19,7 @@ import (
 	"strings"
 	"time"
 
-	"strongroom/config"
+	"strongroom.example/config"
 )
 
 // Mail tells by e-mail through a server.

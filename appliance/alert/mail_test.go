@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/appliance/pause"
-	"strongroom/config"
+	"strongroom.example/appliance/pause"
+	"strongroom.example/config"
 )
 
 const canary = "Tr0ub4dor-and-3"

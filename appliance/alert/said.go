@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"strongroom/appliance/atomicfile"
+	"strongroom.example/appliance/atomicfile"
 )
 
 const (

@@ -19,7 +19,7 @@ import (
 	"github.com/BurntSushi/toml"
 	"github.com/hashicorp/vault/api"
 
-	"strongroom/appliance/vaultapi"
+	"strongroom.example/appliance/vaultapi"
 )
 
 // Pair is one variable. Value is secret.

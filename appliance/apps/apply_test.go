@@ -11,7 +11,7 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"strongroom/config"
+	"strongroom.example/config"
 )
 
 var errCAS = &api.ResponseError{StatusCode: http.StatusBadRequest, Errors: []string{"check-and-set parameter did not match the current version"}}

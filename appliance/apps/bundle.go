@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"strongroom/config"
+	"strongroom.example/config"
 )
 
 // Bundle is what an app needs for its first login. The secret id is with

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"time"
 
-	"strongroom/config"
+	"strongroom.example/config"
 )
 
 // checkTime bounds the whole check of one role.

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"strongroom/config"
+	"strongroom.example/config"
 )
 
 // desired are all objects of a manifest. accessors are those of the auth

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"strongroom/config"
+	"strongroom.example/config"
 )
 
 // Kinds of objects, in the order in which they are made; removal goes

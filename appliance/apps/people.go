@@ -6,7 +6,7 @@ import (
 	"io"
 	"strings"
 
-	"strongroom/config"
+	"strongroom.example/config"
 )
 
 // people are the auth methods with their entries, and the policies these name.

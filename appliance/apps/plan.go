@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"strongroom/config"
+	"strongroom.example/config"
 )
 
 // Action is what happens to an object.

@@ -19,7 +19,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 
-	"strongroom/config"
+	"strongroom.example/config"
 )
 
 func serverOf(d config.Database) (server, error) {

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"strongroom/config"
+	"strongroom.example/config"
 )
 
 // State is an environment as it is in Vault. It holds no secret.

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"strongroom/config"
+	"strongroom.example/config"
 )
 
 // statements are what Vault runs for a dynamic role. Vault fills in {{name}},

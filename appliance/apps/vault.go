@@ -10,7 +10,7 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"strongroom/appliance/vaultapi"
+	"strongroom.example/appliance/vaultapi"
 )
 
 // Vault is what this package needs of it. Paths are without "v1/".

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"sync"
 
-	"strongroom/config"
+	"strongroom.example/config"
 )
 
 // Options of a run.

@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"strongroom/appliance/atomicfile"
+	"strongroom.example/appliance/atomicfile"
 )
 
 // files is what Rotate does to the file system, so that tests can let each call

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"strongroom/appliance/atomicfile"
+	"strongroom.example/appliance/atomicfile"
 )
 
 const (

@@ -13,8 +13,8 @@ import (
 	"github.com/BurntSushi/toml"
 	"github.com/spf13/cobra"
 
-	"strongroom/appliance/alert"
-	"strongroom/config"
+	"strongroom.example/appliance/alert"
+	"strongroom.example/config"
 )
 
 const alertStateDir = "/var/lib/strongroom/alert"

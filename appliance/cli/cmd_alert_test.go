@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"strongroom/appliance/alert"
+	"strongroom.example/appliance/alert"
 )
 
 // alertHook is a webhook that counts, and the arguments that lead there.

@@ -8,8 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom/appliance/apps"
-	"strongroom/config"
+	"strongroom.example/appliance/apps"
+	"strongroom.example/config"
 )
 
 // appOptions are what the verbs of app share.

@@ -6,8 +6,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom/appliance/apps"
-	"strongroom/config"
+	"strongroom.example/appliance/apps"
+	"strongroom.example/config"
 )
 
 func appPlanCommand(o *appOptions) *cobra.Command {

@@ -10,9 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom/appliance/apps"
-	"strongroom/appliance/atomicfile"
-	"strongroom/appliance/vaultapi"
+	"strongroom.example/appliance/apps"
+	"strongroom.example/appliance/atomicfile"
+	"strongroom.example/appliance/vaultapi"
 )
 
 func appBundleCommand(o *appOptions) *cobra.Command {

@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom/appliance/apps"
+	"strongroom.example/appliance/apps"
 )
 
 func appShowCommand(o *appOptions) *cobra.Command {

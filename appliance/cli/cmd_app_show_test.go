@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/appliance/apps"
+	"strongroom.example/appliance/apps"
 )
 
 func TestShortDuration(t *testing.T) {

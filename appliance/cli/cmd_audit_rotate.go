@@ -9,8 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom/appliance/audit"
-	"strongroom/config"
+	"strongroom.example/appliance/audit"
+	"strongroom.example/config"
 )
 
 const (

@@ -17,10 +17,10 @@ import (
 	"github.com/hashicorp/vault/api"
 	"github.com/spf13/cobra"
 
-	"strongroom/appliance/doctor"
-	"strongroom/appliance/evidence"
-	"strongroom/appliance/vaultapi"
-	"strongroom/config"
+	"strongroom.example/appliance/doctor"
+	"strongroom.example/appliance/evidence"
+	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/config"
 )
 
 type doctorOptions struct {

@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"strongroom/appliance/vaultapi"
+	"strongroom.example/appliance/vaultapi"
 )
 
 // --fix starts what was stopped, and a Vault that has just been started is sealed

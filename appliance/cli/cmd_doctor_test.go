@@ -5,8 +5,8 @@ import (
 	"path/filepath"
 	"testing"
 
-	"strongroom/appliance/doctor"
-	"strongroom/appliance/evidence"
+	"strongroom.example/appliance/doctor"
+	"strongroom.example/appliance/evidence"
 )
 
 // A spoilt configuration and a survey that can't be used must not keep the

@@ -13,12 +13,12 @@ import (
 	"filippo.io/age"
 	"github.com/spf13/cobra"
 
-	"strongroom/appliance/drill"
-	"strongroom/appliance/isolate"
-	"strongroom/appliance/kms"
-	"strongroom/appliance/restore"
-	"strongroom/appliance/snapshot"
-	"strongroom/config"
+	"strongroom.example/appliance/drill"
+	"strongroom.example/appliance/isolate"
+	"strongroom.example/appliance/kms"
+	"strongroom.example/appliance/restore"
+	"strongroom.example/appliance/snapshot"
+	"strongroom.example/config"
 )
 
 // Names of systemd credentials of the drill, beside the drill key and the

@@ -13,8 +13,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom/appliance/drill"
-	"strongroom/appliance/escrow"
+	"strongroom.example/appliance/drill"
+	"strongroom.example/appliance/escrow"
 )
 
 type drillOptions struct {

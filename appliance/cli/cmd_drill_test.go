@@ -11,10 +11,10 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom/appliance/drill"
-	"strongroom/appliance/isolate"
-	"strongroom/appliance/restore"
-	"strongroom/appliance/snapshot"
+	"strongroom.example/appliance/drill"
+	"strongroom.example/appliance/isolate"
+	"strongroom.example/appliance/restore"
+	"strongroom.example/appliance/snapshot"
 )
 
 // runDrillCLI gives the exit code and all that was printed.

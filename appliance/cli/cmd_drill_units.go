@@ -12,10 +12,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom/appliance/atomicfile"
-	"strongroom/appliance/drill"
-	"strongroom/appliance/pause"
-	"strongroom/appliance/snapshot"
+	"strongroom.example/appliance/atomicfile"
+	"strongroom.example/appliance/drill"
+	"strongroom.example/appliance/pause"
+	"strongroom.example/appliance/snapshot"
 )
 
 // The two halves that the units run, and what root does before them.

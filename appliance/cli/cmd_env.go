@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom/appliance/appenv"
+	"strongroom.example/appliance/appenv"
 )
 
 // envOptions say which variables are meant.

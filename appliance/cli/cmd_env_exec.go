@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom/appliance/appenv"
+	"strongroom.example/appliance/appenv"
 )
 
 func envExecCommand(o *envOptions) *cobra.Command {

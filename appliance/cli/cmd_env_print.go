@@ -9,9 +9,9 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"strongroom/appliance/appenv"
-	"strongroom/appliance/atomicfile"
-	"strongroom/appliance/dotenv"
+	"strongroom.example/appliance/appenv"
+	"strongroom.example/appliance/atomicfile"
+	"strongroom.example/appliance/dotenv"
 )
 
 func envPrintCommand(o *envOptions) *cobra.Command {

@@ -9,8 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom/appliance/escrow"
-	"strongroom/appliance/kms"
+	"strongroom.example/appliance/escrow"
+	"strongroom.example/appliance/kms"
 )
 
 // escrowDir is where the installer puts the escrow.

@@ -13,7 +13,7 @@ import (
 	"filippo.io/age"
 	"github.com/spf13/cobra"
 
-	"strongroom/appliance/escrow"
+	"strongroom.example/appliance/escrow"
 )
 
 func escrowAnswerCommand(o *escrowOptions) *cobra.Command {

@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom/appliance/escrow"
+	"strongroom.example/appliance/escrow"
 )
 
 func escrowChallengeCommand(o *escrowOptions) *cobra.Command {

@@ -10,7 +10,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
-	"strongroom/appliance/front"
+	"strongroom.example/appliance/front"
 )
 
 func frontCommand() *cobra.Command {

@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/appliance/front"
-	"strongroom/appliance/localtls"
+	"strongroom.example/appliance/front"
+	"strongroom.example/appliance/localtls"
 )
 
 // A renewed certificate is handed over, once; what does not fit is refused with

@@ -17,7 +17,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
-	"strongroom/appliance/kms"
+	"strongroom.example/appliance/kms"
 )
 
 type kmsOptions struct {

@@ -14,10 +14,10 @@ import (
 	"filippo.io/age"
 	"github.com/spf13/cobra"
 
-	"strongroom/appliance/atomicfile"
-	"strongroom/appliance/escrow"
-	"strongroom/appliance/kms"
-	"strongroom/appliance/vaultapi"
+	"strongroom.example/appliance/atomicfile"
+	"strongroom.example/appliance/escrow"
+	"strongroom.example/appliance/kms"
+	"strongroom.example/appliance/vaultapi"
 )
 
 // Where the installer puts the master key.

@@ -11,8 +11,8 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom/appliance/escrow"
-	"strongroom/appliance/kms"
+	"strongroom.example/appliance/escrow"
+	"strongroom.example/appliance/kms"
 )
 
 // runCLI gives exit code, standard output and what was reported.

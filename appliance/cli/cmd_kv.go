@@ -7,8 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom/appliance/kvexport"
-	"strongroom/appliance/migrate"
+	"strongroom.example/appliance/kvexport"
+	"strongroom.example/appliance/migrate"
 )
 
 // kvOptions are what the verbs of kv share.

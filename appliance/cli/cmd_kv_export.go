@@ -7,8 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom/appliance/atomicfile"
-	"strongroom/appliance/kvexport"
+	"strongroom.example/appliance/atomicfile"
+	"strongroom.example/appliance/kvexport"
 )
 
 type kvExportOptions struct {

@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom/appliance/kvexport"
+	"strongroom.example/appliance/kvexport"
 )
 
 func kvImportCommand(o *kvOptions) *cobra.Command {

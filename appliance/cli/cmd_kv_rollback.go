@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom/appliance/kvexport"
+	"strongroom.example/appliance/kvexport"
 )
 
 func kvRollbackCommand(o *kvOptions) *cobra.Command {

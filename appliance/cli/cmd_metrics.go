@@ -13,10 +13,10 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
-	"strongroom/appliance/evidence"
-	"strongroom/appliance/metrics"
-	"strongroom/appliance/vaultapi"
-	"strongroom/config"
+	"strongroom.example/appliance/evidence"
+	"strongroom.example/appliance/metrics"
+	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/config"
 )
 
 // Credentials of the metrics daemon.

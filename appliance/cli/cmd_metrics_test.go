@@ -9,9 +9,9 @@ import (
 	"strings"
 	"testing"
 
-	"strongroom/appliance/metrics"
-	"strongroom/config"
-	"strongroom/systemd"
+	"strongroom.example/appliance/metrics"
+	"strongroom.example/config"
+	"strongroom.example/systemd"
 )
 
 // The page on monitoring: its commands are taken, its tables are valid and at

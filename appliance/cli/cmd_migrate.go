@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom/appliance/migrate"
+	"strongroom.example/appliance/migrate"
 )
 
 // migrateOptions are what the steps share.

@@ -5,7 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom/appliance/migrate"
+	"strongroom.example/appliance/migrate"
 )
 
 func migrateApplyCommand(o *migrateOptions) *cobra.Command {

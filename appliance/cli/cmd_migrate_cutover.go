@@ -8,7 +8,7 @@ import (
 	"filippo.io/age"
 	"github.com/spf13/cobra"
 
-	"strongroom/appliance/migrate"
+	"strongroom.example/appliance/migrate"
 )
 
 type cutoverOptions struct {

@@ -7,8 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom/appliance/atomicfile"
-	"strongroom/appliance/migrate"
+	"strongroom.example/appliance/atomicfile"
+	"strongroom.example/appliance/migrate"
 )
 
 func migratePlanCommand(shared *migrateOptions) *cobra.Command {

@@ -9,8 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom/appliance/dotenv"
-	"strongroom/appliance/migrate"
+	"strongroom.example/appliance/dotenv"
+	"strongroom.example/appliance/migrate"
 )
 
 type scanOptions struct {

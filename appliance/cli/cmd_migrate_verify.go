@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom/appliance/migrate"
+	"strongroom.example/appliance/migrate"
 )
 
 func migrateVerifyCommand(o *migrateOptions) *cobra.Command {

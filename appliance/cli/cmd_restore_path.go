@@ -11,10 +11,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom/appliance/kms"
-	"strongroom/appliance/restore"
-	"strongroom/appliance/restorepath"
-	"strongroom/appliance/vaultapi"
+	"strongroom.example/appliance/kms"
+	"strongroom.example/appliance/restore"
+	"strongroom.example/appliance/restorepath"
+	"strongroom.example/appliance/vaultapi"
 )
 
 // restorePaths are what --path needs beside the flags of restore.

@@ -14,8 +14,8 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"strongroom/appliance/restore"
-	"strongroom/appliance/snapshot"
+	"strongroom.example/appliance/restore"
+	"strongroom.example/appliance/snapshot"
 )
 
 // What comes after "restored" is for the operator, whatever it was.

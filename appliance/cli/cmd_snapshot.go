@@ -15,9 +15,9 @@ import (
 	"github.com/hashicorp/vault/api"
 	"github.com/spf13/cobra"
 
-	"strongroom/appliance/kms"
-	"strongroom/appliance/snapshot"
-	"strongroom/config"
+	"strongroom.example/appliance/kms"
+	"strongroom.example/appliance/snapshot"
+	"strongroom.example/config"
 )
 
 // Where the installed jobs keep their state, unless systemd says otherwise.

@@ -9,8 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom/appliance/alert"
-	"strongroom/config"
+	"strongroom.example/appliance/alert"
+	"strongroom.example/config"
 )
 
 // alertOf makes a failed backup job loud: the journal gets it with the priority

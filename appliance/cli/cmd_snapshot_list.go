@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom/appliance/snapshot"
+	"strongroom.example/appliance/snapshot"
 )
 
 // listed is one snapshot in one place, as --json prints it.

@@ -7,8 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom/appliance/snapshot"
-	"strongroom/config"
+	"strongroom.example/appliance/snapshot"
+	"strongroom.example/config"
 )
 
 type pruneOptions struct {

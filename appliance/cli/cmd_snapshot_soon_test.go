@@ -10,7 +10,7 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom/appliance/snapshot"
+	"strongroom.example/appliance/snapshot"
 )
 
 func TestSnapshotSoon(t *testing.T) {

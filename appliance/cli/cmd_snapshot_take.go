@@ -13,10 +13,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom/appliance/pause"
-	"strongroom/appliance/snapshot"
-	"strongroom/appliance/vaultapi"
-	"strongroom/config"
+	"strongroom.example/appliance/pause"
+	"strongroom.example/appliance/snapshot"
+	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/config"
 )
 
 // Names of systemd credentials of the snapshot job.

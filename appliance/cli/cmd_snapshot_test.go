@@ -20,8 +20,8 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom/appliance/alert"
-	"strongroom/appliance/snapshot"
+	"strongroom.example/appliance/alert"
+	"strongroom.example/appliance/snapshot"
 )
 
 // backups is a directory with snapshots, and how to reach it.

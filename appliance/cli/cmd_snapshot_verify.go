@@ -11,8 +11,8 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"strongroom/appliance/snapshot"
-	"strongroom/config"
+	"strongroom.example/appliance/snapshot"
+	"strongroom.example/config"
 )
 
 // credDrillKey is the systemd credential with the identity that verifies.

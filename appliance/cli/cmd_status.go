@@ -15,10 +15,10 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"strongroom/appliance/evidence"
-	"strongroom/appliance/status"
-	"strongroom/appliance/vaultapi"
-	"strongroom/config"
+	"strongroom.example/appliance/evidence"
+	"strongroom.example/appliance/status"
+	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/config"
 )
 
 // lookOptions are what status and doctor share: where things are.

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"strongroom/appliance/vaultapi"
+	"strongroom.example/appliance/vaultapi"
 )
 
 // Names of the systemd credentials of status and doctor.

@@ -11,8 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom/appliance/drill"
-	"strongroom/appliance/snapshot"
+	"strongroom.example/appliance/drill"
+	"strongroom.example/appliance/snapshot"
 )
 
 func TestRetries(t *testing.T) {

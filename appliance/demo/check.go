@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"strongroom/appliance/scratch"
+	"strongroom.example/appliance/scratch"
 )
 
 // Faults that a caller tells apart.

@@ -17,11 +17,11 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom/appliance/kms"
-	"strongroom/appliance/proc"
-	"strongroom/appliance/scratch"
-	"strongroom/appliance/snapshot"
-	"strongroom/appliance/vaultapi"
+	"strongroom.example/appliance/kms"
+	"strongroom.example/appliance/proc"
+	"strongroom.example/appliance/scratch"
+	"strongroom.example/appliance/snapshot"
+	"strongroom.example/appliance/vaultapi"
 )
 
 // Options of a demo.

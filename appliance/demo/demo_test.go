@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"strongroom/appliance/scratch"
+	"strongroom.example/appliance/scratch"
 )
 
 func TestFolder(t *testing.T) {

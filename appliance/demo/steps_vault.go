@@ -11,11 +11,11 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom/appliance/atomicfile"
-	"strongroom/appliance/escrow"
-	"strongroom/appliance/scratch"
-	"strongroom/appliance/vaultapi"
-	"strongroom/config"
+	"strongroom.example/appliance/atomicfile"
+	"strongroom.example/appliance/escrow"
+	"strongroom.example/appliance/scratch"
+	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/config"
 )
 
 // The research's split of the recovery key: any three of five.

@@ -13,9 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/appliance/drill"
-	"strongroom/appliance/restore"
-	"strongroom/config"
+	"strongroom.example/appliance/drill"
+	"strongroom.example/appliance/restore"
+	"strongroom.example/config"
 )
 
 // token looks like one of Vault's.

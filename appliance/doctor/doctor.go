@@ -17,8 +17,8 @@ import (
 	"syscall"
 	"time"
 
-	"strongroom/appliance/atomicfile"
-	"strongroom/appliance/evidence"
+	"strongroom.example/appliance/atomicfile"
+	"strongroom.example/appliance/evidence"
 )
 
 // reportFormat is the version of the report's layout.

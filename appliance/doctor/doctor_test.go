@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/appliance/evidence"
-	"strongroom/config"
+	"strongroom.example/appliance/evidence"
+	"strongroom.example/config"
 )
 
 func TestHealthyMachinePasses(t *testing.T) {

@@ -17,8 +17,8 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/appliance/evidence"
-	"strongroom/config"
+	"strongroom.example/appliance/evidence"
+	"strongroom.example/config"
 )
 
 // box is a machine, its front and its Vault, all in memory.

@@ -12,10 +12,10 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/appliance/drill"
-	"strongroom/appliance/escrow"
-	"strongroom/appliance/evidence"
-	"strongroom/config"
+	"strongroom.example/appliance/drill"
+	"strongroom.example/appliance/escrow"
+	"strongroom.example/appliance/evidence"
+	"strongroom.example/config"
 )
 
 // healthy is a machine on which every item passes, and its subject.

@@ -6,7 +6,7 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"strongroom/appliance/evidence"
+	"strongroom.example/appliance/evidence"
 )
 
 // With a full disk under its audit logs Vault serves nobody, and tells neither

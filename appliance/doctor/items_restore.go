@@ -7,7 +7,7 @@ import (
 	"maps"
 	"slices"
 
-	"strongroom/appliance/restore"
+	"strongroom.example/appliance/restore"
 )
 
 // waitsEnded tells of a restore that was killed before Vault had the snapshot, or

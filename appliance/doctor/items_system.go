@@ -6,7 +6,7 @@ import (
 	"io/fs"
 	"strings"
 
-	"strongroom/appliance/evidence"
+	"strongroom.example/appliance/evidence"
 )
 
 // swapOff is item 4.

@@ -12,9 +12,9 @@ import (
 	"strings"
 	"time"
 
-	"strongroom/appliance/drill"
-	"strongroom/appliance/evidence"
-	"strongroom/config"
+	"strongroom.example/appliance/drill"
+	"strongroom.example/appliance/evidence"
+	"strongroom.example/config"
 )
 
 // maxExposure is what systemd-analyze(1) may give a service.

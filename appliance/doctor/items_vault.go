@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"strongroom/config"
+	"strongroom.example/config"
 )
 
 // maxTokens bounds how many tokens are looked up.

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"strongroom/appliance/atomicfile"
+	"strongroom.example/appliance/atomicfile"
 )
 
 // Network is what can be seen of the network, noted down by a unit that may see

@@ -11,7 +11,7 @@ import (
 	"net/url"
 	"time"
 
-	"strongroom/appliance/evidence"
+	"strongroom.example/appliance/evidence"
 )
 
 // HTTPSFront is the front at an address, host:port. Its certificate is not

@@ -16,7 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"strongroom/appliance/atomicfile"
+	"strongroom.example/appliance/atomicfile"
 )
 
 // OSMachine is the real one. With a Root other than "" all files are below it.

@@ -9,8 +9,8 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"strongroom/appliance/evidence"
-	"strongroom/appliance/vaultapi"
+	"strongroom.example/appliance/evidence"
+	"strongroom.example/appliance/vaultapi"
 )
 
 // RealVault is Vault through a client that is logged in.

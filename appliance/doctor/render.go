@@ -5,7 +5,7 @@ import (
 	"io"
 	"strings"
 
-	"strongroom/appliance/evidence"
+	"strongroom.example/appliance/evidence"
 )
 
 // Style is how a report is printed.

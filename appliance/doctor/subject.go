@@ -10,8 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"strongroom/appliance/evidence"
-	"strongroom/config"
+	"strongroom.example/appliance/evidence"
+	"strongroom.example/config"
 )
 
 // Subject is what is examined.

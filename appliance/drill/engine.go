@@ -6,7 +6,7 @@ import (
 	"maps"
 	"slices"
 
-	"strongroom/appliance/vaultapi"
+	"strongroom.example/appliance/vaultapi"
 )
 
 // keysMount is where the appliance mounts its engine, and where the drill's

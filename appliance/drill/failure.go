@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"strongroom/appliance/alert"
+	"strongroom.example/appliance/alert"
 )
 
 // FetchFailure tells of a drill that never came to its report, because there was

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/appliance/snapshot"
+	"strongroom.example/appliance/snapshot"
 )
 
 // A fetch that failed for good stays known until one succeeds, and the drill that

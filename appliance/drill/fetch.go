@@ -12,9 +12,9 @@ import (
 	"slices"
 	"time"
 
-	"strongroom/appliance/atomicfile"
-	"strongroom/appliance/restore"
-	"strongroom/appliance/snapshot"
+	"strongroom.example/appliance/atomicfile"
+	"strongroom.example/appliance/restore"
+	"strongroom.example/appliance/snapshot"
 )
 
 // FetchOptions is what Fetch needs. It holds no key.

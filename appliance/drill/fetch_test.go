@@ -17,7 +17,7 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom/appliance/snapshot"
+	"strongroom.example/appliance/snapshot"
 )
 
 const cluster = "0b7ea4a6-22d4-4aa1-90ee-93e3d3e6c4f1"

@@ -10,9 +10,9 @@ import (
 	"strings"
 	"time"
 
-	"strongroom/appliance/scratch"
-	"strongroom/appliance/snapshot"
-	"strongroom/appliance/vaultapi"
+	"strongroom.example/appliance/scratch"
+	"strongroom.example/appliance/snapshot"
+	"strongroom.example/appliance/vaultapi"
 )
 
 // look logs in as the drill and compares everything.

@@ -12,9 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/appliance/kms"
-	"strongroom/appliance/snapshot"
-	"strongroom/appliance/vaultapi"
+	"strongroom.example/appliance/kms"
+	"strongroom.example/appliance/snapshot"
+	"strongroom.example/appliance/vaultapi"
 )
 
 // restored is a fake of the restored Vault: answers by path, as JSON; a path

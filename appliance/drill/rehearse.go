@@ -13,9 +13,9 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"strongroom/appliance/scratch"
-	"strongroom/appliance/snapshot"
-	"strongroom/appliance/vaultapi"
+	"strongroom.example/appliance/scratch"
+	"strongroom.example/appliance/snapshot"
+	"strongroom.example/appliance/vaultapi"
 )
 
 // Rehearsal is an upgrade to try on the restored Vault.

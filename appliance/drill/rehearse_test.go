@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/appliance/scratch"
+	"strongroom.example/appliance/scratch"
 )
 
 // atScratch serves v where a scratch Vault's socket is.

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"strongroom/appliance/snapshot"
+	"strongroom.example/appliance/snapshot"
 )
 
 // strangers makes a state folder of another user's, in one of root's.

@@ -12,13 +12,13 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom/appliance/isolate"
-	"strongroom/appliance/kms"
-	"strongroom/appliance/proc"
-	"strongroom/appliance/restore"
-	"strongroom/appliance/scratch"
-	"strongroom/appliance/snapshot"
-	"strongroom/appliance/vaultapi"
+	"strongroom.example/appliance/isolate"
+	"strongroom.example/appliance/kms"
+	"strongroom.example/appliance/proc"
+	"strongroom.example/appliance/restore"
+	"strongroom.example/appliance/scratch"
+	"strongroom.example/appliance/snapshot"
+	"strongroom.example/appliance/vaultapi"
 )
 
 // Options is what Run needs. It holds the keys, and uses no network.

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"strongroom/appliance/atomicfile"
+	"strongroom.example/appliance/atomicfile"
 )
 
 // ChallengeLife is how long a challenge may be answered.

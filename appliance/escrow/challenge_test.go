@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/appliance/atomicfile"
+	"strongroom.example/appliance/atomicfile"
 )
 
 const canary = "canary-secret-of-the-escrow"

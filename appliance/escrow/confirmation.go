@@ -11,7 +11,7 @@ import (
 	"slices"
 	"time"
 
-	"strongroom/appliance/atomicfile"
+	"strongroom.example/appliance/atomicfile"
 )
 
 const (

@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/appliance/escrow"
-	"strongroom/appliance/vaultapi"
+	"strongroom.example/appliance/escrow"
+	"strongroom.example/appliance/vaultapi"
 )
 
 func TestReadCertificate(t *testing.T) {

@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"time"
 
-	"strongroom/appliance/vaultapi"
+	"strongroom.example/appliance/vaultapi"
 )
 
 // statusPage is how many keys are asked for at once.

@@ -10,9 +10,9 @@ import (
 	"strings"
 	"time"
 
-	"strongroom/appliance/drill"
-	"strongroom/appliance/escrow"
-	"strongroom/appliance/snapshot"
+	"strongroom.example/appliance/drill"
+	"strongroom.example/appliance/escrow"
+	"strongroom.example/appliance/snapshot"
 )
 
 // Backup is the newest verified snapshot, and what stands in the way of newer

@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"time"
 
-	"strongroom/appliance/vaultapi"
+	"strongroom.example/appliance/vaultapi"
 )
 
 // TestedVaults are the versions of Vault that the project's tests run. Others

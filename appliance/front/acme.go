@@ -18,7 +18,7 @@ import (
 	"github.com/mholt/acmez/v3/acme"
 	"go.uber.org/zap"
 
-	"strongroom/appliance/dnscheck"
+	"strongroom.example/appliance/dnscheck"
 )
 
 // Public CAs, by their ACME directories.

@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"strongroom/appliance/atomicfile"
+	"strongroom.example/appliance/atomicfile"
 )
 
 const (

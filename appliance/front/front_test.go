@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/appliance/localtls"
+	"strongroom.example/appliance/localtls"
 )
 
 // echo answers with what has arrived.

@@ -25,7 +25,7 @@ import (
 
 	"github.com/BurntSushi/toml"
 
-	"strongroom/appliance/localtls"
+	"strongroom.example/appliance/localtls"
 )
 
 // patience ends what hangs. How long something takes is for benchmarks.

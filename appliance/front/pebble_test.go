@@ -19,7 +19,7 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/appliance/localtls"
+	"strongroom.example/appliance/localtls"
 )
 
 // pebble is Let's Encrypt's test CA and its DNS server, the real programs.

@@ -15,7 +15,7 @@ import (
 
 	"github.com/miekg/dns"
 
-	"strongroom/appliance/dnscheck"
+	"strongroom.example/appliance/dnscheck"
 )
 
 const (

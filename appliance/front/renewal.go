@@ -6,7 +6,7 @@ import (
 	"os"
 	"time"
 
-	"strongroom/appliance/atomicfile"
+	"strongroom.example/appliance/atomicfile"
 )
 
 // A renewal writes two files, and whoever reads them in between finds a pair

@@ -19,8 +19,8 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom/appliance/atomicfile"
-	"strongroom/appliance/escrow"
+	"strongroom.example/appliance/atomicfile"
+	"strongroom.example/appliance/escrow"
 )
 
 // codeBytes of randomness are in a confirmation code: 60 bits of it are shown.

@@ -15,8 +15,8 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom/appliance/atomicfile"
-	"strongroom/appliance/escrow"
+	"strongroom.example/appliance/atomicfile"
+	"strongroom.example/appliance/escrow"
 )
 
 type rotationTest struct {

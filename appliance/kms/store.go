@@ -9,7 +9,7 @@ import (
 	"os/exec"
 	"strings"
 
-	"strongroom/appliance/atomicfile"
+	"strongroom.example/appliance/atomicfile"
 )
 
 // Store keeps the master key's text on disk at a path. What it returns from

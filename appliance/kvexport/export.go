@@ -11,7 +11,7 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom/appliance/vaultapi"
+	"strongroom.example/appliance/vaultapi"
 )
 
 // ExportOptions say what to take out.

@@ -10,7 +10,7 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom/appliance/vaultapi"
+	"strongroom.example/appliance/vaultapi"
 )
 
 // ImportOptions say where to bring an export.

@@ -20,7 +20,7 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"strongroom/appliance/vaultapi"
+	"strongroom.example/appliance/vaultapi"
 )
 
 // Format of the stream.

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"sort"
 
-	"strongroom/appliance/vaultapi"
+	"strongroom.example/appliance/vaultapi"
 )
 
 // FieldChange is one field of a secret, before and after a rollback. The values

@@ -21,10 +21,10 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 
-	"strongroom/appliance/audit"
-	"strongroom/appliance/evidence"
-	"strongroom/appliance/snapshot"
-	"strongroom/appliance/vaultapi"
+	"strongroom.example/appliance/audit"
+	"strongroom.example/appliance/evidence"
+	"strongroom.example/appliance/snapshot"
+	"strongroom.example/appliance/vaultapi"
 )
 
 var now = time.Date(2026, 11, 24, 15, 0, 0, 0, time.UTC)

@@ -5,9 +5,9 @@ import (
 	"errors"
 	"time"
 
-	"strongroom/appliance/audit"
-	"strongroom/appliance/evidence"
-	"strongroom/appliance/snapshot"
+	"strongroom.example/appliance/audit"
+	"strongroom.example/appliance/evidence"
+	"strongroom.example/appliance/snapshot"
 )
 
 func (c *Collector) snapshot(_ context.Context, e *emitter) error {

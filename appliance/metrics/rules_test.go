@@ -9,7 +9,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"strongroom/config"
+	"strongroom.example/config"
 )
 
 // ruleFile is Prometheus' form of alert rules.

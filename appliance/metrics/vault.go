@@ -11,8 +11,8 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"strongroom/appliance/evidence"
-	"strongroom/appliance/vaultapi"
+	"strongroom.example/appliance/evidence"
+	"strongroom.example/appliance/vaultapi"
 )
 
 // ErrNoLogin: there is no AppRole for what Vault tells only to a token.

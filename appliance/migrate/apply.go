@@ -12,8 +12,8 @@ import (
 	"path/filepath"
 	"sync"
 
-	"strongroom/appliance/atomicfile"
-	"strongroom/appliance/dotenv"
+	"strongroom.example/appliance/atomicfile"
+	"strongroom.example/appliance/dotenv"
 )
 
 // MaxValue bounds a secret with all its fields, in bytes: a raft entry of Vault

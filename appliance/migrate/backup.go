@@ -11,7 +11,7 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom/appliance/atomicfile"
+	"strongroom.example/appliance/atomicfile"
 )
 
 // kept is a file as it was.

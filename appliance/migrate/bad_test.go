@@ -10,9 +10,9 @@ import (
 	"syscall"
 	"testing"
 
-	"strongroom/appliance/dotenv"
-	"strongroom/appliance/migrate"
-	"strongroom/appliance/migrate/storetest"
+	"strongroom.example/appliance/dotenv"
+	"strongroom.example/appliance/migrate"
+	"strongroom.example/appliance/migrate/storetest"
 )
 
 func entry(name, file, path string) string {

@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/appliance/dotenv"
-	"strongroom/appliance/migrate"
-	"strongroom/appliance/migrate/storetest"
+	"strongroom.example/appliance/dotenv"
+	"strongroom.example/appliance/migrate"
+	"strongroom.example/appliance/migrate/storetest"
 )
 
 // bigTree is n files of code in all languages, and a .env file for each ten.

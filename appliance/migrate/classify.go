@@ -6,7 +6,7 @@ import (
 	"regexp"
 	"strings"
 
-	"strongroom/appliance/migrate/rules"
+	"strongroom.example/appliance/migrate/rules"
 )
 
 // Classifier says whether a variable looks like a secret, and why. It errs on

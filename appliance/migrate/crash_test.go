@@ -11,8 +11,8 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom/appliance/migrate"
-	"strongroom/appliance/migrate/storetest"
+	"strongroom.example/appliance/migrate"
+	"strongroom.example/appliance/migrate/storetest"
 )
 
 func TestFakeStore(t *testing.T) {

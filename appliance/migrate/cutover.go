@@ -16,8 +16,8 @@ import (
 	"filippo.io/age"
 	"github.com/rogpeppe/go-internal/diff"
 
-	"strongroom/appliance/atomicfile"
-	"strongroom/appliance/dotenv"
+	"strongroom.example/appliance/atomicfile"
+	"strongroom.example/appliance/dotenv"
 )
 
 // CutoverOptions say what to take out of the files.

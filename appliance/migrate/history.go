@@ -13,7 +13,7 @@ import (
 	"strconv"
 	"strings"
 
-	"strongroom/appliance/dotenv"
+	"strongroom.example/appliance/dotenv"
 )
 
 // minSearched is the shortest value that is looked for in history, in bytes:

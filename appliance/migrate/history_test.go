@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"strongroom/appliance/dotenv"
-	"strongroom/appliance/migrate"
+	"strongroom.example/appliance/dotenv"
+	"strongroom.example/appliance/migrate"
 )
 
 func commit(t *testing.T, dir string) {

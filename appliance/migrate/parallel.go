@@ -7,7 +7,7 @@ import (
 
 	"os"
 
-	"strongroom/appliance/dotenv"
+	"strongroom.example/appliance/dotenv"
 )
 
 // parallel runs each for every item, n at a time. The first error stops what

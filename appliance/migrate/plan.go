@@ -13,7 +13,7 @@ import (
 
 	"github.com/BurntSushi/toml"
 
-	"strongroom/appliance/dotenv"
+	"strongroom.example/appliance/dotenv"
 )
 
 // PlanFile is the plan's usual name, under the root of the tree.

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"sync"
 
-	"strongroom/appliance/dotenv"
+	"strongroom.example/appliance/dotenv"
 )
 
 // ScanOptions say what to look at.

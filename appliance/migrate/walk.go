@@ -14,7 +14,7 @@ import (
 	"strings"
 	"sync"
 
-	"strongroom/appliance/dotenv"
+	"strongroom.example/appliance/dotenv"
 )
 
 // maxSource bounds a file of code that is looked at, in bytes. What is larger

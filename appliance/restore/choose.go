@@ -10,7 +10,7 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom/appliance/snapshot"
+	"strongroom.example/appliance/snapshot"
 )
 
 // Choice is a snapshot that can be restored.

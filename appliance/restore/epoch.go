@@ -7,7 +7,7 @@ import (
 	"io/fs"
 	"os"
 
-	"strongroom/appliance/atomicfile"
+	"strongroom.example/appliance/atomicfile"
 )
 
 // raiseEpoch adds one to the epoch in the file that the apikeys engine compares

@@ -13,7 +13,7 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom/appliance/snapshot"
+	"strongroom.example/appliance/snapshot"
 )
 
 // ageMagic begins every age file that is not armored.

@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"strongroom/appliance/vaultapi"
+	"strongroom.example/appliance/vaultapi"
 )
 
 // Into replaces everything in a scratch Vault by a checked snapshot and returns

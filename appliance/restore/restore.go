@@ -12,8 +12,8 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"strongroom/appliance/snapshot"
-	"strongroom/appliance/vaultapi"
+	"strongroom.example/appliance/snapshot"
+	"strongroom.example/appliance/vaultapi"
 )
 
 // Options of a restore.

@@ -23,8 +23,8 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom/appliance/snapshot"
-	"strongroom/appliance/vaultapi"
+	"strongroom.example/appliance/snapshot"
+	"strongroom.example/appliance/vaultapi"
 )
 
 // fakeVault answers what a restore asks, and can fail anywhere.

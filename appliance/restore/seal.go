@@ -11,7 +11,7 @@ import (
 	"slices"
 	"strings"
 
-	"strongroom/appliance/snapshot"
+	"strongroom.example/appliance/snapshot"
 )
 
 // Decrypter opens what Vault's seal has encrypted; *kms.Keyset is one.

@@ -12,8 +12,8 @@ import (
 	"strings"
 	"testing"
 
-	"strongroom/appliance/kms"
-	"strongroom/appliance/snapshot"
+	"strongroom.example/appliance/kms"
+	"strongroom.example/appliance/snapshot"
 )
 
 // archiveSealedBy is a raft snapshot whose sums k has signed, in the wrapping of

@@ -16,7 +16,7 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom/appliance/snapshot"
+	"strongroom.example/appliance/snapshot"
 )
 
 var then = time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)

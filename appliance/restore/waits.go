@@ -14,8 +14,8 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"strongroom/appliance/atomicfile"
-	"strongroom/appliance/vaultapi"
+	"strongroom.example/appliance/atomicfile"
+	"strongroom.example/appliance/vaultapi"
 )
 
 // DefaultWaitsFile is where a restore on the appliance notes what it sets to 0 for

@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"strongroom/appliance/vaultapi"
+	"strongroom.example/appliance/vaultapi"
 )
 
 // kvVault is a Vault with one KV engine that answers from a table.

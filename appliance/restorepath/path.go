@@ -12,12 +12,12 @@ import (
 	"strings"
 	"time"
 
-	"strongroom/appliance/isolate"
-	"strongroom/appliance/kms"
-	"strongroom/appliance/proc"
-	"strongroom/appliance/restore"
-	"strongroom/appliance/scratch"
-	"strongroom/appliance/vaultapi"
+	"strongroom.example/appliance/isolate"
+	"strongroom.example/appliance/kms"
+	"strongroom.example/appliance/proc"
+	"strongroom.example/appliance/restore"
+	"strongroom.example/appliance/scratch"
+	"strongroom.example/appliance/vaultapi"
 )
 
 // ErrNoSecret means that the snapshot has nothing at a path.

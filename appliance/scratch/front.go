@@ -11,10 +11,10 @@ import (
 
 	"github.com/BurntSushi/toml"
 
-	"strongroom/appliance/atomicfile"
-	"strongroom/appliance/front"
-	"strongroom/appliance/proc"
-	"strongroom/appliance/vaultapi"
+	"strongroom.example/appliance/atomicfile"
+	"strongroom.example/appliance/front"
+	"strongroom.example/appliance/proc"
+	"strongroom.example/appliance/vaultapi"
 )
 
 // frontDrain is short: who uses a scratch Vault is the one who stops it.

@@ -8,7 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"strongroom/appliance/atomicfile"
+	"strongroom.example/appliance/atomicfile"
 )
 
 // copyPlugins fills Vault's own plugin directory, unless another one is used.

@@ -23,12 +23,12 @@ import (
 	"syscall"
 	"time"
 
-	"strongroom/appliance/atomicfile"
-	"strongroom/appliance/kms"
-	"strongroom/appliance/localtls"
-	"strongroom/appliance/proc"
-	"strongroom/appliance/vaultapi"
-	"strongroom/config"
+	"strongroom.example/appliance/atomicfile"
+	"strongroom.example/appliance/kms"
+	"strongroom.example/appliance/localtls"
+	"strongroom.example/appliance/proc"
+	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/config"
 )
 
 // Programs are the paths of the binaries.

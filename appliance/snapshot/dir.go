@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"strongroom/appliance/atomicfile"
+	"strongroom.example/appliance/atomicfile"
 )
 
 // Dir is a Destination in a directory, for a mounted disk or share.

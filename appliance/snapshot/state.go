@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"strongroom/appliance/atomicfile"
+	"strongroom.example/appliance/atomicfile"
 )
 
 // The state files. Each is written by one unit only, so that the job that takes

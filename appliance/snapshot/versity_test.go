@@ -14,7 +14,7 @@ import (
 
 	"github.com/minio/minio-go/v7"
 
-	"strongroom/appliance/proc"
+	"strongroom.example/appliance/proc"
 )
 
 // The key pair of the tests' store.

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"time"
 
-	"strongroom/appliance/evidence"
+	"strongroom.example/appliance/evidence"
 )
 
 // The calendar: 13 weeks from this one's Monday hold the next 90 days in most

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"time"
 
-	"strongroom/appliance/evidence"
-	"strongroom/config"
+	"strongroom.example/appliance/evidence"
+	"strongroom.example/config"
 )
 
 // State is a line's colour.

@@ -8,7 +8,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"strongroom/appliance/evidence"
+	"strongroom.example/appliance/evidence"
 )
 
 // Style is how the screen is drawn.

@@ -15,9 +15,9 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"strongroom/appliance/drill"
-	"strongroom/appliance/evidence"
-	"strongroom/appliance/vaultapi"
+	"strongroom.example/appliance/drill"
+	"strongroom.example/appliance/evidence"
+	"strongroom.example/appliance/vaultapi"
 )
 
 // Sources are where the state is read.

@@ -17,12 +17,12 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"strongroom/appliance/drill"
-	"strongroom/appliance/escrow"
-	"strongroom/appliance/evidence"
-	"strongroom/appliance/snapshot"
-	"strongroom/appliance/vaultapi"
-	"strongroom/config"
+	"strongroom.example/appliance/drill"
+	"strongroom.example/appliance/escrow"
+	"strongroom.example/appliance/evidence"
+	"strongroom.example/appliance/snapshot"
+	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/config"
 )
 
 var now = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)

@@ -15,9 +15,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"strongroom/config"
-	"strongroom/installer/engine"
-	"strongroom/installer/steps"
+	"strongroom.example/config"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/steps"
 )
 
 func isTerminal(f *os.File) bool {

@@ -14,8 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/config"
-	"strongroom/installer/engine"
+	"strongroom.example/config"
+	"strongroom.example/installer/engine"
 )
 
 // run is the program as a user calls it: exit code, and both outputs.

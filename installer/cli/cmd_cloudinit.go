@@ -8,10 +8,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom/appliance/vaultapi"
-	"strongroom/config"
-	"strongroom/installer/cloudinit"
-	"strongroom/installer/engine"
+	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/config"
+	"strongroom.example/installer/cloudinit"
+	"strongroom.example/installer/engine"
 )
 
 type cloudInitOptions struct {

@@ -9,8 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom/config"
-	"strongroom/installer/engine"
+	"strongroom.example/config"
+	"strongroom.example/installer/engine"
 )
 
 func configCommand() *cobra.Command {

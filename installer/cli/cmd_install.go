@@ -16,12 +16,12 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom/appliance/vaultapi"
-	"strongroom/config"
-	"strongroom/installer/engine"
-	"strongroom/installer/host"
-	"strongroom/installer/payload"
-	"strongroom/installer/steps"
+	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/config"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/host"
+	"strongroom.example/installer/payload"
+	"strongroom.example/installer/steps"
 )
 
 // options of plan and install.

@@ -11,12 +11,12 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom/appliance/snapshot"
-	"strongroom/config"
-	"strongroom/installer/engine"
-	"strongroom/installer/host"
-	"strongroom/installer/recover"
-	"strongroom/installer/steps"
+	"strongroom.example/appliance/snapshot"
+	"strongroom.example/config"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/host"
+	"strongroom.example/installer/recover"
+	"strongroom.example/installer/steps"
 )
 
 // restoreOptions are those of install and what is left of the old machine.

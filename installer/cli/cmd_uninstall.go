@@ -10,11 +10,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom/config"
-	"strongroom/installer/engine"
-	"strongroom/installer/host"
-	"strongroom/installer/steps"
-	"strongroom/installer/uninstall"
+	"strongroom.example/config"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/host"
+	"strongroom.example/installer/steps"
+	"strongroom.example/installer/uninstall"
 )
 
 type uninstallOptions struct {

@@ -12,12 +12,12 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom/appliance/snapshot"
-	"strongroom/config"
-	"strongroom/installer/engine"
-	"strongroom/installer/recover"
-	"strongroom/installer/steps"
-	"strongroom/installer/upgrade"
+	"strongroom.example/appliance/snapshot"
+	"strongroom.example/config"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/recover"
+	"strongroom.example/installer/steps"
+	"strongroom.example/installer/upgrade"
 )
 
 // upgradeOptions are those of install that an upgrade has too, and its own.

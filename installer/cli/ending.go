@@ -11,11 +11,11 @@ import (
 	"strings"
 	"time"
 
-	"strongroom/config"
-	"strongroom/installer/engine"
-	"strongroom/installer/recover"
-	"strongroom/installer/steps"
-	"strongroom/installer/upgrade"
+	"strongroom.example/config"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/recover"
+	"strongroom.example/installer/steps"
+	"strongroom.example/installer/upgrade"
 )
 
 // install asks, runs the steps under a lock and with a journal, and has the

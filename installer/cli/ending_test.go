@@ -4,9 +4,9 @@ import (
 	"strings"
 	"testing"
 
-	"strongroom/config"
-	"strongroom/installer/engine"
-	"strongroom/installer/steps"
+	"strongroom.example/config"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/steps"
 )
 
 // The end of an installation tells somebody who has never run a Vault how to go

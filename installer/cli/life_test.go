@@ -8,7 +8,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"strongroom/installer/engine"
+	"strongroom.example/installer/engine"
 )
 
 func TestCloudInit(t *testing.T) {

@@ -5,8 +5,8 @@ import (
 	"slices"
 	"testing"
 
-	"strongroom/config"
-	"strongroom/installer/host"
+	"strongroom.example/config"
+	"strongroom.example/installer/host"
 )
 
 // TestRecipientsStay is about two administrators: who runs the installer second

@@ -10,13 +10,13 @@ import (
 	"filippo.io/age"
 	"golang.org/x/term"
 
-	"strongroom/appliance/escrow"
-	"strongroom/appliance/kms"
-	"strongroom/appliance/restore"
-	"strongroom/appliance/snapshot"
-	"strongroom/config"
-	"strongroom/installer/engine"
-	"strongroom/installer/recover"
+	"strongroom.example/appliance/escrow"
+	"strongroom.example/appliance/kms"
+	"strongroom.example/appliance/restore"
+	"strongroom.example/appliance/snapshot"
+	"strongroom.example/config"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/recover"
 )
 
 func (o *restoreOptions) readIdentities() ([]age.Identity, error) {

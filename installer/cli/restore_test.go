@@ -8,9 +8,9 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom/appliance/escrow"
-	"strongroom/appliance/kms"
-	"strongroom/installer/recover"
+	"strongroom.example/appliance/escrow"
+	"strongroom.example/appliance/kms"
+	"strongroom.example/installer/recover"
 )
 
 // What can be refused is refused before anything is looked for in the network,

@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"strongroom/config"
+	"strongroom.example/config"
 )
 
 // maxAncestors bounds the walk: /proc is not read at one moment.

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"strongroom/config"
+	"strongroom.example/config"
 )
 
 func TestAncestorSession(t *testing.T) {

@@ -7,10 +7,10 @@ import (
 	"strings"
 	"testing"
 
-	"strongroom/installer/engine"
-	"strongroom/installer/host"
-	"strongroom/installer/recover"
-	"strongroom/installer/steps"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/host"
+	"strongroom.example/installer/recover"
+	"strongroom.example/installer/steps"
 )
 
 // The machine of an unfinished recovery is left to restore, which would take

@@ -17,7 +17,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"strongroom/config"
+	"strongroom.example/config"
 )
 
 // MaxSize is Hetzner's limit on user data, in bytes.

@@ -15,7 +15,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"strongroom/config"
+	"strongroom.example/config"
 )
 
 func params() Params {

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"syscall"
 
-	"strongroom/appliance/atomicfile"
+	"strongroom.example/appliance/atomicfile"
 )
 
 // OSFS is the real file system below Root ("/" on a machine, another folder in

@@ -11,9 +11,9 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom/appliance/escrow"
-	"strongroom/appliance/kms"
-	"strongroom/appliance/snapshot"
+	"strongroom.example/appliance/escrow"
+	"strongroom.example/appliance/kms"
+	"strongroom.example/appliance/snapshot"
 )
 
 // The names that the installer gives to escrow files.

@@ -12,8 +12,8 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom/appliance/escrow"
-	"strongroom/appliance/kms"
+	"strongroom.example/appliance/escrow"
+	"strongroom.example/appliance/kms"
 )
 
 const canary = "canary-of-the-escrow"

@@ -7,10 +7,10 @@ import (
 	"strings"
 	"testing"
 
-	"strongroom/appliance/vaultapi"
-	"strongroom/installer/engine"
-	"strongroom/installer/host"
-	"strongroom/installer/steps"
+	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/host"
+	"strongroom.example/installer/steps"
 )
 
 // A Vault that is in use is never wiped, even where an old recovery's state lies

@@ -7,11 +7,11 @@ import (
 	"io"
 	"time"
 
-	"strongroom/appliance/escrow"
-	"strongroom/appliance/restore"
-	"strongroom/appliance/vaultapi"
-	"strongroom/installer/engine"
-	"strongroom/installer/steps"
+	"strongroom.example/appliance/escrow"
+	"strongroom.example/appliance/restore"
+	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/steps"
 )
 
 // patience is how long Vault may take to be there, or to be active again with

@@ -10,9 +10,9 @@ import (
 	"filippo.io/age"
 	"github.com/BurntSushi/toml"
 
-	"strongroom/appliance/restore"
-	"strongroom/appliance/snapshot"
-	"strongroom/config"
+	"strongroom.example/appliance/restore"
+	"strongroom.example/appliance/snapshot"
+	"strongroom.example/config"
 )
 
 // ErrClusters means that a place holds snapshots of several clusters, and none

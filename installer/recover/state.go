@@ -8,9 +8,9 @@ import (
 	"io/fs"
 	"time"
 
-	"strongroom/appliance/restore"
-	"strongroom/installer/host"
-	"strongroom/installer/steps"
+	"strongroom.example/appliance/restore"
+	"strongroom.example/installer/host"
+	"strongroom.example/installer/steps"
 )
 
 // StatePath is where a recovery notes how far it has come. It holds no secret.

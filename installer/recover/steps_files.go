@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"strings"
 
-	"strongroom/appliance/restore"
-	"strongroom/config"
-	"strongroom/installer/engine"
-	"strongroom/installer/steps"
+	"strongroom.example/appliance/restore"
+	"strongroom.example/config"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/steps"
 )
 
 // filesStep unpacks what was kept beside the snapshot: the front's certificates,

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"time"
 
-	"strongroom/appliance/restore"
-	"strongroom/appliance/vaultapi"
-	"strongroom/installer/engine"
-	"strongroom/installer/steps"
+	"strongroom.example/appliance/restore"
+	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/steps"
 )
 
 // progress looks at Vault, unless it is noted already that the snapshot is in it.

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"strongroom/config"
+	"strongroom.example/config"
 )
 
 // SealSecrets makes a configuration fit to be kept on the machine: where it names

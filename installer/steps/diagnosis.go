@@ -8,7 +8,7 @@ import (
 	"io/fs"
 	"time"
 
-	"strongroom/installer/engine"
+	"strongroom.example/installer/engine"
 )
 
 // Items of the doctor's that an installation alone can't pass.

@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/config"
-	"strongroom/installer/engine"
-	"strongroom/installer/host"
+	"strongroom.example/config"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/host"
 )
 
 func TestDiagnose(t *testing.T) {

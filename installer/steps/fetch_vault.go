@@ -12,8 +12,8 @@ import (
 	"github.com/hashicorp/hc-install/product"
 	"github.com/hashicorp/hc-install/releases"
 
-	"strongroom/config"
-	"strongroom/installer/engine"
+	"strongroom.example/config"
+	"strongroom.example/installer/engine"
 )
 
 // FetchVault downloads the configured release from HashiCorp, or its mirror,

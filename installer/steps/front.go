@@ -5,9 +5,9 @@ import (
 	"slices"
 	"strings"
 
-	"strongroom/config"
-	"strongroom/installer/engine"
-	"strongroom/systemd"
+	"strongroom.example/config"
+	"strongroom.example/installer/engine"
+	"strongroom.example/systemd"
 )
 
 // The credentials of the front, where the configuration wants them.

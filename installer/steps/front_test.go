@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/config"
-	"strongroom/installer/host"
-	"strongroom/systemd"
+	"strongroom.example/config"
+	"strongroom.example/installer/host"
+	"strongroom.example/systemd"
 )
 
 func TestCertificateOfTheOperator(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 
 	"github.com/miekg/dns"
 
-	"strongroom/appliance/dnscheck"
+	"strongroom.example/appliance/dnscheck"
 )
 
 // OSNetwork asks the machine's own.

@@ -12,7 +12,7 @@ import (
 
 	"github.com/miekg/dns"
 
-	"strongroom/appliance/dnscheck"
+	"strongroom.example/appliance/dnscheck"
 )
 
 // nameServer answers with the records of a zone file, over UDP.

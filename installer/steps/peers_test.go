@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"strongroom/config"
+	"strongroom.example/config"
 )
 
 // TestSecondNode installs what a second node of a cluster is told, as far as

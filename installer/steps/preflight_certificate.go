@@ -8,8 +8,8 @@ import (
 	"fmt"
 	"time"
 
-	"strongroom/appliance/dnscheck"
-	"strongroom/config"
+	"strongroom.example/appliance/dnscheck"
+	"strongroom.example/config"
 )
 
 // letsEncrypt is the directory that no directory stands for.

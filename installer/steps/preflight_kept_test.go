@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"strongroom/installer/host"
+	"strongroom.example/installer/host"
 )
 
 // A Vault that an uninstallation has left is welcome where the key that opens it

@@ -20,11 +20,11 @@ import (
 	"filippo.io/age"
 	"filippo.io/age/armor"
 
-	"strongroom/appliance/dnscheck"
-	"strongroom/config"
-	"strongroom/installer/engine"
-	"strongroom/installer/host"
-	"strongroom/systemd"
+	"strongroom.example/appliance/dnscheck"
+	"strongroom.example/config"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/host"
+	"strongroom.example/systemd"
 )
 
 func openAge(t *testing.T, sealed []byte, id age.Identity) []byte {

@@ -11,7 +11,7 @@ import (
 	"filippo.io/age"
 	"filippo.io/age/agessh"
 
-	"strongroom/installer/host"
+	"strongroom.example/installer/host"
 )
 
 // Recipients are the keys that the escrow is encrypted to: the configured ones,

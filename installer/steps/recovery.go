@@ -9,13 +9,13 @@ import (
 	"slices"
 	"strings"
 
-	"strongroom/appliance/escrow"
-	"strongroom/appliance/kms"
-	"strongroom/appliance/vaultapi"
-	"strongroom/config"
-	"strongroom/installer/engine"
-	"strongroom/installer/payload"
-	"strongroom/systemd"
+	"strongroom.example/appliance/escrow"
+	"strongroom.example/appliance/kms"
+	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/config"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/payload"
+	"strongroom.example/systemd"
 )
 
 const masterKeyFile = "master-key.age"

@@ -5,8 +5,8 @@ import (
 	"errors"
 	"strings"
 
-	"strongroom/installer/engine"
-	"strongroom/installer/host"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/host"
 )
 
 // accounts makes the users that the daemons and jobs run as. The KMS has none: systemd

@@ -11,10 +11,10 @@ import (
 	"slices"
 	"time"
 
-	"strongroom/config"
-	"strongroom/installer/engine"
-	"strongroom/installer/host"
-	"strongroom/systemd"
+	"strongroom.example/config"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/host"
+	"strongroom.example/systemd"
 )
 
 // firewall puts the rules in force, and takes them back by itself unless they

@@ -8,10 +8,10 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/config"
-	"strongroom/installer/engine"
-	"strongroom/installer/host"
-	"strongroom/systemd"
+	"strongroom.example/config"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/host"
+	"strongroom.example/systemd"
 )
 
 // stoppable runs nothing any more once its context has ended, like the real ones.

@@ -9,10 +9,10 @@ import (
 	"strings"
 	"time"
 
-	"strongroom/appliance/snapshot"
-	"strongroom/installer/engine"
-	"strongroom/installer/host"
-	"strongroom/systemd"
+	"strongroom.example/appliance/snapshot"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/host"
+	"strongroom.example/systemd"
 )
 
 // Where the jobs leave their evidence.

@@ -9,10 +9,10 @@ import (
 	"strings"
 	"testing"
 
-	"strongroom/config"
-	"strongroom/installer/engine"
-	"strongroom/installer/host"
-	"strongroom/systemd"
+	"strongroom.example/config"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/host"
+	"strongroom.example/systemd"
 )
 
 // backedUp is a machine with the jobs' units and one place for backups.

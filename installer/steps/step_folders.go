@@ -3,7 +3,7 @@ package steps
 import (
 	"context"
 
-	"strongroom/installer/engine"
+	"strongroom.example/installer/engine"
 )
 
 // folders makes what systemd doesn't: the daemons' own state, log and run

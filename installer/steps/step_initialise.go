@@ -9,10 +9,10 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom/appliance/escrow"
-	"strongroom/appliance/vaultapi"
-	"strongroom/installer/engine"
-	"strongroom/systemd"
+	"strongroom.example/appliance/escrow"
+	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/installer/engine"
+	"strongroom.example/systemd"
 )
 
 // initialise makes Vault's recovery keys and first root token. The keys go into

@@ -17,7 +17,7 @@ import (
 	"filippo.io/age"
 	"github.com/BurntSushi/toml"
 
-	"strongroom/installer/engine"
+	"strongroom.example/installer/engine"
 )
 
 // jobKeys makes the keys of the backup jobs and seals what the operator gives

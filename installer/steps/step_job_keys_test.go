@@ -12,9 +12,9 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom/config"
-	"strongroom/installer/engine"
-	"strongroom/installer/host"
+	"strongroom.example/config"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/host"
 )
 
 func TestSealSecrets(t *testing.T) {

@@ -11,9 +11,9 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"strongroom/appliance/vaultapi"
-	"strongroom/config"
-	"strongroom/installer/engine"
+	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/config"
+	"strongroom.example/installer/engine"
 )
 
 // jobs gives each job of the appliance its own way into Vault: an AppRole that

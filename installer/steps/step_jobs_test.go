@@ -8,9 +8,9 @@ import (
 	"strings"
 	"testing"
 
-	"strongroom/config"
-	"strongroom/installer/engine"
-	"strongroom/installer/host"
+	"strongroom.example/config"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/host"
 )
 
 // jobWorld is a machine on which Vault is set up, with the root token still

@@ -10,8 +10,8 @@ import (
 	"io/fs"
 	"time"
 
-	"strongroom/appliance/localtls"
-	"strongroom/installer/engine"
+	"strongroom.example/appliance/localtls"
+	"strongroom.example/installer/engine"
 )
 
 // linkCertificates makes the certificates of the link from the front to Vault.

@@ -11,9 +11,9 @@ import (
 	"path"
 	"slices"
 
-	"strongroom/installer/engine"
-	"strongroom/installer/host"
-	"strongroom/installer/payload"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/host"
+	"strongroom.example/installer/payload"
 )
 
 // ManifestPath is the list of all files that the installer has put on the

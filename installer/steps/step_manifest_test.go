@@ -4,8 +4,8 @@ import (
 	"strings"
 	"testing"
 
-	"strongroom/installer/engine"
-	"strongroom/installer/host"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/host"
 )
 
 func TestOtherVersion(t *testing.T) {

@@ -10,10 +10,10 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom/appliance/escrow"
-	"strongroom/appliance/kms"
-	"strongroom/installer/engine"
-	"strongroom/installer/host"
+	"strongroom.example/appliance/escrow"
+	"strongroom.example/appliance/kms"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/host"
 )
 
 // masterKey makes the key that everything in Vault is sealed with: first into

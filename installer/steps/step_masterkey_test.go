@@ -8,10 +8,10 @@ import (
 	"strings"
 	"testing"
 
-	"strongroom/appliance/escrow"
-	"strongroom/appliance/kms"
-	"strongroom/installer/engine"
-	"strongroom/installer/host"
+	"strongroom.example/appliance/escrow"
+	"strongroom.example/appliance/kms"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/host"
 )
 
 // checkMasterKey asserts that the credential and the escrow hold the same key,

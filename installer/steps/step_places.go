@@ -9,10 +9,10 @@ import (
 	"regexp"
 	"slices"
 
-	"strongroom/config"
-	"strongroom/installer/engine"
-	"strongroom/installer/host"
-	"strongroom/systemd"
+	"strongroom.example/config"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/host"
+	"strongroom.example/systemd"
 )
 
 // places has the backup jobs reach the places of [backup], and no other: the

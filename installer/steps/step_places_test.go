@@ -6,9 +6,9 @@ import (
 	"strings"
 	"testing"
 
-	"strongroom/config"
-	"strongroom/installer/engine"
-	"strongroom/installer/host"
+	"strongroom.example/config"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/host"
 )
 
 // A disk that comes from a lost machine holds snapshots of its users, whose

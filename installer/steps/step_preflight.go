@@ -12,10 +12,10 @@ import (
 	"strconv"
 	"strings"
 
-	"strongroom/config"
-	"strongroom/installer/engine"
-	"strongroom/installer/host"
-	"strongroom/systemd"
+	"strongroom.example/config"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/host"
+	"strongroom.example/systemd"
 )
 
 // preflight asks whether this machine can become an appliance, and reports

@@ -4,8 +4,8 @@ import (
 	"context"
 	"path"
 
-	"strongroom/installer/engine"
-	"strongroom/installer/payload"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/payload"
 )
 
 // programs installs what the installer carries.

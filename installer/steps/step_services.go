@@ -7,9 +7,9 @@ import (
 	"path"
 	"time"
 
-	"strongroom/installer/engine"
-	"strongroom/installer/payload"
-	"strongroom/systemd"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/payload"
+	"strongroom.example/systemd"
 )
 
 // services has the daemons enabled and running with what is on disk now.

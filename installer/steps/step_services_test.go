@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/systemd"
+	"strongroom.example/systemd"
 )
 
 func TestRestartAfterChange(t *testing.T) {

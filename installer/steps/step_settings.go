@@ -10,8 +10,8 @@ import (
 	"io"
 	"io/fs"
 
-	"strongroom/config"
-	"strongroom/installer/engine"
+	"strongroom.example/config"
+	"strongroom.example/installer/engine"
 )
 
 // settings writes the configuration files of the daemons, and what the operator

@@ -8,8 +8,8 @@ import (
 	"io/fs"
 	"strings"
 
-	"strongroom/installer/engine"
-	"strongroom/installer/host"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/host"
 )
 
 // ssh has sshd refuse passwords, where that can't lock anybody out: where nobody

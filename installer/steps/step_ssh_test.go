@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"strongroom/installer/engine"
-	"strongroom/installer/host"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/host"
 )
 
 func TestSSHByKeyOnlyWhereItLocksNobodyOut(t *testing.T) {

@@ -8,8 +8,8 @@ import (
 	"strconv"
 	"strings"
 
-	"strongroom/installer/engine"
-	"strongroom/installer/host"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/host"
 )
 
 // system is what the machine as a whole must be: no swap and no core dumps,

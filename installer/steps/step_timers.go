@@ -6,9 +6,9 @@ import (
 	"path"
 	"strings"
 
-	"strongroom/config"
-	"strongroom/installer/engine"
-	"strongroom/systemd"
+	"strongroom.example/config"
+	"strongroom.example/installer/engine"
+	"strongroom.example/systemd"
 )
 
 // timers has the jobs started when they are due: their timers, paths and

@@ -5,8 +5,8 @@ import (
 	"path"
 	"strings"
 
-	"strongroom/installer/engine"
-	"strongroom/systemd"
+	"strongroom.example/installer/engine"
+	"strongroom.example/systemd"
 )
 
 // unitFiles writes the units and has systemd read them.

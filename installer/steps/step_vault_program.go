@@ -12,9 +12,9 @@ import (
 	"os"
 	"regexp"
 
-	"strongroom/config"
-	"strongroom/installer/engine"
-	"strongroom/installer/host"
+	"strongroom.example/config"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/host"
 )
 
 // vaultProgram installs Vault itself: a file that the operator gives, or the

@@ -12,11 +12,11 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"strongroom/appliance/vaultapi"
-	"strongroom/config"
-	"strongroom/installer/engine"
-	"strongroom/installer/payload"
-	"strongroom/systemd"
+	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/config"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/payload"
+	"strongroom.example/systemd"
 )
 
 // vaultSetup is everything inside Vault: audit devices, engines, policies, the

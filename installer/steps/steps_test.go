@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"strongroom/installer/engine"
-	"strongroom/systemd"
+	"strongroom.example/installer/engine"
+	"strongroom.example/systemd"
 )
 
 // machineSteps are all but those that speak to Vault, which need a real one.

@@ -19,8 +19,8 @@ import (
 	"github.com/ProtonMail/go-crypto/openpgp"
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
 
-	"strongroom/installer/engine"
-	"strongroom/installer/host"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/host"
 )
 
 // release is what a mirror serves of Vault 2.2.2, by path below /vault/2.2.2/.

@@ -9,10 +9,10 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"strongroom/appliance/vaultapi"
-	"strongroom/installer/engine"
-	"strongroom/installer/host"
-	"strongroom/systemd"
+	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/host"
+	"strongroom.example/systemd"
 )
 
 // TestSettled is about a Vault that refuses because it holds half of what a

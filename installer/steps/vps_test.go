@@ -18,11 +18,11 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom/appliance/vaultapi"
-	"strongroom/config"
-	"strongroom/installer/engine"
-	"strongroom/installer/host"
-	"strongroom/installer/payload"
+	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/config"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/host"
+	"strongroom.example/installer/payload"
 )
 
 // vps is a fresh Debian in memory, with the commands that the steps call.

@@ -8,11 +8,11 @@ import (
 	"slices"
 	"strings"
 
-	"strongroom/appliance/escrow"
-	"strongroom/appliance/snapshot"
-	"strongroom/config"
-	"strongroom/installer/steps"
-	"strongroom/installer/upgrade"
+	"strongroom.example/appliance/escrow"
+	"strongroom.example/appliance/snapshot"
+	"strongroom.example/config"
+	"strongroom.example/installer/steps"
+	"strongroom.example/installer/upgrade"
 )
 
 // Warnings are what an operator should know before data is deleted.

@@ -16,11 +16,11 @@ import (
 	"slices"
 	"strings"
 
-	"strongroom/config"
-	"strongroom/installer/host"
-	"strongroom/installer/payload"
-	"strongroom/installer/steps"
-	"strongroom/systemd"
+	"strongroom.example/config"
+	"strongroom.example/installer/host"
+	"strongroom.example/installer/payload"
+	"strongroom.example/installer/steps"
+	"strongroom.example/systemd"
 )
 
 // Uninstall is one machine's.

@@ -12,11 +12,11 @@ import (
 	"strings"
 	"testing"
 
-	"strongroom/config"
-	"strongroom/installer/host"
-	"strongroom/installer/steps"
-	"strongroom/installer/upgrade"
-	"strongroom/systemd"
+	"strongroom.example/config"
+	"strongroom.example/installer/host"
+	"strongroom.example/installer/steps"
+	"strongroom.example/installer/upgrade"
+	"strongroom.example/systemd"
 )
 
 // installed is a machine with an appliance and some things of others.

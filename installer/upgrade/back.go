@@ -11,12 +11,12 @@ import (
 	"slices"
 	"strings"
 
-	"strongroom/appliance/vaultapi"
-	"strongroom/installer/engine"
-	"strongroom/installer/host"
-	"strongroom/installer/payload"
-	"strongroom/installer/steps"
-	"strongroom/systemd"
+	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/host"
+	"strongroom.example/installer/payload"
+	"strongroom.example/installer/steps"
+	"strongroom.example/systemd"
 )
 
 // back puts everything back as it was. Each of its parts may be done again.

@@ -8,9 +8,9 @@ import (
 	"io"
 	"strings"
 
-	"strongroom/appliance/snapshot"
-	"strongroom/appliance/vaultapi"
-	"strongroom/installer/steps"
+	"strongroom.example/appliance/snapshot"
+	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/installer/steps"
 )
 
 var (

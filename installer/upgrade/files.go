@@ -8,10 +8,10 @@ import (
 	"slices"
 	"strings"
 
-	"strongroom/installer/host"
-	"strongroom/installer/payload"
-	"strongroom/installer/steps"
-	"strongroom/systemd"
+	"strongroom.example/installer/host"
+	"strongroom.example/installer/payload"
+	"strongroom.example/installer/steps"
+	"strongroom.example/systemd"
 )
 
 // copyFile makes to a copy of from, atomically.

@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"slices"
 
-	"strongroom/appliance/vaultapi"
-	"strongroom/installer/engine"
-	"strongroom/installer/host"
-	"strongroom/installer/payload"
-	"strongroom/installer/steps"
-	"strongroom/systemd"
+	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/host"
+	"strongroom.example/installer/payload"
+	"strongroom.example/installer/steps"
+	"strongroom.example/systemd"
 )
 
 // stage is one part of the way forward. Each may be done again.

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"strongroom/installer/host"
+	"strongroom.example/installer/host"
 )
 
 func TestFrontAt(t *testing.T) {

@@ -10,10 +10,10 @@ import (
 
 	"github.com/hashicorp/go-version"
 
-	"strongroom/installer/engine"
-	"strongroom/installer/host"
-	"strongroom/installer/payload"
-	"strongroom/installer/steps"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/host"
+	"strongroom.example/installer/payload"
+	"strongroom.example/installer/steps"
 )
 
 // Plan is what an upgrade would change.

@@ -9,13 +9,13 @@ import (
 	"path"
 	"strings"
 
-	"strongroom/appliance/snapshot"
-	"strongroom/config"
-	"strongroom/installer/engine"
-	"strongroom/installer/host"
-	"strongroom/installer/payload"
-	"strongroom/installer/steps"
-	"strongroom/systemd"
+	"strongroom.example/appliance/snapshot"
+	"strongroom.example/config"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/host"
+	"strongroom.example/installer/payload"
+	"strongroom.example/installer/steps"
+	"strongroom.example/systemd"
 )
 
 // ready refuses to upgrade a machine that is not well, or with a token that

@@ -8,9 +8,9 @@ import (
 	"io/fs"
 	"time"
 
-	"strongroom/installer/engine"
-	"strongroom/installer/host"
-	"strongroom/installer/steps"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/host"
+	"strongroom.example/installer/steps"
 )
 
 // Where an upgrade keeps what it needs to go on or back.

@@ -16,9 +16,9 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom/appliance/snapshot"
-	"strongroom/installer/host"
-	"strongroom/installer/steps"
+	"strongroom.example/appliance/snapshot"
+	"strongroom.example/installer/host"
+	"strongroom.example/installer/steps"
 )
 
 // Copy is the encrypted copy of Vault's data, and what opens it for the

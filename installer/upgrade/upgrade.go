@@ -7,11 +7,11 @@ import (
 	"io"
 	"time"
 
-	"strongroom/appliance/snapshot"
-	"strongroom/installer/engine"
-	"strongroom/installer/host"
-	"strongroom/installer/payload"
-	"strongroom/installer/steps"
+	"strongroom.example/appliance/snapshot"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/host"
+	"strongroom.example/installer/payload"
+	"strongroom.example/installer/steps"
 )
 
 // Upgrade is one upgrade of one machine.

@@ -10,10 +10,10 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"strongroom/appliance/snapshot"
-	"strongroom/appliance/vaultapi"
-	"strongroom/installer/payload"
-	"strongroom/installer/steps"
+	"strongroom.example/appliance/snapshot"
+	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/installer/payload"
+	"strongroom.example/installer/steps"
 )
 
 // Vault is what an upgrade asks of the machine's Vault.

@@ -16,8 +16,8 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/appliance/proc"
-	"strongroom/test/vaulttest"
+	"strongroom.example/appliance/proc"
+	"strongroom.example/test/vaulttest"
 )
 
 // door is a way to the same Vault.

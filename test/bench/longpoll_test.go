@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/appliance/proc"
-	"strongroom/test/vaulttest"
+	"strongroom.example/appliance/proc"
+	"strongroom.example/test/vaulttest"
 )
 
 // What a client in a long poll costs the plugin's process, how long a rotation

@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/appliance/proc"
-	"strongroom/test/vaulttest"
+	"strongroom.example/appliance/proc"
+	"strongroom.example/test/vaulttest"
 )
 
 // manyKeys is how many keys the store holds: STRONGROOM_BENCH_KEYS, or what is

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/test/vaulttest"
+	"strongroom.example/test/vaulttest"
 )
 
 // rounds of every target, short ones and many, interleaved, so that a slow

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/test/vaulttest"
+	"strongroom.example/test/vaulttest"
 )
 
 // Rotations of generated keys are bound by raft's commits, as KV v2's writes.

@@ -10,8 +10,8 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"strongroom/appliance/vaultapi"
-	"strongroom/test/vaulttest"
+	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/test/vaulttest"
 )
 
 func write(b *testing.B, s *vaulttest.Server, path string, data map[string]any) *api.Secret {

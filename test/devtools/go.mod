@@ -1,4 +1,4 @@
-module strongroom/test/devtools
+module strongroom.example/test/devtools
 
 go 1.26.0
 

@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/appliance/proc"
-	"strongroom/test/vaulttest"
+	"strongroom.example/appliance/proc"
+	"strongroom.example/test/vaulttest"
 )
 
 const clientKey = "app/production/billing"

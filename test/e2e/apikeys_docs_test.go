@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"strongroom/test/vaulttest"
+	"strongroom.example/test/vaulttest"
 )
 
 // Every block of shell in docs/rotate-keys.md works as it stands, in the order

@@ -13,8 +13,8 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"strongroom/test/keyservice"
-	"strongroom/test/vaulttest"
+	"strongroom.example/test/keyservice"
+	"strongroom.example/test/vaulttest"
 )
 
 // kills is how often Vault is killed: some in make test, all in make soak.

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/test/vaulttest"
+	"strongroom.example/test/vaulttest"
 )
 
 // stallLimit tells a read that is merely slow on a busy machine from one that

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/test/vaulttest"
+	"strongroom.example/test/vaulttest"
 )
 
 // hookReceiver answers with a status that the test sets, and hands on the ids

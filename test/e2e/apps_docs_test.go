@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/appliance/cli"
-	"strongroom/config"
-	"strongroom/test/vaulttest"
+	"strongroom.example/appliance/cli"
+	"strongroom.example/config"
+	"strongroom.example/test/vaulttest"
 )
 
 // The commands of docs/apps.md, in its order.

@@ -11,11 +11,11 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"strongroom/appliance/apps"
-	"strongroom/appliance/cli"
-	"strongroom/appliance/vaultapi"
-	"strongroom/config"
-	"strongroom/test/vaulttest"
+	"strongroom.example/appliance/apps"
+	"strongroom.example/appliance/cli"
+	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/config"
+	"strongroom.example/test/vaulttest"
 )
 
 // appSite is a Vault as the installer leaves it, with apps.toml and an

@@ -13,8 +13,8 @@ import (
 	"strings"
 	"testing"
 
-	"strongroom/appliance/cli"
-	"strongroom/test/vaulttest"
+	"strongroom.example/appliance/cli"
+	"strongroom.example/test/vaulttest"
 )
 
 // Only Vault's own account may search, and passwords go over TLS alone.

@@ -15,8 +15,8 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
-	"strongroom/appliance/cli"
-	"strongroom/test/vaulttest"
+	"strongroom.example/appliance/cli"
+	"strongroom.example/test/vaulttest"
 )
 
 // startMariaDB starts Debian's MariaDB with a database "bikes".

@@ -20,7 +20,7 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/appliance/cli"
+	"strongroom.example/appliance/cli"
 )
 
 // certificateOf writes a test server's own certificate to a file.

@@ -11,8 +11,8 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"strongroom/appliance/cli"
-	"strongroom/config"
+	"strongroom.example/appliance/cli"
+	"strongroom.example/config"
 )
 
 // identities of the example, in the columns' order of matrix.

@@ -22,9 +22,9 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/appliance/proc"
-	"strongroom/appliance/scratch"
-	"strongroom/test/vaulttest"
+	"strongroom.example/appliance/proc"
+	"strongroom.example/appliance/scratch"
+	"strongroom.example/test/vaulttest"
 )
 
 // dbServer is a real database server on loopback with TLS, in a folder of its

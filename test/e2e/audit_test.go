@@ -14,7 +14,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"strongroom/test/vaulttest"
+	"strongroom.example/test/vaulttest"
 )
 
 // auditSite is a Vault with two audit devices, and what rotates them.

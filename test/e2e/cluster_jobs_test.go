@@ -13,14 +13,14 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"strongroom/appliance/cli"
-	"strongroom/appliance/doctor"
-	"strongroom/appliance/proc"
-	"strongroom/appliance/scratch"
-	"strongroom/appliance/snapshot"
-	"strongroom/appliance/status"
-	"strongroom/config"
-	"strongroom/test/vaulttest"
+	"strongroom.example/appliance/cli"
+	"strongroom.example/appliance/doctor"
+	"strongroom.example/appliance/proc"
+	"strongroom.example/appliance/scratch"
+	"strongroom.example/appliance/snapshot"
+	"strongroom.example/appliance/status"
+	"strongroom.example/config"
+	"strongroom.example/test/vaulttest"
 )
 
 // The timers' jobs run on every node: on a standby they do the leader's work

@@ -13,10 +13,10 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"strongroom/appliance/evidence"
-	"strongroom/appliance/kms"
-	"strongroom/appliance/scratch"
-	"strongroom/test/vaulttest"
+	"strongroom.example/appliance/evidence"
+	"strongroom.example/appliance/kms"
+	"strongroom.example/appliance/scratch"
+	"strongroom.example/test/vaulttest"
 )
 
 // moveCluster gives a node another address in its configuration, as the

@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/test/keyservice"
-	"strongroom/test/vaulttest"
+	"strongroom.example/test/keyservice"
+	"strongroom.example/test/vaulttest"
 )
 
 // losses are the ways in which a cluster loses its leader, in turn: of five,

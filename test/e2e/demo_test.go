@@ -16,8 +16,8 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom/appliance/escrow"
-	"strongroom/test/vaulttest"
+	"strongroom.example/appliance/escrow"
+	"strongroom.example/test/vaulttest"
 )
 
 // The whole demo, as a person runs it and stays in it: what it prints works,

@@ -8,9 +8,9 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"strongroom/appliance/doctor"
-	"strongroom/config"
-	"strongroom/test/vaulttest"
+	"strongroom.example/appliance/doctor"
+	"strongroom.example/config"
+	"strongroom.example/test/vaulttest"
 )
 
 // TestDoctorAsksVault looks at a real Vault with the doctor's own policy: it must

@@ -17,11 +17,11 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"strongroom/appliance/cli"
-	"strongroom/appliance/drill"
-	"strongroom/appliance/kms"
-	"strongroom/config"
-	"strongroom/test/vaulttest"
+	"strongroom.example/appliance/cli"
+	"strongroom.example/appliance/drill"
+	"strongroom.example/appliance/kms"
+	"strongroom.example/config"
+	"strongroom.example/test/vaulttest"
 )
 
 // drillSite is a machine with backups and everything that a drill needs.

@@ -13,8 +13,8 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"strongroom/appliance/cli"
-	"strongroom/test/vaulttest"
+	"strongroom.example/appliance/cli"
+	"strongroom.example/test/vaulttest"
 )
 
 // countingProxy stands before a database and counts who comes.

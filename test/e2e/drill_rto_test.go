@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/appliance/cli"
+	"strongroom.example/appliance/cli"
 )
 
 // maxRTO is the goal for a store of 100 MB, from the start of the fetch to a

@@ -8,10 +8,10 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/appliance/cli"
-	"strongroom/appliance/drill"
-	"strongroom/config"
-	"strongroom/test/vaulttest"
+	"strongroom.example/appliance/cli"
+	"strongroom.example/appliance/drill"
+	"strongroom.example/config"
+	"strongroom.example/test/vaulttest"
 )
 
 // A backup that restores passes, with a signed report; the live Vault notices

@@ -15,8 +15,8 @@ import (
 	"filippo.io/age"
 	"filippo.io/age/agessh"
 
-	"strongroom/appliance/escrow"
-	"strongroom/test/vaulttest"
+	"strongroom.example/appliance/escrow"
+	"strongroom.example/test/vaulttest"
 )
 
 const escrowCanary = "canary-escrow-0815"

@@ -7,9 +7,9 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"strongroom/appliance/vaultapi"
-	"strongroom/config"
-	"strongroom/test/vaulttest"
+	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/config"
+	"strongroom.example/test/vaulttest"
 )
 
 // What an escrow holds lets its owner into a real Vault: the recovery keys make

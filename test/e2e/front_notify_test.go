@@ -13,9 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/appliance/localtls"
-	"strongroom/appliance/scratch"
-	"strongroom/test/vaulttest"
+	"strongroom.example/appliance/localtls"
+	"strongroom.example/appliance/scratch"
+	"strongroom.example/test/vaulttest"
 )
 
 // notified runs the front as systemd does, with a socket for its messages, and

@@ -15,8 +15,8 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"strongroom/appliance/vaultapi"
-	"strongroom/test/vaulttest"
+	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/test/vaulttest"
 )
 
 // frontedVault is a real Vault behind the real front.

@@ -7,7 +7,7 @@ import (
 	"net/http"
 	"os"
 
-	"strongroom/test/vaulttest"
+	"strongroom.example/test/vaulttest"
 )
 
 // get is the status of one GET with the given CA and client certificate.

@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/appliance/kms"
-	"strongroom/test/vaulttest"
+	"strongroom.example/appliance/kms"
+	"strongroom.example/test/vaulttest"
 )
 
 // recordingKMS answers Vault with a keyset and notes the version of each

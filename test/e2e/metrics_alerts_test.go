@@ -13,7 +13,7 @@ import (
 	"strings"
 	"testing"
 
-	"strongroom/test/vaulttest"
+	"strongroom.example/test/vaulttest"
 )
 
 // What promrules answers; its source says what each is.

@@ -18,11 +18,11 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 
-	"strongroom/appliance/drill"
-	"strongroom/appliance/proc"
-	"strongroom/appliance/scratch"
-	"strongroom/config"
-	"strongroom/test/vaulttest"
+	"strongroom.example/appliance/drill"
+	"strongroom.example/appliance/proc"
+	"strongroom.example/appliance/scratch"
+	"strongroom.example/config"
+	"strongroom.example/test/vaulttest"
 )
 
 // monitorRole makes the AppRole of the installed metrics daemon, and files with

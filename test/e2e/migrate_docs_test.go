@@ -13,8 +13,8 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
-	"strongroom/appliance/migrate"
-	"strongroom/test/vaulttest"
+	"strongroom.example/appliance/migrate"
+	"strongroom.example/test/vaulttest"
 )
 
 // Every block of shell in docs/migrate.md works as it stands, in the order of

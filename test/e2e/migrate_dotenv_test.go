@@ -13,8 +13,8 @@ import (
 	"strings"
 	"testing"
 
-	"strongroom/appliance/dotenv"
-	"strongroom/test/vaulttest"
+	"strongroom.example/appliance/dotenv"
+	"strongroom.example/test/vaulttest"
 )
 
 // pythonDotenv is the release that the Python reading follows.

@@ -10,9 +10,9 @@ import (
 	"strings"
 	"testing"
 
-	"strongroom/appliance/migrate"
-	"strongroom/appliance/migrate/storetest"
-	"strongroom/test/vaulttest"
+	"strongroom.example/appliance/migrate"
+	"strongroom.example/appliance/migrate/storetest"
+	"strongroom.example/test/vaulttest"
 )
 
 // The real Vault passes the suite that the one in memory passes.

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"testing"
 
-	"strongroom/appliance/migrate/rules"
+	"strongroom.example/appliance/migrate/rules"
 )
 
 // Our use of gitleaks' rules finds what gitleaks finds, and the rules are those

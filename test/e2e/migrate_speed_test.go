@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/appliance/migrate"
-	"strongroom/test/vaulttest"
+	"strongroom.example/appliance/migrate"
+	"strongroom.example/test/vaulttest"
 )
 
 // The goal is 5,000 variables in less than 60 s, against a real Vault, on a machine

@@ -14,9 +14,9 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom/appliance/dotenv"
-	"strongroom/appliance/migrate"
-	"strongroom/test/vaulttest"
+	"strongroom.example/appliance/dotenv"
+	"strongroom.example/appliance/migrate"
+	"strongroom.example/test/vaulttest"
 )
 
 // operator runs the real program as a person who is logged in.

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/test/vaulttest"
+	"strongroom.example/test/vaulttest"
 )
 
 // program is a running strongroom whose output is watched.

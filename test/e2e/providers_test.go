@@ -11,10 +11,10 @@ import (
 
 	"github.com/BurntSushi/toml"
 
-	"strongroom/plugin/provider"
-	"strongroom/plugin/provider/conformance"
-	"strongroom/plugin/provider/presettest"
-	"strongroom/test/vaulttest"
+	"strongroom.example/plugin/provider"
+	"strongroom.example/plugin/provider/conformance"
+	"strongroom.example/plugin/provider/presettest"
+	"strongroom.example/test/vaulttest"
 )
 
 // presetJSON is a preset as docs/providers.md turns it into JSON, with the

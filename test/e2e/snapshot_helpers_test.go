@@ -18,11 +18,11 @@ import (
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
 
-	"strongroom/appliance/cli"
-	"strongroom/appliance/proc"
-	"strongroom/appliance/scratch"
-	"strongroom/config"
-	"strongroom/test/vaulttest"
+	"strongroom.example/appliance/cli"
+	"strongroom.example/appliance/proc"
+	"strongroom.example/appliance/scratch"
+	"strongroom.example/config"
+	"strongroom.example/test/vaulttest"
 )
 
 // backupSite is where a test's snapshots go and who may read them.

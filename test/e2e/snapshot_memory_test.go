@@ -21,8 +21,8 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom/appliance/proc"
-	"strongroom/test/vaulttest"
+	"strongroom.example/appliance/proc"
+	"strongroom.example/test/vaulttest"
 )
 
 // maxResident is what the issue allows for a store of 1 GB, in bytes.

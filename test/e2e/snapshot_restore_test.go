@@ -12,11 +12,11 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"strongroom/appliance/cli"
-	"strongroom/appliance/proc"
-	"strongroom/appliance/scratch"
-	"strongroom/appliance/vaultapi"
-	"strongroom/test/vaulttest"
+	"strongroom.example/appliance/cli"
+	"strongroom.example/appliance/proc"
+	"strongroom.example/appliance/scratch"
+	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/test/vaulttest"
 )
 
 // kv reads and writes secret/ as root.

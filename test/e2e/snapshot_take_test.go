@@ -13,9 +13,9 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom/appliance/cli"
-	"strongroom/appliance/snapshot"
-	"strongroom/test/vaulttest"
+	"strongroom.example/appliance/cli"
+	"strongroom.example/appliance/snapshot"
+	"strongroom.example/test/vaulttest"
 )
 
 // The timers' jobs as they are installed: taken by a login that can do nothing

@@ -8,9 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/appliance/evidence"
-	"strongroom/appliance/status"
-	"strongroom/test/vaulttest"
+	"strongroom.example/appliance/evidence"
+	"strongroom.example/appliance/status"
+	"strongroom.example/test/vaulttest"
 )
 
 // statusArgs is the command line for a scratch Vault, whose front is elsewhere.

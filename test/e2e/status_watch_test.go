@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"strongroom/test/vaulttest"
+	"strongroom.example/test/vaulttest"
 )
 
 // pseudoTerminal gives both ends of one, 100 columns wide: pty(7).

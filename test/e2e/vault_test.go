@@ -5,7 +5,7 @@ import (
 	"os"
 	"testing"
 
-	"strongroom/test/vaulttest"
+	"strongroom.example/test/vaulttest"
 )
 
 // Killed at any time, Vault comes back unsealed with what it held.

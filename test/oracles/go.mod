@@ -1,6 +1,6 @@
 // Programs that tests hold our own readings against. A module of its own, so
 // that their dependencies stay out of the product's.
-module strongroom/test/oracles
+module strongroom.example/test/oracles
 
 go 1.26.7
 

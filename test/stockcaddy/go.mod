@@ -1,4 +1,4 @@
-module strongroom/test/stockcaddy
+module strongroom.example/test/stockcaddy
 
 go 1.26.0
 

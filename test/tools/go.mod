@@ -1,4 +1,4 @@
-module strongroom/test/tools
+module strongroom.example/test/tools
 
 go 1.26
 

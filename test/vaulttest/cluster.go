@@ -12,10 +12,10 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"strongroom/appliance/evidence"
-	"strongroom/appliance/kms"
-	"strongroom/appliance/proc"
-	"strongroom/appliance/scratch"
+	"strongroom.example/appliance/evidence"
+	"strongroom.example/appliance/kms"
+	"strongroom.example/appliance/proc"
+	"strongroom.example/appliance/scratch"
 )
 
 // ClusterPatience is how long a cluster may take to settle on a loaded machine.

@@ -12,10 +12,10 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/appliance/kms"
-	"strongroom/appliance/proc"
-	"strongroom/appliance/scratch"
-	"strongroom/appliance/vaultapi"
+	"strongroom.example/appliance/kms"
+	"strongroom.example/appliance/proc"
+	"strongroom.example/appliance/scratch"
+	"strongroom.example/appliance/vaultapi"
 )
 
 // Patience is how long a start or restart may take on a loaded machine.

@@ -26,11 +26,11 @@ import (
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
 
-	"strongroom/appliance/proc"
-	"strongroom/appliance/snapshot"
-	"strongroom/installer/steps"
-	"strongroom/systemd"
-	"strongroom/test/vaulttest"
+	"strongroom.example/appliance/proc"
+	"strongroom.example/appliance/snapshot"
+	"strongroom.example/installer/steps"
+	"strongroom.example/systemd"
+	"strongroom.example/test/vaulttest"
 )
 
 // What the tests' Object Storage is, outside of the machine.

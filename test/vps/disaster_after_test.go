@@ -9,8 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"strongroom/appliance/escrow"
-	"strongroom/installer/recover"
+	"strongroom.example/appliance/escrow"
+	"strongroom.example/installer/recover"
 )
 
 func (w *world) everything(t *testing.T, m *machine) {

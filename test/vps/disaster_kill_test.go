@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/installer/engine"
+	"strongroom.example/installer/engine"
 )
 
 // killed kills the restore in its own steps, at the boundary or a random moment

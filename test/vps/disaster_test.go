@@ -15,12 +15,12 @@ import (
 	"filippo.io/age/agessh"
 	"golang.org/x/sys/unix"
 
-	"strongroom/appliance/escrow"
-	"strongroom/appliance/kms"
-	"strongroom/appliance/proc"
-	"strongroom/installer/recover"
-	"strongroom/test/keyservice"
-	"strongroom/test/vaulttest"
+	"strongroom.example/appliance/escrow"
+	"strongroom.example/appliance/kms"
+	"strongroom.example/appliance/proc"
+	"strongroom.example/installer/recover"
+	"strongroom.example/test/keyservice"
+	"strongroom.example/test/vaulttest"
 )
 
 // world is what outlives a machine: the bucket, the service that issues keys,

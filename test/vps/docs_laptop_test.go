@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/test/vaulttest"
+	"strongroom.example/test/vaulttest"
 )
 
 // laptop is where an operator sits: in the network around a machine, with a home

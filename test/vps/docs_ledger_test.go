@@ -12,10 +12,10 @@ import (
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
 
-	appliance "strongroom/appliance/cli"
-	"strongroom/config"
-	installer "strongroom/installer/cli"
-	"strongroom/test/vaulttest"
+	appliance "strongroom.example/appliance/cli"
+	"strongroom.example/config"
+	installer "strongroom.example/installer/cli"
+	"strongroom.example/test/vaulttest"
 )
 
 // block is one fenced block of a page.

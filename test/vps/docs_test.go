@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/appliance/alert"
-	"strongroom/test/vaulttest"
+	"strongroom.example/appliance/alert"
+	"strongroom.example/test/vaulttest"
 )
 
 // pages is one machine that lives through the pages of docs/, command by command

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"strongroom/test/vaulttest"
+	"strongroom.example/test/vaulttest"
 )
 
 // canaryToken looks like one of Vault's.

@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"strongroom/appliance/drill"
-	"strongroom/test/vaulttest"
+	"strongroom.example/appliance/drill"
+	"strongroom.example/test/vaulttest"
 )
 
 // drillDocs is the code of docs/drill.md after the comment <!-- test: name -->.

@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/systemd"
+	"strongroom.example/systemd"
 )
 
 // TestInstall is one machine's life: what is refused, the installation, the

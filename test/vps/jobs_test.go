@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/appliance/audit"
-	"strongroom/appliance/snapshot"
+	"strongroom.example/appliance/audit"
+	"strongroom.example/appliance/snapshot"
 )
 
 // TestJobs runs the timer jobs as their units do: each as its own user, in its

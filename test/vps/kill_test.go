@@ -16,9 +16,9 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/installer/engine"
-	"strongroom/installer/steps"
-	"strongroom/test/vaulttest"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/steps"
+	"strongroom.example/test/vaulttest"
 )
 
 // sensitive are the steps with a secret or a state that could be lost or made

@@ -15,8 +15,8 @@ import (
 
 	"filippo.io/age/agessh"
 
-	"strongroom/appliance/escrow"
-	"strongroom/test/vaulttest"
+	"strongroom.example/appliance/escrow"
+	"strongroom.example/test/vaulttest"
 )
 
 // admin is a client with the administrator's token.

@@ -25,8 +25,8 @@ import (
 	"filippo.io/age/agessh"
 	"golang.org/x/sys/unix"
 
-	"strongroom/appliance/escrow"
-	"strongroom/test/vaulttest"
+	"strongroom.example/appliance/escrow"
+	"strongroom.example/test/vaulttest"
 )
 
 const (

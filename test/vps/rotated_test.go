@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"strongroom/systemd"
+	"strongroom.example/systemd"
 )
 
 // testRotatedKey: a key that the engine rotates leads to a snapshot that is read

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"strongroom/installer/upgrade"
+	"strongroom.example/installer/upgrade"
 )
 
 // testUpgradeBackups: an upgrade of a machine that backs itself up takes a

@@ -16,8 +16,8 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"strongroom/installer/upgrade"
-	"strongroom/test/vaulttest"
+	"strongroom.example/installer/upgrade"
+	"strongroom.example/test/vaulttest"
 )
 
 // buildInstaller builds the installer as make build does, of another version.

@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/installer/upgrade"
-	"strongroom/test/vaulttest"
+	"strongroom.example/installer/upgrade"
+	"strongroom.example/test/vaulttest"
 )
 
 const (

@@ -8,7 +8,7 @@ import (
 	"os/signal"
 	"syscall"
 
-	"strongroom/appliance/cli"
+	"strongroom.example/appliance/cli"
 )
 
 // Set by the build: the content of VERSION, and the commit.

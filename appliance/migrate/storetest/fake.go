@@ -9,7 +9,7 @@ import (
 	"maps"
 	"sync"
 
-	"strongroom/appliance/migrate"
+	"strongroom.example/appliance/migrate"
 )
 
 // ErrInjected is what a Fake returns when it was told to fail.

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"testing"
 
-	"strongroom/appliance/migrate"
+	"strongroom.example/appliance/migrate"
 )
 
 // Suite is what every Store must do. s has an empty KV version 2 engine at

@@ -8,7 +8,7 @@ import (
 	"os/signal"
 	"syscall"
 
-	"strongroom/installer/cli"
+	"strongroom.example/installer/cli"
 )
 
 // Set by the build: the content of VERSION, and the commit.

@@ -14,12 +14,12 @@ import (
 	"github.com/hashicorp/vault/api"
 	"github.com/hashicorp/vault/sdk/plugin"
 
-	apikeys "strongroom/plugin"
-	"strongroom/plugin/provider"
-	"strongroom/plugin/provider/awsiam"
-	"strongroom/plugin/provider/generated"
-	"strongroom/plugin/provider/httpprov"
-	"strongroom/plugin/provider/manual"
+	apikeys "strongroom.example/plugin"
+	"strongroom.example/plugin/provider"
+	"strongroom.example/plugin/provider/awsiam"
+	"strongroom.example/plugin/provider/generated"
+	"strongroom.example/plugin/provider/httpprov"
+	"strongroom.example/plugin/provider/manual"
 )
 
 // Set by the linker: -X main.version=… -X main.commit=…

@@ -18,9 +18,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iam/types"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
-	"strongroom/plugin/provider"
-	"strongroom/plugin/provider/internal/fields"
-	"strongroom/plugin/provider/safehttp"
+	"strongroom.example/plugin/provider"
+	"strongroom.example/plugin/provider/internal/fields"
+	"strongroom.example/plugin/provider/safehttp"
 )
 
 // ValueAccessKeyID names the id among a key's values, and in the credential.

@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/plugin/provider"
-	"strongroom/plugin/provider/conformance"
+	"strongroom.example/plugin/provider"
+	"strongroom.example/plugin/provider/conformance"
 )
 
 var params = map[string]any{"user_name": userOfTests}

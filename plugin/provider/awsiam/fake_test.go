@@ -17,8 +17,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 
-	"strongroom/plugin/provider"
-	"strongroom/plugin/provider/conformance"
+	"strongroom.example/plugin/provider"
+	"strongroom.example/plugin/provider/conformance"
 )
 
 const (

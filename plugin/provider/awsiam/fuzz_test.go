@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/plugin/provider"
-	"strongroom/plugin/provider/safehttp"
+	"strongroom.example/plugin/provider"
+	"strongroom.example/plugin/provider/safehttp"
 )
 
 // No answer makes a list shorter than the document says, and none is quoted.

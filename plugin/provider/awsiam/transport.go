@@ -14,9 +14,9 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/smithy-go"
 
-	"strongroom/plugin/provider"
-	"strongroom/plugin/provider/internal/fields"
-	"strongroom/plugin/provider/safehttp"
+	"strongroom.example/plugin/provider"
+	"strongroom.example/plugin/provider/internal/fields"
+	"strongroom.example/plugin/provider/safehttp"
 )
 
 // endpoint reads an endpoint of the operator's own; nil where there is none.

@@ -14,7 +14,7 @@ import (
 	"sync"
 	"testing"
 
-	"strongroom/plugin/provider"
+	"strongroom.example/plugin/provider"
 )
 
 // Subject is a provider under test.

@@ -13,9 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/plugin/provider"
-	"strongroom/plugin/provider/conformance"
-	"strongroom/plugin/provider/httpprov"
+	"strongroom.example/plugin/provider"
+	"strongroom.example/plugin/provider/conformance"
+	"strongroom.example/plugin/provider/httpprov"
 )
 
 // The suite is worth something only if it fails for providers that are wrong.

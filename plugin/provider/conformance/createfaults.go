@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/plugin/provider"
+	"strongroom.example/plugin/provider"
 )
 
 // expiring is a context whose deadline passes when the test says so.

@@ -9,7 +9,7 @@ import (
 	"sync"
 	"testing"
 
-	"strongroom/plugin/provider"
+	"strongroom.example/plugin/provider"
 )
 
 func lifeCases() []testCase {

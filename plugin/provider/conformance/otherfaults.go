@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/plugin/provider"
+	"strongroom.example/plugin/provider"
 )
 
 // call prepares one operation that would succeed, and gives what performs it.

@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"strongroom/plugin/provider"
+	"strongroom.example/plugin/provider"
 )
 
 func (w *watched) Create(ctx context.Context, req provider.CreateRequest) (provider.Key, error) {

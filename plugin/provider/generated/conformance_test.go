@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/plugin/provider"
-	"strongroom/plugin/provider/conformance"
+	"strongroom.example/plugin/provider"
+	"strongroom.example/plugin/provider/conformance"
 )
 
 func TestConformance(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 	"math/bits"
 	"strings"
 
-	"strongroom/plugin/provider/internal/fields"
+	"strongroom.example/plugin/provider/internal/fields"
 )
 
 // format is what a key looks like: prefix, random part, checksum.

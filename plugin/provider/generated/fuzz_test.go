@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"strongroom/plugin/provider"
+	"strongroom.example/plugin/provider"
 )
 
 // Parameters are refused, or every key made with them is strong and as they

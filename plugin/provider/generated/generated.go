@@ -14,8 +14,8 @@ import (
 	"sync"
 	"time"
 
-	"strongroom/plugin/provider"
-	"strongroom/plugin/provider/internal/fields"
+	"strongroom.example/plugin/provider"
+	"strongroom.example/plugin/provider/internal/fields"
 )
 
 // MinEntropyBits is what every key must have at least.

@@ -13,7 +13,7 @@ import (
 	"testing/iotest"
 	"time"
 
-	"strongroom/plugin/provider"
+	"strongroom.example/plugin/provider"
 )
 
 func build(t *testing.T, settings map[string]any, policy func(context.Context, string) (string, error)) provider.Provider {

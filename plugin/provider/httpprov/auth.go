@@ -3,8 +3,8 @@ package httpprov
 import (
 	"encoding/base64"
 
-	"strongroom/plugin/provider"
-	"strongroom/plugin/provider/internal/fields"
+	"strongroom.example/plugin/provider"
+	"strongroom.example/plugin/provider/internal/fields"
 )
 
 // auth is how a request shows a credential.

@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/plugin/provider"
-	"strongroom/plugin/provider/conformance"
+	"strongroom.example/plugin/provider"
+	"strongroom.example/plugin/provider/conformance"
 )
 
 // acme is a service with every capability: names, pages, a test with the key,

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"maps"
 
-	"strongroom/plugin/provider"
+	"strongroom.example/plugin/provider"
 )
 
 // DryRun renders every declared request. The secrets are never filled in, so

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"strongroom/plugin/provider"
+	"strongroom.example/plugin/provider"
 )
 
 // A value cannot leave its segment of the path, whatever the template.

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"unicode"
 
-	"strongroom/plugin/provider"
+	"strongroom.example/plugin/provider"
 )
 
 // masker hides secrets in the few words of an answer that a person needs to

@@ -6,8 +6,8 @@ import (
 	"regexp"
 	"strconv"
 
-	"strongroom/plugin/provider/internal/fields"
-	"strongroom/plugin/provider/safehttp"
+	"strongroom.example/plugin/provider/internal/fields"
+	"strongroom.example/plugin/provider/safehttp"
 )
 
 const (

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"strongroom/plugin/provider/internal/fields"
+	"strongroom.example/plugin/provider/internal/fields"
 )
 
 const (

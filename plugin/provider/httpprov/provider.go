@@ -16,8 +16,8 @@ import (
 	"strings"
 	"time"
 
-	"strongroom/plugin/provider"
-	"strongroom/plugin/provider/internal/fields"
+	"strongroom.example/plugin/provider"
+	"strongroom.example/plugin/provider/internal/fields"
 )
 
 // Provider performs the declared requests. It keeps no state.

@@ -14,8 +14,8 @@ import (
 	"strings"
 	"time"
 
-	"strongroom/plugin/provider"
-	"strongroom/plugin/provider/safehttp"
+	"strongroom.example/plugin/provider"
+	"strongroom.example/plugin/provider/safehttp"
 )
 
 const (

@@ -5,9 +5,9 @@ import (
 	"strings"
 	"time"
 
-	"strongroom/plugin/provider"
-	"strongroom/plugin/provider/internal/fields"
-	"strongroom/plugin/provider/safehttp"
+	"strongroom.example/plugin/provider"
+	"strongroom.example/plugin/provider/internal/fields"
+	"strongroom.example/plugin/provider/safehttp"
 )
 
 // settings are a provider's declarations, checked.

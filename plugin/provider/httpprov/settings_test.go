@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/plugin/provider"
+	"strongroom.example/plugin/provider"
 )
 
 // object reads settings as the engine hands them over.

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"strongroom/plugin/provider/internal/fields"
+	"strongroom.example/plugin/provider/internal/fields"
 )
 
 // request is the declaration of one request, ready to be rendered.

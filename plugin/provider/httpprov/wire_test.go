@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/plugin/provider"
+	"strongroom.example/plugin/provider"
 )
 
 // served is a provider whose requests go to h: BASE in settings stands for the

@@ -9,9 +9,9 @@ package manual
 import (
 	"net/url"
 
-	"strongroom/plugin/provider"
-	"strongroom/plugin/provider/httpprov"
-	"strongroom/plugin/provider/internal/fields"
+	"strongroom.example/plugin/provider"
+	"strongroom.example/plugin/provider/httpprov"
+	"strongroom.example/plugin/provider/internal/fields"
 )
 
 // Provider mints nothing; the rest is as declared.

@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/plugin/provider"
-	"strongroom/plugin/provider/conformance"
+	"strongroom.example/plugin/provider"
+	"strongroom.example/plugin/provider/conformance"
 )
 
 // console is a service whose keys a person makes, and which can still be asked

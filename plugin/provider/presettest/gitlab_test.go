@@ -3,8 +3,8 @@ package presettest
 import (
 	"testing"
 
-	"strongroom/plugin/provider"
-	"strongroom/plugin/provider/conformance"
+	"strongroom.example/plugin/provider"
+	"strongroom.example/plugin/provider/conformance"
 )
 
 // A rotation that is repeated with the old token kills the new one, too: the

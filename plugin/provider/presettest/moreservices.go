@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"sync"
 
-	"strongroom/plugin/provider/conformance"
+	"strongroom.example/plugin/provider/conformance"
 )
 
 // https://grafana.com/docs/grafana/latest/developers/http_api/serviceaccount/

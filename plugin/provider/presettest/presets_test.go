@@ -10,11 +10,11 @@ import (
 
 	"github.com/BurntSushi/toml"
 
-	"strongroom/plugin/provider"
-	"strongroom/plugin/provider/awsiam"
-	"strongroom/plugin/provider/conformance"
-	"strongroom/plugin/provider/httpprov"
-	"strongroom/plugin/provider/manual"
+	"strongroom.example/plugin/provider"
+	"strongroom.example/plugin/provider/awsiam"
+	"strongroom.example/plugin/provider/conformance"
+	"strongroom.example/plugin/provider/httpprov"
+	"strongroom.example/plugin/provider/manual"
 )
 
 const presetDir = "../../../config/providers"

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"strongroom/plugin/provider/conformance"
+	"strongroom.example/plugin/provider/conformance"
 )
 
 // Service is one of them, ready to be served.

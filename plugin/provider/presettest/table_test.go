@@ -1,6 +1,6 @@
 package presettest
 
-import "strongroom/plugin/provider"
+import "strongroom.example/plugin/provider"
 
 func presets() map[string]preset {
 	full := provider.Capabilities{Mint: true, List: true, Named: true, Test: true, Revoke: true, LastUsed: true, Overlap: true}

@@ -4,7 +4,7 @@ import (
 	"crypto/x509"
 	"time"
 
-	"strongroom/plugin/provider/internal/fields"
+	"strongroom.example/plugin/provider/internal/fields"
 )
 
 // maxTimeout leaves the engine time to act within a request's 90 seconds.

@@ -12,7 +12,7 @@ import (
 	"github.com/compose-spec/compose-go/v2/dotenv"
 	"github.com/sirupsen/logrus"
 
-	"strongroom/test/oracles/lines"
+	"strongroom.example/test/oracles/lines"
 )
 
 type answer struct {

@@ -14,7 +14,7 @@ import (
 	"github.com/zricethezav/gitleaks/v8/config"
 	"github.com/zricethezav/gitleaks/v8/detect"
 
-	"strongroom/test/oracles/lines"
+	"strongroom.example/test/oracles/lines"
 )
 
 func main() {

@@ -20,7 +20,7 @@ import (
 	"github.com/grafana/grafana-foundation-sdk/go/table"
 	"github.com/grafana/grafana-foundation-sdk/go/timeseries"
 
-	"strongroom/test/oracles/lines"
+	"strongroom.example/test/oracles/lines"
 )
 
 type query struct {
