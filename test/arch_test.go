@@ -6,16 +6,29 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
 )
 
-// module is the import path that all of ours begin with.
-const module = "strongroom.example/"
+// modulePath is what all of our import paths begin with, as go.mod says it:
+// scripts/rename-module changes it.
+func modulePath(t testing.TB) string {
+	t.Helper()
+	mod, err := os.ReadFile("../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path, ok := strings.CutPrefix(strings.SplitN(string(mod), "\n", 2)[0], "module ")
+	if !ok {
+		t.Fatal("go.mod does not begin with its module's path")
+	}
+	return strings.TrimSpace(path)
+}
 
-// rule says what packages below a folder may import of the project. A longer
-// folder's rule goes before a shorter one's.
+// rule says what packages below a folder may import of the project. No folder of
+// a rule lies in another's.
 type rule struct {
 	from    string
 	allowed []string // folders; the package's own folder is always allowed
@@ -26,11 +39,21 @@ var rules = []rule{
 	{"plugin", nil},
 	{"config", nil},
 	{"systemd", nil},
-	{"appliance", []string{"config"}},
+	// The floors of the appliance: nothing imports what lies above it.
+	{"appliance/base", []string{"config"}},
+	{"appliance/serve", []string{"config", "appliance/base"}},
+	{"appliance/secrets", []string{"config", "appliance/base"}},
+	{"appliance/backup", []string{"config", "appliance/base", "appliance/serve"}},
+	{"appliance/watch", []string{"config", "appliance/base", "appliance/serve", "appliance/backup"}},
+	{"appliance/demo", []string{"config", "appliance/base", "appliance/serve", "appliance/backup"}},
+	{"appliance/cli", []string{
+		"config", "appliance/base", "appliance/serve", "appliance/secrets", "appliance/backup", "appliance/watch", "appliance/demo",
+	}},
+	{"appliance/cmd", []string{"appliance/cli"}},
 	{"installer", []string{
-		"config", "systemd",
-		"appliance/atomicfile", "appliance/apps", "appliance/escrow", "appliance/kms",
-		"appliance/dnscheck", "appliance/localtls", "appliance/restore", "appliance/snapshot", "appliance/vaultapi",
+		"config", "systemd", "appliance/base",
+		"appliance/serve/dnscheck", "appliance/serve/escrow", "appliance/serve/kms", "appliance/serve/localtls",
+		"appliance/backup/restore", "appliance/backup/snapshot",
 	}},
 	// Nobody imports installer or test; they are in no list.
 	{"test", []string{"appliance", "config", "installer", "plugin", "systemd"}},
@@ -93,18 +116,14 @@ func ruleFor(path string) (rule, bool) {
 	return rule{}, false
 }
 
-// violation says what is wrong with from importing to; both are import paths.
-func violation(from, to string) string {
-	from, ours := strings.CutPrefix(from, module)
-	if !ours {
-		return ""
-	}
+// violation says what is wrong with from importing to, where from is a folder
+// of ours and to is one too, or, with foreign, another's import path.
+func violation(from, to string, foreign bool) string {
 	r, ok := ruleFor(from)
 	if !ok {
 		return "there is no import rule for it: add one to rules and to docs/architecture.md"
 	}
-	to, ours = strings.CutPrefix(to, module)
-	if !ours {
+	if foreign {
 		allowed, limited := outside[r.from]
 		if limited && strings.Contains(strings.Split(to, "/")[0], ".") {
 			for _, a := range allowed {
@@ -129,10 +148,16 @@ func violation(from, to string) string {
 
 func TestImportRules(t *testing.T) {
 	checked := 0
+	module := modulePath(t) + "/"
 	for _, p := range list(t, "./...") {
-		for _, to := range p.Imports {
+		from, ours := strings.CutPrefix(p.ImportPath, module)
+		if !ours {
+			t.Fatalf("%s is not below %s", p.ImportPath, module)
+		}
+		for _, path := range p.Imports {
 			checked++
-			if v := violation(p.ImportPath, to); v != "" {
+			to, ours := strings.CutPrefix(path, module)
+			if v := violation(from, to, !ours); v != "" {
 				t.Errorf("%s imports %s: %s", p.ImportPath, to, v)
 			}
 		}
@@ -145,26 +170,38 @@ func TestImportRules(t *testing.T) {
 func TestViolations(t *testing.T) {
 	tests := []struct {
 		from, to string
+		foreign  bool
 		bad      bool
 	}{
-		{"strongroom.example/plugin", "strongroom.example/plugin/lifecycle", false},
-		{"strongroom.example/plugin", "strongroom.example/config", true},
-		{"strongroom.example/plugin", "github.com/hashicorp/vault/sdk/logical", false},
-		{"strongroom.example/config", "github.com/BurntSushi/toml", false},
-		{"strongroom.example/config", "github.com/spf13/cobra", true},
-		{"strongroom.example/systemd", "embed", false},
-		{"strongroom.example/systemd", "github.com/BurntSushi/toml", true},
-		{"strongroom.example/appliance/front", "strongroom.example/appliance/kms", false},
-		{"strongroom.example/appliance/front", "strongroom.example/config", false},
-		{"strongroom.example/appliance/front", "strongroom.example/plugin", true},
-		{"strongroom.example/appliance/front", "strongroom.example/installer/host", true},
-		{"strongroom.example/installer/steps", "strongroom.example/appliance/vaultapi", false},
-		{"strongroom.example/installer/steps", "strongroom.example/appliance/front", true},
-		{"strongroom.example/appliance/kms", "strongroom.example/test/vaulttest", true},
-		{"strongroom.example/newfolder", "fmt", true},
+		{"plugin", "plugin/lifecycle", false, false},
+		{"plugin", "config", false, true},
+		{"plugin", "github.com/hashicorp/vault/sdk/logical", true, false},
+		{"config", "github.com/BurntSushi/toml", true, false},
+		{"config", "github.com/spf13/cobra", true, true},
+		{"systemd", "embed", true, false},
+		{"systemd", "github.com/BurntSushi/toml", true, true},
+		{"appliance/serve/front", "appliance/base/atomicfile", false, false},
+		{"appliance/serve/front", "appliance/serve/kms", false, false},
+		{"appliance/serve/front", "config", false, false},
+		{"appliance/serve/front", "plugin", false, true},
+		{"appliance/serve/front", "installer/host", false, true},
+		{"appliance/serve/front", "appliance/secrets/apps", false, true},
+		{"appliance/base/vaultapi", "appliance/serve/kms", false, true},
+		{"appliance/secrets/apps", "appliance/serve/kms", false, true},
+		{"appliance/backup/drill", "appliance/serve/kms", false, false},
+		{"appliance/backup/drill", "appliance/watch/alert", false, true},
+		{"appliance/watch/status", "appliance/backup/drill", false, false},
+		{"appliance/watch/status", "appliance/secrets/apps", false, true},
+		{"appliance/demo", "appliance/watch/status", false, true},
+		{"appliance/cli", "appliance/watch/status", false, false},
+		{"appliance/newroom", "appliance/base/atomicfile", false, true},
+		{"installer/steps", "appliance/base/vaultapi", false, false},
+		{"installer/steps", "appliance/serve/front", false, true},
+		{"appliance/serve/kms", "test/vaulttest", false, true},
+		{"newfolder", "fmt", true, true},
 	}
 	for _, tt := range tests {
-		if got := violation(tt.from, tt.to); (got != "") != tt.bad {
+		if got := violation(tt.from, tt.to, tt.foreign); (got != "") != tt.bad {
 			t.Errorf("%s → %s: %q, want bad=%t", tt.from, tt.to, got, tt.bad)
 		}
 	}
@@ -183,7 +220,7 @@ func TestProgramsWithoutTestTools(t *testing.T) {
 					t.Errorf("%s depends on %s", p.ImportPath, dep)
 				}
 			}
-			if below(dep, module+"test") {
+			if below(dep, modulePath(t)+"/test") {
 				t.Errorf("%s depends on %s", p.ImportPath, dep)
 			}
 		}

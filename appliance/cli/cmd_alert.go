@@ -13,7 +13,7 @@ import (
 	"github.com/BurntSushi/toml"
 	"github.com/spf13/cobra"
 
-	"strongroom.example/appliance/alert"
+	"strongroom.example/appliance/watch/alert"
 	"strongroom.example/config"
 )
 

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"strongroom.example/appliance/alert"
+	"strongroom.example/appliance/watch/alert"
 )
 
 // alertHook is a webhook that counts, and the arguments that lead there.

@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom.example/appliance/apps"
+	"strongroom.example/appliance/secrets/apps"
 	"strongroom.example/config"
 )
 

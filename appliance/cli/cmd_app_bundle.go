@@ -10,9 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom.example/appliance/apps"
-	"strongroom.example/appliance/atomicfile"
-	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/appliance/base/atomicfile"
+	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/appliance/secrets/apps"
 )
 
 func appBundleCommand(o *appOptions) *cobra.Command {

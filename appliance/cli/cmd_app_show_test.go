@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"strongroom.example/appliance/apps"
+	"strongroom.example/appliance/secrets/apps"
 )
 
 func TestShortDuration(t *testing.T) {

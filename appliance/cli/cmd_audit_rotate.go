@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom.example/appliance/audit"
+	"strongroom.example/appliance/watch/audit"
 	"strongroom.example/config"
 )
 

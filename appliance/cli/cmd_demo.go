@@ -14,9 +14,9 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"strongroom.example/appliance/backup/scratch"
+	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/demo"
-	"strongroom.example/appliance/scratch"
-	"strongroom.example/appliance/snapshot"
 )
 
 type demoOptions struct {

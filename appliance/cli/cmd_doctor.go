@@ -17,9 +17,9 @@ import (
 	"github.com/hashicorp/vault/api"
 	"github.com/spf13/cobra"
 
-	"strongroom.example/appliance/doctor"
-	"strongroom.example/appliance/evidence"
-	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/appliance/watch/doctor"
+	"strongroom.example/appliance/watch/evidence"
 	"strongroom.example/config"
 )
 

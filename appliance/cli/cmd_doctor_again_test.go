@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/appliance/base/vaultapi"
 )
 
 // --fix starts what was stopped, and a Vault that has just been started is sealed

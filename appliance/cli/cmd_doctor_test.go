@@ -5,8 +5,8 @@ import (
 	"path/filepath"
 	"testing"
 
-	"strongroom.example/appliance/doctor"
-	"strongroom.example/appliance/evidence"
+	"strongroom.example/appliance/watch/doctor"
+	"strongroom.example/appliance/watch/evidence"
 )
 
 // A spoilt configuration and a survey that can't be used must not keep the

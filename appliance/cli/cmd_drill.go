@@ -13,11 +13,11 @@ import (
 	"filippo.io/age"
 	"github.com/spf13/cobra"
 
-	"strongroom.example/appliance/drill"
-	"strongroom.example/appliance/isolate"
-	"strongroom.example/appliance/kms"
-	"strongroom.example/appliance/restore"
-	"strongroom.example/appliance/snapshot"
+	"strongroom.example/appliance/backup/drill"
+	"strongroom.example/appliance/backup/isolate"
+	"strongroom.example/appliance/backup/restore"
+	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/serve/kms"
 	"strongroom.example/config"
 )
 

@@ -13,8 +13,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom.example/appliance/drill"
-	"strongroom.example/appliance/escrow"
+	"strongroom.example/appliance/backup/drill"
+	"strongroom.example/appliance/serve/escrow"
 )
 
 type drillOptions struct {

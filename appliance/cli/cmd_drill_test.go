@@ -11,10 +11,10 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom.example/appliance/drill"
-	"strongroom.example/appliance/isolate"
-	"strongroom.example/appliance/restore"
-	"strongroom.example/appliance/snapshot"
+	"strongroom.example/appliance/backup/drill"
+	"strongroom.example/appliance/backup/isolate"
+	"strongroom.example/appliance/backup/restore"
+	"strongroom.example/appliance/backup/snapshot"
 )
 
 // runDrillCLI gives the exit code and all that was printed.

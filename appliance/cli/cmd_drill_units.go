@@ -12,10 +12,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom.example/appliance/atomicfile"
-	"strongroom.example/appliance/drill"
-	"strongroom.example/appliance/pause"
-	"strongroom.example/appliance/snapshot"
+	"strongroom.example/appliance/backup/drill"
+	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/base/atomicfile"
+	"strongroom.example/appliance/base/pause"
 )
 
 // The two halves that the units run, and what root does before them.

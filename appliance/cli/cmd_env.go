@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom.example/appliance/appenv"
+	"strongroom.example/appliance/secrets/appenv"
 )
 
 // envOptions say which variables are meant.

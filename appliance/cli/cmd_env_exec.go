@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom.example/appliance/appenv"
+	"strongroom.example/appliance/secrets/appenv"
 )
 
 func envExecCommand(o *envOptions) *cobra.Command {

@@ -9,9 +9,9 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"strongroom.example/appliance/appenv"
-	"strongroom.example/appliance/atomicfile"
-	"strongroom.example/appliance/dotenv"
+	"strongroom.example/appliance/base/atomicfile"
+	"strongroom.example/appliance/secrets/appenv"
+	"strongroom.example/appliance/secrets/dotenv"
 )
 
 func envPrintCommand(o *envOptions) *cobra.Command {

@@ -9,8 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom.example/appliance/escrow"
-	"strongroom.example/appliance/kms"
+	"strongroom.example/appliance/serve/escrow"
+	"strongroom.example/appliance/serve/kms"
 )
 
 // escrowDir is where the installer puts the escrow.

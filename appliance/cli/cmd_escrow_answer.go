@@ -13,7 +13,7 @@ import (
 	"filippo.io/age"
 	"github.com/spf13/cobra"
 
-	"strongroom.example/appliance/escrow"
+	"strongroom.example/appliance/serve/escrow"
 )
 
 func escrowAnswerCommand(o *escrowOptions) *cobra.Command {

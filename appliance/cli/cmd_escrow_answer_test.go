@@ -8,7 +8,7 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom.example/appliance/escrow"
+	"strongroom.example/appliance/serve/escrow"
 )
 
 // Each part of the escrow may be kept in another place: what is not here does not

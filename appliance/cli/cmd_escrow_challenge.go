@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom.example/appliance/escrow"
+	"strongroom.example/appliance/serve/escrow"
 )
 
 func escrowChallengeCommand(o *escrowOptions) *cobra.Command {

@@ -10,7 +10,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
-	"strongroom.example/appliance/front"
+	"strongroom.example/appliance/serve/front"
 )
 
 func frontCommand() *cobra.Command {

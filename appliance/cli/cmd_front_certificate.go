@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom.example/appliance/front"
+	"strongroom.example/appliance/serve/front"
 )
 
 // The credentials that hold a certificate of the operator's own.

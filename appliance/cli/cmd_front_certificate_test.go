@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"strongroom.example/appliance/front"
-	"strongroom.example/appliance/localtls"
+	"strongroom.example/appliance/serve/front"
+	"strongroom.example/appliance/serve/localtls"
 )
 
 // A renewed certificate is handed over, once; what does not fit is refused with

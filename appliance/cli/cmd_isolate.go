@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom.example/appliance/isolate"
+	"strongroom.example/appliance/backup/isolate"
 )
 
 // isolateCommand is how this program starts another one cut off from the

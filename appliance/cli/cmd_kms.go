@@ -17,7 +17,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
-	"strongroom.example/appliance/kms"
+	"strongroom.example/appliance/serve/kms"
 )
 
 type kmsOptions struct {

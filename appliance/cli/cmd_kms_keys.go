@@ -14,10 +14,10 @@ import (
 	"filippo.io/age"
 	"github.com/spf13/cobra"
 
-	"strongroom.example/appliance/atomicfile"
-	"strongroom.example/appliance/escrow"
-	"strongroom.example/appliance/kms"
-	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/appliance/base/atomicfile"
+	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/appliance/serve/escrow"
+	"strongroom.example/appliance/serve/kms"
 )
 
 // Where the installer puts the master key.

@@ -7,8 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom.example/appliance/kvexport"
-	"strongroom.example/appliance/migrate"
+	"strongroom.example/appliance/secrets/kvexport"
+	"strongroom.example/appliance/secrets/migrate"
 )
 
 // kvOptions are what the verbs of kv share.

@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom.example/appliance/kvexport"
+	"strongroom.example/appliance/secrets/kvexport"
 )
 
 func kvImportCommand(o *kvOptions) *cobra.Command {

@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom.example/appliance/kvexport"
+	"strongroom.example/appliance/secrets/kvexport"
 )
 
 func kvRollbackCommand(o *kvOptions) *cobra.Command {

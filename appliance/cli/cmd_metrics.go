@@ -13,9 +13,9 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
-	"strongroom.example/appliance/evidence"
-	"strongroom.example/appliance/metrics"
-	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/appliance/watch/evidence"
+	"strongroom.example/appliance/watch/metrics"
 	"strongroom.example/config"
 )
 

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"strongroom.example/appliance/metrics"
+	"strongroom.example/appliance/watch/metrics"
 	"strongroom.example/config"
 	"strongroom.example/systemd"
 )

@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom.example/appliance/migrate"
+	"strongroom.example/appliance/secrets/migrate"
 )
 
 // migrateOptions are what the steps share.

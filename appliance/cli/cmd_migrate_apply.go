@@ -5,7 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom.example/appliance/migrate"
+	"strongroom.example/appliance/secrets/migrate"
 )
 
 func migrateApplyCommand(o *migrateOptions) *cobra.Command {

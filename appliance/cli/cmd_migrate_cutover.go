@@ -8,7 +8,7 @@ import (
 	"filippo.io/age"
 	"github.com/spf13/cobra"
 
-	"strongroom.example/appliance/migrate"
+	"strongroom.example/appliance/secrets/migrate"
 )
 
 type cutoverOptions struct {

@@ -7,8 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom.example/appliance/atomicfile"
-	"strongroom.example/appliance/migrate"
+	"strongroom.example/appliance/base/atomicfile"
+	"strongroom.example/appliance/secrets/migrate"
 )
 
 func migratePlanCommand(shared *migrateOptions) *cobra.Command {

@@ -9,8 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom.example/appliance/dotenv"
-	"strongroom.example/appliance/migrate"
+	"strongroom.example/appliance/secrets/dotenv"
+	"strongroom.example/appliance/secrets/migrate"
 )
 
 type scanOptions struct {

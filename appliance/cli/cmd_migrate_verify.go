@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom.example/appliance/migrate"
+	"strongroom.example/appliance/secrets/migrate"
 )
 
 func migrateVerifyCommand(o *migrateOptions) *cobra.Command {

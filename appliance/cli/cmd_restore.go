@@ -14,9 +14,9 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"strongroom.example/appliance/restore"
-	"strongroom.example/appliance/snapshot"
-	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/appliance/backup/restore"
+	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/base/vaultapi"
 )
 
 // Where an installed appliance has what a restore needs.

@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom.example/appliance/restore"
+	"strongroom.example/appliance/backup/restore"
 )
 
 // restoreFiles are the flags of a restore of the files beside a snapshot.

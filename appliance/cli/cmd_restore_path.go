@@ -11,10 +11,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom.example/appliance/kms"
-	"strongroom.example/appliance/restore"
-	"strongroom.example/appliance/restorepath"
-	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/appliance/backup/restore"
+	"strongroom.example/appliance/backup/restorepath"
+	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/appliance/serve/kms"
 )
 
 // restorePaths are what --path needs beside the flags of restore.

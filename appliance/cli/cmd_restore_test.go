@@ -14,8 +14,8 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"strongroom.example/appliance/restore"
-	"strongroom.example/appliance/snapshot"
+	"strongroom.example/appliance/backup/restore"
+	"strongroom.example/appliance/backup/snapshot"
 )
 
 // What comes after "restored" is for the operator, whatever it was.

@@ -15,8 +15,8 @@ import (
 	"github.com/hashicorp/vault/api"
 	"github.com/spf13/cobra"
 
-	"strongroom.example/appliance/kms"
-	"strongroom.example/appliance/snapshot"
+	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/serve/kms"
 	"strongroom.example/config"
 )
 

@@ -9,7 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom.example/appliance/alert"
+	"strongroom.example/appliance/base/mask"
+	"strongroom.example/appliance/watch/alert"
 	"strongroom.example/config"
 )
 
@@ -64,7 +65,7 @@ func callWebhook(ctx context.Context, file, job string, failure error) error {
 		return fmt.Errorf("webhook file %q: %w", file, err)
 	}
 	host := hostName()
-	text := alert.Mask(failure.Error(), string(data))
+	text := mask.Text(failure.Error(), string(data))
 	err = hook.Post(ctx, alert.Body{
 		Text:  fmt.Sprintf("strongroom on %s: %s failed: %s", host, job, text),
 		Event: "strongroom." + strings.ReplaceAll(job, " ", ".") + ".failed",

@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom.example/appliance/snapshot"
+	"strongroom.example/appliance/backup/snapshot"
 )
 
 // listed is one snapshot in one place, as --json prints it.

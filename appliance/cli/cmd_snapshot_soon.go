@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom.example/appliance/snapshot"
+	"strongroom.example/appliance/backup/snapshot"
 )
 
 func soonCommand() *cobra.Command {

@@ -10,7 +10,7 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom.example/appliance/snapshot"
+	"strongroom.example/appliance/backup/snapshot"
 )
 
 func TestSnapshotSoon(t *testing.T) {

@@ -13,9 +13,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom.example/appliance/pause"
-	"strongroom.example/appliance/snapshot"
-	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/base/pause"
+	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/config"
 )
 

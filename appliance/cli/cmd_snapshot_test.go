@@ -20,8 +20,8 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom.example/appliance/alert"
-	"strongroom.example/appliance/snapshot"
+	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/watch/alert"
 )
 
 // backups is a directory with snapshots, and how to reach it.

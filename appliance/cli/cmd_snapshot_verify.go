@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"strongroom.example/appliance/snapshot"
+	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/config"
 )
 

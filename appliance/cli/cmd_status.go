@@ -15,9 +15,9 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"strongroom.example/appliance/evidence"
-	"strongroom.example/appliance/status"
-	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/appliance/watch/evidence"
+	"strongroom.example/appliance/watch/status"
 	"strongroom.example/config"
 )
 

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/appliance/base/vaultapi"
 )
 
 // Names of the systemd credentials of status and doctor.

@@ -11,8 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom.example/appliance/drill"
-	"strongroom.example/appliance/snapshot"
+	"strongroom.example/appliance/backup/drill"
+	"strongroom.example/appliance/backup/snapshot"
 )
 
 func TestRetries(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 	"github.com/hashicorp/vault/api"
 	"github.com/spf13/cobra"
 
-	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/appliance/base/vaultapi"
 )
 
 // operatorVault says where Vault is and who asks, for the verbs that a person

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"strongroom.example/appliance/scratch"
+	"strongroom.example/appliance/backup/scratch"
 )
 
 // Faults that a caller tells apart.

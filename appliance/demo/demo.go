@@ -17,11 +17,11 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom.example/appliance/kms"
-	"strongroom.example/appliance/proc"
-	"strongroom.example/appliance/scratch"
-	"strongroom.example/appliance/snapshot"
-	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/appliance/backup/scratch"
+	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/base/proc"
+	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/appliance/serve/kms"
 )
 
 // Options of a demo.

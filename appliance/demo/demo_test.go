@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"strongroom.example/appliance/scratch"
+	"strongroom.example/appliance/backup/scratch"
 )
 
 func TestFolder(t *testing.T) {

@@ -5,7 +5,7 @@ import (
 	"os/exec"
 	"strings"
 
-	"strongroom.example/appliance/proc"
+	"strongroom.example/appliance/base/proc"
 )
 
 // ending is the last word of a demo that does not stay.

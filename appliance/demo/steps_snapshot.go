@@ -8,7 +8,7 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom.example/appliance/snapshot"
+	"strongroom.example/appliance/backup/snapshot"
 )
 
 // state is where the snapshot jobs keep their records.

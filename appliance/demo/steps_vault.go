@@ -11,10 +11,10 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom.example/appliance/atomicfile"
-	"strongroom.example/appliance/escrow"
-	"strongroom.example/appliance/scratch"
-	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/appliance/backup/scratch"
+	"strongroom.example/appliance/base/atomicfile"
+	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/appliance/serve/escrow"
 	"strongroom.example/config"
 )
 

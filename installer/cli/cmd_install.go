@@ -16,7 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/config"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"

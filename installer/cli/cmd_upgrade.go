@@ -12,7 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom.example/appliance/snapshot"
+	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/config"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/recover"

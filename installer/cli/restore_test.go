@@ -8,8 +8,8 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom.example/appliance/escrow"
-	"strongroom.example/appliance/kms"
+	"strongroom.example/appliance/serve/escrow"
+	"strongroom.example/appliance/serve/kms"
 	"strongroom.example/installer/recover"
 )
 

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"syscall"
 
-	"strongroom.example/appliance/atomicfile"
+	"strongroom.example/appliance/base/atomicfile"
 )
 
 // OSFS is the real file system below Root ("/" on a machine, another folder in

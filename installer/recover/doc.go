@@ -8,5 +8,5 @@
 // compared with the snapshot's seal without a Vault. A run that was killed is run
 // again and goes on; where it was it sees from the machine and from a state file.
 //
-// It is not the restore onto a machine that works: that is appliance/restore.
+// It is not the restore onto a machine that works: that is appliance/backup/restore.
 package recover

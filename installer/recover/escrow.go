@@ -11,9 +11,9 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom.example/appliance/escrow"
-	"strongroom.example/appliance/kms"
-	"strongroom.example/appliance/snapshot"
+	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/serve/escrow"
+	"strongroom.example/appliance/serve/kms"
 )
 
 // The names that the installer gives to escrow files.

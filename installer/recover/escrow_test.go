@@ -12,8 +12,8 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom.example/appliance/escrow"
-	"strongroom.example/appliance/kms"
+	"strongroom.example/appliance/serve/escrow"
+	"strongroom.example/appliance/serve/kms"
 )
 
 const canary = "canary-of-the-escrow"

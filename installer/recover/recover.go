@@ -7,9 +7,9 @@ import (
 	"io"
 	"time"
 
-	"strongroom.example/appliance/escrow"
-	"strongroom.example/appliance/restore"
-	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/appliance/backup/restore"
+	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/appliance/serve/escrow"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/steps"
 )

@@ -14,10 +14,10 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom.example/appliance/escrow"
-	"strongroom.example/appliance/kms"
-	"strongroom.example/appliance/restore"
-	"strongroom.example/appliance/snapshot"
+	"strongroom.example/appliance/backup/restore"
+	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/serve/escrow"
+	"strongroom.example/appliance/serve/kms"
 	"strongroom.example/config"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"

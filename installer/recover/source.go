@@ -10,8 +10,8 @@ import (
 	"filippo.io/age"
 	"github.com/BurntSushi/toml"
 
-	"strongroom.example/appliance/restore"
-	"strongroom.example/appliance/snapshot"
+	"strongroom.example/appliance/backup/restore"
+	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/config"
 )
 

@@ -8,7 +8,7 @@ import (
 	"io/fs"
 	"time"
 
-	"strongroom.example/appliance/restore"
+	"strongroom.example/appliance/backup/restore"
 	"strongroom.example/installer/host"
 	"strongroom.example/installer/steps"
 )

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"strings"
 
-	"strongroom.example/appliance/restore"
+	"strongroom.example/appliance/backup/restore"
 	"strongroom.example/config"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/steps"

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"time"
 
-	"strongroom.example/appliance/restore"
-	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/appliance/backup/restore"
+	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/steps"
 )

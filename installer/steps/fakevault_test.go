@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/appliance/base/vaultapi"
 )
 
 // fakeVault is the part of a Vault that the jobs' step speaks to: AppRoles,

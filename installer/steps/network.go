@@ -13,7 +13,7 @@ import (
 
 	"github.com/miekg/dns"
 
-	"strongroom.example/appliance/dnscheck"
+	"strongroom.example/appliance/serve/dnscheck"
 )
 
 // OSNetwork asks the machine's own.

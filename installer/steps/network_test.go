@@ -12,7 +12,7 @@ import (
 
 	"github.com/miekg/dns"
 
-	"strongroom.example/appliance/dnscheck"
+	"strongroom.example/appliance/serve/dnscheck"
 )
 
 // nameServer answers with the records of a zone file, over UDP.

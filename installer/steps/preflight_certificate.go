@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"time"
 
-	"strongroom.example/appliance/dnscheck"
+	"strongroom.example/appliance/serve/dnscheck"
 	"strongroom.example/config"
 )
 

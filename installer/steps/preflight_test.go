@@ -20,7 +20,7 @@ import (
 	"filippo.io/age"
 	"filippo.io/age/armor"
 
-	"strongroom.example/appliance/dnscheck"
+	"strongroom.example/appliance/serve/dnscheck"
 	"strongroom.example/config"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"

@@ -9,9 +9,9 @@ import (
 	"slices"
 	"strings"
 
-	"strongroom.example/appliance/escrow"
-	"strongroom.example/appliance/kms"
-	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/appliance/serve/escrow"
+	"strongroom.example/appliance/serve/kms"
 	"strongroom.example/config"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/payload"

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"strongroom.example/appliance/snapshot"
+	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
 	"strongroom.example/systemd"

@@ -9,8 +9,8 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom.example/appliance/escrow"
-	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/appliance/serve/escrow"
 	"strongroom.example/installer/engine"
 	"strongroom.example/systemd"
 )

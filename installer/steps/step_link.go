@@ -10,7 +10,7 @@ import (
 	"io/fs"
 	"time"
 
-	"strongroom.example/appliance/localtls"
+	"strongroom.example/appliance/serve/localtls"
 	"strongroom.example/installer/engine"
 )
 

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"strongroom.example/appliance/escrow"
-	"strongroom.example/appliance/kms"
+	"strongroom.example/appliance/serve/escrow"
+	"strongroom.example/appliance/serve/kms"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
 )

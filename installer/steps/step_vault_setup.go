@@ -12,7 +12,7 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/config"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/payload"

@@ -8,8 +8,8 @@ import (
 	"slices"
 	"strings"
 
-	"strongroom.example/appliance/escrow"
-	"strongroom.example/appliance/snapshot"
+	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/serve/escrow"
 	"strongroom.example/config"
 	"strongroom.example/installer/steps"
 	"strongroom.example/installer/upgrade"

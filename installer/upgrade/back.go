@@ -11,7 +11,7 @@ import (
 	"slices"
 	"strings"
 
-	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
 	"strongroom.example/installer/payload"

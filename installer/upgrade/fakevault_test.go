@@ -8,8 +8,8 @@ import (
 	"io"
 	"strings"
 
-	"strongroom.example/appliance/snapshot"
-	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/installer/steps"
 )
 

@@ -9,7 +9,7 @@ import (
 	"path"
 	"strings"
 
-	"strongroom.example/appliance/snapshot"
+	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/config"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"

@@ -16,7 +16,7 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom.example/appliance/snapshot"
+	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/installer/host"
 	"strongroom.example/installer/steps"
 )

@@ -10,8 +10,8 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"strongroom.example/appliance/snapshot"
-	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/installer/payload"
 	"strongroom.example/installer/steps"
 )

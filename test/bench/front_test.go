@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"strongroom.example/appliance/proc"
+	"strongroom.example/appliance/base/proc"
 	"strongroom.example/test/vaulttest"
 )
 
@@ -166,7 +166,7 @@ func trusting(b *testing.B, rootFile string) *tls.Config {
 }
 
 // startStock starts the stock Caddy with what the front sets: see
-// appliance/front/caddyconfig.go.
+// appliance/serve/front/caddyconfig.go.
 func startStock(b *testing.B, s *vaulttest.Server) *door {
 	b.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

@@ -10,7 +10,7 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/test/vaulttest"
 )
 

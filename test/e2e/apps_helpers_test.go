@@ -11,9 +11,9 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"strongroom.example/appliance/apps"
+	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/appliance/cli"
-	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/appliance/secrets/apps"
 	"strongroom.example/config"
 	"strongroom.example/test/vaulttest"
 )

@@ -22,8 +22,8 @@ import (
 	"testing"
 	"time"
 
-	"strongroom.example/appliance/proc"
-	"strongroom.example/appliance/scratch"
+	"strongroom.example/appliance/backup/scratch"
+	"strongroom.example/appliance/base/proc"
 	"strongroom.example/test/vaulttest"
 )
 

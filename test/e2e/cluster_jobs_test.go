@@ -13,12 +13,12 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
+	"strongroom.example/appliance/backup/scratch"
+	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/base/proc"
 	"strongroom.example/appliance/cli"
-	"strongroom.example/appliance/doctor"
-	"strongroom.example/appliance/proc"
-	"strongroom.example/appliance/scratch"
-	"strongroom.example/appliance/snapshot"
-	"strongroom.example/appliance/status"
+	"strongroom.example/appliance/watch/doctor"
+	"strongroom.example/appliance/watch/status"
 	"strongroom.example/config"
 	"strongroom.example/test/vaulttest"
 )

@@ -13,9 +13,9 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"strongroom.example/appliance/evidence"
-	"strongroom.example/appliance/kms"
-	"strongroom.example/appliance/scratch"
+	"strongroom.example/appliance/backup/scratch"
+	"strongroom.example/appliance/serve/kms"
+	"strongroom.example/appliance/watch/evidence"
 	"strongroom.example/test/vaulttest"
 )
 

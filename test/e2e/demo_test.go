@@ -16,7 +16,7 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom.example/appliance/escrow"
+	"strongroom.example/appliance/serve/escrow"
 	"strongroom.example/test/vaulttest"
 )
 

@@ -8,7 +8,7 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"strongroom.example/appliance/doctor"
+	"strongroom.example/appliance/watch/doctor"
 	"strongroom.example/config"
 	"strongroom.example/test/vaulttest"
 )

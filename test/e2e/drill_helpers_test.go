@@ -17,9 +17,9 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
+	"strongroom.example/appliance/backup/drill"
 	"strongroom.example/appliance/cli"
-	"strongroom.example/appliance/drill"
-	"strongroom.example/appliance/kms"
+	"strongroom.example/appliance/serve/kms"
 	"strongroom.example/config"
 	"strongroom.example/test/vaulttest"
 )

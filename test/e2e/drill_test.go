@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"strongroom.example/appliance/backup/drill"
 	"strongroom.example/appliance/cli"
-	"strongroom.example/appliance/drill"
 	"strongroom.example/config"
 	"strongroom.example/test/vaulttest"
 )

@@ -15,7 +15,7 @@ import (
 	"filippo.io/age"
 	"filippo.io/age/agessh"
 
-	"strongroom.example/appliance/escrow"
+	"strongroom.example/appliance/serve/escrow"
 	"strongroom.example/test/vaulttest"
 )
 

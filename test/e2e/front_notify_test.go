@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"strongroom.example/appliance/localtls"
-	"strongroom.example/appliance/scratch"
+	"strongroom.example/appliance/backup/scratch"
+	"strongroom.example/appliance/serve/localtls"
 	"strongroom.example/test/vaulttest"
 )
 

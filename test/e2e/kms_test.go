@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"strongroom.example/appliance/kms"
+	"strongroom.example/appliance/serve/kms"
 	"strongroom.example/test/vaulttest"
 )
 

@@ -18,9 +18,9 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 
-	"strongroom.example/appliance/drill"
-	"strongroom.example/appliance/proc"
-	"strongroom.example/appliance/scratch"
+	"strongroom.example/appliance/backup/drill"
+	"strongroom.example/appliance/backup/scratch"
+	"strongroom.example/appliance/base/proc"
 	"strongroom.example/config"
 	"strongroom.example/test/vaulttest"
 )

@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
-	"strongroom.example/appliance/migrate"
+	"strongroom.example/appliance/secrets/migrate"
 	"strongroom.example/test/vaulttest"
 )
 

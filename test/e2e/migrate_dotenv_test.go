@@ -13,7 +13,7 @@ import (
 	"strings"
 	"testing"
 
-	"strongroom.example/appliance/dotenv"
+	"strongroom.example/appliance/secrets/dotenv"
 	"strongroom.example/test/vaulttest"
 )
 
@@ -123,7 +123,7 @@ type grammarRow struct{ Name, Text, Python, Compose string }
 // against it, and these tests our reading against the programs.
 func grammarTable(t *testing.T) []grammarRow {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join(vaulttest.Root(t), "appliance", "dotenv", "testdata", "grammar.json"))
+	data, err := os.ReadFile(filepath.Join(vaulttest.Root(t), "appliance", "secrets", "dotenv", "testdata", "grammar.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +145,7 @@ func TestDotenvAgreesWithPython(t *testing.T) {
 	for _, row := range grammarTable(t) {
 		texts = append(texts, row.Text)
 	}
-	c := exec.Command(python, filepath.Join(vaulttest.Root(t), "appliance", "dotenv", "testdata", "python_oracle.py"))
+	c := exec.Command(python, filepath.Join(vaulttest.Root(t), "appliance", "secrets", "dotenv", "testdata", "python_oracle.py"))
 	type answer struct {
 		Statements [][3]any           `json:"statements"`
 		Values     map[string]*string `json:"values"`

@@ -10,8 +10,8 @@ import (
 	"strings"
 	"testing"
 
-	"strongroom.example/appliance/migrate"
-	"strongroom.example/appliance/migrate/storetest"
+	"strongroom.example/appliance/secrets/migrate"
+	"strongroom.example/appliance/secrets/migrate/storetest"
 	"strongroom.example/test/vaulttest"
 )
 

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"testing"
 
-	"strongroom.example/appliance/migrate/rules"
+	"strongroom.example/appliance/secrets/migrate/rules"
 )
 
 // Our use of gitleaks' rules finds what gitleaks finds, and the rules are those
@@ -19,7 +19,7 @@ func TestRulesAgreeWithGitleaks(t *testing.T) {
 		t.Fatal(err)
 	}
 	if string(source) != rules.Source() {
-		t.Fatal("appliance/migrate/rules/gitleaks.toml is not the file of the pinned gitleaks: copy it anew")
+		t.Fatal("appliance/secrets/migrate/rules/gitleaks.toml is not the file of the pinned gitleaks: copy it anew")
 	}
 	set, err := rules.Default()
 	if err != nil {

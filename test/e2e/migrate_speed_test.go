@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"strongroom.example/appliance/migrate"
+	"strongroom.example/appliance/secrets/migrate"
 	"strongroom.example/test/vaulttest"
 )
 

@@ -14,8 +14,8 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom.example/appliance/dotenv"
-	"strongroom.example/appliance/migrate"
+	"strongroom.example/appliance/secrets/dotenv"
+	"strongroom.example/appliance/secrets/migrate"
 	"strongroom.example/test/vaulttest"
 )
 

@@ -18,9 +18,9 @@ import (
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
 
+	"strongroom.example/appliance/backup/scratch"
+	"strongroom.example/appliance/base/proc"
 	"strongroom.example/appliance/cli"
-	"strongroom.example/appliance/proc"
-	"strongroom.example/appliance/scratch"
 	"strongroom.example/config"
 	"strongroom.example/test/vaulttest"
 )

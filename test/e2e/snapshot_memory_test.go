@@ -21,7 +21,7 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom.example/appliance/proc"
+	"strongroom.example/appliance/base/proc"
 	"strongroom.example/test/vaulttest"
 )
 

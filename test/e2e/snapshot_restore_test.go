@@ -12,10 +12,10 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
+	"strongroom.example/appliance/backup/scratch"
+	"strongroom.example/appliance/base/proc"
+	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/appliance/cli"
-	"strongroom.example/appliance/proc"
-	"strongroom.example/appliance/scratch"
-	"strongroom.example/appliance/vaultapi"
 	"strongroom.example/test/vaulttest"
 )
 

@@ -13,8 +13,8 @@ import (
 
 	"filippo.io/age"
 
+	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/cli"
-	"strongroom.example/appliance/snapshot"
 	"strongroom.example/test/vaulttest"
 )
 

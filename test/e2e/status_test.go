@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"strongroom.example/appliance/evidence"
-	"strongroom.example/appliance/status"
+	"strongroom.example/appliance/watch/evidence"
+	"strongroom.example/appliance/watch/status"
 	"strongroom.example/test/vaulttest"
 )
 

@@ -12,10 +12,10 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"strongroom.example/appliance/evidence"
-	"strongroom.example/appliance/kms"
-	"strongroom.example/appliance/proc"
-	"strongroom.example/appliance/scratch"
+	"strongroom.example/appliance/backup/scratch"
+	"strongroom.example/appliance/base/proc"
+	"strongroom.example/appliance/serve/kms"
+	"strongroom.example/appliance/watch/evidence"
 )
 
 // ClusterPatience is how long a cluster may take to settle on a loaded machine.

@@ -12,10 +12,10 @@ import (
 	"testing"
 	"time"
 
-	"strongroom.example/appliance/kms"
-	"strongroom.example/appliance/proc"
-	"strongroom.example/appliance/scratch"
-	"strongroom.example/appliance/vaultapi"
+	"strongroom.example/appliance/backup/scratch"
+	"strongroom.example/appliance/base/proc"
+	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/appliance/serve/kms"
 )
 
 // Patience is how long a start or restart may take on a loaded machine.

@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"strongroom.example/appliance/proc"
+	"strongroom.example/appliance/base/proc"
 	"strongroom.example/test/vaulttest"
 )
 

@@ -26,8 +26,8 @@ import (
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
 
-	"strongroom.example/appliance/proc"
-	"strongroom.example/appliance/snapshot"
+	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/base/proc"
 	"strongroom.example/installer/steps"
 	"strongroom.example/systemd"
 	"strongroom.example/test/vaulttest"

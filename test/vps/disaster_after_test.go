@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"strongroom.example/appliance/escrow"
+	"strongroom.example/appliance/serve/escrow"
 	"strongroom.example/installer/recover"
 )
 

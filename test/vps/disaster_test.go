@@ -15,9 +15,9 @@ import (
 	"filippo.io/age/agessh"
 	"golang.org/x/sys/unix"
 
-	"strongroom.example/appliance/escrow"
-	"strongroom.example/appliance/kms"
-	"strongroom.example/appliance/proc"
+	"strongroom.example/appliance/base/proc"
+	"strongroom.example/appliance/serve/escrow"
+	"strongroom.example/appliance/serve/kms"
 	"strongroom.example/installer/recover"
 	"strongroom.example/test/keyservice"
 	"strongroom.example/test/vaulttest"

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"strongroom.example/appliance/alert"
+	"strongroom.example/appliance/watch/alert"
 	"strongroom.example/test/vaulttest"
 )
 

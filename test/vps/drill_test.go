@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"strongroom.example/appliance/drill"
+	"strongroom.example/appliance/backup/drill"
 	"strongroom.example/test/vaulttest"
 )
 

@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"strongroom.example/appliance/audit"
-	"strongroom.example/appliance/snapshot"
+	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/watch/audit"
 )
 
 // TestJobs runs the timer jobs as their units do: each as its own user, in its

@@ -25,7 +25,7 @@ import (
 	"filippo.io/age/agessh"
 	"golang.org/x/sys/unix"
 
-	"strongroom.example/appliance/escrow"
+	"strongroom.example/appliance/serve/escrow"
 	"strongroom.example/test/vaulttest"
 )
 

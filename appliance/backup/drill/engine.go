@@ -1,0 +1,106 @@
+package drill
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"strongroom.example/appliance/base/vaultapi"
+)
+
+// keysMount is where the appliance mounts its engine, and where the drill's
+// policy lets it look.
+const keysMount = "apikeys/"
+
+const (
+	statusPage = 1000
+	// sampledKeys are looked at one by one.
+	sampledKeys = 25
+)
+
+// engineState is what the apikeys engine tells without any key's value.
+type engineState struct {
+	closed  bool
+	reason  string
+	version string
+	acted   map[string]int64 // counters of what it did, those that are not 0
+	keys    []string
+	current map[string]int64 // of the sampled keys: the current version
+}
+
+// engine reads the apikeys engine and sees that it holds still.
+func (r *run) engine(ctx context.Context) {
+	s, err := r.engineState(ctx)
+	if err != nil {
+		r.check("engine", Fail, "compare the plugin's file with the catalog's entry: the restored Vault runs the version that the snapshot names", "%s", oneLine(err))
+		return
+	}
+	r.rep.Found.Keys = int64(len(s.keys))
+	r.judgeEngine("engine", s)
+}
+
+func (r *run) judgeEngine(name string, s *engineState) {
+	switch {
+	case !s.closed:
+		r.check(name, Fail, "report this: a restored engine must wait for reconcile", "it is not fenced")
+	case len(s.acted) > 0:
+		r.check(name, Fail, "report this: a fenced engine must do nothing", "it is fenced, and yet has acted: %v", s.acted)
+	default:
+		r.check(name, Pass, "", "version %s reads %d keys; fenced (%s); nothing rotated, revoked or reaped", s.version, len(s.keys), s.reason)
+	}
+}
+
+func (r *run) engineState(ctx context.Context) (*engineState, error) {
+	s := &engineState{acted: map[string]int64{}, current: map[string]int64{}}
+	after := ""
+	for {
+		data, err := r.read(ctx, keysMount+"status", map[string][]string{"all": {"true"}, "limit": {fmt.Sprint(statusPage)}, "after": {after}})
+		if err != nil {
+			return nil, err
+		}
+		fence, ok := data["fence"].(map[string]any)
+		if !ok {
+			return nil, fmt.Errorf("read %sstatus: it has no fence: is it another engine?", keysMount)
+		}
+		s.closed, _ = fence["closed"].(bool)
+		s.reason, _ = fence["reason"].(string)
+		s.version, _ = data["version"].(string)
+		for _, counter := range []string{"rotations", "revocations", "reaped"} {
+			if n := vaultapi.Number(data[counter]); n != 0 {
+				s.acted[counter] = n
+			}
+		}
+		page, _ := data["keys"].(map[string]any)
+		s.keys = append(s.keys, slices.Sorted(maps.Keys(page))...)
+		next, _ := data["next"].(string)
+		if next == "" || next == after {
+			break
+		}
+		after = next
+	}
+	for _, name := range s.keys[:min(len(s.keys), sampledKeys)] {
+		data, err := r.read(ctx, keysMount+"versions/"+name, nil)
+		if err != nil {
+			return nil, err
+		}
+		// A key that waits for its import has none.
+		if _, ok := data["versions"].(map[string]any); !ok {
+			return nil, fmt.Errorf("read %sversions/%s: it has no versions", keysMount, name)
+		}
+		s.current[name] = vaultapi.Number(data["version"])
+	}
+	return s, nil
+}
+
+// read gives the data at a path.
+func (r *run) read(ctx context.Context, path string, query map[string][]string) (map[string]any, error) {
+	s, err := r.client.API().Logical().ReadWithDataWithContext(ctx, path, query)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	if s == nil || s.Data == nil {
+		return nil, fmt.Errorf("read %s: nothing is there", path)
+	}
+	return s.Data, nil
+}

@@ -1,0 +1,193 @@
+package drill
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"strongroom.example/appliance/backup/restore"
+	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/base/atomicfile"
+)
+
+// FetchOptions is what Fetch needs. It holds no key.
+type FetchOptions struct {
+	Destinations []snapshot.Destination
+	// Cluster is whose snapshot it must be.
+	Cluster string
+	// ID picks one; the newest verified one when zero.
+	ID snapshot.ID
+	// Unverified takes the newest complete one, verified or not.
+	Unverified bool
+	// StateDir holds the job's lock and what is fetched. It must exist.
+	StateDir string
+
+	Now func() time.Time // time.Now when nil
+
+	room string // of what is fetched; StateDir when empty
+}
+
+func (o *FetchOptions) place() string { return cmp.Or(o.room, o.StateDir) }
+
+// Fetched tells of a snapshot that lies in the state folder, still encrypted.
+type Fetched struct {
+	ID         string    `json:"id"`
+	From       string    `json:"from"` // the place's name
+	StartedAt  time.Time `json:"started_at"`
+	FinishedAt time.Time `json:"finished_at"`
+	VerifiedAt time.Time `json:"verified_at,omitzero"`
+	// Others is what was wrong with other places.
+	Others string `json:"others,omitempty"`
+}
+
+func fetchedDir(stateDir string) string  { return filepath.Join(stateDir, "fetched") }
+func fetchedFile(stateDir string) string { return filepath.Join(stateDir, "fetched.json") }
+
+// Fetch copies one snapshot from where backups go into the state folder and
+// compares its ciphertext with its manifest. What an earlier run left there goes
+// first.
+func Fetch(ctx context.Context, o FetchOptions) (Fetched, error) {
+	unlock, err := lock(o.StateDir)
+	if err != nil {
+		return Fetched{}, err
+	}
+	defer unlock()
+	f, err := o.fetch(ctx)
+	if err != nil {
+		return f, err
+	}
+	return f, forgetFetchFailure(o.StateDir)
+}
+
+func (o *FetchOptions) fetch(ctx context.Context) (Fetched, error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	f := Fetched{StartedAt: o.Now().UTC()}
+	if err := discard(o.place()); err != nil {
+		return f, err
+	}
+	choice, others, err := o.choose(ctx)
+	if err != nil {
+		return f, fmt.Errorf("fetch snapshot: %w", err)
+	}
+	f.ID, f.From, f.VerifiedAt = choice.Manifest.ID, choice.Destination.Name(), choice.VerifiedAt
+	if others != nil {
+		f.Others = others.Error()
+	}
+	id, err := snapshot.ParseID(f.ID)
+	if err != nil {
+		return f, fmt.Errorf("fetch snapshot: %w", err)
+	}
+	if err := os.Mkdir(fetchedDir(o.place()), 0o700); err != nil {
+		return f, fmt.Errorf("fetch snapshot: %w", err)
+	}
+	to, err := snapshot.NewDir(fetchedDir(o.place()))
+	if err != nil {
+		return f, fmt.Errorf("fetch snapshot: %w", err)
+	}
+	if _, err := snapshot.Copy(ctx, choice.Destination, to, id); err != nil {
+		return f, errors.Join(fmt.Errorf("fetch snapshot: %w", err), discard(o.place()))
+	}
+	f.FinishedAt = o.Now().UTC()
+	text, err := json.MarshalIndent(f, "", "  ")
+	if err != nil {
+		return f, fmt.Errorf("fetch snapshot: %w", err)
+	}
+	// The commit point: with this file there is a fetched snapshot.
+	return f, atomicfile.Write(fetchedFile(o.place()), append(text, '\n'), 0o600)
+}
+
+func (o *FetchOptions) choose(ctx context.Context) (c restore.Choice, others, err error) {
+	switch {
+	case o.ID != (snapshot.ID{}):
+		if o.Cluster != "" && o.ID.Cluster != o.Cluster {
+			return c, nil, fmt.Errorf("%w: %s is not of cluster %q", snapshot.ErrWrongCluster, o.ID, o.Cluster)
+		}
+		c, err = restore.ByID(ctx, o.Destinations, o.ID)
+		return c, nil, err
+	case o.Unverified:
+		return newest(ctx, o.Destinations, o.Cluster)
+	}
+	return restore.Newest(ctx, o.Destinations, o.Cluster)
+}
+
+// newest finds the newest complete snapshot, verified or not.
+func newest(ctx context.Context, dests []snapshot.Destination, cluster string) (best restore.Choice, others, err error) {
+	var errs []error
+	var at snapshot.ID
+	for _, d := range dests {
+		entries, err := snapshot.List(ctx, d, cluster)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		for _, e := range slices.Backward(entries) {
+			if !e.Complete {
+				continue
+			}
+			if e.ID.Base > at.Base {
+				best.Destination, at = d, e.ID
+			}
+			break
+		}
+	}
+	if best.Destination == nil {
+		return best, nil, errors.Join(append(errs, fmt.Errorf("%w of cluster %q", snapshot.ErrNoSnapshot, cluster))...)
+	}
+	best, err = restore.ByID(ctx, []snapshot.Destination{best.Destination}, at)
+	return best, errors.Join(errs...), err
+}
+
+// discard removes everything that a fetch or a drill leaves in a state folder,
+// but for its reports.
+func discard(stateDir string) error {
+	// The record first: it never tells of what is not there.
+	if err := os.Remove(fetchedFile(stateDir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove remains: %w", err)
+	}
+	for _, dir := range []string{fetchedDir(stateDir), workDir(stateDir)} {
+		if err := os.RemoveAll(dir); err != nil {
+			return fmt.Errorf("remove remains: %w", err)
+		}
+	}
+	return nil
+}
+
+// loadFetched reads what Fetch left.
+func loadFetched(stateDir string) (Fetched, error) {
+	data, err := os.ReadFile(fetchedFile(stateDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		failed, err := LastFetchFailure(stateDir)
+		if err != nil || failed == nil {
+			return Fetched{}, errors.Join(ErrNotFetched, err)
+		}
+		return Fetched{}, fmt.Errorf("%w: the last fetch failed at %s: %s", ErrNotFetched, failed.At.Format(time.RFC3339), failed.Error)
+	}
+	if err != nil {
+		return Fetched{}, fmt.Errorf("fetched snapshot: %w", err)
+	}
+	var f Fetched
+	if err := json.Unmarshal(data, &f); err != nil {
+		return Fetched{}, fmt.Errorf("fetched snapshot: %q: %w", fetchedFile(stateDir), err)
+	}
+	return f, nil
+}
+
+// Discard removes everything that a fetch or a drill has left, but for its
+// reports. ErrBusy while one is under way.
+func Discard(stateDir string) error {
+	unlock, err := lock(stateDir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return errors.Join(discard(stateDir), discardRoom(stateDir))
+}

@@ -1,0 +1,236 @@
+package drill
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"strongroom.example/appliance/backup/scratch"
+	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/base/vaultapi"
+)
+
+// look logs in as the drill and compares everything.
+func (r *run) look(ctx context.Context, m snapshot.Manifest) error {
+	if err := r.login(ctx); err != nil {
+		return err
+	}
+	// It serves once it has given a secret out; without a canary, from here.
+	r.canary(ctx, m)
+	r.served()
+	r.cluster(ctx, m)
+	r.rep.Found = &Found{}
+	before, err := lastFound(r.StateDir)
+	if err != nil {
+		r.check("last report", Note, "", "it can't be compared with: %v", err)
+	}
+	r.policies(ctx)
+	r.mounts(ctx, before)
+	r.engine(ctx)
+	return nil
+}
+
+// served notes that the restored Vault has answered as the live one would.
+func (r *run) served() {
+	if r.rep.RTOSeconds == 0 {
+		r.rep.RTOSeconds = r.Now().Sub(r.rep.StartedAt).Seconds()
+	}
+}
+
+// login is by the drill's own AppRole, as any machine would.
+func (r *run) login(ctx context.Context) error {
+	r.client.SetToken("")
+	if err := r.client.LoginAppRole(ctx, r.RoleID, r.SecretID); err != nil {
+		r.check("approle", Fail, "give the drill a secret id that is in the snapshot: run the installer again, take a snapshot, and drill",
+			"the restored Vault refuses the drill's login: %s", oneLine(err))
+		return fmt.Errorf("%w: without a login there is nothing more to look at", ErrFailed)
+	}
+	r.check("approle", Pass, "", "the drill's own AppRole logs in")
+	return nil
+}
+
+// canary looks for the secret that was written just before the snapshot; its
+// value goes nowhere.
+func (r *run) canary(ctx context.Context, m snapshot.Manifest) {
+	const (
+		written = "see that the canary's login works: strongroom snapshot take tells"
+		forged  = "the snapshot is not what its manifest says: look at who may write to the backups"
+	)
+	s, err := r.client.API().Logical().ReadWithContext(ctx, snapshot.CanaryPath)
+	if err != nil {
+		r.check("canary", Fail, written, "it can't be read: %s", oneLine(err))
+		return
+	}
+	r.served()
+	if m.Canary == nil && r.Rehearse != nil {
+		r.check("canary", Note, "", "none was written before this snapshot, which was taken for the rehearsal")
+		return
+	}
+	if m.Canary == nil {
+		r.check("canary", Fail, written, "none was written before this snapshot, so nothing says that it holds the newest data")
+		return
+	}
+	var value string
+	var version int64
+	if s != nil {
+		data, _ := s.Data["data"].(map[string]any)
+		value, _ = data["value"].(string)
+		meta, _ := s.Data["metadata"].(map[string]any)
+		version = vaultapi.Number(meta["version"])
+	}
+	switch {
+	case value == "":
+		r.check("canary", Fail, forged, "version %d should be there, and there is none", m.Canary.Version)
+	case version < m.Canary.Version:
+		r.check("canary", Fail, forged, "version %d is there, %d was written before the snapshot", version, m.Canary.Version)
+	case version > m.Canary.Version:
+		// Another run has written one between this one's and the snapshot.
+		r.check("canary", Pass, "", "version %d, newer than the %d that the manifest names", version, m.Canary.Version)
+	case snapshot.CanarySum(value) != m.Canary.SHA256:
+		r.check("canary", Fail, forged, "version %d is there with another value", version)
+	default:
+		r.check("canary", Pass, "", "version %d with the right value, written %s", version, m.Canary.WrittenAt.Format(time.RFC3339))
+	}
+}
+
+func (r *run) cluster(ctx context.Context, m snapshot.Manifest) {
+	h, err := r.client.Health(ctx)
+	switch {
+	case err != nil:
+		r.check("cluster", Fail, "", "%s", oneLine(err))
+		return
+	case h.ClusterID != m.ClusterID:
+		r.check("cluster", Fail, "look at who may write to the backups", "the snapshot holds cluster %q, its manifest says %q", h.ClusterID, m.ClusterID)
+	default:
+		r.check("cluster", Pass, "", "%s", h.ClusterID)
+	}
+	if r.rep.Programs.Vault == "" {
+		r.rep.Programs.Vault = h.Version
+	}
+}
+
+// policies compares the appliance's own with this program's, and notes the hash
+// of each.
+func (r *run) policies(ctx context.Context) {
+	names, err := r.client.API().Sys().ListPoliciesWithContext(ctx)
+	if err != nil {
+		r.check("policies", Fail, "", "they can't be listed: %s", oneLine(err))
+		return
+	}
+	found := map[string]string{}
+	for _, name := range names {
+		if name == "root" {
+			continue // it has no text
+		}
+		text, err := r.client.API().Sys().GetPolicyWithContext(ctx, name)
+		if err != nil {
+			r.check("policies", Fail, "", "%q can't be read: %s", name, oneLine(err))
+			return
+		}
+		sum := sha256.Sum256([]byte(text))
+		found[name] = hex.EncodeToString(sum[:])
+	}
+	r.rep.Found.Policies = found
+	var missing, other []string
+	for _, name := range slices.Sorted(maps.Keys(r.Policies)) {
+		sum := sha256.Sum256([]byte(r.Policies[name]))
+		switch found[name] {
+		case "":
+			missing = append(missing, name)
+		case hex.EncodeToString(sum[:]):
+		default:
+			other = append(other, name)
+		}
+	}
+	const remedy = "run the installer again; it writes them"
+	switch {
+	case len(missing) > 0 && r.Rehearse == nil:
+		r.check("policies", Fail, remedy, "missing: %s", strings.Join(missing, ", "))
+	case len(other) > 0 && r.Rehearse == nil:
+		r.check("policies", Fail, remedy, "changed: %s", strings.Join(other, ", "))
+	case len(missing)+len(other) > 0:
+		r.check("policies", Note, "", "the new version would write: %s", strings.Join(append(missing, other...), ", "))
+	default:
+		r.check("policies", Pass, "", "%d, the appliance's own %d as installed", len(found), len(r.Policies))
+	}
+}
+
+// wantMounts and wantAuth are what the appliance itself lives on.
+var (
+	wantMounts = map[string]string{"secret/": "kv", "apikeys/": scratch.PluginName}
+	wantAuth   = map[string]string{"approle/": "approle", "token/": "token"}
+)
+
+func (r *run) mounts(ctx context.Context, before *Found) {
+	mounts, err := r.client.API().Sys().ListMountsWithContext(ctx)
+	if err != nil {
+		r.check("mounts", Fail, "", "they can't be listed: %s", oneLine(err))
+		return
+	}
+	found, kinds := map[string]string{}, map[string]string{}
+	for path, m := range mounts {
+		kinds[path] = m.Type
+		found[path] = strings.TrimSpace(m.Type + " " + m.RunningVersion)
+		if m.Type == "kv" {
+			found[path] = "kv " + m.Options["version"]
+		}
+	}
+	r.rep.Found.Mounts = found
+	r.compare("mounts", wantMounts, kinds, beforeOf(before, func(f *Found) map[string]string { return f.Mounts }))
+
+	auth, err := r.client.API().Sys().ListAuthWithContext(ctx)
+	if err != nil {
+		r.check("auth", Fail, "", "they can't be listed: %s", oneLine(err))
+		return
+	}
+	methods := map[string]string{}
+	for path, m := range auth {
+		methods[path] = m.Type
+	}
+	r.rep.Found.Auth = methods
+	r.compare("auth", wantAuth, methods, beforeOf(before, func(f *Found) map[string]string { return f.Auth }))
+}
+
+func beforeOf(f *Found, part func(*Found) map[string]string) map[string]string {
+	if f == nil {
+		return nil
+	}
+	return part(f)
+}
+
+// compare fails what the appliance needs and is not there, and notes what was
+// there at the last drill that passed.
+func (r *run) compare(name string, want, found, before map[string]string) {
+	var bad, gone []string
+	for _, path := range slices.Sorted(maps.Keys(want)) {
+		if found[path] != want[path] {
+			bad = append(bad, fmt.Sprintf("%s is %q, not %q", path, found[path], want[path]))
+		}
+	}
+	for _, path := range slices.Sorted(maps.Keys(before)) {
+		if _, ok := found[path]; !ok {
+			gone = append(gone, path)
+		}
+	}
+	if len(bad) > 0 {
+		r.check(name, Fail, "compare with the live Vault, and look at older snapshots", "%s", strings.Join(bad, "; "))
+		return
+	}
+	r.check(name, Pass, "", "%s", strings.Join(slices.Sorted(maps.Keys(found)), " "))
+	if len(gone) > 0 {
+		r.check(name, Note, "if nobody has removed them, look at older snapshots", "gone since the last drill that passed: %s", strings.Join(gone, " "))
+	}
+}
+
+// oneLine is an error for a table.
+func oneLine(err error) string {
+	if err == nil {
+		return "an empty answer"
+	}
+	return strings.Join(strings.Fields(err.Error()), " ")
+}

@@ -1,0 +1,176 @@
+package restore
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/hashicorp/vault/api"
+
+	"strongroom.example/appliance/base/atomicfile"
+	"strongroom.example/appliance/base/vaultapi"
+)
+
+// DefaultWaitsFile is where a restore on the appliance notes what it sets to 0 for
+// a while, and where the doctor looks.
+const DefaultWaitsFile = "/var/lib/strongroom/restore-waits.json"
+
+// endWaits ends the reads that wait for a new version of a key. A waiting
+// request holds Vault's state lock for reading and a restore wants it for
+// writing; until it has it, nobody else is answered (docs/rotate-keys.md). It
+// returns how to allow waits again, for a restore that Vault has refused; a
+// Vault that was restored has the setting of the snapshot.
+//
+// A token that may not look at the mounts ends no waits: they end by themselves
+// within a minute. The settings are noted in file before they are changed, for a
+// restore that is killed.
+func endWaits(ctx context.Context, c *vaultapi.Client, file string) (undo func(context.Context) error, err error) {
+	was, err := waitsOf(ctx, c)
+	undo = func(ctx context.Context) error { return allowWaits(ctx, c, was, file) }
+	if err != nil || len(was) == 0 {
+		return undo, err
+	}
+	if err := noteWaits(file, was); err != nil {
+		return undo, err
+	}
+	for mount := range was {
+		if err := setWait(ctx, c, mount, 0); err != nil {
+			return undo, err
+		}
+	}
+	return undo, nil
+}
+
+// waitsOf is max_wait, in seconds, of each engine that lets reads wait.
+func waitsOf(ctx context.Context, c *vaultapi.Client) (map[string]int64, error) {
+	mounts, err := c.API().Sys().ListMountsWithContext(ctx)
+	if denied(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("end waits: list mounts: %w", err)
+	}
+	was := map[string]int64{}
+	for path, m := range mounts {
+		if m.Type != engineType {
+			continue
+		}
+		config, err := c.API().Logical().ReadWithContext(ctx, path+"config")
+		if denied(err) || err == nil && config == nil {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("end waits at %s: %w", path, err)
+		}
+		if n := vaultapi.Number(config.Data["max_wait"]); n > 0 {
+			was[path] = n
+		}
+	}
+	return was, nil
+}
+
+func setWait(ctx context.Context, c *vaultapi.Client, mount string, seconds int64) error {
+	_, err := c.API().Logical().WriteWithContext(ctx, mount+"config", map[string]any{"max_wait": seconds})
+	if err != nil && !denied(err) {
+		return fmt.Errorf("set max_wait at %s: %w", mount, err)
+	}
+	return nil
+}
+
+// allowWaits sets what was, and forgets the note of it.
+func allowWaits(ctx context.Context, c *vaultapi.Client, was map[string]int64, file string) error {
+	var errs []error
+	for mount, seconds := range was {
+		errs = append(errs, setWait(ctx, c, mount, seconds))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return forgetWaits(file)
+}
+
+// Waits is what a restore notes before it ends the waits of reads, so that they
+// can be allowed again when it is killed before Vault had the snapshot.
+type Waits struct {
+	// MaxWait is that of before by mount, in seconds.
+	MaxWait map[string]int64 `json:"max_wait"`
+}
+
+// ParseWaits reads such a note.
+func ParseWaits(data []byte) (Waits, error) {
+	var w Waits
+	if err := json.Unmarshal(data, &w); err != nil {
+		return Waits{}, fmt.Errorf("note of a restore: %w", err)
+	}
+	for mount, seconds := range w.MaxWait {
+		if seconds < 0 || !strings.HasSuffix(mount, "/") {
+			return Waits{}, fmt.Errorf("note of a restore: max_wait of %q is %d", mount, seconds)
+		}
+	}
+	return w, nil
+}
+
+// noteWaits is passed over where there is no appliance, and so no folder for it.
+func noteWaits(file string, was map[string]int64) error {
+	if file == "" {
+		return nil
+	}
+	if _, err := os.Stat(filepath.Dir(file)); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	data, err := json.Marshal(Waits{MaxWait: was})
+	if err != nil {
+		return fmt.Errorf("note max_wait: %w", err)
+	}
+	if err := atomicfile.Write(file, append(data, '\n'), 0o640); err != nil {
+		return fmt.Errorf("note max_wait: %w", err)
+	}
+	return nil
+}
+
+func forgetWaits(file string) error {
+	if file == "" {
+		return nil
+	}
+	if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("forget max_wait: %w", err)
+	}
+	return nil
+}
+
+// putBackWaits allows the waits that a killed restore has ended, where nobody has
+// since.
+func putBackWaits(ctx context.Context, c *vaultapi.Client, file string) error {
+	if file == "" {
+		return nil
+	}
+	data, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("note of a restore: %w", err)
+	}
+	w, err := ParseWaits(data)
+	if err != nil {
+		return fmt.Errorf("%q: %w", file, err)
+	}
+	now, err := waitsOf(ctx, c)
+	if err != nil {
+		return err
+	}
+	maps.DeleteFunc(w.MaxWait, func(mount string, _ int64) bool { return now[mount] > 0 })
+	return allowWaits(ctx, c, w.MaxWait, file)
+}
+
+func denied(err error) bool {
+	var answer *api.ResponseError
+	return errors.As(err, &answer) && answer.StatusCode == http.StatusForbidden
+}

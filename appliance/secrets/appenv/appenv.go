@@ -1,0 +1,304 @@
+// Package appenv turns the secrets of one app and environment into environment
+// variables, for programs that cannot ask Vault themselves yet.
+//
+// It starts nothing and writes no file; that is the command line's.
+package appenv
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"regexp"
+	"slices"
+	"sort"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+	"github.com/hashicorp/vault/api"
+
+	"strongroom.example/appliance/base/vaultapi"
+)
+
+// Pair is one variable. Value is secret.
+type Pair struct{ Name, Value string }
+
+// String hides the value.
+func (p Pair) String() string { return p.Name + "=•••" }
+
+// GoString hides the value from %#v.
+func (p Pair) GoString() string { return p.String() }
+
+// maxSecrets bounds how many secrets one environment may have.
+const maxSecrets = 10000
+
+// Load reads every KV secret below mount/app/environment/. A field is the
+// variable that its custom metadata names (variable.FIELD, as strongroom
+// migrate writes it); else its path in capitals, with the field behind it if
+// that is not "value". Two secrets of one name are an error.
+func Load(ctx context.Context, c *vaultapi.Client, mount, app, environment string) ([]Pair, error) {
+	l := &loader{c: c.API().Logical(), mount: mount, from: map[string]string{}}
+	root := app + "/" + environment + "/"
+	paths, err := l.list(ctx, root)
+	if err != nil {
+		return nil, err
+	}
+	if len(paths) == 0 {
+		return nil, fmt.Errorf("no secret is below %s/%s", mount, root)
+	}
+	for _, p := range paths {
+		if err := l.add(ctx, p, strings.TrimPrefix(p, root)); err != nil {
+			return nil, err
+		}
+	}
+	return l.sorted(), nil
+}
+
+// loader collects variables and where each comes from.
+type loader struct {
+	c     *api.Logical
+	mount string
+	pairs []Pair
+	from  map[string]string
+}
+
+// list gives all paths below a folder. Source:
+// https://developer.hashicorp.com/vault/api-docs/secret/kv/kv-v2#list-secrets
+func (l *loader) list(ctx context.Context, folder string) ([]string, error) {
+	var out []string
+	todo := []string{folder}
+	for len(todo) > 0 {
+		dir := todo[0]
+		todo = todo[1:]
+		s, err := l.c.ListWithContext(ctx, l.mount+"/metadata/"+dir)
+		if err != nil {
+			return nil, fmt.Errorf("list %s/%s: %w", l.mount, dir, err)
+		}
+		if s == nil {
+			continue
+		}
+		keys, _ := s.Data["keys"].([]any)
+		for _, k := range keys {
+			name, ok := k.(string)
+			switch {
+			case !ok:
+			case strings.HasSuffix(name, "/"):
+				todo = append(todo, dir+name)
+			default:
+				out = append(out, dir+name)
+			}
+		}
+		if len(out) > maxSecrets {
+			return nil, fmt.Errorf("more than %d secrets are below %s/%s", maxSecrets, l.mount, folder)
+		}
+	}
+	sort.Strings(out)
+	return out, nil
+}
+
+func (l *loader) add(ctx context.Context, path, leaf string) error {
+	s, err := l.c.ReadWithContext(ctx, l.mount+"/data/"+path)
+	if err != nil {
+		return fmt.Errorf("read %s/%s: %w", l.mount, path, err)
+	}
+	if s == nil {
+		return nil
+	}
+	data, _ := s.Data["data"].(map[string]any)
+	if data == nil {
+		return nil // deleted
+	}
+	meta, _ := s.Data["metadata"].(map[string]any)
+	notes, _ := meta["custom_metadata"].(map[string]any)
+	for field, v := range data {
+		value, err := text(v)
+		if err != nil {
+			return fmt.Errorf("%s/%s: field %q %w", l.mount, path, field, err)
+		}
+		name, ok := notes["variable."+field].(string)
+		if !ok {
+			name = Derive(leaf, field)
+		}
+		if err := l.put(name, value, path+":"+field); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *loader) put(name, value, from string) error {
+	if !variable.MatchString(name) {
+		return fmt.Errorf("%s: %q is no name for an environment variable", from, name)
+	}
+	if strings.ContainsRune(value, 0) {
+		return fmt.Errorf("%s: holds a NUL byte, which no environment variable can", from)
+	}
+	if other, twice := l.from[name]; twice {
+		return fmt.Errorf("%s and %s are both %s", other, from, name)
+	}
+	l.from[name] = from
+	l.pairs = append(l.pairs, Pair{name, value})
+	return nil
+}
+
+func (l *loader) sorted() []Pair {
+	slices.SortFunc(l.pairs, func(a, b Pair) int { return strings.Compare(a.Name, b.Name) })
+	return l.pairs
+}
+
+// variable is what env(1) and shells take, POSIX with the dots that exist in
+// the wild.
+var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]*$`)
+
+// text makes a value of what JSON gave. A tree is its JSON.
+func text(v any) (string, error) {
+	switch v := v.(type) {
+	case string:
+		return v, nil
+	case json.Number:
+		return v.String(), nil
+	case bool:
+		return fmt.Sprint(v), nil
+	case nil:
+		return "", nil
+	}
+	data, err := json.Marshal(v)
+	if err != nil {
+		return "", errors.New("cannot be written as text")
+	}
+	return string(data), nil
+}
+
+// Derive is the variable of a field where nothing names it: api-keys/provider-a
+// is API_KEYS_PROVIDER_A, its field id API_KEYS_PROVIDER_A_ID.
+func Derive(leaf, field string) string {
+	s := leaf
+	if field != "value" {
+		s += "_" + field
+	}
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'A' && r <= 'Z', r >= '0' && r <= '9':
+			return r
+		case r >= 'a' && r <= 'z':
+			return r - 'a' + 'A'
+		}
+		return '_'
+	}, s)
+}
+
+// mapping is the file that strongroom migrate writes.
+type mapping struct {
+	Format    int                     `toml:"format"`
+	Variables map[string]mappingEntry `toml:"variables"`
+}
+
+type mappingEntry struct {
+	Engine string `toml:"engine"`
+	Mount  string `toml:"mount"`
+	Path   string `toml:"path"`
+	Field  string `toml:"field"`
+}
+
+// LoadMapping reads what a mapping file names, of both engines. All that is
+// missing is reported together.
+func LoadMapping(ctx context.Context, c *vaultapi.Client, file string) ([]Pair, error) {
+	m, err := readMapping(file)
+	if err != nil {
+		return nil, err
+	}
+	l := &loader{c: c.API().Logical(), from: map[string]string{}}
+	names := make([]string, 0, len(m.Variables))
+	for name := range m.Variables {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	var errs []error
+	for _, name := range names {
+		value, err := l.mapped(ctx, m.Variables[name])
+		if err == nil {
+			err = l.put(name, value, m.Variables[name].Path)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", name, err))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return l.sorted(), nil
+}
+
+func readMapping(file string) (*mapping, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("mapping: %w", err)
+	}
+	var m mapping
+	md, err := toml.Decode(string(data), &m)
+	if err != nil {
+		return nil, fmt.Errorf("mapping %q: %w", file, err)
+	}
+	var errs []error
+	for _, k := range md.Undecoded() {
+		errs = append(errs, fmt.Errorf("unknown key %q", k))
+	}
+	if m.Format != 1 {
+		errs = append(errs, fmt.Errorf("format: %d must be 1", m.Format))
+	}
+	for name, e := range m.Variables {
+		if e.Engine != "" && e.Engine != "kv" && e.Engine != "apikeys" {
+			errs = append(errs, fmt.Errorf("variables.%s.engine: %q must be \"kv\" or \"apikeys\"", name, e.Engine))
+		}
+		if e.Path == "" {
+			errs = append(errs, fmt.Errorf("variables.%s.path: is missing", name))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, fmt.Errorf("mapping %q: %w", file, err)
+	}
+	return &m, nil
+}
+
+func (l *loader) mapped(ctx context.Context, e mappingEntry) (string, error) {
+	kv := e.Engine != "apikeys"
+	mount, inner, field := e.Mount, "/creds/", e.Field
+	switch {
+	case kv && mount == "":
+		mount = "secret"
+	case mount == "":
+		mount = "apikeys"
+	}
+	if kv {
+		inner = "/data/"
+	} else if field == "" {
+		field = "key"
+	}
+	s, err := l.c.ReadWithContext(ctx, mount+inner+e.Path)
+	var answer *api.ResponseError
+	if errors.As(err, &answer) && answer.StatusCode == http.StatusNotFound || err == nil && s == nil {
+		return "", fmt.Errorf("nothing is at %s/%s", mount, e.Path)
+	}
+	if err != nil {
+		return "", fmt.Errorf("read %s/%s: %w", mount, e.Path, err)
+	}
+	data := s.Data
+	if kv {
+		data, _ = s.Data["data"].(map[string]any)
+	}
+	// As the Python client: the only field, or value.
+	if field == "" {
+		field = "value"
+		if len(data) == 1 {
+			for field = range data {
+			}
+		}
+	}
+	v, ok := data[field]
+	if !ok {
+		return "", fmt.Errorf("%s/%s has no field %q", mount, e.Path, field)
+	}
+	return text(v)
+}

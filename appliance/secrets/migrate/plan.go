@@ -1,0 +1,309 @@
+package migrate
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+
+	"strongroom.example/appliance/secrets/dotenv"
+)
+
+// PlanFile is the plan's usual name, under the root of the tree.
+const PlanFile = "strongroom-migrate.toml"
+
+const planFormat = 1
+
+// The kinds of a planned variable.
+const (
+	KindKV       = "kv"       // KV version 2
+	KindAPIKey   = "api-key"  // the apikeys engine, by import
+	KindDatabase = "database" // a dynamic role of the database engine takes its place
+	KindPlain    = "plain"    // no secret: stays in its file
+)
+
+// Plan says where each variable goes. People edit it.
+type Plan struct {
+	Format   int     `toml:"format"`
+	App      string  `toml:"app"`
+	Dialect  string  `toml:"dialect"`
+	Mount    string  `toml:"mount"`
+	Variable []Entry `toml:"variable"`
+}
+
+// Entry is one variable of one .env file.
+type Entry struct {
+	Name        string `toml:"name"`
+	File        string `toml:"file"` // relative to the root, with slashes
+	Environment string `toml:"environment"`
+	Kind        string `toml:"kind"`
+	Path        string `toml:"path"`   // under the mount; of a database: the role
+	Field       string `toml:"field"`  // of a KV secret; default "value"
+	Mount       string `toml:"mount"`  // default: the plan's for KV, apikeys, database
+	Shared      bool   `toml:"shared"` // others may name the same field, with the same value
+	Why         string `toml:"why"`    // for the reader
+}
+
+// DefaultField is what the Python client reads where no field is named.
+const DefaultField = "value"
+
+// NewPlan proposes a place for every variable that a .env file of the tree
+// sets. app begins every path.
+func NewPlan(r *Report, app string) (*Plan, error) {
+	if err := checkSegment(app); err != nil {
+		return nil, fmt.Errorf("app %q: %w", app, err)
+	}
+	p := &Plan{Format: planFormat, App: app, Dialect: r.Dialect, Mount: "secret"}
+	for _, v := range r.Variables {
+		last := map[string]int{} // a later line of a file wins
+		for _, d := range v.Definitions {
+			if d.Kind != "dotenv" {
+				continue
+			}
+			e := propose(app, v.Name, d)
+			if i, ok := last[d.File]; ok {
+				p.Variable[i] = e
+				continue
+			}
+			last[d.File] = len(p.Variable)
+			p.Variable = append(p.Variable, e)
+		}
+	}
+	return p, nil
+}
+
+func propose(app, name string, d Definition) Entry {
+	e := Entry{Name: name, File: d.File, Environment: d.Environment, Kind: KindPlain}
+	switch {
+	case len(d.Secret) > 0:
+		e.Kind = KindKV
+		e.Why = strings.Join(d.Secret, "; ")
+		leaf, field := leafOf(name)
+		e.Path, e.Field = path.Join(app, d.Environment, leaf), field
+	case len(d.Unresolved) > 0:
+		e.Why = "takes " + strings.Join(d.Unresolved, ", ") + " from outside of the file"
+	}
+	return e
+}
+
+// groups are secrets that only make sense together.
+var groups = map[string][2]string{
+	"AWS_ACCESS_KEY_ID":     {"aws-credentials", "access-key-id"},
+	"AWS_SECRET_ACCESS_KEY": {"aws-credentials", "secret-access-key"},
+	"AWS_SESSION_TOKEN":     {"aws-credentials", "session-token"},
+}
+
+var apiKeyName = regexp.MustCompile(`^(.+)_API_?KEY$`)
+
+// leafOf is the secret's name under {app}/{environment}/: DATABASE_URL is
+// database-url, PROVIDER_A_API_KEY is api-keys/provider-a.
+func leafOf(name string) (leaf, field string) {
+	if g, ok := groups[name]; ok {
+		return g[0], g[1]
+	}
+	if m := apiKeyName.FindStringSubmatch(strings.ToUpper(name)); m != nil {
+		return "api-keys/" + kebab(m[1]), DefaultField
+	}
+	return kebab(name), DefaultField
+}
+
+// kebab keeps what no path dislikes.
+func kebab(s string) string {
+	out := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' {
+			return r
+		}
+		return '-'
+	}, strings.ToLower(s))
+	for strings.Contains(out, "--") {
+		out = strings.ReplaceAll(out, "--", "-")
+	}
+	if out = strings.Trim(out, "-"); out == "" {
+		return "variable"
+	}
+	return out
+}
+
+// Encode writes the plan with what an editor of it needs to know.
+func (p *Plan) Encode() []byte {
+	var b bytes.Buffer
+	b.WriteString(`# Where each variable goes. Edit it, then run: strongroom migrate apply
+#
+# kind = "kv"        written to path, field (default "value") of the KV engine
+# kind = "api-key"   imported as the key at path of the engine apikeys; the key's definition must be there
+# kind = "database"  not written: path is a role of the database engine, which gives a login of its own
+# kind = "plain"     no secret: stays in its file
+# shared = true      several variables with one value may name the same path and field
+`)
+	fmt.Fprintf(&b, "format = %d\napp = %s\ndialect = %s\nmount = %s\n", p.Format, tomlString(p.App), tomlString(p.Dialect), tomlString(p.Mount))
+	for _, e := range p.Variable {
+		b.WriteString("\n[[variable]]\n")
+		for _, kv := range []struct{ key, value string }{
+			{"name", e.Name}, {"file", e.File}, {"environment", e.Environment}, {"kind", e.Kind}, {"path", e.Path}, {"field", e.Field}, {"mount", e.Mount}, {"why", e.Why},
+		} {
+			if kv.value != "" && (kv.key != "field" || kv.value != DefaultField) {
+				fmt.Fprintf(&b, "%s = %s\n", kv.key, tomlString(kv.value))
+			}
+		}
+		if e.Shared {
+			b.WriteString("shared = true\n")
+		}
+	}
+	return b.Bytes()
+}
+
+// tomlString is a basic string. JSON's escapes are TOML's, but for DEL.
+func tomlString(s string) string {
+	var b strings.Builder
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(s); err != nil {
+		panic(err) // a string always encodes
+	}
+	return strings.ReplaceAll(strings.TrimSuffix(b.String(), "\n"), "\x7f", `\u007f`)
+}
+
+// LoadPlan reads, checks and completes a plan; its error joins all faults.
+func LoadPlan(file string) (*Plan, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("plan: %w", err)
+	}
+	p, err := ParsePlan(data)
+	if err != nil {
+		return nil, fmt.Errorf("plan %q: %w", file, err)
+	}
+	return p, nil
+}
+
+// ParsePlan is LoadPlan of a text.
+func ParsePlan(data []byte) (*Plan, error) {
+	var p Plan
+	md, err := toml.Decode(string(data), &p)
+	if err != nil {
+		return nil, err
+	}
+	var errs []error
+	for _, k := range md.Undecoded() {
+		errs = append(errs, fmt.Errorf("unknown key %q", k))
+	}
+	errs = append(errs, p.complete()...)
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return &p, nil
+}
+
+// complete fills in defaults and gives all faults.
+func (p *Plan) complete() []error {
+	var errs []error
+	if p.Format != planFormat {
+		errs = append(errs, fmt.Errorf("format: %d must be %d", p.Format, planFormat))
+	}
+	if err := checkSegment(p.App); err != nil {
+		errs = append(errs, fmt.Errorf("app: %q %w", p.App, err))
+	}
+	if _, err := dotenv.ParseDialect(p.Dialect); err != nil {
+		errs = append(errs, err)
+	}
+	if p.Mount == "" {
+		p.Mount = "secret"
+	}
+	seen := map[string]int{}
+	taken := map[string]int{}
+	for i := range p.Variable {
+		e := &p.Variable[i]
+		for _, err := range e.complete(p) {
+			errs = append(errs, fmt.Errorf("variable %d (%s): %w", i+1, e.Name, err))
+		}
+		if j, twice := seen[e.File+"\x00"+e.Name]; twice {
+			errs = append(errs, fmt.Errorf("variable %d (%s): %q is planned already by variable %d", i+1, e.Name, e.File, j+1))
+		}
+		seen[e.File+"\x00"+e.Name] = i
+		if e.Kind != KindKV && e.Kind != KindAPIKey {
+			continue
+		}
+		place := e.Kind + "\x00" + e.Mount + "\x00" + e.Path + "\x00" + e.Field
+		if j, twice := taken[place]; twice && !(e.Shared && p.Variable[j].Shared) {
+			errs = append(errs, fmt.Errorf("variable %d (%s): goes to %q, as does variable %d (%s): give one of them another path or field, or both shared = true",
+				i+1, e.Name, e.place(), j+1, p.Variable[j].Name))
+		}
+		taken[place] = i
+	}
+	return errs
+}
+
+func (e *Entry) complete(p *Plan) []error {
+	var errs []error
+	if e.Name == "" || strings.ContainsAny(e.Name, "=\x00") {
+		errs = append(errs, fmt.Errorf("name: %q is no variable", e.Name))
+	}
+	if !filepath.IsLocal(filepath.FromSlash(e.File)) || path.Clean(e.File) != e.File {
+		errs = append(errs, fmt.Errorf("file: %q must be a path below the tree's root", e.File))
+	}
+	defaults := map[string]string{KindKV: p.Mount, KindAPIKey: "apikeys", KindDatabase: "database"}
+	mount, known := defaults[e.Kind]
+	switch {
+	case e.Kind == KindPlain:
+		return errs
+	case !known:
+		return append(errs, fmt.Errorf("kind: %q must be %q, %q, %q or %q", e.Kind, KindKV, KindAPIKey, KindDatabase, KindPlain))
+	}
+	if e.Mount == "" {
+		e.Mount = mount
+	}
+	if e.Kind == KindKV && e.Field == "" {
+		e.Field = DefaultField
+	}
+	if e.Kind != KindKV && e.Field != "" {
+		errs = append(errs, fmt.Errorf("field: %q is for kind = %q only", e.Field, KindKV))
+	}
+	if err := checkSegment(e.Environment); err != nil {
+		errs = append(errs, fmt.Errorf("environment: %q %w", e.Environment, err))
+	}
+	for key, value := range map[string]string{"path": e.Path, "mount": e.Mount} {
+		if err := CheckPath(value); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %q %w", key, value, err))
+		}
+	}
+	return errs
+}
+
+// place is the entry's target as a person writes it.
+func (e *Entry) place() string {
+	if e.Field != "" && e.Field != DefaultField {
+		return e.Mount + "/" + e.Path + ":" + e.Field
+	}
+	return e.Mount + "/" + e.Path
+}
+
+var errPath = errors.New(`must be segments of letters, digits and -_.@~ with single slashes between, none of them "." or ".."`)
+
+var pathSegment = regexp.MustCompile(`^[A-Za-z0-9_.@~-]{1,128}$`)
+
+func checkSegment(s string) error {
+	if s == "." || s == ".." || !pathSegment.MatchString(s) {
+		return errPath
+	}
+	return nil
+}
+
+// CheckPath refuses what would mean something else in a URL or in a policy.
+func CheckPath(p string) error {
+	if len(p) > 512 {
+		return errPath
+	}
+	for s := range strings.SplitSeq(p, "/") {
+		if err := checkSegment(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}

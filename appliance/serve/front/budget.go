@@ -1,0 +1,184 @@
+package front
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"strongroom.example/appliance/base/atomicfile"
+)
+
+const (
+	// Let's Encrypt allows 5 failed authorizations per name and hour, and 5
+	// certificates for the same names in 7 days
+	// (https://letsencrypt.org/docs/rate-limits/). Ours end before theirs.
+	maxFailures   = 3
+	failureWindow = time.Hour
+	maxIssued     = 4
+	issuedWindow  = 7 * 24 * time.Hour
+)
+
+// ErrBudget says that a CA is not asked, because it has been asked too often.
+var ErrBudget = errors.New("certificate budget is used up")
+
+// budget counts orders by CA and names in a file, so that restarts, crash
+// loops and reinstallations that keep the storage do not start from zero.
+type budget struct {
+	file string
+	now  func() time.Time
+
+	mu sync.Mutex
+}
+
+type ledger struct {
+	// By "CA names…"; times ascending.
+	Failures map[string][]time.Time `json:"failures"`
+	Issued   map[string][]time.Time `json:"issued"`
+	// Rehearsed are names that a staging CA has once signed.
+	Rehearsed []string `json:"rehearsed"`
+	// LastError is for status and doctor.
+	LastError     string    `json:"last_error,omitempty"`
+	LastErrorTime time.Time `json:"last_error_time,omitzero"`
+}
+
+func ledgerKey(ca string, names []string) string {
+	sorted := slices.Sorted(slices.Values(names))
+	return ca + " " + strings.Join(sorted, ",")
+}
+
+// check is nil if one more order may be placed.
+func (b *budget) check(ca string, names []string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l, err := b.load()
+	if err != nil {
+		return err
+	}
+	key := ledgerKey(ca, names)
+	for _, limit := range []struct {
+		times  []time.Time
+		max    int
+		window time.Duration
+		what   string
+	}{
+		{l.Failures[key], maxFailures, failureWindow, "failed orders"},
+		{l.Issued[key], maxIssued, issuedWindow, "certificates"},
+	} {
+		recent := since(limit.times, b.now().Add(-limit.window))
+		if len(recent) >= limit.max {
+			next := recent[len(recent)-limit.max].Add(limit.window)
+			return fmt.Errorf("%w: %d %s for %s at %s within %s, next try after %s",
+				ErrBudget, len(recent), limit.what, strings.Join(names, ", "), ca, limit.window, next.UTC().Format(time.RFC3339))
+		}
+	}
+	return nil
+}
+
+// used says how much of the budget for names at ca is used, and how many orders
+// may still be placed now.
+func (b *budget) used(ca string, names []string) (failed, issued, left int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l, err := b.load()
+	if err != nil {
+		return 0, 0, 0
+	}
+	key := ledgerKey(ca, names)
+	failed = len(since(l.Failures[key], b.now().Add(-failureWindow)))
+	issued = len(since(l.Issued[key], b.now().Add(-issuedWindow)))
+	return failed, issued, max(min(maxFailures-failed, maxIssued-issued), 0)
+}
+
+// begin counts an order as failed before it is placed.
+func (b *budget) begin(ca string, names []string) error {
+	return b.change(func(l *ledger) {
+		key := ledgerKey(ca, names)
+		l.Failures[key] = append(l.Failures[key], b.now())
+	})
+}
+
+// succeed takes begin's failure back and counts a certificate.
+func (b *budget) succeed(ca string, names []string) error {
+	return b.change(func(l *ledger) {
+		key := ledgerKey(ca, names)
+		if f := l.Failures[key]; len(f) > 0 {
+			l.Failures[key] = f[:len(f)-1]
+		}
+		l.Issued[key] = append(l.Issued[key], b.now())
+		l.LastError, l.LastErrorTime = "", time.Time{}
+	})
+}
+
+// note keeps fault for status to show, and returns it.
+func (b *budget) note(ca string, names []string, fault error) error {
+	return errors.Join(fault, b.change(func(l *ledger) {
+		l.LastError = clip(withoutTokens(ledgerKey(ca, names)+": "+fault.Error()), 1000)
+		l.LastErrorTime = b.now()
+	}))
+}
+
+func (b *budget) rehearsed(names []string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l, err := b.load()
+	return err == nil && slices.Contains(l.Rehearsed, ledgerKey("", names))
+}
+
+func (b *budget) setRehearsed(names []string) error {
+	return b.change(func(l *ledger) { l.Rehearsed = append(l.Rehearsed, ledgerKey("", names)) })
+}
+
+// change rewrites the file; what is older than every window goes.
+func (b *budget) change(edit func(*ledger)) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l, err := b.load()
+	if err != nil {
+		return err
+	}
+	edit(l)
+	for _, m := range []map[string][]time.Time{l.Failures, l.Issued} {
+		for key, times := range m {
+			if m[key] = since(times, b.now().Add(-issuedWindow)); len(m[key]) == 0 {
+				delete(m, key)
+			}
+		}
+	}
+	data, err := json.MarshalIndent(l, "", "  ")
+	if err != nil {
+		return fmt.Errorf("certificate budget: %w", err)
+	}
+	return atomicfile.Write(b.file, append(data, '\n'), 0o600)
+}
+
+// load reads the file. One that cannot be read stops all orders: without it
+// nobody knows how many the CA has seen.
+func (b *budget) load() (*ledger, error) {
+	l := &ledger{}
+	data, err := os.ReadFile(b.file)
+	if err == nil {
+		err = json.Unmarshal(data, l)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("certificate budget %q cannot be read, so no order is placed (remove it an hour after the last order): %w", b.file, err)
+	}
+	if l.Failures == nil {
+		l.Failures = map[string][]time.Time{}
+	}
+	if l.Issued == nil {
+		l.Issued = map[string][]time.Time{}
+	}
+	return l, nil
+}
+
+// since gives the times after from. Times in the future, after a clock was set
+// back, count too.
+func since(times []time.Time, from time.Time) []time.Time {
+	return slices.DeleteFunc(slices.Clone(times), func(t time.Time) bool { return !t.After(from) })
+}

@@ -1,0 +1,209 @@
+package front
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddytls"
+
+	"strongroom.example/appliance/base/atomicfile"
+)
+
+// drainPoll is how often a stop looks whether requests are still in flight.
+const drainPoll = 20 * time.Millisecond
+
+const (
+	certificatePoll = 5 * time.Millisecond
+	certificateWait = 20 * time.Second
+)
+
+// register makes our modules known to Caddy, which panics the second time.
+var register = sync.OnceFunc(func() {
+	for _, m := range []caddy.Module{new(gate), new(state), new(probe), new(hold), new(guardedACME), new(hetznerDNS), new(filesIssuer)} {
+		caddy.RegisterModule(m)
+	}
+})
+
+// Hooks tell the caller about the front's life. All may be nil.
+type Hooks struct {
+	// Ready is called once it accepts connections. alive then says whether it
+	// still does, for a watchdog.
+	Ready func(alive func(context.Context) error)
+	// Stopping is called before it drains.
+	Stopping func()
+}
+
+// Run serves until ctx ends, then closes the listeners (systemd's sockets stay
+// open and queue) and waits up to c.Drain for requests in flight. c must have
+// been validated.
+func Run(ctx context.Context, c Config, hooks Hooks) error {
+	register()
+	if err := os.MkdirAll(c.Storage, 0o700); err != nil {
+		return fmt.Errorf("front storage: %w", err)
+	}
+	// Caddy keeps an id of its own here; the default is a home folder, which a
+	// service has none of.
+	if err := os.Setenv("XDG_DATA_HOME", c.Storage); err != nil {
+		return err
+	}
+	socks := inherited()
+	// Caddy takes the sockets by number, so nothing else would keep them from
+	// being collected, and closed, before it does.
+	defer runtime.KeepAlive(socks.files)
+	cfg, err := caddyConfig(c, socks)
+	if err != nil {
+		return err
+	}
+	address, err := socks.dialAddress(c.Listen[0])
+	if err != nil {
+		return err
+	}
+	b, err := encode(cfg)
+	if err != nil {
+		return err
+	}
+	if err := caddy.Load(b, true); err != nil {
+		return fmt.Errorf("start front: %w", err)
+	}
+	g, err := activeGate()
+	var shared *state
+	if err == nil {
+		shared, err = sharedState(caddy.ActiveContext())
+	}
+	if err == nil && c.Issuer == IssuerFiles {
+		w := &fileWatch{files: c.Files, names: c.Names, now: time.Now, use: shared.files.use}
+		if err = w.load(ctx); err == nil {
+			tick := time.NewTicker(filesPoll)
+			defer tick.Stop()
+			go w.watch(ctx, tick.C, shared, caddy.Log().Named("files"))
+		}
+	}
+	if err == nil && c.Issuer == IssuerInternal {
+		err = waitForCertificates(ctx, c.Names)
+	}
+	if err == nil && c.RootFile != "" {
+		err = publishRoot(c)
+	}
+	if err != nil {
+		return errors.Join(err, caddy.Stop())
+	}
+	if c.Metrics != "" {
+		stop, err := serveMetrics(c.Metrics, g, shared, c)
+		if err != nil {
+			// Clients come first: the front serves without them too.
+			caddy.Log().Named("metrics").Error("metrics are off: " + err.Error())
+		} else {
+			defer stop()
+		}
+	}
+	close(shared.ready) // the listeners accept from here on
+	if hooks.Ready != nil {
+		hooks.Ready(func(ctx context.Context) error { return alive(ctx, address) })
+	}
+	<-ctx.Done()
+	if hooks.Stopping != nil {
+		hooks.Stopping()
+	}
+	return drain(g, time.Duration(c.Drain))
+}
+
+// activeGate finds the handler that Caddy has made from its configuration.
+func activeGate() (*gate, error) {
+	app, err := caddy.ActiveContext().App("http")
+	if err != nil {
+		return nil, fmt.Errorf("start front: %w", err)
+	}
+	for _, route := range app.(*caddyhttp.App).Servers[serverHTTPS].Routes {
+		for _, h := range route.Handlers {
+			if g, ok := h.(*gate); ok {
+				return g, nil
+			}
+		}
+	}
+	return nil, errors.New("start front: its gate is not among Caddy's handlers")
+}
+
+// waitForCertificates returns once there is one for every name. It is for the
+// internal CA, which signs within milliseconds; a public CA needs the front
+// itself to be up first.
+func waitForCertificates(ctx context.Context, names []string) error {
+	app, err := caddy.ActiveContext().App("tls")
+	if err != nil {
+		return fmt.Errorf("start front: %w", err)
+	}
+	tick := time.NewTicker(certificatePoll)
+	defer tick.Stop()
+	timeout := time.After(certificateWait)
+	for _, name := range names {
+		for !app.(*caddytls.TLS).HasCertificateForSubject(name) {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-timeout:
+				return fmt.Errorf("start front: the internal CA has not signed a certificate for %q in %s", name, certificateWait)
+			}
+		}
+	}
+	return nil
+}
+
+// alive begins a TLS handshake. An alert is an answer too: before the first
+// certificate is there it is the only one.
+func alive(ctx context.Context, address string) error {
+	d := tls.Dialer{Config: &tls.Config{
+		// Whether clients trust the certificate is not asked here.
+		InsecureSkipVerify: true, //nolint:gosec
+	}}
+	conn, err := d.DialContext(ctx, "tcp", address)
+	// crypto/tls reports an alert that came as an OpError of this name.
+	if alert := (*net.OpError)(nil); errors.As(err, &alert) && alert.Op == "remote error" {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("front does not answer at %s: %w", address, err)
+	}
+	return conn.Close()
+}
+
+// drain stops Caddy, which closes the listeners at once and leaves what is in
+// flight to end by itself, and waits for that end.
+func drain(g *gate, limit time.Duration) error {
+	if err := caddy.Stop(); err != nil {
+		return fmt.Errorf("stop front: %w", err)
+	}
+	tick := time.NewTicker(drainPoll)
+	defer tick.Stop()
+	timeout := time.After(limit)
+	for g.inFlight.Load() > 0 || g.active.Load() > 0 {
+		select {
+		case <-tick.C:
+		case <-timeout:
+			return fmt.Errorf("stop front: %d requests cut off after %s", g.inFlight.Load(), limit)
+		}
+	}
+	return nil
+}
+
+// publishRoot copies the internal CA's root to where clients find it.
+func publishRoot(c Config) error {
+	root, err := os.ReadFile(filepath.Join(c.Storage, "pki", "authorities", "local", "root.crt"))
+	if err != nil {
+		return fmt.Errorf("front's root certificate: %w", err)
+	}
+	if old, err := os.ReadFile(c.RootFile); err == nil && bytes.Equal(old, root) {
+		return nil
+	}
+	return atomicfile.Write(c.RootFile, root, 0o644)
+}

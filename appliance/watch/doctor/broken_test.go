@@ -1,0 +1,313 @@
+package doctor
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"strongroom.example/appliance/backup/drill"
+	"strongroom.example/appliance/backup/restore"
+	"strongroom.example/config"
+)
+
+// token looks like one of Vault's.
+const token = "hvs.CAESIcanaryCanaryCanaryCanary0123456789"
+
+// broken are ways to break a machine: which item must find it, with what
+// verdict and words, and whether --fix mends it.
+var broken = []struct {
+	name, id string
+	do       func(*testing.T, *box, *Subject)
+	verdict  string
+	says     string
+	fixed    bool
+}{
+	{"user with a shell", "dedicated-user", edit("/etc/passwd", "Vault:/nonexistent:/usr/sbin/nologin", "Vault:/nonexistent:/bin/bash"), "fail", `user "vault" can log in`, false},
+	{"vault is root", "dedicated-user", edit("/proc/140/status", "996", "0"), "fail", "runs as root", false},
+	{"the plugin is root", "dedicated-user", edit("/proc/246/status", "996", "0"), "fail", "process 246", false},
+	{"the front is root", "dedicated-user", edit("/proc/206/status", "995", "0"), "fail", "process 206", false},
+	{"vault in sudo", "dedicated-user", edit("/etc/group", "sudo:x:27:anna", "sudo:x:27:anna,vault"), "fail", `in the group "sudo"`, false},
+	{"no such user", "dedicated-user", edit("/etc/passwd", "strongroom-front", "somebody"), "fail", "there is no user", false},
+	{"processes hidden", "dedicated-user", remove("/proc/1/status"), "skip", "process 1 is hidden", false},
+	{"vault owns its binary", "vault-readonly", own(vaultBinary, vaultID, 0), "fail", "it is its own", true},
+	{"everybody may write a plugin", "vault-readonly", chmod(pluginDir+"/vault-plugin-secrets-apikeys-0.1.0", 0o777), "fail", "everybody may write", true},
+	{"vault's group may write the configuration", "vault-readonly", chmod(vaultHCL, 0o660), "fail", "its group may write", true},
+	{"everybody may write the folder of units", "vault-readonly", chmod(unitDir, 0o777), "fail", unitDir, true},
+	{"TLS 1.1", "tls", func(_ *testing.T, b *box, _ *Subject) {
+		b.hellos[tls.VersionTLS11] = tls.ConnectionState{Version: tls.VersionTLS11}
+	}, "fail", "speaks TLS 1.1", false},
+	{"no HSTS", "tls", func(_ *testing.T, b *box, _ *Subject) {
+		b.answers[healthPath] = Answer{Status: 200, Header: http.Header{}}
+	}, "fail", "Strict-Transport-Security", false},
+	{"HSTS for a minute", "tls", func(_ *testing.T, b *box, _ *Subject) {
+		b.answers[healthPath] = Answer{Status: 200, Header: http.Header{hstsHeader: {"max-age=60"}}}
+	}, "fail", "max-age of", false},
+	{"Vault to the network", "tls", edit(vaultHCL, `"127.0.0.1:8200"`, `"0.0.0.0:8200"`), "fail", "not loopback", false},
+	{"Vault without TLS", "tls", edit(vaultHCL, `tls_min_version`, "tls_disable = true\n  tls_min_version"), "fail", "tls_disable", false},
+	{"vault's socket on the network", "tls", edit(netDir+"tcp", "0100007F:2008", "00000000:2008"), "fail", "user vault listens on tcp 0.0.0.0:8200", false},
+	{"swap on", "swap", edit("/proc/swaps", "Priority\n", "Priority\n/dev/sda2 partition 1000 0 -2\n"), "fail", "swap is on: /dev/sda2", true},
+	{"swap at boot", "swap", edit("/etc/fstab", "defaults 0 1\n", "defaults 0 1\n/dev/sda2 none swap sw 0 0\n"), "fail", "comes back at the next boot", true},
+	{"suid dumps", "core-dumps", edit("/proc/sys/fs/suid_dumpable", "0", "2"), "fail", "fs.suid_dumpable is 2", true},
+	{"suid dumps of the host", "core-dumps", func(t *testing.T, b *box, s *Subject) {
+		edit("/proc/sys/fs/suid_dumpable", "0", "2")(t, b, s)
+		b.file("/run/systemd/container", 0o444, 0, 0, "systemd-nspawn\n")
+	}, "warn", "the host decides", false},
+	{"a unit with core dumps", "core-dumps", unit(vaultUnit, "LimitCORE", "infinity"), "fail", "LimitCORE=infinity", false},
+	{"a process with core dumps", "core-dumps", edit("/proc/206/limits", "size        0 ", "size  unlimited "), "fail", "process 206", false},
+	{"another listener", "listeners", edit(netDir+"tcp", socketHead, socketHead+tableLine("00000000:1F90", tcpListen, 1000)), "fail", "tcp 0.0.0.0:8080 of anna", false},
+	{"another listener, UDP over IPv6", "listeners", edit(netDir+"udp6", socketHead, socketHead+any6(53, udpOpen, 0)), "fail", "udp [::]:53 of root", false},
+	{"port 443 of somebody else", "listeners", edit(netDir+"tcp6", any6(443, tcpListen, 0), any6(443, tcpListen, 1000)), "fail", "tcp [::]:443 of anna", false},
+	{"another listener, and no configuration", "listeners", noConfig(edit(netDir+"tcp", socketHead, socketHead+tableLine("00000000:1F90", tcpListen, 0))), "skip", "which ports are sshd's", false},
+	{"a socket of vault's, and no configuration", "tls", noConfig(edit(netDir+"tcp", "0100007F:2008", "00000000:2008")), "skip", "is the cluster's", false},
+	{"sshd elsewhere in the rules, and no configuration", "firewall", noConfig(nft(strings.Replace(rules("drop", ""), `"right":22`, `"right":2222`, 1))), "skip", "which ports it lets in", false},
+	{"no firewall, and no configuration", "units", noConfig(unit(firewallUnit, "UnitFileState", "disabled")), "skip", firewallUnit, false},
+	{"tables of another form", "listeners", edit(netDir+"tcp", "0100007F", "XYZ"), "skip", "not seen", false},
+	{"no firewall", "firewall", nft(`{"nftables":[{"metainfo":{}}]}`), "fail", "not loaded", true},
+	{"input accepts", "firewall", nft(rules("accept", "")), "fail", `policy "accept"`, true},
+	{"another port let in", "firewall", nft(rules("drop", `{"rule":{"family":"inet","table":"strongroom","chain":"input","expr":[{"match":{"op":"==","left":{"payload":{"protocol":"tcp","field":"dport"}},"right":{"range":[8080,8081]}}},{"accept":null}]}},`)), "fail", "lets in port 8080", true},
+	{"all let in", "firewall", nft(rules("drop", `{"rule":{"family":"inet","table":"strongroom","chain":"input","expr":[{"accept":null}]}},`)), "fail", "accepts everything", true},
+	{"vault may connect anywhere", "firewall", nft(strings.Replace(rules("drop", ""), "vault_out", "nowhere", 1)), "fail", "uid 996 may connect anywhere", true},
+	{"the front's chain is open", "firewall", nft(strings.Replace(rules("drop", ""), `"front_out","expr":[{"counter":{"packets":0,"bytes":0}},{"reject"`, `"front_out","expr":[{"counter":{"packets":0,"bytes":0}},{"accept"`, 1)), "fail", "front_out does not end with a rejection", true},
+	{"not at boot", "firewall", unit(firewallUnit, "UnitFileState", "disabled"), "fail", "gone after the next boot", true},
+	{"nft hidden", "firewall", func(_ *testing.T, b *box, _ *Subject) {
+		b.commands["nft -j list ruleset"] = func([]string) (string, error) { return "", errors.New("operation not permitted") }
+	}, "skip", "operation not permitted", false},
+	{"the operator's own firewall", "firewall", func(_ *testing.T, _ *box, s *Subject) { s.Config.Firewall.Manage = false }, "warn", "not the appliance's", false},
+	{"root token", "root-token", func(t *testing.T, b *box, _ *Subject) {
+		b.tokens["acc1"] = values[map[string]any](t, `{"policies":["root"],"expire_time":null,"display_name":"root"}`)
+	}, "fail", "a root token is alive", false},
+	{"root token on the disk", "root-token", func(_ *testing.T, b *box, _ *Subject) {
+		b.file(credentialDir+"/root-token", 0o600, 0, 0, sealedBlob(1))
+	}, "fail", "unfinished installation", false},
+	{"no login", "root-token", func(_ *testing.T, _ *box, s *Subject) { s.NoLogin = errNoVault }, "skip", "not logged in", false},
+	{"no lockout", "user-lockout", edit(vaultHCL, `user_lockout "all"`, `user_lockout "ldap"`), "fail", "has no user_lockout", false},
+	{"lockout disabled", "user-lockout", edit(vaultHCL, `disable_lockout       = "false"`, `disable_lockout = "true"`), "fail", "disable_lockout = true", false},
+	{"lockout after 1000", "user-lockout", edit(vaultHCL, `lockout_threshold     = "5"`, `lockout_threshold = "1000"`), "fail", "1000 times", false},
+	{"lockout disabled on a mount", "user-lockout", func(t *testing.T, b *box, _ *Subject) {
+		b.vault["sys/auth/userpass/tune"] = values[map[string]any](t, `{"user_lockout_disable":true}`)
+	}, "fail", "auth/userpass/ has user lockout disabled", false},
+	{"one audit device", "audit-devices", func(_ *testing.T, b *box, _ *Subject) { delete(b.vault["sys/audit"], "audit-2/") }, "fail", "1 audit device:", false},
+	{"two devices on one file", "audit-devices", func(_ *testing.T, b *box, _ *Subject) {
+		b.vault["sys/audit"]["audit-2/"] = b.vault["sys/audit"]["audit-1/"]
+	}, "fail", "1 audit device:", false},
+	{"audit file gone", "audit-devices", remove(auditDir + "/audit-2.log"), "fail", "not there", false},
+	{"audit in clear", "audit-devices", func(t *testing.T, b *box, _ *Subject) {
+		b.vault["sys/audit"]["audit-1/"] = values[any](t, `{"type":"file","options":{"file_path":"/var/log/vault/audit-1.log","log_raw":"true"}}`)
+	}, "fail", "log_raw", false},
+	{"history file gone", "shell-history", remove(historyFile), "fail", "keep vault's command lines", false},
+	{"history file emptied", "shell-history", edit(historyFile, "vault*", "x"), "fail", "does not keep", false},
+	{"token in a history", "shell-history", edit("/root/.bash_history", "ls", "export VAULT_TOKEN="+token), "fail", ".bash_history holds a Vault token", false},
+	{"history hidden", "shell-history", deny("/root/.bash_history"), "skip", "permission denied", false},
+	{"old Vault", "vault-version", func(_ *testing.T, b *box, _ *Subject) { b.health.Version = "1.21.1" }, "fail", "known faults", false},
+	{"old Vault, insisted on", "vault-version", func(_ *testing.T, b *box, s *Subject) {
+		b.health.Version, s.Config.Vault.AllowOld = "1.21.1", true
+	}, "warn", "allow_old insists", false},
+	{"clock free", "clock", prints("timedatectl show", "NTP=no\nNTPSynchronized=no\n"), "fail", "not synchronised", true},
+	{"clock jumped", "clock", func(_ *testing.T, b *box, _ *Subject) { b.keys.Clock = "ahead" }, "fail", "the clock jumped", false},
+	{"storage open", "storage-mode", chmod(raftDir, 0o750), "fail", "mode 0750", true},
+	{"storage another's", "storage-mode", own(vaultData, 1000, 1000), "fail", "belongs to anna", true},
+	{"token in a unit", "cleartext", edit(unitDir+"/"+vaultUnit, "[Unit]\n", "[Service]\nEnvironment=VAULT_TOKEN="+token+"\n"), "fail", "holds a Vault token", false},
+	{"password in the configuration", "cleartext", edit(etc+"/appliance.toml", "domain", "secret_key = \"abcdef0123456789\"\ndomain"), "fail", "appliance.toml holds secret_key", false},
+	{"password in a URL", "cleartext", edit("/etc/environment", "", "DATABASE_URL=postgres://app:hunter22@db/x\n"), "fail", "a password in a URL", false},
+	{"credential in clear", "cleartext", edit(credentialDir+"/master-key", sealedBlob(0x5a), "{\"key\":\"abc\"}"), "fail", "not an encrypted credential", false},
+	{"credential with no key", "cleartext", func(_ *testing.T, b *box, _ *Subject) {
+		b.file(credentialDir+"/master-key", 0o600, 0, 0, nullBlob())
+	}, "fail", "with no key", false},
+	{"TLS 1.2 preferred", "tls13", func(_ *testing.T, b *box, _ *Subject) {
+		b.hellos[tls.VersionTLS13] = tls.ConnectionState{Version: tls.VersionTLS12}
+	}, "fail", "prefers TLS 1.2", false},
+	{"front down", "tls13", func(_ *testing.T, b *box, _ *Subject) { b.hellos = nil }, "fail", "does not answer", false},
+	{"plugin changed", "plugin-pinned", edit(pluginDir+"/vault-plugin-secrets-apikeys-0.1.0", pluginContent, "another"), "fail", "Vault will not start it", false},
+	{"plugin not pinned", "plugin-pinned", func(_ *testing.T, b *box, _ *Subject) {
+		b.vault["sys/mounts"]["apikeys/"].(map[string]any)["plugin_version"] = ""
+	}, "fail", "not pinned", false},
+	{"another plugin runs", "plugin-pinned", func(_ *testing.T, b *box, _ *Subject) {
+		b.vault["sys/mounts"]["apikeys/"].(map[string]any)["running_sha256"] = sum("x")
+	}, "fail", "and the catalog has", false},
+	{"not in the catalog", "plugin-pinned", func(_ *testing.T, b *box, _ *Subject) {
+		delete(b.vault, "sys/plugins/catalog/secret/vault-plugin-secrets-apikeys")
+	}, "fail", "the catalog has no", false},
+	{"two configurations", "one-config", unit(vaultUnit, "ExecStart", "argv[]=/usr/local/bin/vault server -config="+vaultHCL+" -config=/etc/more"), "fail", "/etc/more", false},
+	{"a folder as configuration", "one-config", unit(vaultUnit, "ExecStart", "argv[]=/usr/local/bin/vault server -config=/etc/strongroom"), "fail", "alone", false},
+	{"vault.d beside it", "one-config", func(_ *testing.T, b *box, _ *Subject) { b.dir("/etc/vault.d", 0o755, 0, 0) }, "fail", "/etc/vault.d as well", false},
+	{"key readable", "file-modes", chmod(tlsDir+"/server.key", 0o644), "fail", "must not have more than 0600", true},
+	{"socket for everybody", "file-modes", chmod("/run/vault/vault.sock", 0o666), "fail", "vault.sock", true},
+	{"escrow readable", "file-modes", chmod(stateDir+"/escrow/admin.age", 0o644), "fail", "admin.age", true},
+	{"credential another's", "file-modes", own(credentialDir+"/master-key", 1000, 1000), "fail", "belongs to anna", true},
+	{"a restore that was killed", "drift", func(_ *testing.T, b *box, _ *Subject) {
+		b.file(restore.DefaultWaitsFile, 0o640, 0, 0, `{"max_wait":{"apikeys/":60}}`)
+	}, "fail", "reads at apikeys/ wait no more, max_wait was 60 s", false},
+	{"a damaged note of a restore", "drift", func(_ *testing.T, b *box, _ *Subject) { b.file(restore.DefaultWaitsFile, 0o640, 0, 0, `{`) }, "fail", "note of a restore", false},
+	{"token in arguments", "leaks", edit("/proc/140/cmdline", "server", token), "fail", "the arguments of process 140 (vault) hold a Vault token", false},
+	{"token in a daemon's environment", "leaks", edit("/proc/206/environ", "HOME=/", "VAULT_TOKEN="+token), "fail", "the environment of process 206", false},
+	{"token in a session", "leaks", func(t *testing.T, b *box, s *Subject) {
+		edit("/proc/206/environ", "HOME=/", "VAULT_TOKEN="+token)(t, b, s)
+		edit("/proc/206/cgroup", "/system.slice/x.service", "/user.slice/user-0.slice/session-1.scope")(t, b, s)
+	}, "warn", "somebody's session", false},
+	{"token in the journal", "leaks", prints("journalctl", "vault: login with "+token+"\n"), "fail", "the journal holds a Vault token", false},
+	{"token far down in a long journal", "leaks", prints("journalctl", strings.Repeat("vault: x\n", 100000)+token+"\n"), "fail", "the journal holds a Vault token", false},
+	{"a journal of long lines", "leaks", prints("journalctl", strings.Repeat("x", maxRead)+" "+token), "fail", "the journal holds a Vault token", false},
+	{"more in the journal than there is time for", "leaks", func(_ *testing.T, b *box, _ *Subject) {
+		b.commands["journalctl"] = func([]string) (string, error) { return "vault: x\nvault: y\n", context.DeadlineExceeded }
+	}, "skip", "only the newest 2 could be searched", false},
+	{"no journal", "leaks", func(_ *testing.T, b *box, _ *Subject) {
+		b.commands["journalctl"] = func([]string) (string, error) { return "", errors.New("no access") }
+	}, "skip", "no access", false},
+	{"environments hidden", "leaks", deny("/proc/140/environ"), "skip", "permission denied", false},
+	{"a token without end", "tokens", func(t *testing.T, b *box, _ *Subject) {
+		b.tokens["acc1"] = values[map[string]any](t, `{"policies":["admin"],"expire_time":null,"display_name":"token-ci"}`)
+	}, "warn", "never ends: token-ci", false},
+	{"leases that can't be revoked", "tokens", func(t *testing.T, b *box, _ *Subject) {
+		b.vault["sys/leases/count"] = values[map[string]any](t, `{"lease_count":3}`)
+	}, "warn", "3 leases can't be revoked", false},
+	{"a role for a month", "token-ttl", func(t *testing.T, b *box, _ *Subject) {
+		b.vault["auth/approle/role/app"] = values[map[string]any](t, `{"token_max_ttl":2764800}`)
+		b.vault["sys/auth/approle/tune"] = values[map[string]any](t, `{"max_lease_ttl":35996400}`)
+	}, "fail", "AppRole app: tokens live up to 768h", false},
+	{"a periodic role", "token-ttl", func(t *testing.T, b *box, _ *Subject) {
+		b.vault["auth/approle/role/app"] = values[map[string]any](t, `{"token_period":604800}`)
+	}, "fail", "renewed without end", false},
+	{"a mount for two days", "token-ttl", func(t *testing.T, b *box, _ *Subject) {
+		b.vault["sys/auth"] = values[map[string]any](t, `{"userpass/":{"type":"userpass"}}`)
+		b.vault["sys/auth/userpass/tune"] = values[map[string]any](t, `{"max_lease_ttl":172800}`)
+	}, "warn", "auth/userpass/: tokens live up to 48h", false},
+	{"passwords for SSH", "ssh", prints("sshd -T", strings.Replace(sshdSettings, "passwordauthentication no", "passwordauthentication yes", 1)), "fail", "passwordauthentication", false},
+	{"passwords for some", "ssh", func(_ *testing.T, b *box, _ *Subject) {
+		b.file(sshdConfig, 0o644, 0, 0, "Include /etc/ssh/sshd_config.d/*.conf\nMatch User anna\n  PasswordAuthentication yes\n")
+	}, "fail", `"Match User anna" has passwordauthentication`, false},
+	{"passwords for some, in a file beside it", "ssh", func(_ *testing.T, b *box, _ *Subject) {
+		b.dir(sshdFolder, 0o755, 0, 0)
+		b.file(sshdFolder+"/50-team.conf", 0o644, 0, 0, "Match all\nPermitRootLogin yes\n")
+	}, "fail", "50-team.conf", false},
+	{"root by password", "ssh", prints("sshd -T", strings.Replace(sshdSettings, "without-password", "yes", 1)), "fail", "permitrootlogin", false},
+	{"a loose sandbox", "sandbox", prints("systemd-analyze security", "→ Overall exposure level for vault.service: 6.0 MEDIUM\n"), "fail", "exposure 6.0", false},
+	{"no mlock setting", "mlock", edit(vaultHCL, "disable_mlock = true", ""), "fail", "does not say disable_mlock", false},
+	{"swap on without mlock", "mlock", edit("/proc/swaps", "Priority\n", "Priority\n/dev/sda2 partition 1000 0 -2\n"), "fail", "keys may reach the disk", false},
+	{"executable audit file", "audit-mode", chmod(auditDir+"/audit-1.log", 0o700), "fail", "audit-1.log has the mode 0700", true},
+	{"executable audit mode", "audit-mode", func(t *testing.T, b *box, _ *Subject) {
+		b.vault["sys/audit"]["audit-1/"] = values[any](t, `{"type":"file","options":{"file_path":"/var/log/vault/audit-1.log","mode":"0755"}}`)
+	}, "fail", "would not unseal", false},
+	{"init open", "sys-closed", func(_ *testing.T, b *box, _ *Subject) {
+		b.answers["/v1/sys/init"] = Answer{Status: 200, Body: `{"initialized":true}`}
+	}, "fail", "/v1/sys/init (HTTP 200)", false},
+	{"a disguise passes to Vault", "sys-closed", func(_ *testing.T, b *box, _ *Subject) {
+		b.answers["/v1/%73ys/init"] = Answer{Status: 403, Body: `{"errors":["permission denied"]}`}
+	}, "fail", "/v1/%73ys/init", false},
+	{"old backup", "backup-drill", func(t *testing.T, b *box, s *Subject) { verified(t, s, b.now.Add(-26*time.Hour)) }, "fail", "26h0m0s old", false},
+	{"late backup", "backup-drill", func(t *testing.T, b *box, s *Subject) { verified(t, s, b.now.Add(-3*time.Hour)) }, "warn", "3h0m0s old", false},
+	{"no backup", "backup-drill", func(t *testing.T, _ *box, s *Subject) { unlink(t, filepath.Join(s.Places.Verify, "verified.json")) }, "fail", "no backup was ever taken", false},
+	{"no place for backups", "backup-drill", func(t *testing.T, _ *box, s *Subject) {
+		unlink(t, filepath.Join(s.Places.Verify, "verified.json"))
+		s.Config.Backup.To = nil
+	}, "fail", "no place for backups", false},
+	{"failed backup", "backup-drill", func(t *testing.T, _ *box, s *Subject) {
+		write(t, filepath.Join(s.Places.Snapshot, "taken.json"), []byte(`{"format":1,"failure":{"at":"2026-11-24T11:00:00Z","error":"bucket is full"}}`))
+	}, "fail", "bucket is full", false},
+	{"standby whose timer is dead", "backup-drill", func(t *testing.T, b *box, s *Subject) { stoodAside(t, s, b.now.Add(-26*time.Hour)) }, "fail", "last ran 26h0m0s ago", false},
+	{"standby whose timer is late", "backup-drill", func(t *testing.T, b *box, s *Subject) { stoodAside(t, s, b.now.Add(-3*time.Hour)) }, "warn", "last ran 3h0m0s ago", false},
+	{"damaged state", "backup-drill", func(t *testing.T, _ *box, s *Subject) {
+		write(t, filepath.Join(s.Places.Verify, "verified.json"), []byte("{"))
+	}, "skip", "not seen", false},
+	{"no canary", "backup-drill", func(t *testing.T, _ *box, s *Subject) {
+		write(t, filepath.Join(s.Places.Snapshot, "taken.json"), []byte(`{"format":1,"canary_failure":{"at":"2026-11-24T11:00:00Z","error":"permission denied"}}`))
+	}, "fail", "no canary, a drill of it will fail: 2026-11-24T11:00:00Z: permission denied", false},
+	{"no drill", "backup-drill", func(t *testing.T, _ *box, s *Subject) { unlink(t, drill.LastPath(s.Places.Drill)) }, "fail", "no drill was ever done", false},
+	{"no snapshot for the drill", "backup-drill", func(t *testing.T, b *box, s *Subject) {
+		write(t, filepath.Join(s.Places.Drill, "fetch-failure.json"), []byte(`{"at":"`+b.now.Add(time.Hour).Format(time.RFC3339)+`","error":"no route"}`))
+	}, "fail", "the last drill got no snapshot, at", false},
+	{"old drill", "backup-drill", func(_ *testing.T, b *box, _ *Subject) { b.now = b.now.AddDate(0, 4, 0) }, "fail", "one a quarter", false},
+	{"drill's report changed", "backup-drill", func(t *testing.T, _ *box, s *Subject) {
+		p := drill.LastPath(s.Places.Drill)
+		data, err := os.ReadFile(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, p, bytes.Replace(data, []byte(`"rto_seconds": 8`), []byte(`"rto_seconds": 1`), 1))
+	}, "fail", "has been changed", false},
+	{"drill not signed", "backup-drill", func(t *testing.T, b *box, s *Subject) {
+		drilled(t, s, nil, drill.Report{Format: 1, Kind: drill.KindDrill, FinishedAt: b.now, Passed: true})
+	}, "fail", "not signed", false},
+	{"escrow replaced", "escrow", func(t *testing.T, _ *box, s *Subject) {
+		write(t, filepath.Join(s.Places.Escrow, "new.age"), []byte("x"))
+	}, "fail", "new.age was never opened", false},
+	{"no escrow", "escrow", func(t *testing.T, _ *box, s *Subject) {
+		unlink(t, filepath.Join(s.Places.Escrow, "admin.age"))
+		unlink(t, filepath.Join(s.Places.Escrow, "confirmed.json"))
+	}, "fail", "there is no escrow", false},
+	{"installed file changed", "drift", edit(vaultBinary, "vault", "trojan"), "fail", "other content", false},
+	{"installed file's mode", "drift", chmod(credentialDir+"/master-key", 0o640), "fail", "installed with 0600", true},
+	{"installed file gone", "drift", remove(vaultBinary), "fail", "is gone", false},
+	{"no list of files", "drift", remove(installedJSON), "skip", "not there", false},
+	{"damaged list of files", "drift", edit(installedJSON, "{", "["), "fail", "damaged", false},
+	{"front stopped", "units", unit(frontUnit, "ActiveState", "inactive"), "fail", "enabled and inactive", true},
+	{"timer disabled", "units", unit("strongroom-snapshot.timer", "UnitFileState", "disabled"), "fail", "strongroom-snapshot.timer is disabled", true},
+	{"masked", "units", unit(vaultUnit, "LoadState", "masked"), "fail", "masked", false},
+	{"a job has failed", "units", prints("systemctl list-units", "strongroom-verify.service loaded failed failed x\n"), "fail", "strongroom-verify.service has failed", false},
+	{"another unit has failed", "units", prints("systemctl list-units", "apt-daily.service loaded failed failed x\n"), "warn", "apt-daily.service has failed", false},
+}
+
+// noConfig does one thing more where appliance.toml has been spoilt: of it there
+// are the defaults, and SSH's port may be any.
+func noConfig(do func(*testing.T, *box, *Subject)) func(*testing.T, *box, *Subject) {
+	return func(t *testing.T, b *box, s *Subject) {
+		do(t, b, s)
+		s.Config, s.NoConfig = config.Default(), errors.New("line 3: expected a value")
+	}
+}
+
+// edit replaces text in a file; with an empty old text it appends.
+func edit(p, old, text string) func(*testing.T, *box, *Subject) {
+	return func(t *testing.T, b *box, _ *Subject) {
+		t.Helper()
+		n := b.files[p]
+		if n == nil || !strings.Contains(n.data, old) {
+			t.Fatalf("%s has no %q", p, old)
+		}
+		if old == "" {
+			n.data += text
+			return
+		}
+		n.data = strings.ReplaceAll(n.data, old, text)
+	}
+}
+
+func chmod(p string, mode fs.FileMode) func(*testing.T, *box, *Subject) {
+	return func(_ *testing.T, b *box, _ *Subject) { b.files[p].Mode = mode }
+}
+
+func own(p string, uid, gid int) func(*testing.T, *box, *Subject) {
+	return func(_ *testing.T, b *box, _ *Subject) { b.files[p].UID, b.files[p].GID = uid, gid }
+}
+
+func remove(p string) func(*testing.T, *box, *Subject) {
+	return func(_ *testing.T, b *box, _ *Subject) { delete(b.files, p) }
+}
+
+func deny(p string) func(*testing.T, *box, *Subject) {
+	return func(_ *testing.T, b *box, _ *Subject) { b.files[p].err = fs.ErrPermission }
+}
+
+func unit(name, property, value string) func(*testing.T, *box, *Subject) {
+	return func(_ *testing.T, b *box, _ *Subject) { b.units[name][property] = value }
+}
+
+func prints(command, text string) func(*testing.T, *box, *Subject) {
+	return func(_ *testing.T, b *box, _ *Subject) { b.commands[command] = says(text) }
+}
+
+func nft(text string) func(*testing.T, *box, *Subject) { return prints("nft -j list ruleset", text) }
+
+func unlink(t *testing.T, p string) {
+	t.Helper()
+	if err := os.Remove(p); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,205 @@
+package doctor
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"strongroom.example/appliance/watch/evidence"
+	"strongroom.example/config"
+)
+
+func TestHealthyMachinePasses(t *testing.T) {
+	_, s := healthy(t)
+	r := Examine(t.Context(), *s)
+	if len(r.Items) != 31 {
+		t.Errorf("%d items, want 31", len(r.Items))
+	}
+	for n, i := range r.Items {
+		if i.Number != n+1 {
+			t.Errorf("item %s has the number %d at place %d", i.ID, i.Number, n+1)
+		}
+		if i.Verdict != evidence.Pass {
+			t.Errorf("%s: %s: %+v", i.ID, i.Verdict, i.Reasons)
+		}
+		if len(i.Evidence) == 0 {
+			t.Errorf("%s passed without evidence", i.ID)
+		}
+	}
+	if r.Failed() || len(r.Fixes()) > 0 {
+		t.Errorf("failed %t, fixes %v", r.Failed(), r.Fixes())
+	}
+}
+
+func TestBrokenMachines(t *testing.T) {
+	tried := map[string]bool{}
+	for _, c := range broken {
+		t.Run(c.id+"/"+c.name, func(t *testing.T) {
+			b, s := healthy(t)
+			c.do(t, b, s)
+			b.afterFixes()
+			r := Examine(t.Context(), *s)
+			i, ok := r.Item(c.id)
+			if !ok || i.Verdict != c.verdict {
+				t.Fatalf("%s is %q, want %q: %+v", c.id, i.Verdict, c.verdict, i.Reasons)
+			}
+			if !hasReason(i, c.says) {
+				t.Errorf("reasons %+v, want %q in one", i.Reasons, c.says)
+			}
+			for _, reason := range i.Reasons {
+				if reason.Verdict != evidence.Skip && reason.Remedy == "" {
+					t.Errorf("no remedy for %q", reason.Text)
+				}
+			}
+			whole, err := json.Marshal(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, secret := range []string{token, "hunter22", "abcdef0123456789"} {
+				if bytes.Contains(whole, []byte(secret)) {
+					t.Error("the report quotes a secret")
+				}
+			}
+			var fixes int
+			for _, f := range r.Fixes() {
+				if f.Item != c.id {
+					continue
+				}
+				fixes++
+				if err := f.Apply(t.Context(), b); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if (fixes > 0) != c.fixed {
+				t.Fatalf("%d fixes, want some = %t", fixes, c.fixed)
+			}
+			if after, _ := Examine(t.Context(), *s).Item(c.id); c.fixed && after.Verdict != evidence.Pass {
+				t.Errorf("after the fix: %s: %+v", after.Verdict, after.Reasons)
+			}
+		})
+		if c.verdict != evidence.Skip {
+			tried[c.id] = true
+		}
+	}
+	for _, c := range checks() {
+		if !tried[c.id] {
+			t.Errorf("nothing breaks %s", c.id)
+		}
+	}
+}
+
+func hasReason(i Item, want string) bool {
+	for _, r := range i.Reasons {
+		if strings.Contains(r.Text, want) {
+			return true
+		}
+	}
+	return false
+}
+
+// afterFixes has the commands of fixes do what they do on a machine.
+func (b *box) afterFixes() {
+	b.commands["swapoff -a"] = func([]string) (string, error) {
+		b.files["/proc/swaps"].data = "Filename\n"
+		return "", nil
+	}
+	b.commands["sysctl -q -w fs.suid_dumpable=0"] = func([]string) (string, error) {
+		b.files["/proc/sys/fs/suid_dumpable"].data = "0\n"
+		return "", nil
+	}
+	b.commands["timedatectl set-ntp true"] = func([]string) (string, error) {
+		b.commands["timedatectl show"] = says("NTP=yes\nNTPSynchronized=yes\n")
+		return "", nil
+	}
+	b.commands["systemctl restart "+firewallUnit] = func([]string) (string, error) {
+		b.commands["nft -j list ruleset"] = says(rules("drop", ""))
+		return "", nil
+	}
+	b.commands["systemctl enable"] = func(args []string) (string, error) {
+		u := b.units[args[len(args)-1]]
+		u["UnitFileState"] = "enabled"
+		if len(args) == 4 {
+			u["ActiveState"] = "active"
+		}
+		return "", nil
+	}
+}
+
+// Without anything but a config, nothing passes that could not be seen, and
+// nothing panics.
+func TestNothingVisible(t *testing.T) {
+	b, s := healthy(t)
+	for _, n := range b.files {
+		n.err = fs.ErrPermission
+	}
+	b.commands = map[string]func([]string) (string, error){"": func([]string) (string, error) { return "", fs.ErrPermission }}
+	b.units, b.answers = nil, nil
+	s.NoLogin, s.NoConfig, s.Config = errNoVault, fs.ErrPermission, config.Appliance{}
+	for _, i := range Examine(t.Context(), *s).Items {
+		if i.Verdict == evidence.Pass && i.ID != "escrow" && i.ID != "backup-drill" && i.ID != "vault-version" {
+			t.Errorf("%s passed: %+v", i.ID, i.Evidence)
+		}
+	}
+}
+
+// A standby takes no backups, and nothing is wrong with that: not even what it
+// verified when it led, long ago.
+func TestStandbyPasses(t *testing.T) {
+	for _, led := range []bool{false, true} {
+		b, s := healthy(t)
+		stoodAside(t, s, b.now.Add(-50*time.Minute))
+		if led {
+			verified(t, s, b.now.AddDate(0, -1, 0))
+		} else {
+			unlink(t, filepath.Join(s.Places.Verify, "verified.json"))
+		}
+		if i, _ := Examine(t.Context(), *s).Item("backup-drill"); i.Verdict != evidence.Pass {
+			t.Errorf("led %t: %s: %+v", led, i.Verdict, i.Reasons)
+		}
+	}
+}
+
+func TestReportIsKept(t *testing.T) {
+	_, s := healthy(t)
+	r := Examine(t.Context(), *s)
+	if err := r.Save(s.Places.Doctor); err != nil {
+		t.Fatal(err)
+	}
+	d, err := evidence.ReadDoctor(s.Places)
+	if err != nil || d.Pass != 31 || d.Fail != 0 || !d.At.Equal(r.At) {
+		t.Errorf("read back %+v, %v", d, err)
+	}
+}
+
+func nullBlob() string {
+	raw := make([]byte, 100)
+	copy(raw, nullKey)
+	return base64.StdEncoding.EncodeToString(raw)
+}
+
+// Whoever writes the report, it belongs to the group of its folder.
+func TestReportHasItsFoldersGroup(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("not root: groups can't be given away")
+	}
+	_, s := healthy(t)
+	const group = 54321
+	if err := os.Chown(s.Places.Doctor, 0, group); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := Examine(t.Context(), *s).Save(s.Places.Doctor); err != nil {
+			t.Fatal(err)
+		}
+		info, err := OSMachine{}.Stat(LastPath(s.Places.Doctor))
+		if err != nil || info.GID != group || info.Mode != 0o640 {
+			t.Errorf("%+v, %v", info, err)
+		}
+	}
+}

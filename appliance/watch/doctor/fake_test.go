@@ -1,0 +1,265 @@
+package doctor
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"net/http"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"strongroom.example/appliance/watch/evidence"
+	"strongroom.example/config"
+)
+
+// box is a machine, its front and its Vault, all in memory.
+type box struct {
+	now      time.Time
+	files    map[string]*node
+	commands map[string]func(args []string) (string, error) // by their first words
+	units    map[string]map[string]string
+	hellos   map[uint16]tls.ConnectionState // by the highest version offered
+	answers  map[string]Answer
+	health   evidence.Health
+	keys     evidence.Keys
+	vault    map[string]map[string]any
+	lists    map[string][]string
+	tokens   map[string]map[string]any
+	// ran are the commands that fixes gave.
+	ran []string
+}
+
+type node struct {
+	Info
+	data string
+	err  error
+}
+
+var (
+	_ Machine = (*box)(nil)
+	_ Front   = (*box)(nil)
+	_ Vault   = (*box)(nil)
+)
+
+func (b *box) Now() time.Time   { return b.now }
+func (b *box) Hostname() string { return "vps" }
+func (b *box) Self() int        { return 4000 }
+
+func (b *box) node(p string) (*node, error) {
+	n, ok := b.files[p]
+	if !ok {
+		return nil, &fs.PathError{Op: "open", Path: p, Err: fs.ErrNotExist}
+	}
+	return n, n.err
+}
+
+func (b *box) ReadFile(p string) ([]byte, error) {
+	n, err := b.node(p)
+	if err != nil {
+		return nil, err
+	}
+	return []byte(n.data), nil
+}
+
+func (b *box) Stat(p string) (Info, error) {
+	n, err := b.node(p)
+	if err != nil {
+		return Info{}, err
+	}
+	return n.Info, nil
+}
+
+func (b *box) ReadDir(p string) ([]string, error) {
+	n, err := b.node(p)
+	if err != nil {
+		return nil, err
+	}
+	if n.Type != fs.ModeDir {
+		return nil, &fs.PathError{Op: "readdir", Path: p, Err: fs.ErrInvalid}
+	}
+	var names []string
+	for f := range b.files {
+		if path.Dir(f) == p && f != p {
+			names = append(names, path.Base(f))
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+func (b *box) Sum(p string) (string, error) {
+	data, err := b.ReadFile(p)
+	if err != nil {
+		return "", err
+	}
+	return sum(string(data)), nil
+}
+
+func sum(s string) string {
+	h := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(h[:])
+}
+
+func (b *box) Run(_ context.Context, args ...string) ([]byte, error) {
+	line := strings.Join(args, " ")
+	if strings.HasPrefix(line, "systemctl show") {
+		u, ok := b.units[args[len(args)-1]]
+		if !ok {
+			return []byte("LoadState=not-found\nUnitFileState=\nActiveState=inactive\n"), nil
+		}
+		var out strings.Builder
+		for _, k := range slices.Sorted(maps.Keys(u)) {
+			fmt.Fprintf(&out, "%s=%s\n", k, u[k])
+		}
+		return []byte(out.String()), nil
+	}
+	for _, prefix := range slices.Backward(slices.Sorted(maps.Keys(b.commands))) {
+		if strings.HasPrefix(line, prefix) {
+			b.ran = append(b.ran, line)
+			out, err := b.commands[prefix](args)
+			return []byte(out), err
+		}
+	}
+	return nil, fmt.Errorf("program %q: %w", args[0], fs.ErrNotExist)
+}
+
+func (b *box) Stream(ctx context.Context, to io.Writer, args ...string) error {
+	out, err := b.Run(ctx, args...)
+	if _, werr := to.Write(out); werr != nil {
+		return werr
+	}
+	return err
+}
+
+func (b *box) SetMode(p string, mode fs.FileMode) error {
+	n, err := b.node(p)
+	if err != nil {
+		return err
+	}
+	n.Mode = mode
+	return nil
+}
+
+func (b *box) SetOwner(p string, uid, gid int) error {
+	n, err := b.node(p)
+	if err != nil {
+		return err
+	}
+	n.UID, n.GID = uid, gid
+	return nil
+}
+
+func (b *box) Replace(p string, data []byte) error {
+	n, err := b.node(p)
+	if err != nil {
+		return err
+	}
+	n.data = string(data)
+	return nil
+}
+
+func (b *box) Hello(_ context.Context, _ string, _, highest uint16) (tls.ConnectionState, error) {
+	s, ok := b.hellos[highest]
+	if !ok {
+		return s, fmt.Errorf("remote error: tls: protocol version not supported")
+	}
+	return s, nil
+}
+
+func (b *box) Get(_ context.Context, _, p string) (Answer, error) {
+	if a, ok := b.answers[p]; ok {
+		return a, nil
+	}
+	return Answer{Status: http.StatusForbidden, Body: `{"errors":["this sys/ path is answered on the machine itself only"]}`}, nil
+}
+
+func (b *box) Health(context.Context) (evidence.Health, error)           { return b.health, nil }
+func (b *box) Keys(context.Context, string) (evidence.Keys, error)       { return b.keys, nil }
+func (b *box) List(_ context.Context, p string) ([]string, error)        { return b.lists[p], nil }
+func (b *box) Token(_ context.Context, a string) (map[string]any, error) { return b.tokens[a], nil }
+func (b *box) Read(_ context.Context, p string, _ map[string][]string) (map[string]any, error) {
+	return b.vault[p], nil
+}
+
+func (b *box) file(p string, mode fs.FileMode, uid, gid int, data string) {
+	b.files[p] = &node{Info: Info{Mode: mode, UID: uid, GID: gid, Size: int64(len(data))}, data: data}
+}
+
+func (b *box) dir(p string, mode fs.FileMode, uid, gid int) {
+	b.files[p] = &node{Info: Info{Mode: mode, Type: fs.ModeDir, UID: uid, GID: gid}}
+}
+
+// The accounts of the box.
+const (
+	vaultID = 996
+	frontID = 995
+)
+
+const socketHead = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+
+// tableLine is one of /proc/net.
+func tableLine(addr, state string, uid int) string {
+	return fmt.Sprintf("   0: %s 00000000:0000 %s 00000000:00000000 00:00000000 00000000 %5d        0 1 1 0 100 0 0 10 0\n", addr, state, uid)
+}
+
+// tcp6 sockets on any address.
+func any6(port int, state string, uid int) string {
+	return tableLine(fmt.Sprintf("00000000000000000000000000000000:%04X", port), state, uid)
+}
+
+func values[T any](t *testing.T, text string) T {
+	t.Helper()
+	var v T
+	d := json.NewDecoder(strings.NewReader(text))
+	d.UseNumber() // as Vault's client does
+	if err := d.Decode(&v); err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// rules is the appliance's table as nft prints it.
+func rules(inputPolicy, extra string) string {
+	return fmt.Sprintf(`{"nftables":[{"metainfo":{"version":"1.0.6"}},
+	{"table":{"family":"inet","name":"strongroom","handle":5}},
+	{"chain":{"family":"inet","table":"strongroom","name":"input","type":"filter","hook":"input","prio":0,"policy":%q}},
+	{"chain":{"family":"inet","table":"strongroom","name":"output","type":"filter","hook":"output","prio":0,"policy":"accept"}},
+	{"rule":{"family":"inet","table":"strongroom","chain":"input","expr":[{"match":{"op":"==","left":{"meta":{"key":"iifname"}},"right":"lo"}},{"accept":null}]}},
+	{"rule":{"family":"inet","table":"strongroom","chain":"input","expr":[{"match":{"op":"==","left":{"payload":{"protocol":"tcp","field":"dport"}},"right":22}},{"goto":{"target":"ssh"}}]}},
+	{"rule":{"family":"inet","table":"strongroom","chain":"input","expr":[{"match":{"op":"==","left":{"payload":{"protocol":"tcp","field":"dport"}},"right":{"set":[80,443]}}},{"accept":null}]}},
+	%s
+	{"rule":{"family":"inet","table":"strongroom","chain":"output","expr":[{"match":{"op":"==","left":{"meta":{"key":"skuid"}},"right":%d}},{"goto":{"target":"vault_out"}}]}},
+	{"rule":{"family":"inet","table":"strongroom","chain":"output","expr":[{"match":{"op":"==","left":{"meta":{"key":"skuid"}},"right":%d}},{"goto":{"target":"front_out"}}]}},
+	{"rule":{"family":"inet","table":"strongroom","chain":"vault_out","expr":[{"counter":{"packets":0,"bytes":0}},{"reject":{"type":"icmpx","expr":"admin-prohibited"}}]}},
+	{"rule":{"family":"inet","table":"strongroom","chain":"front_out","expr":[{"counter":{"packets":0,"bytes":0}},{"reject":{"type":"icmpx","expr":"admin-prohibited"}}]}}]}`, inputPolicy, extra, vaultID, frontID)
+}
+
+const sshdSettings = "permitrootlogin without-password\npubkeyauthentication yes\npasswordauthentication no\nkbdinteractiveauthentication no\npermitemptypasswords no\n"
+
+// vaultConfig is what the installer writes.
+func vaultConfig(t *testing.T) string {
+	t.Helper()
+	b, err := config.RenderVault(config.VaultParams{
+		APIAddr: "https://vault.example.com", ClusterAddr: "https://127.0.0.1:8201", StoragePath: raftDir, PluginDir: pluginDir,
+		SealSocket: "/run/strongroom-kms/kms.sock", TLSCertFile: "/c/server.crt", TLSKeyFile: "/c/server.key", TLSClientCAFile: "/c/ca.crt",
+		Socket: "/run/vault/vault.sock", SocketUser: vaultUser, SocketGroup: vaultUser,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// says is a command that prints something.
+func says(text string) func([]string) (string, error) {
+	return func([]string) (string, error) { return text, nil }
+}

@@ -1,0 +1,33 @@
+package doctor
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+
+	"strongroom.example/appliance/backup/restore"
+)
+
+// waitsEnded tells of a restore that was killed before Vault had the snapshot, or
+// of which nobody knows whether it had.
+func (e *exam) waitsEnded() {
+	b, err := e.Machine.ReadFile(restore.DefaultWaitsFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	if err != nil {
+		e.unseen(restore.DefaultWaitsFile, err)
+		return
+	}
+	w, err := restore.ParseWaits(b)
+	if err != nil {
+		e.fail("look at max_wait in apikeys/config, then rm "+restore.DefaultWaitsFile, "%s: %v", restore.DefaultWaitsFile, err)
+		return
+	}
+	for _, mount := range slices.Sorted(maps.Keys(w.MaxWait)) {
+		e.fail(fmt.Sprintf("vault write %sconfig max_wait=%d, then rm %s", mount, w.MaxWait[mount], restore.DefaultWaitsFile),
+			"a restore was stopped before its end: reads at %s wait no more, max_wait was %d s", mount, w.MaxWait[mount])
+	}
+}

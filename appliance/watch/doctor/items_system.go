@@ -1,0 +1,183 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"strings"
+
+	"strongroom.example/appliance/watch/evidence"
+)
+
+// swapOff is item 4.
+func swapOff(ctx context.Context, e *exam) {
+	b, err := e.Machine.ReadFile("/proc/swaps")
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		e.saw("/proc/swaps", "not there: this kernel has no swap")
+	case err != nil:
+		e.unseen("/proc/swaps", err)
+	default:
+		devices := swapDevices(string(b))
+		e.saw("/proc/swaps", "%s", orNone(devices))
+		if len(devices) > 0 {
+			e.fail("swapoff -a", "swap is on: %s", list(devices)).fix(run("swapoff", "-a"), "swapoff -a")
+		}
+	}
+	b, err = e.Machine.ReadFile("/etc/fstab")
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		e.saw("/etc/fstab", "not there")
+		return
+	case err != nil:
+		e.unseen("/etc/fstab", err)
+		return
+	}
+	text, n := withoutSwap(string(b))
+	e.saw("/etc/fstab", "%s for swap", plural(n, "line"))
+	if n > 0 {
+		e.fail("comment the lines for swap out of /etc/fstab", "swap comes back at the next boot: /etc/fstab has %s for it", plural(n, "line")).
+			fix(func(_ context.Context, m Machine) error { return m.Replace("/etc/fstab", []byte(text)) }, "comment %s out of /etc/fstab", plural(n, "line"))
+	}
+}
+
+// swapDevices are the names in /proc/swaps, whose first line is a heading.
+func swapDevices(text string) []string {
+	var out []string
+	first := true
+	for line := range strings.Lines(text) {
+		if f := strings.Fields(line); !first && len(f) > 0 {
+			out = append(out, f[0])
+		}
+		first = false
+	}
+	return out
+}
+
+// withoutSwap comments out the swap lines of an fstab(5).
+func withoutSwap(old string) (text string, n int) {
+	var b strings.Builder
+	for line := range strings.Lines(old) {
+		if f := strings.Fields(line); len(f) >= 3 && !strings.HasPrefix(f[0], "#") && f[2] == "swap" {
+			// As the installer writes it, so that its uninstall finds it.
+			b.WriteString("# no swap, by strongroom-installer: ")
+			n++
+		}
+		b.WriteString(line)
+	}
+	return b.String(), n
+}
+
+func orNone(names []string) string {
+	if len(names) == 0 {
+		return "none"
+	}
+	return list(names)
+}
+
+// run is a fix by one command.
+func run(args ...string) fix {
+	return func(ctx context.Context, m Machine) error {
+		_, err := m.Run(ctx, args...)
+		return err
+	}
+}
+
+// coreDumps is item 5.
+func coreDumps(ctx context.Context, e *exam) {
+	e.sysctl("fs.suid_dumpable", "0")
+	for _, unit := range []string{vaultUnit, kmsUnit, frontUnit} {
+		p, err := e.show(ctx, unit, "LimitCORE", "MainPID")
+		if err != nil {
+			e.unseen(unit, err)
+			continue
+		}
+		e.saw(unit, "LimitCORE=%s", p["LimitCORE"])
+		if p["LimitCORE"] != "0" {
+			e.fail(reinstall, "%s may leave a core dump: LimitCORE=%s", unit, p["LimitCORE"])
+		}
+		pid := p["MainPID"]
+		if pid == "" || pid == "0" {
+			continue
+		}
+		b, err := e.Machine.ReadFile("/proc/" + pid + "/limits")
+		if err != nil {
+			e.unseen("/proc/"+pid+"/limits", err)
+			continue
+		}
+		limit := coreLimit(string(b))
+		e.saw("/proc/"+pid+"/limits", "%s: core file size %s", unit, limit)
+		if limit != "0" {
+			e.fail("systemctl restart "+unit, "process %s of %s may leave a core dump (limit %s)", pid, unit, limit)
+		}
+	}
+}
+
+// coreLimit is the soft limit in a process's limits, proc(5).
+func coreLimit(text string) string {
+	for line := range strings.Lines(text) {
+		if rest, ok := strings.CutPrefix(line, "Max core file size"); ok {
+			if f := strings.Fields(rest); len(f) > 0 {
+				return f[0]
+			}
+		}
+	}
+	return "unknown"
+}
+
+// sysctl wants a kernel setting.
+func (e *exam) sysctl(key, want string) {
+	p := "/proc/sys/" + strings.ReplaceAll(key, ".", "/")
+	b, err := e.Machine.ReadFile(p)
+	if err != nil {
+		e.unseen(p, err)
+		return
+	}
+	got := strings.TrimSpace(string(b))
+	e.saw(p, "%s", got)
+	if got == want {
+		return
+	}
+	if c := e.inContainer(); c != "" {
+		e.warn("set it on the host: sysctl -w "+key+"="+want, "%s is %s, and not %s; in a container (%s) the host decides", key, got, want, c)
+		return
+	}
+	e.fail("sysctl -w "+key+"="+want, "%s is %s, and not %s", key, got, want).
+		fix(run("sysctl", "-q", "-w", key+"="+want), "sysctl -w %s=%s", key, want)
+}
+
+// clock is item 13.
+func clock(ctx context.Context, e *exam) {
+	if keys, err := e.engineClock(ctx); err == nil {
+		e.saw("vault read "+e.Mount+"/status", "the engine finds the clock %s", keys.Clock)
+		if keys.Clock != "ok" {
+			e.fail("set the clock right (timedatectl); then vault write "+e.Mount+"/config accept_clock=true", "the clock jumped: the engine finds it %s and keeps its own time", keys.Clock)
+		}
+	} else {
+		e.unseen("the engine's clock", err)
+	}
+	if c := e.inContainer(); c != "" {
+		e.saw("/run/systemd/container", "a container (%s): the clock is the host's", c)
+		return
+	}
+	out, err := e.Machine.Run(ctx, "timedatectl", "show", "--property=NTPSynchronized", "--property=NTP")
+	if err != nil {
+		e.unseen("timedatectl", err)
+		return
+	}
+	p := parseProperties(string(out))
+	e.saw("timedatectl show", "NTPSynchronized=%s, NTP=%s", p["NTPSynchronized"], p["NTP"])
+	if p["NTPSynchronized"] != "yes" {
+		r := e.fail("timedatectl timesync-status; systemctl status systemd-timesyncd", "the kernel's clock is not synchronised")
+		if p["NTP"] == "no" {
+			r.fix(run("timedatectl", "set-ntp", "true"), "timedatectl set-ntp true")
+		}
+	}
+}
+
+func (e *exam) engineClock(ctx context.Context) (evidence.Keys, error) {
+	if e.NoLogin != nil {
+		return evidence.Keys{}, e.NoLogin
+	}
+	return e.Vault.Keys(ctx, e.Mount)
+}

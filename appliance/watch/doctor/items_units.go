@@ -1,0 +1,281 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"strongroom.example/appliance/backup/drill"
+	"strongroom.example/appliance/watch/evidence"
+	"strongroom.example/config"
+)
+
+// maxExposure is what systemd-analyze(1) may give a service.
+const maxExposure = 1.5
+
+// ownUnits are the appliance's units on this machine, by what the folder holds.
+func (e *exam) ownUnits(suffix string) ([]string, error) {
+	names, err := e.Machine.ReadDir(unitDir)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(names, func(n string) bool {
+		return !strings.HasSuffix(n, suffix) || !strings.HasPrefix(n, "strongroom-") && n != vaultUnit
+	}), nil
+}
+
+var exposureLine = regexp.MustCompile(`Overall exposure level for (\S+): ([0-9.]+)`)
+
+// sandboxes is item 24.
+func sandboxes(ctx context.Context, e *exam) {
+	names, err := e.ownUnits(".service")
+	if err != nil {
+		e.unseen(unitDir, err)
+		return
+	}
+	var all []string
+	for _, n := range names {
+		// A template is asked about by an instance.
+		asked := strings.Replace(n, "@.", "@doctor.", 1)
+		out, err := e.Machine.Run(ctx, "systemd-analyze", "security", "--no-pager", asked)
+		m := exposureLine.FindSubmatch(out)
+		if m == nil {
+			if err == nil {
+				err = errors.New("no score in the answer")
+			}
+			e.unseen("systemd-analyze security "+asked, err)
+			continue
+		}
+		score, err := strconv.ParseFloat(string(m[2]), 64)
+		if err != nil {
+			e.unseen("systemd-analyze security "+asked, err)
+			continue
+		}
+		all = append(all, fmt.Sprintf("%s %.1f", n, score))
+		if score > maxExposure {
+			e.fail("systemctl cat "+n+" shows drop-ins that loosen it; "+reinstall, "%s has the exposure %.1f, at most %.1f is wanted", n, score, maxExposure)
+		}
+	}
+	for chunk := range slices.Chunk(all, 6) {
+		e.saw("systemd-analyze security", "%s", strings.Join(chunk, ", "))
+	}
+}
+
+const certificatePathUnit = "strongroom-front-certificate.path"
+
+// unitsRun is item 31.
+func unitsRun(ctx context.Context, e *exam) {
+	var up []string
+	for _, n := range []string{"strongroom-kms.socket", kmsUnit, vaultUnit, "strongroom-front-https.socket", "strongroom-front-http.socket", frontUnit, firewallUnit} {
+		if n == firewallUnit && e.NoConfig != nil {
+			e.unseen("whether "+n+" is to run", e.NoConfig)
+			continue
+		}
+		if n == firewallUnit && !e.Config.Firewall.Manage {
+			continue
+		}
+		if e.enabled(ctx, n) {
+			up = append(up, n)
+		}
+	}
+	timers, err := e.ownUnits(".timer")
+	if err != nil {
+		e.unseen(unitDir, err)
+	}
+	paths, err := e.ownUnits(".path")
+	if err != nil {
+		e.unseen(unitDir, err)
+	}
+	for _, n := range append(timers, paths...) {
+		// Without a place for backups their jobs could only fail, and the item
+		// backup-drill says so.
+		if e.NoConfig == nil && len(e.Config.Backup.To) == 0 && isBackup(n) {
+			continue
+		}
+		if n == certificateUnit && e.Config.TLS.Mode != config.TLSFiles {
+			continue // it watches the operator's own certificate, and there is none
+		}
+		// It watches the operator's own certificate, where there is one.
+		if n == certificatePathUnit && e.NoConfig == nil && e.Config.TLS.Mode != config.TLSFiles {
+			continue
+		}
+		if e.enabled(ctx, n) {
+			up = append(up, n)
+		}
+	}
+	for chunk := range slices.Chunk(up, 6) {
+		e.saw("systemctl show", "enabled and active: %s", strings.Join(chunk, ", "))
+	}
+	out, err := e.Machine.Run(ctx, "systemctl", "list-units", "--state=failed", "--plain", "--no-legend", "--no-pager")
+	if err != nil {
+		e.unseen("systemctl list-units --state=failed", err)
+		return
+	}
+	var failed []string
+	for line := range strings.Lines(string(out)) {
+		f := strings.Fields(line)
+		if len(f) == 0 || f[0] == ownUnit {
+			continue // its failure is what this report is about
+		}
+		remedy := "journalctl -u " + f[0] + "; remove the cause, then systemctl start " + f[0]
+		if strings.HasPrefix(f[0], "strongroom-") || f[0] == vaultUnit {
+			e.fail(remedy, "%s has failed", f[0])
+		} else {
+			e.warn(remedy, "%s has failed", f[0])
+		}
+		failed = append(failed, f[0])
+	}
+	e.saw("systemctl list-units --state=failed", "%s", orNone(failed))
+}
+
+func isBackup(unit string) bool {
+	return strings.HasPrefix(unit, "strongroom-snapshot") || strings.HasPrefix(unit, "strongroom-drill")
+}
+
+// enabled wants a unit enabled and active, now and after a boot.
+func (e *exam) enabled(ctx context.Context, name string) bool {
+	p, err := e.show(ctx, name, "LoadState", "UnitFileState", "ActiveState")
+	if err != nil {
+		e.unseen(name, err)
+		return false
+	}
+	switch {
+	case p["LoadState"] == "masked":
+		e.fail("systemctl unmask "+name, "%s is masked", name)
+	case p["LoadState"] != "loaded":
+		e.fail(reinstall, "%s is %s", name, p["LoadState"])
+	case p["UnitFileState"] != "enabled" || p["ActiveState"] != "active":
+		e.fail("systemctl enable --now "+name, "%s is %s and %s", name, p["UnitFileState"], p["ActiveState"]).
+			fix(run("systemctl", "enable", "--now", name), "systemctl enable --now %s", name)
+	default:
+		return true
+	}
+	return false
+}
+
+// backupAndDrill is item 28.
+func backupAndDrill(_ context.Context, e *exam) {
+	now := e.Machine.Now()
+	b, err := evidence.ReadBackup(e.Places)
+	switch {
+	case errors.Is(err, evidence.ErrNone) && len(e.Config.Backup.To) == 0 && e.NoConfig == nil:
+		e.fail("name a place in [backup] of appliance.toml: docs/backup.md", "no place for backups is configured")
+	case errors.Is(err, evidence.ErrNone):
+		e.fail("systemctl start strongroom-snapshot; docs/backup.md", "no backup was ever taken")
+	case err != nil:
+		e.unseen("state of the backups", err)
+	default:
+		e.judgeBackup(b, now)
+	}
+	e.judgeDrill(now)
+}
+
+func (e *exam) judgeBackup(b evidence.Backup, now time.Time) {
+	const remedy = "journalctl -u strongroom-snapshot -u strongroom-verify; docs/backup.md"
+	if b.StandsBy() {
+		since := now.Sub(*b.Standby).Round(time.Second)
+		e.saw(e.Places.Snapshot, "the leader of the cluster takes the backups, this node stood aside %v ago", since)
+		switch {
+		case since > evidence.BackupStale:
+			e.fail(remedy, "the job that takes backups, or stands aside, last ran %v ago", since)
+		case since > evidence.BackupLate:
+			e.warn(remedy, "the job that takes backups, or stands aside, last ran %v ago: once an hour is wanted", since)
+		}
+		return
+	}
+	if b.TakenAt.IsZero() {
+		e.fail(remedy, "no backup was ever verified")
+	} else {
+		age := now.Sub(b.TakenAt).Round(time.Second)
+		e.saw(e.Places.Verify, "newest verified: %s, %v old, in %s", b.ID, age, strings.Join(slices.Sorted(maps.Keys(b.Places)), " and "))
+		switch {
+		case age > evidence.BackupStale:
+			e.fail(remedy, "the newest verified backup is %v old", age)
+		case age > evidence.BackupLate:
+			e.warn(remedy, "the newest verified backup is %v old: one an hour is wanted", age)
+		case age < -time.Minute:
+			e.fail("docs/backup.md; timedatectl", "the newest verified backup is from the future (%v)", -age)
+		}
+	}
+	if f := b.TakeFailure; f != nil {
+		e.fail(remedy, "the last backup failed at %s: %s", f.At.Format(time.RFC3339), f.Error)
+	}
+	if f := b.VerifyFailure; f != nil {
+		e.fail(remedy, "the last check of a backup failed at %s: %s", f.At.Format(time.RFC3339), f.Error)
+	}
+	if f := b.CanaryFailure; f != nil {
+		e.fail("journalctl -u strongroom-snapshot; docs/drill.md", "the last backup has no canary, a drill of it will fail: %s: %s", f.At.Format(time.RFC3339), f.Error)
+	}
+}
+
+func (e *exam) judgeDrill(now time.Time) {
+	const remedy = "systemctl start strongroom-drill; docs/drill.md"
+	switch f, err := evidence.ReadFetchFailure(e.Places); {
+	case err == nil:
+		e.fail(remedy, "the last drill got no snapshot, at %s: %s", f.At.Format(time.RFC3339), f.Error)
+	case !errors.Is(err, evidence.ErrNone):
+		e.unseen("the last fetch for a drill", err)
+	}
+	d, err := evidence.ReadDrill(e.Places)
+	switch {
+	case errors.Is(err, evidence.ErrNone):
+		e.fail(remedy, "no drill was ever done: nobody knows whether a backup restores")
+		return
+	case err != nil:
+		e.unseen("report of the drill", err)
+		return
+	}
+	age := now.Sub(d.FinishedAt).Round(time.Second)
+	e.saw(drill.LastPath(e.Places.Drill), "%s %v ago, passed %t, RPO %v, RTO %v", d.Kind, age, d.Passed, d.RPO(), d.RTO())
+	if !d.Passed {
+		e.fail("strongroom drill; docs/drill.md", "the last drill did not pass")
+	}
+	if age > evidence.DrillLate {
+		e.fail(remedy, "the last drill was %d days ago: one a quarter is wanted", int(age.Hours()/24))
+	}
+	switch err := evidence.DrillSignature(e.Places, e.DrillKey); {
+	case err == nil:
+		e.saw(e.DrillKey, "the report's signature is good")
+	case errors.Is(err, drill.ErrNotSigned):
+		e.fail(remedy, "the report of the last drill is not signed: it may be anybody's")
+	case errors.Is(err, drill.ErrSignature):
+		e.fail(remedy+"; find out who has changed it", "%s", plain(err))
+	case errors.Is(err, os.ErrNotExist):
+		e.fail(reinstall, "the key that signs drills is missing: %s", e.DrillKey)
+	default:
+		e.unseen("the report's signature", err)
+	}
+}
+
+// escrowConfirmed is item 29.
+func escrowConfirmed(_ context.Context, e *exam) {
+	s, err := evidence.ReadEscrow(e.Places)
+	switch {
+	case errors.Is(err, evidence.ErrNone):
+		e.fail("strongroom-installer install", "there is no escrow: nobody could rebuild this machine")
+		return
+	case err != nil:
+		e.unseen(e.Places.Escrow, err)
+		return
+	}
+	const remedy = "copy it off the machine, then: strongroom escrow challenge, answer it there, strongroom escrow confirm (docs/escrow.md)"
+	for _, f := range s.Files {
+		switch {
+		case f.Confirmed():
+			e.saw(f.File, "opened off this machine on %s (%s)", f.ConfirmedAt.UTC().Format("2006-01-02"), f.By)
+		case f.Replaced:
+			e.fail(remedy, "%s is another one than was confirmed", f.File)
+		case f.OnDisk:
+			e.fail(remedy, "%s was never opened off this machine: the copy on this disk may be the only one", f.File)
+		default:
+			e.fail(remedy, "%s was never opened off this machine, and is no longer on it", f.File)
+		}
+	}
+}

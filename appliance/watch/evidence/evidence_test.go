@@ -1,0 +1,332 @@
+package evidence
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/appliance/serve/escrow"
+)
+
+func TestReadCertificate(t *testing.T) {
+	srv := httptest.NewTLSServer(http.NotFoundHandler())
+	defer srv.Close()
+	address := srv.Listener.Addr().String()
+	leaf := srv.Certificate()
+	for name, covers := range map[string]bool{"example.com": true, "vault.example.org": false} {
+		c, err := ReadCertificate(t.Context(), address, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.Covers != covers || !c.NotAfter.Equal(leaf.NotAfter) || c.Version != "TLS 1.3" || len(c.SHA256) != 64 {
+			t.Errorf("%s: %+v", name, c)
+		}
+	}
+	srv.Close()
+	if _, err := ReadCertificate(t.Context(), address, "example.com"); err == nil {
+		t.Error("no error from a server that is gone")
+	}
+}
+
+// A server that takes the connection and never says hello doesn't hold anybody
+// up for longer than the context.
+func TestSilentServer(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	srv := httptest.NewUnstartedServer(http.NotFoundHandler())
+	defer srv.Close()
+	go func() {
+		c, err := srv.Listener.Accept()
+		if err == nil {
+			defer c.Close()
+			cancel()
+			<-t.Context().Done()
+		}
+	}()
+	if _, err := ReadCertificate(ctx, srv.Listener.Addr().String(), "x"); !errors.Is(err, context.Canceled) {
+		t.Errorf("error = %v", err)
+	}
+}
+
+func TestDaysLeft(t *testing.T) {
+	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	for left, want := range map[time.Duration]int{
+		90 * 24 * time.Hour: 90, 24*time.Hour - time.Second: 0, 24 * time.Hour: 1, -time.Second: -1, -25 * time.Hour: -2,
+	} {
+		if got := (Certificate{NotAfter: now.Add(left)}).DaysLeft(now); got != want {
+			t.Errorf("%v left: %d days, want %d", left, got, want)
+		}
+	}
+}
+
+func place(t *testing.T) Places {
+	t.Helper()
+	p := Below(t.TempDir())
+	for _, d := range []string{p.Snapshot, p.Verify, p.Drill, p.Doctor, p.Escrow} {
+		if err := os.Mkdir(d, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return p
+}
+
+func put(t *testing.T, dir, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestNoneYet(t *testing.T) {
+	for name, p := range map[string]Places{"empty folders": place(t), "no folders": Below(filepath.Join(t.TempDir(), "none"))} {
+		t.Run(name, func(t *testing.T) {
+			_, backup := ReadBackup(p)
+			_, drilled := ReadDrill(p)
+			_, doctor := ReadDoctor(p)
+			_, sealed := ReadEscrow(p)
+			for what, err := range map[string]error{"backup": backup, "drill": drilled, "doctor": doctor, "escrow": sealed, "signature": DrillSignature(p, "/none")} {
+				if !errors.Is(err, ErrNone) {
+					t.Errorf("%s: %v", what, err)
+				}
+			}
+		})
+	}
+}
+
+func TestDamagedStates(t *testing.T) {
+	p := place(t)
+	for dir, name := range map[string]string{p.Verify: "verified.json", p.Drill: "last.json", p.Doctor: "last.json", p.Escrow: "confirmed.json"} {
+		put(t, dir, name, `{"format":`)
+	}
+	_, backup := ReadBackup(p)
+	_, drilled := ReadDrill(p)
+	_, doctor := ReadDoctor(p)
+	_, sealed := ReadEscrow(p)
+	for what, err := range map[string]error{"backup": backup, "drill": drilled, "doctor": doctor, "escrow": sealed} {
+		if err == nil || errors.Is(err, ErrNone) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	put(t, p.Doctor, "last.json", `{"items":[{"id":"swap","verdict":"perhaps"}]}`)
+	if _, err := ReadDoctor(p); err == nil || !strings.Contains(err.Error(), "perhaps") {
+		t.Errorf("a verdict of another kind: %v", err)
+	}
+	put(t, p.Doctor, "last.json", strings.Repeat(" ", maxState+1))
+	if _, err := ReadDoctor(p); err == nil || !strings.Contains(err.Error(), "more than") {
+		t.Errorf("a file without end: %v", err)
+	}
+}
+
+func TestReadBackup(t *testing.T) {
+	p := place(t)
+	put(t, p.Snapshot, "taken.json", `{"format":1,"last":{"dir:/a":{"id":"c/3","taken_at":"2026-11-24T12:00:00Z"}},"failure":{"at":"2026-11-24T12:30:00Z","error":"full"},"canary_failure":{"at":"2026-11-24T12:30:00Z","error":"denied"}}`)
+	put(t, p.Verify, "verified.json", `{"format":1,"last_good":{
+		"dir:/a":{"id":"c/2","taken_at":"2026-11-24T11:00:00Z","verified_at":"2026-11-24T11:05:00Z","size":7},
+		"dir:/b":{"id":"c/1","taken_at":"2026-11-24T10:00:00Z","verified_at":"2026-11-24T11:06:00Z","size":5}}}`)
+	b, err := ReadBackup(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.ID != "c/2" || b.Size != 7 || len(b.Places) != 2 || b.LastTaken.Hour() != 12 || b.TakeFailure == nil || b.VerifyFailure != nil || b.CanaryFailure == nil || b.CanaryFailure.Error != "denied" {
+		t.Errorf("backup %+v", b)
+	}
+}
+
+// A node that stands aside has told something, and what it says is the newest
+// word until its job fails.
+func TestReadBackupOfAStandby(t *testing.T) {
+	p := place(t)
+	put(t, p.Snapshot, "taken.json", `{"format":1,"standby":"2026-11-24T12:00:00Z"}`)
+	b, err := ReadBackup(p)
+	if err != nil || !b.StandsBy() || b.Standby.Hour() != 12 {
+		t.Errorf("backup %+v, %v", b, err)
+	}
+	put(t, p.Snapshot, "taken.json", `{"format":1,"standby":"2026-11-24T12:00:00Z","failure":{"at":"2026-11-24T13:00:00Z","error":"no login"}}`)
+	if b, err := ReadBackup(p); err != nil || b.StandsBy() {
+		t.Errorf("backup %+v, %v", b, err)
+	}
+}
+
+// A fetch that failed is a failed drill until one comes to its report.
+func TestReadFetchFailure(t *testing.T) {
+	p := place(t)
+	if _, err := ReadFetchFailure(p); !errors.Is(err, ErrNone) {
+		t.Errorf("none: %v", err)
+	}
+	put(t, p.Drill, "fetch-failure.json", `{"at":"2026-11-24T12:00:00Z","error":"no route"}`)
+	for name, c := range map[string]struct {
+		report string
+		none   bool
+	}{
+		"no report":     {"", false},
+		"an older one":  {`{"report":{"format":1,"kind":"drill","finished_at":"2026-08-24T12:00:00Z","passed":true}}`, false},
+		"a newer one":   {`{"report":{"format":1,"kind":"drill","finished_at":"2026-11-24T13:00:00Z","passed":true}}`, true},
+		"a damaged one": {`{`, false},
+	} {
+		if c.report != "" {
+			put(t, p.Drill, "last.json", c.report)
+		}
+		f, err := ReadFetchFailure(p)
+		if c.none != errors.Is(err, ErrNone) || !c.none && (err != nil || f.Error != "no route") {
+			t.Errorf("%s: %+v, %v", name, f, err)
+		}
+		_ = os.Remove(filepath.Join(p.Drill, "last.json"))
+	}
+	put(t, p.Drill, "fetch-failure.json", `{`)
+	if _, err := ReadFetchFailure(p); err == nil || errors.Is(err, ErrNone) {
+		t.Errorf("damaged: %v", err)
+	}
+}
+
+func TestReadEscrow(t *testing.T) {
+	p := place(t)
+	put(t, p.Escrow, "admin.age", "a")
+	put(t, p.Escrow, "master-key.age", "b")
+	if err := escrow.Record(p.Escrow, "admin.age", escrow.ByChallenge, "", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	e, err := ReadEscrow(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e.Confirmed() || strings.Join(e.Unconfirmed(), " ") != "master-key.age" {
+		t.Errorf("unconfirmed %q", e.Unconfirmed())
+	}
+	if err := escrow.Record(p.Escrow, "master-key.age", escrow.ByRestore, "", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if e, err = ReadEscrow(p); err != nil || !e.Confirmed() {
+		t.Errorf("%+v, %v", e, err)
+	}
+}
+
+// fakeVault answers with the JSON at each path, page by page for status.
+func fakeVault(t *testing.T, answers func(r *http.Request) (int, any)) *vaultapi.Client {
+	t.Helper()
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		code, body := answers(r)
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(code)
+		if err := json.NewEncoder(w).Encode(body); err != nil {
+			t.Error(err)
+		}
+	}))
+	t.Cleanup(srv.Close)
+	c, err := vaultapi.New(vaultapi.Options{Address: srv.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.API().SetMaxRetries(0)
+	return c
+}
+
+func TestReadKeysPageByPage(t *testing.T) {
+	const total = 2500
+	c := fakeVault(t, func(r *http.Request) (int, any) {
+		keys, after := map[string]any{}, r.URL.Query().Get("after")
+		last := ""
+		for i := range total {
+			name := fmt.Sprintf("k%04d", i)
+			if name <= after || len(keys) == statusPage {
+				continue
+			}
+			state := map[string]any{"condition": "ok", "version": 1, "next_rotation_time": time.Date(2026, 12, 1, 0, 0, total-i, 0, time.UTC)}
+			if i%1000 == 0 {
+				state = map[string]any{"condition": "failing", "next_rotation_time": nil, "rotation_failure": map[string]any{"message": "no", "retry_time": "2026-11-24T13:00:00Z"}}
+			}
+			keys[name], last = state, name
+		}
+		data := map[string]any{
+			"version": "0.1.0", "active": true, "fence": map[string]any{"closed": true, "reason": "restored"}, "clock": map[string]any{"state": "ok"},
+			"key_count": total, "rotations": 9, "keys": keys, "webhooks": map[string]any{"ops": map[string]any{"last_error": "refused"}},
+		}
+		if len(keys) == statusPage {
+			data["next"] = last
+		}
+		return 200, map[string]any{"data": data}
+	})
+	k, err := ReadKeys(t.Context(), c, "apikeys")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(k.Keys) != total || k.Count != total || k.Fence != "restored" || k.Counters.Rotations != 9 || k.Webhooks["ops"] != "refused" || k.Clock != "ok" {
+		t.Errorf("%d keys, %+v", len(k.Keys), k.Counters)
+	}
+	if f := k.Failing(); len(f) != 3 || f[1].Name != "k1000" || f[0].Failure != "no" || f[0].Retry.IsZero() || !f[0].NextRotation.IsZero() {
+		t.Errorf("failing %+v", f)
+	}
+	next := k.NextRotations(time.Date(2026, 12, 1, 0, 0, 10, 0, time.UTC))
+	if len(next) != 10 || next[0].Name != "k2499" {
+		t.Errorf("next %+v", next)
+	}
+}
+
+// An engine that names the same page again and again is asked no third time.
+func TestReadKeysThatGoRound(t *testing.T) {
+	asked := 0
+	c := fakeVault(t, func(*http.Request) (int, any) {
+		asked++
+		return 200, map[string]any{"data": map[string]any{"keys": map[string]any{}, "next": "a"}}
+	})
+	if _, err := ReadKeys(t.Context(), c, "apikeys"); err != nil || asked != 2 {
+		t.Errorf("asked %d times, %v", asked, err)
+	}
+}
+
+func TestReadRaftAndHealth(t *testing.T) {
+	c := fakeVault(t, func(r *http.Request) (int, any) {
+		switch r.URL.Path {
+		case "/v1/sys/health":
+			return 200, map[string]any{"initialized": true, "version": TestedVaults()[0], "cluster_id": "c"}
+		case "/v1/sys/storage/raft/configuration":
+			return 200, map[string]any{"data": map[string]any{"config": map[string]any{"index": 12, "servers": []any{
+				map[string]any{"node_id": "node-1", "address": "127.0.0.1:8201", "leader": true, "voter": true}}}}}
+		}
+		return 403, map[string]any{"errors": []string{"permission denied"}}
+	})
+	h, err := ReadHealth(t.Context(), c)
+	if err != nil || !h.Tested || h.Sealed || !h.Initialized {
+		t.Errorf("health %+v, %v", h, err)
+	}
+	r, err := ReadRaft(t.Context(), c)
+	if err != nil || r.Index != 12 || len(r.Nodes) != 1 || !r.Nodes[0].Leader {
+		t.Errorf("raft %+v, %v", r, err)
+	}
+	if _, err := ReadKeys(t.Context(), c, "apikeys"); err == nil {
+		t.Error("no error where Vault refuses")
+	}
+}
+
+// What status calls tested is the version that the tests build.
+func TestTestedVaults(t *testing.T) {
+	data, err := os.ReadFile(filepath.Join("..", "..", "..", "test", "tools", "go.mod"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v := TestedVaults(); len(v) != 1 || !strings.Contains(string(data), "github.com/hashicorp/vault v"+v[0]+" ") {
+		t.Errorf("%q is not what test/tools/go.mod has", v)
+	}
+}
+
+func FuzzStatus(f *testing.F) {
+	f.Add(`{"keys":{"a":{"condition":"failing","rotation_failure":{"message":"x"}}},"next":""}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		var s status
+		if json.Unmarshal([]byte(text), &s) != nil {
+			return
+		}
+		for name, k := range s.Keys {
+			if got := k.key(name); got.Name != name {
+				t.Errorf("%q became %q", name, got.Name)
+			}
+		}
+	})
+}

@@ -1,0 +1,252 @@
+package evidence
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"strongroom.example/appliance/backup/drill"
+	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/serve/escrow"
+)
+
+// Backup is the newest verified snapshot, and what stands in the way of newer
+// ones.
+type Backup struct {
+	// ID, TakenAt and VerifiedAt are the newest verified snapshot's, wherever it
+	// is held. Zero where none was ever verified.
+	ID         string    `json:"id,omitempty"`
+	TakenAt    time.Time `json:"taken_at,omitzero"`
+	VerifiedAt time.Time `json:"verified_at,omitzero"`
+	Size       int64     `json:"size,omitempty"` // bytes of ciphertext
+	// Places are the names of the destinations that have a verified snapshot,
+	// with the time at which their newest one was taken.
+	Places map[string]time.Time `json:"places,omitempty"`
+	// LastTaken is when the newest snapshot was taken, verified or not.
+	LastTaken time.Time `json:"last_taken,omitzero"`
+	// TakeFailure and VerifyFailure are the last runs', if they failed.
+	TakeFailure   *snapshot.Failure `json:"take_failure,omitempty"`
+	VerifyFailure *snapshot.Failure `json:"verify_failure,omitempty"`
+	// CanaryFailure is why the newest snapshot has no canary although it should:
+	// it is a backup, and a drill of it fails.
+	CanaryFailure *snapshot.Failure `json:"canary_failure,omitempty"`
+	// Standby is when the taking job last stood aside for the leader of a cluster;
+	// what else is here is then from the time when this node led. Nil: it takes
+	// them itself.
+	Standby *time.Time `json:"standby,omitempty"`
+}
+
+// StandsBy says whether the backups are another node's to take and to verify.
+func (b Backup) StandsBy() bool { return b.Standby != nil && b.TakeFailure == nil }
+
+// ReadBackup reads the states of the taking and the verifying job. ErrNone:
+// neither has ever run.
+func ReadBackup(p Places) (Backup, error) {
+	taken, err := snapshot.LoadTakeState(p.Snapshot)
+	if err != nil {
+		return Backup{}, err
+	}
+	verified, err := snapshot.LoadVerifyState(p.Verify)
+	if err != nil {
+		return Backup{}, err
+	}
+	b := Backup{TakeFailure: taken.Failure, VerifyFailure: verified.Failure, CanaryFailure: taken.CanaryFailure, Standby: taken.Standby}
+	for _, r := range taken.Last {
+		if r.TakenAt.After(b.LastTaken) {
+			b.LastTaken = r.TakenAt
+		}
+	}
+	for place, r := range verified.LastGood {
+		if b.Places == nil {
+			b.Places = map[string]time.Time{}
+		}
+		b.Places[place] = r.TakenAt
+		// The place that verified it first, where several hold the same one.
+		if r.TakenAt.After(b.TakenAt) || r.TakenAt.Equal(b.TakenAt) && r.VerifiedAt.Before(b.VerifiedAt) {
+			b.ID, b.TakenAt, b.VerifiedAt, b.Size = r.ID, r.TakenAt, r.VerifiedAt, r.Size
+		}
+	}
+	if len(taken.Last) == 0 && len(verified.LastGood) == 0 && taken.Failure == nil && verified.Failure == nil && taken.Standby == nil {
+		return b, ErrNone
+	}
+	return b, nil
+}
+
+// From when on a backup or a drill is too old.
+const (
+	// BackupLate is twice the timer's hour, BackupStale a day.
+	BackupLate  = 2 * time.Hour
+	BackupStale = 25 * time.Hour
+	// DrillLate is a quarter with a week's leave.
+	DrillLate = (92 + 7) * 24 * time.Hour
+)
+
+// Doctor is the outcome of the doctor's last run.
+type Doctor struct {
+	At   time.Time `json:"at"`
+	Pass int       `json:"pass"`
+	Warn int       `json:"warn"`
+	Fail int       `json:"fail"`
+	Skip int       `json:"skip"`
+	// Failing are the ids of the items that failed.
+	Failing []string `json:"failing,omitempty"`
+	// Verdicts are those of all items, by their ids.
+	Verdicts map[string]string `json:"-"`
+}
+
+// Verdicts of the doctor's items.
+const (
+	Pass = "pass"
+	Warn = "warn"
+	Fail = "fail"
+	Skip = "skip"
+)
+
+// ReadDoctor reads the doctor's last report, of which it takes the verdicts.
+func ReadDoctor(p Places) (Doctor, error) {
+	var report struct {
+		At    time.Time `json:"at"`
+		Items []struct {
+			ID      string `json:"id"`
+			Verdict string `json:"verdict"`
+		} `json:"items"`
+	}
+	path := filepath.Join(p.Doctor, "last.json")
+	if err := readJSON(path, &report); err != nil {
+		return Doctor{}, err
+	}
+	d := Doctor{At: report.At, Verdicts: map[string]string{}}
+	for _, i := range report.Items {
+		d.Verdicts[i.ID] = i.Verdict
+		switch i.Verdict {
+		case Pass:
+			d.Pass++
+		case Warn:
+			d.Warn++
+		case Fail:
+			d.Fail++
+			d.Failing = append(d.Failing, i.ID)
+		case Skip:
+			d.Skip++
+		default:
+			return Doctor{}, fmt.Errorf("state file %q: item %q has the verdict %q", path, i.ID, i.Verdict)
+		}
+	}
+	return d, nil
+}
+
+// ReadDrill reads the newest drill's report. ErrNone: there was none. The
+// signature is not checked: see DrillSignature.
+func ReadDrill(p Places) (*drill.Report, error) {
+	r, err := drill.Last(p.Drill)
+	if err != nil {
+		return nil, err
+	}
+	if r == nil {
+		return nil, ErrNone
+	}
+	return r, nil
+}
+
+// ReadFetchFailure reads why there is no newer drill than the last report tells
+// of: the fetch for it failed. ErrNone: none has, or a drill came after it.
+func ReadFetchFailure(p Places) (drill.FetchFailure, error) {
+	f, err := drill.LastFetchFailure(p.Drill)
+	if err != nil {
+		return drill.FetchFailure{}, err
+	}
+	if f == nil {
+		return drill.FetchFailure{}, ErrNone
+	}
+	// A report that can't be read is another's fault to tell.
+	if r, err := drill.Last(p.Drill); err == nil && r != nil && !r.FinishedAt.Before(f.At) {
+		return drill.FetchFailure{}, ErrNone
+	}
+	return *f, nil
+}
+
+// DrillKeyFile holds the public half of the key that signs the reports of
+// drills.
+const DrillKeyFile = "/etc/strongroom/drill-signing.pub"
+
+// DrillSignature checks the newest report's signature by the public key in a
+// file: drill.ErrNotSigned, drill.ErrSignature; ErrNone where there is no report.
+func DrillSignature(p Places, keyFile string) error {
+	data, err := os.ReadFile(drill.LastPath(p.Drill))
+	if errors.Is(err, fs.ErrNotExist) {
+		return ErrNone
+	}
+	if err != nil {
+		return err
+	}
+	signed, err := drill.Parse(data)
+	if err != nil {
+		return err
+	}
+	pub, err := os.ReadFile(keyFile)
+	if err != nil {
+		return fmt.Errorf("key of drills: %w", err)
+	}
+	key, err := drill.ParsePublicKey(pub)
+	if err != nil {
+		return err
+	}
+	return signed.Verify(key)
+}
+
+// Escrow is what is known of the files that the operator alone can open.
+type Escrow struct {
+	Files []escrow.FileStatus `json:"files"`
+}
+
+// Confirmed says whether each of the files has proved that it opens off the
+// machine.
+func (e Escrow) Confirmed() bool {
+	for _, f := range e.Files {
+		if !f.Confirmed() {
+			return false
+		}
+	}
+	return len(e.Files) > 0
+}
+
+// Unconfirmed are the names of the files without that proof.
+func (e Escrow) Unconfirmed() []string {
+	var out []string
+	for _, f := range e.Files {
+		if !f.Confirmed() {
+			out = append(out, f.File)
+		}
+	}
+	return out
+}
+
+// ReadEscrow reads which escrow files there are and what each has proved. ErrNone:
+// there is none at all.
+func ReadEscrow(p Places) (Escrow, error) {
+	files, err := escrow.LoadStatus(p.Escrow)
+	if err != nil {
+		return Escrow{}, err
+	}
+	entries, err := os.ReadDir(p.Escrow)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return Escrow{}, err
+	}
+	// A file that nothing was recorded of is one that has proved nothing.
+	for _, e := range entries {
+		known := slices.ContainsFunc(files, func(f escrow.FileStatus) bool { return f.File == e.Name() })
+		if !known && e.Type().IsRegular() && filepath.Ext(e.Name()) == ".age" {
+			files = append(files, escrow.FileStatus{File: e.Name(), OnDisk: true})
+		}
+	}
+	if len(files) == 0 {
+		return Escrow{}, ErrNone
+	}
+	slices.SortFunc(files, func(a, b escrow.FileStatus) int { return strings.Compare(a.File, b.File) })
+	return Escrow{Files: files}, nil
+}

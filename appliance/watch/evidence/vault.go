@@ -1,0 +1,163 @@
+package evidence
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"strongroom.example/appliance/base/vaultapi"
+)
+
+// TestedVaults are the versions of Vault that the project's tests run. Others
+// may work as well; nobody has seen it.
+func TestedVaults() []string { return []string{"1.21.1"} }
+
+// Health is Vault's own, which needs no token.
+type Health struct {
+	Initialized bool   `json:"initialized"`
+	Sealed      bool   `json:"sealed"`
+	Standby     bool   `json:"standby"`
+	Version     string `json:"version"`
+	ClusterName string `json:"cluster_name,omitempty"`
+	ClusterID   string `json:"cluster_id,omitempty"`
+	// Tested says whether the tests ran this version.
+	Tested bool `json:"tested"`
+}
+
+// ReadHealth asks Vault for its health.
+// https://developer.hashicorp.com/vault/api-docs/system/health
+func ReadHealth(ctx context.Context, c *vaultapi.Client) (Health, error) {
+	h, err := c.Health(ctx)
+	if err != nil {
+		return Health{}, err
+	}
+	return Health{
+		Initialized: h.Initialized, Sealed: h.Sealed, Standby: h.Standby, Version: h.Version,
+		ClusterName: h.ClusterName, ClusterID: h.ClusterID, Tested: slices.Contains(TestedVaults(), h.Version),
+	}, nil
+}
+
+// Raft is the storage's view of its nodes.
+type Raft struct {
+	Index uint64     `json:"index"`
+	Nodes []RaftNode `json:"nodes"`
+}
+
+// RaftNode is one of them.
+type RaftNode struct {
+	ID      string `json:"id"`
+	Address string `json:"address"`
+	Leader  bool   `json:"leader"`
+	Voter   bool   `json:"voter"`
+}
+
+// ReadRaft reads raft's configuration, which needs a token that may.
+// https://developer.hashicorp.com/vault/api-docs/system/storage/raft
+func ReadRaft(ctx context.Context, c *vaultapi.Client) (Raft, error) {
+	var answer struct {
+		Config struct {
+			Index   json.Number `json:"index"`
+			Servers []struct {
+				ID      string `json:"node_id"`
+				Address string `json:"address"`
+				Leader  bool   `json:"leader"`
+				Voter   bool   `json:"voter"`
+			} `json:"servers"`
+		} `json:"config"`
+	}
+	if err := read(ctx, c, "sys/storage/raft/configuration", nil, &answer); err != nil {
+		return Raft{}, err
+	}
+	var r Raft
+	if answer.Config.Index != "" {
+		n, err := strconv.ParseUint(answer.Config.Index.String(), 10, 64)
+		if err != nil {
+			return Raft{}, fmt.Errorf("raft configuration: index %q", answer.Config.Index)
+		}
+		r.Index = n
+	}
+	for _, s := range answer.Config.Servers {
+		r.Nodes = append(r.Nodes, RaftNode{s.ID, s.Address, s.Leader, s.Voter})
+	}
+	return r, nil
+}
+
+// read decodes the data of Vault's answer. It is an error where there is none.
+func read(ctx context.Context, c *vaultapi.Client, path string, query map[string][]string, v any) error {
+	s, err := c.API().Logical().ReadWithDataWithContext(ctx, path, query)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", path, err)
+	}
+	if s == nil {
+		return fmt.Errorf("read %s: Vault has nothing there", path)
+	}
+	b, err := json.Marshal(s.Data)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", path, err)
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		return fmt.Errorf("read %s: an answer of another form: %w", path, err)
+	}
+	return nil
+}
+
+// DefaultMount is where the engine for API keys is mounted.
+const DefaultMount = "apikeys"
+
+// Keys is what the engine for API keys tells of itself and of every key.
+type Keys struct {
+	// Version of the engine.
+	Version string `json:"version"`
+	// Active says that this node rotates.
+	Active bool `json:"active"`
+	// Fence is the reason for which the engine mints and revokes nothing, until
+	// reconcile; empty: it works.
+	Fence string `json:"fence,omitempty"`
+	// Clock is the engine's opinion of the machine's, in its own word.
+	Clock        string            `json:"clock"`
+	Count        int               `json:"count"`
+	DueRotations int               `json:"due_rotations"`
+	OpenIntents  int               `json:"open_intents"`
+	Webhooks     map[string]string `json:"webhooks,omitempty"` // name → last fault, "" for none
+	Counters     Counters          `json:"counters"`
+	Keys         []Key             `json:"keys"` // by name
+}
+
+// Counters count since the engine was loaded.
+type Counters struct {
+	Rotations      int64 `json:"rotations"`
+	Revocations    int64 `json:"revocations"`
+	Failures       int64 `json:"failures"`
+	Reaped         int64 `json:"reaped"`
+	Reads          int64 `json:"reads"`
+	ReadsUnchanged int64 `json:"reads_unchanged"`
+}
+
+// Key is one key's state.
+type Key struct {
+	Name         string    `json:"name"`
+	Provider     string    `json:"provider,omitempty"`
+	Version      int       `json:"version"`
+	LastRotation time.Time `json:"last_rotation,omitzero"`
+	// NextRotation is zero for a key that nothing rotates.
+	NextRotation time.Time `json:"next_rotation,omitzero"`
+	// Condition is the engine's word: ok, awaiting_import, pending, overdue,
+	// failing, revocation_failing, uncertain, deleting or down.
+	Condition string `json:"condition"`
+	// Failure is why, in the engine's words; never a secret.
+	Failure string `json:"failure,omitempty"`
+	// Retry is when the engine tries again.
+	Retry time.Time `json:"retry,omitzero"`
+}
+
+// Failing says whether a person should look at the key.
+func (k Key) Failing() bool {
+	switch k.Condition {
+	case "ok", "pending", "deleting":
+		return false
+	}
+	return true
+}

@@ -1,0 +1,328 @@
+package status
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"strongroom.example/appliance/watch/evidence"
+	"strongroom.example/config"
+)
+
+// State is a line's colour.
+type State string
+
+// The states of a line, from good to bad.
+const (
+	Well      State = "well"
+	Attention State = "attention" // somebody should look, soon
+	Bad       State = "bad"       // somebody must act, now
+	Unknown   State = "unknown"
+)
+
+// Line is one part of the appliance.
+type Line struct {
+	Name  string `json:"name"`
+	State State  `json:"state"`
+	Text  string `json:"text"`
+	// Hint is what to do about it.
+	Hint string `json:"hint,omitempty"`
+}
+
+// From when on a line asks for attention.
+const (
+	certificateSoon = 21 * 24 * time.Hour // Let's Encrypt's is renewed at 30 days
+	certificateNow  = 7 * 24 * time.Hour
+	doctorStale     = 2*24*time.Hour + 2*time.Hour
+)
+
+func (r Report) lines() []Line {
+	out := []Line{r.vaultLine(), r.certificateLine(), r.backupLine(), r.drillLine(), r.escrowLine(), r.doctorLine()}
+	if r.Keys != nil {
+		out = append(out, r.keysLine())
+	}
+	return out
+}
+
+func (r Report) why(what string) string {
+	for _, m := range r.Missing {
+		if strings.HasPrefix(m.What, what) {
+			return m.Why
+		}
+	}
+	return ""
+}
+
+func (r Report) vaultLine() Line {
+	l := Line{Name: "Vault", State: Bad}
+	switch h := r.Vault; {
+	case h == nil:
+		l.Text, l.Hint = "does not answer: "+r.why("Vault"), "systemctl status vault strongroom-kms; docs/unseal.md"
+	case !h.Initialized:
+		l.Text, l.Hint = "not initialised", "strongroom-installer install"
+	case h.Sealed:
+		l.Text, l.Hint = "SEALED · "+r.version(), "systemctl status strongroom-kms; docs/unseal.md"
+	case r.Mute:
+		l.Text = "unsealed, and answers 500 to everybody · " + r.version()
+		l.Hint = "df -h /var/log/vault and make room, for it serves nobody while it can't write an audit log; else journalctl -u vault"
+	default:
+		l.State, l.Text = Well, "unsealed, active · "+r.version()
+		if h.Standby {
+			l.Text = "unsealed, standby · " + r.version()
+		}
+		// What the installer takes is as new as can be, and often newer than
+		// what the tests could run: its text says so, and it is no alarm.
+		if old, err := config.OldVault(h.Version); !h.Tested && (old || err != nil) {
+			l.State = Attention
+			l.Hint = "the tests ran " + strings.Join(evidence.TestedVaults(), ", ") + "; from " + config.VaultFloor + " on there is no known fault"
+		}
+	}
+	if r.Raft != nil {
+		l.Text += " · " + plural(len(r.Raft.Nodes), "raft node")
+		if !slices.ContainsFunc(r.Raft.Nodes, func(n evidence.RaftNode) bool { return n.Leader }) {
+			l.State, l.Hint = Bad, "raft has no leader: journalctl -u vault"
+			l.Text += ", no leader"
+		}
+	}
+	return l
+}
+
+func (r Report) version() string {
+	if r.Vault.Tested {
+		return r.Vault.Version
+	}
+	return r.Vault.Version + " (untested version)"
+}
+
+func (r Report) certificateLine() Line {
+	l := Line{Name: "Certificate", State: Unknown}
+	c := r.Certificate
+	if c == nil {
+		l.Text = r.why("certificate")
+		if r.Domain != "" {
+			l.State, l.Hint = Bad, "systemctl status strongroom-front"
+		}
+		return l
+	}
+	left := c.Left(r.At)
+	l.Text = fmt.Sprintf("%s left, until %s · %s", plural(c.DaysLeft(r.At), "day"), c.NotAfter.UTC().Format("2 Jan 2006"), issuer(c.Issuer))
+	switch {
+	case !c.Covers:
+		l.State, l.Hint = Bad, "docs/certificates.md"
+		l.Text = "is not for " + r.Domain + " but for " + strings.Join(c.Names, ", ")
+	case left <= 0:
+		l.State, l.Hint = Bad, "journalctl -u strongroom-front; docs/certificates.md"
+		l.Text = fmt.Sprintf("EXPIRED %s ago · %s", span(-left), issuer(c.Issuer))
+	case shortLived(*c):
+		// An authority of the appliance's own gives certificates of hours, and
+		// renews them all the time.
+		l.State = Well
+		l.Text = fmt.Sprintf("%s left, renewed by itself · %s", span(left), issuer(c.Issuer))
+		if life := c.NotAfter.Sub(c.NotBefore); left < life/5 {
+			l.State, l.Hint = Attention, "it should have been renewed: journalctl -u strongroom-front"
+		}
+	case left < certificateNow:
+		l.State, l.Hint = Bad, "renewal fails: journalctl -u strongroom-front; docs/certificates.md"
+	case left < certificateSoon:
+		l.State, l.Hint = Attention, "it should have been renewed: journalctl -u strongroom-front"
+	default:
+		l.State = Well
+	}
+	return l
+}
+
+// shortLived says whether the certificate's whole life is shorter than the time
+// at which a long one would be overdue for renewal.
+func shortLived(c evidence.Certificate) bool { return c.NotAfter.Sub(c.NotBefore) < certificateSoon }
+
+// issuer is the name that people know an authority by.
+func issuer(dn string) string {
+	var cn, o string
+	for part := range strings.SplitSeq(dn, ",") {
+		switch key, value, _ := strings.Cut(part, "="); key {
+		case "CN":
+			cn = value
+		case "O":
+			o = strings.TrimSuffix(value, `\`)
+		}
+	}
+	switch {
+	case cn != "" && o != "":
+		return o + " " + cn
+	case cn+o != "":
+		return cn + o
+	}
+	return dn
+}
+
+func (r Report) backupLine() Line {
+	l := Line{Name: "Backup", State: Bad, Hint: "systemctl status strongroom-snapshot strongroom-verify; docs/backup.md"}
+	b := r.Backup
+	if b == nil {
+		if why := r.why("backups"); why != "" {
+			return Line{Name: l.Name, State: Unknown, Text: why}
+		}
+		l.Text, l.Hint = "never taken", "name a place in [backup] of appliance.toml: docs/backup.md"
+		return l
+	}
+	if b.StandsBy() {
+		return r.standbyLine(l, r.At.Sub(*b.Standby))
+	}
+	if b.TakenAt.IsZero() {
+		l.Text = "none was ever verified"
+	} else {
+		age := r.At.Sub(b.TakenAt)
+		places := slices.Sorted(maps.Keys(b.Places))
+		l.Text = fmt.Sprintf("verified, %s old · %s · in %s", span(age), size(b.Size), strings.Join(places, " and "))
+		switch {
+		case age > evidence.BackupStale:
+		case age > evidence.BackupLate:
+			l.State = Attention
+		default:
+			l.State, l.Hint = Well, ""
+		}
+	}
+	if f := b.CanaryFailure; f != nil {
+		l.Text += " · no canary, a drill will fail: " + oneLine(f.Error)
+		if l.State == Well {
+			l.State, l.Hint = Attention, "journalctl -u strongroom-snapshot; docs/drill.md"
+		}
+	}
+	if f := b.VerifyFailure; f != nil {
+		l.State, l.Text = Bad, l.Text+" · verifying failed: "+oneLine(f.Error)
+	}
+	if f := b.TakeFailure; f != nil {
+		l.State, l.Text = Bad, l.Text+" · taking failed: "+oneLine(f.Error)
+	}
+	if l.State == Bad && l.Hint == "" {
+		l.Hint = "journalctl -u strongroom-snapshot -u strongroom-verify"
+	}
+	return l
+}
+
+// standbyLine is the backup's on a node that leaves it to the leader; since is
+// how long ago its job has looked whether there is one.
+func (r Report) standbyLine(l Line, since time.Duration) Line {
+	l.Text = fmt.Sprintf("the leader takes them; this node stood aside %s ago", span(since))
+	switch {
+	case since > evidence.BackupStale:
+	case since > evidence.BackupLate:
+		l.State = Attention
+	default:
+		l.State, l.Hint = Well, ""
+	}
+	return l
+}
+
+func (r Report) drillLine() Line {
+	l := Line{Name: "Drill", State: Attention, Hint: "systemctl start strongroom-drill"}
+	d := r.Drill
+	if f := r.DrillFetch; f != nil {
+		l.State = Bad
+		l.Text = fmt.Sprintf("FAILED %s ago, there was no snapshot to be had: %s", span(r.At.Sub(f.At)), oneLine(f.Error))
+		return l
+	}
+	if d == nil {
+		l.Text = "never done: nobody knows whether the backup restores"
+		if why := r.why("drill"); why != "" {
+			l.State, l.Text, l.Hint = Unknown, why, ""
+		}
+		return l
+	}
+	age := r.At.Sub(d.FinishedAt)
+	if !d.Passed {
+		l.State, l.Hint = Bad, "strongroom drill; docs/drill.md"
+		var names []string
+		for _, c := range d.Failed() {
+			names = append(names, c.Name)
+		}
+		if d.Failure != "" {
+			names = append(names, oneLine(d.Failure))
+		}
+		l.Text = fmt.Sprintf("FAILED %s ago: %s", span(age), strings.Join(names, ", "))
+		return l
+	}
+	l.Text = fmt.Sprintf("passed %s ago · RPO %s, RTO %s", span(age), span(d.RPO()), span(d.RTO()))
+	if age <= evidence.DrillLate {
+		l.State, l.Hint = Well, ""
+	}
+	return l
+}
+
+func (r Report) escrowLine() Line {
+	l := Line{Name: "Escrow", State: Bad, Hint: "docs/escrow.md: strongroom escrow challenge, answer it elsewhere, then strongroom escrow confirm"}
+	e := r.Escrow
+	switch {
+	case e == nil && r.why("escrow") != "":
+		return Line{Name: l.Name, State: Unknown, Text: r.why("escrow")}
+	case e == nil:
+		l.Text, l.Hint = "none: nobody could rebuild this machine", "strongroom-installer install"
+	case e.Confirmed():
+		last := e.Files[0].ConfirmedAt
+		for _, f := range e.Files {
+			if f.ConfirmedAt.Before(last) {
+				last = f.ConfirmedAt
+			}
+		}
+		l = Line{Name: l.Name, State: Well, Text: fmt.Sprintf("%s confirmed to open off this machine · since %s", plural(len(e.Files), "file"), last.UTC().Format("2 Jan 2006"))}
+	default:
+		l.Text = "not confirmed, the copy on this disk may be the only one: " + strings.Join(e.Unconfirmed(), ", ")
+	}
+	return l
+}
+
+func (r Report) doctorLine() Line {
+	l := Line{Name: "Doctor", State: Attention, Hint: "strongroom doctor"}
+	d := r.Doctor
+	if d == nil {
+		l.Text = "never ran"
+		if why := r.why("doctor"); why != "" {
+			l.State, l.Text = Unknown, why
+		}
+		return l
+	}
+	age := r.At.Sub(d.At)
+	l.Text = fmt.Sprintf("%d passed, %s, %d failed · %s ago", d.Pass, plural(d.Warn, "warning"), d.Fail, span(age))
+	switch {
+	case d.Fail > 0:
+		l.State, l.Text = Bad, l.Text+": "+strings.Join(d.Failing, ", ")
+	case age > doctorStale:
+	case d.Warn > 0:
+	default:
+		l.State, l.Hint = Well, ""
+	}
+	return l
+}
+
+func (r Report) keysLine() Line {
+	k := r.Keys
+	failing := k.Failing()
+	l := Line{Name: "API keys", State: Well, Text: plural(k.Count, "key") + ", none failing"}
+	if n := len(failing); n > 0 {
+		l.State, l.Text = Bad, fmt.Sprintf("%s, %d need somebody", plural(k.Count, "key"), n)
+		l.Hint = "below; docs/rotate-keys.md"
+	}
+	if k.Fence != "" {
+		l.State, l.Hint = Bad, "vault write -f apikeys/reconcile"
+		l.Text += " · nothing rotates: " + oneLine(k.Fence)
+	}
+	if k.Clock != "ok" {
+		l.State, l.Hint = Bad, "set the clock right, then vault write apikeys/config accept_clock=true"
+		l.Text += " · the clock is " + k.Clock
+	}
+	return l
+}
+
+// Worst is the gravest of the lines' states.
+func (r Report) Worst() State {
+	worst := Well
+	rank := map[State]int{Well: 0, Unknown: 1, Attention: 2, Bad: 3}
+	for _, l := range r.Lines {
+		if rank[l.State] > rank[worst] {
+			worst = l.State
+		}
+	}
+	return worst
+}
