@@ -194,7 +194,7 @@ def test_a_renewal_cut_short_by_the_maximum_is_the_last(
     client.get("auth")
     token = client._tokens.held
     assert token is not None
-    token.extend({"lease_duration": 100, "renewable": True}, client.now(), 0.0)
+    token.grant(100.0, client.now(), renewable=True)
     assert not token.renewable
     clock.shift = 80.0
     client.invalidate()

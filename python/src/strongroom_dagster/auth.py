@@ -21,6 +21,7 @@ from .errors import (
     StrongroomError,
     VaultUnavailableError,
 )
+from .lease import Lifetime, seconds_of
 from .masked import Masked, Sensitive
 from .methods import AuthMethod
 from .settings import Settings
@@ -28,45 +29,33 @@ from .singleflight import SingleFlight
 
 log = logging.getLogger("strongroom_dagster")
 
-#: Renew when this share of the lifetime has passed, give or take a random tenth of it, so that
-#: processes that started together do not come together.
-RENEW_AT = 2 / 3
-#: After a renewal that found Vault unavailable: seconds before the next, at most.
-RETRY_RENEWAL = 5.0
 #: A 403 that may or may not mean a dead token replaces it at most once in this many seconds.
 REPLACE_AT_MOST_EVERY = 10.0
 
 
-class Token(Masked):
+class Token(Masked, Lifetime):
     """A token and its times on the clock.
 
     Attributes:
         value: the token.
-        expires_at: when Vault forgets it, unless renewed; infinity for a root token.
-        renew_at: when to renew it or to log in again.
-        ttl: the lifetime that it was issued with, in seconds.
-        renewable: whether a renewal is worth trying.
+        born: when it was asked for.
         pid: the process that logged in; a forked child must not revoke it.
     """
 
-    __slots__ = ("born", "expires_at", "pid", "renew_at", "renewable", "ttl", "value")
+    __slots__ = ("born", "pid", "value")
 
-    def __init__(self, auth: Mapping[str, Any], asked_at: float, jitter: float) -> None:
+    def __init__(self, auth: Mapping[str, Any], asked_at: float, jitter: float, path: str) -> None:
+        super().__init__()
         self.value = Sensitive(str(auth["client_token"]))
         self.pid = os.getpid()
         self.born = asked_at
-        self.renewable = bool(auth.get("renewable"))
-        self.ttl = float(auth.get("lease_duration") or 0) or math.inf
-        self.expires_at = asked_at + self.ttl
-        self.renew_at = asked_at + self.ttl * (RENEW_AT + jitter)
-
-    def extend(self, auth: Mapping[str, Any], asked_at: float, jitter: float) -> None:
-        """Takes in a renewal. One that was cut short by the maximum lifetime is the last."""
-        granted = float(auth.get("lease_duration") or 0)
-        self.expires_at = asked_at + granted
-        self.renew_at = asked_at + granted * (RENEW_AT + jitter)
-        if granted < self.ttl / 2 or not auth.get("renewable", True):
-            self.renewable = False
+        self.grant(
+            # 0: a root token, or one without a lifetime.
+            seconds_of(auth, "lease_duration", path) or math.inf,
+            asked_at,
+            renewable=bool(auth.get("renewable")),
+            jitter=jitter,
+        )
 
     def __repr__(self) -> str:
         return f"Token(ttl={self.ttl:.0f}, renewable={self.renewable})"
@@ -140,10 +129,9 @@ class TokenManager:
                     return token
                 return self._login(until)
             except VaultUnavailableError as error:
-                left = token.expires_at - self._clock.now()
+                left = token.postpone(self._clock.now(), token.expires_at)
                 if left <= 0:
                     raise
-                token.renew_at = self._clock.now() + min(RETRY_RENEWAL, left / 4)
                 log.warning(
                     "cannot renew the vault token (%s); it is good for %.0f s", error.message, left
                 )
@@ -160,14 +148,20 @@ class TokenManager:
         except AuthenticationError as error:
             log.info("vault did not renew the token (%s); logging in again", error.message)
             return False
-        token.extend(answer.get("auth") or {}, asked_at, self._jitter())
+        auth = answer.get("auth") or {}
+        token.grant(
+            seconds_of(auth, "lease_duration", "auth/token/renew-self"),
+            asked_at,
+            renewable=bool(auth.get("renewable")),
+            jitter=self._jitter(),
+        )
         self.renewals += 1
         return token.expires_at > self._clock.now()
 
     def _login(self, until: float) -> Token:
         asked_at = self._clock.now()
         auth = self.method.login(_Bound(self, until))
-        token = Token(auth, asked_at, self._jitter())
+        token = Token(auth, asked_at, self._jitter(), self.method.describe())
         self.logins += 1
         log.info("logged in to vault by %s; token lives %s s", self.method.describe(), token.ttl)
         self._token = token

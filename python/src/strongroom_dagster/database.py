@@ -13,7 +13,7 @@ import threading
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .auth import RENEW_AT, Token, TokenManager
+from .auth import Token, TokenManager
 from .clock import Clock
 from .errors import (
     AccessDeniedError,
@@ -24,6 +24,7 @@ from .errors import (
     StrongroomError,
     VaultUnavailableError,
 )
+from .lease import Lifetime, seconds_of
 from .masked import Credentials
 from .settings import Settings
 
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
     import sqlalchemy
 
 log = logging.getLogger("strongroom_dagster")
-
-#: After a failed renewal of a lease that still has time: seconds before the next try.
-RETRY_RENEWAL = 5.0
 
 
 class VaultCall(Protocol):
@@ -51,23 +49,15 @@ class DatabaseSource(Protocol):
     def current(self) -> Credentials: ...
 
 
-class _Lease:
+class _Lease(Lifetime):
     """One set of credentials and the times of its lease."""
 
-    __slots__ = ("credentials", "expires_at", "renew_at", "renewable", "token", "ttl")
+    __slots__ = ("credentials", "token")
 
     def __init__(self, credentials: Credentials, token: Token | None) -> None:
+        super().__init__()
         self.credentials = credentials
         self.token = token
-        self.ttl = self.expires_at = self.renew_at = 0.0
-        self.renewable = False
-
-    def grant(self, seconds: float, asked_at: float, renewable: bool) -> None:
-        self.ttl = max(self.ttl, seconds)
-        self.expires_at = asked_at + seconds
-        self.renew_at = asked_at + seconds * RENEW_AT
-        # Cut short by max_ttl: the next time it needs new credentials, not a renewal.
-        self.renewable = renewable and seconds >= self.ttl / 2
 
     def ends_at(self) -> float:
         """A lease dies with the token that it was made under."""
@@ -184,11 +174,10 @@ class DatabaseLease:
                 if not (lease.renewable and self._renew(lease, until)):
                     self._replace(until)
             except VaultUnavailableError as error:
-                left = lease.ends_at() - self._clock.now()
+                left = lease.postpone(self._clock.now(), lease.ends_at())
                 if left <= 0:
                     self._replace(now + self._settings.deadline)
                 else:
-                    lease.renew_at = self._clock.now() + min(RETRY_RENEWAL, left / 4)
                     log.warning(
                         "cannot renew the credentials of %s (%s); they are good for %.0f s",
                         self.path, error.message, left,
@@ -209,7 +198,10 @@ class DatabaseLease:
         except (AccessDeniedError, RequestRefusedError, SecretNotFoundError) as error:
             log.info("vault did not renew %s (%s); asking for new ones", self.path, error.message)
             return False
-        lease.grant(float(answer["lease_duration"]), asked_at, bool(answer.get("renewable")))
+        lease.grant(
+            seconds_of(answer, "lease_duration", "sys/leases/renew"),
+            asked_at, renewable=bool(answer.get("renewable")),
+        )  # fmt: skip
         return self._clock.now() < self._due(lease)
 
     def _replace(self, until: float) -> None:
@@ -222,7 +214,7 @@ class DatabaseLease:
             credentials = Credentials(
                 str(data["username"]), str(data["password"]), str(answer["lease_id"])
             )
-            seconds = float(answer["lease_duration"])
+            seconds = seconds_of(answer, "lease_duration", self.path)
         except (KeyError, TypeError, ValueError):
             credentials = None
         if credentials is None or not credentials.lease_id:
@@ -231,7 +223,7 @@ class DatabaseLease:
                 hint="it must be a dynamic role of the database engine",
             )
         lease = _Lease(credentials, token)
-        lease.grant(seconds, asked_at, bool(answer.get("renewable")))
+        lease.grant(seconds, asked_at, renewable=bool(answer.get("renewable")))
         if self._lease is not None:
             self._retired.append(self._lease)
         self._lease = lease
