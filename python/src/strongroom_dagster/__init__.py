@@ -29,13 +29,13 @@ from .settings import Settings
 
 if TYPE_CHECKING:
     from .checks import build_rotation_check, build_rotation_sensor
-    from .fake import FakeVaultSecretsResource
+    from .fake_resource import FakeVaultSecretsResource
     from .resource import VaultSecretsResource
 
 __version__ = "0.1.0"
 
 _LAZY = {
-    "FakeVaultSecretsResource": "fake",
+    "FakeVaultSecretsResource": "fake_resource",
     "VaultSecretsResource": "resource",
     "build_rotation_check": "checks",
     "build_rotation_sensor": "checks",
@@ -72,6 +72,17 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
         return getattr(import_module(f".{_LAZY[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    except ModuleNotFoundError as error:
+        if error.name not in ("dagster", "pydantic"):
+            raise
+        raise ImportError(
+            f"{name} needs Dagster (pip install 'strongroom-dagster[dagster]')", name=error.name
+        ) from error
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
