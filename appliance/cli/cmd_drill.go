@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"strongroom.example/appliance/backup/drill"
+	"strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/appliance/backup/isolate"
 	"strongroom.example/appliance/backup/restore"
 	"strongroom.example/appliance/backup/snapshot"
@@ -145,7 +146,7 @@ func (k *drillKeys) signingKey(c *cobra.Command) (ed25519.PrivateKey, error) {
 		return nil, nil
 	}
 	defer clear(data)
-	key, err := drill.ParseSigningKey(data)
+	key, err := report.ParseSigningKey(data)
 	if err != nil {
 		return nil, &Error{Code: ExitOperator, Err: err, Hint: "run the installer again: it makes what is missing"}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"strongroom.example/appliance/backup/drill"
+	"strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/appliance/serve/escrow"
 )
 
@@ -140,7 +141,7 @@ func runDrill(c *cobra.Command, o drillOptions) error {
 	return drillError(errors.Join(err, printReport(c, report, o.json)))
 }
 
-func printReport(c *cobra.Command, r *drill.Report, asJSON bool) error {
+func printReport(c *cobra.Command, r *report.Report, asJSON bool) error {
 	if r == nil {
 		return nil
 	}

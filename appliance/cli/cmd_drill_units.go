@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"strongroom.example/appliance/backup/drill"
+	"strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/atomicfile"
 	"strongroom.example/appliance/base/pause"
@@ -163,7 +164,7 @@ nothing about whether the drill passed: the report does.`,
 			if err != nil {
 				return &Error{Code: ExitUsage, Err: fmt.Errorf("--key: %w", err), Hint: "give the file drill-signing.pub of the machine that drilled"}
 			}
-			key, err := drill.ParsePublicKey(pub)
+			key, err := report.ParsePublicKey(pub)
 			if err != nil {
 				return &Error{Code: ExitUsage, Err: fmt.Errorf("--key %q: %w", keyFile, err)}
 			}
@@ -171,14 +172,14 @@ nothing about whether the drill passed: the report does.`,
 			if err != nil {
 				return &Error{Code: ExitUsage, Err: err}
 			}
-			s, err := drill.Parse(data)
+			s, err := report.Parse(data)
 			if err == nil {
 				err = s.Verify(key)
 			}
 			if err != nil {
 				return &Error{Code: ExitDrift, Err: fmt.Errorf("%q: %w", args[0], err), Hint: "do not rely on it: run strongroom drill again"}
 			}
-			fmt.Fprintf(c.OutOrStdout(), "%ssigned by %s\n", s.Report.Text(), drill.KeyFingerprint(key))
+			fmt.Fprintf(c.OutOrStdout(), "%ssigned by %s\n", s.Report.Text(), report.KeyFingerprint(key))
 			return nil
 		},
 	}

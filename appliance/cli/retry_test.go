@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"strongroom.example/appliance/backup/drill"
+	"strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/appliance/backup/snapshot"
 )
 
@@ -101,7 +102,7 @@ func TestDrillFetchNotesItsFailure(t *testing.T) {
 	if code != ExitDrift {
 		t.Fatalf("exit code %d:\n%s", code, out)
 	}
-	f, err := drill.LastFetchFailure(state)
+	f, err := report.LastFetchFailure(state)
 	if err != nil || f == nil || time.Since(f.At) > time.Minute || !strings.Contains(f.Error, "no snapshot") {
 		t.Errorf("%+v, %v", f, err)
 	}

@@ -17,6 +17,7 @@ import (
 	"filippo.io/age"
 	"github.com/BurntSushi/toml"
 
+	"strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/installer/engine"
 )
 
@@ -123,13 +124,12 @@ func (s jobKeys) newSigningKey() ([]byte, error) {
 }
 
 func signingPublic(secret []byte) ([]byte, error) {
-	seed, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(secret)))
-	if err != nil || len(seed) != ed25519.SeedSize {
-		return nil, errors.New("holds no ed25519 seed")
+	key, err := report.ParseSigningKey(secret)
+	if err != nil {
+		return nil, err
 	}
-	defer clear(seed)
-	key := ed25519.NewKeyFromSeed(seed).Public().(ed25519.PublicKey)
-	return []byte("ed25519 " + base64.StdEncoding.EncodeToString(key) + "\n"), nil
+	defer clear(key)
+	return report.EncodePublicKey(key.Public().(ed25519.PublicKey)), nil
 }
 
 // given seals a file of the operator's. Once it is sealed the file may go; while

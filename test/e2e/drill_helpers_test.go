@@ -17,7 +17,7 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"strongroom.example/appliance/backup/drill"
+	"strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/appliance/cli"
 	"strongroom.example/appliance/serve/kms"
 	"strongroom.example/config"
@@ -76,7 +76,7 @@ func newDrillSite(t *testing.T) *drillSite {
 		t.Fatal(err)
 	}
 	seed := base64.StdEncoding.EncodeToString(private.Seed())
-	for file, text := range map[string]string{d.masterKey: string(key), d.signing: seed, d.signingPub: string(drill.EncodePublicKey(pub))} {
+	for file, text := range map[string]string{d.masterKey: string(key), d.signing: seed, d.signingPub: string(report.EncodePublicKey(pub))} {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -195,16 +195,16 @@ func (d *drillSite) nothingLeft(t *testing.T) {
 }
 
 // report is the newest one.
-func (d *drillSite) report(t *testing.T) *drill.Report {
+func (d *drillSite) report(t *testing.T) *report.Report {
 	t.Helper()
-	r, err := drill.Last(d.state)
+	r, err := report.Last(d.state)
 	if err != nil || r == nil {
 		t.Fatalf("no report: %v", err)
 	}
 	return r
 }
 
-func verdictOf(r *drill.Report, name string) string {
+func verdictOf(r *report.Report, name string) string {
 	for _, c := range r.Checks {
 		if c.Name == name {
 			return c.Verdict

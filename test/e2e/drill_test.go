@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"strongroom.example/appliance/backup/drill"
+	"strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/appliance/cli"
 	"strongroom.example/config"
 	"strongroom.example/test/vaulttest"
@@ -25,12 +26,12 @@ func TestDrill(t *testing.T) {
 	t.Log(out)
 	r := d.report(t)
 	for _, name := range []string{"snapshot", "isolation", "unseal", "approle", "canary", "cluster", "policies", "mounts", "auth", "engine"} {
-		if got := verdictOf(r, name); got != drill.Pass {
+		if got := verdictOf(r, name); got != report.Pass {
 			t.Errorf("check %s: %q", name, got)
 		}
 	}
 	// Nobody has recorded the escrow's key here.
-	if got := verdictOf(r, "master key"); got != drill.Note {
+	if got := verdictOf(r, "master key"); got != report.Note {
 		t.Errorf("master key: %q", got)
 	}
 	if !r.Passed || r.RTOSeconds <= 0 || r.RPOSeconds <= 0 || r.Found.Keys != 1 || r.MasterKey != d.s.Keyset.Fingerprint() {
@@ -149,7 +150,7 @@ func drillFaults(t *testing.T, d *drillSite) {
 				t.Error("the report says that it passed")
 			}
 			for _, name := range tt.fails {
-				if got := verdictOf(r, name); got != drill.Fail {
+				if got := verdictOf(r, name); got != report.Fail {
 					t.Errorf("check %s: %q\n%s", name, got, out)
 				}
 			}

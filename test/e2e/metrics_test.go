@@ -18,7 +18,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 
-	"strongroom.example/appliance/backup/drill"
+	"strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/appliance/backup/scratch"
 	"strongroom.example/appliance/base/proc"
 	"strongroom.example/config"
@@ -177,13 +177,13 @@ func monitoredVault(t *testing.T) *monitored {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rehearsed, err := drill.Encode(&drill.Report{Format: 1, Kind: "drill", FinishedAt: time.Now(), Passed: true, RPOSeconds: 60, RTOSeconds: 5}, key)
+	rehearsed, err := report.Encode(&report.Report{Format: 1, Kind: "drill", FinishedAt: time.Now(), Passed: true, RPOSeconds: 60, RTOSeconds: 5}, key)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for path, text := range map[string]string{
-		drill.LastPath(filepath.Join(states, "drill")): string(rehearsed),
-		filepath.Join(states, "doctor", "last.json"):   `{"at":"` + time.Now().UTC().Format(time.RFC3339) + `","items":[{"id":"escrow","verdict":"pass"},{"id":"swap","verdict":"warn"}]}`,
+		report.LastPath(filepath.Join(states, "drill")): string(rehearsed),
+		filepath.Join(states, "doctor", "last.json"):    `{"at":"` + time.Now().UTC().Format(time.RFC3339) + `","items":[{"id":"escrow","verdict":"pass"},{"id":"swap","verdict":"warn"}]}`,
 	} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"strongroom.example/appliance/backup/drill"
+	drillreport "strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/test/vaulttest"
 )
 
@@ -26,13 +27,13 @@ func drillDocs(t *testing.T, name string) string {
 }
 
 // drillReport is the newest one, whose signature is good.
-func drillReport(t *testing.T, m *machine) *drill.Report {
+func drillReport(t *testing.T, m *machine) *drillreport.Report {
 	t.Helper()
 	out := m.sh(t, drillDocs(t, "verify"))
 	if !strings.Contains(out, "signed by SHA256:") {
 		t.Errorf("verify-report said:\n%s", out)
 	}
-	s, err := drill.Parse(m.read(t, drill.LastPath(drill.DefaultStateDir)))
+	s, err := drillreport.Parse(m.read(t, drillreport.LastPath(drill.DefaultStateDir)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +74,7 @@ func testDrill(t *testing.T, m *machine, _ *store) {
 			t.Errorf("passed=%t, started %s after %s", r.Passed, r.StartedAt, first.StartedAt)
 		}
 		for _, c := range r.Checks {
-			if c.Verdict != drill.Pass {
+			if c.Verdict != drillreport.Pass {
 				t.Errorf("%s: %s: %s", c.Name, c.Verdict, c.Detail)
 			}
 		}
@@ -103,6 +104,6 @@ func testDrill(t *testing.T, m *machine, _ *store) {
 		if m.in(t, "test", "-e", byHand).code == 0 {
 			t.Errorf("%s is still there", byHand)
 		}
-		m.sh(t, "cp /etc/strongroom/drill-signing.pub "+drill.LastPath(drill.DefaultStateDir)+" /root && cd /root && "+drillDocs(t, "verify-elsewhere"))
+		m.sh(t, "cp /etc/strongroom/drill-signing.pub "+drillreport.LastPath(drill.DefaultStateDir)+" /root && cd /root && "+drillDocs(t, "verify-elsewhere"))
 	})
 }

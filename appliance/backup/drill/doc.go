@@ -23,11 +23,6 @@ var (
 	ErrBusy = errors.New("another drill is under way")
 	// ErrNotFetched means that there is no fetched snapshot to work on.
 	ErrNotFetched = errors.New("no snapshot has been fetched")
-	// ErrNotSigned means that a report carries no signature.
-	ErrNotSigned = errors.New("the report is not signed")
-	// ErrSignature means that a report is not what was signed, or that another
-	// key signed it.
-	ErrSignature = errors.New("the report's signature is not good")
 	// ErrNeedsToken means that a rehearsal with a plugin was given no token, or
 	// one that the snapshot doesn't know.
 	ErrNeedsToken = errors.New("moving the plugin needs an administrator's token that is in the snapshot")

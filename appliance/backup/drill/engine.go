@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 
+	"strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/appliance/base/vaultapi"
 )
 
@@ -33,7 +34,7 @@ type engineState struct {
 func (r *run) engine(ctx context.Context) {
 	s, err := r.engineState(ctx)
 	if err != nil {
-		r.check("engine", Fail, "compare the plugin's file with the catalog's entry: the restored Vault runs the version that the snapshot names", "%s", oneLine(err))
+		r.check("engine", report.Fail, "compare the plugin's file with the catalog's entry: the restored Vault runs the version that the snapshot names", "%s", oneLine(err))
 		return
 	}
 	r.rep.Found.Keys = int64(len(s.keys))
@@ -43,11 +44,11 @@ func (r *run) engine(ctx context.Context) {
 func (r *run) judgeEngine(name string, s *engineState) {
 	switch {
 	case !s.closed:
-		r.check(name, Fail, "report this: a restored engine must wait for reconcile", "it is not fenced")
+		r.check(name, report.Fail, "report this: a restored engine must wait for reconcile", "it is not fenced")
 	case len(s.acted) > 0:
-		r.check(name, Fail, "report this: a fenced engine must do nothing", "it is fenced, and yet has acted: %v", s.acted)
+		r.check(name, report.Fail, "report this: a fenced engine must do nothing", "it is fenced, and yet has acted: %v", s.acted)
 	default:
-		r.check(name, Pass, "", "version %s reads %d keys; fenced (%s); nothing rotated, revoked or reaped", s.version, len(s.keys), s.reason)
+		r.check(name, report.Pass, "", "version %s reads %d keys; fenced (%s); nothing rotated, revoked or reaped", s.version, len(s.keys), s.reason)
 	}
 }
 

@@ -3,11 +3,11 @@ package drill
 import (
 	"errors"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/appliance/backup/snapshot"
 )
 
@@ -15,17 +15,17 @@ import (
 // has nothing to work on says why.
 func TestFetchFailure(t *testing.T) {
 	dir := t.TempDir()
-	if f, err := LastFetchFailure(dir); f != nil || err != nil {
+	if f, err := report.LastFetchFailure(dir); f != nil || err != nil {
 		t.Fatalf("before any: %+v, %v", f, err)
 	}
 	if err := RecordFetchFailure(dir, noon, errors.New("bucket: no route; token=PLANTED-canary")); err != nil {
 		t.Fatal(err)
 	}
-	f, err := LastFetchFailure(dir)
+	f, err := report.LastFetchFailure(dir)
 	if err != nil || !f.At.Equal(noon) || !strings.Contains(f.Error, "no route") || strings.Contains(f.Error, "PLANTED") {
 		t.Fatalf("%+v, %v", f, err)
 	}
-	if fi, err := os.Stat(filepath.Join(dir, fetchFailureName)); err != nil || fi.Mode().Perm() != 0o640 {
+	if fi, err := os.Stat(report.FetchFailurePath(dir)); err != nil || fi.Mode().Perm() != 0o640 {
 		t.Errorf("%v, %v", fi, err)
 	}
 	r, err := Run(t.Context(), Options{StateDir: dir, Now: func() time.Time { return noon.Add(time.Minute) }})
@@ -36,7 +36,7 @@ func TestFetchFailure(t *testing.T) {
 	if _, err := Fetch(t.Context(), o); err == nil {
 		t.Fatal("no error")
 	}
-	if f, err := LastFetchFailure(dir); f == nil || err != nil {
+	if f, err := report.LastFetchFailure(dir); f == nil || err != nil {
 		t.Errorf("after another failure: %+v, %v", f, err)
 	}
 	p := newPlace(t)
@@ -45,13 +45,13 @@ func TestFetchFailure(t *testing.T) {
 	if _, err := Fetch(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
-	if f, err := LastFetchFailure(dir); f != nil || err != nil {
+	if f, err := report.LastFetchFailure(dir); f != nil || err != nil {
 		t.Errorf("after a good one: %+v, %v", f, err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, fetchFailureName), []byte("{"), 0o600); err != nil {
+	if err := os.WriteFile(report.FetchFailurePath(dir), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := LastFetchFailure(dir); err == nil {
+	if _, err := report.LastFetchFailure(dir); err == nil {
 		t.Error("a damaged note is taken")
 	}
 }
@@ -67,7 +67,7 @@ func TestFetchFailureBesideADrill(t *testing.T) {
 	if err := RecordFetchFailure(dir, noon, ErrBusy); err != nil {
 		t.Error(err)
 	}
-	if f, err := LastFetchFailure(dir); f != nil || err != nil {
+	if f, err := report.LastFetchFailure(dir); f != nil || err != nil {
 		t.Errorf("%+v, %v", f, err)
 	}
 }

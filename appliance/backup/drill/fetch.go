@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/appliance/backup/restore"
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/atomicfile"
@@ -165,7 +166,7 @@ func discard(stateDir string) error {
 func loadFetched(stateDir string) (Fetched, error) {
 	data, err := os.ReadFile(fetchedFile(stateDir))
 	if errors.Is(err, fs.ErrNotExist) {
-		failed, err := LastFetchFailure(stateDir)
+		failed, err := report.LastFetchFailure(stateDir)
 		if err != nil || failed == nil {
 			return Fetched{}, errors.Join(ErrNotFetched, err)
 		}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/appliance/backup/scratch"
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/vaultapi"
@@ -24,10 +25,10 @@ func (r *run) look(ctx context.Context, m snapshot.Manifest) error {
 	r.canary(ctx, m)
 	r.served()
 	r.cluster(ctx, m)
-	r.rep.Found = &Found{}
+	r.rep.Found = &report.Found{}
 	before, err := lastFound(r.StateDir)
 	if err != nil {
-		r.check("last report", Note, "", "it can't be compared with: %v", err)
+		r.check("last report", report.Note, "", "it can't be compared with: %v", err)
 	}
 	r.policies(ctx)
 	r.mounts(ctx, before)
@@ -46,11 +47,11 @@ func (r *run) served() {
 func (r *run) login(ctx context.Context) error {
 	r.client.SetToken("")
 	if err := r.client.LoginAppRole(ctx, r.RoleID, r.SecretID); err != nil {
-		r.check("approle", Fail, "give the drill a secret id that is in the snapshot: run the installer again, take a snapshot, and drill",
+		r.check("approle", report.Fail, "give the drill a secret id that is in the snapshot: run the installer again, take a snapshot, and drill",
 			"the restored Vault refuses the drill's login: %s", oneLine(err))
 		return fmt.Errorf("%w: without a login there is nothing more to look at", ErrFailed)
 	}
-	r.check("approle", Pass, "", "the drill's own AppRole logs in")
+	r.check("approle", report.Pass, "", "the drill's own AppRole logs in")
 	return nil
 }
 
@@ -63,16 +64,16 @@ func (r *run) canary(ctx context.Context, m snapshot.Manifest) {
 	)
 	s, err := r.client.API().Logical().ReadWithContext(ctx, snapshot.CanaryPath)
 	if err != nil {
-		r.check("canary", Fail, written, "it can't be read: %s", oneLine(err))
+		r.check("canary", report.Fail, written, "it can't be read: %s", oneLine(err))
 		return
 	}
 	r.served()
 	if m.Canary == nil && r.Rehearse != nil {
-		r.check("canary", Note, "", "none was written before this snapshot, which was taken for the rehearsal")
+		r.check("canary", report.Note, "", "none was written before this snapshot, which was taken for the rehearsal")
 		return
 	}
 	if m.Canary == nil {
-		r.check("canary", Fail, written, "none was written before this snapshot, so nothing says that it holds the newest data")
+		r.check("canary", report.Fail, written, "none was written before this snapshot, so nothing says that it holds the newest data")
 		return
 	}
 	var value string
@@ -85,16 +86,16 @@ func (r *run) canary(ctx context.Context, m snapshot.Manifest) {
 	}
 	switch {
 	case value == "":
-		r.check("canary", Fail, forged, "version %d should be there, and there is none", m.Canary.Version)
+		r.check("canary", report.Fail, forged, "version %d should be there, and there is none", m.Canary.Version)
 	case version < m.Canary.Version:
-		r.check("canary", Fail, forged, "version %d is there, %d was written before the snapshot", version, m.Canary.Version)
+		r.check("canary", report.Fail, forged, "version %d is there, %d was written before the snapshot", version, m.Canary.Version)
 	case version > m.Canary.Version:
 		// Another run has written one between this one's and the snapshot.
-		r.check("canary", Pass, "", "version %d, newer than the %d that the manifest names", version, m.Canary.Version)
+		r.check("canary", report.Pass, "", "version %d, newer than the %d that the manifest names", version, m.Canary.Version)
 	case snapshot.CanarySum(value) != m.Canary.SHA256:
-		r.check("canary", Fail, forged, "version %d is there with another value", version)
+		r.check("canary", report.Fail, forged, "version %d is there with another value", version)
 	default:
-		r.check("canary", Pass, "", "version %d with the right value, written %s", version, m.Canary.WrittenAt.Format(time.RFC3339))
+		r.check("canary", report.Pass, "", "version %d with the right value, written %s", version, m.Canary.WrittenAt.Format(time.RFC3339))
 	}
 }
 
@@ -102,12 +103,12 @@ func (r *run) cluster(ctx context.Context, m snapshot.Manifest) {
 	h, err := r.client.Health(ctx)
 	switch {
 	case err != nil:
-		r.check("cluster", Fail, "", "%s", oneLine(err))
+		r.check("cluster", report.Fail, "", "%s", oneLine(err))
 		return
 	case h.ClusterID != m.ClusterID:
-		r.check("cluster", Fail, "look at who may write to the backups", "the snapshot holds cluster %q, its manifest says %q", h.ClusterID, m.ClusterID)
+		r.check("cluster", report.Fail, "look at who may write to the backups", "the snapshot holds cluster %q, its manifest says %q", h.ClusterID, m.ClusterID)
 	default:
-		r.check("cluster", Pass, "", "%s", h.ClusterID)
+		r.check("cluster", report.Pass, "", "%s", h.ClusterID)
 	}
 	if r.rep.Programs.Vault == "" {
 		r.rep.Programs.Vault = h.Version
@@ -119,7 +120,7 @@ func (r *run) cluster(ctx context.Context, m snapshot.Manifest) {
 func (r *run) policies(ctx context.Context) {
 	names, err := r.client.API().Sys().ListPoliciesWithContext(ctx)
 	if err != nil {
-		r.check("policies", Fail, "", "they can't be listed: %s", oneLine(err))
+		r.check("policies", report.Fail, "", "they can't be listed: %s", oneLine(err))
 		return
 	}
 	found := map[string]string{}
@@ -129,7 +130,7 @@ func (r *run) policies(ctx context.Context) {
 		}
 		text, err := r.client.API().Sys().GetPolicyWithContext(ctx, name)
 		if err != nil {
-			r.check("policies", Fail, "", "%q can't be read: %s", name, oneLine(err))
+			r.check("policies", report.Fail, "", "%q can't be read: %s", name, oneLine(err))
 			return
 		}
 		sum := sha256.Sum256([]byte(text))
@@ -150,13 +151,13 @@ func (r *run) policies(ctx context.Context) {
 	const remedy = "run the installer again; it writes them"
 	switch {
 	case len(missing) > 0 && r.Rehearse == nil:
-		r.check("policies", Fail, remedy, "missing: %s", strings.Join(missing, ", "))
+		r.check("policies", report.Fail, remedy, "missing: %s", strings.Join(missing, ", "))
 	case len(other) > 0 && r.Rehearse == nil:
-		r.check("policies", Fail, remedy, "changed: %s", strings.Join(other, ", "))
+		r.check("policies", report.Fail, remedy, "changed: %s", strings.Join(other, ", "))
 	case len(missing)+len(other) > 0:
-		r.check("policies", Note, "", "the new version would write: %s", strings.Join(append(missing, other...), ", "))
+		r.check("policies", report.Note, "", "the new version would write: %s", strings.Join(append(missing, other...), ", "))
 	default:
-		r.check("policies", Pass, "", "%d, the appliance's own %d as installed", len(found), len(r.Policies))
+		r.check("policies", report.Pass, "", "%d, the appliance's own %d as installed", len(found), len(r.Policies))
 	}
 }
 
@@ -166,10 +167,10 @@ var (
 	wantAuth   = map[string]string{"approle/": "approle", "token/": "token"}
 )
 
-func (r *run) mounts(ctx context.Context, before *Found) {
+func (r *run) mounts(ctx context.Context, before *report.Found) {
 	mounts, err := r.client.API().Sys().ListMountsWithContext(ctx)
 	if err != nil {
-		r.check("mounts", Fail, "", "they can't be listed: %s", oneLine(err))
+		r.check("mounts", report.Fail, "", "they can't be listed: %s", oneLine(err))
 		return
 	}
 	found, kinds := map[string]string{}, map[string]string{}
@@ -181,11 +182,11 @@ func (r *run) mounts(ctx context.Context, before *Found) {
 		}
 	}
 	r.rep.Found.Mounts = found
-	r.compare("mounts", wantMounts, kinds, beforeOf(before, func(f *Found) map[string]string { return f.Mounts }))
+	r.compare("mounts", wantMounts, kinds, beforeOf(before, func(f *report.Found) map[string]string { return f.Mounts }))
 
 	auth, err := r.client.API().Sys().ListAuthWithContext(ctx)
 	if err != nil {
-		r.check("auth", Fail, "", "they can't be listed: %s", oneLine(err))
+		r.check("auth", report.Fail, "", "they can't be listed: %s", oneLine(err))
 		return
 	}
 	methods := map[string]string{}
@@ -193,10 +194,10 @@ func (r *run) mounts(ctx context.Context, before *Found) {
 		methods[path] = m.Type
 	}
 	r.rep.Found.Auth = methods
-	r.compare("auth", wantAuth, methods, beforeOf(before, func(f *Found) map[string]string { return f.Auth }))
+	r.compare("auth", wantAuth, methods, beforeOf(before, func(f *report.Found) map[string]string { return f.Auth }))
 }
 
-func beforeOf(f *Found, part func(*Found) map[string]string) map[string]string {
+func beforeOf(f *report.Found, part func(*report.Found) map[string]string) map[string]string {
 	if f == nil {
 		return nil
 	}
@@ -218,12 +219,12 @@ func (r *run) compare(name string, want, found, before map[string]string) {
 		}
 	}
 	if len(bad) > 0 {
-		r.check(name, Fail, "compare with the live Vault, and look at older snapshots", "%s", strings.Join(bad, "; "))
+		r.check(name, report.Fail, "compare with the live Vault, and look at older snapshots", "%s", strings.Join(bad, "; "))
 		return
 	}
-	r.check(name, Pass, "", "%s", strings.Join(slices.Sorted(maps.Keys(found)), " "))
+	r.check(name, report.Pass, "", "%s", strings.Join(slices.Sorted(maps.Keys(found)), " "))
 	if len(gone) > 0 {
-		r.check(name, Note, "if nobody has removed them, look at older snapshots", "gone since the last drill that passed: %s", strings.Join(gone, " "))
+		r.check(name, report.Note, "if nobody has removed them, look at older snapshots", "gone since the last drill that passed: %s", strings.Join(gone, " "))
 	}
 }
 

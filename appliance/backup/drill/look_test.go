@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/appliance/serve/kms"
@@ -180,7 +181,7 @@ func TestLook(t *testing.T) {
 			if got := len(r.rep.Failed()); got != failed {
 				t.Errorf("%d checks failed, want %d: %+v", got, failed, r.rep.Failed())
 			}
-			text, err := Encode(r.rep, testKey(1))
+			text, err := report.Encode(r.rep, testKey(1))
 			if err != nil || strings.Contains(string(text), canaryValue) || strings.Contains(r.rep.Text(), canaryValue) {
 				t.Errorf("the canary's value is in the report, or %v", err)
 			}
@@ -191,7 +192,7 @@ func TestLook(t *testing.T) {
 	}
 }
 
-func checkOf(r *Report, name string) *Check {
+func checkOf(r *report.Report, name string) *report.Check {
 	for i := range r.Checks {
 		if r.Checks[i].Name == name {
 			return &r.Checks[i]
@@ -203,7 +204,7 @@ func checkOf(r *Report, name string) *Check {
 func TestLookWithoutLogin(t *testing.T) {
 	r := newTestRun(t, sound().with("auth/approle/login", nil))
 	err := r.look(t.Context(), snapshot.Manifest{ClusterID: cluster})
-	if !errors.Is(err, ErrFailed) || len(r.rep.Checks) != 1 || r.rep.Checks[0].Verdict != Fail || r.rep.RTOSeconds != 0 {
+	if !errors.Is(err, ErrFailed) || len(r.rep.Checks) != 1 || r.rep.Checks[0].Verdict != report.Fail || r.rep.RTOSeconds != 0 {
 		t.Errorf("%+v, %v", r.rep.Checks, err)
 	}
 }
@@ -212,7 +213,7 @@ func TestLookWithoutLogin(t *testing.T) {
 func TestLookCompares(t *testing.T) {
 	r := newTestRun(t, sound())
 	before := sampleReport()
-	before.Found = &Found{Mounts: map[string]string{"secret/": "kv 2", "database/": "database"}, Auth: map[string]string{"oidc/": "oidc"}}
+	before.Found = &report.Found{Mounts: map[string]string{"secret/": "kv 2", "database/": "database"}, Auth: map[string]string{"oidc/": "oidc"}}
 	if err := store(r.StateDir, before, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -251,8 +252,8 @@ func TestEngineState(t *testing.T) {
 
 func TestCheckKey(t *testing.T) {
 	keys := newKeyset(t)
-	for recorded, want := range map[string]string{"": Note, keys.Fingerprint(): Pass, "SHA256:other": Fail} {
-		r := &run{Options: Options{Keyset: keys, EscrowKey: recorded}, rep: &Report{}}
+	for recorded, want := range map[string]string{"": report.Note, keys.Fingerprint(): report.Pass, "SHA256:other": report.Fail} {
+		r := &run{Options: Options{Keyset: keys, EscrowKey: recorded}, rep: &report.Report{}}
 		r.checkKey()
 		if got := r.rep.Checks[0].Verdict; got != want {
 			t.Errorf("recorded %q: %s, want %s", recorded, got, want)

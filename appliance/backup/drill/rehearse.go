@@ -13,6 +13,7 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
+	"strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/appliance/backup/scratch"
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/vaultapi"
@@ -92,7 +93,7 @@ func (r *run) newVault(ctx context.Context, m snapshot.Manifest, before *engineS
 		return err
 	}
 	r.rep.Programs.NewVault = h.Version
-	r.check("new vault", Pass, "", "Vault %s opens the storage of %s and is active", h.Version, r.rep.Programs.Vault)
+	r.check("new vault", report.Pass, "", "Vault %s opens the storage of %s and is active", h.Version, r.rep.Programs.Vault)
 	r.Step("log in to the new Vault and look")
 	if err := r.login(ctx); err != nil {
 		return err
@@ -105,11 +106,11 @@ func (r *run) newVault(ctx context.Context, m snapshot.Manifest, before *engineS
 func (r *run) engineAgain(ctx context.Context, name string, before *engineState) error {
 	after, err := r.engineState(ctx)
 	if err != nil {
-		r.check(name, Fail, "", "%s", oneLine(err))
+		r.check(name, report.Fail, "", "%s", oneLine(err))
 		return nil
 	}
 	if !slices.Equal(before.keys, after.keys) || !maps.Equal(before.current, after.current) {
-		r.check(name, Fail, "", "it had %d keys before and has %d now, or other current versions", len(before.keys), len(after.keys))
+		r.check(name, report.Fail, "", "it had %d keys before and has %d now, or other current versions", len(before.keys), len(after.keys))
 		return nil
 	}
 	r.judgeEngine(name, after)
@@ -157,11 +158,11 @@ func (r *run) newPlugin(ctx context.Context, before *engineState) error {
 	}
 	for _, path := range moved {
 		if got := mounts[path].RunningVersion; got != p.Version {
-			r.check("new plugin", Fail, "", "%s runs version %q, not %q", path, got, p.Version)
+			r.check("new plugin", report.Fail, "", "%s runs version %q, not %q", path, got, p.Version)
 			return nil
 		}
 	}
-	r.check("new plugin", Pass, "", "version %s stands beside the old one and runs at %s", p.Version, strings.Join(moved, " "))
+	r.check("new plugin", report.Pass, "", "version %s stands beside the old one and runs at %s", p.Version, strings.Join(moved, " "))
 	r.Step("look at the moved mounts")
 	return r.engineAgain(ctx, "new plugin's engine", before)
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/appliance/backup/scratch"
 )
 
@@ -60,11 +61,11 @@ func TestEngineAgain(t *testing.T) {
 		vault restored
 		want  string
 	}{
-		{"the same", sound(), Pass},
-		{"a key gone", sound().with("apikeys/status", engineStatus(true, nil)), Fail},
-		{"another current version", sound().with("apikeys/versions/a/one", data("version", 4, "versions", map[string]any{})), Fail},
-		{"open", sound().with("apikeys/status", engineStatus(false, nil, "a/one")), Fail},
-		{"it does not answer", sound().with("apikeys/status", nil), Fail},
+		{"the same", sound(), report.Pass},
+		{"a key gone", sound().with("apikeys/status", engineStatus(true, nil)), report.Fail},
+		{"another current version", sound().with("apikeys/versions/a/one", data("version", 4, "versions", map[string]any{})), report.Fail},
+		{"open", sound().with("apikeys/status", engineStatus(false, nil, "a/one")), report.Fail},
+		{"it does not answer", sound().with("apikeys/status", nil), report.Fail},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

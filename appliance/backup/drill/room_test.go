@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/appliance/backup/snapshot"
 )
 
@@ -59,7 +60,7 @@ func TestByHandStaysOutOfAnothersFolder(t *testing.T) {
 			t.Errorf("%q: %d files, %v", folder, len(left), err)
 		}
 	}
-	if last, err := Last(dir); err != nil || last == nil || last.Snapshot.ID != r.Snapshot.ID {
+	if last, err := report.Last(dir); err != nil || last == nil || last.Snapshot.ID != r.Snapshot.ID {
 		t.Errorf("the report: %+v, %v", last, err)
 	}
 }

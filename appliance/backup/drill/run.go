@@ -12,6 +12,7 @@ import (
 
 	"filippo.io/age"
 
+	"strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/appliance/backup/isolate"
 	"strongroom.example/appliance/backup/restore"
 	"strongroom.example/appliance/backup/scratch"
@@ -69,7 +70,7 @@ func (o *Options) place() string { return cmp.Or(o.room, o.StateDir) }
 // run is one drill under way.
 type run struct {
 	Options
-	rep     *Report
+	rep     *report.Report
 	set     *proc.Set
 	fetched Fetched
 	vault   *scratch.Vault
@@ -82,7 +83,7 @@ func workDir(stateDir string) string { return filepath.Join(stateDir, "work") }
 // happens, nothing that it started or unpacked is left. The report is there with
 // any error but ErrBusy and those of writing it; ErrFailed when the drill came to
 // its end and a check failed.
-func Run(ctx context.Context, o Options) (*Report, error) {
+func Run(ctx context.Context, o Options) (*report.Report, error) {
 	unlock, err := lock(o.StateDir)
 	if err != nil {
 		return nil, err
@@ -92,14 +93,14 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	return o.newRun().finish(ctx, func(r *run) error {
 		var err error
 		if r.fetched, err = loadFetched(r.StateDir); err == nil {
-			r.rep.Steps = append(r.rep.Steps, Timing{"fetch the snapshot", r.fetched.FinishedAt.Sub(r.fetched.StartedAt).Seconds()})
+			r.rep.Steps = append(r.rep.Steps, report.Timing{Name: "fetch the snapshot", Seconds: r.fetched.FinishedAt.Sub(r.fetched.StartedAt).Seconds()})
 		}
 		return err
 	})
 }
 
 // FetchAndRun is both halves in one process, with one report, whatever fails.
-func FetchAndRun(ctx context.Context, f FetchOptions, o Options) (_ *Report, err error) {
+func FetchAndRun(ctx context.Context, f FetchOptions, o Options) (_ *report.Report, err error) {
 	unlock, err := lock(o.StateDir)
 	if err != nil {
 		return nil, err
@@ -132,19 +133,19 @@ func (o *Options) fill() {
 }
 
 func (o *Options) newRun() *run {
-	r := &run{Options: *o, rep: &Report{
-		Format: reportFormat, Kind: KindDrill, Host: o.Host, StartedAt: o.Now().UTC(),
-		Programs: Versions{Strongroom: o.Version}, Checks: []Check{}, Steps: []Timing{},
+	r := &run{Options: *o, rep: &report.Report{
+		Format: report.Format, Kind: report.KindDrill, Host: o.Host, StartedAt: o.Now().UTC(),
+		Programs: report.Versions{Strongroom: o.Version}, Checks: []report.Check{}, Steps: []report.Timing{},
 	}}
 	if o.Rehearse != nil {
-		r.rep.Kind = KindRehearsal
+		r.rep.Kind = report.KindRehearsal
 	}
 	step := r.Step
 	var name string
 	began := r.Now()
 	r.Step = func(next string) {
 		if name != "" {
-			r.rep.Steps = append(r.rep.Steps, Timing{name, r.Now().Sub(began).Seconds()})
+			r.rep.Steps = append(r.rep.Steps, report.Timing{Name: name, Seconds: r.Now().Sub(began).Seconds()})
 		}
 		if name, began = next, r.Now(); next != "" {
 			step(next)
@@ -154,7 +155,7 @@ func (o *Options) newRun() *run {
 }
 
 // finish gets the snapshot, drills, tidies up and writes the report.
-func (r *run) finish(ctx context.Context, get func(*run) error) (*Report, error) {
+func (r *run) finish(ctx context.Context, get func(*run) error) (*report.Report, error) {
 	err := get(r)
 	if err == nil || r.fetched.ID != "" {
 		r.describe()
@@ -184,7 +185,7 @@ func (r *run) describe() {
 }
 
 func (r *run) check(name, verdict, remedy, format string, args ...any) {
-	r.rep.Checks = append(r.rep.Checks, Check{Name: name, Verdict: verdict, Detail: fmt.Sprintf(format, args...), Remedy: remedy})
+	r.rep.Checks = append(r.rep.Checks, report.Check{Name: name, Verdict: verdict, Detail: fmt.Sprintf(format, args...), Remedy: remedy})
 }
 
 // drill is everything between the fetched snapshot and the report.
@@ -211,7 +212,7 @@ func (r *run) drill(ctx context.Context) (err error) {
 	if err := restore.Into(ctx, r.client, checked, r.Patience); err != nil {
 		return err
 	}
-	r.check("unseal", Pass, "", "restored and unsealed by the master key alone")
+	r.check("unseal", report.Pass, "", "restored and unsealed by the master key alone")
 	r.Step("log in and look")
 	if err := r.look(ctx, m); err != nil {
 		return err
@@ -239,7 +240,7 @@ func (r *run) open(ctx context.Context) (snapshot.Manifest, *restore.Checked, er
 		return m, nil, err
 	}
 	m = choice.Manifest
-	r.rep.Snapshot = Snapshot{
+	r.rep.Snapshot = report.Snapshot{
 		ID: m.ID, From: r.fetched.From, ClusterID: m.ClusterID, TakenAt: m.TakenAt, VerifiedAt: choice.VerifiedAt,
 		Size: m.Snapshot.Size, RaftIndex: m.RaftIndex, VaultVersion: m.VaultVersion,
 	}
@@ -252,12 +253,12 @@ func (r *run) open(ctx context.Context) (snapshot.Manifest, *restore.Checked, er
 		return m, nil, errors.Join(fmt.Errorf("%w: the archive has raft index %d, term %d; the manifest says %d, %d", snapshot.ErrMismatch,
 			checked.Archive.Index, checked.Archive.Term, m.RaftIndex, m.RaftTerm), checked.Close())
 	}
-	r.check("snapshot", Pass, "", "%d bytes, decrypted, every sum as in its manifest", m.Snapshot.Size)
+	r.check("snapshot", report.Pass, "", "%d bytes, decrypted, every sum as in its manifest", m.Snapshot.Size)
 	switch {
 	case r.fetched.Others != "":
-		r.check("places", Note, "look at that place: strongroom snapshot list", "another place could not be asked: %s", r.fetched.Others)
+		r.check("places", report.Note, "look at that place: strongroom snapshot list", "another place could not be asked: %s", r.fetched.Others)
 	case choice.VerifiedAt.IsZero():
-		r.check("places", Note, "see that strongroom-verify runs", "it came from %s and was not verified there before; it has been checked now", r.fetched.From)
+		r.check("places", report.Note, "see that strongroom-verify runs", "it came from %s and was not verified there before; it has been checked now", r.fetched.From)
 	}
 	return m, checked, nil
 }
@@ -307,7 +308,7 @@ func (r *run) start(ctx context.Context) error {
 	if err := r.vault.WaitActive(ctx); err != nil {
 		return err
 	}
-	r.check("isolation", Pass, "", "the scratch Vault has no route but its own loopback and sees no database's socket")
+	r.check("isolation", report.Pass, "", "the scratch Vault has no route but its own loopback and sees no database's socket")
 	return nil
 }
 
@@ -326,11 +327,11 @@ func (r *run) checkKey() {
 	r.rep.MasterKey = r.Keyset.Fingerprint()
 	switch r.EscrowKey {
 	case "":
-		r.check("master key", Note, "see strongroom escrow --help", "%s; no fingerprint was recorded with its escrow, so nothing says that the escrow holds it", r.rep.MasterKey)
+		r.check("master key", report.Note, "see strongroom escrow --help", "%s; no fingerprint was recorded with its escrow, so nothing says that the escrow holds it", r.rep.MasterKey)
 	case r.rep.MasterKey:
-		r.check("master key", Pass, "", "%s, the one recorded with the escrow", r.rep.MasterKey)
+		r.check("master key", report.Pass, "", "%s, the one recorded with the escrow", r.rep.MasterKey)
 	default:
-		r.check("master key", Fail, "write the escrow again (strongroom kms export) and confirm it: without it nobody can restore elsewhere",
+		r.check("master key", report.Fail, "write the escrow again (strongroom kms export) and confirm it: without it nobody can restore elsewhere",
 			"%s is in force, the escrow holds %s", r.rep.MasterKey, r.EscrowKey)
 	}
 }

@@ -10,7 +10,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"strongroom.example/appliance/backup/drill/report"
 )
+
+// DefaultStateDir is where the installed jobs keep reports.
+const DefaultStateDir = "/var/lib/strongroom/drill"
 
 // keptReports is how many reports stay: ten years of quarterly drills.
 const keptReports = 40
@@ -24,8 +29,8 @@ func reportsDir(stateDir string) string { return filepath.Join(stateDir, reports
 //
 // By hand root does so in a folder of the drill's user, who may have put a link
 // in its way: nothing is written or removed outside of the folder.
-func store(stateDir string, r *Report, key ed25519.PrivateKey) (err error) {
-	text, err := Encode(r, key)
+func store(stateDir string, r *report.Report, key ed25519.PrivateKey) (err error) {
+	text, err := report.Encode(r, key)
 	if err != nil {
 		return err
 	}
@@ -40,8 +45,8 @@ func store(stateDir string, r *Report, key ed25519.PrivateKey) (err error) {
 	}
 	defer func() { err = errors.Join(err, kept.Close()) }()
 	stem := r.StartedAt.UTC().Format("20060102T150405.000Z") + "-" + r.Kind
-	last := strings.TrimSuffix(filepath.Base(LastPath(stateDir)), ".json")
-	if r.Kind != KindDrill {
+	last := strings.TrimSuffix(filepath.Base(report.LastPath(stateDir)), ".json")
+	if r.Kind != report.KindDrill {
 		last = r.Kind
 	}
 	for _, f := range []struct {
@@ -145,7 +150,7 @@ func reports(dir fs.FS) ([]string, error) {
 
 // LastPassed reads the newest report of a drill that passed; nil where there is
 // none. The signature is not checked.
-func LastPassed(stateDir string) (*Report, error) {
+func LastPassed(stateDir string) (*report.Report, error) {
 	dir := reportsDir(stateDir)
 	names, err := reports(os.DirFS(dir))
 	if err != nil {
@@ -156,11 +161,11 @@ func LastPassed(stateDir string) (*Report, error) {
 		if err != nil {
 			return nil, fmt.Errorf("drill report: %w", err)
 		}
-		s, err := Parse(data)
+		s, err := report.Parse(data)
 		if err != nil {
 			return nil, fmt.Errorf("drill report %q: %w", name, err)
 		}
-		if s.Report.Kind == KindDrill && s.Report.Passed {
+		if s.Report.Kind == report.KindDrill && s.Report.Passed {
 			return &s.Report, nil
 		}
 	}
@@ -168,7 +173,7 @@ func LastPassed(stateDir string) (*Report, error) {
 }
 
 // lastFound is what the last drill that passed had found; nil without one.
-func lastFound(stateDir string) (*Found, error) {
+func lastFound(stateDir string) (*report.Found, error) {
 	r, err := LastPassed(stateDir)
 	if err != nil || r == nil {
 		return nil, err

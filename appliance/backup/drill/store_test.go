@@ -1,17 +1,29 @@
 package drill
 
 import (
+	"bytes"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"strongroom.example/appliance/backup/drill/report"
 )
+
+func testKey(seed byte) ed25519.PrivateKey {
+	return ed25519.NewKeyFromSeed(bytes.Repeat([]byte{seed}, ed25519.SeedSize))
+}
+
+func sampleReport() *report.Report {
+	return &report.Report{Format: report.Format, Kind: report.KindDrill, StartedAt: noon, FinishedAt: noon.Add(time.Minute), Passed: true}
+}
 
 func TestStore(t *testing.T) {
 	dir := t.TempDir()
-	if r, err := Last(dir); r != nil || err != nil {
+	if r, err := report.Last(dir); r != nil || err != nil {
 		t.Fatalf("before any drill: %+v, %v", r, err)
 	}
 	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -24,19 +36,19 @@ func TestStore(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	put(KindDrill, true)
+	put(report.KindDrill, true)
 	passed := at
-	put(KindDrill, false)
+	put(report.KindDrill, false)
 	failed := at
-	put(KindRehearsal, true)
-	if r, err := Last(dir); err != nil || !r.StartedAt.Equal(failed) || r.Passed {
+	put(report.KindRehearsal, true)
+	if r, err := report.Last(dir); err != nil || !r.StartedAt.Equal(failed) || r.Passed {
 		t.Errorf("last: %+v, %v", r, err)
 	}
 	if r, err := LastPassed(dir); err != nil || !r.StartedAt.Equal(passed) {
 		t.Errorf("last that passed: %+v, %v", r, err)
 	}
 	for range keptReports + 3 {
-		put(KindDrill, false)
+		put(report.KindDrill, false)
 	}
 	names, err := reports(os.DirFS(reportsDir(dir)))
 	if err != nil || len(names) != keptReports {
@@ -46,13 +58,13 @@ func TestStore(t *testing.T) {
 	if err != nil || len(all) != 2*keptReports {
 		t.Errorf("%d files, %v", len(all), err)
 	}
-	if fi, err := os.Stat(LastPath(dir)); err != nil || fi.Mode().Perm() != 0o640 {
+	if fi, err := os.Stat(report.LastPath(dir)); err != nil || fi.Mode().Perm() != 0o640 {
 		t.Errorf("%v, %v", fi, err)
 	}
-	if err := os.WriteFile(LastPath(dir), []byte("{"), 0o640); err != nil {
+	if err := os.WriteFile(report.LastPath(dir), []byte("{"), 0o640); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Last(dir); err == nil {
+	if _, err := report.Last(dir); err == nil {
 		t.Error("a damaged report is taken")
 	}
 }
@@ -66,14 +78,14 @@ func TestStoreFails(t *testing.T) {
 	next := sampleReport()
 	next.StartedAt = next.StartedAt.Add(time.Hour)
 	// A folder where the file belongs.
-	stem := filepath.Join(reportsDir(dir), next.StartedAt.Format("20060102T150405.000Z")+"-"+KindDrill)
+	stem := filepath.Join(reportsDir(dir), next.StartedAt.Format("20060102T150405.000Z")+"-"+report.KindDrill)
 	if err := os.MkdirAll(filepath.Join(stem+".json", "x"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if err := store(dir, next, nil); err == nil {
 		t.Error("no error")
 	}
-	r, err := Last(dir)
+	r, err := report.Last(dir)
 	if err != nil || !r.StartedAt.Equal(sampleReport().StartedAt) {
 		t.Errorf("last: %+v, %v", r, err)
 	}
@@ -108,7 +120,7 @@ func TestStoreStaysInItsFolder(t *testing.T) {
 			if err != nil || len(left) != keptReports+5 {
 				t.Errorf("%d files outside, %v", len(left), err)
 			}
-			if last, err := Last(dir); last != nil || err != nil {
+			if last, err := report.Last(dir); last != nil || err != nil {
 				t.Errorf("last: %+v, %v", last, err)
 			}
 		})
@@ -118,7 +130,7 @@ func TestStoreStaysInItsFolder(t *testing.T) {
 	if err := os.WriteFile(theirs, []byte("theirs"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Symlink(theirs, LastPath(dir)); err != nil {
+	if err := os.Symlink(theirs, report.LastPath(dir)); err != nil {
 		t.Fatal(err)
 	}
 	if err := store(dir, sampleReport(), testKey(1)); err != nil {
@@ -198,7 +210,7 @@ func TestRunWithoutFetch(t *testing.T) {
 	if !errors.Is(err, ErrNotFetched) || r.Passed || r.Failure == "" {
 		t.Errorf("%+v, %v", r, err)
 	}
-	if last, err := Last(dir); err != nil || last.Passed || last.Host != "box" {
+	if last, err := report.Last(dir); err != nil || last.Passed || last.Host != "box" {
 		t.Errorf("last: %+v, %v", last, err)
 	}
 	if _, err := os.Stat(workDir(dir)); !errors.Is(err, os.ErrNotExist) {

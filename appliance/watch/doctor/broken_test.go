@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"strongroom.example/appliance/backup/drill"
+	"strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/appliance/backup/restore"
 	"strongroom.example/config"
 )
@@ -219,13 +219,13 @@ var broken = []struct {
 	{"no canary", "backup-drill", func(t *testing.T, _ *box, s *Subject) {
 		write(t, filepath.Join(s.Places.Snapshot, "taken.json"), []byte(`{"format":1,"canary_failure":{"at":"2026-11-24T11:00:00Z","error":"permission denied"}}`))
 	}, "fail", "no canary, a drill of it will fail: 2026-11-24T11:00:00Z: permission denied", false},
-	{"no drill", "backup-drill", func(t *testing.T, _ *box, s *Subject) { unlink(t, drill.LastPath(s.Places.Drill)) }, "fail", "no drill was ever done", false},
+	{"no drill", "backup-drill", func(t *testing.T, _ *box, s *Subject) { unlink(t, report.LastPath(s.Places.Drill)) }, "fail", "no drill was ever done", false},
 	{"no snapshot for the drill", "backup-drill", func(t *testing.T, b *box, s *Subject) {
 		write(t, filepath.Join(s.Places.Drill, "fetch-failure.json"), []byte(`{"at":"`+b.now.Add(time.Hour).Format(time.RFC3339)+`","error":"no route"}`))
 	}, "fail", "the last drill got no snapshot, at", false},
 	{"old drill", "backup-drill", func(_ *testing.T, b *box, _ *Subject) { b.now = b.now.AddDate(0, 4, 0) }, "fail", "one a quarter", false},
 	{"drill's report changed", "backup-drill", func(t *testing.T, _ *box, s *Subject) {
-		p := drill.LastPath(s.Places.Drill)
+		p := report.LastPath(s.Places.Drill)
 		data, err := os.ReadFile(p)
 		if err != nil {
 			t.Fatal(err)
@@ -233,7 +233,7 @@ var broken = []struct {
 		write(t, p, bytes.Replace(data, []byte(`"rto_seconds": 8`), []byte(`"rto_seconds": 1`), 1))
 	}, "fail", "has been changed", false},
 	{"drill not signed", "backup-drill", func(t *testing.T, b *box, s *Subject) {
-		drilled(t, s, nil, drill.Report{Format: 1, Kind: drill.KindDrill, FinishedAt: b.now, Passed: true})
+		drilled(t, s, nil, report.Report{Format: 1, Kind: report.KindDrill, FinishedAt: b.now, Passed: true})
 	}, "fail", "not signed", false},
 	{"escrow replaced", "escrow", func(t *testing.T, _ *box, s *Subject) {
 		write(t, filepath.Join(s.Places.Escrow, "new.age"), []byte("x"))

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"strongroom.example/appliance/backup/drill"
+	"strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/appliance/serve/escrow"
 	"strongroom.example/appliance/watch/evidence"
 	"strongroom.example/config"
@@ -172,8 +172,8 @@ func states(t *testing.T, now time.Time, s *Subject) {
 	seed[0] = 7
 	key := ed25519.NewKeyFromSeed(seed)
 	s.DrillKey = filepath.Join(dir, "drill-signing.pub")
-	write(t, s.DrillKey, drill.EncodePublicKey(key.Public().(ed25519.PublicKey)))
-	drilled(t, s, key, drill.Report{Format: 1, Kind: drill.KindDrill, FinishedAt: now.AddDate(0, 0, -12), Passed: true, RPOSeconds: 1800, RTOSeconds: 8})
+	write(t, s.DrillKey, report.EncodePublicKey(key.Public().(ed25519.PublicKey)))
+	drilled(t, s, key, report.Report{Format: 1, Kind: report.KindDrill, FinishedAt: now.AddDate(0, 0, -12), Passed: true, RPOSeconds: 1800, RTOSeconds: 8})
 	write(t, filepath.Join(s.Places.Escrow, "admin.age"), []byte("sealed"))
 	if err := escrow.Record(s.Places.Escrow, "admin.age", escrow.ByChallenge, "", now.AddDate(0, -1, 0)); err != nil {
 		t.Fatal(err)
@@ -192,13 +192,13 @@ func stoodAside(t *testing.T, s *Subject, at time.Time) {
 	write(t, filepath.Join(s.Places.Snapshot, "taken.json"), fmt.Appendf(nil, `{"format":1,"standby":%q}`, at.Format(time.RFC3339)))
 }
 
-func drilled(t *testing.T, s *Subject, key ed25519.PrivateKey, r drill.Report) {
+func drilled(t *testing.T, s *Subject, key ed25519.PrivateKey, r report.Report) {
 	t.Helper()
-	data, err := drill.Encode(&r, key)
+	data, err := report.Encode(&r, key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	write(t, drill.LastPath(s.Places.Drill), data)
+	write(t, report.LastPath(s.Places.Drill), data)
 }
 
 func write(t *testing.T, p string, data []byte) {

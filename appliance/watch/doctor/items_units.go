@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"strongroom.example/appliance/backup/drill"
+	"strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/appliance/watch/evidence"
 	"strongroom.example/config"
 )
@@ -233,7 +233,7 @@ func (e *exam) judgeDrill(now time.Time) {
 		return
 	}
 	age := now.Sub(d.FinishedAt).Round(time.Second)
-	e.saw(drill.LastPath(e.Places.Drill), "%s %v ago, passed %t, RPO %v, RTO %v", d.Kind, age, d.Passed, d.RPO(), d.RTO())
+	e.saw(report.LastPath(e.Places.Drill), "%s %v ago, passed %t, RPO %v, RTO %v", d.Kind, age, d.Passed, d.RPO(), d.RTO())
 	if !d.Passed {
 		e.fail("strongroom drill; docs/drill.md", "the last drill did not pass")
 	}
@@ -243,9 +243,9 @@ func (e *exam) judgeDrill(now time.Time) {
 	switch err := evidence.DrillSignature(e.Places, e.DrillKey); {
 	case err == nil:
 		e.saw(e.DrillKey, "the report's signature is good")
-	case errors.Is(err, drill.ErrNotSigned):
+	case errors.Is(err, report.ErrNotSigned):
 		e.fail(remedy, "the report of the last drill is not signed: it may be anybody's")
-	case errors.Is(err, drill.ErrSignature):
+	case errors.Is(err, report.ErrSignature):
 		e.fail(remedy+"; find out who has changed it", "%s", plain(err))
 	case errors.Is(err, os.ErrNotExist):
 		e.fail(reinstall, "the key that signs drills is missing: %s", e.DrillKey)

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"strongroom.example/appliance/backup/drill"
+	"strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/serve/escrow"
 )
@@ -142,8 +142,8 @@ func ReadDoctor(p Places) (Doctor, error) {
 
 // ReadDrill reads the newest drill's report. ErrNone: there was none. The
 // signature is not checked: see DrillSignature.
-func ReadDrill(p Places) (*drill.Report, error) {
-	r, err := drill.Last(p.Drill)
+func ReadDrill(p Places) (*report.Report, error) {
+	r, err := report.Last(p.Drill)
 	if err != nil {
 		return nil, err
 	}
@@ -155,17 +155,17 @@ func ReadDrill(p Places) (*drill.Report, error) {
 
 // ReadFetchFailure reads why there is no newer drill than the last report tells
 // of: the fetch for it failed. ErrNone: none has, or a drill came after it.
-func ReadFetchFailure(p Places) (drill.FetchFailure, error) {
-	f, err := drill.LastFetchFailure(p.Drill)
+func ReadFetchFailure(p Places) (report.FetchFailure, error) {
+	f, err := report.LastFetchFailure(p.Drill)
 	if err != nil {
-		return drill.FetchFailure{}, err
+		return report.FetchFailure{}, err
 	}
 	if f == nil {
-		return drill.FetchFailure{}, ErrNone
+		return report.FetchFailure{}, ErrNone
 	}
 	// A report that can't be read is another's fault to tell.
-	if r, err := drill.Last(p.Drill); err == nil && r != nil && !r.FinishedAt.Before(f.At) {
-		return drill.FetchFailure{}, ErrNone
+	if r, err := report.Last(p.Drill); err == nil && r != nil && !r.FinishedAt.Before(f.At) {
+		return report.FetchFailure{}, ErrNone
 	}
 	return *f, nil
 }
@@ -175,16 +175,16 @@ func ReadFetchFailure(p Places) (drill.FetchFailure, error) {
 const DrillKeyFile = "/etc/strongroom/drill-signing.pub"
 
 // DrillSignature checks the newest report's signature by the public key in a
-// file: drill.ErrNotSigned, drill.ErrSignature; ErrNone where there is no report.
+// file: report.ErrNotSigned, report.ErrSignature; ErrNone where there is no report.
 func DrillSignature(p Places, keyFile string) error {
-	data, err := os.ReadFile(drill.LastPath(p.Drill))
+	data, err := os.ReadFile(report.LastPath(p.Drill))
 	if errors.Is(err, fs.ErrNotExist) {
 		return ErrNone
 	}
 	if err != nil {
 		return err
 	}
-	signed, err := drill.Parse(data)
+	signed, err := report.Parse(data)
 	if err != nil {
 		return err
 	}
@@ -192,7 +192,7 @@ func DrillSignature(p Places, keyFile string) error {
 	if err != nil {
 		return fmt.Errorf("key of drills: %w", err)
 	}
-	key, err := drill.ParsePublicKey(pub)
+	key, err := report.ParsePublicKey(pub)
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,7 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"strongroom.example/appliance/backup/drill"
+	"strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/appliance/watch/evidence"
 )
@@ -54,13 +54,13 @@ type Report struct {
 	Keys        *evidence.Keys        `json:"keys,omitempty"`
 	Certificate *evidence.Certificate `json:"certificate,omitempty"`
 	Backup      *evidence.Backup      `json:"backup,omitempty"`
-	Drill       *drill.Report         `json:"drill,omitempty"`
+	Drill       *report.Report        `json:"drill,omitempty"`
 	// DrillFetch is why there is no newer drill; nil where nothing failed.
-	DrillFetch *drill.FetchFailure `json:"drill_fetch_failure,omitempty"`
-	Escrow     *evidence.Escrow    `json:"escrow,omitempty"`
-	Doctor     *evidence.Doctor    `json:"doctor,omitempty"`
-	Lines      []Line              `json:"lines"`
-	Missing    []Missing           `json:"missing,omitempty"`
+	DrillFetch *report.FetchFailure `json:"drill_fetch_failure,omitempty"`
+	Escrow     *evidence.Escrow     `json:"escrow,omitempty"`
+	Doctor     *evidence.Doctor     `json:"doctor,omitempty"`
+	Lines      []Line               `json:"lines"`
+	Missing    []Missing            `json:"missing,omitempty"`
 	// Mute says that Vault is unsealed and yet answers 500 to everybody, as it
 	// does while it can write to no audit device. Its health does not tell.
 	Mute bool `json:"mute,omitempty"`

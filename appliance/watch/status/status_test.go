@@ -17,7 +17,7 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"strongroom.example/appliance/backup/drill"
+	"strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/appliance/serve/escrow"
@@ -35,7 +35,7 @@ func well() Report {
 		Raft:        &evidence.Raft{Index: 9, Nodes: []evidence.RaftNode{{ID: "node-1", Leader: true}}},
 		Certificate: &evidence.Certificate{Issuer: "CN=R11,O=Let's Encrypt,C=US", NotBefore: now.AddDate(0, -1, 0), NotAfter: now.AddDate(0, 2, 0), Covers: true},
 		Backup:      &evidence.Backup{ID: "c/1", TakenAt: now.Add(-20 * time.Minute), Size: 3 << 20, Places: map[string]time.Time{"dir:/mnt": now}},
-		Drill:       &drill.Report{Kind: drill.KindDrill, Passed: true, FinishedAt: now.AddDate(0, 0, -12), RPOSeconds: 1900, RTOSeconds: 8.2},
+		Drill:       &report.Report{Kind: report.KindDrill, Passed: true, FinishedAt: now.AddDate(0, 0, -12), RPOSeconds: 1900, RTOSeconds: 8.2},
 		Escrow:      &evidence.Escrow{Files: []escrow.FileStatus{{File: "admin.age", ConfirmedAt: now.AddDate(0, -1, 0)}}},
 		Doctor:      &evidence.Doctor{At: now.Add(-5 * time.Hour), Pass: 31},
 		Keys: &evidence.Keys{Clock: "ok", Count: 3, Keys: []evidence.Key{
@@ -134,13 +134,13 @@ func TestLines(t *testing.T) {
 		{"unreadable", "Backup", func(r *Report) { r.Backup = nil; r.missing("backups", errors.New("denied")) }, Unknown, "denied"},
 		{"never", "Drill", func(r *Report) { r.Drill = nil }, Attention, "never done"},
 		{"failed", "Drill", func(r *Report) {
-			r.Drill.Passed, r.Drill.Checks = false, []drill.Check{{Name: "canary", Verdict: drill.Fail}}
+			r.Drill.Passed, r.Drill.Checks = false, []report.Check{{Name: "canary", Verdict: report.Fail}}
 		}, Bad, "FAILED 12 days ago: canary"},
 		{"not fetched", "Drill", func(r *Report) {
-			r.DrillFetch = &drill.FetchFailure{At: now.AddDate(0, 0, -3), Error: "no\nroute"}
+			r.DrillFetch = &report.FetchFailure{At: now.AddDate(0, 0, -3), Error: "no\nroute"}
 		}, Bad, "FAILED 3 days ago, there was no snapshot to be had: no route"},
 		{"never fetched", "Drill", func(r *Report) {
-			r.Drill, r.DrillFetch = nil, &drill.FetchFailure{At: now.Add(-time.Hour), Error: "no route"}
+			r.Drill, r.DrillFetch = nil, &report.FetchFailure{At: now.Add(-time.Hour), Error: "no route"}
 		}, Bad, "no route"},
 		{"old", "Drill", func(r *Report) { r.Drill.FinishedAt = now.AddDate(0, -4, 0) }, Attention, "passed"},
 		{"unconfirmed", "Escrow", func(r *Report) { r.Escrow.Files[0].ConfirmedAt = time.Time{} }, Bad, "may be the only one: admin.age"},

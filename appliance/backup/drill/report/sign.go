@@ -1,4 +1,4 @@
-package drill
+package report
 
 import (
 	"bytes"
@@ -130,8 +130,8 @@ func Parse(data []byte) (*Signed, error) {
 	if err := json.Unmarshal(f.Report, &s.Report); err != nil {
 		return nil, fmt.Errorf("drill report: %w", err)
 	}
-	if s.Report.Format != reportFormat {
-		return nil, fmt.Errorf("drill report: format %d, this program reads %d", s.Report.Format, reportFormat)
+	if s.Report.Format != Format {
+		return nil, fmt.Errorf("drill report: format %d, this program reads %d", s.Report.Format, Format)
 	}
 	return s, nil
 }

@@ -1,4 +1,4 @@
-package drill
+package report
 
 import (
 	"bytes"
@@ -20,7 +20,7 @@ func public(k ed25519.PrivateKey) ed25519.PublicKey { return k.Public().(ed25519
 func sampleReport() *Report {
 	at := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 	return &Report{
-		Format: reportFormat, Kind: KindDrill, Host: "box <&>", StartedAt: at, FinishedAt: at.Add(time.Minute), Passed: true,
+		Format: Format, Kind: KindDrill, Host: "box <&>", StartedAt: at, FinishedAt: at.Add(time.Minute), Passed: true,
 		RPOSeconds: 90, RTOSeconds: 8.25, Snapshot: Snapshot{ID: "c/x", TakenAt: at},
 		Checks: []Check{{"canary", Pass, "version 1", ""}, {"engine", Fail, "it is not fenced", "report this"}},
 		Steps:  []Timing{{"restore", 5}},

@@ -1,4 +1,7 @@
-package drill
+// Package report is what a drill leaves to be read: its report, how that is signed,
+// and the note of a fetch that failed. It knows nothing of how a drill is done, so
+// that whoever only reads carries none of it.
+package report
 
 import (
 	"errors"
@@ -11,11 +14,16 @@ import (
 	"time"
 )
 
-// DefaultStateDir is where the installed jobs keep reports.
-const DefaultStateDir = "/var/lib/strongroom/drill"
+// Format is the version of the report's layout.
+const Format = 1
 
-// reportFormat is the version of the report's layout.
-const reportFormat = 1
+var (
+	// ErrNotSigned means that a report carries no signature.
+	ErrNotSigned = errors.New("the report is not signed")
+	// ErrSignature means that a report is not what was signed, or that another
+	// key signed it.
+	ErrSignature = errors.New("the report's signature is not good")
+)
 
 // Kinds of reports.
 const (

@@ -1,0 +1,41 @@
+package test
+
+import (
+	"strings"
+	"testing"
+)
+
+const caddy = "github.com/caddyserver/"
+
+// Who only reads what the parts have left behind carries none of the parts.
+func TestReadersWithoutCaddy(t *testing.T) {
+	readers := list(t, "./appliance/watch/...", "./appliance/backup/drill/report")
+	if len(readers) < 7 {
+		t.Fatalf("only %d packages were seen: the test looks in the wrong place", len(readers))
+	}
+	for _, p := range readers {
+		for _, dep := range p.Deps {
+			if strings.HasPrefix(dep, caddy) {
+				t.Errorf("%s depends on %s", p.ImportPath, dep)
+			}
+		}
+	}
+	// What the test would see if there were any.
+	for _, p := range list(t, "./appliance/serve/front") {
+		if !strings.Contains(strings.Join(p.Deps, "\n"), "\n"+caddy) {
+			t.Errorf("%s does not depend on %s: the test looks for the wrong name", p.ImportPath, caddy)
+		}
+	}
+}
+
+// Leaves import nothing of the project, so that everybody may import them.
+func TestLeaves(t *testing.T) {
+	ours := modulePath(t) + "/"
+	for _, p := range list(t, "./appliance/backup/drill/report", "./appliance/base/mask") {
+		for _, dep := range p.Deps {
+			if strings.HasPrefix(dep, ours) {
+				t.Errorf("%s depends on %s", p.ImportPath, dep)
+			}
+		}
+	}
+}
