@@ -10,6 +10,8 @@ COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)$(s
 
 # The same inputs give the same bytes: no cgo, no paths, no build id.
 export CGO_ENABLED := 0
+# Programs and tests alike, so that each dependency is compiled once.
+export GOFLAGS := -trimpath
 GO_BUILD := go build -trimpath -buildvcs=false -ldflags "-s -w -buildid= -X main.version=$(VERSION) -X main.commit=$(COMMIT)"
 
 # VAULT_BIN=/path/to/vault uses that one in place of bin/vault.
@@ -52,7 +54,7 @@ bin/vault: test/tools/go.mod test/tools/go.sum | need-go
 # ── tools of the tests
 
 TOOLS := bin/pebble bin/pebble-challtestsrv bin/versitygw bin/kvv2
-DEVTOOLS := bin/gotestsum bin/staticcheck bin/govulncheck
+DEVTOOLS := bin/gotestsum bin/staticcheck bin/govulncheck bin/actionlint
 
 # The front's peer in the benchmarks, of the version that the front embeds.
 bin/caddy: test/stockcaddy/go.mod test/stockcaddy/go.sum | need-go
@@ -71,6 +73,7 @@ $(TOOLS): test/tools/go.mod test/tools/go.sum | need-go
 bin/gotestsum: PKG := gotest.tools/gotestsum
 bin/staticcheck: PKG := honnef.co/go/tools/cmd/staticcheck
 bin/govulncheck: PKG := golang.org/x/vuln/cmd/govulncheck
+bin/actionlint: PKG := github.com/rhysd/actionlint/cmd/actionlint
 $(DEVTOOLS): test/devtools/go.mod test/devtools/go.sum | need-go
 	scripts/build-tool $@ test/devtools $(PKG)
 
@@ -90,8 +93,22 @@ test: build vault tools lint ## lint, unit tests, end-to-end tests against the r
 	$(SAY) "Python tests"
 	scripts/python-test
 
+.PHONY: check
+check: need-go bin/staticcheck bin/actionlint ## the quick check that every commit passes: format, vet, linters, types, short tests
+	scripts/check
+
+.PHONY: race
+race: build vault tools ## the race detector over the whole tree (needs a C compiler)
+	$(SAY) "race detector"
+	scripts/race
+
+.PHONY: cover
+cover: need-go ## statements covered by short tests, in the packages that are logic
+	$(SAY) "coverage by short tests, without a Vault"
+	scripts/cover
+
 .PHONY: lint
-lint: need-go bin/staticcheck bin/govulncheck ## gofmt, go vet, staticcheck, govulncheck
+lint: need-go bin/staticcheck bin/actionlint bin/govulncheck ## gofmt, go vet, staticcheck, actionlint, govulncheck
 	$(SAY) "lint"
 	scripts/lint
 
@@ -100,10 +117,11 @@ bench: build vault tools bin/caddy ## figures, as ratios against a peer in the s
 	$(SAY) "benchmarks"
 	scripts/bench
 
+# make soak AREA=engine keeps to one area; scripts/soak names them.
 .PHONY: soak
-soak: build vault tools ## the long campaigns in full
+soak: build vault tools ## the long campaigns in full (AREA=… for those of one area)
 	$(SAY) "soak: the long form of the campaigns in make test"
-	STRONGROOM_SOAK=1 scripts/test-go -timeout 3h ./...
+	scripts/soak $(AREA)
 
 .PHONY: clean
 clean: ## remove what was built (Vault too)
