@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"strongroom.example/plugin/condition"
 	"strongroom.example/plugin/provider"
 )
 
@@ -129,7 +130,7 @@ func (b *backend) stateOf(snap *snapshot) map[string]any {
 		"version":            currentNumber(rec),
 		"last_rotated_time":  stamp(rec.LastRotation),
 		"next_rotation_time": stamp(snap.next),
-		"condition":          b.conditionOf(snap),
+		"condition":          string(b.conditionOf(snap)),
 	}
 	if f := rec.MintFailure; f != nil {
 		data["rotation_failure"] = failureData(f)
@@ -156,31 +157,31 @@ func failureData(f *failure) map[string]any {
 }
 
 // conditionOf is one word for a key's state, the gravest that holds.
-func (b *backend) conditionOf(snap *snapshot) string {
+func (b *backend) conditionOf(snap *snapshot) condition.Name {
 	rec, now := snap.rec, b.clock.now()
 	cur := rec.Life.Current()
 	switch {
 	case rec.Deleting != nil:
-		return "deleting"
+		return condition.Deleting
 	case cur == nil || !cur.ReadableAt(now):
 		if rec.Life.Last == 0 && !snap.mints {
-			return "awaiting_import"
+			return condition.AwaitingImport
 		}
-		return "down"
+		return condition.Down
 	case rec.Uncertain != nil:
-		return "uncertain"
+		return condition.Uncertain
 	case rec.MintFailure != nil && rec.MintFailure.Op != "spread":
-		return "failing"
+		return condition.Failing
 	case rec.Life.Pending() != nil:
-		return "pending"
+		return condition.Pending
 	case !snap.next.IsZero() && now.After(snap.next):
-		return "overdue"
+		return condition.Overdue
 	case rec.RevokeFailure != nil:
-		return "revocation_failing"
+		return condition.RevocationFailing
 	case inUse(rec) != nil:
-		return "in_use"
+		return condition.InUse
 	}
-	return "ok"
+	return condition.OK
 }
 
 func (b *backend) handleKeyWrite(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {

@@ -5,6 +5,8 @@ import (
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"strongroom.example/plugin/condition"
 )
 
 func (b *backend) pathStatus() []*framework.Path {
@@ -43,7 +45,7 @@ func (b *backend) handleStatus(ctx context.Context, req *logical.Request, d *fra
 		if snap == nil {
 			continue
 		}
-		if state := b.stateOf(snap); d.Get("all").(bool) || state["condition"] != "ok" {
+		if state := b.stateOf(snap); d.Get("all").(bool) || state["condition"] != string(condition.OK) {
 			keys[name] = state
 		}
 	}

@@ -84,6 +84,10 @@ var alertCases = []alertCase{
 	{alert: "KeysFail", bad: one(set(`strongroom_keys{condition="revocation_failing"}`, 1)), summary: "Keys of generated that need a person: 1"},
 	{alert: "KeysFail", bad: one(set(`strongroom_keys{condition="uncertain",provider="stripe"}`, 1)), summary: "Keys of stripe that need a person: 1"},
 	{alert: "KeysFail", bad: one(set(`strongroom_keys{condition="down"}`, 1)), summary: "Keys of generated that need a person: 1"},
+	// A word of a newer engine's.
+	{alert: "KeysFail", bad: one(set(`strongroom_keys{condition="a_word_of_tomorrow"}`, 1)), summary: "Keys of generated that need a person: 1"},
+	{alert: "KeysInUse", bad: one(set(`strongroom_keys{condition="in_use"}`, 1)), summary: "Keys of generated whose replaced version is still used: 1"},
+	{alert: "KeysAwaitImport", bad: one(set(`strongroom_keys{condition="awaiting_import"}`, 1)), summary: "Keys of generated that wait for their first version: 1"},
 	{alert: "RotationsStuck", bad: one(set("strongroom_keys_due_rotations", 1)), summary: "Rotations are due and do not begin"},
 	{alert: "KeysFenced", bad: one(set("strongroom_keys_fenced", 1)), summary: "The engine rotates nothing until reconcile"},
 	{alert: "KeysClock", bad: one(set("strongroom_keys_clock_believed", 0)), summary: "The engine does not believe the machine's clock"},
@@ -109,7 +113,6 @@ var alertCases = []alertCase{
 	{bad: one(stopped("strongroom_snapshot_place_verified_taken_time_seconds", 30*day), set("strongroom_snapshot_standby", 1))},
 	{bad: one(stopped("strongroom_drill_time_seconds", 98*day))},
 	{bad: one(set(`strongroom_keys{condition="pending"}`, 1))},
-	{bad: one(set(`strongroom_keys{condition="awaiting_import"}`, 1))},
 	{bad: one(set(`strongroom_keys{condition="deleting"}`, 1))},
 	{bad: one(set("strongroom_audit_disk_used_ratio", 0.8))},
 	{bad: one(grows("strongroom_front_upstream_failures_total", 0.05))},

@@ -260,7 +260,7 @@ func TestReadKeysPageByPage(t *testing.T) {
 	if len(k.Keys) != total || k.Count != total || k.Fence != "restored" || k.Counters.Rotations != 9 || k.Webhooks["ops"] != "refused" || k.Clock != "ok" {
 		t.Errorf("%d keys, %+v", len(k.Keys), k.Counters)
 	}
-	if f := k.Failing(); len(f) != 3 || f[1].Name != "k1000" || f[0].Failure != "no" || f[0].Retry.IsZero() || !f[0].NextRotation.IsZero() {
+	if f := k.NeedSomebody(); len(f) != 3 || f[1].Name != "k1000" || f[0].Failure != "no" || f[0].Retry.IsZero() || !f[0].NextRotation.IsZero() {
 		t.Errorf("failing %+v", f)
 	}
 	next := k.NextRotations(time.Date(2026, 12, 1, 0, 0, 10, 0, time.UTC))

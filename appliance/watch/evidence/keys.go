@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/plugin/condition"
 )
 
 // statusPage is how many keys are asked for at once.
@@ -118,11 +119,11 @@ func (k Keys) NextRotations(until time.Time) []Key {
 	return out
 }
 
-// Failing are the keys that a person should look at.
-func (k Keys) Failing() []Key {
+// NeedSomebody are the keys that a person should look at.
+func (k Keys) NeedSomebody() []Key {
 	var out []Key
 	for _, key := range k.Keys {
-		if key.Failing() {
+		if key.State().Severity > condition.Well {
 			out = append(out, key)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/plugin/condition"
 )
 
 // TestedVaults are the versions of Vault that the project's tests run. Others
@@ -144,8 +145,7 @@ type Key struct {
 	LastRotation time.Time `json:"last_rotation,omitzero"`
 	// NextRotation is zero for a key that nothing rotates.
 	NextRotation time.Time `json:"next_rotation,omitzero"`
-	// Condition is the engine's word: ok, awaiting_import, pending, overdue,
-	// failing, revocation_failing, uncertain, deleting or down.
+	// Condition is the engine's word, one of package condition's.
 	Condition string `json:"condition"`
 	// Failure is why, in the engine's words; never a secret.
 	Failure string `json:"failure,omitempty"`
@@ -153,11 +153,5 @@ type Key struct {
 	Retry time.Time `json:"retry,omitzero"`
 }
 
-// Failing says whether a person should look at the key.
-func (k Key) Failing() bool {
-	switch k.Condition {
-	case "ok", "pending", "deleting":
-		return false
-	}
-	return true
-}
+// State is what is known of the key's condition: how grave it is, what to do.
+func (k Key) State() condition.Condition { return condition.Of(k.Condition) }

@@ -10,6 +10,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"strongroom.example/config"
+	"strongroom.example/plugin/condition"
 )
 
 // ruleFile is Prometheus' form of alert rules.
@@ -69,6 +70,33 @@ func TestAlertRules(t *testing.T) {
 	}
 	if len(seen) < 20 {
 		t.Errorf("only %d rules", len(seen))
+	}
+}
+
+// Each condition of a key that needs somebody fires the rule that the table names,
+// and no other; so does a word that nobody knows yet.
+func TestConditionsFireTheirAlert(t *testing.T) {
+	var rules ruleFile
+	if err := yaml.Unmarshal(config.AlertRules(), &rules); err != nil {
+		t.Fatal(err)
+	}
+	selector := regexp.MustCompile(`strongroom_keys\{condition(=~|!~|=|!=)"([^"]*)"\}`)
+	for _, c := range append(condition.All(), condition.Of("a word of tomorrow")) {
+		var fired []string
+		for _, g := range rules.Groups {
+			for _, r := range g.Rules {
+				for _, m := range selector.FindAllStringSubmatch(r.Expr, -1) {
+					// Prometheus' patterns match the whole value.
+					matches := regexp.MustCompile("^(?:" + m[2] + ")$").MatchString(string(c.Name))
+					if matches != strings.HasPrefix(m[1], "!") {
+						fired = append(fired, r.Alert)
+					}
+				}
+			}
+		}
+		if got := strings.Join(fired, " "); got != c.Alert {
+			t.Errorf("%s fires %q, want %q", c.Name, got, c.Alert)
+		}
 	}
 }
 

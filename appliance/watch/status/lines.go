@@ -9,6 +9,7 @@ import (
 
 	"strongroom.example/appliance/watch/evidence"
 	"strongroom.example/config"
+	"strongroom.example/plugin/condition"
 )
 
 // State is a line's colour.
@@ -298,10 +299,12 @@ func (r Report) doctorLine() Line {
 
 func (r Report) keysLine() Line {
 	k := r.Keys
-	failing := k.Failing()
 	l := Line{Name: "API keys", State: Well, Text: plural(k.Count, "key") + ", none failing"}
-	if n := len(failing); n > 0 {
-		l.State, l.Text = Bad, fmt.Sprintf("%s, %d need somebody", plural(k.Count, "key"), n)
+	if need := k.NeedSomebody(); len(need) > 0 {
+		l.State, l.Text = Attention, fmt.Sprintf("%s, %d need somebody", plural(k.Count, "key"), len(need))
+		if slices.ContainsFunc(need, func(k evidence.Key) bool { return k.State().Severity == condition.Bad }) {
+			l.State = Bad
+		}
 		l.Hint = "below; docs/rotate-keys.md"
 	}
 	if k.Fence != "" {

@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"strongroom.example/appliance/watch/evidence"
+	"strongroom.example/plugin/condition"
 )
 
 // Style is how the screen is drawn.
@@ -120,24 +121,28 @@ func words(text string, room int) []string {
 const maxFailing = 12
 
 func (s *screen) failing(k evidence.Keys, now time.Time) {
-	failing := k.Failing()
-	if len(failing) == 0 {
+	need := k.NeedSomebody()
+	if len(need) == 0 {
 		return
 	}
 	fmt.Fprintf(s, "\n  %s\n", s.paint(bold, "Keys that need somebody"))
-	for i, key := range failing {
+	for i, key := range need {
 		if i == maxFailing {
-			fmt.Fprintf(s, "    … and %d more: vault read apikeys/status\n", len(failing)-i)
+			fmt.Fprintf(s, "    … and %d more: vault read apikeys/status\n", len(need)-i)
 			break
 		}
-		text := key.Condition
+		state, colour := key.State(), yellow
+		if state.Severity == condition.Bad {
+			colour = red
+		}
+		text := key.Condition + ": " + state.Means
 		if key.Failure != "" {
-			text += ": " + oneLine(key.Failure)
+			text = key.Condition + ": " + oneLine(key.Failure)
 		}
 		if key.Retry.After(now) {
 			text += " · tried again in " + span(key.Retry.Sub(now))
 		}
-		s.wrapped("    ", 4, clean(key.Name), red)
+		s.wrapped("    ", 4, clean(key.Name), colour)
 		s.wrapped("      ", 6, text, "")
 	}
 }

@@ -150,6 +150,11 @@ func TestLines(t *testing.T) {
 		{"warns", "Doctor", func(r *Report) { r.Doctor.Warn = 1 }, Attention, "1 warning"},
 		{"old", "Doctor", func(r *Report) { r.Doctor.At = now.AddDate(0, 0, -3) }, Attention, "3 days ago"},
 		{"failing", "API keys", func(r *Report) { r.Keys.Keys[1].Condition = "failing" }, Bad, "1 need somebody"},
+		{"in use", "API keys", func(r *Report) { r.Keys.Keys[1].Condition = "in_use" }, Attention, "1 need somebody"},
+		{"awaiting", "API keys", func(r *Report) { r.Keys.Keys[1].Condition = "awaiting_import" }, Attention, "1 need somebody"},
+		{"awaiting and failing", "API keys", func(r *Report) { r.Keys.Keys[0].Condition, r.Keys.Keys[1].Condition = "failing", "in_use" }, Bad, "2 need somebody"},
+		{"of a newer engine", "API keys", func(r *Report) { r.Keys.Keys[1].Condition = "a word of tomorrow" }, Bad, "1 need somebody"},
+		{"being made", "API keys", func(r *Report) { r.Keys.Keys[1].Condition = "pending" }, Well, "none failing"},
 		{"fenced", "API keys", func(r *Report) { r.Keys.Fence = "restored from a snapshot" }, Bad, "nothing rotates: restored"},
 		{"clock", "API keys", func(r *Report) { r.Keys.Clock = "ahead" }, Bad, "the clock is ahead"},
 	} {
