@@ -228,62 +228,6 @@ def test_dagster_dev(project: Project, tmp_path: Path) -> None:
     assert_nothing_leaked(tmp_path, project)
 
 
-# --- configuration -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("argument", ["secret_id", "wrapped_secret_id", "token"])
-def test_a_literal_secret_is_refused(argument: str) -> None:
-    with pytest.raises(ConfigurationError, match="would be shown in the Dagster UI") as caught:
-        VaultSecretsResource(role_id="r", **{argument: "s3cr3t"})
-    assert "s3cr3t" not in str(caught.value)
-
-
-def test_an_env_var_is_kept_by_name_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("THE_SECRET_ID", "s3cr3t")
-    resource = VaultSecretsResource(role_id="r", secret_id=dg.EnvVar("THE_SECRET_ID"))
-    assert resource.secret_id_variable == "THE_SECRET_ID"
-    assert "s3cr3t" not in repr(resource) + resource.model_dump_json()
-
-
-def test_run_config_cannot_hold_a_secret_id() -> None:
-    @dg.op
-    def nothing(vault: VaultSecretsResource) -> None:
-        pass
-
-    @dg.job
-    def job() -> None:
-        nothing()
-
-    resource = VaultSecretsResource.configure_at_launch()
-    defs = dg.Definitions(jobs=[job], resources={"vault": resource})
-    config = {"resources": {"vault": {"config": {"role_id": "r", "secret_id": "s3cr3t"}}}}
-    with pytest.raises(dg.DagsterInvalidConfigError) as caught:
-        defs.resolve_job_def("job").execute_in_process(run_config=config)
-    assert 'unexpected config entry "secret_id"' in str(caught.value).lower()
-
-
-@pytest.mark.parametrize(
-    ("values", "words"),
-    [
-        ({}, "0 ways to log in"),
-        ({"role_id": "r"}, "0 sources for the secret id"),
-        ({"role_id": "r", "secret_id_file": "/f", "secret_id_variable": "V"}, "2 sources"),
-        ({"role_id": "r", "secret_id_file": "/f", "token_file": "/t"}, "2 ways to log in"),
-        ({"token_file": "/t", "address": "nowhere"}, "must start with https"),
-    ],
-)
-def test_a_faulty_configuration_fails_before_anything_runs(
-    values: dict[str, Any], words: str
-) -> None:
-    @dg.asset
-    def never(vault: VaultSecretsResource) -> None:
-        raise AssertionError("it ran")
-
-    with pytest.raises(Exception, match="vault") as caught:
-        dg.materialize([never], resources={"vault": VaultSecretsResource(**values)})
-    assert words in str(caught.value.__cause__) + str(caught.value)
-
-
 def test_outside_of_a_run(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a notebook or a script: Dagster resolves the EnvVars and tears down."""
     for name, value in project.environ.items():

@@ -23,8 +23,17 @@ from .errors import (
     TLSVerificationError,
     VaultUnavailableError,
 )
+from .jwt import JwtAuth
 from .masked import ApiKey, Credentials, SecretMapping
-from .methods import AppRoleAuth, KubernetesAuth, Source, TokenAuth, TokenFileAuth
+from .methods import (
+    AppRoleAuth,
+    AuthMethod,
+    Caller,
+    KubernetesAuth,
+    Source,
+    TokenAuth,
+    TokenFileAuth,
+)
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -45,12 +54,15 @@ __all__ = [
     "AccessDeniedError",
     "ApiKey",
     "AppRoleAuth",
+    "AuthMethod",
     "AuthenticationError",
+    "Caller",
     "ConfigurationError",
     "Credentials",
     "FakeVaultSecretsResource",
     "FieldNotFoundError",
     "InvalidResponseError",
+    "JwtAuth",
     "KubernetesAuth",
     "RequestRefusedError",
     "SecretMapping",

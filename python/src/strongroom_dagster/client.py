@@ -8,8 +8,9 @@ from __future__ import annotations
 import functools
 import os
 import weakref
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -30,6 +31,7 @@ from .errors import (
 )
 from .masked import ApiKey, SecretMapping
 from .methods import AuthMethod, auth_from_env
+from .overlay import check_names, check_values, overlay
 from .refs import Ref, parse_ref, resolve
 from .session import UNIX_BASE, RetryingSession
 from .settings import Settings, check_path
@@ -210,6 +212,30 @@ class VaultSecrets:
     def hvac(self) -> hvac.Client:
         """hvac for everything else, with the same session, retries and token. Not cached."""
         return self._hvac
+
+    @contextmanager
+    def environment(self, variables: Mapping[str, str]) -> Iterator[None]:
+        """Environment variables for a `with` block, for what takes its secret only from there.
+
+            with vault.environment({"DBT_ENV_SECRET_PASSWORD": "warehouse#password"}):
+                dbt.build()
+
+        All are read before the first is set. At the end of the block each has its old value
+        again. The environment is the whole process's: other threads see it too.
+
+        Args:
+            variables: the name of the secret, as in `get`, by variable.
+
+        Raises:
+            ConfigurationError: a key is no name of a variable, or a value holds a NUL byte.
+            StrongroomError: what `get` raises for any of them.
+        """
+        check_names(variables)
+        found = self.get_many(variables.values())
+        values = {variable: found[name] for variable, name in variables.items()}
+        check_values(values)
+        with overlay.over(values):
+            yield
 
     def invalidate(self, name: str | None = None) -> None:
         """Forgets what is cached of one name, or everything."""

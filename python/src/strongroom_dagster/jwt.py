@@ -1,0 +1,104 @@
+"""Login with a JSON web token that whoever runs this process gives: GitHub Actions, GitLab CI, any
+OpenID Connect issuer. No credential has to be stored for it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import requests
+
+from .errors import AuthenticationError, ConfigurationError, VaultUnavailableError
+from .methods import Caller, Source, _auth_block
+from .settings import check_path
+
+_URL, _TOKEN = "ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"
+_TIMEOUT = (5.0, 30.0)  # seconds: to connect, to answer
+
+
+@dataclass
+class JwtAuth:
+    """A JSON web token of somebody whom Vault's `jwt` login trusts.
+
+    Attributes:
+        role: of the login.
+        token: its source, read at each login; GitLab's `id_tokens` sets a variable. None: GitHub
+            Actions is asked for one, which the job's `permissions: id-token: write` allows.
+        audience: what GitHub's token is for (`bound_audiences` of the role); None: the owner of
+            the repository, as GitHub has it.
+        mount: of the auth method.
+    Source: https://developer.hashicorp.com/vault/docs/auth/jwt,
+        https://docs.github.com/en/actions/reference/security/oidc,
+        https://docs.gitlab.com/ci/secrets/id_token_authentication/
+    """
+
+    role: str
+    token: Source | None = None
+    audience: str | None = None
+    mount: str = "jwt"
+    owns_token: bool = field(default=True, init=False)
+
+    def __post_init__(self) -> None:
+        check_path(self.mount)
+        if not self.role:
+            raise ConfigurationError("role must not be empty")
+        if self.token is not None and self.audience is not None:
+            raise ConfigurationError(
+                "audience is for the token that GitHub Actions is asked for",
+                hint="whoever issues the given token sets its audience",
+            )
+
+    def login(self, caller: Caller) -> dict[str, Any]:
+        jwt = github_token(self.audience) if self.token is None else self.token.read("JWT")
+        path = f"auth/{self.mount}/login"
+        return _auth_block(
+            caller.call("post", path, token=None, json={"role": self.role, "jwt": jwt})
+        )
+
+    def describe(self) -> str:
+        return "JWT"
+
+
+def github_token(audience: str | None = None, environ: Mapping[str, str] | None = None) -> str:
+    """A fresh token of the GitHub Actions job that this runs in.
+
+    Raises:
+        AuthenticationError: this is no such job, or GitHub refused.
+        VaultUnavailableError: GitHub did not answer.
+    """
+    env = os.environ if environ is None else environ
+    url, secret = env.get(_URL, ""), env.get(_TOKEN, "")
+    if not url or not secret:
+        raise AuthenticationError(
+            f"JWT: {_URL} and {_TOKEN} are not set, and no token was given",
+            hint="give the job `permissions: id-token: write`, or name the token's file or variable",
+        )
+    parts = urlsplit(url)
+    if parts.scheme != "https" and parts.hostname not in ("127.0.0.1", "localhost"):
+        raise AuthenticationError(f"JWT: {_URL} is not https://")
+    if audience is not None:
+        url += ("&" if parts.query else "?") + f"audience={quote(audience, safe='')}"
+    fault = ""
+    try:
+        answer = requests.get(
+            url, headers={"Authorization": f"Bearer {secret}"}, timeout=_TIMEOUT,
+            allow_redirects=False,
+        )  # fmt: skip
+    except (requests.RequestException, ValueError) as error:
+        fault = type(error).__name__  # its words may hold the URL
+    if fault:
+        raise VaultUnavailableError(f"JWT: GitHub did not answer: {fault}")
+    try:
+        token = answer.json().get("value") if answer.status_code == 200 else None
+    except (ValueError, AttributeError):
+        token = None
+    if not isinstance(token, str) or not token:
+        raise AuthenticationError(
+            f"JWT: GitHub answered {answer.status_code} and no token",
+            hint="does the job have `permissions: id-token: write`?",
+        )
+    return token
