@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import copy
+import heapq
 import io
+import json
 import logging
+import operator
 import pickle
 import traceback
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import requests
@@ -22,6 +27,7 @@ from strongroom_dagster import (
     VaultSecrets,
     VaultUnavailableError,
 )
+from strongroom_dagster.fake import FakeVaultSecrets
 from strongroom_dagster.masked import Masked, Sensitive
 
 from .conftest import ClientFactory
@@ -114,3 +120,96 @@ def test_errors_hold_neither_request_nor_secret(fault: str) -> None:
         for value in [*error.args, *vars(error).values()]:
             assert not isinstance(value, (requests.PreparedRequest, requests.Response))
         error = error.__cause__ or error.__context__
+
+
+DEEP = {"l": [{"a": [1, 2]}, "x"], "o": {"k": {"l": [1]}}, "s": "text"}
+
+CHANGES: dict[str, Callable[[Any], Any]] = {
+    "append": lambda s: s["l"].append("evil"),
+    "extend": lambda s: s["l"].extend(["evil"]),
+    "insert": lambda s: s["l"].insert(0, "evil"),
+    "pop": lambda s: s["l"].pop(),
+    "remove": lambda s: s["l"].remove("x"),
+    "clear": lambda s: s["l"].clear(),
+    "sort": lambda s: s["l"].sort(key=str),
+    "reverse": lambda s: s["l"].reverse(),
+    "item of a list": lambda s: s["l"].__setitem__(0, "evil"),
+    "slice of a list": lambda s: s["l"].__setitem__(slice(0, 1), ["evil"]),
+    "del of a list": lambda s: s["l"].__delitem__(0),
+    "+= of a list": lambda s: s["l"].__iadd__(["evil"]),
+    "*= of a list": lambda s: s["l"].__imul__(2),
+    "in a list in an object in a list": lambda s: s["l"][0]["a"].append(3),
+    "item of an object": lambda s: s["o"].__setitem__("k", "evil"),
+    "update": lambda s: s["o"].update(k="evil"),
+    "setdefault": lambda s: s["o"].setdefault("evil", 1),
+    "pop of an object": lambda s: s["o"].pop("k"),
+    "popitem": lambda s: s["o"].popitem(),
+    "clear of an object": lambda s: s["o"].clear(),
+    "del of an object": lambda s: s["o"].__delitem__("k"),
+    "|= of an object": lambda s: s["o"].__ior__({"k": "evil"}),
+    "in a list in objects": lambda s: s["o"]["k"]["l"].append(2),
+    "through values": lambda s: next(iter(s.values())).append("evil"),
+    "through items": lambda s: dict(s.items())["o"].clear(),
+    "through get": lambda s: s.get("l").append("evil"),
+    "a field": lambda s: operator.setitem(s, "s", "evil"),
+    "del of a field": lambda s: operator.delitem(s, "s"),
+    "version": lambda s: setattr(s, "version", 9),
+    "created_time": lambda s: setattr(s, "created_time", "never"),
+    "del of version": lambda s: delattr(s, "version"),
+    "an attribute of its own": lambda s: setattr(s, "new", 1),
+    "what it holds": lambda s: setattr(s, "_data", {}),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_secret_is_read_only_all_the_way_down(change: str) -> None:
+    fake = FakeVaultSecrets({"m": DEEP})
+    before = copy.deepcopy(dict(fake.kv("m")))
+    with pytest.raises((TypeError, AttributeError)):
+        CHANGES[change](fake.kv("m"))
+    assert dict(fake.kv("m")) == before == DEEP
+    assert fake.kv("m").version == 1
+
+
+def test_not_even_who_gets_around_that_changes_what_others_read() -> None:
+    fake = FakeVaultSecrets({"m": DEEP})
+    heapq.heapify(fake.kv("m")["o"]["k"]["l"])
+    list.append(fake.kv("m")["l"], "evil")
+    dict.clear(fake.kv("m")["o"])
+    assert dict(fake.kv("m")) == DEEP
+
+
+def test_what_is_inside_of_a_secret_is_used_and_copied_as_always() -> None:
+    secret = FakeVaultSecrets({"m": DEEP}).kv("m")
+    assert isinstance(secret["l"], list)
+    assert isinstance(secret["o"], dict)
+    assert json.loads(json.dumps(secret["l"])) == DEEP["l"]
+    assert secret.text("o") == json.dumps(DEEP["o"])
+    for made in (copy.deepcopy(secret["l"]), pickle.loads(pickle.dumps(secret["l"]))):
+        made[0]["a"].append(3)  # a copy is one's own
+        assert type(made) is list
+        assert type(made[0]) is dict
+    assert copy.copy(secret["o"]) | {"n": 1} == {**secret["o"], "n": 1}
+    assert [*secret["l"], 1][-1] == 1
+    assert sorted([*secret["o"]["k"]["l"], 0]) == [0, 1]
+
+
+@pytest.mark.parametrize("name", ["version", "values", "cache_ttl", "etag", "state", "key", "new"])
+def test_an_api_key_is_read_only(name: str) -> None:
+    key = FakeVaultSecrets(api_keys={"k": "value"}).api_key("k")
+    with pytest.raises(AttributeError):
+        setattr(key, name, "evil")
+    assert key.key == "value"
+
+
+@pytest.mark.parametrize("value", MASKED, ids=lambda v: type(v).__name__)
+def test_no_attribute_of_a_masked_value_can_be_set_or_deleted(value: Masked) -> None:
+    names = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
+    assert names
+    for name in names:
+        before = getattr(value, name)
+        with pytest.raises(AttributeError, match="read-only"):
+            setattr(value, name, "evil")
+        with pytest.raises(AttributeError, match="read-only"):
+            delattr(value, name)
+        assert getattr(value, name) is before

@@ -39,16 +39,19 @@ class Token(Masked, Lifetime):
     Attributes:
         value: the token.
         born: when it was asked for.
+        uses: requests that it is good for; 0: any number.
         pid: the process that logged in; a forked child must not revoke it.
     """
 
-    __slots__ = ("born", "pid", "value")
+    __slots__ = ("born", "pid", "uses", "value")
 
     def __init__(self, auth: Mapping[str, Any], asked_at: float, jitter: float, path: str) -> None:
         super().__init__()
         self.value = Sensitive(str(auth["client_token"]))
         self.pid = os.getpid()
         self.born = asked_at
+        uses = auth.get("num_uses")
+        self.uses = uses if isinstance(uses, int) else 0
         self.grant(
             # 0: a root token, or one without a lifetime.
             seconds_of(auth, "lease_duration", path) or math.inf,

@@ -12,7 +12,13 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 from .clock import Clock
-from .errors import AccessDeniedError, SecretNotFoundError, VaultUnavailableError
+from .errors import (
+    AccessDeniedError,
+    ConfigurationError,
+    SecretNotFoundError,
+    VaultUnavailableError,
+)
+from .masked import same_version
 from .singleflight import SingleFlight
 
 log = logging.getLogger("strongroom_dagster")
@@ -46,6 +52,22 @@ class Entry:
 Fetch = Callable[["Entry | None", float], Entry]
 
 
+class Question:
+    """A question to Vault that is under way; its answer is kept unless the cache was told to
+    forget in the meantime.
+
+    Attributes:
+        key: of the entry.
+        old: the entry when it was asked, if there was one.
+    """
+
+    __slots__ = ("key", "old")
+
+    def __init__(self, key: Hashable, old: Entry | None) -> None:
+        self.key = key
+        self.old = old
+
+
 class Cache:
     """Entries by key, at most `max_entries`; the least recently used go first (second chance)."""
 
@@ -57,14 +79,17 @@ class Cache:
         self._deadline = deadline
         self._revalidate_deadline = min(revalidate_deadline, deadline)
         self._lock = threading.Lock()
-        self._generation = 0
+        self._questions: set[Question] = set()
         self._flights: SingleFlight[Entry] = SingleFlight(clock)
+        self._closed = False
+        self._warned = False
         #: Read without the lock by the client's hot path; written only here, under the lock.
         self.entries: dict[Hashable, Entry] = {}
 
     def reset_after_fork(self) -> None:
         """New locks for the child; the values stay."""
         self._lock = threading.Lock()
+        self._questions = set()
         self._flights.reset()
 
     def load(self, key: Hashable, fetch: Fetch, label: str) -> Entry:
@@ -73,31 +98,38 @@ class Cache:
         Args:
             key: of the entry.
             fetch: called with the old entry, if any, and the time by which it must end; by one
-                thread at a time per key.
+                thread at a time per key, but for those that were told to forget it meanwhile.
             label: for the log: the secret's name.
+
+        Raises:
+            ConfigurationError: the cache is closed.
         """
         until = self._clock.now() + self._deadline
-        return self._flights.do(key, lambda: self._load(key, fetch, label, until), until)
+        return self._flights.do(
+            key, lambda: self._load(key, fetch, label, until), until, self._is_fresh
+        )
+
+    def _is_fresh(self, entry: Entry) -> bool:
+        return self._clock.now() < entry.fresh_until
 
     def _load(self, key: Hashable, fetch: Fetch, label: str, until: float) -> Entry:
-        with self._lock:
-            generation = self._generation
-            old = self.entries.get(key)
-        now = self._clock.now()
-        if old is not None and now < old.fresh_until:
-            return old  # another thread was here between our look and the flight
+        question = self.ask(key)
+        old = question.old
+        entry: Entry | None = None
+        gone = False
         try:
+            now = self._clock.now()
+            if old is not None and now < old.fresh_until:
+                return old  # another thread was here between our look and the flight
             if old is None or now >= old.usable_until:
                 entry = fetch(old, until)  # never served again, but what it is can be compared
             else:
                 entry = self._revalidate(old, fetch, label, until)
         except (AccessDeniedError, SecretNotFoundError):
-            self.discard(key)
+            gone = True
             raise
-        with self._lock:
-            # An invalidation that came while we were fetching wins over what we fetched.
-            if generation == self._generation:
-                self._store(key, entry)
+        finally:
+            self._answered(question, entry, gone)
         return entry
 
     def _revalidate(self, old: Entry, fetch: Fetch, label: str, until: float) -> Entry:
@@ -115,37 +147,102 @@ class Cache:
                 raise
         return fetch(old, until)
 
-    def _store(self, key: Hashable, entry: Entry) -> None:
-        entries = self.entries
+    def ask(self, key: Hashable) -> Question:
+        """Notes that a question begins: to be followed by `learn` or by the end of `load`.
+
+        Raises:
+            ConfigurationError: the cache is closed.
+        """
+        with self._lock:
+            if self._closed:
+                raise ConfigurationError(
+                    "the client is closed", hint="make a new one, or close it later"
+                )
+            question = Question(key, self.entries.get(key))
+            self._questions.add(question)
+            return question
+
+    def _answered(self, question: Question, entry: Entry | None, gone: bool) -> None:
+        warn = False
+        with self._lock:
+            # Forgotten or closed while we were asking: that wins over what we got.
+            if question not in self._questions:
+                return
+            self._questions.discard(question)
+            if entry is not None:
+                warn = self._store(question.key, entry)
+            elif gone:
+                self.entries.pop(question.key, None)
+        self._warn_if(warn)
+
+    def learn(self, question: Question, entry: Entry | None) -> None:
+        """Takes in an answer that came another way than by `load`; None: there was none.
+
+        It may have been overtaken by one that came by `load`: then neither is kept, and the next
+        read asks.
+        """
+        key, warn = question.key, False
+        with self._lock:
+            if question not in self._questions:
+                return
+            self._questions.discard(question)
+            if entry is None:
+                return
+            now = self.entries.get(key)
+            if now is None or (
+                question.old is not None and same_version(now.value, question.old.value)
+            ):
+                self._forget(lambda other: other == key)  # what is being fetched may be older
+                warn = self._store(key, entry)
+            elif not same_version(now.value, entry.value):
+                self._forget(lambda other: other == key)
+        self._warn_if(warn)
+
+    def _store(self, key: Hashable, entry: Entry) -> bool:
+        """Whether to warn that something fresh had to go for it; the caller holds the lock."""
+        entries, warn = self.entries, False
         if key not in entries:
+            now = self._clock.now()
             while len(entries) >= self._max_entries:
                 oldest = next(iter(entries))
                 victim = entries.pop(oldest)
-                if victim.used and victim.usable_until > self._clock.now():
+                if victim.used and victim.usable_until > now:
                     victim.used = False
                     entries[oldest] = victim
+                elif victim.fresh_until > now and not self._warned:
+                    self._warned = warn = True
         entries[key] = entry
+        return warn
 
-    def put(self, key: Hashable, entry: Entry) -> None:
-        """Takes in a value that came another way than by `load`."""
-        with self._lock:
-            self._generation += 1  # what is being fetched now may be older
-            self._store(key, entry)
+    def _warn_if(self, warn: bool) -> None:
+        """Without the lock, for a handler of the log may read secrets, too."""
+        if warn:
+            log.warning(
+                "the cache is full: max_entries is %d, and what is still fresh is thrown away and "
+                "asked for again; raise max_entries", self._max_entries,
+            )  # fmt: skip
 
-    def discard(self, key: Hashable) -> None:
-        """Forgets one entry."""
+    def _forget(self, matches: Callable[[Any], bool]) -> None:
+        """Entries, and what is being asked right now; the caller holds the lock."""
+        self._flights.drop(matches)
+        self._questions = {q for q in self._questions if not matches(q.key)}
+        for key in [key for key in self.entries if matches(key)]:
+            del self.entries[key]
+
+    def invalidate(self, matches: Callable[[Any], bool]) -> None:
+        """Forgets the entries whose key matches, also those being fetched right now.
+
+        A `load` that begins afterwards asks Vault afterwards.
+        """
         with self._lock:
-            self.entries.pop(key, None)
+            self._forget(matches)
 
     def clear(self) -> None:
         """Forgets everything, also what is being fetched right now."""
-        with self._lock:
-            self._generation += 1
-            self.entries.clear()
+        self.invalidate(lambda _: True)
 
-    def invalidate(self, matches: Callable[[Any], bool]) -> None:
-        """Forgets the entries whose key matches, also those being fetched right now."""
+    def close(self) -> None:
+        """Forgets everything and takes in nothing any more: a `load` is an error."""
         with self._lock:
-            self._generation += 1
-            for key in [key for key in self.entries if matches(key)]:
-                del self.entries[key]
+            self._closed = True
+            self._forget(lambda _: True)

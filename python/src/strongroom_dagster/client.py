@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 import weakref
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -32,13 +33,12 @@ from .errors import (
 from .masked import ApiKey, SecretMapping
 from .methods import AuthMethod, auth_from_env
 from .overlay import check_names, check_values, overlay
-from .refs import Ref, parse_ref, resolve
+from .refs import Ref, check_text, parse_ref, path_ref
 from .session import UNIX_BASE, RetryingSession
 from .settings import Settings, check_path
 
 #: At once in `get_many`; more would not be faster against one Vault.
 _PARALLEL = 8
-_MAX_PARSED = 10_000
 
 _clients: weakref.WeakSet[VaultSecrets] = weakref.WeakSet()
 
@@ -75,7 +75,8 @@ class VaultSecrets:
         self._auth = auth
         self._clock = clock or system_clock()
         self._now = self._clock.now
-        self._refs: dict[Hashable, Ref] = {}
+        self._names: dict[str, Ref] = {}
+        self._paths: dict[tuple[object, ...], Ref] = {}
         self._cache = Cache(
             self._clock,
             max_entries=settings.max_entries,
@@ -83,8 +84,11 @@ class VaultSecrets:
             revalidate_deadline=settings.revalidate_deadline,
         )
         self._entries = self._cache.entries
+        self._most_names = 2 * max(settings.max_entries, 5_000)
         self._leases: dict[tuple[str, float], DatabaseLease] = {}
-        self._metadata_denied: set[str] = set()
+        self._leases_lock = threading.Lock()
+        self._closed = False
+        self._mounts = reads.Mounts()
         self._tokens = TokenManager(auth, settings, self._clock, self._send)
         self._connect()
         _clients.add(self)
@@ -126,7 +130,10 @@ class VaultSecrets:
                 as they say.
             VaultUnavailableError: not cached, and Vault did not answer before the deadline.
         """
-        ref = self._refs.get(name)
+        try:
+            ref = self._names.get(name)
+        except TypeError:
+            ref = None
         if ref is None:
             ref = self._parse(name)
         entry = self._entries.get(ref.key)
@@ -134,27 +141,45 @@ class VaultSecrets:
             entry = self._load(ref)
         else:
             entry.used = True
-        return entry.value.text(field or ref.field)  # type: ignore[no-any-return]
+        if field is None:
+            field = ref.field
+        elif ref.field is not None and field != ref.field:
+            raise ConfigurationError(f'name "{name}" has a field, and another one is given')
+        return entry.value.text(field)  # type: ignore[no-any-return]
 
     def get_many(self, names: Iterable[str]) -> dict[str, str]:
         """Several values by name; what is not cached is read at the same time.
 
+        Fields of one secret are of one version of it.
+
         Raises:
             StrongroomError: the first of what `get` raises for any of them.
         """
-        wanted = list(dict.fromkeys(names))
-        now = self._now()
-        missing: dict[Any, str] = {}
-        for name in wanted:
-            ref = self._parse(name)
+        if isinstance(names, (str, bytes)):
+            raise ConfigurationError(
+                "get_many: takes a list of names, and got a single text",
+                hint='write get_many(["…"]), or get("…")',
+            )
+        if not isinstance(names, Iterable):
+            raise ConfigurationError(f"get_many: a {type(names).__name__} must be a list of names")
+        refs = {name: self._parse(name) for name in names}
+        found: dict[Hashable, Any] = {}
+        missing: dict[Hashable, Ref] = {}
+        for ref in refs.values():
             entry = self._entries.get(ref.key)
-            if entry is None or now >= entry.fresh_until:
-                missing.setdefault(ref.key, name)
-        if len(missing) > 1:
-            self._tokens.token()  # one login, not one for each thread
+            if entry is None or self._now() >= entry.fresh_until:
+                missing[ref.key] = ref
+            else:
+                entry.used = True
+                found[ref.key] = entry
+        if missing:
+            self._check_open()
+        if len(missing) > 1 and self._tokens.token().uses == 0:  # one login, not one a thread
             with ThreadPoolExecutor(min(_PARALLEL, len(missing))) as pool:
-                list(pool.map(lambda name: self._load(self._parse(name)), missing.values()))
-        return {name: self.get(name) for name in wanted}
+                found.update(zip(missing, pool.map(self._load, missing.values()), strict=True))
+        else:
+            found.update((key, self._load(ref)) for key, ref in missing.items())
+        return {name: found[ref.key].value.text(ref.field) for name, ref in refs.items()}
 
     def kv(
         self, path: str, *, version: int | None = None, mount: str | None = None
@@ -173,19 +198,25 @@ class VaultSecrets:
         return self._cached("apikey", name, version, mount)  # type: ignore[no-any-return]
 
     def wait_for_rotation(
-        self, name: str, version: int, *, timeout: int = 60, mount: str | None = None
+        self, name: str, version: int | ApiKey, *, timeout: int = 60, mount: str | None = None
     ) -> ApiKey | None:
         """The API key as soon as it is another version than `version`: one long poll.
 
         Args:
+            version: the key that you have, or its number. Only the key itself tells it from one
+                that was deleted and made anew with the same number.
             timeout: seconds, at most 60.
 
         Returns:
             The key, which is then in the cache; None if nothing changed in that time.
         """
-        if not 1 <= timeout <= 60:
-            raise ConfigurationError(f"timeout: {timeout} must be from 1 to 60 seconds")
-        ref = self._ref("apikey", name, None, mount)
+        if isinstance(timeout, bool) or not isinstance(timeout, int) or not 1 <= timeout <= 60:
+            raise ConfigurationError(f"timeout: {timeout!r} must be from 1 to 60 whole seconds")
+        if isinstance(version, bool) or not isinstance(version, (int, ApiKey)):
+            raise ConfigurationError(
+                f"version: a {type(version).__name__} must be a whole number or an ApiKey"
+            )
+        ref = path_ref("apikey", name, self.settings, mount=mount)
         return reads.wait_for_api_key(self, self._cache, ref, version, timeout)
 
     def database(
@@ -197,16 +228,17 @@ class VaultSecrets:
             role: of Vault's database engine.
             min_ttl: seconds for which credentials are good when they are handed out.
         """
-        path = f"{quote(check_path(mount or self.settings.database_mount))}/creds/{quote(check_path(role))}"
-        key = (path, min_ttl)
-        lease = self._leases.get(key)
-        if lease is None:
-            new = DatabaseLease(
-                path, self.call, self._tokens, self.settings, self._clock,
-                min_ttl=min_ttl,
-            )  # fmt: skip
-            lease = self._leases.setdefault(key, new)
-        return lease
+        if mount is None:
+            mount = self.settings.database_mount
+        mount = check_path(check_text("mount", mount))
+        role = check_path(check_text("role", role))
+        new = DatabaseLease(
+            f"{quote(mount)}/creds/{quote(role)}", self.call, self._tokens, self.settings,
+            self._clock, min_ttl=min_ttl,
+        )  # fmt: skip
+        with self._leases_lock:
+            self._check_open()
+            return self._leases.setdefault((new.path, new.min_ttl), new)
 
     @property
     def hvac(self) -> hvac.Client:
@@ -238,7 +270,10 @@ class VaultSecrets:
             yield
 
     def invalidate(self, name: str | None = None) -> None:
-        """Forgets what is cached of one name, or everything."""
+        """Forgets what is cached of one name, or everything.
+
+        A read that begins afterwards asks Vault afterwards, whatever else is under way.
+        """
         if name is None:
             self._cache.clear()
             return
@@ -258,27 +293,28 @@ class VaultSecrets:
     # --- the way to Vault ---------------------------------------------------------------------
 
     def _parse(self, name: str) -> Ref:
-        ref = self._refs.get(name)
+        try:
+            ref = self._names.get(name)
+        except TypeError:
+            ref = None
         if ref is None:
-            ref = self._remember(name, parse_ref(name, self.settings))
-        return ref
-
-    def _ref(self, engine: str, name: str, version: int | None, mount: str | None) -> Ref:
-        settings = self.settings
-        default = settings.kv_mount if engine == "kv" else settings.apikeys_mount
-        return Ref(engine, check_path(mount or default), resolve(name, settings.prefix), version)
-
-    def _remember(self, key: Hashable, ref: Ref) -> Ref:
-        if len(self._refs) >= _MAX_PARSED:
-            self._refs.clear()
-        self._refs[key] = ref
+            ref = parse_ref(name, self.settings)
+            if len(self._names) >= self._most_names:
+                self._names.clear()
+            self._names[name] = ref
         return ref
 
     def _cached(self, engine: str, name: str, version: int | None, mount: str | None) -> Any:
         key = (engine, name, version, mount)
-        ref = self._refs.get(key)
+        try:
+            ref = self._paths.get(key)
+        except TypeError:
+            ref = None
         if ref is None:
-            ref = self._remember(key, self._ref(engine, name, version, mount))
+            ref = path_ref(engine, name, self.settings, version, mount)
+            if len(self._paths) >= self._most_names:
+                self._paths.clear()
+            self._paths[key] = ref
         entry = self._entries.get(ref.key)
         if entry is None or self._now() >= entry.fresh_until:
             entry = self._load(ref)
@@ -288,7 +324,7 @@ class VaultSecrets:
 
     def _load(self, ref: Ref) -> Any:
         if ref.engine == "kv":
-            fetch = functools.partial(reads.fetch_kv, self, ref, self._metadata_denied)
+            fetch = functools.partial(reads.fetch_kv, self, ref, self._mounts)
         else:
             fetch = functools.partial(reads.fetch_api_key, self, ref)
         return self._cache.load(ref.key, fetch, ref.label)
@@ -336,15 +372,26 @@ class VaultSecrets:
     # --- life -----------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Revokes leases and token, forgets the cache and closes the connections."""
-        leases, self._leases = list(self._leases.values()), {}
+        """Revokes leases and token, forgets the cache and closes the connections, for good.
+
+        Whoever uses the client afterwards, a thread that was left behind for example, gets an
+        error.
+        """
+        with self._leases_lock:
+            self._closed = True
+            leases, self._leases = list(self._leases.values()), {}
+        self._cache.close()
         for lease in leases:
-            lease.close()
+            lease.shut()
         self._tokens.close(self._now() + self.settings.revalidate_deadline)
-        self._cache.clear()
         self._session.close()
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ConfigurationError("the client is closed", hint="make a new one")
+
     def __enter__(self) -> VaultSecrets:
+        self._check_open()
         return self
 
     def __exit__(
@@ -357,6 +404,7 @@ class VaultSecrets:
 
     def _after_fork(self) -> None:
         """In the child: no socket, lock or thread is shared with the parent; values stay."""
+        self._leases_lock = threading.Lock()
         self._cache.reset_after_fork()
         self._tokens.reset_after_fork()
         for lease in list(self._leases.values()):

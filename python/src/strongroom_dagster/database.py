@@ -43,26 +43,33 @@ class VaultCall(Protocol):
     ) -> dict[str, Any]: ...
 
 
-class DatabaseSource(Protocol):
-    """What `sql` needs: fresh credentials, whatever they come from."""
-
-    def current(self) -> Credentials: ...
-
-
 class _Lease(Lifetime):
-    """One set of credentials and the times of its lease."""
+    """One set of credentials and the times of its lease.
 
-    __slots__ = ("credentials", "token")
+    Attributes:
+        tokens: those that it may hang on: one, or two where the token was replaced while it was
+            made. It dies with the token that it was made under.
+        revoked: whether it was taken away from the block.
+    """
 
-    def __init__(self, credentials: Credentials, token: Token | None) -> None:
+    __slots__ = ("credentials", "revoked", "tokens")
+
+    def __init__(self, credentials: Credentials, *tokens: Token) -> None:
         super().__init__()
         self.credentials = credentials
-        self.token = token
+        self.tokens = tokens
+        self.revoked = False
 
     def ends_at(self) -> float:
-        """A lease dies with the token that it was made under."""
-        token_ends = self.token.expires_at if self.token is not None else math.inf
-        return min(self.expires_at, token_ends)
+        """When it is gone, by its own time or by its token's."""
+        return min(self.expires_at, *(token.expires_at for token in self.tokens))
+
+
+class _Pair(threading.local):
+    """The credentials of which this thread has taken one half by its name."""
+
+    lease: _Lease | None = None
+    taken: frozenset[str] = frozenset()
 
 
 class DatabaseLease:
@@ -88,6 +95,8 @@ class DatabaseLease:
         *,
         min_ttl: float = 0.0,
     ) -> None:
+        if isinstance(min_ttl, bool) or not isinstance(min_ttl, (int, float)):
+            raise ConfigurationError(f"min_ttl: a {type(min_ttl).__name__} must be a number")
         if not math.isfinite(min_ttl) or min_ttl < 0:
             raise ConfigurationError(f"min_ttl: {min_ttl} must be 0 or more and finite")
         self.path = path
@@ -100,6 +109,8 @@ class DatabaseLease:
         self._lease: _Lease | None = None
         self._retired: list[_Lease] = []
         self._users = 0
+        self._closed = False
+        self._pair = _Pair()
 
     def __enter__(self) -> DatabaseLease:
         with self._lock:
@@ -122,38 +133,59 @@ class DatabaseLease:
     def _leave(self) -> None:
         with self._lock:
             self._users -= 1
-            last = self._users <= 0
-        if last:
-            self.close()
+            # Who enters from here on gets a lease of its own.
+            leases = self._detach() if self._users <= 0 else []
+        self._revoke(leases)
 
     @property
     def username(self) -> str:
-        """User of the credentials that are good now."""
-        return self.current().username
+        """User of the credentials that are good now. See `password`."""
+        return self._half("username")
 
     @property
     def password(self) -> str:
-        """Password of the credentials that are good now."""
-        return self.current().password
+        """Password of the credentials that are good now.
+
+        Of user and password that a thread reads after one another, in either order, the second
+        belongs to the first, also when the credentials were replaced in between.
+        """
+        return self._half("password")
+
+    def _half(self, name: str) -> str:
+        pair = self._pair
+        first = pair.lease
+        if (
+            first is None
+            or first.revoked
+            or name in pair.taken
+            or self._clock.now() >= first.ends_at()
+        ):
+            first, pair.taken = self._good(), frozenset()
+        pair.lease, pair.taken = first, pair.taken | {name}
+        return str(getattr(first.credentials, name))
 
     def current(self) -> Credentials:
         """Credentials that are good now and for `min_ttl` seconds, where the role allows it.
 
         Raises:
+            ConfigurationError: no block is open, or the client is closed.
             VaultUnavailableError: there are none, and Vault did not answer in time.
         """
+        return self._good().credentials
+
+    def _good(self) -> _Lease:
         lease, now = self._lease, self._clock.now()
         if lease is not None and now < self._due(lease):
-            return lease.credentials
-        good = lease is not None and now < lease.ends_at()
-        if not self._lock.acquire(blocking=not good):
-            assert lease is not None
-            return lease.credentials  # another thread is renewing them
+            return lease
+        if lease is None or now >= lease.ends_at():
+            self._lock.acquire()
+        elif not self._lock.acquire(blocking=False):
+            return lease  # another thread is renewing them
         try:
-            if self._users <= 0:
+            if self._closed or self._users <= 0:
                 raise ConfigurationError(
                     f'the lease of "{self.path}" is closed',
-                    hint="use it inside of its with block",
+                    hint="use it inside of its with block, and before the client is closed",
                 )
             return self._refresh()
         finally:
@@ -162,32 +194,31 @@ class DatabaseLease:
     def _due(self, lease: _Lease) -> float:
         return min(lease.renew_at, lease.ends_at() - min(self.min_ttl, lease.ttl / 2))
 
-    def _refresh(self) -> Credentials:
+    def _refresh(self) -> _Lease:
         lease, now = self._lease, self._clock.now()
         if lease is not None and now < self._due(lease):
-            return lease.credentials
+            return lease
         if lease is None or now >= lease.ends_at():
-            self._replace(now + self._settings.deadline)
-        else:
-            try:
-                until = now + self._settings.revalidate_deadline
-                if not (lease.renewable and self._renew(lease, until)):
-                    self._replace(until)
-            except VaultUnavailableError as error:
-                left = lease.postpone(self._clock.now(), lease.ends_at())
-                if left <= 0:
-                    self._replace(now + self._settings.deadline)
-                else:
-                    log.warning(
-                        "cannot renew the credentials of %s (%s); they are good for %.0f s",
-                        self.path, error.message, left,
-                    )  # fmt: skip
-        assert self._lease is not None
-        return self._lease.credentials
+            return self._replace(now + self._settings.deadline)
+        try:
+            until = now + self._settings.revalidate_deadline
+            if lease.renewable and self._renew(lease, until):
+                return lease
+            return self._replace(until)
+        except VaultUnavailableError as error:
+            left = lease.postpone(self._clock.now(), lease.ends_at())
+            if left > 0:
+                log.warning(
+                    "cannot renew the credentials of %s (%s); they are good for %.0f s",
+                    self.path, error.message, left,
+                )  # fmt: skip
+                return lease
+        return self._replace(now + self._settings.deadline)
 
     def _renew(self, lease: _Lease, until: float) -> bool:
         """Renews it; False if that does not get it past the point where it is due."""
-        if lease.token is not None and lease.token is not self._tokens.token(until):
+        token = self._tokens.token(until)
+        if any(other is not token for other in lease.tokens):
             return False  # its token is not renewed any more, so neither are its leases
         asked_at = self._clock.now()
         try:
@@ -195,49 +226,66 @@ class DatabaseLease:
                 "put", "sys/leases/renew", until=until, idempotent=True,
                 json={"lease_id": lease.credentials.lease_id, "increment": int(lease.ttl)},
             )  # fmt: skip
-        except (AccessDeniedError, RequestRefusedError, SecretNotFoundError) as error:
+            seconds = seconds_of(answer, "lease_duration", "sys/leases/renew")
+        except (
+            AccessDeniedError, RequestRefusedError, SecretNotFoundError, InvalidResponseError
+        ) as error:  # fmt: skip
             log.info("vault did not renew %s (%s); asking for new ones", self.path, error.message)
             return False
-        lease.grant(
-            seconds_of(answer, "lease_duration", "sys/leases/renew"),
-            asked_at, renewable=bool(answer.get("renewable")),
-        )  # fmt: skip
+        lease.grant(seconds, asked_at, renewable=bool(answer.get("renewable")))
         return self._clock.now() < self._due(lease)
 
-    def _replace(self, until: float) -> None:
+    def _replace(self, until: float) -> _Lease:
         """New credentials; the old ones stay until their time is up or the block ends."""
+        before = self._tokens.token(until)
         asked_at = self._clock.now()
         answer = self._call("get", self.path, until=until)
-        data = answer.get("data") or {}
-        token = self._tokens.held
-        try:
-            credentials = Credentials(
-                str(data["username"]), str(data["password"]), str(answer["lease_id"])
-            )
-            seconds = seconds_of(answer, "lease_duration", self.path)
-        except (KeyError, TypeError, ValueError):
-            credentials = None
-        if credentials is None or not credentials.lease_id:
+        after = self._tokens.held or before
+        data = answer.get("data")
+        found = [answer.get("lease_id")]
+        if isinstance(data, dict):
+            found = [data.get("username"), data.get("password"), *found]
+        seconds = seconds_of(answer, "lease_duration", self.path)
+        if len(found) != 3 or not all(isinstance(x, str) and x for x in found) or seconds == 0:
             raise InvalidResponseError(
                 f'"{self.path}" gave no leased username and password',
                 hint="it must be a dynamic role of the database engine",
             )
-        lease = _Lease(credentials, token)
+        tokens = (before,) if after is before else (before, after)
+        lease = _Lease(Credentials(*map(str, found)), *tokens)
         lease.grant(seconds, asked_at, renewable=bool(answer.get("renewable")))
         if self._lease is not None:
             self._retired.append(self._lease)
         self._lease = lease
+        return lease
+
+    def _detach(self) -> list[_Lease]:
+        """Takes away all that was handed out; the caller holds the lock."""
+        leases = [*self._retired, *([self._lease] if self._lease is not None else [])]
+        self._lease, self._retired = None, []
+        for lease in leases:
+            lease.revoked = True
+        return leases
 
     def close(self) -> None:
         """Revokes what was handed out. Never raises: a run must not fail for it."""
         with self._lock:
-            leases = [*self._retired, *([self._lease] if self._lease is not None else [])]
-            self._lease, self._retired = None, []
+            leases = self._detach()
+        self._revoke(leases)
+
+    def shut(self) -> None:
+        """As `close`, for good: the client is closed. Asking for credentials is an error."""
+        with self._lock:
+            self._closed = True
+            leases = self._detach()
+        self._revoke(leases)
+
+    def _revoke(self, leases: list[_Lease]) -> None:
         for lease in leases:
             if self._clock.now() < lease.ends_at():
-                self._revoke(lease.credentials.lease_id)
+                self._revoke_one(lease.credentials.lease_id)
 
-    def _revoke(self, lease_id: str) -> None:
+    def _revoke_one(self, lease_id: str) -> None:
         until = self._clock.now() + self._settings.revalidate_deadline
         try:
             self._call(
@@ -258,6 +306,7 @@ class DatabaseLease:
         """In the child: what the parent was given is the parent's to use and to revoke."""
         self._lock = threading.RLock()
         self._lease, self._retired = None, []
+        self._pair = _Pair()
 
     def connect(self, conninfo: str = "", **keywords: Any) -> psycopg.Connection[Any]:
         """A psycopg connection with the current credentials.

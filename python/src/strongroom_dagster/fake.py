@@ -6,14 +6,24 @@ a network; it passes the same conformance suite as the client on a real Vault.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping
+import functools
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
 from .client import VaultSecrets
 from .clock import Clock
-from .errors import ConfigurationError, RequestRefusedError, SecretNotFoundError
+from .errors import (
+    AccessDeniedError,
+    ConfigurationError,
+    RequestRefusedError,
+    SecretNotFoundError,
+    VaultUnavailableError,
+)
 from .methods import Caller
 from .settings import Settings
 
@@ -31,8 +41,66 @@ class _NoAuth:
         return "fake"
 
 
+@dataclass
+class _KvVersion:
+    data: dict[str, Any]
+    created_time: str
+    deletion_time: str = ""
+    destroyed: bool = False
+
+    def metadata(self, number: int) -> dict[str, Any]:
+        return {
+            "version": number,
+            "created_time": self.created_time,
+            "deletion_time": self.deletion_time,
+            "destroyed": self.destroyed,
+        }
+
+
+@dataclass
+class _KeyVersion:
+    values: dict[str, str]
+    created_time: str
+    compromised: bool = False
+
+
+class _FakeVault:
+    """What the copies of a fake share, as clients share a Vault."""
+
+    def __init__(self, databases: Mapping[str, tuple[str, str]]) -> None:
+        self.kv: dict[str, list[_KvVersion]] = {}
+        self.keys: dict[str, list[_KeyVersion]] = {}
+        self.next_rotations: dict[str, str] = {}
+        self.databases = dict(databases)
+        self.leases: set[str] = set()
+        self.denied: set[str] = set()
+        self.down = False
+        self.lock = threading.Lock()
+        self._ticks = 0
+
+    def tick(self) -> int:
+        """Another number each time: of a lease, or of a moment."""
+        with self.lock:
+            self._ticks += 1
+            return self._ticks
+
+    def time(self) -> str:
+        """A moment of its own for everything that is made, so that a key which is made anew is
+        not the one that was there before."""
+        return f"2026-01-01T00:00:00.{self.tick():09d}Z"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, lock=threading.Lock())
+
+
 class FakeVaultSecrets(VaultSecrets):
     """A client whose Vault is a few dictionaries. Names are those that `get` takes.
+
+    A copy (`copy.copy`) is another client of the same Vault; a deep copy and one that was pickled
+    have a Vault of their own, which holds the same.
 
     Args:
         secrets: KV secrets; a string stands for the single field `value`.
@@ -40,9 +108,6 @@ class FakeVaultSecrets(VaultSecrets):
         databases: user and password by role. They are handed out as they are: give those of a
             real test database where one is used.
         settings, clock: as for `VaultSecrets`.
-
-    Attributes:
-        leases: the leases that are open; empty when every `with` block has ended.
     """
 
     def __init__(
@@ -55,16 +120,15 @@ class FakeVaultSecrets(VaultSecrets):
         clock: Clock | None = None,
     ) -> None:
         super().__init__(settings or Settings(), _NoAuth(), clock=clock)
-        self._kv_versions: dict[str, list[dict[str, Any]]] = {}
-        self._key_versions: dict[str, list[dict[str, str]]] = {}
-        self._next_rotations: dict[str, str] = {}
-        self._databases = dict(databases or {})
-        self._lease_numbers = itertools.count(1)
-        self.leases: set[str] = set()
+        self._vault = _FakeVault(databases or {})
         for name, fields in (secrets or {}).items():
             self.put(name, fields)
         for name, values in (api_keys or {}).items():
             self.rotate(name, values)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        made = functools.partial(type(self), settings=self.settings)
+        return (made, (), {"_vault": self._vault})
 
     @property
     def hvac(self) -> Any:
@@ -73,21 +137,100 @@ class FakeVaultSecrets(VaultSecrets):
             "the fake has no hvac", hint="test what uses hvac against a real Vault"
         )
 
+    @property
+    def leases(self) -> set[str]:
+        """The leases that are open; empty when every `with` block has ended."""
+        return set(self._vault.leases)
+
     # --- what a test does to it -----------------------------------------------------------------
+    # What is cached stays cached, as with Vault.
 
     def put(self, name: str, fields: str | Mapping[str, Any]) -> None:
-        """Writes a new version of a KV secret. A cached older one stays cached, as with Vault."""
-        data = {"value": fields} if isinstance(fields, str) else dict(fields)
-        self._kv_versions.setdefault(self._parse(f"kv:{name}").path, []).append(data)
+        """Writes a new version of a KV secret."""
+        data = {"value": fields} if isinstance(fields, str) else deepcopy(dict(fields))
+        versions = self._vault.kv.setdefault(self._path("kv", name), [])
+        versions.append(_KvVersion(data, self._vault.time()))
 
     def rotate(
-        self, name: str, values: str | Mapping[str, str], *, next_rotation_time: str = ""
+        self,
+        name: str,
+        values: str | Mapping[str, str],
+        *,
+        next_rotation_time: str = "",
+        compromised: bool = False,
     ) -> None:
-        """Makes a new version of an API key the current one."""
+        """Makes a new version of an API key the current one.
+
+        Args:
+            compromised: whether the versions before it end now, without grace.
+        """
         data = {"key": values} if isinstance(values, str) else dict(values)
-        path = self._parse(f"apikey:{name}").path
-        self._key_versions.setdefault(path, []).append(data)
-        self._next_rotations[path] = next_rotation_time
+        path = self._path("apikey", name)
+        versions = self._vault.keys.setdefault(path, [])
+        for version in versions if compromised else ():
+            version.compromised = True
+        versions.append(_KeyVersion(data, self._vault.time()))
+        self._vault.next_rotations[path] = next_rotation_time
+
+    def delete(self, name: str, *, version: int | None = None) -> None:
+        """Deletes a KV secret's current or given version, which `undelete` brings back.
+
+        An API key (`apikey:…`) is gone for good; `rotate` makes another with version 1.
+        """
+        if name.startswith("apikey:"):
+            path = self._path("apikey", name.removeprefix("apikey:"))
+            if self._vault.keys.pop(path, None) is None:
+                raise SecretNotFoundError(f'no API key "{path}" in the fake')
+            return
+        self._kv_version(name, version).deletion_time = self._vault.time()
+
+    def undelete(self, name: str, *, version: int | None = None) -> None:
+        """Takes `delete` of a KV secret back."""
+        self._kv_version(name, version).deletion_time = ""
+
+    def destroy(self, name: str, *, version: int | None = None) -> None:
+        """Destroys the data of a KV secret's current or given version."""
+        self._kv_version(name, version).destroyed = True
+
+    def purge(self, name: str) -> None:
+        """Deletes a KV secret with all its versions; `put` makes another with version 1."""
+        self._kv_version(name, None)
+        del self._vault.kv[self._path("kv", name)]
+
+    @contextmanager
+    def outage(self) -> Iterator[None]:
+        """Within the block Vault does not answer, as if every deadline had passed at once."""
+        self._vault.down = True
+        try:
+            yield
+        finally:
+            self._vault.down = False
+
+    def deny(self, name: str) -> None:
+        """From now on the policy does not allow to read a name, or `database:ROLE`."""
+        self._vault.denied |= self._api_paths(name)
+
+    def allow(self, name: str) -> None:
+        """Takes `deny` back."""
+        self._vault.denied -= self._api_paths(name)
+
+    def _path(self, engine: str, name: str) -> str:
+        return self._parse(f"{engine}:{name.removeprefix(engine + ':')}").path
+
+    def _kv_version(self, name: str, version: int | None) -> _KvVersion:
+        path = self._path("kv", name)
+        versions = self._vault.kv.get(path, [])
+        number = len(versions) if version is None else version
+        if not 1 <= number <= len(versions):
+            raise SecretNotFoundError(f'no version {number} of "{path}" in the fake')
+        return versions[number - 1]
+
+    def _api_paths(self, name: str) -> set[str]:
+        if name.startswith("database:"):
+            return {f"{self.settings.database_mount}/creds/{name.removeprefix('database:')}"}
+        ref = self._parse(name)
+        kinds = ("data", "metadata") if ref.engine == "kv" else ("creds",)
+        return {f"{ref.mount}/{kind}/{ref.path}" for kind in kinds}
 
     # --- Vault ----------------------------------------------------------------------------------
 
@@ -105,12 +248,20 @@ class FakeVaultSecrets(VaultSecrets):
         read_timeout: float | None = None,  # noqa: ARG002
     ) -> dict[str, Any]:
         """Answers as Vault would."""
-        path, settings = unquote(path), self.settings
+        path, settings, vault = unquote(path), self.settings, self._vault
+        if vault.down:
+            raise VaultUnavailableError(
+                "vault gave no answer: outage of the fake", hint="the outage ends with its block"
+            )
+        if path in vault.denied:
+            raise AccessDeniedError(
+                f'permission denied on "{path}"', hint="the policy of this identity must allow it"
+            )
         if path == "sys/leases/revoke":
-            self.leases.discard(json["lease_id"])
+            vault.leases.discard(json["lease_id"])
             return {}
         if path == "sys/leases/renew":
-            if json["lease_id"] not in self.leases:
+            if json["lease_id"] not in vault.leases:
                 raise RequestRefusedError(f'vault refused "{path}": lease not found')
             return {"lease_duration": 3600, "renewable": True}
         for prefix, answer in (
@@ -129,47 +280,61 @@ class FakeVaultSecrets(VaultSecrets):
         raise SecretNotFoundError(f'nothing at "{path}" in vault', hint="put it into the fake")
 
     def _read_kv(self, path: str, params: dict[str, str]) -> dict[str, Any] | None:
-        versions = self._kv_versions.get(path, [])
+        versions = self._vault.kv.get(path, [])
         number = int(params.get("version") or len(versions))
         if not 1 <= number <= len(versions):
             return None
-        metadata = {"version": number, "created_time": f"fake-{number}"}
-        return {"data": {"data": versions[number - 1], "metadata": metadata}}
+        version = versions[number - 1]
+        how = "destroyed" if version.destroyed else "deleted" if version.deletion_time else ""
+        if how:
+            raise SecretNotFoundError(
+                f'nothing at "{self.settings.kv_mount}/data/{path}" in vault',
+                hint=f"version {number} was {how}",
+            )
+        return {"data": {"data": deepcopy(version.data), "metadata": version.metadata(number)}}
 
     def _read_metadata(self, path: str, _: dict[str, str]) -> dict[str, Any] | None:
-        versions = self._kv_versions.get(path)
-        return {"data": {"current_version": len(versions)}} if versions else None
+        versions = self._vault.kv.get(path)
+        if not versions:
+            return None
+        numbered = {str(n): v.metadata(n) for n, v in enumerate(versions, 1)}
+        return {"data": {"current_version": len(versions), "versions": numbered}}
 
     def _read_key(self, path: str, params: dict[str, str]) -> dict[str, Any] | None:
-        versions = self._key_versions.get(path)
+        versions = self._vault.keys.get(path)
         if not versions:
             raise SecretNotFoundError(f'no API key "{path}" in vault', hint="put it into the fake")
         number = int(params.get("version") or len(versions))
         if not 1 <= number <= len(versions):
             raise RequestRefusedError(f'vault refused "{path}": no version {number}')
-        etag = f'"{number}"'
+        version = versions[number - 1]
+        if version.compromised:
+            raise RequestRefusedError(f'vault refused "{path}": version {number} is compromised')
+        etag = f'"{number} {version.created_time}"'
         if params.get("if_version") == str(number) or params.get("If-None-Match") == etag:
             return None
-        values = versions[number - 1]
+        values = version.values
         return {
             "data": {
                 **({"key": values["key"]} if set(values) == {"key"} else {"values": values}),
                 "version": number,
                 "etag": etag,
                 "state": "current" if number == len(versions) else "grace",
+                "created_time": version.created_time,
+                "last_rotated_time": versions[-1].created_time,
                 "cache_ttl": _CACHE_TTL,
                 "ttl": _CACHE_TTL,
                 "rotation_period": _PERIOD,
-                "next_rotation_time": self._next_rotations[path],
+                "next_rotation_time": self._vault.next_rotations[path],
             }
         }
 
     def _read_database(self, role: str, _: dict[str, str]) -> dict[str, Any] | None:
-        if role not in self._databases:
+        if role not in self._vault.databases:
             return None
-        username, password = self._databases[role]
-        lease_id = f"database/creds/{role}/fake-{next(self._lease_numbers)}"
-        self.leases.add(lease_id)
+        username, password = self._vault.databases[role]
+        lease_id = f"{self.settings.database_mount}/creds/{role}/fake-{self._vault.tick()}"
+        self._vault.leases.add(lease_id)
         return {
             "lease_id": lease_id,
             "lease_duration": 3600,

@@ -1,7 +1,8 @@
 """Secret values that do not show themselves in `repr`, logs, tracebacks or pickles.
 
 They are ordinary values once you ask for one (`secret["password"]`, `key.key`): a `str` that
-has left these objects can no longer be masked.
+has left these objects can no longer be masked. All who read a secret share these objects, so they
+are read-only all the way down.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
-from .errors import FieldNotFoundError, SecretPicklingError
+from .errors import ConfigurationError, FieldNotFoundError, SecretPicklingError
 
 MASK = "****"
 
@@ -32,7 +33,69 @@ class Masked:
         )
 
 
-class SecretMapping(Masked, Mapping[str, Any]):
+class Fixed(Masked):
+    """Base of masked objects whose attributes do not change once they are made."""
+
+    __slots__ = ()
+
+    def _fill(self, **attributes: Any) -> None:
+        for name, value in attributes.items():
+            object.__setattr__(self, name, value)
+
+    def __setattr__(self, name: str, value: Any) -> NoReturn:
+        raise AttributeError(f"{type(self).__name__} is read-only: {name} cannot be set")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"{type(self).__name__} is read-only: {name} cannot be deleted")
+
+
+def _refuse(*_: Any, **__: Any) -> NoReturn:
+    raise TypeError("a secret is read-only; change a copy of it: copy.deepcopy(…)")
+
+
+class _FixedList(list[Any]):
+    """A list inside of a secret: a list for everybody who only looks at it."""
+
+    __slots__ = ()
+    __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse
+    append = clear = extend = insert = pop = remove = reverse = sort = _refuse
+
+    def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
+        return (list, (list(self),))
+
+
+class _FixedDict(dict[str, Any]):
+    """An object inside of a secret."""
+
+    __slots__ = ()
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+    def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
+        return (dict, (dict(self),))
+
+
+def _fixed(value: Any) -> Any:
+    """A read-only copy of a JSON value, so that even who gets around that changes a copy."""
+    if isinstance(value, (list, tuple)):
+        return _FixedList([_fixed(item) for item in value])
+    if isinstance(value, Mapping):
+        return _FixedDict({name: _fixed(item) for name, item in value.items()})
+    return value
+
+
+def same_version(one: SecretMapping | ApiKey, other: SecretMapping | ApiKey) -> bool:
+    """Whether two values are one version of one secret.
+
+    Its number does not tell: a secret that was deleted and made anew counts from 1 again.
+    """
+    return one is other or (
+        bool(one.created_time)
+        and (one.version, one.created_time) == (other.version, other.created_time)
+    )
+
+
+class SecretMapping(Fixed, Mapping[str, Any]):
     """The fields of one version of a secret: a read-only mapping with a masked `repr`.
 
     Attributes:
@@ -42,20 +105,24 @@ class SecretMapping(Masked, Mapping[str, Any]):
     """
 
     __slots__ = ("_data", "_default", "created_time", "path", "version")
+    path: str
+    version: int
+    created_time: str
+    _data: dict[str, Any]
+    _default: str | None
 
     def __init__(
         self, data: Mapping[str, Any], *, path: str, version: int = 0, created_time: str = ""
     ) -> None:
-        self._data = dict(data)
-        self.path = path
-        self.version = version
-        self.created_time = created_time
-        if len(self._data) == 1:
-            self._default: str | None = as_text(next(iter(self._data.values())))
-        elif "value" in self._data:
-            self._default = as_text(self._data["value"])
-        else:
-            self._default = None
+        kept = dict(_fixed(data))
+        default = None
+        if len(kept) == 1:
+            default = as_text(next(iter(kept.values())))
+        elif "value" in kept:
+            default = as_text(kept["value"])
+        self._fill(
+            _data=kept, _default=default, path=path, version=version, created_time=created_time
+        )
 
     def text(self, field: str | None = None) -> str:
         """One field as text.
@@ -73,6 +140,8 @@ class SecretMapping(Masked, Mapping[str, Any]):
                 f'secret "{self.path}" has no single field',
                 hint=f"name one of its fields: {names}",
             )
+        if not isinstance(field, str):
+            raise ConfigurationError(f"field: a {type(field).__name__} must be a text")
         try:
             return as_text(self._data[field])
         except KeyError:
@@ -83,7 +152,7 @@ class SecretMapping(Masked, Mapping[str, Any]):
         )
 
     def __getitem__(self, key: str) -> Any:
-        return self._data[key]
+        return _fixed(self._data[key])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._data)
@@ -98,7 +167,7 @@ class SecretMapping(Masked, Mapping[str, Any]):
     __str__ = __repr__
 
 
-class ApiKey(Masked):
+class ApiKey(Fixed):
     """One version of an API key from the `apikeys` engine.
 
     Attributes:
@@ -127,6 +196,18 @@ class ApiKey(Masked):
         "warnings",
     )
 
+    name: str
+    values: SecretMapping
+    version: int
+    etag: str
+    state: str
+    created_time: str
+    last_rotated_time: str
+    next_rotation_time: str
+    cache_ttl: float
+    ttl: float
+    warnings: tuple[str, ...]
+
     def __init__(
         self,
         *,
@@ -142,17 +223,19 @@ class ApiKey(Masked):
         ttl: float = 0.0,
         warnings: tuple[str, ...] = (),
     ) -> None:
-        self.name = name
-        self.values = values
-        self.version = version
-        self.etag = etag
-        self.state = state
-        self.created_time = created_time
-        self.last_rotated_time = last_rotated_time
-        self.next_rotation_time = next_rotation_time
-        self.cache_ttl = cache_ttl
-        self.ttl = ttl
-        self.warnings = warnings
+        self._fill(
+            name=name,
+            values=values,
+            version=version,
+            etag=etag,
+            state=state,
+            created_time=created_time,
+            last_rotated_time=last_rotated_time,
+            next_rotation_time=next_rotation_time,
+            cache_ttl=cache_ttl,
+            ttl=ttl,
+            warnings=warnings,
+        )
 
     @property
     def key(self) -> str:
@@ -173,7 +256,7 @@ class ApiKey(Masked):
     __str__ = __repr__
 
 
-class Credentials(Masked):
+class Credentials(Fixed):
     """A database user and its password, valid until its lease ends.
 
     Attributes:
@@ -183,11 +266,12 @@ class Credentials(Masked):
     """
 
     __slots__ = ("lease_id", "password", "username")
+    username: str
+    password: str
+    lease_id: str
 
     def __init__(self, username: str, password: str, lease_id: str) -> None:
-        self.username = username
-        self.password = password
-        self.lease_id = lease_id
+        self._fill(username=username, password=password, lease_id=lease_id)
 
     def __repr__(self) -> str:
         return f"Credentials(username={self.username!r}, password='{MASK}')"
@@ -195,13 +279,14 @@ class Credentials(Masked):
     __str__ = __repr__
 
 
-class Sensitive(Masked):
+class Sensitive(Fixed):
     """One string that must not show: a token, a secret id, a wrapping token."""
 
     __slots__ = ("_value",)
+    _value: str
 
     def __init__(self, value: str) -> None:
-        self._value = value
+        self._fill(_value=value)
 
     def reveal(self) -> str:
         """The string itself."""

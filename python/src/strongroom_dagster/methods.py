@@ -241,6 +241,7 @@ def _adopt(caller: Caller, token: str, *, renew: bool) -> dict[str, Any]:
         "lease_duration": int(data.get("ttl") or 0),
         "renewable": renew and bool(data.get("renewable")),
         "accessor": data.get("accessor", ""),
+        "num_uses": data.get("num_uses"),
     }
 
 

@@ -65,7 +65,7 @@ class Settings:
     api_key_revalidate: float = 60.0
     stale_if_error: float = 0.0
     revalidate_deadline: float = 3.0
-    max_entries: int = 1024
+    max_entries: int = 10_000
     pool_size: int = 32
     max_response_bytes: int = 8 * 1024 * 1024
 

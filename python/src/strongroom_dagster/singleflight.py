@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from .clock import Clock
 from .errors import StrongroomError, VaultUnavailableError
@@ -13,10 +13,11 @@ T = TypeVar("T")
 
 
 class _Flight(Generic[T]):
-    __slots__ = ("done", "error", "landed", "result")
+    __slots__ = ("done", "error", "landed", "result", "until")
 
-    def __init__(self) -> None:
+    def __init__(self, until: float) -> None:
         self.landed = threading.Event()
+        self.until = until
         self.done = False
         self.result: T | None = None
         self.error: StrongroomError | None = None
@@ -39,30 +40,57 @@ class SingleFlight(Generic[T]):
         """Whether a call of this key is running now."""
         return key in self._flights
 
-    def do(self, key: Hashable, call: Callable[[], T], until: float) -> T:
+    def drop(self, matches: Callable[[Any], bool]) -> None:
+        """Lets nobody follow the running calls of these keys any more: who comes next leads.
+
+        Those who follow already get what the call brings.
+        """
+        with self._lock:
+            for key in [key for key in self._flights if matches(key)]:
+                del self._flights[key]
+
+    def do(
+        self,
+        key: Hashable,
+        call: Callable[[], T],
+        until: float,
+        fits: Callable[[T], bool] | None = None,
+    ) -> T:
         """The result of `call`, made by this thread or by the one that is already at it.
 
         A leader that is interrupted (KeyboardInterrupt, a bug) is not followed: one of those who
         waited takes its place.
 
+        Args:
+            fits: whether what was asked for before this call began is good enough for it; None:
+                it always is. What does not fit, or failed for another reason than that Vault was
+                away, is asked for once more.
+
         Raises:
             StrongroomError: what the leader's call raised, as a fresh exception for each thread.
             VaultUnavailableError: the leader was not done by `until`.
         """
+        older = fits is not None
         while True:
             with self._lock:
                 flight = self._flights.get(key)
                 leads = flight is None
                 if flight is None:
-                    flight = self._flights[key] = _Flight()
+                    flight = self._flights[key] = _Flight(until)
             if leads:
                 return self._lead(key, flight, call)
             if not flight.landed.wait(max(0.0, until - self._clock.now())):
+                if self._clock.now() >= flight.until:
+                    self._remove(key, flight)  # its leader was interrupted before it took off
                 raise VaultUnavailableError("another thread's request was not answered in time")
-            if flight.error is not None:
-                raise type(flight.error)(flight.error.message, hint=flight.error.hint)
+            error, outdated = flight.error, older
+            older = False  # whatever is found from here on began after this call
+            if error is not None and (not outdated or isinstance(error, VaultUnavailableError)):
+                raise type(error)(error.message, hint=error.hint)
             if flight.done:
-                return flight.result  # type: ignore[return-value]
+                result: T = flight.result  # type: ignore[assignment]
+                if not outdated or fits is None or fits(result):
+                    return result
 
     def _lead(self, key: Hashable, flight: _Flight[T], call: Callable[[], T]) -> T:
         try:
@@ -73,7 +101,10 @@ class SingleFlight(Generic[T]):
             flight.error = error
             raise
         finally:
-            with self._lock:
-                if self._flights.get(key) is flight:
-                    del self._flights[key]
+            self._remove(key, flight)
             flight.landed.set()
+
+    def _remove(self, key: Hashable, flight: _Flight[T]) -> None:
+        with self._lock:
+            if self._flights.get(key) is flight:
+                del self._flights[key]

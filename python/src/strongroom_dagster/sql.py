@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import sqlalchemy
 import sqlalchemy.event
 import sqlalchemy.exc
 
-from .database import DatabaseSource
 from .errors import ConfigurationError
+from .masked import Credentials
 
 _LEASE = "strongroom_lease"
+
+
+class DatabaseSource(Protocol):
+    """What an engine needs: fresh credentials, whatever they come from."""
+
+    def current(self) -> Credentials: ...
 
 
 def leased_engine(

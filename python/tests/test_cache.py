@@ -1,0 +1,316 @@
+"""The cache between threads: what was forgotten stays forgotten, and nothing is read twice."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from strongroom_dagster import (
+    SecretNotFoundError,
+    Settings,
+    VaultSecrets,
+    VaultUnavailableError,
+)
+from strongroom_dagster.cache import Cache, Entry
+from strongroom_dagster.singleflight import SingleFlight
+
+from .harness.clock import FakeClock
+from .harness.model import model_vault
+
+Invalidate = Callable[[VaultSecrets], None]
+
+
+@pytest.mark.parametrize(
+    "forget",
+    [lambda c: c.invalidate("apikey:k"), lambda c: c.invalidate()],
+    ids=["its name", "everything"],
+)
+def test_after_an_invalidation_nobody_follows_a_read_that_was_under_way(
+    forget: Invalidate,
+) -> None:
+    """A 401, then `invalidate`, then `api_key`: the dead key must not come back."""
+    with model_vault() as (vault, _clock, client_for), ThreadPoolExecutor(1) as pool:
+        client = client_for()
+        dead = vault.rotate("k")
+        answered, go = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            answered.set()
+            go.wait(20)
+
+        vault.after["creds/k"] = hold
+        reading = pool.submit(client.api_key, "k")
+        assert answered.wait(20)
+        good = vault.rotate("k", compromised=True)
+        forget(client)
+        try:
+            assert client.api_key("k").key == good
+        finally:
+            go.set()
+        assert reading.result(20).key == dead  # it was right when it began
+        assert client.api_key("k").key == good
+
+
+def test_an_invalidation_of_one_name_leaves_the_reads_of_others_alone() -> None:
+    with model_vault() as (vault, _clock, client_for), ThreadPoolExecutor(1) as pool:
+        client = client_for()
+        vault.write("x")
+        answered, go = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            answered.set()
+            go.wait(20)
+
+        vault.after["data/x"] = hold
+        reading = pool.submit(client.kv, "x")
+        assert answered.wait(20)
+        client.invalidate("y")
+        go.set()
+        secret = reading.result(20)
+        assert client.kv("x") is secret
+        assert vault.count("data/x") == 1
+
+
+def test_a_refusal_that_is_under_way_does_not_forget_what_came_after_it() -> None:
+    with model_vault() as (vault, _clock, client_for), ThreadPoolExecutor(1) as pool:
+        client = client_for()
+        answered, go = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            answered.set()
+            go.wait(20)
+
+        vault.after["data/x"] = hold
+        reading = pool.submit(client.get, "x")
+        assert answered.wait(20)
+        value = vault.write("x")
+        client.invalidate("x")
+        assert client.get("x") == value
+        go.set()
+        with pytest.raises(SecretNotFoundError):
+            reading.result(20)
+        asked = len(vault.requests)
+        assert client.get("x") == value
+        assert len(vault.requests) == asked
+
+
+def follow(client: VaultSecrets, name: str, hold: threading.Event) -> Callable[[], Any]:
+    """A read that joins the one that is under way; call the result for what it brings."""
+    waits = threading.Event()
+    flights = client._cache._flights
+    real = flights.do
+
+    def do(*args: Any) -> Any:
+        waits.set()
+        return real(*args)
+
+    flights.do = do  # type: ignore[assignment,method-assign]
+    pool = ThreadPoolExecutor(1)
+    following = pool.submit(client.get, name)
+    assert waits.wait(20)
+    flights.do = real  # type: ignore[method-assign]
+
+    def result() -> Any:
+        hold.set()
+        try:
+            return following.result(20)
+        finally:
+            pool.shutdown()
+
+    return result
+
+
+@pytest.mark.parametrize("begins_with", ["a value", "nothing"])
+def test_who_may_keep_nothing_does_not_follow_a_read_that_began_before(begins_with: str) -> None:
+    """With `kv_ttl=0`, and for refusals, only what was good during the call will do."""
+    with model_vault() as (vault, _clock, client_for), ThreadPoolExecutor(1) as pool:
+        client = client_for(kv_ttl=0.0)
+        if begins_with == "a value":
+            vault.write("x")
+        answered, go = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            answered.set()
+            go.wait(20)
+
+        vault.after["data/x"] = hold
+        leading = pool.submit(client.get, "x")
+        assert answered.wait(20)
+        value = vault.write("x")
+        result = follow(client, "x", go)
+        assert result() == value
+        if begins_with == "a value":
+            assert leading.result(20) != value
+        else:
+            with pytest.raises(SecretNotFoundError):
+                leading.result(20)
+
+
+def test_who_waits_for_a_leader_that_never_took_off_gives_up_and_the_next_one_leads() -> None:
+    clock = FakeClock()
+    flights: SingleFlight[str] = SingleFlight(clock.clock)
+    # As if an interrupt had come between the entry in the list and the call.
+    real = flights._lead
+
+    def interrupted(*_: Any) -> str:
+        raise KeyboardInterrupt
+
+    flights._lead = interrupted  # type: ignore[assignment,method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        flights.do("k", lambda: "never", clock.time)
+    flights._lead = real  # type: ignore[method-assign]
+    assert flights.busy("k")
+    with pytest.raises(VaultUnavailableError, match="another thread"):
+        flights.do("k", lambda: "not yet", clock.time)
+    assert flights.do("k", lambda: "now", clock.time) == "now"
+    assert not flights.busy("k")
+
+
+def test_who_gives_up_early_leaves_a_leader_alone_that_still_has_time() -> None:
+    clock = FakeClock()
+    flights: SingleFlight[str] = SingleFlight(clock.clock)
+    inside, go = threading.Event(), threading.Event()
+
+    def call() -> str:
+        inside.set()
+        go.wait(20)
+        return "led"
+
+    with ThreadPoolExecutor(1) as pool:
+        leading = pool.submit(flights.do, "k", call, clock.time + 60.0)
+        assert inside.wait(20)
+        with pytest.raises(VaultUnavailableError):
+            flights.do("k", lambda: "followed", clock.time)
+        assert flights.busy("k")
+        go.set()
+        assert leading.result(20) == "led"
+
+
+def test_two_fields_of_one_secret_are_of_one_version_in_get_many() -> None:
+    """Not kept at all, or thrown out of a cache that is too small: still read once."""
+    for settings in ({"kv_ttl": 0.0}, {"max_entries": 1}):
+        with model_vault() as (vault, _clock, client_for):
+            client = client_for(**settings)
+            vault.write("x")
+            vault.write("y")
+            vault.after["data/x"] = lambda vault=vault: vault.write("x") and None  # type: ignore[misc]
+            found = client.get_many(["x", "y", "x#value", "kv:x"])
+            assert len({found["x"], found["x#value"], found["kv:x"]}) == 1
+            assert vault.count("data/x") == 1
+
+
+def test_get_many_reads_what_is_cached_at_the_moment_of_the_call_once() -> None:
+    with model_vault() as (vault, clock, client_for):
+        client = client_for()
+        names = [f"s{n}" for n in range(30)]
+        values = {name: vault.write(name) for name in names}
+        assert client.get_many(names) == values
+        asked = len(vault.requests)
+        assert client.get_many(name for name in names) == values
+        assert len(vault.requests) == asked
+        assert vault.logins == 1
+        clock.advance(61.0)
+        assert client.get_many([*names, *names]) == values
+        assert len(vault.requests) == asked + len(names)
+
+
+@pytest.mark.parametrize("uses", [1, 2, 3, 5])
+def test_a_token_with_few_uses_reads_many_as_it_reads_one_by_one(uses: int) -> None:
+    with model_vault(token_uses=uses) as (vault, _clock, client_for):
+        names = [f"s{n}" for n in range(17)]
+        values = {name: vault.write(name) for name in names}
+        assert client_for().get_many(names) == values
+
+
+def test_max_entries_is_ten_thousand() -> None:
+    assert Settings().max_entries == 10_000
+
+
+def test_two_thousand_names_are_read_once() -> None:
+    clock = FakeClock()
+    settings = Settings()
+    cache = Cache(
+        clock.clock, max_entries=settings.max_entries, deadline=1.0, revalidate_deadline=1.0
+    )
+    asked = []
+
+    def load(number: int) -> None:
+        def fetch(_old: Entry | None, _until: float) -> Entry:
+            asked.append(number)
+            return Entry(number, clock.time + 60.0, clock.time + 60.0)
+
+        cache.load(number, fetch, "x")
+
+    for _ in range(3):
+        for number in range(10_000):
+            load(number)
+    assert len(asked) == 10_000
+
+
+def test_one_warning_when_something_fresh_is_thrown_out(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.WARNING)
+    with model_vault() as (vault, clock, client_for):
+        client = client_for(max_entries=3)
+        for number in range(9):
+            vault.write(f"s{number}")
+        for number in range(3):
+            client.get(f"s{number}")
+        clock.advance(61.0)
+        client.get("s3")  # what goes for it is not fresh any more
+        assert "max_entries" not in caplog.text
+        for _ in range(2):
+            for number in range(9):
+                client.get(f"s{number}")
+        said = [r.getMessage() for r in caplog.records if "max_entries" in r.getMessage()]
+        assert len(said) == 1
+        assert "max_entries is 3" in said[0]
+        assert client.stats.cached == 3
+
+
+def test_what_was_read_lately_stays_and_what_has_ended_goes() -> None:
+    clock = FakeClock()
+    cache = Cache(clock.clock, max_entries=2, deadline=1.0, revalidate_deadline=1.0)
+
+    def load(key: str, ttl: float) -> None:
+        cache.load(key, lambda _o, _u: Entry(key, clock.time + ttl, clock.time + ttl), key)
+
+    load("long", 100.0)
+    load("short", 10.0)
+    cache.entries["long"].used = cache.entries["short"].used = True
+    clock.advance(10.0)  # to the very end of "short"
+    load("new", 100.0)
+    assert set(cache.entries) == {"long", "new"}
+    assert not cache.entries["long"].used  # its second chance is spent
+    load("newer", 100.0)
+    assert set(cache.entries) == {"long", "newer"} or set(cache.entries) == {"new", "newer"}
+    assert "newer" in cache.entries
+
+
+def test_a_handler_of_the_log_may_read_secrets_while_the_cache_warns() -> None:
+    with model_vault() as (vault, _clock, client_for):
+        client = client_for(max_entries=1)
+        for name in ("a", "b", "c"):
+            vault.write(name)
+
+        class Reads(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                if "max_entries" in record.getMessage():
+                    values.append(client.get("c"))
+
+        values: list[str] = []
+        handler = Reads()
+        log = logging.getLogger("strongroom_dagster")
+        log.addHandler(handler)
+        try:
+            client.get("a")
+            client.get("b")
+        finally:
+            log.removeHandler(handler)
+        assert len(values) == 1

@@ -1,0 +1,279 @@
+"""Leases between threads: one pair, decided and detached under one lock, nothing left behind."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from strongroom_dagster import ConfigurationError, InvalidResponseError, VaultUnavailableError
+from strongroom_dagster.database import DatabaseLease
+
+from .harness.clock import FakeClock
+from .harness.model import Model, model_vault
+
+
+def pair_of(vault: Model, username: str) -> str:
+    """The password that belongs to a user."""
+    assert username in vault.leases
+    return username.replace("user", "password")
+
+
+def let_it_be_replaced(db: DatabaseLease, clock: FakeClock) -> None:
+    """Of a lease of one hour that cannot be renewed beyond it: the next look replaces it."""
+    clock.advance(2500.0)
+    db.current()  # renewed for the last time
+    clock.advance(800.0)
+
+
+@pytest.mark.parametrize("order", [("username", "password"), ("password", "username")])
+def test_user_and_password_are_one_pair_around_a_replacement(order: tuple[str, str]) -> None:
+    with model_vault(lease_max_ttl=3600.0) as (vault, clock, client_for):
+        with client_for().database("reader") as db:
+            seen = set()
+            for _ in range(40):
+                half = {order[0]: getattr(db, order[0])}
+                clock.advance(350.0)
+                half[order[1]] = getattr(db, order[1])
+                assert half["password"] == pair_of(vault, half["username"])
+                assert vault.user_exists(half["username"])
+                seen.add(half["username"])
+            assert len(seen) > 3
+        assert not [user for user in seen if vault.user_exists(user)]
+
+
+def test_the_same_half_again_is_of_the_credentials_that_are_good_now() -> None:
+    with (
+        model_vault(lease_max_ttl=3600.0) as (vault, clock, client_for),
+        client_for().database("reader") as db,
+    ):
+        first = db.username
+        let_it_be_replaced(db, clock)
+        second = db.username
+        assert second != first
+        assert db.password == pair_of(vault, second)
+
+
+def test_a_pair_does_not_outlive_its_lease_or_its_block() -> None:
+    with model_vault() as (vault, clock, client_for):
+        client = client_for()
+        with client.database("reader") as db:
+            first = db.username
+            clock.advance(3600.0)
+            assert db.password != pair_of(vault, first)  # it is gone
+            db.username  # noqa: B018
+        with pytest.raises(ConfigurationError, match="closed"):
+            _ = db.password
+        with client.database("reader") as db:
+            password = db.password
+            assert vault.user_exists(password.replace("password", "user"))
+
+
+def test_each_thread_has_its_own_half() -> None:
+    with (
+        model_vault(lease_max_ttl=3600.0) as (vault, clock, client_for),
+        client_for().database("reader") as db,
+        ThreadPoolExecutor(1) as other,
+    ):
+        mine = db.username
+        let_it_be_replaced(db, clock)
+        theirs = other.submit(lambda: db.username).result(10)
+        assert theirs != mine
+        assert db.password == pair_of(vault, mine)
+        assert other.submit(lambda: db.password).result(10) == pair_of(vault, theirs)
+
+
+def at_revocation(db: DatabaseLease, act: Any) -> None:
+    """Runs `act` in another thread when the block has decided to revoke and before it does."""
+    real = db._revoke_one
+    acted: list[bool] = []
+
+    def revoke(lease_id: str) -> None:
+        if not acted:
+            acted.append(True)
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(act).result(20)
+        real(lease_id)
+
+    db._revoke_one = revoke  # type: ignore[method-assign]
+
+
+def test_a_block_that_begins_while_the_last_one_ends_has_a_user() -> None:
+    with model_vault() as (vault, _clock, client_for):
+        client = client_for()
+        begun = client.database("reader")
+        users: list[str] = []
+
+        def begin() -> None:
+            begun.__enter__()
+            users.append(begun.username)
+
+        with client.database("reader") as db:
+            first = db.username
+            at_revocation(db, begin)
+        assert users != [first]
+        assert vault.user_exists(users[0])
+        assert begun.current().username == users[0]
+        begun.__exit__(None, None, None)
+        assert not vault.user_exists(users[0])
+
+
+def test_blocks_that_begin_and_end_in_many_threads_always_have_a_user() -> None:
+    with model_vault() as (vault, _clock, client_for):
+        client = client_for()
+        together = threading.Barrier(8)
+
+        def work() -> None:
+            together.wait(20)
+            for _ in range(30):
+                with client.database("reader") as db:
+                    now = db.current()
+                    assert vault.user_exists(now.username)
+                    assert now.password == pair_of(vault, now.username)
+
+        with ThreadPoolExecutor(8) as pool:
+            for done in [pool.submit(work) for _ in range(8)]:
+                done.result(60)
+        assert not [user for user in vault.leases if vault.user_exists(user)]
+
+
+def test_replaced_users_are_revoked_at_the_end_of_the_block_too() -> None:
+    with model_vault(lease_max_ttl=3600.0, token_max_ttl=10**6) as (vault, clock, client_for):
+        with client_for().database("reader") as db:
+            first = db.username
+            let_it_be_replaced(db, clock)
+            second = db.username
+            assert (vault.user_exists(first), vault.user_exists(second)) == (True, True)
+        assert first != second
+        assert not vault.user_exists(first)
+        assert not vault.user_exists(second)
+        assert vault.count("sys/leases/revoke") == 2
+
+
+def test_a_user_whose_time_is_up_is_not_revoked_again() -> None:
+    with model_vault(lease_max_ttl=3600.0, token_max_ttl=10**6) as (vault, clock, client_for):
+        with client_for().database("reader") as db:
+            db.current()
+            let_it_be_replaced(db, clock)
+            db.current()
+            clock.advance(300.0)
+        assert vault.count("sys/leases/revoke") == 1
+
+
+def test_credentials_that_are_asked_for_while_the_client_closes_are_revoked() -> None:
+    with model_vault() as (vault, _clock, client_for):
+        client = client_for()
+        lease = client.database("reader")
+        with ThreadPoolExecutor(1) as pool:
+            closing = []
+            vault.after["creds/reader"] = lambda: closing.append(pool.submit(client.close))
+            with lease as db:  # the answer comes when close is under way
+                closing[0].result(20)
+                with pytest.raises(ConfigurationError, match="closed"):
+                    db.current()
+        assert len(vault.leases) == 1
+        assert not [user for user in vault.leases if vault.user_exists(user)]
+
+
+def test_a_lease_hangs_on_the_token_that_it_was_made_under() -> None:
+    """The token dies while the credentials are made, and another takes its place."""
+    with model_vault(token_ttl=1000.0, token_max_ttl=1000.0) as (vault, clock, client_for):
+        client = client_for()
+        vault.write("x")
+        client.get("x")
+        clock.advance(500.0)  # good until 1000
+        vault.before["creds/reader"] = vault.revoke_tokens
+        vault.token_ttl = vault.token_max_ttl = 10_000.0
+        with client.database("reader") as db:
+            first = db.username
+            assert vault.user_exists(first)
+            for _ in range(100):
+                clock.advance(100.0)
+                now = db.current()
+                assert vault.user_exists(now.username)
+
+
+@pytest.mark.parametrize("min_ttl", ["5", None, True, [], float("nan"), float("inf"), -1])
+def test_a_min_ttl_that_is_no_time_is_refused(min_ttl: Any) -> None:
+    with (
+        model_vault() as (_vault, _clock, client_for),
+        pytest.raises(ConfigurationError, match="min_ttl"),
+    ):
+        client_for().database("reader", min_ttl=min_ttl)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {}, {"data": []}, {"lease_duration": "soon"}, {"lease_duration": -5},
+        {"lease_duration": 0}, {"lease_duration": None}, {"lease_duration": 10**400},
+        {"lease_duration": True}, {"lease_id": ""}, {"lease_id": 7}, {"data": {"username": "u"}},
+        {"data": {"username": 1, "password": "p"}}, {"data": {"username": "u", "password": None}},
+    ],
+)  # fmt: skip
+def test_an_answer_that_is_no_lease_is_one_of_our_errors(answer: dict[str, Any]) -> None:
+    whole = {
+        "lease_id": "l", "lease_duration": 5, "data": {"username": "u", "password": "p-4711"},
+    }  # fmt: skip
+    with model_vault() as (_vault, _clock, client_for):
+        client = client_for()
+        given = {**whole, **answer} if answer else {}
+        client.call = lambda *_, **__: given  # type: ignore[method-assign]
+        with pytest.raises(InvalidResponseError) as caught:
+            client.database("reader").__enter__()
+        assert "p-4711" not in str(caught.value)
+        assert caught.value.__context__ is None
+
+
+def test_an_odd_answer_to_a_renewal_leads_to_new_credentials() -> None:
+    with model_vault() as (vault, clock, client_for):
+        client = client_for()
+        with client.database("reader") as db:
+            first, real = db.current(), client.call
+
+            def odd(method: str, path: str, **keywords: Any) -> dict[str, Any]:
+                answer = real(method, path, **keywords)
+                return {"lease_duration": "x"} if path == "sys/leases/renew" else answer
+
+            db._call = odd
+            clock.advance(2500.0)
+            assert db.current() is not first
+            assert vault.user_exists(db.current().username)
+
+
+def test_min_ttl_holds_at_the_very_edge() -> None:
+    with (
+        model_vault() as (vault, clock, client_for),
+        client_for().database("reader", min_ttl=1700.0) as db,
+    ):
+        db.current()
+        clock.advance(1899.0)
+        db.current()
+        assert vault.count("sys/leases/renew") == 0
+        clock.advance(1.0)
+        db.current()
+        assert vault.count("sys/leases/renew") == 1
+
+
+def test_vault_away_until_the_lease_is_gone() -> None:
+    with (
+        model_vault() as (vault, clock, client_for),
+        client_for(revalidate_deadline=1.0).database("reader") as db,
+    ):
+        first = db.current()
+        clock.advance(2400.0)
+        vault.sealed = True
+        assert db.current() is first
+        asked = len(vault.requests)
+        assert db.current() is first  # and it does not ask each time
+        assert len(vault.requests) == asked
+        clock.advance(5.0)
+        assert db.current() is first
+        assert len(vault.requests) > asked
+        clock.advance(1200.0)
+        with pytest.raises(VaultUnavailableError):
+            db.current()
+        vault.sealed = False
+        assert vault.user_exists(db.current().username)
