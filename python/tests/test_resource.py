@@ -168,7 +168,7 @@ def test_a_typo_is_an_error_with_a_suggestion(field: str) -> None:
 def test_a_typo_is_an_error_in_the_fake_and_at_launch_too() -> None:
     for make in (FakeVaultSecretsResource, VaultSecretsResource.configure_at_launch):
         with pytest.raises(ConfigurationError, match="did you mean"):
-            make(adress="https://x")  # type: ignore[call-arg,arg-type]
+            make(adress="https://x")  # type: ignore[call-arg]
 
 
 def test_the_signature_names_every_field() -> None:

@@ -77,21 +77,7 @@ def github_token(audience: str | None = None, environ: Mapping[str, str] | None 
             f"JWT: {_URL} and {_TOKEN} are not set, and no token was given",
             hint="give the job `permissions: id-token: write`, or name the token's file or variable",
         )
-    parts = urlsplit(url)
-    if parts.scheme != "https" and parts.hostname not in ("127.0.0.1", "localhost"):
-        raise AuthenticationError(f"JWT: {_URL} is not https://")
-    if audience is not None:
-        url += ("&" if parts.query else "?") + f"audience={quote(audience, safe='')}"
-    fault = ""
-    try:
-        answer = requests.get(
-            url, headers={"Authorization": f"Bearer {secret}"}, timeout=_TIMEOUT,
-            allow_redirects=False,
-        )  # fmt: skip
-    except (requests.RequestException, ValueError) as error:
-        fault = type(error).__name__  # its words may hold the URL
-    if fault:
-        raise VaultUnavailableError(f"JWT: GitHub did not answer: {fault}")
+    answer = _ask(_with_audience(url, audience), secret)
     try:
         token = answer.json().get("value") if answer.status_code == 200 else None
     except (ValueError, AttributeError):
@@ -102,3 +88,28 @@ def github_token(audience: str | None = None, environ: Mapping[str, str] | None 
             hint="does the job have `permissions: id-token: write`?",
         )
     return token
+
+
+def _with_audience(url: str, audience: str | None) -> str:
+    try:
+        parts = urlsplit(url)
+        safe = parts.scheme == "https" or parts.hostname in ("127.0.0.1", "localhost")
+    except ValueError:
+        safe = False
+    if not safe:
+        raise AuthenticationError(f"JWT: {_URL} is no https:// address")
+    if audience is None:
+        return url
+    return url + ("&" if parts.query else "?") + f"audience={quote(audience, safe='')}"
+
+
+def _ask(url: str, secret: str) -> requests.Response:
+    def authorize(request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {secret}"  # a .netrc may not replace it
+        return request
+
+    try:
+        return requests.get(url, auth=authorize, timeout=_TIMEOUT, allow_redirects=False)
+    except (requests.RequestException, ValueError) as error:
+        fault = type(error).__name__  # its words may hold the URL
+    raise VaultUnavailableError(f"JWT: GitHub did not answer: {fault}")
