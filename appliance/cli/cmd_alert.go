@@ -13,6 +13,7 @@ import (
 	"github.com/BurntSushi/toml"
 	"github.com/spf13/cobra"
 
+	"strongroom.example/appliance/base/credential"
 	"strongroom.example/appliance/watch/alert"
 	"strongroom.example/config"
 )
@@ -106,7 +107,7 @@ func runAlert(c *cobra.Command, o alertOptions, unit string) error {
 func alertWithoutFile() config.Alert {
 	conf := config.DefaultAlert()
 	for _, name := range []string{"alert-webhook", "backup-webhook"} {
-		if data, err := readCredential(name); err == nil && len(bytes.TrimSpace(data)) > 0 {
+		if data, err := credential.Read(name); err == nil && len(bytes.TrimSpace(data)) > 0 {
 			conf.WebhookFile = name
 			break
 		}
@@ -171,7 +172,7 @@ func alertChannels(conf config.Alert) ([]alert.Channel, []string, error) {
 }
 
 func alertWebhook(file string) (alert.Channel, []string, error) {
-	data, err := readCredential(file)
+	data, err := credential.Read(file)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -190,7 +191,7 @@ func alertMail(conf config.AlertMail) (alert.Channel, []string, error) {
 	}
 	var secrets []string
 	if conf.Credentials != "" {
-		data, err := readCredential(conf.Credentials)
+		data, err := credential.Read(conf.Credentials)
 		if err != nil {
 			return nil, nil, err
 		}

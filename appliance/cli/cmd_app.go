@@ -14,7 +14,7 @@ import (
 
 // appOptions are what the verbs of app share.
 type appOptions struct {
-	vault      operatorVault
+	vault      vaultAccess
 	config     string
 	app, env   string
 	json       bool
@@ -41,7 +41,7 @@ See docs/apps.md and docs/databases.md.`,
 	}
 	f := c.PersistentFlags()
 	f.StringVar(&o.config, "config", config.DefaultAppsPath, "the file that names the apps")
-	o.vault.add(c)
+	o.vault.add(c.PersistentFlags())
 	c.AddCommand(appPlanCommand(o), appApplyCommand(o), appPruneCommand(o), appShowCommand(o),
 		appBundleCommand(o), appOpenBundleCommand(o), appCheckDBCommand(o))
 	return c

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,8 +11,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"strongroom.example/appliance/base/access"
 	"strongroom.example/appliance/base/atomicfile"
-	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/appliance/base/credential"
 	"strongroom.example/appliance/secrets/apps"
 )
 
@@ -48,7 +50,7 @@ func runAppBundle(c *cobra.Command, o *appOptions, out string, ttl time.Duration
 	if _, err := os.Lstat(out); !errors.Is(err, os.ErrNotExist) {
 		return &Error{Code: ExitUsage, Err: fmt.Errorf("--out %q exists", out), Hint: "name a new file"}
 	}
-	address, caFile := o.vault.place()
+	address, caFile := o.vault.Place()
 	b, err := apps.MakeBundle(c.Context(), v, t, ttl)
 	if err != nil {
 		return err
@@ -72,21 +74,6 @@ func runAppBundle(c *cobra.Command, o *appOptions, out string, ttl time.Duration
 	return err
 }
 
-// place is where Vault is, as flags and environment say.
-func (v *operatorVault) place() (address, caCert string) {
-	address, caCert = v.address, v.caCert
-	if address == "" {
-		address = os.Getenv("VAULT_ADDR")
-	}
-	if address == "" {
-		address = defaultVault
-	}
-	if caCert == "" {
-		caCert = os.Getenv("VAULT_CACERT")
-	}
-	return address, caCert
-}
-
 func appOpenBundleCommand(o *appOptions) *cobra.Command {
 	var dir string
 	c := &cobra.Command{
@@ -105,7 +92,7 @@ exit code is 4, and the login must be taken for stolen.`,
 }
 
 func runOpenBundle(c *cobra.Command, o *appOptions, file, dir string) error {
-	data, err := readCredential(pathOf(file))
+	data, err := credential.Read(credential.Path(file))
 	if err != nil {
 		return &Error{Code: ExitUsage, Err: err}
 	}
@@ -120,22 +107,17 @@ func runOpenBundle(c *cobra.Command, o *appOptions, file, dir string) error {
 	if err := atomicfile.Write(filepath.Join(dir, "role-id"), []byte(b.RoleID+"\n"), 0o600); err != nil {
 		return err
 	}
-	conn := vaultapi.Options{Address: b.Address, CACert: o.vault.caCert}
-	if o.vault.address != "" {
-		conn.Address = o.vault.address
-	}
+	conn := vaultAccess{access.Options{Address: cmp.Or(o.vault.Address, b.Address), CACert: o.vault.CACert}}
 	if b.CACert != "" {
 		ca := filepath.Join(dir, "ca.crt")
 		if err := atomicfile.Write(ca, []byte(b.CACert), 0o644); err != nil {
 			return err
 		}
-		if conn.CACert == "" {
-			conn.CACert = ca
-		}
+		conn.CACert = cmp.Or(conn.CACert, ca)
 	}
-	cl, err := vaultapi.New(conn)
+	cl, err := conn.nobody()
 	if err != nil {
-		return &Error{Code: ExitUsage, Err: err}
+		return err
 	}
 	secret, err := apps.OpenBundle(c.Context(), apps.New(cl), b)
 	if err != nil {

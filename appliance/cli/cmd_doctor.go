@@ -17,6 +17,7 @@ import (
 	"github.com/hashicorp/vault/api"
 	"github.com/spf13/cobra"
 
+	"strongroom.example/appliance/base/credential"
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/appliance/watch/doctor"
 	"strongroom.example/appliance/watch/evidence"
@@ -34,7 +35,7 @@ type doctorOptions struct {
 
 	// unsurveyed is why the file could not be used.
 	unsurveyed error
-	client     *vaultapi.Client
+	asked      *vaultapi.Client
 }
 
 func doctorCommand(version string) *cobra.Command {
@@ -124,18 +125,18 @@ func (o *doctorOptions) incomplete(s doctor.Subject) error {
 }
 
 func (o *doctorOptions) subject(ctx context.Context) (doctor.Subject, func(), error) {
-	client, err := o.vault.client()
+	client, err := o.client()
 	if err != nil {
 		return doctor.Subject{}, nil, err
 	}
-	o.client = client
+	o.asked = client
 	s := doctor.Subject{
 		Machine: doctor.OSMachine{}, Front: doctor.HTTPSFront{Address: o.front}, Vault: doctor.RealVault{Client: client},
 		Places: evidence.Below(o.state), DrillKey: evidence.DrillKeyFile, Mount: o.mount, Version: o.version,
 	}
 	s.Config, s.NoConfig = config.Load(o.config)
 	if o.network != "" {
-		data, err := readCredential(pathOf(o.network))
+		data, err := credential.Read(credential.Path(o.network))
 		if err == nil {
 			s.Machine, s.Front, err = doctor.Surveyed(s.Machine, data)
 		}
@@ -145,9 +146,9 @@ func (o *doctorOptions) subject(ctx context.Context) (doctor.Subject, func(), er
 			s.Machine, s.Front = doctor.Unsurveyed(doctor.OSMachine{}, err)
 		}
 	}
-	s.NoLogin = loginProblem(o.vault.login(ctx, client))
+	s.NoLogin = o.login(ctx, client)
 	// A token that is not ended here ends by itself in minutes.
-	return s, func() { _ = o.vault.logout(ctx, client) }, nil
+	return s, func() { _ = o.session.End(ctx) }, nil
 }
 
 // mend shows what can be put right, asks, does it, and examines again.
@@ -189,13 +190,13 @@ func (o *doctorOptions) loginAgain(ctx context.Context) error {
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		err := o.vault.login(ctx, o.client)
+		err := o.login(ctx, o.asked)
 		if err == nil || !mayYetCome(err) {
-			return loginProblem(err)
+			return err
 		}
 		select {
 		case <-ctx.Done():
-			return loginProblem(err)
+			return err
 		case <-tick.C:
 		}
 	}

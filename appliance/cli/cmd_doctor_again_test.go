@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"strongroom.example/appliance/base/access"
 	"strongroom.example/appliance/base/vaultapi"
 )
 
@@ -46,7 +47,8 @@ func TestDoctorWaitsForTheVaultThatItStarted(t *testing.T) {
 				t.Fatal(err)
 			}
 			client.API().SetMaxRetries(0)
-			o := doctorOptions{client: client}
+			o := doctorOptions{asked: client}
+			o.vault.Machine = access.Role{ID: credDoctorRole, Secret: credDoctorSecret}
 			if err := o.loginAgain(t.Context()); (err == nil) != c.in || asked.Load() != c.asked {
 				t.Errorf("%v after %d logins, want %d", err, asked.Load(), c.asked)
 			}

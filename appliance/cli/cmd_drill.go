@@ -18,6 +18,7 @@ import (
 	"strongroom.example/appliance/backup/isolate"
 	"strongroom.example/appliance/backup/restore"
 	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/base/credential"
 	"strongroom.example/appliance/serve/kms"
 	"strongroom.example/config"
 )
@@ -99,11 +100,11 @@ func (k *drillKeys) options(c *cobra.Command, version, state string) (drill.Opti
 	return o, nil
 }
 
-func fileOrCredential(file, credential string) ([]byte, error) {
+func fileOrCredential(file, name string) ([]byte, error) {
 	if file != "" {
-		return readCredential(pathOf(file))
+		return credential.Read(credential.Path(file))
 	}
-	return readCredential(credential)
+	return credential.Read(name)
 }
 
 // openers are the identities that open snapshots.
@@ -111,7 +112,7 @@ func (k *drillKeys) openers() ([]age.Identity, error) {
 	if len(k.identities) > 0 {
 		return readIdentities(k.identities, credDrillKey)
 	}
-	data, err := readCredential(credDrillKey)
+	data, err := credential.Read(credDrillKey)
 	if err != nil {
 		return nil, &Error{Code: ExitOperator, Err: fmt.Errorf("the drill's key: %w", err), Hint: "give --identity FILE, or run the installer again"}
 	}
@@ -127,7 +128,7 @@ func (k *drillKeys) masterKey() (*kms.Keyset, error) {
 	if k.keyFile != "" || os.Getenv("CREDENTIALS_DIRECTORY") != "" {
 		return loadMasterKey(k.keyFile)
 	}
-	data, err := readCredential(kms.CredentialName)
+	data, err := credential.Read(kms.CredentialName)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", kms.ErrNoKey, err)
 	}

@@ -8,13 +8,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"strongroom.example/appliance/backup/drill"
 	"strongroom.example/appliance/backup/drill/report"
+	"strongroom.example/appliance/base/access"
 	"strongroom.example/appliance/serve/escrow"
 )
 
@@ -76,7 +76,7 @@ Exit codes: 0 passed; 3 a check failed, or the snapshot is damaged or not there;
 	f.StringVar(&o.with.vault, "vault-binary", "", "with --rehearse: the new Vault's program")
 	f.StringVar(&o.with.plugin, "plugin-binary", "", "with --rehearse: the new plugin's program")
 	f.StringVar(&o.with.pluginVersion, "plugin-version", "", "with --plugin-binary: its version (default: what it says itself)")
-	f.StringVar(&o.with.tokenFile, "token-file", "", "with --plugin-binary: file with an administrator's token that is in the snapshot (default: $VAULT_TOKEN)")
+	f.StringVar(&o.with.tokenFile, "token-file", "", "with --plugin-binary: file with a Vault token of an administrator that is in the snapshot (default: $VAULT_TOKEN, else ~/.vault-token as vault login leaves it)")
 	f.BoolVar(&o.json, "json", false, "print the report as JSON, without its signature")
 	c.AddCommand(drillFetchCommand(version), drillRunCommand(version), drillPrepareCommand(), verifyReportCommand())
 	return c
@@ -177,18 +177,12 @@ func (o *drillOptions) rehearsal(ctx context.Context) (*drill.Rehearsal, error) 
 			return nil, &Error{Code: ExitUsage, Err: err, Hint: "give --plugin-version"}
 		}
 	}
-	h.Token = os.Getenv("VAULT_TOKEN")
-	if o.with.tokenFile != "" {
-		data, err := readCredential(pathOf(o.with.tokenFile))
-		if err != nil {
-			return nil, &Error{Code: ExitUsage, Err: err}
-		}
-		h.Token = strings.TrimSpace(string(data))
-	}
-	if h.Token == "" {
+	var err error
+	who := access.Options{TokenFile: o.with.tokenFile}
+	if h.Token, err = who.Token(); errors.Is(err, access.ErrNoLogin) {
 		return nil, drillError(fmt.Errorf("%w: none was given", drill.ErrNeedsToken))
 	}
-	return h, nil
+	return h, accessError(err)
 }
 
 var versionLine = regexp.MustCompile(`^\S+ v?([0-9]+\.[0-9]+\.[0-9]+[0-9A-Za-z.+-]*)\b`)

@@ -205,35 +205,3 @@ func TestTakeWithDrillKey(t *testing.T) {
 		t.Errorf("for the drill alone: exit code %d:\n%s", code, out)
 	}
 }
-
-func TestHasCredential(t *testing.T) {
-	dir := t.TempDir()
-	t.Setenv("CREDENTIALS_DIRECTORY", dir)
-	for name, text := range map[string]string{"full": "x\n", "empty": "\n"} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for name, want := range map[string]bool{"full": true, "empty": false, "none": false} {
-		if got := hasCredential(name); got != want {
-			t.Errorf("%s: %t", name, got)
-		}
-	}
-}
-
-func TestSealedCredential(t *testing.T) {
-	dir := t.TempDir()
-	if _, err := sealedCredential(dir, "none"); err == nil || !strings.Contains(err.Error(), "systemd passes none") {
-		t.Errorf("not there: %v", err)
-	}
-	if os.Geteuid() != 0 {
-		return
-	}
-	// Not one of systemd's: nothing of it may be quoted.
-	if err := os.WriteFile(filepath.Join(dir, "bad"), []byte("PLANTED-canary"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if data, err := sealedCredential(dir, "bad"); err == nil || len(data) != 0 || strings.Contains(err.Error(), "PLANTED") {
-		t.Errorf("damaged: %q, %v", data, err)
-	}
-}

@@ -16,6 +16,7 @@ import (
 	"strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/atomicfile"
+	"strongroom.example/appliance/base/credential"
 	"strongroom.example/appliance/base/pause"
 )
 
@@ -168,7 +169,7 @@ nothing about whether the drill passed: the report does.`,
 			if err != nil {
 				return &Error{Code: ExitUsage, Err: fmt.Errorf("--key %q: %w", keyFile, err)}
 			}
-			data, err := readCredential(pathOf(args[0]))
+			data, err := credential.Read(credential.Path(args[0]))
 			if err != nil {
 				return &Error{Code: ExitUsage, Err: err}
 			}

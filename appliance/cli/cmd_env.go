@@ -12,7 +12,7 @@ import (
 
 // envOptions say which variables are meant.
 type envOptions struct {
-	vault                         operatorVault
+	vault                         vaultAccess
 	app, environment, mount, file string
 }
 
@@ -27,7 +27,7 @@ below secret/{app}/{environment}/, or what a mapping file names.
 An environment is readable by everything that runs as the same user: prefer a
 client that reads from Vault.`,
 	}
-	o.vault.add(c)
+	o.vault.add(c.PersistentFlags())
 	f := c.PersistentFlags()
 	f.StringVar(&o.app, "app", "", "the app")
 	f.StringVar(&o.environment, "env", "", "the environment, such as production")

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"strongroom.example/appliance/base/credential"
 	"strongroom.example/appliance/serve/front"
 )
 
@@ -70,11 +71,11 @@ func runFrontCertificate(c *cobra.Command, file string, now time.Time) error {
 }
 
 func takeCertificate(cfg front.Config, now time.Time) (bool, error) {
-	cert, err := readCredential(certificateCredential)
+	cert, err := credential.Read(certificateCredential)
 	if err != nil {
 		return false, err
 	}
-	key, err := readCredential(certificateKey)
+	key, err := credential.Read(certificateKey)
 	if err != nil {
 		return false, err
 	}

@@ -15,7 +15,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"strongroom.example/appliance/base/atomicfile"
-	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/appliance/serve/escrow"
 	"strongroom.example/appliance/serve/kms"
 )
@@ -73,7 +72,8 @@ func (o recipientOptions) parse() ([]age.Recipient, error) {
 func kmsRotateCommand() *cobra.Command {
 	var key masterKeyOptions
 	var to recipientOptions
-	var path, vault string
+	var path string
+	var vault vaultAccess
 	var confirm, noRestart bool
 	c := &cobra.Command{
 		Use:   "rotate",
@@ -103,7 +103,7 @@ The first step ends with exit code 4, since a person must act.`,
 			if err := confirmRotation(c, r); err != nil || noRestart {
 				return err
 			}
-			return restartVault(c, vault)
+			return restartVault(c, &vault)
 		},
 	}
 	key.add(c)
@@ -112,7 +112,7 @@ The first step ends with exit code 4, since a person must act.`,
 	f.StringVar(&path, "escrow", masterKeyEscrow, "the master key's escrow")
 	f.BoolVar(&confirm, "confirm", false, "second step: the code comes on standard input")
 	f.BoolVar(&noRestart, "no-restart", false, "with --confirm: leave KMS and Vault to be restarted by hand")
-	f.StringVar(&vault, "vault", defaultVault, "Vault's socket, to see that it has unsealed")
+	vault.addPlace(f)
 	return c
 }
 
@@ -148,7 +148,7 @@ func confirmRotation(c *cobra.Command, r *kms.Rotation) error {
 }
 
 // restartVault lets the KMS read the new key and Vault re-encrypt its seal.
-func restartVault(c *cobra.Command, address string) error {
+func restartVault(c *cobra.Command, vault *vaultAccess) error {
 	start := time.Now()
 	for _, unit := range []string{"strongroom-kms.service", "vault.service"} {
 		if out, err := exec.CommandContext(c.Context(), "systemctl", "restart", unit).CombinedOutput(); err != nil {
@@ -156,7 +156,7 @@ func restartVault(c *cobra.Command, address string) error {
 				Hint: "the new key is in force: find out why with journalctl -u " + unit + ", then restart both units"}
 		}
 	}
-	v, err := vaultapi.New(vaultapi.Options{Address: address})
+	v, err := vault.nobody()
 	if err != nil {
 		return err
 	}

@@ -13,7 +13,7 @@ import (
 
 // kvOptions are what the verbs of kv share.
 type kvOptions struct {
-	vault operatorVault
+	vault vaultAccess
 	mount string
 	json  bool
 }
@@ -27,7 +27,7 @@ func kvCommand() *cobra.Command {
 with their versions and metadata, encrypted with age. They need no more rights
 than reading, or writing, these secrets.`,
 	}
-	o.vault.add(c)
+	o.vault.add(c.PersistentFlags())
 	f := c.PersistentFlags()
 	f.StringVar(&o.mount, "mount", "", "mount of the KV version 2 engine (default: secret; of an import: the export's)")
 	f.BoolVar(&o.json, "json", false, "print JSON")

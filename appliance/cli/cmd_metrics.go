@@ -13,6 +13,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
+	"strongroom.example/appliance/base/access"
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/appliance/watch/evidence"
 	"strongroom.example/appliance/watch/metrics"
@@ -26,7 +27,7 @@ const (
 )
 
 type metricsOptions struct {
-	vault                     vaultFlags
+	vault                     vaultAccess
 	config, domain            string
 	listen                    string
 	states, auditLogs         string
@@ -37,7 +38,7 @@ type metricsOptions struct {
 
 func metricsCommand(version string) *cobra.Command {
 	o := metricsOptions{version: version}
-	o.vault.defaultRole, o.vault.defaultSecret = credMonitorRoleID, credMonitorSecretID
+	o.vault.Machine = access.Role{ID: credMonitorRoleID, Secret: credMonitorSecretID}
 	c := &cobra.Command{
 		Use:   "metrics",
 		Short: "Tell Prometheus the state of everything, on this machine only",
@@ -55,8 +56,8 @@ It runs until SIGTERM or SIGINT.`,
 		printed("rules", "Print alert rules for Prometheus", config.AlertRules),
 		printed("dashboard", "Print a dashboard for Grafana", config.GrafanaDashboard),
 	)
-	o.vault.add(c)
 	f := c.Flags()
+	o.vault.add(f)
 	f.StringVar(&o.config, "config", config.DefaultPath, "configuration file, for the domain")
 	f.StringVar(&o.domain, "domain", "", "name to ask the front's certificate for (default: the configuration's)")
 	f.StringVar(&o.listen, "listen", "", "address on loopback to listen on, where systemd passes no socket")
@@ -82,7 +83,7 @@ func printed(use, short string, file func() []byte) *cobra.Command {
 
 func runMetrics(c *cobra.Command, o metricsOptions) error {
 	spareMemory()
-	client, err := o.vault.client()
+	client, err := o.vault.nobody()
 	if err != nil {
 		return err
 	}
@@ -164,21 +165,13 @@ func (o *metricsOptions) listener() (net.Listener, error) {
 	return net.Listen("tcp", o.listen)
 }
 
-// logIn uses the token file, or the AppRole. A credential that holds nothing but
-// white space stands for one that isn't there.
-func (o *metricsOptions) logIn(ctx context.Context, client *vaultapi.Client) error {
-	if o.vault.tokenFile == "" {
-		role, secret, given, err := o.vault.appRole()
-		if err != nil {
-			return err
-		}
-		if !given || role == "" || secret == "" {
-			return metrics.ErrNoLogin
-		}
+// logIn makes client somebody, for package metrics.
+func (o *metricsOptions) logIn(ctx context.Context, client *vaultapi.Client) (func(context.Context) error, error) {
+	session, err := o.vault.login(ctx, client)
+	if errors.Is(err, access.ErrNoLogin) {
+		err = metrics.ErrNoLogin
 	}
-	// The token is ended when the daemon ends, by metrics.Vault.
-	_, err := o.vault.login(ctx, client)
-	return err
+	return session.End, err
 }
 
 // answers asks the daemon itself.

@@ -88,7 +88,7 @@ func TestMetricsRefusals(t *testing.T) {
 		"to one network":  {[]string{"--listen", "192.0.2.1:9468"}, "not an address on loopback"},
 		"a name":          {[]string{"--listen", "localhost:9468"}, "not an address on loopback"},
 		"no port":         {[]string{"--listen", "127.0.0.1"}, "not an address on loopback"},
-		"a bad Vault":     {[]string{"--vault-addr", "://"}, "vault"},
+		"a bad Vault":     {[]string{"--address", "://"}, "vault"},
 		"a word too many": {[]string{"all"}, "all"},
 	} {
 		t.Run(name, func(t *testing.T) {

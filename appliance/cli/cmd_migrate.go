@@ -13,7 +13,7 @@ import (
 
 // migrateOptions are what the steps share.
 type migrateOptions struct {
-	vault operatorVault
+	vault vaultAccess
 	root  string
 	plan  string
 	json  bool

@@ -22,7 +22,7 @@ It also writes the mapping files that the Python client and strongroom env read.
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return runMigrateApply(c, o, force) },
 	}
-	o.vault.add(c)
+	o.vault.add(c.PersistentFlags())
 	c.Flags().BoolVar(&force, "force", false, "write a new version where a path holds another value")
 	return c
 }

@@ -32,7 +32,7 @@ only with --patch-code; their values are masked.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return runCutover(c, o) },
 	}
-	o.vault.add(c)
+	o.vault.add(c.PersistentFlags())
 	f := c.Flags()
 	f.StringArrayVar(&o.recipients, "recipient", nil, "who can open the backup, repeatable: age1…, an SSH public key, or a file of them")
 	f.BoolVar(&o.patchCode, "patch-code", false, "also apply the patches to Python code")

@@ -29,7 +29,7 @@ undelete brings it again.`,
 		Args:    cobra.NoArgs,
 		RunE:    func(c *cobra.Command, _ []string) error { return runRollback(c, o) },
 	}
-	o.vault.add(c)
+	o.vault.add(c.PersistentFlags())
 	f := c.Flags()
 	f.StringArrayVar(&o.identities, "identity", nil, "file with the private key of a recipient of the backup, repeatable")
 	f.BoolVar(&o.force, "force", false, "restore files that were edited since")

@@ -19,7 +19,7 @@ anything is missing or differs.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return runMigrateVerify(c, o) },
 	}
-	o.vault.add(c)
+	o.vault.add(c.PersistentFlags())
 	return c
 }
 

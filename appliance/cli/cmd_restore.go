@@ -27,7 +27,7 @@ const (
 
 type restoreOptions struct {
 	snapshotOptions
-	vault      operatorVault
+	vault      vaultAccess
 	identities []string
 	file, id   string
 	recipients []string
@@ -87,7 +87,7 @@ must act, as the message says; after "restored" the snapshot is in.`,
 			return runRestore(c, o)
 		},
 	}
-	o.vault.add(c)
+	o.vault.add(c.PersistentFlags())
 	o.only.add(c)
 	o.files.add(c)
 	f := c.Flags()

@@ -13,6 +13,7 @@ import (
 
 	"strongroom.example/appliance/backup/restore"
 	"strongroom.example/appliance/backup/restorepath"
+	"strongroom.example/appliance/base/credential"
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/appliance/serve/kms"
 )
@@ -135,7 +136,7 @@ func (p *restorePaths) login(ctx context.Context, c, live *vaultapi.Client) erro
 		c.SetToken(live.API().Token())
 		return nil
 	}
-	password, err := readCredential(pathOf(p.passwordFile))
+	password, err := credential.Read(credential.Path(p.passwordFile))
 	if err != nil {
 		return err
 	}

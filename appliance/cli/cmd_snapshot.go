@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -16,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/base/credential"
 	"strongroom.example/appliance/serve/kms"
 	"strongroom.example/config"
 )
@@ -100,7 +100,7 @@ func destination(to config.BackupTo) (snapshot.Destination, error) {
 		AccessKey string `toml:"access_key"`
 		SecretKey string `toml:"secret_key"`
 	}
-	data, err := readCredential(to.Credentials)
+	data, err := credential.Read(to.Credentials)
 	if err != nil {
 		return nil, err
 	}
@@ -114,9 +114,6 @@ func destination(to config.BackupTo) (snapshot.Destination, error) {
 	})
 }
 
-// maxCredential bounds a credential file, in bytes, as systemd does.
-const maxCredential = 1 << 20
-
 // spareMemory trades a little CPU for memory: backups run beside Vault on a
 // small machine, and stream.
 func spareMemory() {
@@ -127,32 +124,6 @@ func spareMemory() {
 	if err := kms.DropStartupPages(); err != nil {
 		slog.Debug("startup pages stay", "error", err)
 	}
-}
-
-// readCredential reads a file by its path, or a systemd credential by its name:
-// the one that systemd passes, or the installed one for root.
-func readCredential(name string) ([]byte, error) {
-	path := name
-	if !strings.Contains(name, "/") {
-		dir := os.Getenv("CREDENTIALS_DIRECTORY")
-		if dir == "" {
-			return sealedCredential(credentialDir, name)
-		}
-		path = filepath.Join(dir, name)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("credential: %w", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxCredential+1))
-	if err != nil {
-		return nil, fmt.Errorf("credential: %w", err)
-	}
-	if len(data) > maxCredential {
-		return nil, fmt.Errorf("credential %q: more than %d bytes", name, maxCredential)
-	}
-	return data, nil
 }
 
 // stateDir is the flag's, systemd's, or the installed place.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"strongroom.example/appliance/base/credential"
 	"strongroom.example/appliance/base/mask"
 	"strongroom.example/appliance/watch/alert"
 	"strongroom.example/config"
@@ -56,7 +57,7 @@ func journal(c *cobra.Command, priority int, format string, args ...any) {
 }
 
 func callWebhook(ctx context.Context, file, job string, failure error) error {
-	data, err := readCredential(file)
+	data, err := credential.Read(file)
 	if err != nil {
 		return err
 	}

@@ -1,12 +1,10 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -14,8 +12,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/base/access"
+	"strongroom.example/appliance/base/credential"
 	"strongroom.example/appliance/base/pause"
-	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/config"
 )
 
@@ -34,119 +33,15 @@ var errStandby = errors.New("standby")
 // machine.
 const drillRecipientFile = "/etc/strongroom/drill-key.pub"
 
-// vaultFlags say where Vault is and who asks; never a secret itself.
-type vaultFlags struct {
-	addr, caCert               string
-	tokenFile                  string
-	roleIDFile, secretIDFile   string
-	defaultRole, defaultSecret string // credentials' names
-}
-
-func (v *vaultFlags) add(c *cobra.Command) {
-	f := c.Flags()
-	f.StringVar(&v.addr, "vault-addr", "", "Vault's address, https://… or unix:///… (default: $VAULT_ADDR, else "+defaultVault+")")
-	f.StringVar(&v.caCert, "vault-cacert", "", "PEM file of Vault's authority (default: $VAULT_CACERT)")
-	f.StringVar(&v.tokenFile, "token-file", "", "file with a Vault token, in place of AppRole")
-	f.StringVar(&v.roleIDFile, "role-id-file", "", "file with the AppRole's role id (default: systemd's credential)")
-	f.StringVar(&v.secretIDFile, "secret-id-file", "", "file with the AppRole's secret id (default: systemd's credential)")
-}
-
-// defaultVault is where the appliance's Vault listens for jobs on the machine.
-const defaultVault = "unix:///run/vault/vault.sock"
-
-// client connects, without a token yet.
-func (v *vaultFlags) client() (*vaultapi.Client, error) {
-	addr, ca := v.addr, v.caCert
-	if addr == "" {
-		addr = os.Getenv("VAULT_ADDR")
-	}
-	if addr == "" {
-		addr = defaultVault
-	}
-	if ca == "" {
-		ca = os.Getenv("VAULT_CACERT")
-	}
-	c, err := vaultapi.New(vaultapi.Options{Address: addr, CACert: ca})
-	if err != nil {
-		return nil, &Error{Code: ExitUsage, Err: err, Hint: "give --vault-addr https://HOST:PORT or unix:///PATH"}
-	}
-	return c, nil
-}
-
-// errNoLogin is a command by hand that was given no login; a job has its own.
-var errNoLogin = errors.New("no way to log in to Vault")
-
 // byHand is the error of a command that a person gave too little. It is no
 // failure of the job's, and is neither recorded nor told to anybody else.
 func byHand(code int, err error, give string) error {
 	return &Error{Code: code, Err: err, Hint: give + "; on an installed machine the jobs have what they need: systemctl start strongroom-snapshot takes a snapshot and has it verified"}
 }
 
-// login makes c use the token file, an AppRole, or a person's VAULT_TOKEN, in
-// this order. logout ends a token that was made here.
-func (v *vaultFlags) login(ctx context.Context, c *vaultapi.Client) (logout func(context.Context) error, err error) {
-	none := func(context.Context) error { return nil }
-	if v.tokenFile != "" {
-		token, err := readCredential(pathOf(v.tokenFile))
-		if err != nil {
-			return nil, &Error{Code: ExitUsage, Err: err}
-		}
-		c.SetToken(strings.TrimSpace(string(token)))
-		return none, nil
-	}
-	role, secret, given, err := v.appRole()
-	if err != nil {
-		return nil, err
-	}
-	if given {
-		if err := c.LoginAppRole(ctx, role, secret); err != nil {
-			return nil, err
-		}
-		return c.RevokeSelf, nil
-	}
-	if token := os.Getenv("VAULT_TOKEN"); token != "" {
-		c.SetToken(token)
-		return none, nil
-	}
-	return nil, &Error{Code: ExitOperator, Err: errNoLogin,
-		Hint: "give --token-file, or --role-id-file and --secret-id-file, or set VAULT_TOKEN"}
-}
-
-func (v *vaultFlags) appRole() (role, secret string, given bool, err error) {
-	roleFile, secretFile := v.roleIDFile, v.secretIDFile
-	if (roleFile == "") != (secretFile == "") {
-		return "", "", false, &Error{Code: ExitUsage, Err: errors.New("--role-id-file and --secret-id-file: both or neither")}
-	}
-	if roleFile == "" {
-		if os.Getenv("CREDENTIALS_DIRECTORY") == "" || v.defaultRole == "" {
-			return "", "", false, nil
-		}
-		roleFile, secretFile = v.defaultRole, v.defaultSecret
-	} else {
-		roleFile, secretFile = pathOf(roleFile), pathOf(secretFile)
-	}
-	r, err := readCredential(roleFile)
-	if err != nil {
-		return "", "", false, &Error{Code: ExitOperator, Err: err}
-	}
-	s, err := readCredential(secretFile)
-	if err != nil {
-		return "", "", false, &Error{Code: ExitOperator, Err: err}
-	}
-	return strings.TrimSpace(string(r)), strings.TrimSpace(string(s)), true, nil
-}
-
-// pathOf makes a flag's file name one that is never a credential's name.
-func pathOf(file string) string {
-	if strings.Contains(file, "/") {
-		return file
-	}
-	return "./" + file
-}
-
 type takeOptions struct {
 	*snapshotOptions
-	vault      vaultFlags
+	vault      vaultAccess
 	recipients []string
 	state      string
 	timeout    time.Duration
@@ -160,7 +55,7 @@ type takeOptions struct {
 
 func takeCommand(shared *snapshotOptions) *cobra.Command {
 	o := takeOptions{snapshotOptions: shared, again: retries{wait: pause.For}}
-	o.vault.defaultRole, o.vault.defaultSecret = credRoleID, credSecretID
+	o.vault.Machine = access.Role{ID: credRoleID, Secret: credSecretID}
 	c := &cobra.Command{
 		Use:   "take",
 		Short: "Take a snapshot and store it, encrypted, in every place",
@@ -179,8 +74,8 @@ It fails when one place of several fails; the others keep what they have.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return runTake(c, o) },
 	}
-	o.vault.add(c)
 	f := c.Flags()
+	o.vault.add(f)
 	f.StringArrayVar(&o.recipients, "recipient", nil, "who can open it, beside the configuration's; repeatable: age1…, an SSH public key, or a file of them")
 	f.StringVar(&o.state, "state", "", "folder of the job's state (default: systemd's, else "+takeStateDir+")")
 	f.DurationVar(&o.timeout, "timeout", 2*time.Hour, "give up after this time")
@@ -222,8 +117,8 @@ func runTake(c *cobra.Command, o takeOptions) error {
 		fmt.Fprintln(c.OutOrStdout(), "standby: the leader takes the snapshots")
 		return snapshot.RecordStandby(stateDir(o.state, takeStateDir), time.Now())
 	}
-	if errors.Is(err, errNoLogin) {
-		return byHand(ExitOperator, errNoLogin, "give --token-file, or --role-id-file and --secret-id-file, or set VAULT_TOKEN")
+	if errors.Is(err, access.ErrNoLogin) && !credential.InUnit() {
+		return byHand(ExitOperator, err, "log in with vault login, or set VAULT_TOKEN, or give --token-file, or --role-id-file and --secret-id-file")
 	}
 	if err != nil {
 		// Take records its own failures; those before it are recorded here.
@@ -255,7 +150,7 @@ func (o *takeOptions) take(ctx context.Context, c *cobra.Command, b config.Backu
 	if err != nil {
 		return snapshot.Taken{}, err
 	}
-	client, err := o.vault.client()
+	client, err := o.vault.nobody()
 	if err != nil {
 		return snapshot.Taken{}, err
 	}
@@ -273,7 +168,7 @@ func (o *takeOptions) take(ctx context.Context, c *cobra.Command, b config.Backu
 	}
 	canary, noted := o.canary(ctx, c)
 	*canaryFailure = noted
-	logout, err := o.vault.login(ctx, client)
+	session, err := o.vault.login(ctx, client)
 	if err != nil {
 		return snapshot.Taken{}, err
 	}
@@ -288,10 +183,7 @@ func (o *takeOptions) take(ctx context.Context, c *cobra.Command, b config.Backu
 		opts.Files = snapshot.FilesFrom(b.Files...)
 	}
 	taken, err := snapshot.Take(ctx, opts)
-	// A cancelled run leaves no token behind either.
-	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-	defer cancel()
-	return taken, errors.Join(err, logout(end))
+	return taken, errors.Join(err, session.End(ctx))
 }
 
 // withDrillKey adds the public half of the drill's key where there is one.
@@ -299,7 +191,7 @@ func (o *takeOptions) withDrillKey(to []snapshot.Recipient) ([]snapshot.Recipien
 	if _, err := os.Stat(o.drillKey); o.drillKey == "" || errors.Is(err, os.ErrNotExist) {
 		return to, nil
 	}
-	keys, err := readRecipients([]string{pathOf(o.drillKey)})
+	keys, err := readRecipients([]string{credential.Path(o.drillKey)})
 	if err != nil {
 		return nil, fmt.Errorf("the drill's key: %w", err)
 	}
@@ -315,45 +207,27 @@ func (o *takeOptions) withDrillKey(to []snapshot.Recipient) ([]snapshot.Recipien
 // such login.
 func (o *takeOptions) canary(ctx context.Context, c *cobra.Command) (_ *snapshot.Canary, err error) {
 	v := o.vault
-	v.tokenFile = ""
-	v.roleIDFile, v.secretIDFile = o.canaryRoleFile, o.canarySecretFile
-	v.defaultRole, v.defaultSecret = credCanaryRoleID, credCanarySecretID
-	if v.roleIDFile == "" && v.secretIDFile == "" && !hasCredential(credCanaryRoleID) {
+	v.TokenFile = ""
+	v.RoleIDFile, v.SecretIDFile = o.canaryRoleFile, o.canarySecretFile
+	v.Machine = access.Role{ID: credCanaryRoleID, Secret: credCanarySecretID}
+	client, err := v.nobody()
+	if err != nil {
+		return nil, err
+	}
+	session, err := v.LoginAppRole(ctx, client)
+	if errors.Is(err, access.ErrNoLogin) {
 		if !o.json {
 			fmt.Fprintln(c.OutOrStdout(), "note: no login for the canary, so no drill can look for one in this snapshot")
 		}
 		return nil, nil
 	}
-	role, secret, _, err := v.appRole()
 	if err != nil {
-		return nil, err
+		return nil, accessError(err)
 	}
-	client, err := v.client()
-	if err != nil {
-		return nil, err
-	}
-	if err := client.LoginAppRole(ctx, role, secret); err != nil {
-		return nil, err
-	}
-	defer func() {
-		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-		defer cancel()
-		err = errors.Join(err, client.RevokeSelf(end))
-	}()
+	defer func() { err = errors.Join(err, session.End(ctx)) }()
 	host, herr := os.Hostname()
 	if herr != nil {
 		host = "unknown"
 	}
 	return snapshot.WriteCanary(ctx, snapshot.CanaryOptions{Vault: client.API().Logical(), Host: host})
-}
-
-// hasCredential tells whether systemd passes a credential.
-func hasCredential(name string) bool {
-	dir := os.Getenv("CREDENTIALS_DIRECTORY")
-	if dir == "" {
-		return false
-	}
-	// The unit gives an empty one in place of one that is not there.
-	data, err := os.ReadFile(filepath.Join(dir, name))
-	return err == nil && len(bytes.TrimSpace(data)) > 0
 }

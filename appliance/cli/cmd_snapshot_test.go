@@ -219,7 +219,7 @@ func TestSnapshotUsage(t *testing.T) {
 		{"a bad recipient", []string{"take", "--dir", dir, "--recipient", "age1x"}, "age1x"},
 		{"no identity", []string{"verify", "--dir", dir}, "no identity"},
 		{"keeps nothing", []string{"prune", "--dir", dir, "--keep-hourly", "-1"}, "below 0"},
-		{"half an AppRole", []string{"take", "--dir", dir, "--recipient", "age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj", "--role-id-file", "x", "--vault-addr", "unix:///nonexistent"}, "connect"},
+		{"half an AppRole", []string{"take", "--dir", dir, "--recipient", "age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj", "--role-id-file", "x", "--address", "unix:///nonexistent"}, "connect"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/term"
 
 	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/base/credential"
 	"strongroom.example/config"
 )
 
@@ -133,20 +134,20 @@ var errNoIdentity = errors.New("no identity")
 
 // readIdentities reads files with private keys, or a systemd credential where
 // none is given. The passphrase of an SSH key is asked for on a terminal.
-func readIdentities(files []string, credential string) ([]age.Identity, error) {
+func readIdentities(files []string, own string) ([]age.Identity, error) {
 	names := make([]string, len(files))
 	for i, f := range files {
-		names[i] = pathOf(f)
+		names[i] = credential.Path(f)
 	}
 	if len(names) == 0 {
-		if os.Getenv("CREDENTIALS_DIRECTORY") == "" {
+		if !credential.InUnit() {
 			return nil, &Error{Code: ExitUsage, Err: errNoIdentity, Hint: "give --identity FILE: the private key of one of the recipients"}
 		}
-		names = []string{credential}
+		names = []string{own}
 	}
 	var all []age.Identity
 	for _, name := range names {
-		data, err := readCredential(name)
+		data, err := credential.Read(name)
 		if err != nil {
 			return nil, &Error{Code: ExitOperator, Err: fmt.Errorf("identity: %w", err)}
 		}

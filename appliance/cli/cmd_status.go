@@ -15,15 +15,23 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"strongroom.example/appliance/base/access"
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/appliance/watch/evidence"
 	"strongroom.example/appliance/watch/status"
 	"strongroom.example/config"
 )
 
+// Names of the systemd credentials of status and doctor.
+const (
+	credDoctorRole   = "doctor-role-id"
+	credDoctorSecret = "doctor-secret-id"
+)
+
 // lookOptions are what status and doctor share: where things are.
 type lookOptions struct {
-	vault         lookVault
+	vault         vaultAccess
+	session       access.Session
 	config, state string
 	front         string
 	mount         string
@@ -31,9 +39,9 @@ type lookOptions struct {
 }
 
 func (o *lookOptions) add(c *cobra.Command) {
-	o.vault.add(c)
-	o.vault.sealed = sealedCredentials
 	f := c.Flags()
+	o.vault.Machine = access.Role{ID: credDoctorRole, Secret: credDoctorSecret}
+	o.vault.add(f)
 	f.StringVar(&o.config, "config", config.DefaultPath, "the appliance's configuration file")
 	f.StringVar(&o.state, "state", "/var/lib/strongroom", "folder with the jobs' states")
 	f.StringVar(&o.front, "front", evidence.FrontAddress, "where the front answers, host:port")
@@ -55,8 +63,8 @@ func statusCommand() *cobra.Command {
 		Long: `Shows seal, raft, version, certificate, last verified backup, last drill, escrow,
 last doctor, and which API keys rotate when in the next 90 days.
 
-As root it logs in by the doctor's own AppRole; anybody else needs VAULT_TOKEN,
---token-file or "vault login". Without a login it shows what it can and says what
+It logs in as --token-file says; else as root by the doctor's own AppRole; else with
+VAULT_TOKEN or what "vault login" has left. Without a login it shows what it can and says what
 is missing. Colours are for terminals only, and never with NO_COLOR set.
 
 It exits with 0 whatever it shows: for a verdict ask "strongroom doctor".`,
@@ -80,15 +88,15 @@ func runStatus(c *cobra.Command, o *statusOptions) error {
 	case o.interval < time.Second:
 		return &Error{Code: ExitUsage, Err: fmt.Errorf("--interval %v: must be 1s at least", o.interval)}
 	}
-	client, err := o.vault.client()
+	client, err := o.client()
 	if err != nil {
 		return err
 	}
 	ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	s := o.sources(client)
-	s.NoLogin = loginProblem(o.vault.login(ctx, client))
-	defer func() { _ = o.vault.logout(ctx, client) }() // it ends by itself in minutes
+	s.NoLogin = o.login(ctx, client)
+	defer func() { _ = o.session.End(ctx) }() // it ends by itself in minutes
 	if !o.watch {
 		return printStatus(c.OutOrStdout(), status.Gather(ctx, s), o.json, tty)
 	}
@@ -103,6 +111,24 @@ func (o *lookOptions) sources(client *vaultapi.Client) status.Sources {
 	}
 	s.Domain, s.NoDomain = a.Domain, err
 	return s
+}
+
+// client connects without a token, so that health can be read in any case.
+func (o *lookOptions) client() (*vaultapi.Client, error) {
+	c, err := o.vault.nobody()
+	if err != nil {
+		return nil, err
+	}
+	// Somebody is waiting, or a timer comes again.
+	c.API().SetMaxRetries(0)
+	c.API().SetClientTimeout(20 * time.Second)
+	return c, nil
+}
+
+// login makes client somebody. An error says why it is nobody; it is not fatal.
+func (o *lookOptions) login(ctx context.Context, client *vaultapi.Client) (err error) {
+	o.session, err = o.vault.login(ctx, client)
+	return loginProblem(err)
 }
 
 // loginProblem is why nobody is logged in, with what to do, on one line.
@@ -131,10 +157,10 @@ func watch(ctx context.Context, w io.Writer, o *statusOptions, client *vaultapi.
 	made := time.Now()
 	for {
 		// The doctor's tokens last ten minutes.
-		if o.vault.own && time.Since(made) > 5*time.Minute || s.NoLogin != nil {
-			_ = o.vault.logout(ctx, client) // it ends by itself in minutes
+		if o.session.Own() && time.Since(made) > 5*time.Minute || s.NoLogin != nil {
+			_ = o.session.End(ctx) // it ends by itself in minutes
 			client.SetToken("")
-			s.NoLogin, made = loginProblem(o.vault.login(ctx, client)), time.Now()
+			s.NoLogin, made = o.login(ctx, client), time.Now()
 		}
 		var b bytes.Buffer
 		if err := printStatus(&b, status.Gather(ctx, s), false, terminal(w)); err != nil {

@@ -9,6 +9,8 @@ import (
 	"io"
 
 	"github.com/spf13/cobra"
+
+	"strongroom.example/appliance/base/oldnames"
 )
 
 // The exit codes, as the help and docs/ give them.
@@ -53,6 +55,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 drift or check failed, 4 needs the oper
 	})
 	root.AddCommand(commands(version)...)
 	usageErrors(root)
+	oldnames.Accept(root)
 	return root
 }
 

@@ -11,12 +11,10 @@ import (
 	"net"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/config"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
@@ -63,7 +61,8 @@ that may log in to this machine. So are backups whose table [backup] names no
 recipients.
 
 Once the root token is gone, changes inside Vault need an administrator's token:
-in the environment variable VAULT_TOKEN, or in a file named by --token-file.`
+what vault login has left, the environment variable VAULT_TOKEN, or a file named
+by --token-file.`
 
 func (o *options) flags(c *cobra.Command) {
 	f := c.Flags()
@@ -78,7 +77,7 @@ func (o *options) flags(c *cobra.Command) {
 	f.StringArrayVar(&o.sshFrom, "ssh-from", nil, "address range that may use SSH, repeatable (default: all)")
 	f.BoolVar(&o.noFirewall, "no-firewall", false, "leave nftables alone")
 	f.Var(pathFlag{&o.backupKeys}, "backup-credentials", "file with access_key and secret_key of the bucket for backups; it is sealed, and can be deleted afterwards")
-	f.StringVar(&o.tokenFile, "token-file", "", "file with an administrator's token, for changes in a Vault that is there (default: $VAULT_TOKEN)")
+	f.StringVar(&o.tokenFile, "token-file", "", tokenFileHelp)
 	f.BoolVar(&o.skipDNS, "skip-dns-check", false, "don't ask whether the domain points to this machine")
 }
 
@@ -163,7 +162,7 @@ func (o *options) with(ctx context.Context, cfg config.Appliance, do func(contex
 	if err != nil {
 		return &engine.Error{Code: engine.ExitUsage, Err: err}
 	}
-	admin, err := o.adminToken()
+	admin, err := o.adminToken(ctx, newClient)
 	if err != nil {
 		return err
 	}
@@ -172,9 +171,7 @@ func (o *options) with(ctx context.Context, cfg config.Appliance, do func(contex
 		Host: h, Config: cfg, Payload: payload.Embedded(), Network: steps.OSNetwork{Resolver: net.DefaultResolver},
 		Rand: rand.Reader, Version: o.version, VaultBinary: o.vaultBinary, Recipients: to, SkipDNS: o.skipDNS,
 		Session: sshSession(), Given: given, AdminToken: admin, Confirm: o.confirmFirewall,
-		Vault: func(token string) (*vaultapi.Client, error) {
-			return vaultapi.New(vaultapi.Options{Address: "unix://" + steps.VaultSocket, Token: token})
-		},
+		Vault: newClient,
 	})
 }
 
@@ -271,23 +268,6 @@ func earlierRecipients(h *host.Host) ([]string, error) {
 	}
 	cfg, err := config.Parse(config.DefaultPath, b)
 	return cfg.Escrow.Recipients, err
-}
-
-// adminToken is the token that the operator gives for changes in Vault; "" for
-// none.
-func (o *options) adminToken() (string, error) {
-	if o.tokenFile == "" {
-		return strings.TrimSpace(os.Getenv("VAULT_TOKEN")), nil
-	}
-	b, err := os.ReadFile(o.tokenFile)
-	if err != nil {
-		return "", &engine.Error{Code: engine.ExitUsage, Err: fmt.Errorf("--token-file: %w", err)}
-	}
-	token := strings.TrimSpace(string(b))
-	if token == "" {
-		return "", &engine.Error{Code: engine.ExitUsage, Err: fmt.Errorf("--token-file: %q is empty", o.tokenFile)}
-	}
-	return token, nil
 }
 
 // override puts the flags that were given over the file.

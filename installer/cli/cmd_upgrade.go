@@ -44,8 +44,8 @@ Then
     itself; after a new Vault, its storage too.
 
 A run that was killed is ended by running the same command again: it goes on, or
-rolls back. Changes inside Vault need an administrator's token, in VAULT_TOKEN or
-in a file named by --token-file, and it is tried before anything is changed. A
+rolls back. Changes inside Vault need an administrator's token, as vault login leaves it, in
+VAULT_TOKEN or in a file named by --token-file, and it is tried before anything is changed. A
 rollback begins without one, since there may be no Vault to log in to, and says
 when it needs one.
 
@@ -80,7 +80,7 @@ func (o *upgradeOptions) flags(c *cobra.Command) {
 	f.StringVar(&o.vaultVersion, "vault-version", "", "upgrade Vault to this release, downloaded and verified")
 	f.Var(pathFlag{&o.vaultBinary}, "vault-binary", "upgrade Vault to this program")
 	f.BoolVar(&o.allowOld, "allow-old-vault", false, "accept a Vault below "+config.VaultFloor)
-	f.StringVar(&o.tokenFile, "token-file", "", "file with an administrator's token (default: $VAULT_TOKEN)")
+	f.StringVar(&o.tokenFile, "token-file", "", tokenFileHelp)
 	f.BoolVar(&o.plan, "plan", false, "print what would change, and change nothing")
 	f.BoolVar(&o.rollback, "rollback", false, "take an unfinished upgrade back")
 	f.StringVar(&o.skipRehearsal, "skip-rehearsal", "", "don't try the new programs on a copy first; its value is why, and is recorded")
@@ -149,7 +149,7 @@ func (o *upgradeOptions) upgradeWith(ctx context.Context, env *steps.Env) error 
 	}
 	if env.AdminToken == "" && needed && !o.rollback {
 		return &engine.Error{Code: engine.ExitOperator, Err: errors.New("an administrator's token is needed"),
-			Hint: "log in (vault login -method=userpass username=admin) and give it in VAULT_TOKEN or by --token-file; nothing has been changed"}
+			Hint: "log in (vault login -method=userpass username=admin), or give it in VAULT_TOKEN or by --token-file; nothing has been changed"}
 	}
 	client, err := env.Vault(env.AdminToken)
 	if err != nil {

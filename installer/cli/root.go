@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"strongroom.example/appliance/base/oldnames"
 	"strongroom.example/config"
 	"strongroom.example/installer/engine"
 )
@@ -37,6 +38,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 plan has found differences,
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.AddCommand(planCommand(version), installCommand(version), upgradeCommand(version),
 		restoreCommand(version), uninstallCommand(version), cloudInitCommand(version), configCommand())
+	oldnames.Accept(root)
 	return root
 }
 

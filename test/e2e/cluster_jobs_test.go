@@ -197,7 +197,7 @@ func clusterMetrics(t *testing.T, standby *vaulttest.Server, states string) {
 	child, err := standby.Set.Start(proc.Spec{
 		Name: "metrics", Path: vaulttest.Bin(t, "strongroom"), LogFile: standby.Layout.Log("metrics"),
 		Args: []string{"metrics", "--listen", addr, "--domain", "127.0.0.1", "--states", states, "--audit-logs", filepath.Dir(standby.Layout.Audit("x")),
-			"--vault-addr", vaultAddr(standby), "--role-id-file", roleID, "--secret-id-file", secretID,
+			"--address", vaultAddr(standby), "--role-id-file", roleID, "--secret-id-file", secretID,
 			"--front-address", "127.0.0.1:1", "--front-socket", standby.Layout.FrontMetrics()},
 	})
 	if err != nil {

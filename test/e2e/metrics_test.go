@@ -199,7 +199,7 @@ func monitoredVault(t *testing.T) *monitored {
 	child, err := s.Set.Start(proc.Spec{
 		Name: "metrics", Path: vaulttest.Bin(t, "strongroom"), LogFile: log,
 		Args: []string{"metrics", "--listen", addr, "--domain", "127.0.0.1", "--states", states, "--audit-logs", filepath.Dir(s.Layout.Audit("x")),
-			"--vault-addr", vaultAddr(s), "--role-id-file", roleID, "--secret-id-file", secretID,
+			"--address", vaultAddr(s), "--role-id-file", roleID, "--secret-id-file", secretID,
 			"--front-address", strings.TrimPrefix(front, "https://"), "--front-socket", s.Layout.FrontMetrics()},
 	})
 	if err != nil {

@@ -185,7 +185,7 @@ func vaultAddr(s *vaulttest.Server) string { return "unix://" + s.Layout.VaultSo
 func (b backupSite) take(t *testing.T, s *vaulttest.Server, want int, args ...string) string {
 	t.Helper()
 	return mustRun(t, want, append([]string{"snapshot", "take", "--config", b.config, "--state", b.takeState,
-		"--vault-addr", vaultAddr(s), "--role-id-file", b.roleID, "--secret-id-file", b.secretID}, args...)...)
+		"--address", vaultAddr(s), "--role-id-file", b.roleID, "--secret-id-file", b.secretID}, args...)...)
 }
 
 func (b backupSite) verify(t *testing.T, want int, args ...string) string {

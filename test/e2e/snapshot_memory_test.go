@@ -113,7 +113,7 @@ func TestSnapshotMemory(t *testing.T) {
 		}
 	}
 	for _, args := range [][]string{
-		{"snapshot", "take", "--config", path("conf"), "--state", path("take"), "--vault-addr", "unix://" + path("vault.sock"), "--token-file", path("token")},
+		{"snapshot", "take", "--config", path("conf"), "--state", path("take"), "--address", "unix://" + path("vault.sock"), "--token-file", path("token")},
 		{"snapshot", "verify", "--config", path("conf"), "--state", path("verify"), "--take-state", path("take"), "--identity", path("identity")},
 	} {
 		cmd := exec.Command(vaulttest.Bin(t, "strongroom"), args...)

@@ -170,7 +170,7 @@ func TestSnapshotOfAFailingVault(t *testing.T) {
 		if err := os.WriteFile(token, []byte("hvs.revoked\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		code, out := strongroom(t.Context(), "snapshot", "take", "--config", b.config, "--state", b.takeState, "--vault-addr", vaultAddr(s), "--token-file", token)
+		code, out := strongroom(t.Context(), "snapshot", "take", "--config", b.config, "--state", b.takeState, "--address", vaultAddr(s), "--token-file", token)
 		if code != cli.ExitOperator || !strings.Contains(out, "denied") || strings.Contains(out, "hvs.revoked") {
 			t.Errorf("exit code %d:\n%s", code, out)
 		}

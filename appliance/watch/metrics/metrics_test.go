@@ -84,10 +84,10 @@ func (v *fakeVault) start(t *testing.T) *Vault {
 		t.Fatal(err)
 	}
 	client.API().SetMaxRetries(0)
-	return NewVault(client, "apikeys", func(_ context.Context, c *vaultapi.Client) error {
+	return NewVault(client, "apikeys", func(_ context.Context, c *vaultapi.Client) (func(context.Context) error, error) {
 		v.logins.Add(1)
 		c.SetToken(token)
-		return nil
+		return c.RevokeSelf, nil
 	})
 }
 
@@ -345,7 +345,7 @@ func TestOnePartFails(t *testing.T) {
 		"Vault is down":        {func(_ *testing.T, _ *Options, v *fakeVault) { v.down.Store(true) }, []string{"vault", "keys", "engine"}},
 		"Vault refuses tokens": {func(_ *testing.T, _ *Options, v *fakeVault) { v.refuses.Store(true) }, []string{"keys", "engine"}},
 		"no login": {func(_ *testing.T, o *Options, _ *fakeVault) {
-			o.Vault.login = func(context.Context, *vaultapi.Client) error { return ErrNoLogin }
+			o.Vault.login = func(context.Context, *vaultapi.Client) (func(context.Context) error, error) { return nil, ErrNoLogin }
 		}, []string{"keys", "engine"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -434,7 +434,10 @@ func TestRefusedLoginIsNotRepeatedAtOnce(t *testing.T) {
 	at := now
 	vault.now = func() time.Time { return at }
 	tries := 0
-	vault.login = func(context.Context, *vaultapi.Client) error { tries++; return errors.New("invalid secret id") }
+	vault.login = func(context.Context, *vaultapi.Client) (func(context.Context) error, error) {
+		tries++
+		return nil, errors.New("invalid secret id")
+	}
 	for range 5 {
 		if _, err := vault.engine(t.Context()); err == nil {
 			t.Fatal("no error")

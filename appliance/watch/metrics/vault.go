@@ -15,7 +15,7 @@ import (
 	"strongroom.example/appliance/watch/evidence"
 )
 
-// ErrNoLogin: there is no AppRole for what Vault tells only to a token.
+// ErrNoLogin: there is no login for what Vault tells only to a token.
 var ErrNoLogin = errors.New("no login for Vault")
 
 // loginPause keeps a login that is refused from being tried at every scrape, and
@@ -26,8 +26,10 @@ const loginPause = 30 * time.Second
 type Vault struct {
 	client *vaultapi.Client
 	mount  string // of the engine for API keys
-	// login makes the client use a new token, or answers ErrNoLogin.
-	login func(context.Context, *vaultapi.Client) error
+	// login makes the client use a token, or answers ErrNoLogin; end ends that
+	// token where it was made for this.
+	login func(context.Context, *vaultapi.Client) (end func(context.Context) error, err error)
+	end   func(context.Context) error
 	now   func() time.Time
 
 	mu     sync.Mutex
@@ -37,7 +39,7 @@ type Vault struct {
 }
 
 // NewVault asks through client; login gives it a token.
-func NewVault(client *vaultapi.Client, mount string, login func(context.Context, *vaultapi.Client) error) *Vault {
+func NewVault(client *vaultapi.Client, mount string, login func(context.Context, *vaultapi.Client) (func(context.Context) error, error)) *Vault {
 	return &Vault{client: client, mount: mount, login: login, now: time.Now}
 }
 
@@ -59,7 +61,7 @@ func (v *Vault) as(ctx context.Context, do func() error) error {
 		}
 		v.logged = false
 		// A token that has ended already can't be ended: nothing is lost.
-		_ = v.client.RevokeSelf(ctx)
+		_ = v.end(ctx)
 		if lerr := v.logIn(ctx); lerr != nil {
 			return errors.Join(err, lerr)
 		}
@@ -73,7 +75,7 @@ func (v *Vault) logIn(ctx context.Context) error {
 		return v.fault
 	}
 	v.tried = v.now()
-	v.fault = v.login(ctx, v.client)
+	v.end, v.fault = v.login(ctx, v.client)
 	v.logged = v.fault == nil
 	return v.fault
 }
@@ -86,7 +88,7 @@ func (v *Vault) End(ctx context.Context) error {
 		return nil
 	}
 	v.logged = false
-	return v.client.RevokeSelf(ctx)
+	return v.end(ctx)
 }
 
 func (v *Vault) keys(ctx context.Context) (k evidence.Keys, err error) {

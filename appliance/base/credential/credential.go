@@ -1,0 +1,100 @@
+// Package credential reads secrets from files: a file that somebody names, what
+// systemd passes to a unit, or what an installed appliance keeps encrypted and
+// root opens, so that a job can be run by hand.
+//
+// It does not know what is in them, and its errors quote nothing of it.
+package credential
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// Dir is where an installed appliance keeps its encrypted credentials.
+const Dir = "/etc/strongroom/credentials"
+
+// maxSize bounds a credential file, in bytes, as systemd does.
+const maxSize = 1 << 20
+
+// InUnit says whether systemd passes credentials to this process.
+func InUnit() bool { return os.Getenv("CREDENTIALS_DIRECTORY") != "" }
+
+// Read reads a file by its path, or a systemd credential by its name: the one
+// that systemd passes, or the installed one for root.
+func Read(name string) ([]byte, error) {
+	path := name
+	if !strings.Contains(name, "/") {
+		if !InUnit() {
+			return Open(Dir, name)
+		}
+		path = filepath.Join(os.Getenv("CREDENTIALS_DIRECTORY"), name)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("credential: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
+	if err != nil {
+		return nil, fmt.Errorf("credential: %w", err)
+	}
+	if len(data) > maxSize {
+		return nil, fmt.Errorf("credential %q: more than %d bytes", name, maxSize)
+	}
+	return data, nil
+}
+
+// Path makes a file's name, as a flag gives it, one that is never taken for a
+// credential's.
+func Path(file string) string {
+	if strings.Contains(file, "/") {
+		return file
+	}
+	return "./" + file
+}
+
+// Passed tells whether systemd passes a credential that is not empty: a unit
+// gives an empty one in place of one that is not there.
+func Passed(name string) bool {
+	if !InUnit() {
+		return false
+	}
+	data, err := Read(name)
+	defer clear(data)
+	return err == nil && len(bytes.TrimSpace(data)) > 0
+}
+
+// Open opens an encrypted credential in dir for root, as systemd does for a
+// unit. Its content goes through a pipe and nowhere else.
+func Open(dir, name string) ([]byte, error) {
+	path := filepath.Join(dir, name)
+	if _, err := os.Stat(path); err != nil || os.Geteuid() != 0 {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
+			return nil, fmt.Errorf("credential %q: %w", name, err)
+		}
+		return nil, fmt.Errorf("credential %q: %w", name, ErrNone)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // a TPM takes its time
+	defer cancel()
+	var out, stderr bytes.Buffer
+	c := exec.CommandContext(ctx, "systemd-creds", "decrypt", "--name="+name, path, "-")
+	c.Stdout, c.Stderr = &out, &stderr
+	if err := c.Run(); err != nil {
+		clear(out.Bytes())
+		return nil, fmt.Errorf("credential %q: systemd-creds: %w: %s", name, err, strings.TrimSpace(stderr.String()))
+	}
+	return out.Bytes(), nil
+}
+
+// ErrNone is returned where systemd passes no credential and there is none that
+// this user could open.
+var ErrNone = errors.New("systemd passes none ($CREDENTIALS_DIRECTORY is not set)")

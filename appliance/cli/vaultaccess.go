@@ -1,0 +1,108 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/hashicorp/vault/api"
+	"github.com/spf13/pflag"
+
+	"strongroom.example/appliance/base/access"
+	"strongroom.example/appliance/base/vaultapi"
+)
+
+// vaultAccess is package access with this program's flags, exit codes and hints.
+type vaultAccess struct{ access.Options }
+
+// add defines the flags of a command that logs in.
+func (v *vaultAccess) add(f *pflag.FlagSet) {
+	v.addPlace(f)
+	if v.Machine == (access.Role{}) {
+		f.StringVar(&v.TokenFile, "token-file", "", "file with a Vault token (default: $VAULT_TOKEN, else ~/.vault-token as vault login leaves it)")
+		return
+	}
+	f.StringVar(&v.TokenFile, "token-file", "", "file with a Vault token (default: this machine's own login, $VAULT_TOKEN, ~/.vault-token as vault login leaves it)")
+	f.StringVar(&v.RoleIDFile, "role-id-file", "", "file with an AppRole's role id (default: the credential "+v.Machine.ID+")")
+	f.StringVar(&v.SecretIDFile, "secret-id-file", "", "file with an AppRole's secret id (default: the credential "+v.Machine.Secret+")")
+}
+
+// addPlace defines the flags that say where Vault is.
+func (v *vaultAccess) addPlace(f *pflag.FlagSet) {
+	f.StringVar(&v.Address, "address", "", "Vault's address, https://… or unix:///… (default: $VAULT_ADDR, else "+access.Socket+")")
+	f.StringVar(&v.CACert, "ca-cert", "", "PEM file of Vault's authority (default: $VAULT_CACERT, else the system's)")
+}
+
+// nobody connects without a login yet. It makes no request.
+func (v *vaultAccess) nobody() (*vaultapi.Client, error) {
+	c, err := v.Options.Client()
+	return c, accessError(err)
+}
+
+// client connects as the person who asks. It makes no request yet.
+func (v *vaultAccess) client() (*vaultapi.Client, error) {
+	c, err := v.nobody()
+	if err != nil {
+		return nil, err
+	}
+	token, err := v.Token()
+	if err != nil {
+		return nil, accessError(err)
+	}
+	c.SetToken(token)
+	return c, nil
+}
+
+// login makes c somebody: see package access for the order.
+func (v *vaultAccess) login(ctx context.Context, c *vaultapi.Client) (access.Session, error) {
+	s, err := v.Options.Login(ctx, c)
+	return s, accessError(err)
+}
+
+// accessError gives the exit code. Other errors pass unchanged.
+func accessError(err error) error {
+	var f *access.Fault
+	if !errors.As(err, &f) {
+		return err
+	}
+	code := ExitOperator
+	if f.Usage {
+		code = ExitUsage
+	}
+	return &Error{Code: code, Err: err, Hint: f.Hint}
+}
+
+// frontRefusal is what package front answers to the calls that it keeps from
+// the outside, whoever asks.
+const frontRefusal = "answered on the machine itself only"
+
+// vaultError says what to do about a failed request to Vault. Other errors
+// pass unchanged.
+func vaultError(err error) error {
+	var known *Error
+	if err == nil || errors.As(err, &known) {
+		return err
+	}
+	var answer *api.ResponseError
+	if errors.As(err, &answer) {
+		switch answer.StatusCode {
+		case http.StatusForbidden:
+			if strings.Contains(err.Error(), frontRefusal) {
+				return &Error{Code: ExitOperator, Err: err, Hint: "run it on the Vault machine, with --address unix:///run/vault/vault.sock"}
+			}
+			return &Error{Code: ExitOperator, Err: err, Hint: "the token is no longer valid or its policies do not allow this: log in with vault login as somebody who may"}
+		case http.StatusServiceUnavailable:
+			return &Error{Code: ExitOperator, Err: err, Hint: "Vault is sealed or not active yet: see docs/unseal.md"}
+		}
+		return err
+	}
+	var dial *net.OpError
+	var request *url.Error
+	if errors.As(err, &dial) || errors.As(err, &request) {
+		return &Error{Code: ExitFailed, Err: err, Hint: "check --address or VAULT_ADDR, --ca-cert or VAULT_CACERT, and that Vault runs; the command can be run again"}
+	}
+	return err
+}
