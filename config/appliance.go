@@ -20,9 +20,6 @@ const (
 	VaultFloor = "2.2.2"
 )
 
-// DefaultPath is where the installed appliance.toml lies.
-const DefaultPath = "/etc/strongroom/appliance.toml"
-
 // Appliance is the content of appliance.toml: what the operator decides. All
 // else follows from it.
 type Appliance struct {

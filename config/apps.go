@@ -11,9 +11,6 @@ import (
 	"time"
 )
 
-// DefaultAppsPath is where `strongroom app` looks for its file.
-const DefaultAppsPath = "/etc/strongroom/apps.toml"
-
 // Apps is the content of apps.toml: which apps there are, which databases they
 // use and how people log in. It is a file of its own because it changes with
 // the apps and belongs to their teams; appliance.toml is the machine's.

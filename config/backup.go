@@ -8,6 +8,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"strongroom.example/config/machine"
 )
 
 // The kinds of places for backups.
@@ -60,7 +62,7 @@ type BackupTo struct {
 // DefaultBackup is the table before any file: no place yet.
 func DefaultBackup() Backup {
 	return Backup{
-		Files: []string{"/var/lib/strongroom-front", "/etc/strongroom"},
+		Files: []string{machine.FrontData, machine.Etc},
 		Keep:  BackupKeep{Hourly: 48, Daily: 31, Weekly: 13, Monthly: 24},
 	}
 }

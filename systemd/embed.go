@@ -9,45 +9,12 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+
+	"strongroom.example/config/machine"
 )
 
 //go:embed *.service *.socket *.timer *.path
 var files embed.FS
-
-// The units by name.
-const (
-	Vault      = "vault.service"
-	KMS        = "strongroom-kms.service"
-	KMSSocket  = "strongroom-kms.socket"
-	Front      = "strongroom-front.service"
-	FrontHTTPS = "strongroom-front-https.socket"
-	FrontHTTP  = "strongroom-front-http.socket"
-	FrontHTTP3 = "strongroom-front-http3.socket"
-	Firewall   = "strongroom-firewall.service"
-
-	// Nftables is the distribution's, which flushes everybody's tables.
-	Nftables = "nftables.service"
-
-	FrontCertificate     = "strongroom-front-certificate.service"
-	FrontCertificatePath = "strongroom-front-certificate.path"
-
-	Snapshot      = "strongroom-snapshot.service"
-	SnapshotTimer = "strongroom-snapshot.timer"
-	SnapshotPath  = "strongroom-snapshot.path"
-	SnapshotSoon  = "strongroom-snapshot-soon.service"
-	Verify        = "strongroom-verify.service"
-	Drill         = "strongroom-drill.service"
-	DrillFetch    = "strongroom-drill-fetch.service"
-	DrillTimer    = "strongroom-drill.timer"
-	Alert         = "strongroom-alert@.service"
-	Audit         = "strongroom-audit.service"
-	AuditTimer    = "strongroom-audit.timer"
-	Metrics       = "strongroom-metrics.service"
-	MetricsSocket = "strongroom-metrics.socket"
-	Doctor        = "strongroom-doctor.service"
-	DoctorNet     = "strongroom-doctor-net.service"
-	DoctorTimer   = "strongroom-doctor.timer"
-)
 
 // Names are all units, sorted.
 func Names() []string {
@@ -78,19 +45,15 @@ func KMSDropIn(vaultUID int) []byte {
 	return fmt.Appendf(nil, "# Written by strongroom-installer: the only uid that the KMS answers.\n[Service]\nEnvironment=VAULT_UID=%d\n", vaultUID)
 }
 
-// FrontACMERoot is the front's credential with what signs the certificate of an
-// ACME authority of one's own.
-const FrontACMERoot = "acme-ca.crt"
-
 // FrontACMEDropIn hands the front what [tls.acme] names: the file of roots, if
 // any, and sealed credentials by name.
 func FrontACMEDropIn(caFile string, credentials []string) []byte {
 	out := []byte("# Written by strongroom-installer: what [tls.acme] in appliance.toml names.\n[Service]\n")
 	if caFile != "" {
-		out = fmt.Appendf(out, "LoadCredential=%s:%s\n", FrontACMERoot, escape(caFile))
+		out = fmt.Appendf(out, "LoadCredential=%s:%s\n", machine.CredFrontACMERoot, escape(caFile))
 	}
 	for _, c := range credentials {
-		out = fmt.Appendf(out, "LoadCredentialEncrypted=%s:/etc/strongroom/credentials/%s\n", escape(c), escape(c))
+		out = fmt.Appendf(out, "LoadCredentialEncrypted=%s:%s\n", escape(c), escape(machine.CredentialFile(c)))
 	}
 	return out
 }
@@ -100,18 +63,19 @@ func FrontACMEDropIn(caFile string, credentials []string) []byte {
 // but not of a start, before which all may have been stopped. Where the operator
 // has disabled Firewall it is left alone.
 func NftablesDropIn() []byte {
-	return fmt.Appendf(nil, "# Written by strongroom-installer: it flushes the appliance's rules as well.\n[Service]\nExecStartPost=-/bin/sh -c 'systemctl --quiet is-enabled %[1]s && systemctl --no-block reload-or-restart %[1]s'\n", Firewall)
+	return fmt.Appendf(nil, "# Written by strongroom-installer: it flushes the appliance's rules as well.\n[Service]\nExecStartPost=-/bin/sh -c 'systemctl --quiet is-enabled %[1]s && systemctl --no-block reload-or-restart %[1]s'\n", machine.UnitFirewall)
 }
 
 // FrontFilesDropIn has the front start with the operator's newest certificate.
 func FrontFilesDropIn() []byte {
-	return fmt.Appendf(nil, "# Written by strongroom-installer: the certificate is the operator's own.\n[Unit]\nWants=%s\nAfter=%s\n", FrontCertificate, FrontCertificate)
+	return fmt.Appendf(nil, "# Written by strongroom-installer: the certificate is the operator's own.\n[Unit]\nWants=%s\nAfter=%s\n", machine.UnitFrontCertificate, machine.UnitFrontCertificate)
 }
 
 // CertificateDropIn hands FrontCertificate the operator's two files, which root
 // may keep to himself.
 func CertificateDropIn(cert, key string) []byte {
-	return fmt.Appendf(nil, "# Written by strongroom-installer: the certificate that the operator has.\n[Service]\nLoadCredential=tls.crt:%s\nLoadCredential=tls.key:%s\n", escape(cert), escape(key))
+	return fmt.Appendf(nil, "# Written by strongroom-installer: the certificate that the operator has.\n[Service]\nLoadCredential=%s:%s\nLoadCredential=%s:%s\n",
+		machine.CredTLSCrt, escape(cert), machine.CredTLSKey, escape(key))
 }
 
 // CertificatePathDropIn has FrontCertificatePath watch them.
@@ -126,20 +90,14 @@ func escape(s string) string { return strings.ReplaceAll(s, "%", "%%") }
 // machine: the directories that it may write to, and the credentials, by name,
 // that the configuration names beside those of the unit itself.
 func JobDropIn(dirs, credentials []string) []byte {
-	esc := func(s string) string { return strings.ReplaceAll(s, "%", "%%") }
 	out := []byte("# Written by strongroom-installer: the places of [backup] in appliance.toml.\n[Service]\n")
 	for _, d := range dirs {
 		// The minus: a disk that is not mounted is for the job to report. Quoted,
 		// as a path may hold spaces.
-		out = fmt.Appendf(out, "ReadWritePaths=%q\n", "-"+esc(d))
+		out = fmt.Appendf(out, "ReadWritePaths=%q\n", "-"+escape(d))
 	}
 	for _, c := range credentials {
-		out = fmt.Appendf(out, "LoadCredentialEncrypted=%s:/etc/strongroom/credentials/%s\n", esc(c), esc(c))
+		out = fmt.Appendf(out, "LoadCredentialEncrypted=%s:%s\n", escape(c), escape(machine.CredentialFile(c)))
 	}
 	return out
-}
-
-// DropInPath is the place of a unit's drop-in.
-func DropInPath(unit, name string) string {
-	return "/etc/systemd/system/" + unit + ".d/" + strings.TrimSuffix(name, ".conf") + ".conf"
 }

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"strongroom.example/config/machine"
 )
 
 // maxExposure is the score that no service may exceed: systemd-analyze(1)
@@ -34,9 +36,9 @@ func TestNames(t *testing.T) {
 		t.Errorf("names = %q, the folder holds %q", got, want)
 	}
 	for _, named := range []string{
-		FrontHTTP, FrontHTTP3, FrontHTTPS, Front, KMS, KMSSocket, Vault, Firewall,
-		Snapshot, SnapshotTimer, SnapshotPath, SnapshotSoon, Verify, Alert, Audit, AuditTimer, Metrics, MetricsSocket,
-		Doctor, DoctorNet, DoctorTimer,
+		machine.UnitFrontHTTP, machine.UnitFrontHTTP3, machine.UnitFrontHTTPS, machine.UnitFront, machine.UnitKMS, machine.UnitKMSSocket, machine.UnitVault, machine.UnitFirewall,
+		machine.UnitSnapshot, machine.UnitSnapshotTimer, machine.UnitSnapshotPath, machine.UnitSnapshotSoon, machine.UnitVerify, machine.UnitAlert, machine.UnitAudit, machine.UnitAuditTimer, machine.UnitMetrics, machine.UnitMetricsSocket,
+		machine.UnitDoctor, machine.UnitDoctorNet, machine.UnitDoctorTimer,
 	} {
 		if !slices.Contains(got, named) {
 			t.Errorf("no unit %q", named)
@@ -95,7 +97,7 @@ func TestVerify(t *testing.T) {
 // is itself only ordered before network-pre.target and shutdown.target, so that
 // coming after it makes no cycle as long as ours waits for nothing later.
 func TestFirewallBesideNftables(t *testing.T) {
-	b, err := Unit(Firewall)
+	b, err := Unit(machine.UnitFirewall)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +155,7 @@ func TestInvariants(t *testing.T) {
 			t.Errorf("%s may be swapped out", n)
 		}
 	}
-	for _, n := range []string{Snapshot, SnapshotSoon, Verify, Audit, Doctor} {
+	for _, n := range []string{machine.UnitSnapshot, machine.UnitSnapshotSoon, machine.UnitVerify, machine.UnitAudit, machine.UnitDoctor} {
 		b, err := Unit(n)
 		if err != nil {
 			t.Fatal(err)
@@ -163,7 +165,7 @@ func TestInvariants(t *testing.T) {
 		}
 	}
 	// Given up once, a renewed certificate would be seen by nobody.
-	for _, n := range []string{FrontCertificate, FrontCertificatePath} {
+	for _, n := range []string{machine.UnitFrontCertificate, machine.UnitFrontCertificatePath} {
 		b, err := Unit(n)
 		if err != nil {
 			t.Fatal(err)
@@ -172,7 +174,7 @@ func TestInvariants(t *testing.T) {
 			t.Errorf("systemd may give %s up", n)
 		}
 	}
-	kms, err := Unit(KMS)
+	kms, err := Unit(machine.UnitKMS)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,7 +201,7 @@ func TestInvariants(t *testing.T) {
 	if got := string(JobDropIn([]string{"/mnt/50% of it"}, []string{"second-s3"})); !strings.Contains(got, want) {
 		t.Errorf("drop-in:\n%s", got)
 	}
-	if got := DropInPath(KMS, "vault-uid"); got != "/etc/systemd/system/strongroom-kms.service.d/vault-uid.conf" {
+	if got := machine.DropInPath(machine.UnitKMS, "vault-uid"); got != "/etc/systemd/system/strongroom-kms.service.d/vault-uid.conf" {
 		t.Errorf("drop-in's path = %q", got)
 	}
 }

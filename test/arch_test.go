@@ -39,8 +39,10 @@ var rules = []rule{
 	// A leaf that the engine and the appliance share.
 	{"plugin/condition", nil},
 	{"plugin", nil},
+	// The names of the installed machine.
+	{"config/machine", nil},
 	{"config", nil},
-	{"systemd", nil},
+	{"systemd", []string{"config/machine"}},
 	// The floors of the appliance: nothing imports what lies above it.
 	{"appliance/base", []string{"config"}},
 	{"appliance/serve", []string{"config", "appliance/base"}},
@@ -64,8 +66,9 @@ var rules = []rule{
 // outside says which foreign modules a folder may import, where it matters
 // that there be few. The standard library is always allowed.
 var outside = map[string][]string{
-	"systemd": nil,
-	"config":  {"github.com/BurntSushi/toml"},
+	"systemd":        nil,
+	"config/machine": nil,
+	"config":         {"github.com/BurntSushi/toml"},
 }
 
 // forbidden must never be in our programs: what exists for the tests only.
@@ -182,6 +185,11 @@ func TestViolations(t *testing.T) {
 		{"plugin", "github.com/hashicorp/vault/sdk/logical", true, false},
 		{"config", "github.com/BurntSushi/toml", true, false},
 		{"config", "github.com/spf13/cobra", true, true},
+		{"config", "config/machine", false, false},
+		{"config/machine", "config", false, true},
+		{"config/machine", "github.com/BurntSushi/toml", true, true},
+		{"systemd", "config/machine", false, false},
+		{"systemd", "config", false, true},
 		{"systemd", "embed", true, false},
 		{"systemd", "github.com/BurntSushi/toml", true, true},
 		{"appliance/serve/front", "appliance/base/atomicfile", false, false},

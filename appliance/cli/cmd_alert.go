@@ -16,9 +16,8 @@ import (
 	"strongroom.example/appliance/base/credential"
 	"strongroom.example/appliance/watch/alert"
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 )
-
-const alertStateDir = "/var/lib/strongroom/alert"
 
 type alertOptions struct {
 	config, state string
@@ -43,8 +42,8 @@ one of them could not be tried, for want of a good credential.`,
 		RunE:    func(c *cobra.Command, args []string) error { return runAlert(c, o, args[0]) },
 	}
 	f := c.Flags()
-	f.StringVar(&o.config, "config", config.DefaultPath, "configuration file with the table [alert]")
-	f.StringVar(&o.state, "state", "", "folder of what was told (default: systemd's, else "+alertStateDir+")")
+	f.StringVar(&o.config, "config", machine.ConfigFile, "configuration file with the table [alert]")
+	f.StringVar(&o.state, "state", "", "folder of what was told (default: systemd's, else "+machine.AlertState+")")
 	f.IntVar(&o.lines, "lines", 20, "lines of the journal to send, 0 for none")
 	f.BoolVar(&o.test, "test", false, "say that it is a test, whatever was told before")
 	return c
@@ -76,7 +75,7 @@ func runAlert(c *cobra.Command, o alertOptions, unit string) error {
 		return nil
 	}
 	e := alertEvent(c.Context(), unit, o, secrets)
-	dir := stateDir(o.state, alertStateDir)
+	dir := stateDir(o.state, machine.AlertState)
 	said, serr := alert.LoadSaid(dir)
 	if !o.test {
 		due, unsaid := said.Due(e, conf.Repeat)

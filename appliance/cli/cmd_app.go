@@ -10,6 +10,7 @@ import (
 
 	"strongroom.example/appliance/secrets/apps"
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 )
 
 // appOptions are what the verbs of app share.
@@ -40,7 +41,7 @@ people who own an app may plan, show, check-db and login-bundle.
 See docs/apps.md and docs/databases.md.`,
 	}
 	f := c.PersistentFlags()
-	f.StringVar(&o.config, "config", config.DefaultAppsPath, "the file that names the apps")
+	f.StringVar(&o.config, "config", machine.AppsFile, "the file that names the apps")
 	o.vault.add(c.PersistentFlags())
 	c.AddCommand(appPlanCommand(o), appApplyCommand(o), appPruneCommand(o), appShowCommand(o),
 		appBundleCommand(o), appOpenBundleCommand(o), appCheckDBCommand(o))

@@ -11,11 +11,7 @@ import (
 
 	"strongroom.example/appliance/watch/audit"
 	"strongroom.example/config"
-)
-
-const (
-	auditStateDir = "/var/lib/strongroom/audit"
-	auditLogDir   = "/var/log/vault"
+	"strongroom.example/config/machine"
 )
 
 type auditRotateOptions struct {
@@ -43,10 +39,10 @@ warn_percent, or a log is executable.`,
 		RunE: func(c *cobra.Command, _ []string) error { return runAuditRotate(c, o) },
 	}
 	f := c.Flags()
-	f.StringVar(&o.config, "config", config.DefaultPath, "configuration file with the table [audit]")
-	f.StringVar(&o.dir, "dir", auditLogDir, "folder of the audit logs, *.log")
-	f.StringVar(&o.state, "state", "", "folder of the job's state (default: systemd's, else "+auditStateDir+")")
-	f.StringVar(&o.unit, "unit", "vault.service", "systemd's unit of Vault")
+	f.StringVar(&o.config, "config", machine.ConfigFile, "configuration file with the table [audit]")
+	f.StringVar(&o.dir, "dir", machine.AuditDir, "folder of the audit logs, *.log")
+	f.StringVar(&o.state, "state", "", "folder of the job's state (default: systemd's, else "+machine.AuditState+")")
+	f.StringVar(&o.unit, "unit", machine.UnitVault, "systemd's unit of Vault")
 	f.StringVar(&o.pidFile, "pid-file", "", "file with Vault's process id, in place of a unit")
 	f.DurationVar(&o.wait, "wait", audit.DefaultWait, "how long Vault has to open a log again")
 	f.BoolVar(&o.force, "force", false, "rotate every log that is not empty")
@@ -64,7 +60,7 @@ func runAuditRotate(c *cobra.Command, o auditRotateOptions) error {
 		signal = audit.SignalPIDFile(o.pidFile)
 	}
 	rep, err := audit.Rotate(c.Context(), audit.Options{
-		Dir: o.dir, StateDir: stateDir(o.state, auditStateDir), Signal: signal, Force: o.force, Wait: o.wait,
+		Dir: o.dir, StateDir: stateDir(o.state, machine.AuditState), Signal: signal, Force: o.force, Wait: o.wait,
 		Policy: audit.Policy{
 			Size: int64(conf.RotateMB) << 20, Age: conf.RotateAfter,
 			Keep: conf.Keep, KeepBytes: int64(conf.KeepMB) << 20,

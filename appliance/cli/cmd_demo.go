@@ -17,6 +17,7 @@ import (
 	"strongroom.example/appliance/backup/scratch"
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/demo"
+	"strongroom.example/config/machine"
 )
 
 type demoOptions struct {
@@ -124,7 +125,7 @@ func demoPrograms(o demoOptions) (scratch.Programs, error) {
 	}
 	p := scratch.Programs{Strongroom: self, Vault: o.vault, Plugin: o.plugin}
 	if p.Plugin == "" {
-		p.Plugin = filepath.Join(filepath.Dir(self), scratch.PluginName)
+		p.Plugin = filepath.Join(filepath.Dir(self), machine.PluginName)
 	}
 	if p.Vault == "" {
 		p.Vault = os.Getenv("VAULT_BIN")

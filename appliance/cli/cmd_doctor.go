@@ -22,6 +22,7 @@ import (
 	"strongroom.example/appliance/watch/doctor"
 	"strongroom.example/appliance/watch/evidence"
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 )
 
 type doctorOptions struct {
@@ -132,7 +133,7 @@ func (o *doctorOptions) subject(ctx context.Context) (doctor.Subject, func(), er
 	o.asked = client
 	s := doctor.Subject{
 		Machine: doctor.OSMachine{}, Front: doctor.HTTPSFront{Address: o.front}, Vault: doctor.RealVault{Client: client},
-		Places: evidence.Below(o.state), DrillKey: evidence.DrillKeyFile, Mount: o.mount, Version: o.version,
+		Places: evidence.Below(o.state), DrillKey: machine.DrillSigningPub, Mount: o.mount, Version: o.version,
 	}
 	s.Config, s.NoConfig = config.Load(o.config)
 	if o.network != "" {
@@ -274,6 +275,6 @@ func doctorNetworkCommand() *cobra.Command {
 			return n.Save(args[0])
 		},
 	}
-	c.Flags().StringVar(&file, "config", config.DefaultPath, "the appliance's configuration file")
+	c.Flags().StringVar(&file, "config", machine.ConfigFile, "the appliance's configuration file")
 	return c
 }

@@ -11,6 +11,7 @@ import (
 
 	"strongroom.example/appliance/base/access"
 	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/config/machine"
 )
 
 // --fix starts what was stopped, and a Vault that has just been started is sealed
@@ -35,7 +36,7 @@ func TestDoctorWaitsForTheVaultThatItStarted(t *testing.T) {
 			}))
 			defer srv.Close()
 			dir := t.TempDir()
-			for _, name := range []string{credDoctorRole, credDoctorSecret} {
+			for _, name := range []string{machine.CredDoctorRoleID, machine.CredDoctorSecretID} {
 				if err := os.WriteFile(filepath.Join(dir, name), []byte("id"), 0o600); err != nil {
 					t.Fatal(err)
 				}
@@ -48,7 +49,7 @@ func TestDoctorWaitsForTheVaultThatItStarted(t *testing.T) {
 			}
 			client.API().SetMaxRetries(0)
 			o := doctorOptions{asked: client}
-			o.vault.Machine = access.Role{ID: credDoctorRole, Secret: credDoctorSecret}
+			o.vault.Machine = access.Role{ID: machine.CredDoctorRoleID, Secret: machine.CredDoctorSecretID}
 			if err := o.loginAgain(t.Context()); (err == nil) != c.in || asked.Load() != c.asked {
 				t.Errorf("%v after %d logins, want %d", err, asked.Load(), c.asked)
 			}

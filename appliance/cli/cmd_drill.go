@@ -21,21 +21,7 @@ import (
 	"strongroom.example/appliance/base/credential"
 	"strongroom.example/appliance/serve/kms"
 	"strongroom.example/config"
-)
-
-// Names of systemd credentials of the drill, beside the drill key and the
-// master key.
-const (
-	credDrillRoleID   = "drill-role-id"
-	credDrillSecretID = "drill-secret-id"
-	credDrillSigning  = "drill-signing-key"
-)
-
-// Where an installed appliance has what the drill needs.
-const (
-	pluginDir       = "/usr/local/lib/strongroom/plugins"
-	drillSigningPub = "/etc/strongroom/drill-signing.pub"
-	drillEscrow     = "/var/lib/strongroom/escrow"
+	"strongroom.example/config/machine"
 )
 
 // drillKeys are what opens and compares; the network half has none of them.
@@ -51,14 +37,14 @@ type drillKeys struct {
 
 func (k *drillKeys) add(c *cobra.Command) {
 	f := c.Flags()
-	f.StringArrayVar(&k.identities, "identity", nil, "file with the drill's age identity, repeatable (default: the credential "+credDrillKey+")")
-	f.StringVar(&k.keyFile, "key-file", "", "file with the master key, or - for standard input (default: the credential "+kms.CredentialName+")")
-	f.StringVar(&k.roleIDFile, "role-id-file", "", "file with the drill's role id (default: the credential "+credDrillRoleID+")")
-	f.StringVar(&k.secretFile, "secret-id-file", "", "file with the drill's secret id (default: the credential "+credDrillSecretID+")")
-	f.StringVar(&k.signingFile, "signing-key", "", "file with the key that signs the report (default: the credential "+credDrillSigning+")")
+	f.StringArrayVar(&k.identities, "identity", nil, "file with the drill's age identity, repeatable (default: the credential "+machine.CredDrillKey+")")
+	f.StringVar(&k.keyFile, "key-file", "", "file with the master key, or - for standard input (default: the credential "+machine.CredMasterKey+")")
+	f.StringVar(&k.roleIDFile, "role-id-file", "", "file with the drill's role id (default: the credential "+machine.CredDrillRoleID+")")
+	f.StringVar(&k.secretFile, "secret-id-file", "", "file with the drill's secret id (default: the credential "+machine.CredDrillSecretID+")")
+	f.StringVar(&k.signingFile, "signing-key", "", "file with the key that signs the report (default: the credential "+machine.CredDrillSigningKey+")")
 	f.StringVar(&k.vault, "vault", "", "Vault's program (default: $VAULT_BIN, beside this program, $PATH)")
-	f.StringVar(&k.pluginDir, "plugin-dir", pluginDir, "folder with the plugins that the restored catalog names")
-	f.StringArrayVar(&k.hide, "hide", []string{"/var/log/vault", "/run/vault", "/run/strongroom-kms"}, "folder that the scratch Vault must not see; repeatable")
+	f.StringVar(&k.pluginDir, "plugin-dir", machine.PluginDir, "folder with the plugins that the restored catalog names")
+	f.StringArrayVar(&k.hide, "hide", []string{machine.AuditDir, machine.VaultRun, machine.KMSRun}, "folder that the scratch Vault must not see; repeatable")
 	f.DurationVar(&k.timeout, "timeout", 5*time.Minute, "how long each wait for the scratch Vault may take")
 }
 
@@ -87,7 +73,7 @@ func (k *drillKeys) options(c *cobra.Command, version, state string) (drill.Opti
 	for _, one := range []struct {
 		file, credential string
 		to               *string
-	}{{k.roleIDFile, credDrillRoleID, &o.RoleID}, {k.secretFile, credDrillSecretID, &o.SecretID}} {
+	}{{k.roleIDFile, machine.CredDrillRoleID, &o.RoleID}, {k.secretFile, machine.CredDrillSecretID, &o.SecretID}} {
 		data, err := fileOrCredential(one.file, one.credential)
 		if err != nil {
 			return o, &Error{Code: ExitOperator, Err: fmt.Errorf("the drill's login: %w", err), Hint: "run the installer again: it makes what is missing"}
@@ -110,9 +96,9 @@ func fileOrCredential(file, name string) ([]byte, error) {
 // openers are the identities that open snapshots.
 func (k *drillKeys) openers() ([]age.Identity, error) {
 	if len(k.identities) > 0 {
-		return readIdentities(k.identities, credDrillKey)
+		return readIdentities(k.identities, machine.CredDrillKey)
 	}
-	data, err := credential.Read(credDrillKey)
+	data, err := credential.Read(machine.CredDrillKey)
 	if err != nil {
 		return nil, &Error{Code: ExitOperator, Err: fmt.Errorf("the drill's key: %w", err), Hint: "give --identity FILE, or run the installer again"}
 	}
@@ -128,7 +114,7 @@ func (k *drillKeys) masterKey() (*kms.Keyset, error) {
 	if k.keyFile != "" || os.Getenv("CREDENTIALS_DIRECTORY") != "" {
 		return loadMasterKey(k.keyFile)
 	}
-	data, err := credential.Read(kms.CredentialName)
+	data, err := credential.Read(machine.CredMasterKey)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", kms.ErrNoKey, err)
 	}
@@ -138,7 +124,7 @@ func (k *drillKeys) masterKey() (*kms.Keyset, error) {
 
 // signingKey is nil, with a note, where there is none.
 func (k *drillKeys) signingKey(c *cobra.Command) (ed25519.PrivateKey, error) {
-	data, err := fileOrCredential(k.signingFile, credDrillSigning)
+	data, err := fileOrCredential(k.signingFile, machine.CredDrillSigningKey)
 	if err != nil {
 		if k.signingFile != "" {
 			return nil, &Error{Code: ExitOperator, Err: fmt.Errorf("--signing-key: %w", err)}
@@ -164,12 +150,12 @@ type drillSource struct {
 
 func (s *drillSource) add(c *cobra.Command) {
 	f := c.Flags()
-	f.StringVar(&s.config, "config", config.DefaultPath, "configuration file with the table [backup]")
+	f.StringVar(&s.config, "config", machine.ConfigFile, "configuration file with the table [backup]")
 	f.StringArrayVar(&s.dirs, "dir", nil, "directory with snapshots, in place of the configuration's places; repeatable")
 	f.StringVar(&s.cluster, "cluster", "", "id of the cluster whose snapshot it must be (default: the last one that was taken, or the only one there)")
 	f.StringVar(&s.id, "id", "", "which snapshot, CLUSTER/NAME as list shows it (default: the newest verified one)")
 	f.BoolVar(&s.unverified, "unverified", false, "take the newest snapshot, verified or not")
-	f.StringVar(&s.takeState, "take-state", takeStateDir, "folder of the taking job's state, which tells the cluster")
+	f.StringVar(&s.takeState, "take-state", machine.SnapshotState, "folder of the taking job's state, which tells the cluster")
 }
 
 func (s *drillSource) options(ctx context.Context, state string) (drill.FetchOptions, error) {

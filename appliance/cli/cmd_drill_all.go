@@ -16,6 +16,7 @@ import (
 	"strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/appliance/base/access"
 	"strongroom.example/appliance/serve/escrow"
+	"strongroom.example/config/machine"
 )
 
 type drillOptions struct {
@@ -70,8 +71,8 @@ Exit codes: 0 passed; 3 a check failed, or the snapshot is damaged or not there;
 	o.drillSource.add(c)
 	o.keys.add(c)
 	f := c.Flags()
-	f.StringVar(&o.state, "state", "", "folder of reports and of what is scratch (default: systemd's, else "+drill.DefaultStateDir+")")
-	f.StringVar(&o.escrowDir, "escrow-dir", drillEscrow, "folder of the escrow, whose record names the master key")
+	f.StringVar(&o.state, "state", "", "folder of reports and of what is scratch (default: systemd's, else "+machine.DrillState+")")
+	f.StringVar(&o.escrowDir, "escrow-dir", machine.EscrowDir, "folder of the escrow, whose record names the master key")
 	f.BoolVar(&o.rehearse, "rehearse", false, "rehearse an upgrade: to this program alone, to --vault-binary, --plugin-binary or both")
 	f.StringVar(&o.with.vault, "vault-binary", "", "with --rehearse: the new Vault's program")
 	f.StringVar(&o.with.plugin, "plugin-binary", "", "with --rehearse: the new plugin's program")
@@ -112,7 +113,7 @@ func runDrill(c *cobra.Command, o drillOptions) error {
 		return &Error{Code: ExitOperator, Err: errors.New("a drill by hand needs root, to cut the scratch Vault off from the network"),
 			Hint: "use sudo, or systemctl start strongroom-drill.service"}
 	}
-	state := stateDir(o.state, drill.DefaultStateDir)
+	state := stateDir(o.state, machine.DrillState)
 	if err := os.MkdirAll(state, 0o750); err != nil {
 		return fmt.Errorf("--state: %w", err)
 	}
@@ -211,7 +212,7 @@ func escrowedKey(dir string) (string, error) {
 		return "", err
 	}
 	for _, f := range files {
-		if f.File == filepath.Base(masterKeyEscrow) {
+		if f.File == filepath.Base(machine.MasterKeyEscrow) {
 			return f.Key, nil
 		}
 	}

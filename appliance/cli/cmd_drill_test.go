@@ -15,6 +15,7 @@ import (
 	"strongroom.example/appliance/backup/isolate"
 	"strongroom.example/appliance/backup/restore"
 	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/config/machine"
 )
 
 // runDrillCLI gives the exit code and all that was printed.
@@ -69,7 +70,7 @@ func TestDrillWithoutKeys(t *testing.T) {
 	t.Setenv("CREDENTIALS_DIRECTORY", dir)
 	t.Setenv("VAULT_BIN", "/bin/true")
 	code, out := runDrillCLI(t, "drill", "run", "--state", dir)
-	if code != ExitOperator || !strings.Contains(out, credDrillKey) {
+	if code != ExitOperator || !strings.Contains(out, machine.CredDrillKey) {
 		t.Errorf("exit code %d:\n%s", code, out)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "last.json")); !errors.Is(err, os.ErrNotExist) {

@@ -18,6 +18,7 @@ import (
 	"strongroom.example/appliance/base/atomicfile"
 	"strongroom.example/appliance/base/credential"
 	"strongroom.example/appliance/base/pause"
+	"strongroom.example/config/machine"
 )
 
 // The two halves that the units run, and what root does before them.
@@ -40,7 +41,7 @@ from there without a network. What it could not fetch in the end, it notes for
 			spareMemory()
 			ctx, cancel := context.WithTimeout(c.Context(), timeout)
 			defer cancel()
-			dir := stateDir(state, drill.DefaultStateDir)
+			dir := stateDir(state, machine.DrillState)
 			var f drill.Fetched
 			err := again.do(ctx, c, "drill fetch", fetchMayPass, func() error {
 				o, err := s.options(ctx, dir)
@@ -57,7 +58,7 @@ from there without a network. What it could not fetch in the end, it notes for
 		},
 	}
 	s.add(c)
-	c.Flags().StringVar(&state, "state", "", "folder of the drill (default: systemd's, else "+drill.DefaultStateDir+")")
+	c.Flags().StringVar(&state, "state", "", "folder of the drill (default: systemd's, else "+machine.DrillState+")")
 	c.Flags().DurationVar(&timeout, "timeout", 2*time.Hour, "give up after this time, all tries together")
 	again.add(c)
 	return c
@@ -85,7 +86,7 @@ before anything is restored it looks whether that is so.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			spareMemory()
-			dir, err := filepath.Abs(stateDir(state, drill.DefaultStateDir))
+			dir, err := filepath.Abs(stateDir(state, machine.DrillState))
 			if err != nil {
 				return err
 			}
@@ -102,7 +103,7 @@ before anything is restored it looks whether that is so.`,
 		},
 	}
 	k.add(c)
-	c.Flags().StringVar(&state, "state", "", "folder of the drill (default: systemd's, else "+drill.DefaultStateDir+")")
+	c.Flags().StringVar(&state, "state", "", "folder of the drill (default: systemd's, else "+machine.DrillState+")")
 	return c
 }
 
@@ -118,7 +119,7 @@ func drillPrepareCommand() *cobra.Command {
 		Hidden: true,
 		Args:   cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			dir := stateDir(state, drill.DefaultStateDir)
+			dir := stateDir(state, machine.DrillState)
 			key, err := recordedKey(from)
 			if err != nil {
 				return err
@@ -131,8 +132,8 @@ func drillPrepareCommand() *cobra.Command {
 			return atomicfile.Write(filepath.Join(dir, preparedFile), []byte(key+"\n"), 0o644)
 		},
 	}
-	c.Flags().StringVar(&state, "state", "", "folder of the drill (default: systemd's, else "+drill.DefaultStateDir+")")
-	c.Flags().StringVar(&from, "escrow-dir", drillEscrow, "folder of the escrow")
+	c.Flags().StringVar(&state, "state", "", "folder of the drill (default: systemd's, else "+machine.DrillState+")")
+	c.Flags().StringVar(&from, "escrow-dir", machine.EscrowDir, "folder of the escrow")
 	return c
 }
 
@@ -184,6 +185,6 @@ nothing about whether the drill passed: the report does.`,
 			return nil
 		},
 	}
-	c.Flags().StringVar(&keyFile, "key", drillSigningPub, "file with the drill's public key")
+	c.Flags().StringVar(&keyFile, "key", machine.DrillSigningPub, "file with the drill's public key")
 	return c
 }

@@ -11,10 +11,8 @@ import (
 
 	"strongroom.example/appliance/serve/escrow"
 	"strongroom.example/appliance/serve/kms"
+	"strongroom.example/config/machine"
 )
-
-// escrowDir is where the installer puts the escrow.
-const escrowDir = "/var/lib/strongroom/escrow"
 
 // escrowOptions say where the escrow is.
 type escrowOptions struct {
@@ -35,7 +33,7 @@ and opened it there, nobody knows that the machine can ever be rebuilt.
 "challenge" prints a question for each file, and what to run where your private
 key is; "confirm" takes the answers and records them.`,
 	}
-	c.PersistentFlags().StringVar(&o.dir, "dir", escrowDir, "folder of the escrow")
+	c.PersistentFlags().StringVar(&o.dir, "dir", machine.EscrowDir, "folder of the escrow")
 	c.AddCommand(escrowChallengeCommand(o), escrowAnswerCommand(o), escrowConfirmCommand(o), escrowStatusCommand(o))
 	return c
 }
@@ -129,7 +127,7 @@ func escrowError(err error) error {
 	case errors.Is(err, escrow.ErrWrongAnswer):
 		e.Code, e.Hint = ExitOperator, "give the 64 hex digits that sha256sum printed for a file of the present challenge; if they are right, the copy is not this escrow"
 	case errors.Is(err, escrow.ErrUsedUp):
-		e.Code, e.Hint = ExitOperator, "of the master key make a new one: strongroom kms export --recipient KEYS --out "+masterKeyEscrow+"; for the others see docs/escrow.md"
+		e.Code, e.Hint = ExitOperator, "of the master key make a new one: strongroom kms export --recipient KEYS --out "+machine.MasterKeyEscrow+"; for the others see docs/escrow.md"
 	case errors.Is(err, escrow.ErrUnknownFile):
 		e.Code, e.Hint = ExitUsage, "strongroom escrow status names the files"
 	case errors.Is(err, escrow.ErrWrongIdentity):

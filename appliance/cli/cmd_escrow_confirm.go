@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"strongroom.example/appliance/serve/escrow"
+	"strongroom.example/config/machine"
 )
 
 func escrowConfirmCommand(o *escrowOptions) *cobra.Command {
@@ -49,7 +50,7 @@ new escrow there is a new one to be confirmed.`,
 			return nil
 		},
 	}
-	c.Flags().StringVar(&o.credential, "credential", masterKeyCredential, "the master key in force, which its escrow must hold; empty: don't compare")
+	c.Flags().StringVar(&o.credential, "credential", machine.MasterKeyFile, "the master key in force, which its escrow must hold; empty: don't compare")
 	return c
 }
 

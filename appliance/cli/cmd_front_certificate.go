@@ -9,6 +9,7 @@ import (
 
 	"strongroom.example/appliance/base/credential"
 	"strongroom.example/appliance/serve/front"
+	"strongroom.example/config/machine"
 )
 
 // The credentials that hold a certificate of the operator's own.
@@ -35,7 +36,7 @@ not do for clients, the exit code is 4. What is served stays as it was.`,
 		Args:    cobra.NoArgs,
 		RunE:    func(c *cobra.Command, _ []string) error { return runFrontCertificate(c, file, time.Now()) },
 	}
-	c.Flags().StringVar(&file, "config", "/etc/strongroom/front.toml", "the front's configuration file")
+	c.Flags().StringVar(&file, "config", machine.FrontTOML, "the front's configuration file")
 	return c
 }
 

@@ -38,7 +38,7 @@ from the credential "master-key"; the socket from --socket or from systemd.
 
 It runs until SIGTERM or SIGINT. A key that is missing, truncated, damaged or
 still encrypted ends it with exit code 4.`,
-		Example: "  strongroom kms --socket /run/strongroom/kms.sock --allow-uid 998",
+		Example: "  strongroom kms --socket /run/strongroom-kms/kms.sock --allow-uid 998",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := o.validate(); err != nil {

@@ -17,14 +17,10 @@ import (
 	"strongroom.example/appliance/base/atomicfile"
 	"strongroom.example/appliance/serve/escrow"
 	"strongroom.example/appliance/serve/kms"
+	"strongroom.example/config/machine"
 )
 
 // Where the installer puts the master key.
-const (
-	masterKeyCredential = "/etc/strongroom/credentials/master-key"
-	masterKeyEscrow     = "/var/lib/strongroom/escrow/master-key.age"
-)
-
 // unsealPatience is how long Vault may take to come back after a rotation.
 const unsealPatience = time.Minute
 
@@ -35,7 +31,7 @@ type masterKeyOptions struct {
 }
 
 func (o *masterKeyOptions) add(c *cobra.Command) {
-	c.Flags().StringVar(&o.credential, "credential", masterKeyCredential, "the master key as systemd's encrypted credential")
+	c.Flags().StringVar(&o.credential, "credential", machine.MasterKeyFile, "the master key as systemd's encrypted credential")
 	c.Flags().StringVar(&o.keyFile, "key-file", "", "the master key in a file of mode 0600, in place of --credential")
 }
 
@@ -109,7 +105,7 @@ The first step ends with exit code 4, since a person must act.`,
 	key.add(c)
 	to.add(c)
 	f := c.Flags()
-	f.StringVar(&path, "escrow", masterKeyEscrow, "the master key's escrow")
+	f.StringVar(&path, "escrow", machine.MasterKeyEscrow, "the master key's escrow")
 	f.BoolVar(&confirm, "confirm", false, "second step: the code comes on standard input")
 	f.BoolVar(&noRestart, "no-restart", false, "with --confirm: leave KMS and Vault to be restarted by hand")
 	vault.addPlace(f)
@@ -150,7 +146,7 @@ func confirmRotation(c *cobra.Command, r *kms.Rotation) error {
 // restartVault lets the KMS read the new key and Vault re-encrypt its seal.
 func restartVault(c *cobra.Command, vault *vaultAccess) error {
 	start := time.Now()
-	for _, unit := range []string{"strongroom-kms.service", "vault.service"} {
+	for _, unit := range []string{machine.UnitKMS, machine.UnitVault} {
 		if out, err := exec.CommandContext(c.Context(), "systemctl", "restart", unit).CombinedOutput(); err != nil {
 			return &Error{Code: ExitFailed, Err: fmt.Errorf("restart %s: %w: %s", unit, err, strings.TrimSpace(string(out))),
 				Hint: "the new key is in force: find out why with journalctl -u " + unit + ", then restart both units"}
@@ -182,7 +178,7 @@ It never shows or writes it in any other form.
 Into the folder of this machine's escrow it writes the questions of "strongroom
 escrow challenge" beside it: the escrow is then to be confirmed anew.`,
 		Example: `  strongroom kms export --recipient new-operator.pub --out master-key.age
-  strongroom kms export --recipient authorized_keys --out ` + masterKeyEscrow + `
+  strongroom kms export --recipient authorized_keys --out ` + machine.MasterKeyEscrow + `
   strongroom escrow challenge master-key.age`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -232,7 +228,7 @@ func exportMasterKey(k *kms.Keyset, out string, to []age.Recipient) (ours bool, 
 	if ours, err = escrow.IsFolder(dir); err != nil {
 		return false, err
 	}
-	if ours || dir == escrowDir {
+	if ours || dir == machine.EscrowDir {
 		return true, escrow.Folder{Dir: dir, Now: time.Now}.Put(name, text, k.Fingerprint(), rand.Reader, to...)
 	}
 	sealed, err := escrow.Seal(text, to...)

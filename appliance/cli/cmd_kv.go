@@ -9,6 +9,7 @@ import (
 
 	"strongroom.example/appliance/secrets/kvexport"
 	"strongroom.example/appliance/secrets/migrate"
+	"strongroom.example/config/machine"
 )
 
 // kvOptions are what the verbs of kv share.
@@ -37,7 +38,7 @@ than reading, or writing, these secrets.`,
 
 func (o *kvOptions) mountOrDefault() string {
 	if o.mount == "" {
-		return "secret"
+		return machine.MountKV
 	}
 	return o.mount
 }

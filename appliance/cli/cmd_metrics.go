@@ -18,12 +18,7 @@ import (
 	"strongroom.example/appliance/watch/evidence"
 	"strongroom.example/appliance/watch/metrics"
 	"strongroom.example/config"
-)
-
-// Credentials of the metrics daemon.
-const (
-	credMonitorRoleID   = "monitor-role-id"
-	credMonitorSecretID = "monitor-secret-id"
+	"strongroom.example/config/machine"
 )
 
 type metricsOptions struct {
@@ -38,7 +33,7 @@ type metricsOptions struct {
 
 func metricsCommand(version string) *cobra.Command {
 	o := metricsOptions{version: version}
-	o.vault.Machine = access.Role{ID: credMonitorRoleID, Secret: credMonitorSecretID}
+	o.vault.Machine = access.Role{ID: machine.CredMonitorRoleID, Secret: machine.CredMonitorSecretID}
 	c := &cobra.Command{
 		Use:   "metrics",
 		Short: "Tell Prometheus the state of everything, on this machine only",
@@ -58,14 +53,14 @@ It runs until SIGTERM or SIGINT.`,
 	)
 	f := c.Flags()
 	o.vault.add(f)
-	f.StringVar(&o.config, "config", config.DefaultPath, "configuration file, for the domain")
+	f.StringVar(&o.config, "config", machine.ConfigFile, "configuration file, for the domain")
 	f.StringVar(&o.domain, "domain", "", "name to ask the front's certificate for (default: the configuration's)")
 	f.StringVar(&o.listen, "listen", "", "address on loopback to listen on, where systemd passes no socket")
-	f.StringVar(&o.states, "states", "/var/lib/strongroom", "folder of the jobs' states")
-	f.StringVar(&o.auditLogs, "audit-logs", auditLogDir, "folder of the audit logs: whose disk is looked at")
+	f.StringVar(&o.states, "states", machine.StateDir, "folder of the jobs' states")
+	f.StringVar(&o.auditLogs, "audit-logs", machine.AuditDir, "folder of the audit logs: whose disk is looked at")
 	f.StringVar(&o.frontAddress, "front-address", evidence.FrontAddress, "where the front answers; empty: there is none")
-	f.StringVar(&o.frontSocket, "front-socket", "/run/strongroom-front/metrics.sock", "unix socket of the front's metrics; empty: there is none")
-	f.StringVar(&o.mount, "mount", evidence.DefaultMount, "where the engine for API keys is mounted")
+	f.StringVar(&o.frontSocket, "front-socket", machine.FrontMetrics, "unix socket of the front's metrics; empty: there is none")
+	f.StringVar(&o.mount, "mount", machine.MountKeys, "where the engine for API keys is mounted")
 	return c
 }
 

@@ -17,14 +17,10 @@ import (
 	"strongroom.example/appliance/backup/restore"
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/config/machine"
 )
 
 // Where an installed appliance has what a restore needs.
-const (
-	epochFile  = "/etc/strongroom/epoch.json"
-	replaceDir = "/var/lib/strongroom/replaced"
-)
-
 type restoreOptions struct {
 	snapshotOptions
 	vault      vaultAccess
@@ -91,16 +87,16 @@ must act, as the message says; after "restored" the snapshot is in.`,
 	o.only.add(c)
 	o.files.add(c)
 	f := c.Flags()
-	f.StringVar(&o.config, "config", "/etc/strongroom/appliance.toml", "configuration file with the table [backup]")
+	f.StringVar(&o.config, "config", machine.ConfigFile, "configuration file with the table [backup]")
 	f.StringArrayVar(&o.dirs, "dir", nil, "directory with snapshots, in place of the configuration's places; repeatable")
 	f.StringVar(&o.cluster, "cluster", "", "id of the cluster whose snapshot it is (default: the only one there)")
 	f.StringVar(&o.id, "id", "", "which snapshot, CLUSTER/NAME as list shows it (default: the newest verified one)")
 	f.StringVar(&o.file, "file", "", "restore this file: encrypted by strongroom, or a stock raft snapshot")
 	f.StringArrayVar(&o.identities, "identity", nil, "file with an age identity or an SSH private key, repeatable (default: systemd's credential)")
 	f.StringArrayVar(&o.recipients, "recipient", nil, "who can open the snapshot of what is replaced, beside the configuration's; repeatable")
-	f.StringVar(&o.keepDir, "keep-dir", replaceDir, "directory for the snapshot of what is replaced")
+	f.StringVar(&o.keepDir, "keep-dir", machine.ReplacedDir, "directory for the snapshot of what is replaced")
 	f.BoolVar(&o.noKeep, "no-keep", false, "do not keep a snapshot of what is replaced")
-	f.StringVar(&o.epoch, "epoch-file", epochFile, "the installation's epoch file; passed over where it is not there")
+	f.StringVar(&o.epoch, "epoch-file", machine.EpochFile, "the installation's epoch file; passed over where it is not there")
 	f.StringVar(&o.work, "work-dir", "", "directory for the download, as large as the snapshot (default: the system's for temporary files)")
 	f.BoolVar(&o.force, "force", false, "accept a snapshot sealed by another master key; only for a Vault that is unsealed by hand")
 	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask")
@@ -142,7 +138,7 @@ func runRestore(c *cobra.Command, o restoreOptions) error {
 	}
 	res, err := restore.Run(ctx, restore.Options{
 		Snapshot: p.checked, Vault: client, Force: o.force, Keep: p.keep,
-		EpochFile: o.epoch, WaitsFile: restore.DefaultWaitsFile, Patience: o.timeout,
+		EpochFile: o.epoch, WaitsFile: machine.RestoreWaits, Patience: o.timeout,
 		Step: func(name string) { fmt.Fprintf(c.OutOrStdout(), "… %s\n", name) },
 	})
 	printRestored(c.OutOrStdout(), res)
@@ -193,7 +189,7 @@ func (o *restoreOptions) fetch(ctx context.Context, p *restorePlan) error {
 	if err != nil {
 		return err
 	}
-	ids, err := readIdentities(o.identities, credDrillKey)
+	ids, err := readIdentities(o.identities, machine.CredDrillKey)
 	if err != nil {
 		return err
 	}
@@ -210,7 +206,7 @@ func (o *restoreOptions) optionalIdentities() ([]age.Identity, error) {
 	if len(o.identities) == 0 && os.Getenv("CREDENTIALS_DIRECTORY") == "" {
 		return nil, nil
 	}
-	return readIdentities(o.identities, credDrillKey)
+	return readIdentities(o.identities, machine.CredDrillKey)
 }
 
 func (o *restoreOptions) choose(ctx context.Context, p *restorePlan, dests []snapshot.Destination) (restore.Choice, error) {
@@ -236,7 +232,7 @@ func (o *restoreOptions) choose(ctx context.Context, p *restorePlan, dests []sna
 func (o *restoreOptions) clusterOf(ctx context.Context, dests []snapshot.Destination) (string, error) {
 	var errs []error
 	for _, d := range dests {
-		cluster, err := o.clusterIn(ctx, d, takeStateDir)
+		cluster, err := o.clusterIn(ctx, d, machine.SnapshotState)
 		if err == nil {
 			return cluster, nil
 		}
@@ -375,7 +371,7 @@ func restoreError(err error) error {
 	case errors.Is(err, restore.ErrUnfinished):
 		return &Error{Code: ExitOperator, Err: err, Hint: "it is restored; once Vault is active, write apikeys/reconcile until done is true"}
 	case errors.Is(err, restore.ErrUnclear):
-		return &Error{Code: ExitOperator, Err: err, Hint: "look at Vault; then restore again, or write apikeys/reconcile until done is true and set max_wait in apikeys/config, which may be 0: it was as " + restore.DefaultWaitsFile + " says (docs/restore.md)"}
+		return &Error{Code: ExitOperator, Err: err, Hint: "look at Vault; then restore again, or write apikeys/reconcile until done is true and set max_wait in apikeys/config, which may be 0: it was as " + machine.RestoreWaits + " says (docs/restore.md)"}
 	case errors.Is(err, snapshot.ErrNotFound):
 		return &Error{Code: ExitDrift, Err: err, Hint: "strongroom snapshot list shows what there is"}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"strongroom.example/appliance/backup/restore"
+	"strongroom.example/config/machine"
 )
 
 // restoreFiles are the flags of a restore of the files beside a snapshot.
@@ -117,7 +118,7 @@ func leftOut(ctx context.Context, files *restore.Files) ([]string, error) {
 
 // fetchFiles finds the archive and checks it on this machine.
 func (o *restoreOptions) fetchFiles(ctx context.Context) (*restore.Files, string, error) {
-	ids, err := readIdentities(o.identities, credDrillKey)
+	ids, err := readIdentities(o.identities, machine.CredDrillKey)
 	if err != nil {
 		return nil, "", err
 	}

@@ -16,6 +16,7 @@ import (
 	"strongroom.example/appliance/base/credential"
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/appliance/serve/kms"
+	"strongroom.example/config/machine"
 )
 
 // restorePaths are what --path needs beside the flags of restore.
@@ -33,8 +34,8 @@ func (p *restorePaths) add(c *cobra.Command) {
 	f.StringArrayVar(&p.paths, "path", nil, "bring back this secret only, as a new version; with / at the end all below it; repeatable")
 	f.StringVar(&p.keyFile, "key-file", "", "with --path: file with the master key, or - for standard input (default: systemd's credential)")
 	f.StringVar(&p.vault, "vault", "", "with --path: Vault's program (default: $VAULT_BIN, beside this program, $PATH)")
-	f.StringVar(&p.plugin, "plugin", "", "with --path: the plugin's program (default: beside this program, "+pluginDir+")")
-	f.StringArrayVar(&p.hide, "hide", []string{"/var/log/vault"}, "with --path: folder that the Vault of the snapshot must not see; repeatable")
+	f.StringVar(&p.plugin, "plugin", "", "with --path: the plugin's program (default: beside this program, "+machine.PluginDir+")")
+	f.StringArrayVar(&p.hide, "hide", []string{machine.AuditDir}, "with --path: folder that the Vault of the snapshot must not see; repeatable")
 	f.StringVar(&p.user, "username", "", "with --path: log in to the Vault of the snapshot as this user (default: with the same token)")
 	f.StringVar(&p.mount, "userpass-mount", "userpass", "with --path: where userpass is enabled")
 	f.StringVar(&p.passwordFile, "password-file", "", "with --path and --username: file with the password as it was")
@@ -123,7 +124,7 @@ func (o *restoreOptions) runPaths(ctx context.Context, out io.Writer, p *restore
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	return restorepath.Paths(ctx, restorepath.PathsOptions{
 		Snapshot: p.checked, Paths: o.only.paths, Live: live, Keyset: keys, Programs: programs,
-		PluginDir: pluginsFor(o.only.plugin, programs.Plugin, pluginDir),
+		PluginDir: pluginsFor(o.only.plugin, programs.Plugin, machine.PluginDir),
 		Dir:       dir, Hide: append(auditFolders(ctx, live), o.only.hide...), Patience: o.timeout,
 		Login: func(ctx context.Context, c *vaultapi.Client) error { return o.only.login(ctx, c, live) },
 		Step:  func(name string) { fmt.Fprintf(out, "… %s\n", name) },

@@ -18,12 +18,7 @@ import (
 	"strongroom.example/appliance/base/credential"
 	"strongroom.example/appliance/serve/kms"
 	"strongroom.example/config"
-)
-
-// Where the installed jobs keep their state, unless systemd says otherwise.
-const (
-	takeStateDir   = "/var/lib/strongroom/snapshot"
-	verifyStateDir = "/var/lib/strongroom/verify"
+	"strongroom.example/config/machine"
 )
 
 // snapshotOptions are what the verbs of snapshot share.
@@ -49,7 +44,7 @@ Where they go and how long they stay is in the table [backup] of the
 configuration file; --dir names a directory instead.`,
 	}
 	f := c.PersistentFlags()
-	f.StringVar(&o.config, "config", config.DefaultPath, "configuration file with the table [backup]")
+	f.StringVar(&o.config, "config", machine.ConfigFile, "configuration file with the table [backup]")
 	f.StringArrayVar(&o.dirs, "dir", nil, "directory for snapshots, in place of the configuration's places; repeatable")
 	f.StringVar(&o.cluster, "cluster", "", "id of Vault's cluster (default: the last one that was taken, or the only one there)")
 	f.BoolVar(&o.json, "json", false, "print JSON")

@@ -9,6 +9,7 @@ import (
 
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 )
 
 type pruneOptions struct {
@@ -38,7 +39,7 @@ is verified, no complete snapshot is. What object lock holds stays.`,
 	f.IntVar(&o.keep.Daily, "keep-daily", 0, "days for which to keep one each")
 	f.IntVar(&o.keep.Weekly, "keep-weekly", 0, "weeks for which to keep one each")
 	f.IntVar(&o.keep.Monthly, "keep-monthly", 0, "months for which to keep one each")
-	f.StringVar(&o.takeState, "take-state", takeStateDir, "folder of the taking job's state: it tells the cluster")
+	f.StringVar(&o.takeState, "take-state", machine.SnapshotState, "folder of the taking job's state: it tells the cluster")
 	f.BoolVar(&o.unlessStandby, "unless-standby", false, "do nothing where the taking job stood aside because Vault is a standby")
 	return c
 }

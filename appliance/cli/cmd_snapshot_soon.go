@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/config/machine"
 )
 
 func soonCommand() *cobra.Command {
@@ -36,7 +37,7 @@ snapshot then, so that several rotations in one go make one snapshot.`,
 	}
 	f := c.Flags()
 	f.StringVar(&o.Changed, "changed", "", "file that is touched after a rotation")
-	f.StringVar(&o.TakeStateDir, "take-state", takeStateDir, "folder of the taking job's state: it tells when the last one was taken")
+	f.StringVar(&o.TakeStateDir, "take-state", machine.SnapshotState, "folder of the taking job's state: it tells when the last one was taken")
 	f.DurationVar(&o.Quiet, "quiet", time.Minute, "how long no rotation must have followed")
 	f.DurationVar(&o.Most, "most", 5*time.Minute, "wait no longer than this for an end of rotations")
 	f.DurationVar(&o.Every, "every", 5*time.Minute, "least distance to the last snapshot")

@@ -16,22 +16,11 @@ import (
 	"strongroom.example/appliance/base/credential"
 	"strongroom.example/appliance/base/pause"
 	"strongroom.example/config"
-)
-
-// Names of systemd credentials of the snapshot job.
-const (
-	credRoleID         = "snapshot-role-id"
-	credSecretID       = "snapshot-secret-id"
-	credCanaryRoleID   = "canary-role-id"
-	credCanarySecretID = "canary-secret-id"
+	"strongroom.example/config/machine"
 )
 
 // errStandby: this node's Vault is a standby, and the leader's job does the work.
 var errStandby = errors.New("standby")
-
-// drillRecipientFile holds the public half of the drill key on an installed
-// machine.
-const drillRecipientFile = "/etc/strongroom/drill-key.pub"
 
 // byHand is the error of a command that a person gave too little. It is no
 // failure of the job's, and is neither recorded nor told to anybody else.
@@ -55,7 +44,7 @@ type takeOptions struct {
 
 func takeCommand(shared *snapshotOptions) *cobra.Command {
 	o := takeOptions{snapshotOptions: shared, again: retries{wait: pause.For}}
-	o.vault.Machine = access.Role{ID: credRoleID, Secret: credSecretID}
+	o.vault.Machine = access.Role{ID: machine.CredSnapshotRoleID, Secret: machine.CredSnapshotSecretID}
 	c := &cobra.Command{
 		Use:   "take",
 		Short: "Take a snapshot and store it, encrypted, in every place",
@@ -77,11 +66,11 @@ It fails when one place of several fails; the others keep what they have.`,
 	f := c.Flags()
 	o.vault.add(f)
 	f.StringArrayVar(&o.recipients, "recipient", nil, "who can open it, beside the configuration's; repeatable: age1…, an SSH public key, or a file of them")
-	f.StringVar(&o.state, "state", "", "folder of the job's state (default: systemd's, else "+takeStateDir+")")
+	f.StringVar(&o.state, "state", "", "folder of the job's state (default: systemd's, else "+machine.SnapshotState+")")
 	f.DurationVar(&o.timeout, "timeout", 2*time.Hour, "give up after this time")
 	o.again.add(c)
 	f.BoolVar(&o.noFiles, "no-files", false, "leave out the configuration's files")
-	f.StringVar(&o.drillKey, "drill-key", drillRecipientFile, "file with the drill's public key, a recipient too; passed over where it is not there")
+	f.StringVar(&o.drillKey, "drill-key", machine.DrillKeyPub, "file with the drill's public key, a recipient too; passed over where it is not there")
 	f.StringVar(&o.canaryRoleFile, "canary-role-id-file", "", "file with the role id of the canary's AppRole (default: systemd's credential)")
 	f.StringVar(&o.canarySecretFile, "canary-secret-id-file", "", "file with the secret id of the canary's AppRole (default: systemd's credential)")
 	return c
@@ -115,14 +104,14 @@ func runTake(c *cobra.Command, o takeOptions) error {
 	}
 	if errors.Is(err, errStandby) {
 		fmt.Fprintln(c.OutOrStdout(), "standby: the leader takes the snapshots")
-		return snapshot.RecordStandby(stateDir(o.state, takeStateDir), time.Now())
+		return snapshot.RecordStandby(stateDir(o.state, machine.SnapshotState), time.Now())
 	}
 	if errors.Is(err, access.ErrNoLogin) && !credential.InUnit() {
 		return byHand(ExitOperator, err, "log in with vault login, or set VAULT_TOKEN, or give --token-file, or --role-id-file and --secret-id-file")
 	}
 	if err != nil {
 		// Take records its own failures; those before it are recorded here.
-		err = errors.Join(err, snapshot.RecordTakeFailure(stateDir(o.state, takeStateDir), time.Now(), err))
+		err = errors.Join(err, snapshot.RecordTakeFailure(stateDir(o.state, machine.SnapshotState), time.Now(), err))
 		return alertOf(c, b, "snapshot take", snapshotError(err))
 	}
 	if o.json {
@@ -176,7 +165,7 @@ func (o *takeOptions) take(ctx context.Context, c *cobra.Command, b config.Backu
 		Source:     client,
 		Vault:      snapshot.VaultInfo{ClusterID: health.ClusterID, ClusterName: health.ClusterName, Version: health.Version},
 		Recipients: recipients, Destinations: dests,
-		StateDir: stateDir(o.state, takeStateDir), ToolVersion: o.version,
+		StateDir: stateDir(o.state, machine.SnapshotState), ToolVersion: o.version,
 		Canary: canary, CanaryFailure: noted,
 	}
 	if len(b.Files) > 0 && !o.noFiles {
@@ -209,7 +198,7 @@ func (o *takeOptions) canary(ctx context.Context, c *cobra.Command) (_ *snapshot
 	v := o.vault
 	v.TokenFile = ""
 	v.RoleIDFile, v.SecretIDFile = o.canaryRoleFile, o.canarySecretFile
-	v.Machine = access.Role{ID: credCanaryRoleID, Secret: credCanarySecretID}
+	v.Machine = access.Role{ID: machine.CredCanaryRoleID, Secret: machine.CredCanarySecretID}
 	client, err := v.nobody()
 	if err != nil {
 		return nil, err

@@ -14,10 +14,8 @@ import (
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/credential"
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 )
-
-// credDrillKey is the systemd credential with the identity that verifies.
-const credDrillKey = "drill-key"
 
 type verifyOptions struct {
 	*snapshotOptions
@@ -46,8 +44,8 @@ does not open it. The last good record is never changed by a failure.`,
 	f := c.Flags()
 	f.StringArrayVar(&o.identities, "identity", nil, "file with an age identity or an SSH private key, repeatable (default: systemd's credential)")
 	f.StringVar(&o.id, "id", "", "which snapshot, CLUSTER/NAME as list shows it (default: the newest)")
-	f.StringVar(&o.state, "state", "", "folder of the job's state (default: systemd's, else "+verifyStateDir+")")
-	f.StringVar(&o.takeState, "take-state", takeStateDir, "folder of the taking job's state: what it recorded must be what is there")
+	f.StringVar(&o.state, "state", "", "folder of the job's state (default: systemd's, else "+machine.VerifyState+")")
+	f.StringVar(&o.takeState, "take-state", machine.SnapshotState, "folder of the taking job's state: what it recorded must be what is there")
 	f.DurationVar(&o.timeout, "timeout", 4*time.Hour, "give up after this time")
 	f.BoolVar(&o.unlessStandby, "unless-standby", false, "do nothing where the taking job stood aside because Vault is a standby")
 	return c
@@ -71,7 +69,7 @@ func runVerify(c *cobra.Command, o verifyOptions) error {
 	}
 	if err != nil {
 		// Verify records its own failures; those before it are recorded here.
-		err = errors.Join(err, snapshot.RecordVerifyFailure(stateDir(o.state, verifyStateDir), time.Now(), err))
+		err = errors.Join(err, snapshot.RecordVerifyFailure(stateDir(o.state, machine.VerifyState), time.Now(), err))
 	}
 	if o.json {
 		err = errors.Join(err, printJSON(c, good))
@@ -96,7 +94,7 @@ func (o *verifyOptions) verify(ctx context.Context, b config.Backup) (map[string
 	if err != nil {
 		return nil, err
 	}
-	identities, err := readIdentities(o.identities, credDrillKey)
+	identities, err := readIdentities(o.identities, machine.CredDrillKey)
 	if err != nil {
 		return nil, err
 	}
@@ -118,7 +116,7 @@ func (o *verifyOptions) verify(ctx context.Context, b config.Backup) (map[string
 		}
 		rec, err := snapshot.Verify(ctx, snapshot.VerifyOptions{
 			Destination: d, Identities: identities, ClusterID: cluster, ID: id,
-			StateDir: stateDir(o.state, verifyStateDir), TakeStateDir: o.takeState, ToolVersion: o.version,
+			StateDir: stateDir(o.state, machine.VerifyState), TakeStateDir: o.takeState, ToolVersion: o.version,
 		})
 		if err != nil {
 			errs = append(errs, err)

@@ -20,12 +20,7 @@ import (
 	"strongroom.example/appliance/watch/evidence"
 	"strongroom.example/appliance/watch/status"
 	"strongroom.example/config"
-)
-
-// Names of the systemd credentials of status and doctor.
-const (
-	credDoctorRole   = "doctor-role-id"
-	credDoctorSecret = "doctor-secret-id"
+	"strongroom.example/config/machine"
 )
 
 // lookOptions are what status and doctor share: where things are.
@@ -40,12 +35,12 @@ type lookOptions struct {
 
 func (o *lookOptions) add(c *cobra.Command) {
 	f := c.Flags()
-	o.vault.Machine = access.Role{ID: credDoctorRole, Secret: credDoctorSecret}
+	o.vault.Machine = access.Role{ID: machine.CredDoctorRoleID, Secret: machine.CredDoctorSecretID}
 	o.vault.add(f)
-	f.StringVar(&o.config, "config", config.DefaultPath, "the appliance's configuration file")
-	f.StringVar(&o.state, "state", "/var/lib/strongroom", "folder with the jobs' states")
+	f.StringVar(&o.config, "config", machine.ConfigFile, "the appliance's configuration file")
+	f.StringVar(&o.state, "state", machine.StateDir, "folder with the jobs' states")
 	f.StringVar(&o.front, "front", evidence.FrontAddress, "where the front answers, host:port")
-	f.StringVar(&o.mount, "mount", evidence.DefaultMount, "where the engine for API keys is mounted")
+	f.StringVar(&o.mount, "mount", machine.MountKeys, "where the engine for API keys is mounted")
 	f.BoolVar(&o.json, "json", false, "print JSON")
 }
 

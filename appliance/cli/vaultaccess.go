@@ -13,6 +13,7 @@ import (
 
 	"strongroom.example/appliance/base/access"
 	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/config/machine"
 )
 
 // vaultAccess is package access with this program's flags, exit codes and hints.
@@ -32,7 +33,7 @@ func (v *vaultAccess) add(f *pflag.FlagSet) {
 
 // addPlace defines the flags that say where Vault is.
 func (v *vaultAccess) addPlace(f *pflag.FlagSet) {
-	f.StringVar(&v.Address, "address", "", "Vault's address, https://… or unix:///… (default: $VAULT_ADDR, else "+access.Socket+")")
+	f.StringVar(&v.Address, "address", "", "Vault's address, https://… or unix:///… (default: $VAULT_ADDR, else "+machine.VaultAddress+")")
 	f.StringVar(&v.CACert, "ca-cert", "", "PEM file of Vault's authority (default: $VAULT_CACERT, else the system's)")
 }
 

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"strongroom.example/appliance/backup/scratch"
+	"strongroom.example/config/machine"
 )
 
 // Faults that a caller tells apart.
@@ -25,7 +25,7 @@ var (
 
 var (
 	vaultVersion  = regexp.MustCompile(`^Vault v[0-9]+\.[0-9]+\.[0-9]+`)
-	pluginVersion = regexp.MustCompile(`^` + regexp.QuoteMeta(scratch.PluginName) + ` ([0-9]+\.[0-9]+\.[0-9]+\S*) `)
+	pluginVersion = regexp.MustCompile(`^` + regexp.QuoteMeta(machine.PluginName) + ` ([0-9]+\.[0-9]+\.[0-9]+\S*) `)
 )
 
 // checkVault makes sure that path is what it should be before a folder full of

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"strongroom.example/appliance/backup/scratch"
+	"strongroom.example/config/machine"
 )
 
 func TestFolder(t *testing.T) {
@@ -120,7 +121,7 @@ func TestCheckProgram(t *testing.T) {
 			}
 		})
 	}
-	v, err := checkPlugin(t.Context(), script("plugin", "echo '"+scratch.PluginName+" 1.2.3-rc1 (abc)'"))
+	v, err := checkPlugin(t.Context(), script("plugin", "echo '"+machine.PluginName+" 1.2.3-rc1 (abc)'"))
 	if err != nil || v != "v1.2.3-rc1" {
 		t.Errorf("plugin's version is %q, %v", v, err)
 	}

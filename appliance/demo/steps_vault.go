@@ -16,6 +16,7 @@ import (
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/appliance/serve/escrow"
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 )
 
 // The research's split of the recovery key: any three of five.
@@ -104,22 +105,22 @@ func (r *run) enableAudit(ctx context.Context) (string, error) {
 }
 
 func (r *run) mountPlugin(ctx context.Context) (string, error) {
-	sum, err := vaultapi.SHA256File(filepath.Join(r.vault.Layout.Plugins(), scratch.PluginName))
+	sum, err := vaultapi.SHA256File(filepath.Join(r.vault.Layout.Plugins(), machine.PluginName))
 	if err != nil {
 		return "", err
 	}
-	p := vaultapi.Plugin{Name: scratch.PluginName, Command: scratch.PluginName, Version: r.pluginVersion, SHA256: sum}
+	p := vaultapi.Plugin{Name: machine.PluginName, Command: machine.PluginName, Version: r.pluginVersion, SHA256: sum}
 	if err := r.root.RegisterPlugin(ctx, p); err != nil {
 		return "", err
 	}
-	if err := r.root.MountPlugin(ctx, "apikeys", p); err != nil {
+	if err := r.root.MountPlugin(ctx, machine.MountKeys, p); err != nil {
 		return "", err
 	}
 	return fmt.Sprintf("at apikeys/, version %s, SHA-256 %s…", p.Version, sum[:12]), nil
 }
 
 func (r *run) mountKV(ctx context.Context) (string, error) {
-	return "", r.root.EnableKV2(ctx, "secret")
+	return "", r.root.EnableKV2(ctx, machine.MountKV)
 }
 
 // appRole is how a job logs in.
@@ -143,7 +144,7 @@ func (r *run) replaceRoot(ctx context.Context) (string, error) {
 			return "", fmt.Errorf("write policy %q: %w", name, err)
 		}
 	}
-	for _, method := range []string{"userpass", "approle"} {
+	for _, method := range []string{machine.AuthUserpass, machine.AuthAppRole} {
 		if _, err := logical.WriteWithContext(ctx, "sys/auth/"+method, map[string]any{"type": method}); err != nil {
 			return "", fmt.Errorf("enable auth method %q: %w", method, err)
 		}

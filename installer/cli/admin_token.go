@@ -8,15 +8,15 @@ import (
 	"strongroom.example/appliance/base/access"
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
-	"strongroom.example/installer/steps"
 )
 
 const tokenFileHelp = "file with a Vault token of an administrator, for changes in a Vault that is there (default: $VAULT_TOKEN, else ~/.vault-token as vault login leaves it)"
 
 // newClient asks this machine's Vault.
 func newClient(token string) (*vaultapi.Client, error) {
-	return vaultapi.New(vaultapi.Options{Address: "unix://" + steps.VaultSocket, Token: token})
+	return vaultapi.New(vaultapi.Options{Address: "unix://" + machine.VaultSocket, Token: token})
 }
 
 // adminToken is the token that the operator gives for changes in Vault; "" for

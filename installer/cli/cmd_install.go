@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
 	"strongroom.example/installer/payload"
@@ -66,7 +67,7 @@ by --token-file.`
 
 func (o *options) flags(c *cobra.Command) {
 	f := c.Flags()
-	f.StringVar(&o.config, "config", "", "appliance.toml (default: "+config.DefaultPath+" of an earlier run, where there is one)")
+	f.StringVar(&o.config, "config", "", "appliance.toml (default: "+machine.ConfigFile+" of an earlier run, where there is one)")
 	f.StringVar(&o.domain, "domain", "", "the name under which Vault will be reached")
 	f.StringVar(&o.email, "email", "", "address for the certificate authority")
 	f.StringVar(&o.tls, "tls", "", "where the certificate comes from: acme, internal or files (see appliance.toml)")
@@ -182,8 +183,8 @@ func (o *options) load(c *cobra.Command) (config.Appliance, error) {
 	file := o.config
 	var data []byte
 	if file == "" {
-		if _, err := os.Stat(config.DefaultPath); err == nil {
-			file = config.DefaultPath
+		if _, err := os.Stat(machine.ConfigFile); err == nil {
+			file = machine.ConfigFile
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return cfg, err
 		}
@@ -259,14 +260,14 @@ func nameRecipients(h *host.Host, cfg *config.Appliance, account string) (notes 
 
 // earlierRecipients are those that the machine's own configuration names.
 func earlierRecipients(h *host.Host) ([]string, error) {
-	b, err := h.ReadFile(config.DefaultPath)
+	b, err := h.ReadFile(machine.ConfigFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := config.Parse(config.DefaultPath, b)
+	cfg, err := config.Parse(machine.ConfigFile, b)
 	return cfg.Escrow.Recipients, err
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
 	"strongroom.example/installer/recover"
@@ -156,7 +157,7 @@ func (o *restoreOptions) credentialFiles() (map[string]string, error) {
 		given[name] = file
 	}
 	if o.backupKeys != "" {
-		given[steps.CredentialS3] = o.backupKeys
+		given[machine.CredS3] = o.backupKeys
 	}
 	return given, nil
 }
@@ -214,7 +215,7 @@ func (o *restoreOptions) places() ([]config.BackupTo, error) {
 		return []config.BackupTo{{Type: config.BackupDir, Path: o.dir}}, nil
 	case o.bucket != "" && o.endpoint != "" && o.backupKeys != "":
 		return []config.BackupTo{{Type: config.BackupS3, Endpoint: o.endpoint, Region: o.region, Bucket: o.bucket, Prefix: o.prefix,
-			CAFile: o.bucketCA, Credentials: steps.CredentialS3}}, nil
+			CAFile: o.bucketCA, Credentials: machine.CredS3}}, nil
 	case o.bucket != "" || o.endpoint != "":
 		return nil, &engine.Error{Code: engine.ExitUsage, Err: errors.New("a bucket needs --endpoint, --bucket and --backup-credentials"), Hint: "see --help"}
 	case o.config != "":
@@ -224,7 +225,7 @@ func (o *restoreOptions) places() ([]config.BackupTo, error) {
 		}
 		for i := range b.To {
 			if b.To[i].Type == config.BackupS3 && b.To[i].Credentials == "" {
-				b.To[i].Credentials = steps.CredentialS3
+				b.To[i].Credentials = machine.CredS3
 			}
 		}
 		return b.To, nil
@@ -242,11 +243,11 @@ func (o *restoreOptions) configOf(ctx context.Context, c *cobra.Command, found *
 	if o.config != "" || found == nil {
 		return o.load(c)
 	}
-	cfg, file := config.Default(), found.Manifest.ID+":"+config.DefaultPath
+	cfg, file := config.Default(), found.Manifest.ID+":"+machine.ConfigFile
 	var data []byte
 	if found.Files != nil {
 		var err error
-		data, err = found.Files.Read(ctx, strings.TrimPrefix(config.DefaultPath, "/"), maxConfig)
+		data, err = found.Files.Read(ctx, strings.TrimPrefix(machine.ConfigFile, "/"), maxConfig)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return cfg, recoverError(err)
 		}
@@ -302,12 +303,12 @@ func (o *restoreOptions) recover(ctx context.Context, r *recover.Recovery, dropp
 	if err := o.askToRecover(ctx, r); err != nil {
 		return err
 	}
-	unlock, err := lock("/run/strongroom-installer.lock")
+	unlock, err := lock(machine.OperationLock)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	j, err := engine.OpenJournal(steps.JournalPath, o.version, time.Now)
+	j, err := engine.OpenJournal(machine.InstallJournal, o.version, time.Now)
 	if err != nil {
 		return err
 	}

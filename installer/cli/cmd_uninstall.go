@@ -11,9 +11,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
-	"strongroom.example/installer/steps"
 	"strongroom.example/installer/uninstall"
 )
 
@@ -99,7 +99,7 @@ func (o *uninstallOptions) uninstall(ctx context.Context) error {
 	if o.plan {
 		return nil
 	}
-	unlock, err := lock("/run/strongroom-installer.lock")
+	unlock, err := lock(machine.OperationLock)
 	if err != nil {
 		return err
 	}
@@ -112,7 +112,7 @@ func (o *uninstallOptions) uninstall(ctx context.Context) error {
 	}
 	if !o.purge {
 		fmt.Fprintf(o.out, "\nThe data is still here: %s (Vault's storage), %s (sealed master key), %s (escrow).\nTo bring the same Vault back: %s install; to delete it: %s uninstall --purge\n",
-			steps.VaultData, steps.CredentialDir, steps.EscrowDir, program, program)
+			machine.VaultData, machine.CredentialDir, machine.EscrowDir, program, program)
 	}
 	return nil
 }
@@ -120,7 +120,7 @@ func (o *uninstallOptions) uninstall(ctx context.Context) error {
 // installed is the configuration of what is there. One that is lost or can't be
 // read doesn't keep anybody from uninstalling.
 func (o *uninstallOptions) installed() (cfg config.Appliance, known bool, err error) {
-	cfg, err = config.Load(config.DefaultPath)
+	cfg, err = config.Load(machine.ConfigFile)
 	if err == nil {
 		return cfg, true, nil
 	}
@@ -130,7 +130,7 @@ func (o *uninstallOptions) installed() (cfg config.Appliance, known bool, err er
 	if o.purge && cfg.Domain == "" {
 		// There is no name to be typed, so it can't be what is meant.
 		if o.confirm == "" {
-			return cfg, false, &engine.Error{Code: engine.ExitUsage, Err: fmt.Errorf("the domain is not known: %q can't be read", config.DefaultPath),
+			return cfg, false, &engine.Error{Code: engine.ExitUsage, Err: fmt.Errorf("the domain is not known: %q can't be read", machine.ConfigFile),
 				Hint: "say --confirm-domain NAME"}
 		}
 		cfg.Domain = o.confirm

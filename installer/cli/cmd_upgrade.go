@@ -14,6 +14,7 @@ import (
 
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/recover"
 	"strongroom.example/installer/steps"
@@ -105,12 +106,12 @@ func (o *upgradeOptions) validate() error {
 }
 
 func (o *upgradeOptions) upgrade(c *cobra.Command) error {
-	if _, err := os.Stat(config.DefaultPath); errors.Is(err, fs.ErrNotExist) {
-		return &engine.Error{Code: engine.ExitOperator, Err: fmt.Errorf("nothing is installed here: %q is not there", config.DefaultPath),
+	if _, err := os.Stat(machine.ConfigFile); errors.Is(err, fs.ErrNotExist) {
+		return &engine.Error{Code: engine.ExitOperator, Err: fmt.Errorf("nothing is installed here: %q is not there", machine.ConfigFile),
 			Hint: "install first: " + program + " install --help"}
 	}
 	return o.run(c.Context(), c, func(ctx context.Context, env *steps.Env) error {
-		unlock, err := lock("/run/strongroom-installer.lock")
+		unlock, err := lock(machine.OperationLock)
 		if err != nil {
 			return err
 		}
@@ -172,7 +173,7 @@ func (o *upgradeOptions) upgradeWith(ctx context.Context, env *steps.Env) error 
 		}
 		return err
 	}
-	j, err := engine.OpenJournal(steps.JournalPath, o.version, time.Now)
+	j, err := engine.OpenJournal(machine.InstallJournal, o.version, time.Now)
 	if err != nil {
 		return err
 	}

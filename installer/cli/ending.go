@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/recover"
 	"strongroom.example/installer/steps"
@@ -24,7 +25,7 @@ func (o *options) install(ctx context.Context, env *steps.Env) error {
 	if err := o.askToInstall(ctx, env); err != nil {
 		return err
 	}
-	unlock, err := lock("/run/strongroom-installer.lock")
+	unlock, err := lock(machine.OperationLock)
 	if err != nil {
 		return err
 	}
@@ -38,7 +39,7 @@ func (o *options) install(ctx context.Context, env *steps.Env) error {
 	if err := steps.OtherVersion(env.Host, env.Version); err != nil {
 		return err
 	}
-	j, err := engine.OpenJournal(steps.JournalPath, o.version, time.Now)
+	j, err := engine.OpenJournal(machine.InstallJournal, o.version, time.Now)
 	if err != nil {
 		return err
 	}
@@ -100,7 +101,7 @@ func (o *options) ending(env *steps.Env, res engine.Result, d steps.Diagnosis) {
      bucket   = "vault-backups"
    in a copy of it, and run:
      %[2]s install --config COPY --backup-credentials FILE
-`, "/etc/strongroom/appliance.toml", program)
+`, machine.ConfigFile, program)
 	}
 	if d.EscrowOpen || res.Changes > 0 && !d.Ran {
 		fmt.Fprintf(o.out, `
@@ -112,7 +113,7 @@ func (o *options) ending(env *steps.Env, res engine.Result, d steps.Diagnosis) {
    and prove it to this machine, or the doctor goes on to complain:
      strongroom escrow challenge        (here; it says what to run elsewhere)
      strongroom escrow confirm          (here, with the answers)
-`, env.Config.Domain, steps.EscrowDir)
+`, env.Config.Domain, machine.EscrowDir)
 		o.howToLogIn(env)
 	}
 	o.plainFiles(env)

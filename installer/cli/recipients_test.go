@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/host"
 )
 
@@ -41,11 +42,11 @@ func TestRecipientsStay(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := config.Parse(config.DefaultPath, text); err != nil {
+		if _, err := config.Parse(machine.ConfigFile, text); err != nil {
 			t.Fatal(err)
 		}
-		m.Files[config.DefaultPath] = &host.Node{Data: text}
-		if err := cfg.Validate(config.DefaultPath, text); err != nil {
+		m.Files[machine.ConfigFile] = &host.Node{Data: text}
+		if err := cfg.Validate(machine.ConfigFile, text); err != nil {
 			t.Error(err)
 		}
 		return cfg.Escrow.Recipients
@@ -60,7 +61,7 @@ func TestRecipientsStay(t *testing.T) {
 	if got := run("ann", func(c *config.Appliance) { c.Escrow.Recipients = []string{bob} }); !slices.Equal(got, []string{bob}) {
 		t.Errorf("named: %q", got)
 	}
-	m.Files[config.DefaultPath].Data = []byte("[")
+	m.Files[machine.ConfigFile].Data = []byte("[")
 	cfg := config.Default()
 	if _, err := nameRecipients(h, &cfg, "ann"); err == nil {
 		t.Error("a damaged configuration was passed over")

@@ -11,10 +11,11 @@ import (
 
 	"strongroom.example/appliance/base/oldnames"
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 )
 
-const program = "strongroom-installer"
+const program = machine.InstallerName
 
 // New builds the whole command tree; version and commit are the build's.
 func New(version, commit string) *cobra.Command {

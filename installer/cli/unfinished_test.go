@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
 	"strongroom.example/installer/recover"
@@ -34,8 +35,8 @@ func TestUnfinishedRecovery(t *testing.T) {
 			for path, text := range map[string]string{
 				recover.StatePath: c.state,
 				// What install and upgrade refuse next, before their first change.
-				steps.ManifestPath:           `{"version":"0.0.1"}`,
-				steps.BinDir + "/strongroom": "x",
+				machine.ManifestFile:           `{"version":"0.0.1"}`,
+				machine.BinDir + "/strongroom": "x",
 			} {
 				dir := ""
 				for _, part := range strings.Split(path[1:strings.LastIndex(path, "/")], "/") {

@@ -18,6 +18,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 )
 
 // MaxSize is Hetzner's limit on user data, in bytes.
@@ -69,7 +70,7 @@ TimeoutStartSec=30min
 WantedBy=multi-user.target
 `
 
-const unitName = "strongroom-first-boot.service"
+const unitName = machine.UnitFirstBoot
 
 type file struct {
 	Path        string `yaml:"path"`
@@ -86,7 +87,7 @@ func UserData(p Params) ([]byte, error) {
 		p.Dir = Dir
 	}
 	if p.UnitDir == "" {
-		p.UnitDir = "/etc/systemd/system"
+		p.UnitDir = machine.UnitDir
 	}
 	if p.BinDir == "" {
 		p.BinDir = "/usr/local/sbin"

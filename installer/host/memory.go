@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"strongroom.example/config/machine"
 )
 
 // Memory is a machine in memory, for tests: files, accounts, commands and
@@ -341,7 +343,7 @@ func (m *Memory) ReloadUnits(context.Context) error {
 	return m.action(func() error {
 		for f := range m.Files {
 			name := path.Base(f)
-			if path.Dir(f) != "/etc/systemd/system" || path.Ext(name) == ".d" {
+			if path.Dir(f) != machine.UnitDir || path.Ext(name) == ".d" {
 				continue
 			}
 			if _, ok := m.Units[name]; !ok {

@@ -10,6 +10,8 @@ import (
 	"os/exec"
 	"strings"
 	"time"
+
+	"strongroom.example/config/machine"
 )
 
 // OSRunner runs real commands.
@@ -44,7 +46,7 @@ func (OSRunner) Run(ctx context.Context, c Command) (Output, error) {
 
 // searchPath makes sure of sbin, which sudo's and cloud-init's PATH may lack.
 func searchPath() string {
-	path := "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	path := machine.SearchPath
 	if p := os.Getenv("PATH"); p != "" {
 		path = p + ":" + path
 	}

@@ -16,12 +16,6 @@ import (
 	"path"
 )
 
-// The programs' names, in bin/ and on the machine.
-const (
-	Strongroom = "strongroom"
-	Plugin     = "vault-plugin-secrets-apikeys"
-)
-
 // ErrMissing says that this installer was built without the program asked for,
 // as `go build` in a fresh clone does.
 var ErrMissing = errors.New("this installer carries no such program")

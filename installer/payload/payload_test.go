@@ -5,6 +5,8 @@ import (
 	"io"
 	"testing"
 	"testing/fstest"
+
+	"strongroom.example/config/machine"
 )
 
 func TestProgram(t *testing.T) {
@@ -37,7 +39,7 @@ func TestProgram(t *testing.T) {
 
 func TestEmbeddedAnswersClearly(t *testing.T) {
 	// In a fresh clone only the placeholder is there; after a build, both.
-	for _, name := range []string{Strongroom, Plugin} {
+	for _, name := range []string{machine.ProgramName, machine.PluginName} {
 		got, err := Embedded().Program(name)
 		if err != nil && !errors.Is(err, ErrMissing) {
 			t.Errorf("%s: %v", name, err)

@@ -8,9 +8,9 @@ import (
 	"testing"
 
 	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
-	"strongroom.example/installer/steps"
 )
 
 // A Vault that is in use is never wiped, even where an old recovery's state lies
@@ -21,7 +21,7 @@ func TestVaultInUseIsNotWiped(t *testing.T) {
 		used bool
 	}{{"begun by a killed run", false}, {"in use", true}} {
 		t.Run(c.name, func(t *testing.T) {
-			m := machine(t)
+			m := memoryMachine(t)
 			e, found, o := bench(t, m)
 			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Content-Type", "application/json")
@@ -32,7 +32,7 @@ func TestVaultInUseIsNotWiped(t *testing.T) {
 				return vaultapi.New(vaultapi.Options{Address: srv.URL, Token: token})
 			}
 			if c.used {
-				if err := e.Host.Write(steps.CredentialDir+"/doctor-secret-id", strings.NewReader("x"), host.Attr{Mode: 0o600}); err != nil {
+				if err := e.Host.Write(machine.CredentialDir+"/doctor-secret-id", strings.NewReader("x"), host.Attr{Mode: 0o600}); err != nil {
 					t.Fatal(err)
 				}
 			}

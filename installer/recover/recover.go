@@ -10,6 +10,7 @@ import (
 	"strongroom.example/appliance/backup/restore"
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/appliance/serve/escrow"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/steps"
 )
@@ -159,7 +160,7 @@ func (r *Recovery) confirm(now time.Time) error {
 		if f.Name == masterKeyFile {
 			key = r.Escrow.MasterKey.Fingerprint()
 		}
-		if err := escrow.Record(r.path(steps.EscrowDir), f.Name, escrow.ByRestore, key, now); err != nil {
+		if err := escrow.Record(r.path(machine.EscrowDir), f.Name, escrow.ByRestore, key, now); err != nil {
 			return err
 		}
 	}

@@ -19,6 +19,7 @@ import (
 	"strongroom.example/appliance/serve/escrow"
 	"strongroom.example/appliance/serve/kms"
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
 	"strongroom.example/installer/steps"
@@ -49,8 +50,8 @@ func TestWanted(t *testing.T) {
 	}
 }
 
-// machine is one in memory, whose systemd-creds hides what it is given.
-func machine(t *testing.T) *host.Memory {
+// memoryMachine is one in memory, whose systemd-creds hides what it is given.
+func memoryMachine(t *testing.T) *host.Memory {
 	t.Helper()
 	m := host.NewMemory()
 	m.Commands["systemd-creds"] = func(c host.Command, stdin []byte) (host.Output, error) {
@@ -60,7 +61,7 @@ func machine(t *testing.T) *host.Memory {
 		return host.Output{Stdout: []byte("sealed:" + base64.StdEncoding.EncodeToString(stdin))}, nil
 	}
 	h := m.Host()
-	for _, dir := range []string{"/etc", "/etc/strongroom", steps.CredentialDir, "/var", "/var/lib", steps.StateDir, steps.EscrowDir} {
+	for _, dir := range []string{"/etc", "/etc/strongroom", machine.CredentialDir, "/var", "/var/lib", machine.StateDir, machine.EscrowDir} {
 		if err := h.Mkdir(dir, host.Attr{Mode: 0o700}); err != nil {
 			t.Fatal(err)
 		}
@@ -99,12 +100,12 @@ func TestBegin(t *testing.T) {
 	}{
 		{"a fresh machine", func(*host.Memory, *steps.Env, *Opened, **State) {}, ""},
 		{"a Vault's master key is there", func(m *host.Memory, e *steps.Env, _ *Opened, _ **State) {
-			if err := e.Host.Write(steps.MasterKeyCred, strings.NewReader("x"), host.Attr{Mode: 0o600}); err != nil {
+			if err := e.Host.Write(machine.MasterKeyFile, strings.NewReader("x"), host.Attr{Mode: 0o600}); err != nil {
 				t.Fatal(err)
 			}
 		}, "a Vault on this machine already"},
 		{"the same, of this recovery", func(m *host.Memory, e *steps.Env, _ *Opened, s **State) {
-			if err := e.Host.Write(steps.MasterKeyCred, strings.NewReader("x"), host.Attr{Mode: 0o600}); err != nil {
+			if err := e.Host.Write(machine.MasterKeyFile, strings.NewReader("x"), host.Attr{Mode: 0o600}); err != nil {
 				t.Fatal(err)
 			}
 			*s = &State{Format: stateFormat, ID: "c/x", Began: m.Clock}
@@ -114,7 +115,7 @@ func TestBegin(t *testing.T) {
 		{"a password is a way in", func(_ *host.Memory, _ *steps.Env, o *Opened, _ **State) { o.Shares, o.AdminPassword = nil, canary }, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			m := machine(t)
+			m := memoryMachine(t)
 			e, found, o := bench(t, m)
 			var s *State
 			c.change(m, e, o, &s)
@@ -131,7 +132,7 @@ func TestBegin(t *testing.T) {
 }
 
 func TestStepsAreAmongThoseOfAnInstallation(t *testing.T) {
-	m := machine(t)
+	m := memoryMachine(t)
 	e, found, o := bench(t, m)
 	r, err := Begin(e, nil, found, o)
 	if err != nil {
@@ -165,7 +166,7 @@ func TestStepsAreAmongThoseOfAnInstallation(t *testing.T) {
 func TestMasterKeyIsPutBack(t *testing.T) {
 	for n := 1; ; n++ {
 		for _, after := range []bool{false, true} {
-			m := machine(t)
+			m := memoryMachine(t)
 			e, found, o := bench(t, m)
 			r, err := Begin(e, nil, found, o)
 			if err != nil {
@@ -211,7 +212,7 @@ func runSteps(ctx context.Context, all ...engine.Step) error {
 
 func checkPutBack(t *testing.T, m *host.Memory, o *Opened) {
 	t.Helper()
-	sealed := string(m.Files[steps.MasterKeyCred].Data)
+	sealed := string(m.Files[machine.MasterKeyFile].Data)
 	plain, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(sealed, "sealed:"))
 	if err != nil {
 		t.Fatal(err)
@@ -220,11 +221,11 @@ func checkPutBack(t *testing.T, m *host.Memory, o *Opened) {
 		t.Errorf("sealed: %v", err)
 	}
 	for _, f := range o.Files {
-		if got := m.Files[steps.EscrowDir+"/"+f.Name]; got == nil || !bytes.Equal(got.Data, f.Sealed) || got.Mode != 0o600 {
+		if got := m.Files[machine.EscrowDir+"/"+f.Name]; got == nil || !bytes.Equal(got.Data, f.Sealed) || got.Mode != 0o600 {
 			t.Errorf("%s is not as given", f.Name)
 		}
 	}
-	others := m.Files[steps.EscrowDir+"/"+escrow.ChecksName("recovery-keys-2.age", []byte("another's"))]
+	others := m.Files[machine.EscrowDir+"/"+escrow.ChecksName("recovery-keys-2.age", []byte("another's"))]
 	if others == nil || string(others.Data) != "{}" {
 		t.Error("the challenges for what did not open are not as they came")
 	}
@@ -241,7 +242,7 @@ func checkPutBack(t *testing.T, m *host.Memory, o *Opened) {
 }
 
 func TestState(t *testing.T) {
-	m := machine(t)
+	m := memoryMachine(t)
 	h := m.Host()
 	if s, err := LoadState(h); s != nil || err != nil {
 		t.Errorf("none: %+v, %v", s, err)

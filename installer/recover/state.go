@@ -9,12 +9,13 @@ import (
 	"time"
 
 	"strongroom.example/appliance/backup/restore"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/host"
 	"strongroom.example/installer/steps"
 )
 
 // StatePath is where a recovery notes how far it has come. It holds no secret.
-const StatePath = steps.StateDir + "/recovery.json"
+const StatePath = machine.StateDir + "/recovery.json"
 
 const stateFormat = 1
 

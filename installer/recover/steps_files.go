@@ -7,8 +7,8 @@ import (
 
 	"strongroom.example/appliance/backup/restore"
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
-	"strongroom.example/installer/steps"
 )
 
 // filesStep unpacks what was kept beside the snapshot: the front's certificates,
@@ -62,25 +62,25 @@ func (s filesStep) Check(ctx context.Context) (engine.Diff, error) {
 // it could open, its link to Vault, its epoch, and what the steps write anyway.
 func wanted(name string) bool {
 	at := "/" + name
-	if strings.HasPrefix(at, steps.FrontData+"/") {
+	if strings.HasPrefix(at, machine.FrontData+"/") {
 		return true
 	}
-	if !strings.HasPrefix(at, steps.EtcDir+"/") {
+	if !strings.HasPrefix(at, machine.Etc+"/") {
 		return false
 	}
-	for _, not := range []string{steps.CredentialDir + "/", steps.TLSDir + "/"} {
+	for _, not := range []string{machine.CredentialDir + "/", machine.TLSDir + "/"} {
 		if strings.HasPrefix(at, not) {
 			return false
 		}
 	}
 	switch at {
-	case steps.EpochFile, steps.DrillKeyPub, steps.DrillSigningPub, config.DefaultPath:
+	case machine.EpochFile, machine.DrillKeyPub, machine.DrillSigningPub, machine.ConfigFile:
 		return false
-	case steps.NftablesConf, steps.NftablesConf + ".new":
+	case machine.NftablesConf, machine.NftablesConf + ".new":
 		// The step that writes them tries them first, and takes them back unless
 		// they are confirmed: rules that lie there already would count as tried.
 		return false
-	case steps.VaultHCL, steps.EtcDir + "/front.toml", steps.ManifestPath:
+	case machine.VaultHCL, machine.Etc + "/front.toml", machine.ManifestFile:
 		return false
 	}
 	return true
@@ -129,7 +129,7 @@ func (s keyStep) Check(ctx context.Context) (engine.Diff, error) {
 		if there {
 			continue
 		}
-		diff = append(diff, engine.Change{What: steps.EscrowDir + "/" + f.Name, To: "as given", Apply: func(context.Context) error {
+		diff = append(diff, engine.Change{What: machine.EscrowDir + "/" + f.Name, To: "as given", Apply: func(context.Context) error {
 			return s.Env.PutEscrow(f.Name, f.Sealed, f.Plain, f.Checks)
 		}})
 	}

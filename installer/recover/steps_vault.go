@@ -8,6 +8,7 @@ import (
 
 	"strongroom.example/appliance/backup/restore"
 	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/steps"
 )
@@ -107,7 +108,7 @@ func (s snapshotStep) restore(ctx context.Context) error {
 		return errors.New("the token of this recovery is gone")
 	}
 	res, err := restore.Run(ctx, restore.Options{
-		Snapshot: s.Found.Snapshot, Vault: c, EpochFile: s.path(steps.EpochFile), Patience: patience,
+		Snapshot: s.Found.Snapshot, Vault: c, EpochFile: s.path(machine.EpochFile), Patience: patience,
 	})
 	switch {
 	case err == nil, res.Restored && errors.Is(err, restore.ErrTokenGone):
@@ -178,7 +179,7 @@ func (s rootStep) make(ctx context.Context) error {
 		}
 		faults = append(faults, err)
 	}
-	return steps.Operator("the snapshot is restored. Give more of the escrow (other people's --identity), or log in as an administrator (VAULT_ADDR=unix://"+steps.VaultSocket+
+	return steps.Operator("the snapshot is restored. Give more of the escrow (other people's --identity), or log in as an administrator (VAULT_ADDR=unix://"+machine.VaultSocket+
 		" vault login) and run the same command with that token in VAULT_TOKEN; it goes on here", errors.Join(append(faults, ErrNoWayIn)...))
 }
 

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 )
 
 // SealSecrets makes a configuration fit to be kept on the machine: where it names
@@ -18,12 +19,12 @@ func SealSecrets(a *config.Appliance, forS3 string) (given map[string]string) {
 		into *string
 		name string
 	}{
-		{&a.Backup.WebhookFile, CredentialWebhook},
-		{&a.Alert.WebhookFile, credentialAlertWebhook},
-		{&a.Alert.Mail.Credentials, credentialAlertMail},
-		{&a.TLS.ACME.EAB, credentialEAB},
-		{&a.TLS.ACME.FallbackEAB, credentialFallbackEAB},
-		{&a.TLS.ACME.DNSToken, credentialDNSToken},
+		{&a.Backup.WebhookFile, machine.CredBackupWebhook},
+		{&a.Alert.WebhookFile, machine.CredAlertWebhook},
+		{&a.Alert.Mail.Credentials, machine.CredAlertSMTP},
+		{&a.TLS.ACME.EAB, machine.CredACMEEAB},
+		{&a.TLS.ACME.FallbackEAB, machine.CredACMEFallbackEAB},
+		{&a.TLS.ACME.DNSToken, machine.CredACMEDNSToken},
 	} {
 		if strings.Contains(*f.into, "/") {
 			given[f.name] = *f.into
@@ -42,21 +43,21 @@ func sealBuckets(b *config.Backup, forS3 string) map[string]string {
 		return given[name] != "" || slices.ContainsFunc(b.To, func(to config.BackupTo) bool { return to.Credentials == name })
 	}
 	if forS3 != "" {
-		given[CredentialS3] = forS3
-		byFile[forS3] = CredentialS3
+		given[machine.CredS3] = forS3
+		byFile[forS3] = machine.CredS3
 	}
 	for i := range b.To {
 		to := &b.To[i]
 		switch {
 		case to.Type != config.BackupS3:
 		case to.Credentials == "" && forS3 != "":
-			to.Credentials = CredentialS3
+			to.Credentials = machine.CredS3
 		case strings.Contains(to.Credentials, "/"):
 			name, ok := byFile[to.Credentials]
 			for n := 1; !ok; n++ {
-				name = CredentialS3
+				name = machine.CredS3
 				if n > 1 {
-					name = fmt.Sprintf("%s-%d", CredentialS3, n)
+					name = fmt.Sprintf("%s-%d", machine.CredS3, n)
 				}
 				ok = !taken(name)
 			}

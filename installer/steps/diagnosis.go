@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"time"
 
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 )
 
@@ -16,9 +17,6 @@ const (
 	itemEscrow = "escrow"
 	itemBackup = "backup-drill"
 )
-
-// unitDoctor is the doctor's, in versions that have it.
-const unitDoctor = "strongroom-doctor.service"
 
 // Diagnosis is what the doctor finds at the end of an installation.
 type Diagnosis struct {
@@ -96,12 +94,12 @@ func DiagnoseIf(ctx context.Context, e *Env, changed bool) (Diagnosis, error) {
 // the operator alone is no fault here: the proof that the escrow opens, and,
 // where no place for backups is named, backups.
 func Diagnose(ctx context.Context, e *Env) (Diagnosis, error) {
-	if !hasUnit(unitDoctor) {
+	if !hasUnit(machine.UnitDoctor) {
 		return Diagnosis{}, nil
 	}
 	begin := e.Host.Now()
 	// It ends badly when it finds anything; the report tells.
-	started := e.runJob(ctx, unitDoctor)
+	started := e.runJob(ctx, machine.UnitDoctor)
 	// Reports have whole seconds at times.
 	d, err := e.diagnosis(begin.Add(-2 * time.Second))
 	if err != nil {
@@ -110,7 +108,7 @@ func Diagnose(ctx context.Context, e *Env) (Diagnosis, error) {
 	if len(d.Failures) == 0 {
 		// What is left is said at the end, and by the doctor every day; the
 		// machine is not degraded by it.
-		return d, e.Host.ResetFailed(ctx, unitDoctor)
+		return d, e.Host.ResetFailed(ctx, machine.UnitDoctor)
 	}
 	return d, nil
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
 )
@@ -37,11 +38,11 @@ func TestDiagnose(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			v := newVPS(t)
-			for _, d := range []string{StateDir, StateDir + "/doctor"} {
+			for _, d := range []string{machine.StateDir, machine.StateDir + "/doctor"} {
 				v.Files[d] = &host.Node{Info: host.Info{Type: fs.ModeDir}}
 			}
-			v.Units[unitDoctor] = &host.Unit{Load: "loaded", Active: "inactive"}
-			v.OnStart[unitDoctor] = func() error {
+			v.Units[machine.UnitDoctor] = &host.Unit{Load: "loaded", Active: "inactive"}
+			v.OnStart[machine.UnitDoctor] = func() error {
 				if !c.none {
 					v.Files[DoctorReport] = &host.Node{Data: fmt.Appendf(nil, `{"at":%q,"items":[%s]}`,
 						v.Clock.Add(-c.age).Format(time.RFC3339Nano), strings.Join(c.items, ","))}
@@ -90,8 +91,8 @@ func TestDiagnoseBelievesAYoungReport(t *testing.T) {
 				v.Files[DoctorReport] = &host.Node{Data: fmt.Appendf(nil, `{"at":%q,"items":[%s]}`, at.Format(time.RFC3339Nano), item)}
 			}
 			report(c.item, v.Clock.Add(-c.age))
-			v.Units[unitDoctor] = &host.Unit{Load: "loaded", Active: "inactive"}
-			v.OnStart[unitDoctor] = func() error { runs++; report(good, v.Clock); return nil }
+			v.Units[machine.UnitDoctor] = &host.Unit{Load: "loaded", Active: "inactive"}
+			v.OnStart[machine.UnitDoctor] = func() error { runs++; report(good, v.Clock); return nil }
 			d, err := DiagnoseIf(t.Context(), v.env(), c.changed)
 			if err != nil || runs != c.runs || len(d.Failures) > 0 || d.Pass != 1 {
 				t.Errorf("%d runs, %+v, %v", runs, d, err)

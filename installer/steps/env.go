@@ -25,49 +25,6 @@ import (
 	"strongroom.example/installer/payload"
 )
 
-// Where things lie on the machine.
-const (
-	etc           = "/etc/strongroom"
-	vaultHCL      = etc + "/vault.hcl"
-	frontTOML     = etc + "/front.toml"
-	epochFile     = etc + "/epoch.json"
-	nftablesConf  = etc + "/nftables.conf"
-	tlsDir        = etc + "/tls"
-	credentialDir = etc + "/credentials"
-	masterKeyCred = credentialDir + "/master-key"
-	rootTokenCred = credentialDir + "/root-token"
-	// doctorCred is there when a run has come as far as to let later ones in.
-	doctorCred = credentialDir + "/doctor-secret-id"
-
-	// StateDir holds the journal and the escrow.
-	StateDir = "/var/lib/strongroom"
-	// JournalPath is the journal of all runs.
-	JournalPath = StateDir + "/install.journal"
-	// EscrowDir holds what only the operator can open.
-	EscrowDir = StateDir + "/escrow"
-
-	vaultData = "/var/lib/vault"
-	raftDir   = vaultData + "/raft"
-	auditDir  = "/var/log/vault"
-	frontData = "/var/lib/strongroom-front"
-	pluginDir = "/usr/local/lib/strongroom/plugins"
-	// downloadDir is swept at each download.
-	downloadDir = "/usr/local/lib/strongroom/download"
-	binDir      = "/usr/local/bin"
-	vaultBinary = binDir + "/vault"
-	units       = "/etc/systemd/system"
-
-	kmsSocket = "/run/strongroom-kms/kms.sock"
-	// VaultSocket is Vault's listener for this machine.
-	VaultSocket = "/run/vault/vault.sock"
-
-	vaultUser = "vault"
-	frontUser = "strongroom-front"
-
-	vaultPort   = 8200
-	clusterPort = 8201
-)
-
 // Env is what the steps are told.
 type Env struct {
 	Host    *host.Host

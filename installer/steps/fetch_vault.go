@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/hc-install/releases"
 
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 )
 
@@ -21,7 +22,7 @@ import (
 // PGP signature. remove removes the folder. Only one may go on at a time, which
 // the installer's lock sees to.
 func FetchVault(ctx context.Context, want config.Vault) (file string, remove func() error, err error) {
-	return fetchVault(ctx, want, "", downloadDir)
+	return fetchVault(ctx, want, "", machine.DownloadDir)
 }
 
 // fetchVault is FetchVault for releases that another armored OpenPGP key has

@@ -6,25 +6,17 @@ import (
 	"strings"
 
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/systemd"
 )
 
-// The credentials of the front, where the configuration wants them.
-const (
-	credentialEAB         = "acme-eab"
-	credentialFallbackEAB = "acme-fallback-eab"
-	credentialDNSToken    = "acme-dns-token"
+const frontDropInName = "certificate"
 
-	// frontCredentialDir is where systemd puts them for the running front.
-	frontCredentialDir = "/run/credentials/" + systemd.Front + "/"
-	// frontMetrics is where the monitor asks the front, in its RuntimeDirectory=.
-	frontMetrics = "/run/strongroom-front/metrics.sock"
-	// frontFiles is the operator's certificate with its key, as the front has it.
-	frontFiles = frontData + "/files.pem"
-
-	frontDropInName = "certificate"
-)
+// frontCredential is where systemd puts a credential for the running front.
+func frontCredential(name string) string {
+	return machine.CredentialsOf(machine.UnitFront) + "/" + name
+}
 
 // frontCredentials are the sealed ones that [tls.acme] names.
 func (e *Env) frontCredentials() []string {
@@ -44,15 +36,15 @@ func checkToken(from string, plain []byte) error {
 func (e *Env) frontTLS() config.TLS {
 	t := e.Config.TLS
 	if t.Mode == config.TLSFiles {
-		t.CertFile, t.KeyFile = frontFiles, frontFiles
+		t.CertFile, t.KeyFile = machine.FrontPEM, machine.FrontPEM
 	}
 	for _, name := range []*string{&t.ACME.EAB, &t.ACME.FallbackEAB, &t.ACME.DNSToken} {
 		if *name != "" && !strings.Contains(*name, "/") {
-			*name = frontCredentialDir + *name
+			*name = frontCredential(*name)
 		}
 	}
 	if t.ACME.CAFile != "" {
-		t.ACME.CAFile = frontCredentialDir + systemd.FrontACMERoot
+		t.ACME.CAFile = frontCredential(machine.CredFrontACMERoot)
 	}
 	return t
 }
@@ -68,8 +60,8 @@ func (s unitFiles) frontDropIns() (engine.Diff, error) {
 	if files {
 		text = systemd.FrontFilesDropIn()
 	}
-	c.add(s.dropIn(systemd.Front, frontDropInName, text, files || t.ACME.CAFile != "" || len(sealed) > 0))
-	c.add(s.dropIn(systemd.FrontCertificate, frontDropInName, systemd.CertificateDropIn(t.CertFile, t.KeyFile), files))
-	c.add(s.dropIn(systemd.FrontCertificatePath, frontDropInName, systemd.CertificatePathDropIn(t.CertFile, t.KeyFile), files))
+	c.add(s.dropIn(machine.UnitFront, frontDropInName, text, files || t.ACME.CAFile != "" || len(sealed) > 0))
+	c.add(s.dropIn(machine.UnitFrontCertificate, frontDropInName, systemd.CertificateDropIn(t.CertFile, t.KeyFile), files))
+	c.add(s.dropIn(machine.UnitFrontCertificatePath, frontDropInName, systemd.CertificatePathDropIn(t.CertFile, t.KeyFile), files))
 	return c.done()
 }

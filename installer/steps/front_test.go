@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/host"
-	"strongroom.example/systemd"
 )
 
 func TestCertificateOfTheOperator(t *testing.T) {
@@ -21,20 +21,20 @@ func TestCertificateOfTheOperator(t *testing.T) {
 		t.Fatal(err)
 	}
 	dropIns := map[string]string{
-		systemd.Front:                "Wants=strongroom-front-certificate.service",
-		systemd.FrontCertificate:     "LoadCredential=tls.key:/root/tls.key",
-		systemd.FrontCertificatePath: "PathChanged=/root/tls.crt",
+		machine.UnitFront:                "Wants=strongroom-front-certificate.service",
+		machine.UnitFrontCertificate:     "LoadCredential=tls.key:/root/tls.key",
+		machine.UnitFrontCertificatePath: "PathChanged=/root/tls.crt",
 	}
 	for unit, want := range dropIns {
-		p := systemd.DropInPath(unit, frontDropInName)
+		p := machine.DropInPath(unit, frontDropInName)
 		if n := v.Files[p]; n == nil || !strings.Contains(string(n.Data), want) {
 			t.Errorf("%s lacks %q: %+v", p, want, n)
 		}
 	}
-	if text := string(v.Files[frontTOML].Data); !strings.Contains(text, frontFiles) || strings.Contains(text, "/root/tls.key") {
+	if text := string(v.Files[machine.FrontTOML].Data); !strings.Contains(text, machine.FrontPEM) || strings.Contains(text, "/root/tls.key") {
 		t.Errorf("front.toml:\n%s", text)
 	}
-	if u := v.Units[systemd.FrontCertificatePath]; u.Active != "active" || u.Enabled != "enabled" {
+	if u := v.Units[machine.UnitFrontCertificatePath]; u.Active != "active" || u.Enabled != "enabled" {
 		t.Errorf("nobody watches the files: %+v", u)
 	}
 	// Renewed: the unit that watches takes it over, the installer has nothing to do.
@@ -47,11 +47,11 @@ func TestCertificateOfTheOperator(t *testing.T) {
 		t.Fatal(err)
 	}
 	for unit := range dropIns {
-		if v.Files[systemd.DropInPath(unit, frontDropInName)] != nil {
+		if v.Files[machine.DropInPath(unit, frontDropInName)] != nil {
 			t.Errorf("the drop-in of %s is still there", unit)
 		}
 	}
-	if u := v.Units[systemd.FrontCertificatePath]; u.Active == "active" || u.Enabled == "enabled" {
+	if u := v.Units[machine.UnitFrontCertificatePath]; u.Active == "active" || u.Enabled == "enabled" {
 		t.Errorf("files are watched that the front no longer uses: %+v", u)
 	}
 }
@@ -70,14 +70,14 @@ func TestACMESecretsAreSealed(t *testing.T) {
 	e.Config.TLS = config.TLS{Mode: config.TLSACME, ACME: config.ACME{Directory: "https://ca.lan:9000/dir", CAFile: "/root/ca.pem",
 		EAB: "/root/eab.toml", DNS: config.ACMEHetzner, DNSToken: "/root/token"}}
 	e.Given = SealSecrets(&e.Config, "")
-	if e.Config.TLS.ACME.EAB != credentialEAB || e.Config.TLS.ACME.DNSToken != credentialDNSToken {
+	if e.Config.TLS.ACME.EAB != machine.CredACMEEAB || e.Config.TLS.ACME.DNSToken != machine.CredACMEDNSToken {
 		t.Fatalf("kept as %+v", e.Config.TLS.ACME)
 	}
 	var out bytes.Buffer
 	if _, err := v.engine(e, &out).Install(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	text := string(v.Files[frontTOML].Data)
+	text := string(v.Files[machine.FrontTOML].Data)
 	for _, want := range []string{
 		`eab_file = "/run/credentials/strongroom-front.service/acme-eab"`, `token_file = "/run/credentials/strongroom-front.service/acme-dns-token"`,
 		`trusted_roots = ["/run/credentials/strongroom-front.service/acme-ca.crt"]`, `staging = ""`, `email = "ops@example.com"`,
@@ -86,24 +86,24 @@ func TestACMESecretsAreSealed(t *testing.T) {
 			t.Errorf("front.toml lacks %s:\n%s", want, text)
 		}
 	}
-	dropIn := string(v.Files[systemd.DropInPath(systemd.Front, frontDropInName)].Data)
-	for _, want := range []string{"LoadCredential=acme-ca.crt:/root/ca.pem\n", "LoadCredentialEncrypted=acme-eab:" + credentialPath(credentialEAB) + "\n"} {
+	dropIn := string(v.Files[machine.DropInPath(machine.UnitFront, frontDropInName)].Data)
+	for _, want := range []string{"LoadCredential=acme-ca.crt:/root/ca.pem\n", "LoadCredentialEncrypted=acme-eab:" + machine.CredentialFile(machine.CredACMEEAB) + "\n"} {
 		if !strings.Contains(dropIn, want) {
 			t.Errorf("drop-in lacks %q:\n%s", want, dropIn)
 		}
 	}
-	if !strings.Contains(string(v.Files[nftablesConf].Data), "9000") {
+	if !strings.Contains(string(v.Files[machine.NftablesConf].Data), "9000") {
 		t.Error("the firewall keeps the front from the authority")
 	}
 	for p, n := range v.Files {
-		if bytes.Contains(n.Data, []byte(canary)) && !strings.HasPrefix(p, "/root/") && !strings.HasPrefix(p, credentialDir) {
+		if bytes.Contains(n.Data, []byte(canary)) && !strings.HasPrefix(p, "/root/") && !strings.HasPrefix(p, machine.CredentialDir) {
 			t.Errorf("the secret is in %s", p)
 		}
 	}
 	if strings.Contains(out.String(), canary) {
 		t.Error("the secret is in the output")
 	}
-	for name, bad := range map[string]string{credentialEAB: "key_id = \"" + canary + "\"\n", credentialDNSToken: canary + " " + canary} {
+	for name, bad := range map[string]string{machine.CredACMEEAB: "key_id = \"" + canary + "\"\n", machine.CredACMEDNSToken: canary + " " + canary} {
 		err := checkGiven(name, "/root/x", []byte(bad))
 		if err == nil || strings.Contains(err.Error(), canary) {
 			t.Errorf("%s: error = %v", name, err)

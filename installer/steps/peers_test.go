@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 )
 
 // TestSecondNode installs what a second node of a cluster is told, as far as
@@ -28,13 +29,13 @@ func TestSecondNode(t *testing.T) {
 	if _, err := v.engine(e, &out).Install(t.Context()); err != nil {
 		t.Fatalf("%v\n%s", err, out.String())
 	}
-	hcl := strings.Join(strings.Fields(string(v.Files[vaultHCL].Data)), " ")
+	hcl := strings.Join(strings.Fields(string(v.Files[machine.VaultHCL].Data)), " ")
 	for _, want := range []string{
 		`node_id = "node-2"`, `cluster_addr = "https://10.0.0.2:8201"`, `"10.0.0.2:8201"`,
 		`leader_api_addr = "https://10.0.0.1:8200"`, `leader_tls_servername = "node-1.internal"`, `leader_api_addr = "https://[fd00::3]:8200"`,
 	} {
 		if !strings.Contains(hcl, want) {
-			t.Errorf("vault.hcl lacks %q:\n%s", want, v.Files[vaultHCL].Data)
+			t.Errorf("vault.hcl lacks %q:\n%s", want, v.Files[machine.VaultHCL].Data)
 		}
 	}
 	for _, want := range []string{"ip saddr 10.0.0.1 tcp dport 8201 accept", "ip6 saddr fd00::3 tcp dport 8201 accept"} {
@@ -46,7 +47,7 @@ func TestSecondNode(t *testing.T) {
 		t.Error("Vault's own listener is open to others")
 	}
 	// What was told is kept, and so is found again.
-	kept, err := config.Parse(config.DefaultPath, v.Files[config.DefaultPath].Data)
+	kept, err := config.Parse(machine.ConfigFile, v.Files[machine.ConfigFile].Data)
 	if err != nil || kept.Node.ID != "node-2" || len(kept.Node.Peers) != 2 {
 		t.Errorf("kept: %+v, %v", kept.Node, err)
 	}

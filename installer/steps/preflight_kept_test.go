@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/host"
 )
 
@@ -17,12 +18,12 @@ func TestPreflightKeptVault(t *testing.T) {
 	}{{"with its key", true}, {"without", false}} {
 		t.Run(c.name, func(t *testing.T) {
 			v := newVPS(t)
-			for _, d := range []string{vaultData, raftDir, etc, credentialDir} {
+			for _, d := range []string{machine.VaultData, machine.RaftDir, machine.Etc, machine.CredentialDir} {
 				v.Files[d] = &host.Node{Info: host.Info{Attr: host.Attr{Mode: 0o700}, Type: fs.ModeDir}}
 			}
-			v.Files[raftDir+"/vault.db"] = &host.Node{Data: []byte("data")}
+			v.Files[machine.RaftDir+"/vault.db"] = &host.Node{Data: []byte("data")}
 			if c.key {
-				v.Files[masterKeyCred] = &host.Node{Data: []byte("sealed")}
+				v.Files[machine.MasterKeyFile] = &host.Node{Data: []byte("sealed")}
 			}
 			err := preflight{v.env()}.otherVault(t.Context())
 			if refused := err != nil && strings.Contains(err.Error(), "is not empty"); refused == c.key {

@@ -3,6 +3,8 @@ package steps
 import (
 	"bytes"
 	"testing"
+
+	"strongroom.example/config/machine"
 )
 
 // TestRecipientsAreWantedForSealing is about a machine whose operator has no key
@@ -21,14 +23,14 @@ func TestRecipientsAreWantedForSealing(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	delete(v.Files, doctorCred)
+	delete(v.Files, machine.DoctorSecretFile)
 	check("Vault's keys are yet to be made", true)
-	if err := v.Write(doctorCred, bytes.NewReader([]byte("sealed")), root(0o600)); err != nil {
+	if err := v.Write(machine.DoctorSecretFile, bytes.NewReader([]byte("sealed")), root(0o600)); err != nil {
 		t.Fatal(err)
 	}
 	check("all is sealed", false)
-	delete(v.Files, masterKeyEscrow)
+	delete(v.Files, machine.MasterKeyEscrow)
 	check("no escrow, and no proof of one", true)
-	delete(v.Files, masterKeyCred)
+	delete(v.Files, machine.MasterKeyFile)
 	check("no master key", true)
 }

@@ -22,9 +22,9 @@ import (
 
 	"strongroom.example/appliance/serve/dnscheck"
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
-	"strongroom.example/systemd"
 )
 
 func openAge(t *testing.T, sealed []byte, id age.Identity) []byte {
@@ -61,10 +61,10 @@ func TestPreflightRefuses(t *testing.T) {
 		"no recipient":  {func(_ *vps, e *Env) { e.Recipients = nil }, "escrow: no key to encrypt to"},
 		"port taken":    {func(_ *vps, e *Env) { e.Network = network{taken: []int{443}} }, "port 443/tcp is taken"},
 		"vault.d":       {file("/etc/vault.d", ""), `another Vault: "/etc/vault.d" is there`},
-		"foreign unit":  {file(units+"/vault.service", ""), "another Vault"},
+		"foreign unit":  {file(machine.UnitDir+"/vault.service", ""), "another Vault"},
 		"foreign data": {func(v *vps, _ *Env) {
-			v.Files[vaultData] = &host.Node{Info: host.Info{Type: fs.ModeDir}}
-			v.Files[vaultData+"/vault.db"] = &host.Node{}
+			v.Files[machine.VaultData] = &host.Node{Info: host.Info{Type: fs.ModeDir}}
+			v.Files[machine.VaultData+"/vault.db"] = &host.Node{}
 		}, `another Vault: "/var/lib/vault" is not empty`},
 		"CAA": {func(_ *vps, e *Env) {
 			e.Config.TLS.Mode = config.TLSACME
@@ -168,7 +168,7 @@ func TestPreflightOfOurMachine(t *testing.T) {
 			v := newVPS(t)
 			v.Total, v.Free = c.total, c.free
 			if c.ours {
-				v.Files[units+"/"+systemd.KMS] = &host.Node{}
+				v.Files[machine.UnitDir+"/"+machine.UnitKMS] = &host.Node{}
 			}
 			_, err := preflight{v.env()}.Check(t.Context())
 			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
@@ -250,7 +250,7 @@ func TestOddMachines(t *testing.T) {
 	})
 	t.Run("vault is a person", func(t *testing.T) {
 		v := newVPS(t)
-		v.Users[vaultUser] = host.User{Name: vaultUser, UID: 1000, GID: 1000, Shell: "/bin/bash"}
+		v.Users[machine.UserVault] = host.User{Name: machine.UserVault, UID: 1000, GID: 1000, Shell: "/bin/bash"}
 		var out bytes.Buffer
 		if _, err := v.engine(v.env(), &out).Install(t.Context()); err == nil || !strings.Contains(err.Error(), "can log in") {
 			t.Errorf("error = %v", err)
@@ -367,12 +367,12 @@ func TestSharesAreSpread(t *testing.T) {
 		ids = append(ids, id)
 		e.Recipients = append(e.Recipients, id.Recipient())
 	}
-	v.Files[StateDir], v.Files[EscrowDir] = &host.Node{Info: host.Info{Type: fs.ModeDir}}, &host.Node{Info: host.Info{Type: fs.ModeDir}}
+	v.Files[machine.StateDir], v.Files[machine.EscrowDir] = &host.Node{Info: host.Info{Type: fs.ModeDir}}, &host.Node{Info: host.Info{Type: fs.ModeDir}}
 	if err := (initialise{e}).escrowShares([]string{"s1", "s2", "s3", "s4", "s5"}); err != nil {
 		t.Fatal(err)
 	}
 	for i, want := range []string{"s1\ns4\n", "s2\ns5\n", "s3\n"} {
-		sealed := v.Files[EscrowDir+"/recovery-keys-"+string(rune('1'+i))+".age"].Data
+		sealed := v.Files[machine.EscrowDir+"/recovery-keys-"+string(rune('1'+i))+".age"].Data
 		if got := string(openAge(t, sealed, ids[i])); got != want {
 			t.Errorf("hand %d holds %q, want %q", i+1, got, want)
 		}
@@ -417,11 +417,11 @@ func TestLinkCertificatesAreMended(t *testing.T) {
 		change func()
 		want   string
 	}{
-		"missing":     {func() { delete(v.Files, tlsDir+"/front.key") }, "front.key is missing"},
-		"readable":    {func() { v.Files[tlsDir+"/server.key"].Mode = 0o644 }, "server.key can be read by others"},
-		"other pair":  {func() { v.Files[tlsDir+"/server.key"].Data = v.Files[tlsDir+"/front.key"].Data }, "server: certificate and key don't fit"},
+		"missing":     {func() { delete(v.Files, machine.TLSDir+"/front.key") }, "front.key is missing"},
+		"readable":    {func() { v.Files[machine.TLSDir+"/server.key"].Mode = 0o644 }, "server.key can be read by others"},
+		"other pair":  {func() { v.Files[machine.TLSDir+"/server.key"].Data = v.Files[machine.TLSDir+"/front.key"].Data }, "server: certificate and key don't fit"},
 		"swapped":     {func() { swap(v, "server", "front") }, "will not do for another year"},
-		"no CA":       {func() { v.Files[tlsDir+"/ca.crt"].Data = []byte("x") }, "ca.crt is no certificate"},
+		"no CA":       {func() { v.Files[machine.TLSDir+"/ca.crt"].Data = []byte("x") }, "ca.crt is no certificate"},
 		"near expiry": {func() { v.Clock = v.Clock.AddDate(9, 1, 0) }, "will not do for another year"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -446,7 +446,7 @@ func TestLinkCertificatesAreMended(t *testing.T) {
 
 func swap(v *vps, a, b string) {
 	for _, ext := range []string{".crt", ".key"} {
-		x, y := v.Files[tlsDir+"/"+a+ext], v.Files[tlsDir+"/"+b+ext]
+		x, y := v.Files[machine.TLSDir+"/"+a+ext], v.Files[machine.TLSDir+"/"+b+ext]
 		x.Data, y.Data = y.Data, x.Data
 	}
 }

@@ -13,9 +13,8 @@ import (
 	"strongroom.example/appliance/serve/escrow"
 	"strongroom.example/appliance/serve/kms"
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
-	"strongroom.example/installer/payload"
-	"strongroom.example/systemd"
 )
 
 const masterKeyFile = "master-key.age"
@@ -35,15 +34,15 @@ func (e *Env) HasVault() (bool, error) {
 	if err != nil || data {
 		return data, err
 	}
-	return e.exists(masterKeyCred)
+	return e.exists(machine.MasterKeyFile)
 }
 
 // VaultInUse says whether this machine's Vault was set up for use. The doctor's
 // login, which no backup brings here, is made in such a one alone.
-func (e *Env) VaultInUse() (bool, error) { return e.exists(doctorCred) }
+func (e *Env) VaultInUse() (bool, error) { return e.exists(machine.DoctorSecretFile) }
 
 // HasMasterKey says whether the master key is sealed for the KMS.
-func (e *Env) HasMasterKey() (bool, error) { return e.exists(masterKeyCred) }
+func (e *Env) HasMasterKey() (bool, error) { return e.exists(machine.MasterKeyFile) }
 
 // PutMasterKey seals a master key that comes from an escrow.
 func (e *Env) PutMasterKey(ctx context.Context, k *kms.Keyset) error {
@@ -52,11 +51,13 @@ func (e *Env) PutMasterKey(ctx context.Context, k *kms.Keyset) error {
 		return err
 	}
 	defer clear(plain)
-	return e.sealCredential(ctx, kms.CredentialName, masterKeyCred, plain)
+	return e.sealCredential(ctx, machine.CredMasterKey, machine.MasterKeyFile, plain)
 }
 
 // HasEscrow says whether the escrow file of that base name is there.
-func (e *Env) HasEscrow(name string) (bool, error) { return e.exists(path.Join(EscrowDir, name)) }
+func (e *Env) HasEscrow(name string) (bool, error) {
+	return e.exists(path.Join(machine.EscrowDir, name))
+}
 
 // PutEscrow puts an escrow file that comes from the operator's copy back, with
 // challenges for it. plain is nil for one that did not open here; then checks are
@@ -80,11 +81,11 @@ func (e *Env) PutEscrow(name string, sealed, plain, checks []byte) error {
 		}
 	}
 	if checks != nil {
-		if err := e.Host.Write(path.Join(EscrowDir, escrow.ChecksName(name, sealed)), bytes.NewReader(checks), root(0o600)); err != nil {
+		if err := e.Host.Write(path.Join(machine.EscrowDir, escrow.ChecksName(name, sealed)), bytes.NewReader(checks), root(0o600)); err != nil {
 			return err
 		}
 	}
-	return e.Host.Write(path.Join(EscrowDir, name), bytes.NewReader(sealed), root(0o600))
+	return e.Host.Write(path.Join(machine.EscrowDir, name), bytes.NewReader(sealed), root(0o600))
 }
 
 // PutRootToken keeps the token that the following steps work with. The step
@@ -92,7 +93,7 @@ func (e *Env) PutEscrow(name string, sealed, plain, checks []byte) error {
 func (e *Env) PutRootToken(ctx context.Context, token string) error {
 	b := []byte(token)
 	defer clear(b)
-	return e.sealCredential(ctx, rootTokenName, rootTokenCred, b)
+	return e.sealCredential(ctx, machine.CredRootToken, machine.RootTokenFile, b)
 }
 
 // RootClient is nil where no root token is kept, or none that Vault knows.
@@ -100,24 +101,24 @@ func (e *Env) RootClient(ctx context.Context) (*vaultapi.Client, error) { return
 
 // WipeVault stops Vault, removes its storage and starts it again, empty.
 func (e *Env) WipeVault(ctx context.Context) error {
-	if err := e.Host.Stop(ctx, systemd.Vault); err != nil {
+	if err := e.Host.Stop(ctx, machine.UnitVault); err != nil {
 		return err
 	}
-	names, err := e.Host.ReadDir(raftDir)
+	names, err := e.Host.ReadDir(machine.RaftDir)
 	if err != nil {
 		return err
 	}
 	for _, n := range names {
-		if err := e.Host.RemoveAll(path.Join(raftDir, n)); err != nil {
+		if err := e.Host.RemoveAll(path.Join(machine.RaftDir, n)); err != nil {
 			return err
 		}
 	}
-	return e.Host.Start(ctx, systemd.Vault)
+	return e.Host.Start(ctx, machine.UnitVault)
 }
 
 // RestartVault restarts Vault and waits until it is active.
 func (e *Env) RestartVault(ctx context.Context) error {
-	if err := e.Host.Restart(ctx, systemd.Vault); err != nil {
+	if err := e.Host.Restart(ctx, machine.UnitVault); err != nil {
 		return err
 	}
 	c, err := e.Vault("")
@@ -132,22 +133,22 @@ func (e *Env) RestartVault(ctx context.Context) error {
 // EnginePlugin is the secrets engine of this version, as Vault's catalog wants
 // it.
 func (e *Env) EnginePlugin() (vaultapi.Plugin, error) {
-	program, err := e.Payload.Program(payload.Plugin)
+	program, err := e.Payload.Program(machine.PluginName)
 	if err != nil {
 		return vaultapi.Plugin{}, err
 	}
-	return vaultapi.Plugin{Name: payload.Plugin, Command: pluginFile(e.Version), Version: "v" + e.Version, SHA256: program.SHA256}, nil
+	return vaultapi.Plugin{Name: machine.PluginName, Command: machine.PluginFile(e.Version), Version: "v" + e.Version, SHA256: program.SHA256}, nil
 }
 
 // UnpackedOwner gives who owns what a recovery unpacks: the front its storage,
 // root all else.
 func (e *Env) UnpackedOwner() (func(name string) (uid, gid int), error) {
-	u, err := e.Host.User(frontUser)
+	u, err := e.Host.User(machine.UserFront)
 	if err != nil {
 		return nil, err
 	}
 	return func(name string) (int, int) {
-		if at := "/" + name; at == frontData || strings.HasPrefix(at, frontData+"/") {
+		if at := "/" + name; at == machine.FrontData || strings.HasPrefix(at, machine.FrontData+"/") {
 			return u.UID, u.GID
 		}
 		return 0, 0
@@ -162,7 +163,7 @@ func (e *Env) MissingCredentials() ([]string, error) {
 		if _, given := e.Given[name]; given {
 			continue
 		}
-		there, err := e.exists(credentialPath(name))
+		there, err := e.exists(machine.CredentialFile(name))
 		if err != nil {
 			return nil, err
 		}

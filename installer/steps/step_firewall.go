@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
-	"strongroom.example/systemd"
 )
 
 // firewall puts the rules in force, and takes them back by itself unless they
@@ -25,10 +25,7 @@ type firewall struct{ *Env }
 func (firewall) ID() string    { return "firewall" }
 func (firewall) Title() string { return "firewall" }
 
-const (
-	candidate    = nftablesConf + ".new"
-	rollbackUnit = "strongroom-firewall-rollback"
-)
+const candidate = machine.NftablesConf + ".new"
 
 // undoPatience is how long taking rules back may last.
 const undoPatience = 30 * time.Second
@@ -46,16 +43,16 @@ func (s firewall) Check(ctx context.Context) (engine.Diff, error) {
 	}
 	rules, err := s.rules()
 	if errors.Is(err, host.ErrNotFound) {
-		return engine.Diff{{What: nftablesConf, To: "rules for both directions", Apply: func(context.Context) error { return err }}}, nil
+		return engine.Diff{{What: machine.NftablesConf, To: "rules for both directions", Apply: func(context.Context) error { return err }}}, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	u, err := s.Host.Unit(ctx, systemd.Firewall)
+	u, err := s.Host.Unit(ctx, machine.UnitFirewall)
 	if err != nil {
 		return nil, err
 	}
-	diff, err := s.file(nftablesConf, bytesSource(rules), root(0o644))
+	diff, err := s.file(machine.NftablesConf, bytesSource(rules), root(0o644))
 	if err != nil {
 		return nil, err
 	}
@@ -70,12 +67,12 @@ func (s firewall) Check(ctx context.Context) (engine.Diff, error) {
 		}
 	}
 	if u.Enabled != "enabled" {
-		diff = append(diff, engine.Change{What: systemd.Firewall, From: u.Enabled, To: "enabled at boot",
-			Apply: func(ctx context.Context) error { return s.Host.Enable(ctx, systemd.Firewall) }})
+		diff = append(diff, engine.Change{What: machine.UnitFirewall, From: u.Enabled, To: "enabled at boot",
+			Apply: func(ctx context.Context) error { return s.Host.Enable(ctx, machine.UnitFirewall) }})
 	}
 	if u.Active != "active" {
-		diff = append(diff, engine.Change{What: systemd.Firewall, From: u.Active, To: "started",
-			Apply: func(ctx context.Context) error { return s.Host.Start(ctx, systemd.Firewall) }})
+		diff = append(diff, engine.Change{What: machine.UnitFirewall, From: u.Active, To: "started",
+			Apply: func(ctx context.Context) error { return s.Host.Start(ctx, machine.UnitFirewall) }})
 	}
 	return diff, nil
 }
@@ -83,30 +80,30 @@ func (s firewall) Check(ctx context.Context) (engine.Diff, error) {
 // table wants the rules that were loaded to be there still: whatever flushes the
 // whole ruleset takes ours with it, and the unit stays active.
 func (s firewall) table(ctx context.Context) (engine.Diff, error) {
-	_, err := s.Host.Run(ctx, host.Command{Args: []string{"nft", "list", "table", "inet", FirewallTable}})
+	_, err := s.Host.Run(ctx, host.Command{Args: []string{"nft", "list", "table", "inet", machine.FirewallTable}})
 	var exit *host.ExitError
 	if !errors.As(err, &exit) {
 		return nil, err
 	}
-	return engine.Diff{{What: "table inet " + FirewallTable, From: "flushed by somebody", To: "restarted",
+	return engine.Diff{{What: "table inet " + machine.FirewallTable, From: "flushed by somebody", To: "restarted",
 		Apply: func(ctx context.Context) error {
-			_, err := s.Host.Run(ctx, host.Command{Args: []string{"nft", "-f", nftablesConf}})
+			_, err := s.Host.Run(ctx, host.Command{Args: []string{"nft", "-f", machine.NftablesConf}})
 			return err
 		}}}, nil
 }
 
 func (s firewall) rules() ([]byte, error) {
-	vault, err := s.Host.User(vaultUser)
+	vault, err := s.Host.User(machine.UserVault)
 	if err != nil {
 		return nil, err
 	}
-	front, err := s.Host.User(frontUser)
+	front, err := s.Host.User(machine.UserFront)
 	if err != nil {
 		return nil, err
 	}
 	p := config.FirewallParams{
 		SSHPort: s.Config.Firewall.SSHPort, SSHFrom: s.Config.Firewall.SSHFrom,
-		VaultPort: vaultPort, ClusterPort: clusterPort,
+		VaultPort: machine.VaultPort, ClusterPort: machine.ClusterPort,
 		VaultUID: vault.UID, FrontUID: front.UID,
 		VaultOut: vaultOut, FrontOut: append(slices.Clone(frontOut), s.Config.TLS.ACME.Ports()...),
 	}
@@ -134,9 +131,9 @@ func (s firewall) replace(ctx context.Context, rules []byte) error {
 	if _, err := s.Host.Run(ctx, host.Command{Args: []string{"nft", "-c", "-f", candidate}}); err != nil {
 		return errors.Join(fmt.Errorf("nft refuses the rules: %w", err), s.Host.Remove(candidate))
 	}
-	restore := []string{"nft", "delete", "table", "inet", "strongroom"}
-	if _, err := s.Host.Stat(nftablesConf); err == nil {
-		restore = []string{"nft", "-f", nftablesConf}
+	restore := []string{"nft", "delete", "table", "inet", machine.FirewallTable}
+	if _, err := s.Host.Stat(machine.NftablesConf); err == nil {
+		restore = []string{"nft", "-f", machine.NftablesConf}
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -144,7 +141,7 @@ func (s firewall) replace(ctx context.Context, rules []byte) error {
 		return err
 	}
 	within := s.Config.Firewall.ConfirmWithin
-	arm := append([]string{"systemd-run", "--quiet", "--collect", "--unit=" + rollbackUnit,
+	arm := append([]string{"systemd-run", "--quiet", "--collect", "--unit=" + machine.UnitFirewallRollback,
 		fmt.Sprintf("--on-active=%d", int(within/time.Second)), "--timer-property=AccuracySec=1s", "--"}, restore...)
 	if _, err := s.Host.Run(ctx, host.Command{Args: arm}); err != nil {
 		return fmt.Errorf("arm the rollback: %w", err)
@@ -171,14 +168,14 @@ func (s firewall) replace(ctx context.Context, rules []byte) error {
 		return err
 	}
 	// Commit point: from here on the rules outlive a boot.
-	return s.Host.Write(nftablesConf, bytes.NewReader(rules), root(0o644))
+	return s.Host.Write(machine.NftablesConf, bytes.NewReader(rules), root(0o644))
 }
 
 // disarm stops the rollback, if it is armed.
 func (s firewall) disarm(ctx context.Context) error {
-	u, err := s.Host.Unit(ctx, rollbackUnit+".timer")
+	u, err := s.Host.Unit(ctx, machine.UnitFirewallRollback+".timer")
 	if err != nil || u.Load != "loaded" {
 		return err
 	}
-	return s.Host.Stop(ctx, rollbackUnit+".timer")
+	return s.Host.Stop(ctx, machine.UnitFirewallRollback+".timer")
 }

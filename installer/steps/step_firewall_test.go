@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
-	"strongroom.example/systemd"
 )
 
 // stoppable runs nothing any more once its context has ended, like the real ones.
@@ -61,7 +61,7 @@ func TestFirewallStoppedAtTheQuestion(t *testing.T) {
 	if inForce == "" || v.nft != "" {
 		t.Error("the rules were not in force, or were not taken back")
 	}
-	if u := v.Units[rollbackUnit+".timer"]; u != nil && u.Active == "active" {
+	if u := v.Units[machine.UnitFirewallRollback+".timer"]; u != nil && u.Active == "active" {
 		t.Error("the rollback is still armed")
 	}
 }
@@ -78,7 +78,7 @@ func TestFirewallUndoFails(t *testing.T) {
 	if _, err := v.engine(e, &out).Install(t.Context()); err == nil {
 		t.Error("no error")
 	}
-	if u := v.Units[rollbackUnit+".timer"]; u == nil || u.Active != "active" {
+	if u := v.Units[machine.UnitFirewallRollback+".timer"]; u == nil || u.Active != "active" {
 		t.Error("nothing takes the rules back any more")
 	}
 }
@@ -89,7 +89,7 @@ func TestFirewallNotConfirmed(t *testing.T) {
 	var inForce string
 	e.Confirm = func(context.Context, config.Firewall, time.Duration) error {
 		inForce = v.nft
-		if v.Units[rollbackUnit+".timer"].Active != "active" {
+		if v.Units[machine.UnitFirewallRollback+".timer"].Active != "active" {
 			t.Error("the rollback isn't armed while the rules wait for their confirmation")
 		}
 		return errors.New("no answer within 2m")
@@ -103,7 +103,7 @@ func TestFirewallNotConfirmed(t *testing.T) {
 	if inForce == "" || v.nft != "" {
 		t.Error("the rules were not in force, or were not taken back")
 	}
-	if _, ok := v.Files[nftablesConf]; ok {
+	if _, ok := v.Files[machine.NftablesConf]; ok {
 		t.Error("rules that were not confirmed will be loaded at the next boot")
 	}
 	// Later ones that aren't confirmed fall back to the old ones.
@@ -117,7 +117,7 @@ func TestFirewallNotConfirmed(t *testing.T) {
 	if _, err := v.engine(e, &out).Install(t.Context()); err == nil {
 		t.Error("no error")
 	}
-	if v.nft != old || string(v.Files[nftablesConf].Data) != old {
+	if v.nft != old || string(v.Files[machine.NftablesConf].Data) != old {
 		t.Error("the old rules are not back")
 	}
 }
@@ -155,7 +155,7 @@ func TestFirewallFlushed(t *testing.T) {
 // loaded again, as long as they are the installer's affair.
 func TestFirewallAfterNftables(t *testing.T) {
 	v := newVPS(t)
-	file := systemd.DropInPath(systemd.Nftables, "strongroom")
+	file := machine.DropInPath(machine.UnitNftables, "strongroom")
 	for _, managed := range []bool{true, false, true} {
 		e := v.env()
 		e.Config.Firewall.Manage = managed
@@ -180,7 +180,7 @@ func TestFirewallUnmanaged(t *testing.T) {
 	if _, err := v.engine(e, &out).Install(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if v.nft != "" || v.Files[nftablesConf] != nil {
+	if v.nft != "" || v.Files[machine.NftablesConf] != nil {
 		t.Error("rules were loaded")
 	}
 }

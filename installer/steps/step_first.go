@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
 	"strongroom.example/systemd"
@@ -18,11 +19,11 @@ import (
 // Where the jobs leave their evidence.
 const (
 	// VerifiedState tells which snapshots have been read back.
-	VerifiedState = StateDir + "/verify/verified.json"
+	VerifiedState = machine.StateDir + "/verify/verified.json"
 	// DrillReport is the newest drill's.
-	DrillReport = StateDir + "/drill/last.json"
+	DrillReport = machine.StateDir + "/drill/last.json"
 	// DoctorReport is the doctor's newest.
-	DoctorReport = StateDir + "/doctor/last.json"
+	DoctorReport = machine.StateDir + "/doctor/last.json"
 )
 
 // firstSnapshot ends with a snapshot in every place that has been read back. It
@@ -68,10 +69,10 @@ func (e *Env) verified() (int, error) {
 }
 
 func (s firstSnapshot) take(ctx context.Context) error {
-	if err := s.runJob(ctx, systemd.Snapshot); err != nil {
+	if err := s.runJob(ctx, machine.UnitSnapshot); err != nil {
 		return err
 	}
-	return s.runJob(ctx, systemd.Verify)
+	return s.runJob(ctx, machine.UnitVerify)
 }
 
 // runJob runs a job's unit to its end. One that is under way already, since a run
@@ -139,11 +140,8 @@ type firstDrill struct{ *Env }
 func (firstDrill) ID() string    { return "first-drill" }
 func (firstDrill) Title() string { return "first drill: the snapshot restored" }
 
-// unitDrill is the drill's, in versions that have it.
-const unitDrill = "strongroom-drill.service"
-
 func (s firstDrill) Check(context.Context) (engine.Diff, error) {
-	if len(s.Config.Backup.To) == 0 || !hasUnit(unitDrill) {
+	if len(s.Config.Backup.To) == 0 || !hasUnit(machine.UnitDrill) {
 		return nil, nil
 	}
 	there, err := s.exists(DrillReport)
@@ -152,7 +150,7 @@ func (s firstDrill) Check(context.Context) (engine.Diff, error) {
 		return nil, err
 	}
 	return engine.Diff{{What: "drill", To: "a Vault restored from the newest snapshot, compared, thrown away", Slow: true, Apply: func(ctx context.Context) error {
-		return s.runJob(ctx, unitDrill)
+		return s.runJob(ctx, machine.UnitDrill)
 	}}}, nil
 }
 

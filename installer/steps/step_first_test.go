@@ -10,19 +10,19 @@ import (
 	"testing"
 
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
-	"strongroom.example/systemd"
 )
 
 // backedUp is a machine with the jobs' units and one place for backups.
 func backedUp(t *testing.T) (*vps, *Env) {
 	t.Helper()
 	v := newVPS(t)
-	for _, d := range []string{StateDir, StateDir + "/verify", StateDir + "/drill"} {
+	for _, d := range []string{machine.StateDir, machine.StateDir + "/verify", machine.StateDir + "/drill"} {
 		v.Files[d] = &host.Node{Info: host.Info{Type: fs.ModeDir}}
 	}
-	for _, name := range []string{systemd.Snapshot, systemd.Verify, unitDrill} {
+	for _, name := range []string{machine.UnitSnapshot, machine.UnitVerify, machine.UnitDrill} {
 		v.Units[name] = &host.Unit{Load: "loaded", Active: "inactive"}
 	}
 	v.Commands["journalctl"] = answer("the last words\n")
@@ -41,13 +41,13 @@ func (v *vps) firstSteps(t *testing.T, e *Env) (string, error) {
 func TestFirstSnapshotAndDrill(t *testing.T) {
 	v, e := backedUp(t)
 	var order []string
-	v.OnStart[systemd.Snapshot] = func() error { order = append(order, "snapshot"); return nil }
-	v.OnStart[systemd.Verify] = func() error {
+	v.OnStart[machine.UnitSnapshot] = func() error { order = append(order, "snapshot"); return nil }
+	v.OnStart[machine.UnitVerify] = func() error {
 		order = append(order, "verify")
 		v.Files[VerifiedState] = &host.Node{Data: []byte(`{"format":1,"last_good":{"dir:/mnt/backup":{"id":"x"}}}`)}
 		return nil
 	}
-	v.OnStart[unitDrill] = func() error {
+	v.OnStart[machine.UnitDrill] = func() error {
 		order = append(order, "drill")
 		v.Files[DrillReport] = &host.Node{Data: []byte("{}")}
 		return nil
@@ -76,10 +76,10 @@ func TestFirstSnapshotAndDrill(t *testing.T) {
 
 func TestFirstSnapshotFails(t *testing.T) {
 	v, e := backedUp(t)
-	v.OnStart[systemd.Snapshot] = func() error { return errors.New(`systemd says "failed"`) }
+	v.OnStart[machine.UnitSnapshot] = func() error { return errors.New(`systemd says "failed"`) }
 	_, err := v.firstSteps(t, e)
 	var fault *engine.Error
-	if !errors.As(err, &fault) || fault.Code != engine.ExitFailed || !strings.Contains(err.Error(), "the last words") || !strings.Contains(fault.Hint, "journalctl -u "+systemd.Snapshot) {
+	if !errors.As(err, &fault) || fault.Code != engine.ExitFailed || !strings.Contains(err.Error(), "the last words") || !strings.Contains(fault.Hint, "journalctl -u "+machine.UnitSnapshot) {
 		t.Errorf("error = %v", err)
 	}
 	v.Files[VerifiedState] = &host.Node{Data: []byte("rubbish")}
@@ -123,8 +123,8 @@ func TestJobUnderWay(t *testing.T) {
 		v.Files[VerifiedState] = &host.Node{Data: []byte(`{"format":1,"last_good":{"dir:/mnt/backup":{"id":"x"}}}`)}
 		starts := 0
 		report := func() { v.Files[DrillReport] = &host.Node{Data: []byte("{}")} }
-		v.OnStart[unitDrill] = func() error { starts++; report(); return nil }
-		b := &busy{Services: v.Memory, unit: unitDrill, looks: 3, final: final, end: func() {
+		v.OnStart[machine.UnitDrill] = func() error { starts++; report(); return nil }
+		b := &busy{Services: v.Memory, unit: machine.UnitDrill, looks: 3, final: final, end: func() {
 			if final == "inactive" {
 				report()
 			}

@@ -3,6 +3,7 @@ package steps
 import (
 	"context"
 
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 )
 
@@ -15,13 +16,13 @@ func (folders) Title() string { return "folders" }
 
 func (s folders) Check(context.Context) (engine.Diff, error) {
 	var c collect
-	c.add(s.dir(etc, root(0o755)))
-	c.add(s.dir(tlsDir, root(0o700)))
-	c.add(s.dir(credentialDir, root(0o700)))
+	c.add(s.dir(machine.Etc, root(0o755)))
+	c.add(s.dir(machine.TLSDir, root(0o700)))
+	c.add(s.dir(machine.CredentialDir, root(0o700)))
 	// The jobs' state lies below it, each in a folder of its own.
-	c.add(s.dir(StateDir, root(0o755)))
-	c.add(s.dir(EscrowDir, root(0o700)))
-	c.add(s.dir("/usr/local/lib/strongroom", root(0o755)))
-	c.add(s.dir(pluginDir, root(0o755)))
+	c.add(s.dir(machine.StateDir, root(0o755)))
+	c.add(s.dir(machine.EscrowDir, root(0o700)))
+	c.add(s.dir(machine.LibDir, root(0o755)))
+	c.add(s.dir(machine.PluginDir, root(0o755)))
 	return c.done()
 }

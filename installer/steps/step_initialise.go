@@ -11,8 +11,8 @@ import (
 
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/appliance/serve/escrow"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
-	"strongroom.example/systemd"
 )
 
 // initialise makes Vault's recovery keys and first root token. The keys go into
@@ -26,8 +26,6 @@ func (initialise) Title() string { return "Vault initialised, keys in escrow" }
 // vaultPatience bounds a wait for Vault, which takes a second or two.
 const vaultPatience = time.Minute
 
-const rootTokenName = "root-token"
-
 func (s initialise) Check(ctx context.Context) (engine.Diff, error) {
 	fresh := engine.Change{What: "Vault",
 		To:    fmt.Sprintf("initialised, %d of %d recovery keys in escrow", s.Config.Escrow.Threshold, s.Config.Escrow.Shares),
@@ -36,7 +34,7 @@ func (s initialise) Check(ctx context.Context) (engine.Diff, error) {
 	if err != nil {
 		// Not there yet, as plan finds a fresh machine; Apply waits and then
 		// says what is wrong.
-		if done, err := s.exists(doctorCred); err != nil || done {
+		if done, err := s.exists(machine.DoctorSecretFile); err != nil || done {
 			return nil, err
 		}
 		return engine.Diff{fresh}, nil
@@ -44,7 +42,7 @@ func (s initialise) Check(ctx context.Context) (engine.Diff, error) {
 	if !health.Initialized {
 		return engine.Diff{fresh}, nil
 	}
-	for _, p := range []string{rootTokenCred, doctorCred} {
+	for _, p := range []string{machine.RootTokenFile, machine.DoctorSecretFile} {
 		there, err := s.exists(p)
 		if err != nil || there {
 			return nil, err
@@ -53,10 +51,10 @@ func (s initialise) Check(ctx context.Context) (engine.Diff, error) {
 	// Initialised, and nobody has the token: nothing can have been stored. But
 	// only the journal can tell that it was this installer.
 	if !s.Journal.Began(s.ID(), fresh.What) || s.Journal.Finished() {
-		return nil, operator("if nobody needs what is in it: systemctl stop vault, move "+vaultData+" away, and run the same command again",
-			"Vault is initialised, and not by an unfinished run of this installer: neither %q nor %q is there", rootTokenCred, doctorCred)
+		return nil, operator("if nobody needs what is in it: systemctl stop vault, move "+machine.VaultData+" away, and run the same command again",
+			"Vault is initialised, and not by an unfinished run of this installer: neither %q nor %q is there", machine.RootTokenFile, machine.DoctorSecretFile)
 	}
-	return engine.Diff{{What: raftDir, From: "initialised by a run that was killed before it had stored the keys", To: "removed", Apply: s.wipe}, fresh}, nil
+	return engine.Diff{{What: machine.RaftDir, From: "initialised by a run that was killed before it had stored the keys", To: "removed", Apply: s.wipe}, fresh}, nil
 }
 
 type health struct{ Initialized, Sealed bool }
@@ -77,13 +75,13 @@ func (e *Env) health(ctx context.Context) (health, error) {
 
 // wipe removes a storage that holds nothing.
 func (s initialise) wipe(ctx context.Context) error {
-	if err := s.Host.Stop(ctx, systemd.Vault); err != nil {
+	if err := s.Host.Stop(ctx, machine.UnitVault); err != nil {
 		return err
 	}
-	if err := s.Host.RemoveAll(raftDir); err != nil {
+	if err := s.Host.RemoveAll(machine.RaftDir); err != nil {
 		return err
 	}
-	return s.Host.Start(ctx, systemd.Vault)
+	return s.Host.Start(ctx, machine.UnitVault)
 }
 
 func (s initialise) initialise(ctx context.Context) error {
@@ -112,7 +110,7 @@ func (s initialise) initialise(ctx context.Context) error {
 	// Commit point: until the token is stored, the next run begins anew.
 	token := []byte(keys.RootToken)
 	defer clear(token)
-	if err := s.sealCredential(ctx, rootTokenName, rootTokenCred, token); err != nil {
+	if err := s.sealCredential(ctx, machine.CredRootToken, machine.RootTokenFile, token); err != nil {
 		return err
 	}
 	c.SetToken(keys.RootToken)
@@ -130,7 +128,7 @@ func (s initialise) tryPlaces(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	path := EscrowDir + "/probe.age"
+	path := machine.EscrowDir + "/probe.age"
 	if err := s.Host.Write(path, bytes.NewReader(sealed), root(0o600)); err != nil {
 		return fmt.Errorf("try the escrow: %w", err)
 	}
@@ -144,7 +142,7 @@ func (s initialise) tryPlaces(ctx context.Context) error {
 	if err := s.Host.Remove(path); err != nil {
 		return fmt.Errorf("try the escrow: %w", err)
 	}
-	cred := credentialDir + "/probe"
+	cred := machine.CredentialDir + "/probe"
 	if err := s.sealCredential(ctx, probe, cred, []byte(probe)); err != nil {
 		return err
 	}
@@ -168,7 +166,7 @@ func (s initialise) escrowShares(shares []string) error {
 		hands[n] = append(hands[n], share)
 	}
 	for i, mine := range hands {
-		file := fmt.Sprintf("%s/recovery-keys-%d.age", EscrowDir, i+1)
+		file := fmt.Sprintf("%s/recovery-keys-%d.age", machine.EscrowDir, i+1)
 		if err := s.escrowTo(file, []byte(strings.Join(mine, "\n")+"\n"), s.Recipients[i]); err != nil {
 			return err
 		}

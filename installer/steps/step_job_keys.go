@@ -18,6 +18,7 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"strongroom.example/appliance/backup/drill/report"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 )
 
@@ -29,29 +30,10 @@ type jobKeys struct{ *Env }
 func (jobKeys) ID() string    { return "job-keys" }
 func (jobKeys) Title() string { return "keys of backups and drill" }
 
-const (
-	// DrillKeyPub is the recipient of backups whose private half the machine
-	// keeps, so that it can prove them.
-	DrillKeyPub = etc + "/drill-key.pub"
-	// DrillSigningPub is what reports of drills are checked with.
-	DrillSigningPub = etc + "/drill-signing.pub"
-
-	drillKeyName     = "drill-key"
-	drillSigningName = "drill-signing-key"
-	// CredentialS3 is the key pair of the bucket for backups; further ones have
-	// a number at the end.
-	CredentialS3 = "backup-s3"
-	// CredentialWebhook is the URL that is told of failures.
-	CredentialWebhook = "backup-webhook"
-	// What alerts are sent with.
-	credentialAlertWebhook = "alert-webhook"
-	credentialAlertMail    = "alert-smtp"
-)
-
 func (s jobKeys) Check(ctx context.Context) (engine.Diff, error) {
 	var c collect
-	c.add(s.pair(ctx, drillKeyName, DrillKeyPub, "age identity that proves backups", newDrillKey, drillRecipient))
-	c.add(s.pair(ctx, drillSigningName, DrillSigningPub, "key that signs the reports of drills", s.newSigningKey, signingPublic))
+	c.add(s.pair(ctx, machine.CredDrillKey, machine.DrillKeyPub, "age identity that proves backups", newDrillKey, drillRecipient))
+	c.add(s.pair(ctx, machine.CredDrillSigningKey, machine.DrillSigningPub, "key that signs the reports of drills", s.newSigningKey, signingPublic))
 	for _, name := range slices.Sorted(maps.Keys(s.Given)) {
 		c.add(s.given(ctx, name, s.Given[name]))
 	}
@@ -59,27 +41,25 @@ func (s jobKeys) Check(ctx context.Context) (engine.Diff, error) {
 	return c.done()
 }
 
-func credentialPath(name string) string { return credentialDir + "/" + name }
-
 // pair wants a secret in a credential and what is public of it in a file.
 func (s jobKeys) pair(ctx context.Context, name, pub, what string, make func() ([]byte, error), public func([]byte) ([]byte, error)) (engine.Diff, error) {
-	there, err := s.exists(credentialPath(name))
+	there, err := s.exists(machine.CredentialFile(name))
 	if err != nil {
 		return nil, err
 	}
 	if there {
-		secret, err := s.openCredential(ctx, name, credentialPath(name))
+		secret, err := s.openCredential(ctx, name, machine.CredentialFile(name))
 		if err != nil {
 			return nil, err
 		}
 		defer clear(secret)
 		text, err := public(secret)
 		if err != nil {
-			return nil, fmt.Errorf("%q: %w", credentialPath(name), err)
+			return nil, fmt.Errorf("%q: %w", machine.CredentialFile(name), err)
 		}
 		return s.file(pub, bytesSource(text), root(0o644))
 	}
-	return engine.Diff{{What: credentialPath(name), To: "new " + what + "; public half in " + pub, Apply: func(ctx context.Context) error {
+	return engine.Diff{{What: machine.CredentialFile(name), To: "new " + what + "; public half in " + pub, Apply: func(ctx context.Context) error {
 		secret, err := make()
 		if err != nil {
 			return err
@@ -90,7 +70,7 @@ func (s jobKeys) pair(ctx context.Context, name, pub, what string, make func() (
 			return err
 		}
 		// Commit point: after a kill behind it the public half is derived.
-		if err := s.sealCredential(ctx, name, credentialPath(name), secret); err != nil {
+		if err := s.sealCredential(ctx, name, machine.CredentialFile(name), secret); err != nil {
 			return err
 		}
 		return s.Host.Write(pub, bytes.NewReader(text), root(0o644))
@@ -136,7 +116,7 @@ func signingPublic(secret []byte) ([]byte, error) {
 // it is there its content counts, so that a key pair is changed by giving the
 // new one.
 func (s jobKeys) given(ctx context.Context, name, from string) (engine.Diff, error) {
-	cred := credentialPath(name)
+	cred := machine.CredentialFile(name)
 	sealed, err := s.exists(cred)
 	if err != nil {
 		return nil, err
@@ -177,17 +157,17 @@ func (s jobKeys) given(ctx context.Context, name, from string) (engine.Diff, err
 // checkGiven refuses what no job could use. Its errors never quote it.
 func checkGiven(name, from string, plain []byte) error {
 	switch name {
-	case CredentialWebhook, credentialAlertWebhook:
+	case machine.CredBackupWebhook, machine.CredAlertWebhook:
 		u, err := url.Parse(strings.TrimSpace(string(plain)))
 		if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
 			return operator("put one line with the webhook's URL into it", "%q holds no URL", from)
 		}
 		return nil
-	case credentialAlertMail:
+	case machine.CredAlertSMTP:
 		return checkTwo(from, plain, "username", "password")
-	case credentialEAB, credentialFallbackEAB:
+	case machine.CredACMEEAB, machine.CredACMEFallbackEAB:
 		return checkTwo(from, plain, "key_id", "mac_key")
-	case credentialDNSToken:
+	case machine.CredACMEDNSToken:
 		return checkToken(from, plain)
 	}
 	return checkTwo(from, plain, "access_key", "secret_key")
@@ -214,12 +194,12 @@ func (s jobKeys) named() (engine.Diff, error) {
 		if _, given := s.Given[name]; given {
 			continue
 		}
-		there, err := s.exists(credentialPath(name))
+		there, err := s.exists(machine.CredentialFile(name))
 		if err != nil {
 			return nil, err
 		}
 		if !there {
-			errs = append(errs, fmt.Errorf("the configuration names the credential %q, and %q is not there", name, credentialPath(name)))
+			errs = append(errs, fmt.Errorf("the configuration names the credential %q, and %q is not there", name, machine.CredentialFile(name)))
 		}
 	}
 	if err := errors.Join(errs...); err != nil {

@@ -13,6 +13,7 @@ import (
 	"filippo.io/age"
 
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
 )
@@ -65,7 +66,7 @@ func TestSealSecrets(t *testing.T) {
 func keyed(t *testing.T) (*vps, *Env) {
 	t.Helper()
 	v := newVPS(t)
-	for _, d := range []string{etc, credentialDir} {
+	for _, d := range []string{machine.Etc, machine.CredentialDir} {
 		v.Files[d] = &host.Node{Info: host.Info{Type: fs.ModeDir}}
 	}
 	return v, v.env()
@@ -81,15 +82,15 @@ func TestJobKeys(t *testing.T) {
 	if _, err := v.jobKeys(t, e); err != nil {
 		t.Fatal(err)
 	}
-	secret, err := e.openCredential(t.Context(), drillKeyName, credentialPath(drillKeyName))
+	secret, err := e.openCredential(t.Context(), machine.CredDrillKey, machine.CredentialFile(machine.CredDrillKey))
 	if err != nil {
 		t.Fatal(err)
 	}
 	id, err := age.ParseX25519Identity(strings.TrimSpace(string(secret)))
-	if err != nil || id.Recipient().String()+"\n" != string(v.Files[DrillKeyPub].Data) {
+	if err != nil || id.Recipient().String()+"\n" != string(v.Files[machine.DrillKeyPub].Data) {
 		t.Errorf("the drill's key and its public half: %v", err)
 	}
-	seed, err := e.openCredential(t.Context(), drillSigningName, credentialPath(drillSigningName))
+	seed, err := e.openCredential(t.Context(), machine.CredDrillSigningKey, machine.CredentialFile(machine.CredDrillSigningKey))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,17 +99,17 @@ func TestJobKeys(t *testing.T) {
 		t.Fatalf("the signing key: %v", err)
 	}
 	pub := ed25519.NewKeyFromSeed(raw).Public().(ed25519.PublicKey)
-	if want := "ed25519 " + base64.StdEncoding.EncodeToString(pub) + "\n"; string(v.Files[DrillSigningPub].Data) != want {
-		t.Errorf("the signing key's public half: %q", v.Files[DrillSigningPub].Data)
+	if want := "ed25519 " + base64.StdEncoding.EncodeToString(pub) + "\n"; string(v.Files[machine.DrillSigningPub].Data) != want {
+		t.Errorf("the signing key's public half: %q", v.Files[machine.DrillSigningPub].Data)
 	}
 	// A public half that is lost or wrong is derived; the key stays.
-	delete(v.Files, DrillKeyPub)
-	v.Files[DrillSigningPub].Data = []byte("another")
+	delete(v.Files, machine.DrillKeyPub)
+	v.Files[machine.DrillSigningPub].Data = []byte("another")
 	if _, err := v.jobKeys(t, e); err != nil {
 		t.Fatal(err)
 	}
-	again, err := e.openCredential(t.Context(), drillKeyName, credentialPath(drillKeyName))
-	if err != nil || !bytes.Equal(again, secret) || string(v.Files[DrillKeyPub].Data) != id.Recipient().String()+"\n" || string(v.Files[DrillSigningPub].Data) == "another" {
+	again, err := e.openCredential(t.Context(), machine.CredDrillKey, machine.CredentialFile(machine.CredDrillKey))
+	if err != nil || !bytes.Equal(again, secret) || string(v.Files[machine.DrillKeyPub].Data) != id.Recipient().String()+"\n" || string(v.Files[machine.DrillSigningPub].Data) == "another" {
 		t.Errorf("after the loss of the public halves: %v", err)
 	}
 	if res, err := v.jobKeys(t, e); err != nil || res.Changes != 0 {
@@ -122,7 +123,7 @@ func TestGivenSecretsAreSealed(t *testing.T) {
 	if _, err := v.jobKeys(t, e); err != nil {
 		t.Fatal(err)
 	}
-	e.Config.Backup.To = []config.BackupTo{{Type: config.BackupS3, Credentials: CredentialS3}}
+	e.Config.Backup.To = []config.BackupTo{{Type: config.BackupS3, Credentials: machine.CredS3}}
 	operatorMust := func(what, want string) {
 		t.Helper()
 		_, err := v.jobKeys(t, e)
@@ -135,7 +136,7 @@ func TestGivenSecretsAreSealed(t *testing.T) {
 		}
 	}
 	operatorMust("nobody gave it", `names the credential "backup-s3"`)
-	e.Given = map[string]string{CredentialS3: "/root/s3.toml", CredentialWebhook: "/root/hook"}
+	e.Given = map[string]string{machine.CredS3: "/root/s3.toml", machine.CredBackupWebhook: "/root/hook"}
 	operatorMust("no such file", "backup-s3")
 	for what, text := range map[string]string{
 		"one of two":   "secret_key = \"" + canary + "\"\n",
@@ -156,7 +157,7 @@ func TestGivenSecretsAreSealed(t *testing.T) {
 	}
 	sealed := func() string {
 		t.Helper()
-		b, err := e.openCredential(t.Context(), CredentialS3, credentialPath(CredentialS3))
+		b, err := e.openCredential(t.Context(), machine.CredS3, machine.CredentialFile(machine.CredS3))
 		if err != nil {
 			t.Fatal(err)
 		}

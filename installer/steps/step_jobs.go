@@ -13,6 +13,7 @@ import (
 
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 )
 
@@ -33,19 +34,14 @@ type job struct {
 	ttl, max time.Duration
 }
 
-// policyMonitor is asked for only where this version has it.
-const policyMonitor = "strongroom-monitor"
-
-const doctorJob = "doctor"
-
 var allJobs = []job{
 	// Big snapshots to slow places take their time.
-	{config.PolicySnapshot, "snapshot", "takes snapshots", 3 * time.Hour, 3 * time.Hour},
-	{config.PolicyCanary, "canary", "writes the canary", 5 * time.Minute, 5 * time.Minute},
-	{config.PolicyDrill, "drill", "looks at a restored Vault", 30 * time.Minute, time.Hour},
-	{policyMonitor, "monitor", "reads metrics", 15 * time.Minute, time.Hour},
+	{config.PolicySnapshot, machine.JobSnapshot, "takes snapshots", 3 * time.Hour, 3 * time.Hour},
+	{config.PolicyCanary, machine.JobCanary, "writes the canary", 5 * time.Minute, 5 * time.Minute},
+	{config.PolicyDrill, machine.JobDrill, "looks at a restored Vault", 30 * time.Minute, time.Hour},
+	{config.PolicyMonitor, machine.JobMonitor, "reads metrics", 15 * time.Minute, time.Hour},
 	// Last: with it later runs get in, so all others are there before.
-	{config.PolicyDoctor, doctorJob, "reads settings", 10 * time.Minute, 30 * time.Minute},
+	{config.PolicyDoctor, machine.JobDoctor, "reads settings", 10 * time.Minute, 30 * time.Minute},
 }
 
 // jobList are the jobs of this version.
@@ -61,8 +57,8 @@ func jobList() []job {
 }
 
 func (j job) path() string       { return "auth/approle/role/" + j.policy }
-func (j job) roleCred() string   { return credentialPath(j.name + "-role-id") }
-func (j job) secretCred() string { return credentialPath(j.name + "-secret-id") }
+func (j job) roleCred() string   { return machine.CredentialFile(machine.CredRoleID(j.name)) }
+func (j job) secretCred() string { return machine.CredentialFile(machine.CredSecretID(j.name)) }
 
 // settings are what the role must be. The unix socket shows no address, so a
 // login is bound by the secret id alone; it does not end by itself, since a
@@ -321,11 +317,11 @@ func (e *Env) login(ctx context.Context) (c *vaultapi.Client, mayWrite bool, err
 
 // rootClient is nil where there is no root token that works.
 func (e *Env) rootClient(ctx context.Context) (*vaultapi.Client, error) {
-	there, err := e.exists(rootTokenCred)
+	there, err := e.exists(machine.RootTokenFile)
 	if err != nil || !there {
 		return nil, err
 	}
-	token, err := e.openCredential(ctx, rootTokenName, rootTokenCred)
+	token, err := e.openCredential(ctx, machine.CredRootToken, machine.RootTokenFile)
 	if err != nil {
 		return nil, err
 	}
@@ -347,7 +343,7 @@ func (e *Env) rootClient(ctx context.Context) (*vaultapi.Client, error) {
 
 // doctorClient may look at settings, and change nothing.
 func (e *Env) doctorClient(ctx context.Context) (*vaultapi.Client, error) {
-	doctor := job{policy: config.PolicyDoctor, name: doctorJob}
+	doctor := job{policy: config.PolicyDoctor, name: machine.JobDoctor}
 	for _, p := range []string{doctor.roleCred(), doctor.secretCred()} {
 		there, err := e.exists(p)
 		if err != nil {
@@ -378,7 +374,7 @@ func (rootToken) ID() string    { return "root-token" }
 func (rootToken) Title() string { return "root token revoked" }
 
 func (s rootToken) Check(context.Context) (engine.Diff, error) {
-	there, err := s.exists(rootTokenCred)
+	there, err := s.exists(machine.RootTokenFile)
 	if err != nil || !there {
 		return nil, err
 	}
@@ -397,6 +393,6 @@ func (s rootToken) Check(context.Context) (engine.Diff, error) {
 				return err
 			}
 		}
-		return s.Host.Remove(rootTokenCred)
+		return s.Host.Remove(machine.RootTokenFile)
 	}}}, nil
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
 )
@@ -23,10 +24,10 @@ type jobWorld struct {
 func newJobWorld(t *testing.T) *jobWorld {
 	t.Helper()
 	w := &jobWorld{newVPS(t), newFakeVault(t)}
-	for _, d := range []string{etc, credentialDir} {
+	for _, d := range []string{machine.Etc, machine.CredentialDir} {
 		w.Files[d] = &host.Node{Info: host.Info{Attr: host.Attr{Mode: 0o700}, Type: fs.ModeDir}}
 	}
-	if err := w.env().sealCredential(t.Context(), rootTokenName, rootTokenCred, []byte(fakeRoot)); err != nil {
+	if err := w.env().sealCredential(t.Context(), machine.CredRootToken, machine.RootTokenFile, []byte(fakeRoot)); err != nil {
 		t.Fatal(err)
 	}
 	// Another node's job has its own login by the same role.
@@ -78,7 +79,7 @@ func (w *jobWorld) check(t *testing.T, name string) {
 	if alive[config.PolicySnapshot+" of node-2"] != 1 {
 		t.Errorf("%s: another node's secret id was ended", name)
 	}
-	if w.vault.tokens[fakeRoot] || w.Files[rootTokenCred] != nil {
+	if w.vault.tokens[fakeRoot] || w.Files[machine.RootTokenFile] != nil {
 		t.Errorf("%s: the root token is alive, or kept", name)
 	}
 	for p, n := range w.Files {
@@ -181,7 +182,7 @@ func TestJobsNeedAnAdministratorLater(t *testing.T) {
 	}
 	w.check(t, "administrator")
 	// The doctor's own login is lost: only an administrator gets in.
-	delete(w.Files, doctorCred)
+	delete(w.Files, machine.DoctorSecretFile)
 	_, _, err := w.install(t, w.env())
 	if err == nil || !strings.Contains(err.Error(), errNoWay.Error()) {
 		t.Errorf("error = %v", err)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"strongroom.example/appliance/serve/localtls"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 )
 
@@ -31,7 +32,7 @@ func (s linkCertificates) Check(context.Context) (engine.Diff, error) {
 	if why == "" {
 		return nil, nil
 	}
-	return engine.Diff{{What: tlsDir, From: why, To: "new certificates for both ends", Apply: func(context.Context) error {
+	return engine.Diff{{What: machine.TLSDir, From: why, To: "new certificates for both ends", Apply: func(context.Context) error {
 		b, err := localtls.New(s.Host.Now(), s.Rand)
 		if err != nil {
 			return err
@@ -42,11 +43,11 @@ func (s linkCertificates) Check(context.Context) (engine.Diff, error) {
 			name string
 			data []byte
 		}{
-			{"ca.crt", b.CA},
-			{"server.crt", b.ServerCrt}, {"server.key", b.ServerKey},
-			{"front.crt", b.ClientCrt}, {"front.key", b.ClientKey},
+			{machine.CredCA, b.CA},
+			{machine.CredServerCrt, b.ServerCrt}, {machine.CredServerKey, b.ServerKey},
+			{machine.CredFrontCrt, b.ClientCrt}, {machine.CredFrontKey, b.ClientKey},
 		} {
-			if err := s.Host.Write(tlsDir+"/"+f.name, bytes.NewReader(f.data), root(0o600)); err != nil {
+			if err := s.Host.Write(machine.TLSDir+"/"+f.name, bytes.NewReader(f.data), root(0o600)); err != nil {
 				return err
 			}
 		}
@@ -58,15 +59,15 @@ func (s linkCertificates) Check(context.Context) (engine.Diff, error) {
 // nothing.
 func (s linkCertificates) fault() (string, error) {
 	files := map[string][]byte{}
-	for _, name := range []string{"ca.crt", "server.crt", "server.key", "front.crt", "front.key"} {
-		b, err := s.Host.ReadFile(tlsDir + "/" + name)
+	for _, name := range []string{machine.CredCA, machine.CredServerCrt, machine.CredServerKey, machine.CredFrontCrt, machine.CredFrontKey} {
+		b, err := s.Host.ReadFile(machine.TLSDir + "/" + name)
 		if errors.Is(err, fs.ErrNotExist) {
 			return name + " is missing", nil
 		}
 		if err != nil {
 			return "", err
 		}
-		info, err := s.Host.Stat(tlsDir + "/" + name)
+		info, err := s.Host.Stat(machine.TLSDir + "/" + name)
 		if err != nil {
 			return "", err
 		}
@@ -76,7 +77,7 @@ func (s linkCertificates) fault() (string, error) {
 		files[name] = b
 	}
 	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(files["ca.crt"]) {
+	if !roots.AppendCertsFromPEM(files[machine.CredCA]) {
 		return "ca.crt is no certificate", nil
 	}
 	for name, usage := range map[string]x509.ExtKeyUsage{"server": x509.ExtKeyUsageServerAuth, "front": x509.ExtKeyUsageClientAuth} {

@@ -11,14 +11,10 @@ import (
 	"path"
 	"slices"
 
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
-	"strongroom.example/installer/payload"
 )
-
-// ManifestPath is the list of all files that the installer has put on the
-// machine.
-const ManifestPath = etc + "/installed.json"
 
 const manifestFormat = 1
 
@@ -45,7 +41,7 @@ type ManifestFile struct {
 
 // ReadManifest gives what the last run has written down; nil where nothing is.
 func ReadManifest(h *host.Host) (*Manifest, error) {
-	b, err := h.ReadFile(ManifestPath)
+	b, err := h.ReadFile(machine.ManifestFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -54,7 +50,7 @@ func ReadManifest(h *host.Host) (*Manifest, error) {
 	}
 	var m Manifest
 	if err := json.Unmarshal(b, &m); err != nil {
-		return nil, fmt.Errorf("%q: %w", ManifestPath, err)
+		return nil, fmt.Errorf("%q: %w", machine.ManifestFile, err)
 	}
 	return &m, nil
 }
@@ -67,7 +63,7 @@ func OtherVersion(h *host.Host, version string) error {
 	if err != nil || m == nil || m.Version == version {
 		return err
 	}
-	if _, err := h.Stat(path.Join(binDir, payload.Strongroom)); errors.Is(err, fs.ErrNotExist) {
+	if _, err := h.Stat(path.Join(machine.BinDir, machine.ProgramName)); errors.Is(err, fs.ErrNotExist) {
 		return nil // uninstalled, with its data kept
 	} else if err != nil {
 		return err
@@ -102,12 +98,12 @@ func (s manifest) Check(context.Context) (engine.Diff, error) {
 	if err := enc.Encode(m); err != nil {
 		return nil, fmt.Errorf("manifest: %w", err)
 	}
-	return s.file(ManifestPath, bytesSource(b.Bytes()), root(0o644))
+	return s.file(machine.ManifestFile, bytesSource(b.Bytes()), root(0o644))
 }
 
 // want notes a file that a step wants to be there.
 func (e *Env) want(p, sum string, a host.Attr) {
-	if p == ManifestPath {
+	if p == machine.ManifestFile {
 		return
 	}
 	if e.wanted == nil {
@@ -120,7 +116,7 @@ func (e *Env) want(p, sum string, a host.Attr) {
 // credentials and the keys of the link change; a downloaded Vault is the
 // manifest's to remember.
 func (s manifest) loose() error {
-	for _, dir := range []string{credentialDir, tlsDir} {
+	for _, dir := range []string{machine.CredentialDir, machine.TLSDir} {
 		names, err := s.Host.ReadDir(dir)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -130,7 +126,7 @@ func (s manifest) loose() error {
 		}
 		for _, name := range names {
 			p := dir + "/" + name
-			if p == rootTokenCred {
+			if p == machine.RootTokenFile {
 				continue
 			}
 			if _, ok := s.wanted[p]; !ok {
@@ -138,17 +134,17 @@ func (s manifest) loose() error {
 			}
 		}
 	}
-	if _, ok := s.wanted[vaultBinary]; ok {
+	if _, ok := s.wanted[machine.VaultProgram]; ok {
 		return nil
 	}
-	there, err := s.exists(vaultBinary)
+	there, err := s.exists(machine.VaultProgram)
 	if err != nil || !there {
 		return err
 	}
-	sum, err := s.Host.Sum(vaultBinary)
+	sum, err := s.Host.Sum(machine.VaultProgram)
 	if err != nil {
 		return err
 	}
-	s.want(vaultBinary, sum, root(0o755))
+	s.want(machine.VaultProgram, sum, root(0o755))
 	return nil
 }

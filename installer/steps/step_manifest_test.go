@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
 )
@@ -15,11 +16,11 @@ func TestOtherVersion(t *testing.T) {
 		want  string // in the error
 	}{
 		{"fresh machine", nil, ""},
-		{"same version", map[string]string{ManifestPath: `{"version":"1.1.0"}`, "/usr/local/bin/strongroom": "x"}, ""},
-		{"older", map[string]string{ManifestPath: `{"version":"1.0.0"}`, "/usr/local/bin/strongroom": "x"}, "version 1.0.0 is installed here"},
-		{"newer", map[string]string{ManifestPath: `{"version":"1.2.0"}`, "/usr/local/bin/strongroom": "x"}, "this installer is version 1.1.0"},
-		{"uninstalled, data kept", map[string]string{ManifestPath: `{"version":"1.0.0"}`}, ""},
-		{"a spoilt list", map[string]string{ManifestPath: `{`}, ManifestPath},
+		{"same version", map[string]string{machine.ManifestFile: `{"version":"1.1.0"}`, "/usr/local/bin/strongroom": "x"}, ""},
+		{"older", map[string]string{machine.ManifestFile: `{"version":"1.0.0"}`, "/usr/local/bin/strongroom": "x"}, "version 1.0.0 is installed here"},
+		{"newer", map[string]string{machine.ManifestFile: `{"version":"1.2.0"}`, "/usr/local/bin/strongroom": "x"}, "this installer is version 1.1.0"},
+		{"uninstalled, data kept", map[string]string{machine.ManifestFile: `{"version":"1.0.0"}`}, ""},
+		{"a spoilt list", map[string]string{machine.ManifestFile: `{`}, machine.ManifestFile},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m := host.NewMemory()

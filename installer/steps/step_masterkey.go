@@ -12,6 +12,7 @@ import (
 
 	"strongroom.example/appliance/serve/escrow"
 	"strongroom.example/appliance/serve/kms"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
 )
@@ -24,14 +25,12 @@ type masterKey struct{ *Env }
 func (masterKey) ID() string    { return "master-key" }
 func (masterKey) Title() string { return "master key and its escrow" }
 
-const masterKeyEscrow = EscrowDir + "/master-key.age"
-
 func (s masterKey) Check(ctx context.Context) (engine.Diff, error) {
-	sealed, err := s.exists(masterKeyCred)
+	sealed, err := s.exists(machine.MasterKeyFile)
 	if err != nil {
 		return nil, err
 	}
-	escrowed, err := s.exists(masterKeyEscrow)
+	escrowed, err := s.exists(machine.MasterKeyEscrow)
 	if err != nil {
 		return nil, err
 	}
@@ -41,10 +40,10 @@ func (s masterKey) Check(ctx context.Context) (engine.Diff, error) {
 			return nil, err
 		}
 		if data {
-			return nil, operator("put the master key back from its escrow, or move "+vaultData+" away if nobody needs what is in it",
-				"Vault's storage is in %q and the master key that opens it is not in %q", raftDir, masterKeyCred)
+			return nil, operator("put the master key back from its escrow, or move "+machine.VaultData+" away if nobody needs what is in it",
+				"Vault's storage is in %q and the master key that opens it is not in %q", machine.RaftDir, machine.MasterKeyFile)
 		}
-		return engine.Diff{{What: "master key", To: fmt.Sprintf("new; escrow for %d recipients in %s, sealed for the KMS in %s", len(s.Recipients), masterKeyEscrow, masterKeyCred),
+		return engine.Diff{{What: "master key", To: fmt.Sprintf("new; escrow for %d recipients in %s, sealed for the KMS in %s", len(s.Recipients), machine.MasterKeyEscrow, machine.MasterKeyFile),
 			Apply: s.create}}, nil
 	}
 	if escrowed {
@@ -55,7 +54,7 @@ func (s masterKey) Check(ctx context.Context) (engine.Diff, error) {
 		return nil, err
 	}
 	if !confirmed {
-		return engine.Diff{{What: masterKeyEscrow, To: fmt.Sprintf("the master key, for %d recipients", len(s.Recipients)), Apply: s.escrowAgain}}, nil
+		return engine.Diff{{What: machine.MasterKeyEscrow, To: fmt.Sprintf("the master key, for %d recipients", len(s.Recipients)), Apply: s.escrowAgain}}, nil
 	}
 	return nil, nil
 }
@@ -63,7 +62,7 @@ func (s masterKey) Check(ctx context.Context) (engine.Diff, error) {
 // confirmed says whether an escrow of the key in force has proved that it opens
 // off the machine: then the copy here may be removed (docs/escrow.md).
 func (s masterKey) confirmed(ctx context.Context) (bool, error) {
-	b, err := s.Host.ReadFile(path.Join(EscrowDir, escrow.ConfirmationFile))
+	b, err := s.Host.ReadFile(path.Join(machine.EscrowDir, escrow.ConfirmationFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
@@ -72,9 +71,9 @@ func (s masterKey) confirmed(ctx context.Context) (bool, error) {
 	}
 	c, err := escrow.ParseConfirmation(b)
 	if err != nil {
-		return false, operator("move it away, run the same command again, and confirm the escrow anew", "%s: %w", path.Join(EscrowDir, escrow.ConfirmationFile), err)
+		return false, operator("move it away, run the same command again, and confirm the escrow anew", "%s: %w", path.Join(machine.EscrowDir, escrow.ConfirmationFile), err)
 	}
-	proof, ok := c.Files[path.Base(masterKeyEscrow)]
+	proof, ok := c.Files[path.Base(machine.MasterKeyEscrow)]
 	if !ok {
 		return false, nil
 	}
@@ -87,21 +86,21 @@ func (s masterKey) confirmed(ctx context.Context) (bool, error) {
 
 // keyInForce is what the KMS seals with.
 func (s masterKey) keyInForce(ctx context.Context) (*kms.Keyset, error) {
-	plain, err := s.openCredential(ctx, kms.CredentialName, masterKeyCred)
+	plain, err := s.openCredential(ctx, machine.CredMasterKey, machine.MasterKeyFile)
 	if err != nil {
 		return nil, err
 	}
 	defer clear(plain)
 	keys, err := kms.ParseKeyset(plain)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", masterKeyCred, err)
+		return nil, fmt.Errorf("%s: %w", machine.MasterKeyFile, err)
 	}
 	return keys, nil
 }
 
 // vaultHasData says whether Vault's storage has been used.
 func (e *Env) vaultHasData() (bool, error) {
-	names, err := e.Host.ReadDir(raftDir)
+	names, err := e.Host.ReadDir(machine.RaftDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
@@ -120,22 +119,22 @@ func (s masterKey) create(ctx context.Context) error {
 		return err
 	}
 	defer clear(plain)
-	if err := s.escrow(masterKeyEscrow, plain); err != nil {
+	if err := s.escrow(machine.MasterKeyEscrow, plain); err != nil {
 		return err
 	}
-	return s.sealCredential(ctx, kms.CredentialName, masterKeyCred, plain)
+	return s.sealCredential(ctx, machine.CredMasterKey, machine.MasterKeyFile, plain)
 }
 
 func (s masterKey) escrowAgain(ctx context.Context) error {
-	plain, err := s.openCredential(ctx, kms.CredentialName, masterKeyCred)
+	plain, err := s.openCredential(ctx, machine.CredMasterKey, machine.MasterKeyFile)
 	if err != nil {
 		return err
 	}
 	defer clear(plain)
 	if _, err := kms.ParseKeyset(plain); err != nil {
-		return fmt.Errorf("%s: %w", masterKeyCred, err)
+		return fmt.Errorf("%s: %w", machine.MasterKeyFile, err)
 	}
-	return s.escrow(masterKeyEscrow, plain)
+	return s.escrow(machine.MasterKeyEscrow, plain)
 }
 
 // escrow writes a secret for the operator, in the only form that it may have on
@@ -152,7 +151,7 @@ func (e *Env) escrowTo(file string, plain []byte, to ...age.Recipient) error {
 		return err
 	}
 	key := ""
-	if file == masterKeyEscrow {
+	if file == machine.MasterKeyEscrow {
 		k, err := kms.ParseKeyset(plain)
 		if err != nil {
 			return err

@@ -10,6 +10,7 @@ import (
 
 	"strongroom.example/appliance/serve/escrow"
 	"strongroom.example/appliance/serve/kms"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
 )
@@ -19,7 +20,7 @@ import (
 func (v *vps) checkMasterKey(t *testing.T) *kms.Keyset {
 	t.Helper()
 	e := v.env()
-	plain, err := e.openCredential(t.Context(), kms.CredentialName, masterKeyCred)
+	plain, err := e.openCredential(t.Context(), machine.CredMasterKey, machine.MasterKeyFile)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,7 +28,7 @@ func (v *vps) checkMasterKey(t *testing.T) *kms.Keyset {
 	if err != nil {
 		t.Fatal(err)
 	}
-	opened := v.openEscrow(t, masterKeyEscrow)
+	opened := v.openEscrow(t, machine.MasterKeyEscrow)
 	if !bytes.Equal(opened, plain) {
 		t.Error("the escrow holds another master key than the credential")
 	}
@@ -47,10 +48,10 @@ func (v *vps) checkMasterKey(t *testing.T) *kms.Keyset {
 // keyIfAny is the fingerprint of the key that the KMS has already, or "".
 func (v *vps) keyIfAny(t *testing.T) string {
 	t.Helper()
-	if _, ok := v.Files[masterKeyCred]; !ok {
+	if _, ok := v.Files[machine.MasterKeyFile]; !ok {
 		return ""
 	}
-	plain, err := v.env().openCredential(t.Context(), kms.CredentialName, masterKeyCred)
+	plain, err := v.env().openCredential(t.Context(), machine.CredMasterKey, machine.MasterKeyFile)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +70,7 @@ func TestMasterKeyIsNeverMadeAgain(t *testing.T) {
 	}
 	key := v.checkMasterKey(t).Fingerprint()
 	// The escrow has been moved off the machine: it is written again.
-	delete(v.Files, masterKeyEscrow)
+	delete(v.Files, machine.MasterKeyEscrow)
 	if _, err := v.engine(v.env(), &out).Install(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -78,12 +79,12 @@ func TestMasterKeyIsNeverMadeAgain(t *testing.T) {
 	}
 	// Nor is it one of another key that has proved to open elsewhere.
 	confirmation := func(key string) {
-		v.Files[path.Join(EscrowDir, escrow.ConfirmationFile)] = &host.Node{Data: []byte(`{"format":1,"files":{"master-key.age":{"sealed_sha256":"` +
+		v.Files[path.Join(machine.EscrowDir, escrow.ConfirmationFile)] = &host.Node{Data: []byte(`{"format":1,"files":{"master-key.age":{"sealed_sha256":"` +
 			strings.Repeat("0", 64) + `","key":"` + key + `","at":"2026-01-01T00:00:00Z","by":"challenge"}}}`)}
 	}
 	confirmation("another")
-	delete(v.Files, masterKeyEscrow)
-	if diff, err := (masterKey{v.env()}).Check(t.Context()); err != nil || len(diff) != 1 || diff[0].What != masterKeyEscrow {
+	delete(v.Files, machine.MasterKeyEscrow)
+	if diff, err := (masterKey{v.env()}).Check(t.Context()); err != nil || len(diff) != 1 || diff[0].What != machine.MasterKeyEscrow {
 		t.Errorf("another key's proof: %v, %v", diff, err)
 	}
 	confirmation(key)
@@ -91,17 +92,17 @@ func TestMasterKeyIsNeverMadeAgain(t *testing.T) {
 		t.Errorf("proved and taken away: %v, %v", diff, err)
 	}
 	// The credential is gone and Vault has data: nothing may be made.
-	for _, d := range []string{vaultData, raftDir} {
+	for _, d := range []string{machine.VaultData, machine.RaftDir} {
 		v.Files[d] = &host.Node{Info: host.Info{Type: fs.ModeDir}}
 	}
-	v.Files[raftDir+"/vault.db"] = &host.Node{Data: []byte("data")}
-	delete(v.Files, masterKeyCred)
+	v.Files[machine.RaftDir+"/vault.db"] = &host.Node{Data: []byte("data")}
+	delete(v.Files, machine.MasterKeyFile)
 	_, err := v.engine(v.env(), &out).Install(t.Context())
 	var e *engine.Error
 	if !errors.As(err, &e) || e.Code != engine.ExitOperator || !strings.Contains(err.Error(), "master key that opens it is not") {
 		t.Errorf("error = %v", err)
 	}
-	if _, ok := v.Files[masterKeyCred]; ok {
+	if _, ok := v.Files[machine.MasterKeyFile]; ok {
 		t.Error("a new master key was made beside old data")
 	}
 }

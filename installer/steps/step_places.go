@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
 	"strongroom.example/systemd"
@@ -22,12 +23,9 @@ type places struct{ *Env }
 func (places) ID() string    { return "backup-places" }
 func (places) Title() string { return "places for backups" }
 
-const (
-	snapshotUser = "strongroom-snapshot"
-	// placesDropIn is the name of the drop-in with what a unit must know of the
-	// places.
-	placesDropIn = "backup"
-)
+// placesDropIn is the name of the drop-in with what a unit must know of the
+// places.
+const placesDropIn = "backup"
 
 func (s places) Check(context.Context) (engine.Diff, error) {
 	var c collect
@@ -40,13 +38,13 @@ func (s places) Check(context.Context) (engine.Diff, error) {
 	}
 	var further []string
 	for _, to := range s.Config.Backup.To {
-		if name := to.Credentials; name != "" && name != CredentialS3 && !slices.Contains(further, name) {
+		if name := to.Credentials; name != "" && name != machine.CredS3 && !slices.Contains(further, name) {
 			further = append(further, name)
 		}
 	}
 	for _, unit := range systemd.Names() {
 		// The drill itself has no network; its other half fetches.
-		if !isBackup(unit) || path.Ext(unit) != ".service" || unit == "strongroom-drill.service" {
+		if !machine.IsBackupUnit(unit) || path.Ext(unit) != ".service" || unit == machine.UnitDrill {
 			continue
 		}
 		c.add(s.dropIn(unit, placesDropIn, systemd.JobDropIn(dirs, further), len(dirs)+len(further) > 0))
@@ -66,7 +64,7 @@ func (s places) place(i int, dir string) (engine.Diff, error) {
 	case info.Type != fs.ModeDir:
 		return nil, operator("name a directory", "backup.to[%d]: %q is no directory", i, dir)
 	}
-	u, err := s.Host.User(snapshotUser)
+	u, err := s.Host.User(machine.UserSnapshot)
 	if errors.Is(err, host.ErrNotFound) {
 		u.UID, u.GID = nobody, nobody
 	} else if err != nil {
@@ -77,7 +75,7 @@ func (s places) place(i int, dir string) (engine.Diff, error) {
 	want := host.Attr{Mode: 0o770 | fs.ModeSetgid, UID: u.UID, GID: u.GID}
 	var diff engine.Diff
 	if info.GID != u.GID || info.Mode&0o070 != 0o070 {
-		diff = append(diff, engine.Change{What: dir, From: "folder, " + describe(info.Attr), To: "for the user " + snapshotUser + " and its group",
+		diff = append(diff, engine.Change{What: dir, From: "folder, " + describe(info.Attr), To: "for the user " + machine.UserSnapshot + " and its group",
 			Apply: func(context.Context) error { return s.Host.SetAttr(dir, want) }})
 	}
 	clusters, err := s.clusters(dir)
@@ -92,7 +90,7 @@ func (s places) place(i int, dir string) (engine.Diff, error) {
 		if info.Type != fs.ModeDir || info.GID == u.GID {
 			continue
 		}
-		diff = append(diff, engine.Change{What: p, From: "another machine's, " + describe(info.Attr), To: "for the user " + snapshotUser + ", with all that is in it",
+		diff = append(diff, engine.Change{What: p, From: "another machine's, " + describe(info.Attr), To: "for the user " + machine.UserSnapshot + ", with all that is in it",
 			Apply: func(ctx context.Context) error { return s.takeOver(ctx, p, want) }})
 	}
 	return diff, nil
@@ -130,7 +128,7 @@ func (s places) takeOver(ctx context.Context, dir string, want host.Attr) error 
 
 // dropIn wants a unit's drop-in to be there, or not to be there.
 func (e *Env) dropIn(unit, name string, text []byte, wanted bool) (engine.Diff, error) {
-	p := systemd.DropInPath(unit, name)
+	p := machine.DropInPath(unit, name)
 	if wanted {
 		var c collect
 		c.add(e.dir(path.Dir(p), root(0o755)))

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
 )
@@ -19,8 +20,8 @@ func TestPlaceOfAnotherMachine(t *testing.T) {
 		ours    = "/mnt/backup/0f0e0d0c-8aa4-767f-1084-8c52bb38e391"
 	)
 	v := newVPS(t)
-	jobs := host.User{Name: snapshotUser, UID: 990, GID: 990}
-	v.Users[snapshotUser] = jobs
+	jobs := host.User{Name: machine.UserSnapshot, UID: 990, GID: 990}
+	v.Users[machine.UserSnapshot] = jobs
 	folder := func(p string, id int, kind fs.FileMode) {
 		v.Files[p] = &host.Node{Info: host.Info{Type: kind, Attr: host.Attr{Mode: 0o770 | fs.ModeSetgid, UID: id, GID: id}}}
 	}

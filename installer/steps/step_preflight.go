@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
 	"strongroom.example/systemd"
@@ -57,7 +58,9 @@ func (s preflight) Check(ctx context.Context) (engine.Diff, error) {
 }
 
 // installed says whether units of ours are there, from a run before this one.
-func (s preflight) installed() (bool, error) { return s.exists(units + "/" + systemd.KMS) }
+func (s preflight) installed() (bool, error) {
+	return s.exists(machine.UnitDir + "/" + machine.UnitKMS)
+}
 
 func (s preflight) system(context.Context) error {
 	var errs []error
@@ -149,7 +152,7 @@ func (s preflight) recipients(ctx context.Context) error {
 	if len(s.Recipients) > 0 {
 		return nil
 	}
-	for _, p := range []string{masterKeyCred, doctorCred} {
+	for _, p := range []string{machine.MasterKeyFile, machine.DoctorSecretFile} {
 		there, err := s.exists(p)
 		if err != nil {
 			return err
@@ -169,7 +172,7 @@ var errNoRecipient = errors.New("escrow: no key to encrypt to: authorized_keys h
 
 func (s preflight) ports(context.Context) error {
 	var errs []error
-	for _, p := range append(systemd.Ports(), systemd.Port{Network: "tcp", Number: vaultPort}, systemd.Port{Network: "tcp", Number: clusterPort}) {
+	for _, p := range append(systemd.Ports(), systemd.Port{Network: "tcp", Number: machine.VaultPort}, systemd.Port{Network: "tcp", Number: machine.ClusterPort}) {
 		taken, err := s.Network.Taken(p.Network, p.Number)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("port %d/%s: %w", p.Number, p.Network, err))
@@ -184,7 +187,7 @@ func (s preflight) ports(context.Context) error {
 // unit would be overwritten.
 func (s preflight) otherVault(context.Context) error {
 	var errs []error
-	for _, p := range []string{"/etc/vault.d", "/opt/vault", units + "/" + systemd.Vault, "/usr/lib/systemd/system/" + systemd.Vault, "/lib/systemd/system/" + systemd.Vault} {
+	for _, p := range []string{"/etc/vault.d", "/opt/vault", machine.UnitDir + "/" + machine.UnitVault, "/usr/lib/systemd/system/" + machine.UnitVault, "/lib/systemd/system/" + machine.UnitVault} {
 		there, err := s.exists(p)
 		if err != nil {
 			return err
@@ -193,17 +196,17 @@ func (s preflight) otherVault(context.Context) error {
 			errs = append(errs, fmt.Errorf("another Vault: %q is there", p))
 		}
 	}
-	names, err := s.Host.ReadDir(vaultData)
+	names, err := s.Host.ReadDir(machine.VaultData)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	// An uninstallation that kept the data has left the key that opens it.
-	kept, err := s.exists(masterKeyCred)
+	kept, err := s.exists(machine.MasterKeyFile)
 	if err != nil {
 		return err
 	}
 	if len(names) > 0 && !kept {
-		errs = append(errs, fmt.Errorf("another Vault: %q is not empty", vaultData))
+		errs = append(errs, fmt.Errorf("another Vault: %q is not empty", machine.VaultData))
 	}
 	return errors.Join(errs...)
 }

@@ -7,9 +7,8 @@ import (
 	"path"
 	"time"
 
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
-	"strongroom.example/installer/payload"
-	"strongroom.example/systemd"
 )
 
 // services has the daemons enabled and running with what is on disk now.
@@ -26,8 +25,8 @@ type service struct {
 
 // running are the units in the order of their start.
 func (s services) running() []service {
-	strongroom := path.Join(binDir, payload.Strongroom)
-	unit := func(name string) string { return path.Join(units, name) }
+	strongroom := path.Join(machine.BinDir, machine.ProgramName)
+	unit := func(name string) string { return path.Join(machine.UnitDir, name) }
 	sockets := func(names ...string) []service {
 		var out []service
 		for _, n := range names {
@@ -35,16 +34,16 @@ func (s services) running() []service {
 		}
 		return out
 	}
-	list := sockets(systemd.KMSSocket)
+	list := sockets(machine.UnitKMSSocket)
 	list = append(list,
-		service{systemd.KMS, []string{strongroom, masterKeyCred, unit(systemd.KMS), systemd.DropInPath(systemd.KMS, "vault-uid")}},
-		service{systemd.Vault, []string{vaultBinary, vaultHCL, epochFile, tlsDir + "/ca.crt", tlsDir + "/server.crt", tlsDir + "/server.key", unit(systemd.Vault)}},
+		service{machine.UnitKMS, []string{strongroom, machine.MasterKeyFile, unit(machine.UnitKMS), machine.DropInPath(machine.UnitKMS, "vault-uid")}},
+		service{machine.UnitVault, []string{machine.VaultProgram, machine.VaultHCL, machine.EpochFile, machine.TLSDir + "/ca.crt", machine.TLSDir + "/server.crt", machine.TLSDir + "/server.key", unit(machine.UnitVault)}},
 	)
-	list = append(list, sockets(systemd.FrontHTTPS, systemd.FrontHTTP, systemd.FrontHTTP3)...)
-	front := service{systemd.Front, []string{strongroom, frontTOML, tlsDir + "/ca.crt", tlsDir + "/front.crt", tlsDir + "/front.key",
-		unit(systemd.Front), systemd.DropInPath(systemd.Front, frontDropInName)}}
+	list = append(list, sockets(machine.UnitFrontHTTPS, machine.UnitFrontHTTP, machine.UnitFrontHTTP3)...)
+	front := service{machine.UnitFront, []string{strongroom, machine.FrontTOML, machine.TLSDir + "/ca.crt", machine.TLSDir + "/front.crt", machine.TLSDir + "/front.key",
+		unit(machine.UnitFront), machine.DropInPath(machine.UnitFront, frontDropInName)}}
 	for _, name := range s.frontCredentials() {
-		front.reads = append(front.reads, credentialPath(name))
+		front.reads = append(front.reads, machine.CredentialFile(name))
 	}
 	return append(list, front)
 }
@@ -100,8 +99,8 @@ func (s services) start(ctx context.Context, name string) error {
 
 func (s services) restart(ctx context.Context, name string) error {
 	// A socket can't be restarted under its running service.
-	if name == systemd.FrontHTTPS || name == systemd.FrontHTTP || name == systemd.FrontHTTP3 {
-		if err := s.Host.Stop(ctx, systemd.Front); err != nil {
+	if name == machine.UnitFrontHTTPS || name == machine.UnitFrontHTTP || name == machine.UnitFrontHTTP3 {
+		if err := s.Host.Stop(ctx, machine.UnitFront); err != nil {
 			return err
 		}
 	}

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"strongroom.example/systemd"
+	"strongroom.example/config/machine"
 )
 
 func TestRestartAfterChange(t *testing.T) {
@@ -25,7 +25,7 @@ func TestRestartAfterChange(t *testing.T) {
 	}
 	for _, svc := range (services{v.env()}).running() {
 		restarted := v.Units[svc.name].Since.After(since[svc.name])
-		if restarted != (svc.name == systemd.Vault) {
+		if restarted != (svc.name == machine.UnitVault) {
 			t.Errorf("%s: restarted = %v after a change of Vault's configuration", svc.name, restarted)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 )
 
@@ -36,41 +37,41 @@ func (s settings) Check(context.Context) (engine.Diff, error) {
 	if err != nil {
 		return nil, err
 	}
-	forVault, err := s.group(0o640, vaultUser)
+	forVault, err := s.group(0o640, machine.UserVault)
 	if err != nil {
 		return nil, err
 	}
-	forFront, err := s.group(0o640, frontUser)
+	forFront, err := s.group(0o640, machine.UserFront)
 	if err != nil {
 		return nil, err
 	}
 	var c collect
-	c.add(s.file(config.DefaultPath, bytesSource(own), root(0o644)))
-	c.add(s.file(vaultHCL, bytesSource(vault), forVault))
-	c.add(s.file(frontTOML, bytesSource(front), forFront))
+	c.add(s.file(machine.ConfigFile, bytesSource(own), root(0o644)))
+	c.add(s.file(machine.VaultHCL, bytesSource(vault), forVault))
+	c.add(s.file(machine.FrontTOML, bytesSource(front), forFront))
 	c.add(s.epoch())
 	return c.done()
 }
 
 func (e *Env) vaultParams() config.VaultParams {
-	credentials := "/run/credentials/vault.service/"
+	credentials := machine.CredentialsOf(machine.UnitVault) + "/"
 	p := config.VaultParams{
 		NodeID:          e.Config.Node.ID,
 		APIAddr:         "https://" + e.Config.Domain,
 		ClusterAddr:     e.Config.Node.ClusterAddr,
 		ClusterListen:   e.Config.Node.ClusterListen,
-		StoragePath:     raftDir,
-		PluginDir:       pluginDir,
-		SealSocket:      kmsSocket,
-		TCPAddress:      fmt.Sprintf("127.0.0.1:%d", vaultPort),
-		TLSCertFile:     credentials + "server.crt",
-		TLSKeyFile:      credentials + "server.key",
-		TLSClientCAFile: credentials + "ca.crt",
-		Socket:          VaultSocket,
+		StoragePath:     machine.RaftDir,
+		PluginDir:       machine.PluginDir,
+		SealSocket:      machine.KMSSocket,
+		TCPAddress:      fmt.Sprintf("127.0.0.1:%d", machine.VaultPort),
+		TLSCertFile:     credentials + machine.CredServerCrt,
+		TLSKeyFile:      credentials + machine.CredServerKey,
+		TLSClientCAFile: credentials + machine.CredCA,
+		Socket:          machine.VaultSocket,
 		// Its own group, since in its user namespace Vault knows no other; the
 		// jobs that may use the socket are members of it.
-		SocketUser:      vaultUser,
-		SocketGroup:     vaultUser,
+		SocketUser:      machine.UserVault,
+		SocketGroup:     machine.UserVault,
 		UI:              e.Config.Vault.UI,
 		LogLevel:        e.Config.Vault.LogLevel,
 		DefaultLeaseTTL: e.Config.Vault.DefaultLeaseTTL,
@@ -85,26 +86,26 @@ func (e *Env) vaultParams() config.VaultParams {
 func (e *Env) frontParams() config.FrontParams {
 	return config.FrontParams{
 		Names:        []string{e.Config.Domain},
-		Storage:      frontData,
+		Storage:      machine.FrontData,
 		TLS:          e.frontTLS(),
 		Email:        e.Config.Email,
 		UI:           e.Config.Vault.UI,
-		Metrics:      frontMetrics,
-		VaultAddress: fmt.Sprintf("127.0.0.1:%d", vaultPort),
-		CAFile:       frontCredentialDir + "ca.crt",
-		CertFile:     frontCredentialDir + "front.crt",
-		KeyFile:      frontCredentialDir + "front.key",
+		Metrics:      machine.FrontMetrics,
+		VaultAddress: fmt.Sprintf("127.0.0.1:%d", machine.VaultPort),
+		CAFile:       frontCredential(machine.CredCA),
+		CertFile:     frontCredential(machine.CredFrontCrt),
+		KeyFile:      frontCredential(machine.CredFrontKey),
 	}
 }
 
 // epoch wants the file that tells the engine which installation it belongs to.
 // One that is there is kept: only restore and upgrade change it.
 func (s settings) epoch() (engine.Diff, error) {
-	attr, err := s.group(0o640, vaultUser)
+	attr, err := s.group(0o640, machine.UserVault)
 	if err != nil {
 		return nil, err
 	}
-	b, err := s.Host.ReadFile(epochFile)
+	b, err := s.Host.ReadFile(machine.EpochFile)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
@@ -114,15 +115,15 @@ func (s settings) epoch() (engine.Diff, error) {
 			Epoch        int    `json:"epoch"`
 		}
 		if err := json.Unmarshal(b, &e); err != nil || e.Installation == "" {
-			return nil, operator("restore "+epochFile+" from a backup; without one remove it, and run `vault write -f apikeys/reconcile` afterwards",
-				"%q is not an epoch file", epochFile)
+			return nil, operator("restore "+machine.EpochFile+" from a backup; without one remove it, and run `vault write -f apikeys/reconcile` afterwards",
+				"%q is not an epoch file", machine.EpochFile)
 		}
-		diff, err := s.file(epochFile, bytesSource(b), attr)
+		diff, err := s.file(machine.EpochFile, bytesSource(b), attr)
 		// A restore changes it.
-		s.want(epochFile, "", attr)
+		s.want(machine.EpochFile, "", attr)
 		return diff, err
 	}
-	return engine.Diff{{What: epochFile, To: "a new installation id, " + describe(attr), Apply: func(context.Context) error {
+	return engine.Diff{{What: machine.EpochFile, To: "a new installation id, " + describe(attr), Apply: func(context.Context) error {
 		id := make([]byte, 8)
 		if _, err := io.ReadFull(s.Rand, id); err != nil {
 			return fmt.Errorf("installation id: %w", err)
@@ -131,6 +132,6 @@ func (s settings) epoch() (engine.Diff, error) {
 		if err != nil {
 			return err
 		}
-		return s.Host.Write(epochFile, newReader(append(b, '\n')), attr)
+		return s.Host.Write(machine.EpochFile, newReader(append(b, '\n')), attr)
 	}}}, nil
 }

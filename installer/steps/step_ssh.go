@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"strings"
 
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
 )
@@ -21,14 +23,11 @@ func (ssh) ID() string    { return "ssh" }
 func (ssh) Title() string { return "SSH by key only" }
 
 const (
-	sshdFolder = "/etc/ssh/sshd_config.d"
-	// First in the folder: of several values sshd takes the first.
-	sshdFile = sshdFolder + "/00-strongroom.conf"
 	sshdText = "# Written by strongroom-installer: keys only.\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
 )
 
 func (s ssh) Check(ctx context.Context) (engine.Diff, error) {
-	there, err := s.exists(sshdFile)
+	there, err := s.exists(machine.SSHDFile)
 	if err != nil {
 		return nil, err
 	}
@@ -39,7 +38,7 @@ func (s ssh) Check(ctx context.Context) (engine.Diff, error) {
 	if secondFactor(effective) {
 		if there {
 			// The operator's affair since they ask for more than a key.
-			s.want(sshdFile, "", root(0o644))
+			s.want(machine.SSHDFile, "", root(0o644))
 		}
 		return nil, nil
 	}
@@ -49,7 +48,7 @@ func (s ssh) Check(ctx context.Context) (engine.Diff, error) {
 			return nil, err
 		}
 	}
-	diff, err := s.file(sshdFile, bytesSource([]byte(sshdText)), root(0o644))
+	diff, err := s.file(machine.SSHDFile, bytesSource([]byte(sshdText)), root(0o644))
 	if err != nil {
 		return nil, err
 	}
@@ -68,33 +67,33 @@ func (s ssh) Check(ctx context.Context) (engine.Diff, error) {
 // after it wrote the file has not told sshd.
 func (s ssh) inForce(ctx context.Context, effective string) (engine.Diff, error) {
 	if takesPasswords(effective) {
-		return engine.Diff{{What: "sshd", From: "passwords, by a setting before " + sshdFile, To: "no passwords",
+		return engine.Diff{{What: "sshd", From: "passwords, by a setting before " + machine.SSHDFile, To: "no passwords",
 			Apply: func(context.Context) error { return errOverruled }}}, nil
 	}
 	unit, u, err := s.running(ctx)
 	if err != nil || unit == "" {
 		return nil, err
 	}
-	info, err := s.Host.Stat(sshdFile)
+	info, err := s.Host.Stat(machine.SSHDFile)
 	if err != nil {
 		return nil, err
 	}
 	if !info.ModTime.After(u.Changed) {
 		return nil, nil
 	}
-	return engine.Diff{{What: unit, From: "older than " + sshdFile, To: "reloaded; who is logged in stays",
+	return engine.Diff{{What: unit, From: "older than " + machine.SSHDFile, To: "reloaded; who is logged in stays",
 		Apply: func(ctx context.Context) error {
 			return s.apply(ctx, func(context.Context) error { return nil })
 		}}}, nil
 }
 
 var errOverruled = operator("set both to no there too, or remove them there; grep -ri 'passwordauthentication\\|kbdinteractiveauthentication' /etc/ssh shows where they are. Then run the same command again",
-	"sshd still takes passwords: another file of its configuration says so before %s", sshdFile)
+	"sshd still takes passwords: another file of its configuration says so before %s", machine.SSHDFile)
 
 // effective is what sshd goes by (sshd -T), in small letters, a line each; "" where
 // there is no sshd to ask, or one with a fault that is not ours to mend.
 func (s ssh) effective(ctx context.Context) (string, error) {
-	if there, err := s.exists(sshdFolder); err != nil || !there {
+	if there, err := s.exists(path.Dir(machine.SSHDFile)); err != nil || !there {
 		return "", err
 	}
 	if err := s.separation(); err != nil {
@@ -197,7 +196,7 @@ func (s ssh) apply(ctx context.Context, write func(context.Context) error) error
 		return err
 	}
 	if _, err := s.Host.Run(ctx, host.Command{Args: []string{"sshd", "-t"}}); err != nil {
-		return errors.Join(fmt.Errorf("sshd refuses %q: %w", sshdFile, err), s.Host.Remove(sshdFile))
+		return errors.Join(fmt.Errorf("sshd refuses %q: %w", machine.SSHDFile, err), s.Host.Remove(machine.SSHDFile))
 	}
 	unit, _, err := s.running(ctx)
 	if err != nil {

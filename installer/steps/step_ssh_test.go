@@ -3,9 +3,11 @@ package steps
 import (
 	"bytes"
 	"io/fs"
+	"path"
 	"strings"
 	"testing"
 
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
 )
@@ -50,7 +52,7 @@ func TestSSHByKeyOnlyWhereItLocksNobodyOut(t *testing.T) {
 					if v.Files["/run/sshd"] == nil {
 						return host.Output{}, &host.ExitError{Command: "sshd", Code: 255, Stderr: "Missing privilege separation directory: /run/sshd"}
 					}
-					if v.Files[sshdFile] != nil && !c.overruled {
+					if v.Files[machine.SSHDFile] != nil && !c.overruled {
 						return host.Output{Stdout: []byte(strings.ReplaceAll(c.sshd, "authentication yes", "authentication no"))}, nil
 					}
 					return host.Output{Stdout: []byte(c.sshd)}, nil
@@ -64,7 +66,7 @@ func TestSSHByKeyOnlyWhereItLocksNobodyOut(t *testing.T) {
 			if (err != nil) != (c.fault != "") || err != nil && !strings.Contains(err.Error(), c.fault) {
 				t.Fatalf("error = %v", err)
 			}
-			_, written := v.Files[sshdFile]
+			_, written := v.Files[machine.SSHDFile]
 			if written != c.written {
 				t.Errorf("written = %v\n%s", written, out.String())
 			}
@@ -77,7 +79,7 @@ func TestSSHByKeyOnlyWhereItLocksNobodyOut(t *testing.T) {
 
 // sshd is an SSH server that runs since a while.
 func (v *vps) sshd() {
-	for _, d := range []string{"/etc/ssh", sshdFolder, "/run"} {
+	for _, d := range []string{"/etc/ssh", path.Dir(machine.SSHDFile), "/run"} {
 		v.Files[d] = &host.Node{Info: host.Info{Attr: root(0o755), Type: fs.ModeDir}}
 	}
 	v.Units["ssh.service"] = &host.Unit{Load: "loaded", Active: "active", Since: v.Clock, Changed: v.Clock}
@@ -91,7 +93,7 @@ func TestSSHIsReloadedAfterAKill(t *testing.T) {
 		v.sshd()
 		inForce := false // what the running sshd has read
 		v.Commands["sshd"] = func(host.Command, []byte) (host.Output, error) {
-			if v.Files[sshdFile] != nil {
+			if v.Files[machine.SSHDFile] != nil {
 				return host.Output{Stdout: []byte("passwordauthentication no\n")}, nil
 			}
 			return host.Output{Stdout: []byte("passwordauthentication yes\n")}, nil
@@ -99,7 +101,7 @@ func TestSSHIsReloadedAfterAKill(t *testing.T) {
 		e := v.env()
 		install := func() error {
 			_, err := (&engine.Engine{Steps: []engine.Step{ssh{e}}, Out: new(bytes.Buffer), Now: e.Host.Now}).Install(t.Context())
-			inForce = v.Files[sshdFile] != nil && v.Units["ssh.service"].Changed.After(v.Files[sshdFile].ModTime)
+			inForce = v.Files[machine.SSHDFile] != nil && v.Units["ssh.service"].Changed.After(v.Files[machine.SSHDFile].ModTime)
 			return err
 		}
 		v.FailAt = at

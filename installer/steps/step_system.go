@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
 )
@@ -29,12 +30,10 @@ var sysctls = []struct{ key, value, why string }{
 	{"net.ipv4.tcp_syncookies", "1", "a flood of connections does not fill the queue"},
 }
 
-const (
-	sysctlFile  = "/etc/sysctl.d/60-strongroom.conf"
-	limitsFile  = "/etc/security/limits.d/60-strongroom.conf"
-	historyFile = "/etc/profile.d/strongroom.sh"
-	fstab       = "/etc/fstab"
-)
+const fstab = "/etc/fstab"
+
+// SwapNote is what an fstab line for swap has been commented out with.
+const SwapNote = "# no swap, by " + machine.InstallerName + ": "
 
 func (s system) Check(ctx context.Context) (engine.Diff, error) {
 	var c collect
@@ -44,15 +43,15 @@ func (s system) Check(ctx context.Context) (engine.Diff, error) {
 		fmt.Fprintf(&text, "# %s\n%s = %s\n", v.why, v.key, v.value)
 	}
 	c.add(s.apport(ctx)) // before the settings that it changes
-	c.add(s.file(sysctlFile, bytesSource([]byte(text.String())), root(0o644)))
+	c.add(s.file(machine.SysctlFile, bytesSource([]byte(text.String())), root(0o644)))
 	for _, v := range sysctls {
 		c.add(s.sysctl(v.key, v.value))
 	}
 	for _, d := range []string{"/etc/security", "/etc/security/limits.d"} {
 		c.add(s.dir(d, root(0o755)))
 	}
-	c.add(s.file(limitsFile, bytesSource([]byte("# Written by strongroom-installer: no core dumps.\n* hard core 0\nroot hard core 0\n")), root(0o644)))
-	c.add(s.file(historyFile, bytesSource([]byte(`# Written by strongroom-installer: commands that may hold secrets stay out of
+	c.add(s.file(machine.LimitsFile, bytesSource([]byte("# Written by strongroom-installer: no core dumps.\n* hard core 0\nroot hard core 0\n")), root(0o644)))
+	c.add(s.file(machine.HistoryFile, bytesSource([]byte(`# Written by strongroom-installer: commands that may hold secrets stay out of
 # the shell's history.
 HISTIGNORE="vault*:strongroom*:*VAULT_TOKEN*${HISTIGNORE:+:$HISTIGNORE}"
 `)), root(0o644)))

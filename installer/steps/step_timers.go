@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/systemd"
 )
@@ -20,16 +21,6 @@ type timers struct{ *Env }
 func (timers) ID() string    { return "timers" }
 func (timers) Title() string { return "timers of the jobs" }
 
-// isBackup says whether a unit is of use only with a place for backups.
-func isBackup(unit string) bool {
-	for _, prefix := range []string{"strongroom-snapshot", "strongroom-verify", "strongroom-drill"} {
-		if strings.HasPrefix(unit, prefix) {
-			return true
-		}
-	}
-	return false
-}
-
 // triggers are the units that start jobs: all that are no services, but for the
 // daemons' own sockets.
 func (e *Env) triggers() (wanted, unwanted []string) {
@@ -41,7 +32,7 @@ func (e *Env) triggers() (wanted, unwanted []string) {
 		if path.Ext(name) == ".service" || daemon[name] || strings.Contains(name, "@.") {
 			continue
 		}
-		if isBackup(name) && len(e.Config.Backup.To) == 0 || name == systemd.FrontCertificatePath && e.Config.TLS.Mode != config.TLSFiles {
+		if machine.IsBackupUnit(name) && len(e.Config.Backup.To) == 0 || name == machine.UnitFrontCertificatePath && e.Config.TLS.Mode != config.TLSFiles {
 			unwanted = append(unwanted, name)
 		} else {
 			wanted = append(wanted, name)
@@ -67,7 +58,7 @@ func (s timers) Check(ctx context.Context) (engine.Diff, error) {
 				Apply: func(ctx context.Context) error { return explain(name, s.Host.Start(ctx, name)) }})
 			continue
 		}
-		newer, err := services(s).newer([]string{path.Join(units, name), systemd.DropInPath(name, frontDropInName)}, u.Since)
+		newer, err := services(s).newer([]string{path.Join(machine.UnitDir, name), machine.DropInPath(name, frontDropInName)}, u.Since)
 		if err != nil {
 			return nil, err
 		}

@@ -5,6 +5,7 @@ import (
 	"path"
 	"strings"
 
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/systemd"
 )
@@ -16,16 +17,16 @@ func (unitFiles) ID() string    { return "units" }
 func (unitFiles) Title() string { return "systemd units" }
 
 func (s unitFiles) Check(ctx context.Context) (engine.Diff, error) {
-	vault, err := s.group(0, vaultUser)
+	vault, err := s.group(0, machine.UserVault)
 	if err != nil {
 		return nil, err
 	}
 	var c collect
-	dropIn := systemd.DropInPath(systemd.KMS, "vault-uid")
+	dropIn := machine.DropInPath(machine.UnitKMS, "vault-uid")
 	c.add(s.dir(path.Dir(dropIn), root(0o755)))
 	uid := nobody
 	if vault.GID != nobody {
-		u, err := s.Host.User(vaultUser)
+		u, err := s.Host.User(machine.UserVault)
 		if err != nil {
 			return nil, err
 		}
@@ -33,14 +34,14 @@ func (s unitFiles) Check(ctx context.Context) (engine.Diff, error) {
 	}
 	c.add(s.file(dropIn, bytesSource(systemd.KMSDropIn(uid)), root(0o644)))
 	c.add(s.frontDropIns())
-	c.add(s.dropIn(systemd.Nftables, "strongroom", systemd.NftablesDropIn(), s.Config.Firewall.Manage))
+	c.add(s.dropIn(machine.UnitNftables, "strongroom", systemd.NftablesDropIn(), s.Config.Firewall.Manage))
 	stale := false
 	for _, name := range systemd.Names() {
 		b, err := systemd.Unit(name)
 		if err != nil {
 			return nil, err
 		}
-		c.add(s.file(path.Join(units, name), bytesSource(b), root(0o644)))
+		c.add(s.file(path.Join(machine.UnitDir, name), bytesSource(b), root(0o644)))
 		if strings.Contains(name, "@.") {
 			continue // a template: only its instances are units
 		}

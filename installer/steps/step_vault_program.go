@@ -13,6 +13,7 @@ import (
 	"regexp"
 
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
 )
@@ -30,13 +31,13 @@ func (s vaultProgram) Check(ctx context.Context) (engine.Diff, error) {
 		return s.checkFile(ctx)
 	}
 	want := s.Config.Vault.Version
-	there, err := s.exists(vaultBinary)
+	there, err := s.exists(machine.VaultProgram)
 	if err != nil {
 		return nil, err
 	}
-	c := engine.Change{What: vaultBinary, To: "Vault " + want + " from HashiCorp, signature verified", Slow: true, Apply: s.download}
+	c := engine.Change{What: machine.VaultProgram, To: "Vault " + want + " from HashiCorp, signature verified", Slow: true, Apply: s.download}
 	if there {
-		got, err := VaultVersion(ctx, s.Host, vaultBinary)
+		got, err := VaultVersion(ctx, s.Host, machine.VaultProgram)
 		if err != nil {
 			return nil, err
 		}
@@ -68,7 +69,7 @@ func (s vaultProgram) checkFile(ctx context.Context) (engine.Diff, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.file(vaultBinary, src, root(0o755))
+	return s.file(machine.VaultProgram, src, root(0o755))
 }
 
 var versionLine = regexp.MustCompile(`^Vault v([0-9A-Za-z.+-]+)`)
@@ -88,7 +89,7 @@ func VaultVersion(ctx context.Context, r host.Runner, program string) (string, e
 
 // download brings the release and puts it in place in one rename.
 func (s vaultProgram) download(ctx context.Context) error {
-	file, remove, err := fetchVault(ctx, s.Config.Vault, s.releaseKey, cmp.Or(s.downloadDir, downloadDir))
+	file, remove, err := fetchVault(ctx, s.Config.Vault, s.releaseKey, cmp.Or(s.downloadDir, machine.DownloadDir))
 	if err != nil {
 		return err
 	}
@@ -96,7 +97,7 @@ func (s vaultProgram) download(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, remove())
 	}
-	err = s.Host.Write(vaultBinary, f, root(0o755))
+	err = s.Host.Write(machine.VaultProgram, f, root(0o755))
 	return errors.Join(err, f.Close(), remove())
 }
 

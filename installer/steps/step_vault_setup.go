@@ -14,9 +14,8 @@ import (
 
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
-	"strongroom.example/installer/payload"
-	"strongroom.example/systemd"
 )
 
 // vaultSetup is everything inside Vault: audit devices, engines, policies, the
@@ -29,10 +28,7 @@ func (vaultSetup) Title() string { return "audit, engines, policies, admin" }
 
 const (
 	adminUser   = "admin"
-	adminEscrow = EscrowDir + "/admin.age"
-
-	mountKeys = "apikeys"
-	mountKV   = "secret"
+	adminEscrow = machine.EscrowDir + "/admin.age"
 )
 
 func (s vaultSetup) Check(ctx context.Context) (engine.Diff, error) {
@@ -95,7 +91,7 @@ func (v look) audit(ctx context.Context) (engine.Diff, error) {
 		if _, ok := there[name]; ok {
 			continue
 		}
-		file := path.Join(auditDir, name+".log")
+		file := path.Join(machine.AuditDir, name+".log")
 		diff = append(diff, engine.Change{What: "audit device " + name, To: file,
 			Apply: v.settled("audit device "+name, v.audit, func(ctx context.Context) error { return v.c.EnableFileAudit(ctx, name, file) })})
 	}
@@ -103,11 +99,11 @@ func (v look) audit(ctx context.Context) (engine.Diff, error) {
 }
 
 func (v look) engines(ctx context.Context) (engine.Diff, error) {
-	program, err := v.Payload.Program(payload.Plugin)
+	program, err := v.Payload.Program(machine.PluginName)
 	if err != nil {
 		return nil, err
 	}
-	p := vaultapi.Plugin{Name: payload.Plugin, Command: pluginFile(v.Version), Version: "v" + v.Version, SHA256: program.SHA256}
+	p := vaultapi.Plugin{Name: machine.PluginName, Command: machine.PluginFile(v.Version), Version: "v" + v.Version, SHA256: program.SHA256}
 	var diff engine.Diff
 	registered, err := v.registered(ctx, p)
 	if err != nil {
@@ -125,8 +121,8 @@ func (v look) engines(ctx context.Context) (engine.Diff, error) {
 		at, kind, what string
 		mount          func(context.Context) error
 	}{
-		{mountKeys, p.Name, "engine for API keys", func(ctx context.Context) error { return v.c.MountPlugin(ctx, mountKeys, p) }},
-		{mountKV, "kv", "KV version 2", func(ctx context.Context) error { return v.c.EnableKV2(ctx, mountKV) }},
+		{machine.MountKeys, p.Name, "engine for API keys", func(ctx context.Context) error { return v.c.MountPlugin(ctx, machine.MountKeys, p) }},
+		{machine.MountKV, "kv", "KV version 2", func(ctx context.Context) error { return v.c.EnableKV2(ctx, machine.MountKV) }},
 	} {
 		t, ok := mounts[m.at]
 		switch {
@@ -158,7 +154,7 @@ func (v look) authMethods(ctx context.Context) (engine.Diff, error) {
 		return nil, err
 	}
 	var diff engine.Diff
-	for _, m := range []string{"approle", "userpass"} {
+	for _, m := range []string{machine.AuthAppRole, machine.AuthUserpass} {
 		if _, ok := there[m]; ok {
 			continue
 		}
@@ -235,7 +231,7 @@ func (v look) settled(what string, look func(context.Context) (engine.Diff, erro
 		if !badRequest(err) {
 			return err
 		}
-		if restartErr := v.Host.Restart(ctx, systemd.Vault); restartErr != nil {
+		if restartErr := v.Host.Restart(ctx, machine.UnitVault); restartErr != nil {
 			return errors.Join(err, restartErr)
 		}
 		wait, cancel := context.WithTimeout(ctx, vaultPatience)

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
-	"strongroom.example/systemd"
 )
 
 // machineSteps are all but those that speak to Vault, which need a real one.
@@ -32,15 +32,15 @@ func TestInstallTwice(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out.String())
 	}
 	for p, want := range map[string]string{
-		vaultBinary:                 "0755 0:0",
-		"/usr/local/bin/strongroom": "0755 0:0",
-		pluginDir + "/vault-plugin-secrets-apikeys-1.2.3": "0755 0:0",
-		masterKeyCred:          "0600 0:0",
-		masterKeyEscrow:        "0600 0:0",
-		vaultHCL:               fmt.Sprintf("0640 0:%d", v.Groups[vaultUser].GID),
-		frontTOML:              fmt.Sprintf("0640 0:%d", v.Groups[frontUser].GID),
-		tlsDir:                 "0700 0:0",
-		tlsDir + "/server.key": "0600 0:0",
+		machine.VaultProgram:                                      "0755 0:0",
+		"/usr/local/bin/strongroom":                               "0755 0:0",
+		machine.PluginDir + "/vault-plugin-secrets-apikeys-1.2.3": "0755 0:0",
+		machine.MasterKeyFile:                                     "0600 0:0",
+		machine.MasterKeyEscrow:                                   "0600 0:0",
+		machine.VaultHCL:                                          fmt.Sprintf("0640 0:%d", v.Groups[machine.UserVault].GID),
+		machine.FrontTOML:                                         fmt.Sprintf("0640 0:%d", v.Groups[machine.UserFront].GID),
+		machine.TLSDir:                                            "0700 0:0",
+		machine.TLSDir + "/server.key":                            "0600 0:0",
 	} {
 		n, ok := v.Files[p]
 		if !ok || n.Attr.String() != want {
@@ -55,10 +55,10 @@ func TestInstallTwice(t *testing.T) {
 			t.Errorf("%s: %+v", svc.name, *u)
 		}
 	}
-	if !strings.Contains(v.nft, "table inet strongroom") || v.Units[systemd.Firewall].Enabled != "enabled" {
+	if !strings.Contains(v.nft, "table inet strongroom") || v.Units[machine.UnitFirewall].Enabled != "enabled" {
 		t.Error("no firewall")
 	}
-	if u := v.Units[rollbackUnit+".timer"]; u.Active == "active" {
+	if u := v.Units[machine.UnitFirewallRollback+".timer"]; u.Active == "active" {
 		t.Error("the rollback is still armed")
 	}
 	v.checkMasterKey(t)
@@ -147,7 +147,7 @@ func TestPlanOnAFreshMachine(t *testing.T) {
 	if !maps.Equal(before, v.state()) {
 		t.Error("plan changed something")
 	}
-	for _, want := range []string{"+ user vault", "+ master key: new", "+ " + vaultHCL, "+ " + nftablesConf, "+ Vault: initialised, 3 of 5"} {
+	for _, want := range []string{"+ user vault", "+ master key: new", "+ " + machine.VaultHCL, "+ " + machine.NftablesConf, "+ Vault: initialised, 3 of 5"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("plan lacks %q:\n%s", want, out.String())
 		}

@@ -19,6 +19,7 @@ import (
 	"github.com/ProtonMail/go-crypto/openpgp"
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
 
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
 )
@@ -151,7 +152,7 @@ func TestDownload(t *testing.T) {
 			}
 			err = diff[0].Apply(t.Context())
 			var fault *engine.Error
-			n := v.Files[vaultBinary]
+			n := v.Files[machine.VaultProgram]
 			switch {
 			case c.want == "":
 				if err != nil || n == nil || string(n.Data) != "a Vault from the mirror" || n.Attr != root(0o755) {
@@ -176,7 +177,7 @@ func TestInstalledVaultIsKept(t *testing.T) {
 	v := newVPS(t)
 	e := v.env()
 	e.VaultBinary = ""
-	v.Files[vaultBinary] = &host.Node{Data: []byte("Vault")}
+	v.Files[machine.VaultProgram] = &host.Node{Data: []byte("Vault")}
 	if diff, err := (vaultProgram{e}).Check(t.Context()); err != nil || len(diff) > 0 {
 		t.Errorf("diff = %v, %v", diff, err)
 	}

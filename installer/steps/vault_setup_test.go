@@ -10,9 +10,9 @@ import (
 	"github.com/hashicorp/vault/api"
 
 	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
-	"strongroom.example/systemd"
 )
 
 // TestSettled is about a Vault that refuses because it holds half of what a
@@ -39,9 +39,9 @@ func TestSettled(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			v := newVPS(t)
-			v.Units[systemd.Vault] = &host.Unit{Load: "loaded", Active: "active"}
+			v.Units[machine.UnitVault] = &host.Unit{Load: "loaded", Active: "active"}
 			restarts := 0
-			v.OnStart[systemd.Vault] = func() error { restarts++; return nil }
+			v.OnStart[machine.UnitVault] = func() error { restarts++; return nil }
 			client, err := vaultapi.New(vaultapi.Options{Address: srv.URL})
 			if err != nil {
 				t.Fatal(err)

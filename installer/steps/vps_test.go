@@ -20,6 +20,7 @@ import (
 
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
 	"strongroom.example/installer/payload"
@@ -117,7 +118,7 @@ func (v *vps) nftables(c host.Command, _ []byte) (host.Output, error) {
 
 // run arms a timer.
 func (v *vps) run(host.Command, []byte) (host.Output, error) {
-	v.Units[rollbackUnit+".timer"] = &host.Unit{Load: "loaded", Active: "active"}
+	v.Units[machine.UnitFirewallRollback+".timer"] = &host.Unit{Load: "loaded", Active: "active"}
 	return host.Output{}, nil
 }
 
@@ -164,10 +165,10 @@ func (v *vps) engine(e *Env, out *bytes.Buffer) *engine.Engine {
 // state is what must be the same however the way there was: contents that are
 // made at random, and times, are left out.
 func (v *vps) state() map[string]string {
-	random := []string{tlsDir, credentialDir, EscrowDir, epochFile, DrillKeyPub, DrillSigningPub, ManifestPath}
+	random := []string{machine.TLSDir, machine.CredentialDir, machine.EscrowDir, machine.EpochFile, machine.DrillKeyPub, machine.DrillSigningPub, machine.ManifestFile}
 	s := map[string]string{"nft": v.nft}
 	for p, n := range v.Files {
-		if strings.HasPrefix(p, EscrowDir+"/check-") {
+		if strings.HasPrefix(p, machine.EscrowDir+"/check-") {
 			continue // named after what is sealed; those of a killed run stay
 		}
 		content := string(n.Data)
@@ -177,7 +178,7 @@ func (v *vps) state() map[string]string {
 		s[p] = fmt.Sprintf("%s %s %s %q", n.Attr, n.Type, n.Target, content)
 	}
 	for name, u := range v.Units {
-		if !strings.HasPrefix(name, rollbackUnit) {
+		if !strings.HasPrefix(name, machine.UnitFirewallRollback) {
 			s["unit "+name] = u.Load + " " + u.Active + " " + u.Enabled
 		}
 	}

@@ -11,19 +11,19 @@ import (
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/serve/escrow"
 	"strongroom.example/config"
-	"strongroom.example/installer/steps"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/upgrade"
 )
 
 // Warnings are what an operator should know before data is deleted.
 func (u *Uninstall) Warnings() []string {
 	var out []string
-	files, err := escrow.LoadStatus(steps.EscrowDir)
+	files, err := escrow.LoadStatus(machine.EscrowDir)
 	open := slices.ContainsFunc(files, func(f escrow.FileStatus) bool { return !f.Confirmed() })
 	if err != nil || len(files) == 0 || open {
 		out = append(out, "nobody has proved that the escrow opens off this machine (strongroom escrow challenge): without it no backup can be opened")
 	}
-	s, err := snapshot.LoadVerifyState(steps.StateDir + "/verify")
+	s, err := snapshot.LoadVerifyState(machine.StateDir + "/verify")
 	if err != nil || len(s.LastGood) == 0 {
 		out = append(out, "there is no verified snapshot: what is in this Vault is nowhere else")
 	}
@@ -39,31 +39,31 @@ func (u *Uninstall) Plan() error {
 	there := len(found) > 0
 	// All that Run removes in any case, since an earlier one may have been
 	// stopped behind each of its parts.
-	for _, p := range slices.Concat(u.programs(), steps.SystemFiles(), rendered(), []string{steps.TLSDir, steps.EtcDir, steps.VaultData}) {
+	for _, p := range slices.Concat(u.programs(), machine.SystemFiles(), rendered(), []string{machine.TLSDir, machine.Etc, machine.VaultData}) {
 		_, err := u.Host.Stat(p)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 		// Without any of the others only data is left, which only a purge
 		// removes.
-		isData := p == steps.EtcDir || p == steps.VaultData
+		isData := p == machine.Etc || p == machine.VaultData
 		there = there || err == nil && (u.Purge || !isData)
 	}
 	if u.Purge {
 		// The users go last. One by the name of vault alone may be somebody
 		// else's.
-		for _, name := range steps.Users() {
+		for _, name := range machine.Users() {
 			own, err := u.ownUser(name)
 			if err != nil {
 				return err
 			}
-			there = there || own && strings.HasPrefix(name, "strongroom-")
+			there = there || own && name != machine.UserVault
 		}
 	}
 	if !there {
 		return ErrNothing
 	}
-	fmt.Fprintf(u.Out, "Stopped and removed: %d units, the programs, the firewall's table %q, the settings of the system.\n", len(found), steps.FirewallTable)
+	fmt.Fprintf(u.Out, "Stopped and removed: %d units, the programs, the firewall's table %q, the settings of the system.\n", len(found), machine.FirewallTable)
 	verb := "Kept"
 	if u.Purge {
 		verb = "DELETED"
@@ -74,7 +74,7 @@ func (u *Uninstall) Plan() error {
 		}
 	}
 	if u.Purge {
-		fmt.Fprintf(u.Out, "%-8s users %s\n", verb, strings.Join(steps.Users(), ", "))
+		fmt.Fprintf(u.Out, "%-8s users %s\n", verb, strings.Join(machine.Users(), ", "))
 		for _, to := range u.Config.Backup.To {
 			fmt.Fprintf(u.Out, "%-8s backups in %s\n", "Kept", place(to))
 		}

@@ -17,8 +17,8 @@ import (
 	"strings"
 
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/host"
-	"strongroom.example/installer/payload"
 	"strongroom.example/installer/steps"
 	"strongroom.example/systemd"
 )
@@ -38,18 +38,18 @@ type Uninstall struct {
 // data are the folders that hold what can't be made again. Without Purge they
 // stay, and an installation on them brings the same Vault back.
 var data = []struct{ path, what string }{
-	{steps.VaultData, "Vault's storage"},
-	{steps.StateDir, "escrow, journal and the jobs' state"},
-	{steps.EtcDir, "configuration, the sealed master key and logins"},
-	{steps.AuditDir, "audit logs"},
-	{steps.FrontData, "certificates"},
+	{machine.VaultData, "Vault's storage"},
+	{machine.StateDir, "escrow, journal and the jobs' state"},
+	{machine.Etc, "configuration, the sealed master key and logins"},
+	{machine.AuditDir, "audit logs"},
+	{machine.FrontData, "certificates"},
 }
 
 // rendered are the files in the configuration's folder that the next
 // installation writes anew.
 func rendered() []string {
-	return []string{steps.VaultHCL, steps.EtcDir + "/front.toml", steps.NftablesConf, steps.NftablesConf + ".new",
-		steps.ManifestPath}
+	return []string{machine.VaultHCL, machine.Etc + "/front.toml", machine.NftablesConf, machine.NftablesConf + ".new",
+		machine.ManifestFile}
 }
 
 // ErrNothing says that nothing of the appliance is there.
@@ -87,7 +87,7 @@ func (u *Uninstall) Run(ctx context.Context) error {
 
 // units are the appliance's unit files that are on the machine.
 func (u *Uninstall) units() ([]string, error) {
-	names, err := u.Host.ReadDir(steps.UnitDir)
+	names, err := u.Host.ReadDir(machine.UnitDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -101,7 +101,7 @@ func (u *Uninstall) units() ([]string, error) {
 	ours := systemd.Names()
 	var found []string
 	for _, n := range names {
-		if slices.Contains(ours, n) || slices.Contains(listed, path.Join(steps.UnitDir, n)) {
+		if slices.Contains(ours, n) || slices.Contains(listed, path.Join(machine.UnitDir, n)) {
 			found = append(found, n)
 		}
 	}
@@ -126,15 +126,15 @@ func rank(unit string) int {
 	switch {
 	case strings.HasSuffix(unit, ".timer"), strings.HasSuffix(unit, ".path"):
 		return 0
-	case unit == systemd.FrontHTTPS, unit == systemd.FrontHTTP, unit == systemd.FrontHTTP3, unit == systemd.MetricsSocket:
+	case unit == machine.UnitFrontHTTPS, unit == machine.UnitFrontHTTP, unit == machine.UnitFrontHTTP3, unit == machine.UnitMetricsSocket:
 		return 1
-	case unit == systemd.Vault:
+	case unit == machine.UnitVault:
 		return 3
-	case unit == systemd.KMSSocket:
+	case unit == machine.UnitKMSSocket:
 		return 4
-	case unit == systemd.KMS:
+	case unit == machine.UnitKMS:
 		return 5
-	case unit == systemd.Firewall:
+	case unit == machine.UnitFirewall:
 		return 6
 	}
 	return 2
@@ -147,7 +147,7 @@ func (u *Uninstall) stop(ctx context.Context) error {
 	}
 	// A rollback of the firewall's rules that is still armed would bring them
 	// back.
-	names = append(names, steps.FirewallRollback+".timer")
+	names = append(names, machine.UnitFirewallRollback+".timer")
 	slices.SortStableFunc(names, func(a, b string) int { return rank(a) - rank(b) })
 	for _, n := range names {
 		if strings.Contains(n, "@.") {
@@ -182,7 +182,7 @@ func (u *Uninstall) firewall(ctx context.Context) error {
 	if !u.Config.Firewall.Manage {
 		return nil
 	}
-	table := []string{"table", "inet", steps.FirewallTable}
+	table := []string{"table", "inet", machine.FirewallTable}
 	_, err := u.Host.Run(ctx, host.Command{Args: append([]string{"nft", "list"}, table...)})
 	var exit *host.ExitError
 	if errors.As(err, &exit) || errors.Is(err, host.ErrNotFound) {
@@ -196,7 +196,7 @@ func (u *Uninstall) firewall(ctx context.Context) error {
 }
 
 // written begins every drop-in of the installer's.
-const written = "# Written by strongroom-installer"
+const written = "# Written by " + machine.InstallerName
 
 func (u *Uninstall) removeUnits(ctx context.Context) error {
 	names, err := u.units()
@@ -204,14 +204,14 @@ func (u *Uninstall) removeUnits(ctx context.Context) error {
 		return err
 	}
 	for _, n := range names {
-		if err := u.removeDropIns(path.Join(steps.UnitDir, n+".d")); err != nil {
+		if err := u.removeDropIns(path.Join(machine.UnitDir, n+".d")); err != nil {
 			return err
 		}
-		if err := u.Host.Remove(path.Join(steps.UnitDir, n)); err != nil {
+		if err := u.Host.Remove(path.Join(machine.UnitDir, n)); err != nil {
 			return err
 		}
 	}
-	if err := u.removeDropIns(path.Join(steps.UnitDir, systemd.Nftables+".d")); err != nil {
+	if err := u.removeDropIns(path.Join(machine.UnitDir, machine.UnitNftables+".d")); err != nil {
 		return err
 	}
 	return u.Host.ReloadUnits(ctx)
@@ -249,7 +249,7 @@ func (u *Uninstall) removeDropIns(dir string) error {
 }
 
 func (u *Uninstall) programs() []string {
-	return []string{path.Join(steps.BinDir, payload.Strongroom), steps.VaultProgram, steps.LibDir}
+	return []string{path.Join(machine.BinDir, machine.ProgramName), machine.VaultProgram, machine.LibDir}
 }
 
 func (u *Uninstall) removePrograms(context.Context) error {
@@ -268,7 +268,7 @@ func (u *Uninstall) removeSettings(context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, f := range append(steps.SystemFiles(), slices.DeleteFunc(listed, elsewhere)...) {
+	for _, f := range append(machine.SystemFiles(), slices.DeleteFunc(listed, elsewhere)...) {
 		if err := u.Host.Remove(f); err != nil {
 			return err
 		}
@@ -300,7 +300,7 @@ func elsewhere(file string) bool {
 			return true
 		}
 	}
-	return !strings.HasPrefix(file, "/etc/") || strings.HasPrefix(file, steps.UnitDir+"/")
+	return !strings.HasPrefix(file, "/etc/") || strings.HasPrefix(file, machine.UnitDir+"/")
 }
 
 // withSwap brings back the swap lines of an fstab that the installer has
@@ -319,24 +319,24 @@ func (u *Uninstall) removeRendered(context.Context) error {
 			return err
 		}
 	}
-	return u.Host.RemoveAll(steps.TLSDir)
+	return u.Host.RemoveAll(machine.TLSDir)
 }
 
 // removeData deletes the configuration last: it says what the machine was.
 func (u *Uninstall) removeData(context.Context) error {
 	for _, d := range data {
-		if d.path == steps.EtcDir {
+		if d.path == machine.Etc {
 			continue
 		}
 		if err := u.Host.RemoveAll(d.path); err != nil {
 			return err
 		}
 	}
-	return u.Host.RemoveAll(steps.EtcDir)
+	return u.Host.RemoveAll(machine.Etc)
 }
 
 func (u *Uninstall) removeUsers(ctx context.Context) error {
-	for _, name := range steps.Users() {
+	for _, name := range machine.Users() {
 		own, err := u.ownUser(name)
 		if err != nil {
 			return err

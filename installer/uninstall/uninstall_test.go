@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/host"
 	"strongroom.example/installer/steps"
 	"strongroom.example/installer/upgrade"
@@ -32,44 +33,44 @@ func installed(t *testing.T) *host.Memory {
 		m.Files[p] = &host.Node{Info: host.Info{Attr: host.Attr{Mode: 0o644}, Size: int64(len(text))}, Data: []byte(text)}
 	}
 	for _, n := range systemd.Names() {
-		put(path.Join(steps.UnitDir, n), "[Unit]\n")
+		put(path.Join(machine.UnitDir, n), "[Unit]\n")
 		if !strings.Contains(n, "@.") {
 			m.Units[n] = &host.Unit{Load: "loaded", Active: "active", Sub: "running", Enabled: "enabled"}
 		}
 	}
 	for p, text := range map[string]string{
-		steps.UnitDir + "/vault.service.d/mine.conf":               "[Service]\n",
-		steps.UnitDir + "/strongroom-kms.service.d/vault-uid.conf": "# Written by strongroom-installer: the only uid.\n",
-		steps.UnitDir + "/nftables.service.d/strongroom.conf":      string(systemd.NftablesDropIn()),
-		steps.UnitDir + "/strongroom-retired.service":              "[Unit]\n",
-		steps.UnitDir + "/strongroom-mine.service":                 "the operator's, by a name like ours",
-		steps.UnitDir + "/nginx.service":                           "[Unit]\n",
-		steps.BinDir + "/strongroom":                               "program",
-		steps.BinDir + "/other":                                    "program",
-		steps.VaultProgram:                                         "program",
-		steps.PluginDir + "/plugin-1":                              "plugin",
-		steps.RaftDir + "/vault.db":                                "data",
-		steps.EscrowDir + "/admin.age":                             "escrow",
-		steps.EtcDir + "/appliance.toml":                           "domain",
-		steps.EtcDir + "/epoch.json":                               "{}",
-		steps.VaultHCL:                                             "hcl",
-		steps.TLSDir + "/ca.crt":                                   "cert",
-		steps.MasterKeyCred:                                        "sealed",
-		steps.AuditDir + "/audit-1.log":                            "log",
-		steps.FrontData + "/root.crt":                              "cert",
-		"/etc/fstab":                                               "/dev/sda1 / ext4\n" + steps.SwapNote + "/swapfile none swap\n# comment\n",
-		"/etc/nftables.conf":                                       "the operator's",
-		"/etc/ssh/sshd_config.d/ours.conf":                         "listed",
-		"/etc/ssh/sshd_config":                                     "not listed",
-		steps.ManifestPath: `{"format":1,"files":[{"path":"/etc/systemd/system/strongroom-retired.service"},{"path":"/etc/ssh/sshd_config.d/ours.conf"},
+		machine.UnitDir + "/vault.service.d/mine.conf":               "[Service]\n",
+		machine.UnitDir + "/strongroom-kms.service.d/vault-uid.conf": "# Written by strongroom-installer: the only uid.\n",
+		machine.UnitDir + "/nftables.service.d/strongroom.conf":      string(systemd.NftablesDropIn()),
+		machine.UnitDir + "/strongroom-retired.service":              "[Unit]\n",
+		machine.UnitDir + "/strongroom-mine.service":                 "the operator's, by a name like ours",
+		machine.UnitDir + "/nginx.service":                           "[Unit]\n",
+		machine.BinDir + "/strongroom":                               "program",
+		machine.BinDir + "/other":                                    "program",
+		machine.VaultProgram:                                         "program",
+		machine.PluginDir + "/plugin-1":                              "plugin",
+		machine.RaftDir + "/vault.db":                                "data",
+		machine.EscrowDir + "/admin.age":                             "escrow",
+		machine.Etc + "/appliance.toml":                              "domain",
+		machine.Etc + "/epoch.json":                                  "{}",
+		machine.VaultHCL:                                             "hcl",
+		machine.TLSDir + "/ca.crt":                                   "cert",
+		machine.MasterKeyFile:                                        "sealed",
+		machine.AuditDir + "/audit-1.log":                            "log",
+		machine.FrontData + "/root.crt":                              "cert",
+		"/etc/fstab":                                                 "/dev/sda1 / ext4\n" + steps.SwapNote + "/swapfile none swap\n# comment\n",
+		"/etc/nftables.conf":                                         "the operator's",
+		"/etc/ssh/sshd_config.d/ours.conf":                           "listed",
+		"/etc/ssh/sshd_config":                                       "not listed",
+		machine.ManifestFile: `{"format":1,"files":[{"path":"/etc/systemd/system/strongroom-retired.service"},{"path":"/etc/ssh/sshd_config.d/ours.conf"},
 			{"path":"/etc/strongroom/appliance.toml"},{"path":"/etc/strongroom/credentials/master-key"},{"path":"/var/lib/strongroom/escrow/admin.age"}]}`,
 	} {
 		put(p, text)
 	}
-	for _, f := range steps.SystemFiles() {
+	for _, f := range machine.SystemFiles() {
 		put(f, "ours")
 	}
-	for _, n := range append(steps.Users(), "alice") {
+	for _, n := range append(machine.Users(), "alice") {
 		m.Users[n] = host.User{Name: n, UID: 900, Shell: "/usr/sbin/nologin"}
 	}
 	m.Commands["nft"] = func(c host.Command, _ []byte) (host.Output, error) {
@@ -122,12 +123,12 @@ func check(t *testing.T, m *host.Memory, there, gone []string) {
 }
 
 var (
-	others = []string{steps.UnitDir + "/nginx.service", steps.UnitDir + "/strongroom-mine.service", steps.UnitDir + "/vault.service.d/mine.conf",
-		steps.BinDir + "/other", "/etc/nftables.conf", "/etc/ssh/sshd_config"}
-	ours = append([]string{steps.UnitDir + "/vault.service", steps.UnitDir + "/strongroom-retired.service", steps.UnitDir + "/strongroom-kms.service.d", steps.UnitDir + "/nftables.service.d",
-		steps.BinDir + "/strongroom", steps.VaultProgram, steps.LibDir, steps.VaultHCL, steps.TLSDir, "/etc/ssh/sshd_config.d/ours.conf"}, steps.SystemFiles()...)
-	kept = []string{steps.RaftDir + "/vault.db", steps.EscrowDir + "/admin.age", steps.EtcDir + "/appliance.toml", steps.EtcDir + "/epoch.json",
-		steps.MasterKeyCred, steps.AuditDir + "/audit-1.log", steps.FrontData + "/root.crt"}
+	others = []string{machine.UnitDir + "/nginx.service", machine.UnitDir + "/strongroom-mine.service", machine.UnitDir + "/vault.service.d/mine.conf",
+		machine.BinDir + "/other", "/etc/nftables.conf", "/etc/ssh/sshd_config"}
+	ours = append([]string{machine.UnitDir + "/vault.service", machine.UnitDir + "/strongroom-retired.service", machine.UnitDir + "/strongroom-kms.service.d", machine.UnitDir + "/nftables.service.d",
+		machine.BinDir + "/strongroom", machine.VaultProgram, machine.LibDir, machine.VaultHCL, machine.TLSDir, "/etc/ssh/sshd_config.d/ours.conf"}, machine.SystemFiles()...)
+	kept = []string{machine.RaftDir + "/vault.db", machine.EscrowDir + "/admin.age", machine.Etc + "/appliance.toml", machine.Etc + "/epoch.json",
+		machine.MasterKeyFile, machine.AuditDir + "/audit-1.log", machine.FrontData + "/root.crt"}
 )
 
 func TestKeepsData(t *testing.T) {
@@ -148,7 +149,7 @@ func TestKeepsData(t *testing.T) {
 			t.Errorf("%s is %s, %s", n, v.Active, v.Enabled)
 		}
 	}
-	if len(m.Users) != len(steps.Users())+1 {
+	if len(m.Users) != len(machine.Users())+1 {
 		t.Errorf("users: %v", slices.Sorted(maps.Keys(m.Users)))
 	}
 	if u, _ = remove(m, false); !errors.Is(u.Plan(), ErrNothing) {
@@ -247,10 +248,10 @@ func TestSnapshotsInside(t *testing.T) {
 		file string
 		want bool
 	}{
-		{steps.StateDir + "/backups/7f/20261124T151500Z-1a2b3c4d.snap.age", true},
-		{steps.VaultData + "/20261124T151500Z-1a2b3c4d.snap.age", true},
+		{machine.StateDir + "/backups/7f/20261124T151500Z-1a2b3c4d.snap.age", true},
+		{machine.VaultData + "/20261124T151500Z-1a2b3c4d.snap.age", true},
 		{"/mnt/backups/7f/20261124T151500Z-1a2b3c4d.snap.age", false},
-		{steps.StateDir + "/backups/7f/20261124T151500Z-1a2b3c4d.json", false},
+		{machine.StateDir + "/backups/7f/20261124T151500Z-1a2b3c4d.json", false},
 		{upgrade.SealedDir + "/7f/20261124T151500Z-1a2b3c4d.snap.age", false},
 	} {
 		m := installed(t)
@@ -271,9 +272,9 @@ func TestSnapshotsInside(t *testing.T) {
 }
 
 func TestStopsInOrder(t *testing.T) {
-	names := []string{systemd.KMS, systemd.Firewall, systemd.Vault, systemd.Front, systemd.KMSSocket, systemd.FrontHTTPS, systemd.SnapshotTimer}
+	names := []string{machine.UnitKMS, machine.UnitFirewall, machine.UnitVault, machine.UnitFront, machine.UnitKMSSocket, machine.UnitFrontHTTPS, machine.UnitSnapshotTimer}
 	slices.SortStableFunc(names, func(a, b string) int { return rank(a) - rank(b) })
-	want := []string{systemd.SnapshotTimer, systemd.FrontHTTPS, systemd.Front, systemd.Vault, systemd.KMSSocket, systemd.KMS, systemd.Firewall}
+	want := []string{machine.UnitSnapshotTimer, machine.UnitFrontHTTPS, machine.UnitFront, machine.UnitVault, machine.UnitKMSSocket, machine.UnitKMS, machine.UnitFirewall}
 	if !slices.Equal(names, want) {
 		t.Errorf("order: %v", names)
 	}

@@ -12,10 +12,9 @@ import (
 	"strings"
 
 	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
-	"strongroom.example/installer/payload"
-	"strongroom.example/installer/steps"
 	"strongroom.example/systemd"
 )
 
@@ -25,7 +24,7 @@ func (u *Upgrade) back(ctx context.Context, why error) error {
 	if u.rec.Phase != RollingBack {
 		// Storage is put back if a new Vault may have touched it, which it may
 		// not have before its program was in place.
-		now, err := u.Env.Host.Sum(steps.VaultProgram)
+		now, err := u.Env.Host.Sum(machine.VaultProgram)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return u.stuck(why, err)
 		}
@@ -74,7 +73,7 @@ func tokenNeeded(why string) error {
 func (u *Upgrade) filesBack(ctx context.Context) error {
 	h := u.Env.Host
 	if u.rec.StorageWanted && !u.rec.StorageBack {
-		if err := h.Stop(ctx, systemd.Vault); err != nil {
+		if err := h.Stop(ctx, machine.UnitVault); err != nil {
 			return err
 		}
 	}
@@ -92,28 +91,28 @@ func (u *Upgrade) filesBack(ctx context.Context) error {
 	if !u.Env.Config.Firewall.Manage {
 		return nil
 	}
-	if _, err := h.Stat(steps.NftablesConf); errors.Is(err, fs.ErrNotExist) {
+	if _, err := h.Stat(machine.NftablesConf); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	} else if err != nil {
 		return err
 	}
-	_, err := h.Run(ctx, host.Command{Args: []string{"nft", "-f", steps.NftablesConf}})
+	_, err := h.Run(ctx, host.Command{Args: []string{"nft", "-f", machine.NftablesConf}})
 	return err
 }
 
 // storageBack replaces Vault's storage, while Vault is stopped, by the copy.
 func (u *Upgrade) storageBack(ctx context.Context) error {
 	h := u.Env.Host
-	aside := steps.RaftDir + ".back"
+	aside := machine.RaftDir + ".back"
 	if err := u.copyTree(ctx, storageDir, aside); err != nil {
 		return err
 	}
 	// A machine that is booted in between has an empty folder here and the
 	// record still says what is to be done.
-	if err := h.RemoveAll(steps.RaftDir); err != nil {
+	if err := h.RemoveAll(machine.RaftDir); err != nil {
 		return err
 	}
-	if _, err := h.Run(ctx, host.Command{Args: []string{"mv", "--no-target-directory", aside, steps.RaftDir}}); err != nil {
+	if _, err := h.Run(ctx, host.Command{Args: []string{"mv", "--no-target-directory", aside, machine.RaftDir}}); err != nil {
 		return fmt.Errorf("put Vault's storage back: %w", err)
 	}
 	// The engine may have acted at a provider since the copy was taken.
@@ -127,14 +126,14 @@ func (u *Upgrade) storageBack(ctx context.Context) error {
 // raiseEpoch has the engine compare its keys with their providers before it
 // acts again.
 func raiseEpoch(h *host.Host) error {
-	b, err := h.ReadFile(steps.EpochFile)
+	b, err := h.ReadFile(machine.EpochFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	info, err := h.Stat(steps.EpochFile)
+	info, err := h.Stat(machine.EpochFile)
 	if err != nil {
 		return err
 	}
@@ -143,13 +142,13 @@ func raiseEpoch(h *host.Host) error {
 		Epoch        int64  `json:"epoch"`
 	}
 	if err := json.Unmarshal(b, &e); err != nil || e.Installation == "" || e.Epoch < 0 {
-		return fmt.Errorf("epoch file %q: want one JSON object with installation_id and epoch", steps.EpochFile)
+		return fmt.Errorf("epoch file %q: want one JSON object with installation_id and epoch", machine.EpochFile)
 	}
 	e.Epoch++
 	if b, err = json.Marshal(e); err != nil {
 		return err
 	}
-	return h.Write(steps.EpochFile, bytes.NewReader(append(b, '\n')), info.Attr)
+	return h.Write(machine.EpochFile, bytes.NewReader(append(b, '\n')), info.Attr)
 }
 
 // vaultBack starts the daemons with what is on disk now and sets Vault's own
@@ -191,8 +190,8 @@ func (u *Upgrade) pluginBack(ctx context.Context) error {
 		return err
 	}
 	if !slices.Contains(registered, u.rec.From.Plugin) {
-		if err := u.Vault.Register(ctx, vaultapi.Plugin{Name: payload.Plugin, Version: u.rec.From.Plugin, SHA256: u.rec.From.PluginSHA256,
-			Command: steps.PluginFile(strings.TrimPrefix(u.rec.From.Plugin, "v"))}); err != nil {
+		if err := u.Vault.Register(ctx, vaultapi.Plugin{Name: machine.PluginName, Version: u.rec.From.Plugin, SHA256: u.rec.From.PluginSHA256,
+			Command: machine.PluginFile(strings.TrimPrefix(u.rec.From.Plugin, "v"))}); err != nil {
 			return err
 		}
 	}
@@ -207,7 +206,7 @@ func (u *Upgrade) pluginBack(ctx context.Context) error {
 			return err
 		}
 	}
-	return u.Env.Host.Remove(path.Join(steps.PluginDir, steps.PluginFile(strings.TrimPrefix(u.rec.To.Plugin, "v"))))
+	return u.Env.Host.Remove(path.Join(machine.PluginDir, machine.PluginFile(strings.TrimPrefix(u.rec.To.Plugin, "v"))))
 }
 
 // restartStale restarts every daemon of ours that is older than a file that it
@@ -227,7 +226,7 @@ func (u *Upgrade) restartStale(ctx context.Context) error {
 			continue
 		}
 		stale := !up
-		reads := append([]string{path.Join(steps.UnitDir, name)}, readBy(name)...)
+		reads := append([]string{path.Join(machine.UnitDir, name)}, readBy(name)...)
 		for _, f := range reads {
 			info, err := h.Stat(f)
 			if errors.Is(err, fs.ErrNotExist) {
@@ -249,13 +248,13 @@ func (u *Upgrade) restartStale(ctx context.Context) error {
 
 // core are the daemons without which there is no service, in the order of their
 // start.
-var core = []string{systemd.KMS, systemd.Vault, systemd.Front}
+var core = []string{machine.UnitKMS, machine.UnitVault, machine.UnitFront}
 
 // daemons are all services that stay up, the core first.
 func daemons() []string {
 	names := slices.Clone(core)
 	for _, n := range systemd.Names() {
-		if strings.HasSuffix(n, ".service") && !strings.Contains(n, "@") && n != systemd.Firewall && !slices.Contains(names, n) {
+		if strings.HasSuffix(n, ".service") && !strings.Contains(n, "@") && n != machine.UnitFirewall && !slices.Contains(names, n) {
 			names = append(names, n)
 		}
 	}
@@ -263,12 +262,12 @@ func daemons() []string {
 }
 
 func readBy(name string) []string {
-	if name == systemd.Vault {
-		return []string{steps.VaultProgram, steps.VaultHCL, steps.EpochFile}
+	if name == machine.UnitVault {
+		return []string{machine.VaultProgram, machine.VaultHCL, machine.EpochFile}
 	}
-	files := []string{path.Join(steps.BinDir, payload.Strongroom)}
-	if name == systemd.Front {
-		files = append(files, steps.EtcDir+"/front.toml")
+	files := []string{path.Join(machine.BinDir, machine.ProgramName)}
+	if name == machine.UnitFront {
+		files = append(files, machine.Etc+"/front.toml")
 	}
 	return files
 }
@@ -318,7 +317,7 @@ func (u *Upgrade) restoreSnapshot(ctx context.Context) error {
 	if err := u.rec.save(h, RecordPath); err != nil {
 		return err
 	}
-	if err := h.Restart(ctx, systemd.Vault); err != nil {
+	if err := h.Restart(ctx, machine.UnitVault); err != nil {
 		return err
 	}
 	if err := u.vaultBack(ctx); err != nil {

@@ -10,7 +10,7 @@ import (
 
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/vaultapi"
-	"strongroom.example/installer/steps"
+	"strongroom.example/config/machine"
 )
 
 var (
@@ -87,7 +87,7 @@ func (m mortal) Status(context.Context) (bool, error) {
 	if m.running == "" || m.engine == "" {
 		return false, errors.New("the engine does not answer")
 	}
-	b, err := m.ReadFile(steps.EpochFile)
+	b, err := m.ReadFile(machine.EpochFile)
 	if err != nil {
 		return false, err
 	}
@@ -127,7 +127,7 @@ func (m mortal) Restore(_ context.Context, r io.Reader) error {
 }
 
 func (m mortal) Reconcile(context.Context) error {
-	b, err := m.ReadFile(steps.EpochFile)
+	b, err := m.ReadFile(machine.EpochFile)
 	if err != nil {
 		return err
 	}

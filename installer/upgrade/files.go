@@ -8,10 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/host"
-	"strongroom.example/installer/payload"
-	"strongroom.example/installer/steps"
-	"strongroom.example/systemd"
 )
 
 // copyFile makes to a copy of from, atomically.
@@ -37,7 +35,7 @@ func mkdirs(h *host.Host, p string) error {
 // ours are the files that an upgrade may replace: programs, configuration,
 // units. Credentials, certificates and state are never replaced.
 func ours(h *host.Host) ([]string, error) {
-	files := []string{path.Join(steps.BinDir, payload.Strongroom), steps.VaultProgram}
+	files := []string{path.Join(machine.BinDir, machine.ProgramName), machine.VaultProgram}
 	add := func(dir string, wanted func(name string) bool) error {
 		names, err := h.ReadDir(dir)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -54,14 +52,14 @@ func ours(h *host.Host) ([]string, error) {
 		return nil
 	}
 	all := func(string) bool { return true }
-	if err := add(steps.EtcDir, all); err != nil {
+	if err := add(machine.Etc, all); err != nil {
 		return nil, err
 	}
-	if err := add(steps.UnitDir, ourUnit); err != nil {
+	if err := add(machine.UnitDir, ourUnit); err != nil {
 		return nil, err
 	}
 	for _, f := range slices.Clone(files) {
-		if path.Dir(f) == steps.UnitDir && strings.HasSuffix(f, ".d") {
+		if path.Dir(f) == machine.UnitDir && strings.HasSuffix(f, ".d") {
 			if err := add(f, all); err != nil {
 				return nil, err
 			}
@@ -86,7 +84,7 @@ func ours(h *host.Host) ([]string, error) {
 // ourUnit says whether a unit's file, or the folder of its drop-ins, is the
 // appliance's.
 func ourUnit(name string) bool {
-	return strings.HasPrefix(name, "strongroom-") || name == systemd.Vault || name == systemd.Vault+".d" || name == systemd.Nftables+".d"
+	return machine.IsUnit(name) || name == machine.UnitVault+".d" || name == machine.UnitNftables+".d"
 }
 
 // keep copies every file that may be replaced.
@@ -148,10 +146,10 @@ func (u *Upgrade) putBack(ctx context.Context) (changed []string, err error) {
 	for _, f := range now {
 		// Files in /etc/strongroom that are new belong to credentials that are
 		// new, and stay with them.
-		if before[f] || !strings.HasPrefix(f, steps.UnitDir+"/") {
+		if before[f] || !strings.HasPrefix(f, machine.UnitDir+"/") {
 			continue
 		}
-		if name := path.Base(f); path.Dir(f) == steps.UnitDir && !strings.Contains(name, "@.") {
+		if name := path.Base(f); path.Dir(f) == machine.UnitDir && !strings.Contains(name, "@.") {
 			if err := u.retire(ctx, name); err != nil {
 				return changed, err
 			}
@@ -197,16 +195,16 @@ func (u *Upgrade) tidyPlugins(ctx context.Context) error {
 			return err
 		}
 	}
-	names, err := u.Env.Host.ReadDir(steps.PluginDir)
+	names, err := u.Env.Host.ReadDir(machine.PluginDir)
 	if err != nil {
 		return err
 	}
 	for _, n := range names {
-		v, ok := strings.CutPrefix(n, steps.PluginFile(""))
+		v, ok := strings.CutPrefix(n, machine.PluginFile(""))
 		if !ok || slices.Contains(keep, "v"+v) {
 			continue
 		}
-		if err := u.Env.Host.Remove(path.Join(steps.PluginDir, n)); err != nil {
+		if err := u.Env.Host.Remove(path.Join(machine.PluginDir, n)); err != nil {
 			return err
 		}
 	}

@@ -6,11 +6,9 @@ import (
 	"slices"
 
 	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
-	"strongroom.example/installer/payload"
-	"strongroom.example/installer/steps"
-	"strongroom.example/systemd"
 )
 
 // stage is one part of the way forward. Each may be done again.
@@ -68,7 +66,7 @@ func (u *Upgrade) firstStage(stages []stage) (int, error) {
 	// While the old Vault's program is in place, the old Vault may have been
 	// started again, at a boot say, and have gone on writing.
 	if _, _, vault := u.rec.changes(); vault {
-		now, err := u.Env.Host.Sum(steps.VaultProgram)
+		now, err := u.Env.Host.Sum(machine.VaultProgram)
 		if err != nil {
 			return 0, err
 		}
@@ -86,10 +84,10 @@ func (u *Upgrade) quiet(ctx context.Context) error { return u.Vault.SetMaxWait(c
 // keepStorage copies Vault's storage while nobody writes to it.
 func (u *Upgrade) keepStorage(ctx context.Context) error {
 	h := u.Env.Host
-	if err := h.Stop(ctx, systemd.Vault); err != nil {
+	if err := h.Stop(ctx, machine.UnitVault); err != nil {
 		return err
 	}
-	if err := u.copyTree(ctx, steps.RaftDir, storageDir); err != nil {
+	if err := u.copyTree(ctx, machine.RaftDir, storageDir); err != nil {
 		return err
 	}
 	u.rec.StorageKept = true
@@ -129,7 +127,7 @@ func (u *Upgrade) apply(ctx context.Context) error {
 // file and catalog entry stay, so no checksum is ever another than expected.
 func (u *Upgrade) switchPlugin(ctx context.Context) error {
 	if err := u.Vault.Register(ctx, vaultapi.Plugin{
-		Name: payload.Plugin, Command: steps.PluginFile(u.Env.Version), Version: u.rec.To.Plugin, SHA256: u.rec.To.PluginSHA256,
+		Name: machine.PluginName, Command: machine.PluginFile(u.Env.Version), Version: u.rec.To.Plugin, SHA256: u.rec.To.PluginSHA256,
 	}); err != nil {
 		return err
 	}

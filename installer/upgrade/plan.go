@@ -10,9 +10,9 @@ import (
 
 	"github.com/hashicorp/go-version"
 
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
-	"strongroom.example/installer/payload"
 	"strongroom.example/installer/steps"
 )
 
@@ -63,7 +63,7 @@ func (u *Upgrade) Plan(ctx context.Context) (Plan, error) {
 func (u *Upgrade) installed(ctx context.Context) (Versions, error) {
 	var v Versions
 	h := u.Env.Host
-	program := path.Join(steps.BinDir, payload.Strongroom)
+	program := path.Join(machine.BinDir, machine.ProgramName)
 	if _, err := h.Stat(program); errors.Is(err, fs.ErrNotExist) {
 		return v, &engine.Error{Code: engine.ExitOperator, Err: fmt.Errorf("nothing is installed here: %q is not there", program),
 			Hint: "install first: strongroom-installer install --help"}
@@ -78,10 +78,10 @@ func (u *Upgrade) installed(ctx context.Context) (Versions, error) {
 	if v.StrongroomSHA256, err = h.Sum(program); err != nil {
 		return v, err
 	}
-	if v.Vault, err = steps.VaultVersion(ctx, h, steps.VaultProgram); err != nil {
+	if v.Vault, err = steps.VaultVersion(ctx, h, machine.VaultProgram); err != nil {
 		return v, err
 	}
-	if v.VaultSHA256, err = h.Sum(steps.VaultProgram); err != nil {
+	if v.VaultSHA256, err = h.Sum(machine.VaultProgram); err != nil {
 		return v, err
 	}
 	pinned, running, err := u.Vault.Mounted(ctx)
@@ -91,7 +91,7 @@ func (u *Upgrade) installed(ctx context.Context) (Versions, error) {
 	if v.Plugin = pinned; pinned == "" {
 		v.Plugin = running
 	}
-	file := path.Join(steps.PluginDir, steps.PluginFile(strings.TrimPrefix(v.Plugin, "v")))
+	file := path.Join(machine.PluginDir, machine.PluginFile(strings.TrimPrefix(v.Plugin, "v")))
 	v.PluginSHA256, err = h.Sum(file)
 	return v, err
 }
@@ -125,12 +125,12 @@ const spare = 256 << 20
 // storage and its snapshot.
 func (u *Upgrade) room(p Plan) error {
 	need := uint64(spare)
-	for _, f := range []string{path.Join(steps.BinDir, payload.Strongroom), steps.VaultProgram, steps.VaultProgram} {
+	for _, f := range []string{path.Join(machine.BinDir, machine.ProgramName), machine.VaultProgram, machine.VaultProgram} {
 		if info, err := u.Env.Host.Stat(f); err == nil {
 			need += 2 * uint64(info.Size)
 		}
 	}
-	size, err := treeSize(u.Env.Host, steps.RaftDir)
+	size, err := treeSize(u.Env.Host, machine.RaftDir)
 	if err != nil {
 		return err
 	}
@@ -138,7 +138,7 @@ func (u *Upgrade) room(p Plan) error {
 	if err := u.Env.Host.Mkdir(Dir, host.Attr{Mode: 0o700}); err != nil {
 		return err
 	}
-	for _, d := range []string{Dir, steps.LibDir} {
+	for _, d := range []string{Dir, machine.LibDir} {
 		_, free, err := u.Env.Host.Space(d)
 		if err != nil {
 			return err

@@ -11,11 +11,9 @@ import (
 
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
-	"strongroom.example/installer/payload"
-	"strongroom.example/installer/steps"
-	"strongroom.example/systemd"
 )
 
 // ready refuses to upgrade a machine that is not well, or with a token that
@@ -98,11 +96,11 @@ func (u *Upgrade) stage() (Programs, error) {
 		return p, err
 	}
 	p = Programs{
-		Strongroom: path.Join(stagedDir, payload.Strongroom),
-		Plugin:     path.Join(steps.PluginDir, steps.PluginFile(u.Env.Version)),
-		Vault:      steps.VaultProgram,
+		Strongroom: path.Join(stagedDir, machine.ProgramName),
+		Plugin:     path.Join(machine.PluginDir, machine.PluginFile(u.Env.Version)),
+		Vault:      machine.VaultProgram,
 	}
-	for name, to := range map[string]string{payload.Strongroom: p.Strongroom, payload.Plugin: p.Plugin} {
+	for name, to := range map[string]string{machine.ProgramName: p.Strongroom, machine.PluginName: p.Plugin} {
 		if err := u.install(name, to); err != nil {
 			return p, err
 		}
@@ -182,7 +180,7 @@ func (u *Upgrade) snapshot(ctx context.Context) error {
 	if len(u.Env.Config.Backup.To) == 0 {
 		return nil
 	}
-	unit, err := h.Unit(ctx, systemd.Snapshot)
+	unit, err := h.Unit(ctx, machine.UnitSnapshot)
 	if err != nil || unit.Load != "loaded" {
 		return err
 	}
@@ -191,7 +189,7 @@ func (u *Upgrade) snapshot(ctx context.Context) error {
 
 // backUp has the appliance's own jobs take a snapshot and read it back.
 func (u *Upgrade) backUp(ctx context.Context) error {
-	for _, name := range []string{systemd.Snapshot, systemd.Verify} {
+	for _, name := range []string{machine.UnitSnapshot, machine.UnitVerify} {
 		if err := u.Env.Host.Start(ctx, name); err != nil {
 			return &engine.Error{Code: engine.ExitOperator, Err: fmt.Errorf("a backup before the upgrade: %w", err),
 				Hint: "see journalctl -u " + name + "; nothing has been changed"}

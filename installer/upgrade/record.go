@@ -8,15 +8,15 @@ import (
 	"io/fs"
 	"time"
 
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
-	"strongroom.example/installer/steps"
 )
 
 // Where an upgrade keeps what it needs to go on or back.
 const (
 	// Dir is root's alone.
-	Dir = steps.StateDir + "/upgrade"
+	Dir = machine.StateDir + "/upgrade"
 	// RecordPath is there while an upgrade is unfinished.
 	RecordPath = Dir + "/record.json"
 	// LastPath is the record of the last one that ended.
@@ -25,11 +25,11 @@ const (
 	// that `strongroom restore --dir` takes.
 	SealedDir = Dir + "/snapshots"
 
-	keptDir      = Dir + "/kept"            // the replaced files, by their paths
-	storageDir   = Dir + "/raft"            // a copy of Vault's storage
-	rehearsalDir = Dir + "/rehearsal"       // the last one's report
-	snapshotFile = Dir + "/before.snap"     // Vault's own archive, as encrypted as its storage
-	stagedDir    = steps.LibDir + "/staged" // the new programs, executable
+	keptDir      = Dir + "/kept"              // the replaced files, by their paths
+	storageDir   = Dir + "/raft"              // a copy of Vault's storage
+	rehearsalDir = Dir + "/rehearsal"         // the last one's report
+	snapshotFile = Dir + "/before.snap"       // Vault's own archive, as encrypted as its storage
+	stagedDir    = machine.LibDir + "/staged" // the new programs, executable
 )
 
 // Phase is how far an upgrade has come. It is recorded before what it names is

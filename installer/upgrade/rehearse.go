@@ -17,8 +17,8 @@ import (
 	"filippo.io/age"
 
 	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/host"
-	"strongroom.example/installer/steps"
 )
 
 // Copy is the encrypted copy of Vault's data, and what opens it for the
@@ -102,7 +102,7 @@ func (c *Copy) Rehearse(ctx context.Context, r *Record, p Programs) error {
 	}
 	// Also where only this program is new: a plain drill would take the policies
 	// that the upgrade has yet to write for a fault.
-	args := []string{p.Strongroom, "drill", "--rehearse", "--vault", steps.VaultProgram, "--dir", SealedDir, "--unverified",
+	args := []string{p.Strongroom, "drill", "--rehearse", "--vault", machine.VaultProgram, "--dir", SealedDir, "--unverified",
 		"--take-state", SealedDir, "--state", rehearsalDir, "--identity", "/dev/stdin"}
 	_, plugin, vault := r.changes()
 	env := []string{"HOME=/root"}

@@ -8,9 +8,9 @@ import (
 	"time"
 
 	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
-	"strongroom.example/installer/payload"
 	"strongroom.example/installer/steps"
 )
 
@@ -200,7 +200,7 @@ func (r *Record) changes() (strongroom, plugin, vault bool) {
 // target are the versions that the machine is to run.
 func (u *Upgrade) target(ctx context.Context) (Versions, error) {
 	var v Versions
-	for name, sum := range map[string]*string{payload.Strongroom: &v.StrongroomSHA256, payload.Plugin: &v.PluginSHA256} {
+	for name, sum := range map[string]*string{machine.ProgramName: &v.StrongroomSHA256, machine.PluginName: &v.PluginSHA256} {
 		p, err := u.Env.Payload.Program(name)
 		if err != nil {
 			return v, &engine.Error{Code: engine.ExitFailed, Err: err, Hint: "build the installer with: make build"}
@@ -210,7 +210,7 @@ func (u *Upgrade) target(ctx context.Context) (Versions, error) {
 	v.Strongroom, v.Plugin = u.Env.Version, "v"+u.Env.Version
 	file := u.Env.VaultBinary
 	if file == "" {
-		file = steps.VaultProgram
+		file = machine.VaultProgram
 		if u.rec != nil {
 			// What is installed may be the new one already, and the flag
 			// forgotten.

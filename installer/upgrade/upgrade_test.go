@@ -13,10 +13,9 @@ import (
 	"testing"
 
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
-	"strongroom.example/installer/steps"
-	"strongroom.example/systemd"
 )
 
 const (
@@ -24,7 +23,7 @@ const (
 	newVault      = "/root/vault-new"
 )
 
-func newFile(version string) string { return path.Join(steps.PluginDir, steps.PluginFile(version)) }
+func newFile(version string) string { return path.Join(machine.PluginDir, machine.PluginFile(version)) }
 
 // want checks the machine's versions, and that nothing is lost or left over.
 func (w *world) want(t *testing.T, strongroom, plugin, vault string) {
@@ -32,7 +31,7 @@ func (w *world) want(t *testing.T, strongroom, plugin, vault string) {
 	s := w.load()
 	for _, c := range []struct{ what, got, want string }{
 		{"strongroom", string(w.Files["/usr/local/bin/strongroom"].Data), "strongroom " + strongroom + " fine"},
-		{"Vault's program", string(w.Files[steps.VaultProgram].Data), "Vault v" + vault + " fine"},
+		{"Vault's program", string(w.Files[machine.VaultProgram].Data), "Vault v" + vault + " fine"},
 		{"Vault that runs", w.running, vault},
 		{"engine that runs", w.engine, plugin},
 		{"pinned", s.Pinned, "v" + plugin},
@@ -51,7 +50,7 @@ func (w *world) want(t *testing.T, strongroom, plugin, vault string) {
 	if fenced, err := (mortal{w}).Status(t.Context()); err != nil || fenced {
 		t.Errorf("the engine: fenced %v, %v", fenced, err)
 	}
-	for _, p := range []string{RecordPath, stagedDir, storageDir, steps.RaftDir + ".back"} {
+	for _, p := range []string{RecordPath, stagedDir, storageDir, machine.RaftDir + ".back"} {
 		if _, err := w.Stat(p); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s is left over", p)
 		}
@@ -241,12 +240,12 @@ func TestRollBackWithoutToken(t *testing.T) {
 	w := brokenWorld(t)
 	u, _ := w.upgrade(newStrongroom, newPlugin, "/root/vault-broken")
 	u.SkipRehearsal = "a test"
-	w.OnStart[systemd.Vault] = func() error { w.running, w.engine = "", ""; panic(killed{}) }
+	w.OnStart[machine.UnitVault] = func() error { w.running, w.engine = "", ""; panic(killed{}) }
 	func() {
 		defer func() { _ = recover() }()
 		_ = u.Run(t.Context())
 	}()
-	w.OnStart[systemd.Vault] = w.startVault
+	w.OnStart[machine.UnitVault] = w.startVault
 	if needed, err := NeedsToken(u.Env.Host); err != nil || !needed {
 		t.Fatalf("the way forward needs no token: %v", err)
 	}
@@ -381,9 +380,9 @@ func killedAt(t *testing.T, n int, broken, back bool) bool {
 	if r, err := Load(first.Env.Host, RecordPath); err != nil || (r != nil && !r.Phase.untouched()) != (Unfinished(first.Env.Host) != nil) {
 		t.Errorf("unfinished: %v, record %+v, %v", Unfinished(first.Env.Host), r, err)
 	}
-	if w.Units[systemd.Vault].Active != "active" && n%2 == 0 {
+	if w.Units[machine.UnitVault].Active != "active" && n%2 == 0 {
 		// Booted in between: systemd starts what is on the disk.
-		_ = w.Restart(t.Context(), systemd.Vault)
+		_ = w.Restart(t.Context(), machine.UnitVault)
 	}
 	u, again := w.upgrade(newStrongroom, newPlugin, vault)
 	u.SkipRehearsal = "a test"
@@ -437,7 +436,7 @@ func TestRefusals(t *testing.T) {
 		{"nothing installed", func(w *world, _ *Upgrade) { delete(w.Files, "/usr/local/bin/strongroom") }, engine.ExitOperator, "nothing is installed"},
 		{"disk full", func(w *world, _ *Upgrade) { w.Free = 1 << 20 }, engine.ExitOperator, "1 MiB free"},
 		{"Vault down", func(w *world, _ *Upgrade) { w.running = "" }, engine.ExitOperator, "down"},
-		{"front down", func(w *world, _ *Upgrade) { w.Units[systemd.Front].Active = "failed" }, engine.ExitOperator, "the front does not answer"},
+		{"front down", func(w *world, _ *Upgrade) { w.Units[machine.UnitFront].Active = "failed" }, engine.ExitOperator, "the front does not answer"},
 		{"front mute", func(_ *world, u *Upgrade) {
 			u.Front = func(context.Context) error { return errors.New("mute") }
 		}, engine.ExitOperator, "not well as it is"},

@@ -12,8 +12,7 @@ import (
 
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/vaultapi"
-	"strongroom.example/installer/payload"
-	"strongroom.example/installer/steps"
+	"strongroom.example/config/machine"
 )
 
 // Vault is what an upgrade asks of the machine's Vault.
@@ -57,8 +56,8 @@ var _ Vault = vault{}
 func NewVault(c *vaultapi.Client) Vault { return vault{c} }
 
 const (
-	mount   = steps.MountKeys
-	catalog = "sys/plugins/catalog/secret/" + payload.Plugin
+	mount   = machine.MountKeys
+	catalog = "sys/plugins/catalog/secret/" + machine.PluginName
 )
 
 func (v vault) Info(ctx context.Context) (snapshot.VaultInfo, error) {
@@ -136,7 +135,7 @@ func (v vault) Mounted(ctx context.Context) (pinned, running string, err error) 
 		return "", "", fmt.Errorf("list mounts: %w", err)
 	}
 	m := mounts[mount+"/"]
-	if m == nil || m.Type != payload.Plugin {
+	if m == nil || m.Type != machine.PluginName {
 		return "", "", fmt.Errorf("the engine for API keys is not mounted at %s/", mount)
 	}
 	return m.PluginVersion, m.RunningVersion, nil
@@ -153,7 +152,7 @@ func (v vault) Registered(ctx context.Context) ([]string, error) {
 	}
 	var versions []string
 	for _, d := range l.Details {
-		if d.Name == payload.Plugin {
+		if d.Name == machine.PluginName {
 			versions = append(versions, d.Version)
 		}
 	}
@@ -162,7 +161,7 @@ func (v vault) Registered(ctx context.Context) ([]string, error) {
 
 func (v vault) Deregister(ctx context.Context, version string) error {
 	err := v.API().Sys().DeregisterPluginWithContext(ctx, &api.DeregisterPluginInput{
-		Name: payload.Plugin, Type: api.PluginTypeSecrets, Version: version})
+		Name: machine.PluginName, Type: api.PluginTypeSecrets, Version: version})
 	if err != nil {
 		return fmt.Errorf("take plugin %s out of the catalog: %w", version, err)
 	}

@@ -17,11 +17,11 @@ import (
 
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
 	"strongroom.example/installer/payload"
 	"strongroom.example/installer/steps"
-	"strongroom.example/systemd"
 )
 
 // world is an installed machine in memory whose programs are their own
@@ -64,7 +64,7 @@ type storage struct {
 }
 
 const (
-	db        = steps.RaftDir + "/db"
+	db        = machine.RaftDir + "/db"
 	oldPlugin = "plugin 1.0.0 fine"
 	newPlugin = "plugin 1.1.0 fine"
 )
@@ -74,8 +74,8 @@ func newWorld(t *testing.T) *world {
 	m := host.NewMemory()
 	w := &world{Memory: m}
 	for _, d := range []string{"/etc", "/etc/strongroom", "/etc/strongroom/credentials", "/etc/systemd", "/etc/systemd/system",
-		"/etc/systemd/system/vault.service.d", "/usr", "/usr/local", "/usr/local/bin", "/usr/local/lib", "/usr/local/lib/strongroom", steps.PluginDir,
-		"/var", "/var/lib", "/var/lib/strongroom", "/var/lib/vault", steps.RaftDir, "/root"} {
+		"/etc/systemd/system/vault.service.d", "/usr", "/usr/local", "/usr/local/bin", "/usr/local/lib", "/usr/local/lib/strongroom", machine.PluginDir,
+		"/var", "/var/lib", "/var/lib/strongroom", "/var/lib/vault", machine.RaftDir, "/root"} {
 		m.Files[d] = &host.Node{Info: host.Info{Attr: host.Attr{Mode: 0o755}, Type: fs.ModeDir}}
 	}
 	first, err := json.Marshal(storage{Format: "1.0.0", Engine: "1.0.0", Index: 100, Pinned: "v1.0.0", MaxWait: 60, Secret: "canary-7",
@@ -84,29 +84,29 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	for p, text := range map[string]string{
-		"/usr/local/bin/strongroom":                           "strongroom 1.0.0 fine",
-		"/usr/local/bin/vault":                                "Vault v1.0.0 fine",
-		path.Join(steps.PluginDir, steps.PluginFile("1.0.0")): oldPlugin,
-		path.Join(steps.PluginDir, steps.PluginFile("0.9.0")): "plugin 0.9.0 fine",
-		"/etc/strongroom/vault.hcl":                           "old",
-		"/etc/strongroom/nftables.conf":                       "old rules",
-		"/etc/strongroom/epoch.json":                          `{"installation_id":"x","epoch":1}`,
-		"/etc/strongroom/credentials/master-key":              "sealed",
-		"/etc/systemd/system/vault.service":                   "old",
-		"/etc/systemd/system/vault.service.d/operator.conf":   "the operator's",
-		"/etc/systemd/system/strongroom-kms.service":          "old",
-		"/etc/systemd/system/strongroom-front.service":        "old",
-		"/etc/systemd/system/somebody-elses.service":          "not ours",
-		"/root/vault-new":                                     "Vault v1.1.0 fine",
-		db:                                                    string(first),
+		"/usr/local/bin/strongroom":                               "strongroom 1.0.0 fine",
+		"/usr/local/bin/vault":                                    "Vault v1.0.0 fine",
+		path.Join(machine.PluginDir, machine.PluginFile("1.0.0")): oldPlugin,
+		path.Join(machine.PluginDir, machine.PluginFile("0.9.0")): "plugin 0.9.0 fine",
+		"/etc/strongroom/vault.hcl":                               "old",
+		"/etc/strongroom/nftables.conf":                           "old rules",
+		"/etc/strongroom/epoch.json":                              `{"installation_id":"x","epoch":1}`,
+		"/etc/strongroom/credentials/master-key":                  "sealed",
+		"/etc/systemd/system/vault.service":                       "old",
+		"/etc/systemd/system/vault.service.d/operator.conf":       "the operator's",
+		"/etc/systemd/system/strongroom-kms.service":              "old",
+		"/etc/systemd/system/strongroom-front.service":            "old",
+		"/etc/systemd/system/somebody-elses.service":              "not ours",
+		"/root/vault-new":                                         "Vault v1.1.0 fine",
+		db:                                                        string(first),
 	} {
 		m.Files[p] = &host.Node{Info: host.Info{Attr: host.Attr{Mode: 0o644}, Size: int64(len(text)), ModTime: m.Clock}, Data: []byte(text)}
 	}
 	for _, u := range core {
 		m.Units[u] = &host.Unit{Load: "loaded", Active: "active", Sub: "running", Enabled: "enabled", Since: m.Clock}
 	}
-	m.OnStart[systemd.Vault] = w.startVault
-	for _, u := range []string{systemd.KMS, systemd.Front} {
+	m.OnStart[machine.UnitVault] = w.startVault
+	for _, u := range []string{machine.UnitKMS, machine.UnitFront} {
 		m.OnStart[u] = func() error { return w.starts("/usr/local/bin/strongroom") }
 	}
 	m.Commands = map[string]func(host.Command, []byte) (host.Output, error){
@@ -149,17 +149,17 @@ func (w *world) put(s storage) {
 	if err != nil {
 		panic(err)
 	}
-	w.Files[steps.RaftDir] = &host.Node{Info: host.Info{Attr: host.Attr{Mode: 0o700}, Type: fs.ModeDir}}
+	w.Files[machine.RaftDir] = &host.Node{Info: host.Info{Attr: host.Attr{Mode: 0o700}, Type: fs.ModeDir}}
 	w.Files[db] = &host.Node{Info: host.Info{Attr: host.Attr{Mode: 0o600}}, Data: b}
 }
 
 // startVault reads the storage, which an older Vault than its writer can't.
 func (w *world) startVault() error {
 	w.running, w.engine = "", ""
-	if err := w.starts(steps.VaultProgram); err != nil {
+	if err := w.starts(machine.VaultProgram); err != nil {
 		return err
 	}
-	version := strings.TrimPrefix(strings.Fields(string(w.Files[steps.VaultProgram].Data))[1], "v")
+	version := strings.TrimPrefix(strings.Fields(string(w.Files[machine.VaultProgram].Data))[1], "v")
 	s := w.load()
 	if s.Format > version {
 		return fmt.Errorf("vault %s can't read storage of %s", version, s.Format)
@@ -173,7 +173,7 @@ func (w *world) startVault() error {
 func (w *world) startEngine() {
 	s := w.load()
 	w.engine = ""
-	n := w.Files[path.Join(steps.PluginDir, steps.PluginFile(strings.TrimPrefix(s.Pinned, "v")))]
+	n := w.Files[path.Join(machine.PluginDir, machine.PluginFile(strings.TrimPrefix(s.Pinned, "v")))]
 	if n == nil || bytes.Contains(n.Data, []byte("broken")) {
 		return
 	}
@@ -262,7 +262,7 @@ func (m mortal) Stop(ctx context.Context, name string) error {
 	if err := m.mutate(); err != nil {
 		return err
 	}
-	if name == systemd.Vault {
+	if name == machine.UnitVault {
 		m.running, m.engine = "", ""
 	}
 	return m.Memory.Stop(ctx, name)
@@ -305,7 +305,7 @@ func (s programs) Check(context.Context) (engine.Diff, error) {
 		"/etc/strongroom/nftables.conf":                 "new rules",
 		"/etc/systemd/system/strongroom-doctor.service": "a new unit",
 	}
-	p, err := s.Payload.Program(payload.Strongroom)
+	p, err := s.Payload.Program(machine.ProgramName)
 	if err != nil {
 		return nil, err
 	}
@@ -323,7 +323,7 @@ func (s programs) Check(context.Context) (engine.Diff, error) {
 		if err != nil {
 			return nil, err
 		}
-		wanted[steps.VaultProgram] = string(b)
+		wanted[machine.VaultProgram] = string(b)
 	}
 	var d engine.Diff
 	for _, f := range slices.Sorted(mapsKeys(wanted)) {
@@ -336,7 +336,7 @@ func (s programs) Check(context.Context) (engine.Diff, error) {
 	}
 	for _, u := range core {
 		stale := false
-		for _, f := range append(readBy(u), path.Join(steps.UnitDir, u)) {
+		for _, f := range append(readBy(u), path.Join(machine.UnitDir, u)) {
 			info, err := s.Host.Stat(f)
 			stale = stale || err == nil && info.ModTime.After(s.w.Units[u].Since)
 		}
@@ -365,12 +365,12 @@ func (w *world) upgrade(strongroom, plugin, vaultFile string) (*Upgrade, *bytes.
 		Env: &steps.Env{
 			Host: m.host(), Version: "1.1.0", AdminToken: "administrator's", VaultBinary: vaultFile, Config: config.Default(),
 			Payload: payload.New(fstest.MapFS{
-				"bin/" + payload.Strongroom: {Data: []byte(strongroom)},
-				"bin/" + payload.Plugin:     {Data: []byte(plugin)},
+				"bin/" + machine.ProgramName: {Data: []byte(strongroom)},
+				"bin/" + machine.PluginName:  {Data: []byte(plugin)},
 			}),
 		},
 		Vault: m, Front: func(context.Context) error {
-			if w.Units[systemd.Front].Active != "active" || w.running == "" {
+			if w.Units[machine.UnitFront].Active != "active" || w.running == "" {
 				return errors.New("the front does not answer")
 			}
 			return nil

@@ -16,6 +16,7 @@ import (
 	"strongroom.example/appliance/base/proc"
 	"strongroom.example/appliance/serve/kms"
 	"strongroom.example/appliance/watch/evidence"
+	"strongroom.example/config/machine"
 )
 
 // ClusterPatience is how long a cluster may take to settle on a loaded machine.
@@ -156,7 +157,7 @@ func (s *Server) Engines(t testing.TB) []string {
 	var pids []string
 	for _, exe := range exes {
 		// Processes come and go; what cannot be read is none of ours.
-		if to, err := os.Readlink(exe); err == nil && to == filepath.Join(s.Layout.Plugins(), scratch.PluginName) {
+		if to, err := os.Readlink(exe); err == nil && to == filepath.Join(s.Layout.Plugins(), machine.PluginName) {
 			pids = append(pids, filepath.Base(filepath.Dir(exe)))
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"strongroom.example/appliance/base/proc"
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/appliance/serve/kms"
+	"strongroom.example/config/machine"
 )
 
 // Patience is how long a start or restart may take on a loaded machine.
@@ -63,7 +64,7 @@ func Programs(t testing.TB) scratch.Programs {
 	return scratch.Programs{
 		Strongroom: Bin(t, "strongroom"),
 		Vault:      Bin(t, "vault"),
-		Plugin:     Bin(t, scratch.PluginName),
+		Plugin:     Bin(t, machine.PluginName),
 	}
 }
 
@@ -134,11 +135,11 @@ func New(t testing.TB, node ...Node) *Server {
 // Plugin is the apikeys plugin as it is registered.
 func (s *Server) Plugin(t testing.TB) vaultapi.Plugin {
 	t.Helper()
-	sum, err := vaultapi.SHA256File(filepath.Join(s.Layout.Plugins(), scratch.PluginName))
+	sum, err := vaultapi.SHA256File(filepath.Join(s.Layout.Plugins(), machine.PluginName))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return vaultapi.Plugin{Name: scratch.PluginName, Command: scratch.PluginName, Version: "v" + s.Version, SHA256: sum}
+	return vaultapi.Plugin{Name: machine.PluginName, Command: machine.PluginName, Version: "v" + s.Version, SHA256: sum}
 }
 
 // MountAPIKeys mounts the engine at apikeys/, tuned for conditional reads.

@@ -28,6 +28,7 @@ import (
 
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/proc"
+	layout "strongroom.example/config/machine"
 	"strongroom.example/installer/steps"
 	"strongroom.example/systemd"
 	"strongroom.example/test/vaulttest"
@@ -287,7 +288,7 @@ func testEvidence(t *testing.T, m *machine, s *store) {
 	}
 	for _, name := range systemd.Names() {
 		// The watch over the operator's own certificate is for those who have one.
-		if ext := filepath.Ext(name); ext != ".timer" && ext != ".path" || name == systemd.FrontCertificatePath {
+		if ext := filepath.Ext(name); ext != ".timer" && ext != ".path" || name == layout.UnitFrontCertificatePath {
 			continue
 		}
 		if out := m.sh(t, "systemctl is-enabled "+name+" && systemctl is-active "+name); out != "enabled\nactive\n" {
@@ -311,7 +312,7 @@ func testEvidence(t *testing.T, m *machine, s *store) {
 func testManifest(t *testing.T, m *machine) {
 	t.Helper()
 	var list steps.Manifest
-	if err := json.Unmarshal(m.read(t, steps.ManifestPath), &list); err != nil {
+	if err := json.Unmarshal(m.read(t, layout.ManifestFile), &list); err != nil {
 		t.Fatal(err)
 	}
 	listed := map[string]bool{}
@@ -328,7 +329,7 @@ func testManifest(t *testing.T, m *machine) {
 	}
 	// All that lies in the appliance's own places is on the list.
 	for _, p := range strings.Fields(m.sh(t, "find /etc/strongroom /usr/local/bin /usr/local/lib/strongroom /etc/systemd/system/strongroom* /etc/systemd/system/vault.service -type f")) {
-		if !listed[p] && p != steps.ManifestPath {
+		if !listed[p] && p != layout.ManifestFile {
 			t.Errorf("%s is not on the list of installed files", p)
 		}
 	}
@@ -476,7 +477,7 @@ func testBackupsGivenUp(t *testing.T, m *machine, _ *store) {
 	if r.code != 0 || !strings.Contains(r.stdout, "THERE IS NO BACKUP") {
 		t.Errorf("exit code %d:\n%s", r.code, r)
 	}
-	out := m.in(t, "systemctl", "is-enabled", systemd.SnapshotTimer, systemd.SnapshotPath).stdout
+	out := m.in(t, "systemctl", "is-enabled", layout.UnitSnapshotTimer, layout.UnitSnapshotPath).stdout
 	if lines := strings.Fields(out); !slices.Equal(lines, []string{"disabled", "disabled"}) {
 		t.Errorf("the backup units are %q", lines)
 	}

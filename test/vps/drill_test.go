@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"strongroom.example/appliance/backup/drill"
 	drillreport "strongroom.example/appliance/backup/drill/report"
+	layout "strongroom.example/config/machine"
 	"strongroom.example/test/vaulttest"
 )
 
@@ -33,7 +33,7 @@ func drillReport(t *testing.T, m *machine) *drillreport.Report {
 	if !strings.Contains(out, "signed by SHA256:") {
 		t.Errorf("verify-report said:\n%s", out)
 	}
-	s, err := drillreport.Parse(m.read(t, drillreport.LastPath(drill.DefaultStateDir)))
+	s, err := drillreport.Parse(m.read(t, drillreport.LastPath(layout.DrillState)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,11 +57,11 @@ func testDrill(t *testing.T, m *machine, _ *store) {
 	}
 	clean := func(t *testing.T) {
 		t.Helper()
-		out := m.sh(t, "ls -A "+drill.DefaultStateDir+" | sort | tr '\\n' ' '; find "+drill.DefaultStateDir+" ! -user strongroom-drill")
-		if want := ".drill.lock escrow-key last.json last.txt reports "; strings.TrimSuffix(out, "\n") != want+drill.DefaultStateDir+"/escrow-key" {
+		out := m.sh(t, "ls -A "+layout.DrillState+" | sort | tr '\\n' ' '; find "+layout.DrillState+" ! -user strongroom-drill")
+		if want := ".drill.lock escrow-key last.json last.txt reports "; strings.TrimSuffix(out, "\n") != want+layout.DrillState+"/escrow-key" {
 			t.Errorf("the state folder holds, and root owns: %q", out)
 		}
-		if out := m.in(t, "pgrep", "-fa", drill.DefaultStateDir+"(-by-hand)?/work").stdout; out != "" {
+		if out := m.in(t, "pgrep", "-fa", layout.DrillState+"(-by-hand)?/work").stdout; out != "" {
 			t.Errorf("still running:\n%s", out)
 		}
 	}
@@ -81,7 +81,7 @@ func testDrill(t *testing.T, m *machine, _ *store) {
 		clean(t)
 	})
 	// Root's own folder for what is scratch.
-	const byHand = drill.DefaultStateDir + "-by-hand"
+	const byHand = layout.DrillState + "-by-hand"
 	t.Run("by hand, killed in the middle", func(t *testing.T) {
 		// Once more, should it be over before this side gets to the kill.
 		m.sh(t, "for try in 1 2 3 4 5; do setsid strongroom drill >/root/drill.log 2>&1 & p=$!; "+
@@ -104,6 +104,6 @@ func testDrill(t *testing.T, m *machine, _ *store) {
 		if m.in(t, "test", "-e", byHand).code == 0 {
 			t.Errorf("%s is still there", byHand)
 		}
-		m.sh(t, "cp /etc/strongroom/drill-signing.pub "+drillreport.LastPath(drill.DefaultStateDir)+" /root && cd /root && "+drillDocs(t, "verify-elsewhere"))
+		m.sh(t, "cp /etc/strongroom/drill-signing.pub "+drillreport.LastPath(layout.DrillState)+" /root && cd /root && "+drillDocs(t, "verify-elsewhere"))
 	})
 }

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	layout "strongroom.example/config/machine"
 	"strongroom.example/systemd"
 )
 
@@ -236,7 +237,7 @@ func testOutside(t *testing.T, m *machine) {
 }
 
 // daemons always run.
-var daemons = []string{systemd.KMS, systemd.Vault, systemd.Front, systemd.Firewall}
+var daemons = []string{layout.UnitKMS, layout.UnitVault, layout.UnitFront, layout.UnitFirewall}
 
 var exposure = regexp.MustCompile(`Overall exposure level for \S+: ([0-9.]+)`)
 

@@ -16,8 +16,8 @@ import (
 	"testing"
 	"time"
 
+	layout "strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
-	"strongroom.example/installer/steps"
 	"strongroom.example/test/vaulttest"
 )
 
@@ -316,7 +316,7 @@ func (m *machine) installAndKill(t *testing.T, delay func(engine.Entry) time.Dur
 		if installer == 0 {
 			installer = descendant(cmd.Process.Pid, "strongroom-inst")
 		}
-		fi, err := os.Stat(filepath.Join(m.disk, steps.JournalPath))
+		fi, err := os.Stat(filepath.Join(m.disk, layout.InstallJournal))
 		if err != nil || fi.Size() == size {
 			continue // not there yet, or nothing new
 		}
@@ -395,7 +395,7 @@ func descendant(pid int, name string) int {
 
 // journal reads the installer's journal on the machine's disk.
 func (m *machine) journal() []engine.Entry {
-	f, err := os.Open(filepath.Join(m.disk, steps.JournalPath))
+	f, err := os.Open(filepath.Join(m.disk, layout.InstallJournal))
 	if err != nil {
 		return nil // not there yet
 	}

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"strongroom.example/systemd"
+	layout "strongroom.example/config/machine"
 )
 
 // testRotatedKey: a key that the engine rotates leads to a snapshot that is read
@@ -13,7 +13,7 @@ import (
 func testRotatedKey(t *testing.T, m *machine) {
 	const path, place = "shop/production/own", "dir:/srv/backup"
 	// Nobody else takes snapshots now.
-	m.sh(t, "systemctl stop "+systemd.SnapshotTimer)
+	m.sh(t, "systemctl stop "+layout.UnitSnapshotTimer)
 	token := login(t, m)
 	current := func() string {
 		t.Helper()
@@ -46,11 +46,11 @@ func testRotatedKey(t *testing.T, m *machine) {
 	}
 	backedUp("a verified snapshot after a key was rotated")
 	until(t, "an end of the job", func() bool {
-		return m.sh(t, "ls /var/lib/vault/changed; systemctl is-active "+systemd.SnapshotPath+"; systemctl is-active strongroom-snapshot-soon strongroom-snapshot strongroom-verify | sort -u") == "active\ninactive\n"
+		return m.sh(t, "ls /var/lib/vault/changed; systemctl is-active "+layout.UnitSnapshotPath+"; systemctl is-active strongroom-snapshot-soon strongroom-snapshot strongroom-verify | sort -u") == "active\ninactive\n"
 	})
 
 	// A rotation that no snapshot has.
-	m.sh(t, "systemctl stop "+systemd.SnapshotPath)
+	m.sh(t, "systemctl stop "+layout.UnitSnapshotPath)
 	m.call(t, token, "POST", "apikeys/rotate/"+path, nil)
 	if current() == second {
 		t.Fatal("the key was not rotated again")
@@ -70,5 +70,5 @@ func testRotatedKey(t *testing.T, m *machine) {
 	case !strings.HasPrefix(got, "version 2:"):
 		t.Error("it is not version 2")
 	}
-	m.sh(t, "systemctl start "+systemd.SnapshotPath+" "+systemd.SnapshotTimer)
+	m.sh(t, "systemctl start "+layout.UnitSnapshotPath+" "+layout.UnitSnapshotTimer)
 }

@@ -11,9 +11,9 @@ import (
 	"time"
 
 	"strongroom.example/appliance/backup/drill/report"
-	"strongroom.example/appliance/backup/scratch"
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/config/machine"
 )
 
 // look logs in as the drill and compares everything.
@@ -163,8 +163,8 @@ func (r *run) policies(ctx context.Context) {
 
 // wantMounts and wantAuth are what the appliance itself lives on.
 var (
-	wantMounts = map[string]string{"secret/": "kv", "apikeys/": scratch.PluginName}
-	wantAuth   = map[string]string{"approle/": "approle", "token/": "token"}
+	wantMounts = map[string]string{machine.MountKV + "/": "kv", machine.MountKeys + "/": machine.PluginName}
+	wantAuth   = map[string]string{machine.AuthAppRole + "/": "approle", "token/": "token"}
 )
 
 func (r *run) mounts(ctx context.Context, before *report.Found) {

@@ -14,9 +14,9 @@ import (
 	"github.com/hashicorp/vault/api"
 
 	"strongroom.example/appliance/backup/drill/report"
-	"strongroom.example/appliance/backup/scratch"
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/config/machine"
 )
 
 // Rehearsal is an upgrade to try on the restored Vault.
@@ -34,7 +34,7 @@ type Rehearsal struct {
 
 // newPluginFile is the new plugin's file in the scratch Vault.
 func (h *Rehearsal) newPluginFile() string {
-	return scratch.PluginName + "-rehearsal-" + strings.TrimPrefix(h.PluginVersion, "v")
+	return machine.PluginName + "-rehearsal-" + strings.TrimPrefix(h.PluginVersion, "v")
 }
 
 // pluginFiles are all of the machine's plugins and the new one: versions stand
@@ -130,7 +130,7 @@ func (r *run) newPlugin(ctx context.Context, before *engineState) error {
 		return err
 	}
 	p := vaultapi.Plugin{
-		Name: scratch.PluginName, Command: r.Rehearse.newPluginFile(),
+		Name: machine.PluginName, Command: r.Rehearse.newPluginFile(),
 		Version: "v" + strings.TrimPrefix(r.Rehearse.PluginVersion, "v"), SHA256: sum,
 	}
 	r.rep.Programs.NewPlugin = p.Version

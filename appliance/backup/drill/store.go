@@ -14,9 +14,6 @@ import (
 	"strongroom.example/appliance/backup/drill/report"
 )
 
-// DefaultStateDir is where the installed jobs keep reports.
-const DefaultStateDir = "/var/lib/strongroom/drill"
-
 // keptReports is how many reports stay: ten years of quarterly drills.
 const keptReports = 40
 

@@ -10,10 +10,8 @@ import (
 	"github.com/hashicorp/vault/api"
 
 	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/config/machine"
 )
-
-// engineType is how the secrets engine is named in Vault's catalog.
-const engineType = "vault-plugin-secrets-apikeys"
 
 // Reconciled is what one apikeys engine found out.
 type Reconciled struct {
@@ -49,7 +47,7 @@ func Reconcile(ctx context.Context, c *vaultapi.Client) ([]Reconciled, error) {
 	}
 	var paths []string
 	for path, m := range mounts {
-		if m.Type == engineType {
+		if m.Type == machine.PluginName {
 			paths = append(paths, path)
 		}
 	}

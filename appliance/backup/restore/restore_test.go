@@ -25,6 +25,7 @@ import (
 
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/config/machine"
 )
 
 // fakeVault answers what a restore asks, and can fail anywhere.
@@ -118,7 +119,7 @@ func (f *fakeVault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			answer(f.mounts, `{"errors":["permission denied"]}`)
 			return
 		}
-		answer(200, `{"data":{"apikeys/":{"type":"`+engineType+`"},"secret/":{"type":"kv"}}}`)
+		answer(200, `{"data":{"apikeys/":{"type":"`+machine.PluginName+`"},"secret/":{"type":"kv"}}}`)
 	case "apikeys/config":
 		if r.Method == http.MethodGet {
 			now := "60"

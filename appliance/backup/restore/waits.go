@@ -16,11 +16,8 @@ import (
 
 	"strongroom.example/appliance/base/atomicfile"
 	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/config/machine"
 )
-
-// DefaultWaitsFile is where a restore on the appliance notes what it sets to 0 for
-// a while, and where the doctor looks.
-const DefaultWaitsFile = "/var/lib/strongroom/restore-waits.json"
 
 // endWaits ends the reads that wait for a new version of a key. A waiting
 // request holds Vault's state lock for reading and a restore wants it for
@@ -59,7 +56,7 @@ func waitsOf(ctx context.Context, c *vaultapi.Client) (map[string]int64, error) 
 	}
 	was := map[string]int64{}
 	for path, m := range mounts {
-		if m.Type != engineType {
+		if m.Type != machine.PluginName {
 			continue
 		}
 		config, err := c.API().Logical().ReadWithContext(ctx, path+"config")

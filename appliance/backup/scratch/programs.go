@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"strongroom.example/appliance/base/atomicfile"
+	"strongroom.example/config/machine"
 )
 
 // copyPlugins fills Vault's own plugin directory, unless another one is used.
@@ -18,7 +19,7 @@ func (v *Vault) copyPlugins() error {
 	}
 	files := v.opts.PluginFiles
 	if len(files) == 0 {
-		files = map[string]string{PluginName: v.opts.Programs.Plugin}
+		files = map[string]string{machine.PluginName: v.opts.Programs.Plugin}
 	}
 	for name, from := range files {
 		if filepath.Base(name) != name {

@@ -38,9 +38,6 @@ type Programs struct {
 	Plugin     string
 }
 
-// PluginName is the plugin's name in Vault's catalog.
-const PluginName = "vault-plugin-secrets-apikeys"
-
 // Options of a scratch Vault.
 type Options struct {
 	Dir      string // absolute, there, empty, ours

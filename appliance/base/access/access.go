@@ -21,10 +21,8 @@ import (
 
 	"strongroom.example/appliance/base/credential"
 	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/config/machine"
 )
-
-// Socket is where the appliance's Vault listens for what runs on the machine.
-const Socket = "unix:///run/vault/vault.sock"
 
 // Fault is why nobody is logged in, or why there is no Vault to ask.
 type Fault struct {
@@ -63,7 +61,7 @@ type Options struct {
 
 // Place is where Vault is: the flags, the variables, this machine's socket.
 func (o *Options) Place() (address, caCert string) {
-	return first(o.Address, os.Getenv("VAULT_ADDR"), Socket), first(o.CACert, os.Getenv("VAULT_CACERT"))
+	return first(o.Address, os.Getenv("VAULT_ADDR"), machine.VaultAddress), first(o.CACert, os.Getenv("VAULT_CACERT"))
 }
 
 func first(values ...string) string {
@@ -175,7 +173,9 @@ func (o *Options) appRole() (role, secret string, err error) {
 	case !o.thisMachine():
 		return "", "", ErrNoLogin
 	}
-	open := func(name string) ([]byte, error) { return credential.Open(first(o.Sealed, credential.Dir), name) }
+	open := func(name string) ([]byte, error) {
+		return credential.Open(first(o.Sealed, machine.CredentialDir), name)
+	}
 	role, secret, err = pair(open, o.Machine.ID, o.Machine.Secret)
 	if errors.Is(err, credential.ErrNone) {
 		return "", "", ErrNoLogin

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"strongroom.example/config/machine"
 )
 
 const canary = "PLANTED-canary"
@@ -147,7 +149,7 @@ func TestOrder(t *testing.T) {
 // What is sealed on this disk goes to this machine's Vault and to no other.
 func TestThisMachine(t *testing.T) {
 	for address, want := range map[string]bool{
-		"": true, Socket: true, "https://127.0.0.1:8200": true, "https://[::1]:8200": true, "https://localhost": true,
+		"": true, machine.VaultAddress: true, "https://127.0.0.1:8200": true, "https://[::1]:8200": true, "https://localhost": true,
 		"https://vault.example.com": false, "https://192.0.2.1:8200": false, "https://127.0.0.1.example.com": false,
 	} {
 		t.Setenv("VAULT_ADDR", address)

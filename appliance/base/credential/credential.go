@@ -17,10 +17,9 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
-)
 
-// Dir is where an installed appliance keeps its encrypted credentials.
-const Dir = "/etc/strongroom/credentials"
+	"strongroom.example/config/machine"
+)
 
 // maxSize bounds a credential file, in bytes, as systemd does.
 const maxSize = 1 << 20
@@ -34,7 +33,7 @@ func Read(name string) ([]byte, error) {
 	path := name
 	if !strings.Contains(name, "/") {
 		if !InUnit() {
-			return Open(Dir, name)
+			return Open(machine.CredentialDir, name)
 		}
 		path = filepath.Join(os.Getenv("CREDENTIALS_DIRECTORY"), name)
 	}

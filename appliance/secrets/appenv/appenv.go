@@ -20,6 +20,7 @@ import (
 	"github.com/hashicorp/vault/api"
 
 	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/config/machine"
 )
 
 // Pair is one variable. Value is secret.
@@ -267,9 +268,9 @@ func (l *loader) mapped(ctx context.Context, e mappingEntry) (string, error) {
 	mount, inner, field := e.Mount, "/creds/", e.Field
 	switch {
 	case kv && mount == "":
-		mount = "secret"
+		mount = machine.MountKV
 	case mount == "":
-		mount = "apikeys"
+		mount = machine.MountKeys
 	}
 	if kv {
 		inner = "/data/"

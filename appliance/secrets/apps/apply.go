@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"strongroom.example/config/machine"
 )
 
 // ErrConflict says that objects are in the way or missing; the plan names them.
@@ -60,7 +62,7 @@ func (p *Plan) mount(ctx context.Context, o Options) (bool, error) {
 	// The ledger lies in one of them, and an auth method is entered first.
 	for _, secretFirst := range []bool{true, false} {
 		for _, c := range p.Changes {
-			if c.Kind != kindMount || c.Action != Create || secretFirst != (c.Name == "secret") {
+			if c.Kind != kindMount || c.Action != Create || secretFirst != (c.Name == machine.MountKV) {
 				continue
 			}
 			if !secretFirst {

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"strongroom.example/config/machine"
 )
 
 // memory is a Vault of maps: what is written is read back, KV's ledger has
@@ -31,7 +33,7 @@ var _ Vault = (*memory)(nil)
 func newMemory() *memory {
 	return &memory{
 		data: map[string]map[string]any{
-			"sys/mounts":          {"secret/": map[string]any{"type": "kv"}, "apikeys/": map[string]any{"type": enginePlugin}},
+			"sys/mounts":          {"secret/": map[string]any{"type": "kv"}, "apikeys/": map[string]any{"type": machine.PluginName}},
 			"sys/auth":            {"token/": map[string]any{"type": "token"}},
 			"apikeys/config":      {"rotation_period": json.Number("7776000"), "grace_period": json.Number("604800")},
 			"apikeys/providers/p": {"type": "generated"},

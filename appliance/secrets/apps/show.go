@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 )
 
 // State is an environment as it is in Vault. It holds no secret.
@@ -52,7 +53,7 @@ func Show(ctx context.Context, v Vault, targets []config.Target) ([]State, error
 
 func showOne(ctx context.Context, v Vault, t config.Target) (State, error) {
 	s := State{
-		App: t.App, Environment: t.Environment, Path: "secret/" + t.Prefix, Login: t.Role, Policy: t.Policy, Grants: t.Grants,
+		App: t.App, Environment: t.Environment, Path: machine.MountKV + "/" + t.Prefix, Login: t.Role, Policy: t.Policy, Grants: t.Grants,
 		TokenTTL: t.Login.TokenTTL, Secrets: []SecretState{}, Keys: []KeyState{}, Databases: []string{},
 	}
 	role, err := v.Read(ctx, "auth/approle/role/"+t.Role)

@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 )
 
 // Options of a run.
@@ -81,7 +82,7 @@ func look(ctx context.Context, o Options) (*world, error) {
 		}
 	}
 	w.ledger = &ledger{objects: map[string]string{}, apps: map[string]string{}, rotated: map[string]bool{}}
-	if w.mounts["secret"] != "" {
+	if w.mounts[machine.MountKV] != "" {
 		l, err := readLedger(ctx, w.vault, w.conf.Manifest)
 		if err != nil {
 			return nil, err
@@ -95,7 +96,7 @@ func look(ctx context.Context, o Options) (*world, error) {
 // gets a plan: then the mount's defaults are not compared.
 func (w *world) lookAtKeys(ctx context.Context) error {
 	uses := slices.ContainsFunc(w.conf.Targets(), func(t config.Target) bool { return len(t.Keys) > 0 })
-	if !uses || w.mounts["apikeys"] == "" {
+	if !uses || w.mounts[machine.MountKeys] == "" {
 		return nil
 	}
 	defaults, err := w.vault.Read(ctx, "apikeys/config")
@@ -120,7 +121,7 @@ func (w *world) mountsNeeded() []Change {
 	engine := func(path, kind string, needed bool) {
 		switch have := w.mounts[path]; {
 		case !needed || have == kind:
-		case have == "" && kind != enginePlugin:
+		case have == "" && kind != machine.PluginName:
 			out = append(out, Change{Kind: kindMount, Name: path, Action: Create, object: object{kind: kindMount, name: path, path: "sys/mounts/" + path, write: mountInput(kind)}})
 		case have == "":
 			out = append(out, Change{Kind: kindMount, Name: path, Action: Blocked, Note: "the engine for API keys isn't mounted: the installer does that"})
@@ -141,18 +142,15 @@ func (w *world) mountsNeeded() []Change {
 		}
 	}
 	targets := w.conf.Targets()
-	engine("secret", "kv", true)
-	engine("apikeys", enginePlugin, slices.ContainsFunc(targets, func(t config.Target) bool { return len(t.Keys) > 0 }))
-	engine("database", "database", len(w.conf.Databases) > 0)
-	auth("approle", "approle", len(targets) > 0)
+	engine(machine.MountKV, "kv", true)
+	engine(machine.MountKeys, machine.PluginName, slices.ContainsFunc(targets, func(t config.Target) bool { return len(t.Keys) > 0 }))
+	engine(machine.MountDatabase, "database", len(w.conf.Databases) > 0)
+	auth(machine.AuthAppRole, "approle", len(targets) > 0)
 	for _, a := range w.conf.Auth {
 		auth(a.MountPath(), a.Type, true)
 	}
 	return out
 }
-
-// enginePlugin is the type of the apikeys engine's mount.
-const enginePlugin = "vault-plugin-secrets-apikeys"
 
 func mountInput(kind string) map[string]any {
 	in := map[string]any{"type": kind}

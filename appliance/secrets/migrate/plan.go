@@ -14,6 +14,7 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"strongroom.example/appliance/secrets/dotenv"
+	"strongroom.example/config/machine"
 )
 
 // PlanFile is the plan's usual name, under the root of the tree.
@@ -60,7 +61,7 @@ func NewPlan(r *Report, app string) (*Plan, error) {
 	if err := checkSegment(app); err != nil {
 		return nil, fmt.Errorf("app %q: %w", app, err)
 	}
-	p := &Plan{Format: planFormat, App: app, Dialect: r.Dialect, Mount: "secret"}
+	p := &Plan{Format: planFormat, App: app, Dialect: r.Dialect, Mount: machine.MountKV}
 	for _, v := range r.Variables {
 		last := map[string]int{} // a later line of a file wins
 		for _, d := range v.Definitions {
@@ -214,7 +215,7 @@ func (p *Plan) complete() []error {
 		errs = append(errs, err)
 	}
 	if p.Mount == "" {
-		p.Mount = "secret"
+		p.Mount = machine.MountKV
 	}
 	seen := map[string]int{}
 	taken := map[string]int{}
@@ -248,7 +249,7 @@ func (e *Entry) complete(p *Plan) []error {
 	if !filepath.IsLocal(filepath.FromSlash(e.File)) || path.Clean(e.File) != e.File {
 		errs = append(errs, fmt.Errorf("file: %q must be a path below the tree's root", e.File))
 	}
-	defaults := map[string]string{KindKV: p.Mount, KindAPIKey: "apikeys", KindDatabase: "database"}
+	defaults := map[string]string{KindKV: p.Mount, KindAPIKey: machine.MountKeys, KindDatabase: machine.MountDatabase}
 	mount, known := defaults[e.Kind]
 	switch {
 	case e.Kind == KindPlain:

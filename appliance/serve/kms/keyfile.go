@@ -7,11 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-)
 
-// CredentialName is what the master key is called in a systemd unit:
-// LoadCredentialEncrypted=master-key:… puts it into $CREDENTIALS_DIRECTORY.
-const CredentialName = "master-key"
+	"strongroom.example/config/machine"
+)
 
 // ErrNoKey says that there is no keyset where one was looked for.
 var ErrNoKey = errors.New("no master key")
@@ -24,7 +22,7 @@ func LoadCredential(credentials string) (*Keyset, error) {
 	}
 	// systemd keeps that folder to the unit (0500, or an ACL that shows as
 	// group permission), so its modes are not judged here.
-	return load(filepath.Join(credentials, CredentialName), 0o777)
+	return load(filepath.Join(credentials, machine.CredMasterKey), 0o777)
 }
 
 // LoadFile reads the keyset from a file that only its owner can read.

@@ -16,6 +16,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"strongroom.example/config/machine"
 )
 
 // serve runs a server on a socket in a folder of its own and gives a client for
@@ -277,7 +279,7 @@ func TestLoad(t *testing.T) {
 	if _, err := LoadFile(dir); err == nil {
 		t.Fatal("a folder was taken for a key file")
 	}
-	if err := os.WriteFile(filepath.Join(dir, CredentialName), whole, 0o440); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, machine.CredMasterKey), whole, 0o440); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := LoadCredential(dir); err != nil {

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"strongroom.example/appliance/base/atomicfile"
+	"strongroom.example/config/machine"
 )
 
 // Store keeps the master key's text on disk at a path. What it returns from
@@ -63,7 +64,7 @@ func (s SystemdStore) run(ctx context.Context, stdin []byte, verb, input string)
 	// A buffer that never grows leaves no copies behind.
 	out := bytes.NewBuffer(make([]byte, 0, 2*maxKeyset))
 	var stderr bytes.Buffer
-	c := exec.CommandContext(ctx, program, verb, "--name="+CredentialName, input, "-")
+	c := exec.CommandContext(ctx, program, verb, "--name="+machine.CredMasterKey, input, "-")
 	c.Stdin, c.Stdout, c.Stderr = bytes.NewReader(stdin), out, &stderr
 	if err := c.Run(); err != nil {
 		clear(out.Bytes())

@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"strongroom.example/appliance/backup/drill/report"
-	"strongroom.example/appliance/backup/restore"
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 )
 
 // token looks like one of Vault's.
@@ -143,9 +143,9 @@ var broken = []struct {
 	{"escrow readable", "file-modes", chmod(stateDir+"/escrow/admin.age", 0o644), "fail", "admin.age", true},
 	{"credential another's", "file-modes", own(credentialDir+"/master-key", 1000, 1000), "fail", "belongs to anna", true},
 	{"a restore that was killed", "drift", func(_ *testing.T, b *box, _ *Subject) {
-		b.file(restore.DefaultWaitsFile, 0o640, 0, 0, `{"max_wait":{"apikeys/":60}}`)
+		b.file(machine.RestoreWaits, 0o640, 0, 0, `{"max_wait":{"apikeys/":60}}`)
 	}, "fail", "reads at apikeys/ wait no more, max_wait was 60 s", false},
-	{"a damaged note of a restore", "drift", func(_ *testing.T, b *box, _ *Subject) { b.file(restore.DefaultWaitsFile, 0o640, 0, 0, `{`) }, "fail", "note of a restore", false},
+	{"a damaged note of a restore", "drift", func(_ *testing.T, b *box, _ *Subject) { b.file(machine.RestoreWaits, 0o640, 0, 0, `{`) }, "fail", "note of a restore", false},
 	{"token in arguments", "leaks", edit("/proc/140/cmdline", "server", token), "fail", "the arguments of process 140 (vault) hold a Vault token", false},
 	{"token in a daemon's environment", "leaks", edit("/proc/206/environ", "HOME=/", "VAULT_TOKEN="+token), "fail", "the environment of process 206", false},
 	{"token in a session", "leaks", func(t *testing.T, b *box, s *Subject) {

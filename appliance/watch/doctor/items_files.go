@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"strongroom.example/config/machine"
 )
 
 // wanted is how a file must be: nobody may do more with it than mode says, and
@@ -91,8 +93,8 @@ func fileModes(_ context.Context, e *exam) {
 		{stateDir, 0o755, "root", ""},
 		{stateDir + "/escrow", 0o750, "root", ""},
 		{auditDir, 0o750, vaultUser, ""},
-		{"/run/vault/vault.sock", 0o660, vaultUser, vaultUser},
-		{"/run/strongroom-kms/kms.sock", 0o660, "root", vaultUser},
+		{machine.VaultSocket, 0o660, vaultUser, vaultUser},
+		{machine.KMSSocket, 0o660, "root", vaultUser},
 	}, false)
 	var more []wanted
 	for dir, mode := range map[string]fs.FileMode{tlsDir: 0o600, credentialDir: 0o600} {

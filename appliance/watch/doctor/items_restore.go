@@ -8,26 +8,27 @@ import (
 	"slices"
 
 	"strongroom.example/appliance/backup/restore"
+	"strongroom.example/config/machine"
 )
 
 // waitsEnded tells of a restore that was killed before Vault had the snapshot, or
 // of which nobody knows whether it had.
 func (e *exam) waitsEnded() {
-	b, err := e.Machine.ReadFile(restore.DefaultWaitsFile)
+	b, err := e.Machine.ReadFile(machine.RestoreWaits)
 	if errors.Is(err, fs.ErrNotExist) {
 		return
 	}
 	if err != nil {
-		e.unseen(restore.DefaultWaitsFile, err)
+		e.unseen(machine.RestoreWaits, err)
 		return
 	}
 	w, err := restore.ParseWaits(b)
 	if err != nil {
-		e.fail("look at max_wait in apikeys/config, then rm "+restore.DefaultWaitsFile, "%s: %v", restore.DefaultWaitsFile, err)
+		e.fail("look at max_wait in apikeys/config, then rm "+machine.RestoreWaits, "%s: %v", machine.RestoreWaits, err)
 		return
 	}
 	for _, mount := range slices.Sorted(maps.Keys(w.MaxWait)) {
-		e.fail(fmt.Sprintf("vault write %sconfig max_wait=%d, then rm %s", mount, w.MaxWait[mount], restore.DefaultWaitsFile),
+		e.fail(fmt.Sprintf("vault write %sconfig max_wait=%d, then rm %s", mount, w.MaxWait[mount], machine.RestoreWaits),
 			"a restore was stopped before its end: reads at %s wait no more, max_wait was %d s", mount, w.MaxWait[mount])
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/appliance/watch/evidence"
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 )
 
 // maxExposure is what systemd-analyze(1) may give a service.
@@ -68,12 +69,12 @@ func sandboxes(ctx context.Context, e *exam) {
 	}
 }
 
-const certificatePathUnit = "strongroom-front-certificate.path"
+const certificatePathUnit = machine.UnitFrontCertificatePath
 
 // unitsRun is item 31.
 func unitsRun(ctx context.Context, e *exam) {
 	var up []string
-	for _, n := range []string{"strongroom-kms.socket", kmsUnit, vaultUnit, "strongroom-front-https.socket", "strongroom-front-http.socket", frontUnit, firewallUnit} {
+	for _, n := range []string{machine.UnitKMSSocket, kmsUnit, vaultUnit, machine.UnitFrontHTTPS, machine.UnitFrontHTTP, frontUnit, firewallUnit} {
 		if n == firewallUnit && e.NoConfig != nil {
 			e.unseen("whether "+n+" is to run", e.NoConfig)
 			continue

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"strongroom.example/appliance/base/atomicfile"
+	"strongroom.example/config/machine"
 )
 
 // OSMachine is the real one. With a Root other than "" all files are below it.
@@ -128,7 +129,7 @@ func (OSMachine) Stream(ctx context.Context, to io.Writer, args ...string) error
 	return nil
 }
 
-const searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+const searchPath = machine.SearchPath
 
 // lookPath is exec.LookPath with a PATH of our own.
 func lookPath(name string) (string, error) {

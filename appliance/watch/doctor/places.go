@@ -1,34 +1,36 @@
 package doctor
 
+import "strongroom.example/config/machine"
+
 // Where the installer puts things.
 const (
-	etc           = "/etc/strongroom"
-	vaultHCL      = etc + "/vault.hcl"
-	nftablesConf  = etc + "/nftables.conf"
-	installedJSON = etc + "/installed.json"
-	credentialDir = etc + "/credentials"
-	tlsDir        = etc + "/tls"
-	unitDir       = "/etc/systemd/system"
-	binDir        = "/usr/local/bin"
-	pluginDir     = "/usr/local/lib/strongroom/plugins"
-	vaultBinary   = binDir + "/vault"
-	ourBinary     = binDir + "/strongroom"
-	vaultData     = "/var/lib/vault"
-	raftDir       = vaultData + "/raft"
-	auditDir      = "/var/log/vault"
-	stateDir      = "/var/lib/strongroom"
-	historyFile   = "/etc/profile.d/strongroom.sh"
+	etc           = machine.Etc
+	vaultHCL      = machine.VaultHCL
+	nftablesConf  = machine.NftablesConf
+	installedJSON = machine.ManifestFile
+	credentialDir = machine.CredentialDir
+	tlsDir        = machine.TLSDir
+	unitDir       = machine.UnitDir
+	binDir        = machine.BinDir
+	pluginDir     = machine.PluginDir
+	vaultBinary   = machine.VaultProgram
+	ourBinary     = machine.Program
+	vaultData     = machine.VaultData
+	raftDir       = machine.RaftDir
+	auditDir      = machine.AuditDir
+	stateDir      = machine.StateDir
+	historyFile   = machine.HistoryFile
 
-	vaultUser = "vault"
-	frontUser = "strongroom-front"
+	vaultUser = machine.UserVault
+	frontUser = machine.UserFront
 
-	vaultUnit    = "vault.service"
-	kmsUnit      = "strongroom-kms.service"
-	frontUnit    = "strongroom-front.service"
-	firewallUnit = "strongroom-firewall.service"
+	vaultUnit    = machine.UnitVault
+	kmsUnit      = machine.UnitKMS
+	frontUnit    = machine.UnitFront
+	firewallUnit = machine.UnitFirewall
 	// certificateUnit takes over a renewed certificate of the operator's own.
-	certificateUnit = "strongroom-front-certificate.path"
-	ownUnit         = "strongroom-doctor.service"
+	certificateUnit = machine.UnitFrontCertificatePath
+	ownUnit         = machine.UnitDoctor
 
 	// reinstall is what brings a whole machine back.
 	reinstall = "strongroom-installer plan, then strongroom-installer install"

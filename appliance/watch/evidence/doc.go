@@ -29,9 +29,6 @@ type Places struct {
 	Escrow   string // confirmed.json
 }
 
-// Installed are the places on an installed machine.
-func Installed() Places { return Below("/var/lib/strongroom") }
-
 // Below are the places under a folder, as they are on an installed machine.
 func Below(dir string) Places {
 	return Places{

@@ -170,10 +170,6 @@ func ReadFetchFailure(p Places) (report.FetchFailure, error) {
 	return *f, nil
 }
 
-// DrillKeyFile holds the public half of the key that signs the reports of
-// drills.
-const DrillKeyFile = "/etc/strongroom/drill-signing.pub"
-
 // DrillSignature checks the newest report's signature by the public key in a
 // file: report.ErrNotSigned, report.ErrSignature; ErrNone where there is no report.
 func DrillSignature(p Places, keyFile string) error {

@@ -105,9 +105,6 @@ func read(ctx context.Context, c *vaultapi.Client, path string, query map[string
 	return nil
 }
 
-// DefaultMount is where the engine for API keys is mounted.
-const DefaultMount = "apikeys"
-
 // Keys is what the engine for API keys tells of itself and of every key.
 type Keys struct {
 	// Version of the engine.

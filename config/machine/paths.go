@@ -1,0 +1,132 @@
+// Package machine names what an installed machine is made of: folders and files,
+// sockets, users, units, credentials, mounts. Programs, units and templates agree
+// by it, and tests hold the units and templates to it.
+//
+// It knows names only: what is in a file, and who makes it, is its users' matter.
+// It imports the standard library alone.
+package machine
+
+// Etc is the folder of the configuration, and what is in it.
+const (
+	Etc = "/etc/strongroom"
+	// ConfigFile is what the operator decided.
+	ConfigFile = Etc + "/appliance.toml"
+	// AppsFile is what is declared of apps and environments.
+	AppsFile  = Etc + "/apps.toml"
+	VaultHCL  = Etc + "/vault.hcl"
+	FrontTOML = Etc + "/front.toml"
+	// EpochFile tells the engine which installation it belongs to.
+	EpochFile    = Etc + "/epoch.json"
+	NftablesConf = Etc + "/nftables.conf"
+	// ManifestFile lists all files that the installer has put on the machine.
+	ManifestFile = Etc + "/installed.json"
+	// DrillKeyPub is the recipient of backups whose private half the machine
+	// keeps, so that it can prove them.
+	DrillKeyPub = Etc + "/drill-key.pub"
+	// DrillSigningPub is what reports of drills are checked with.
+	DrillSigningPub = Etc + "/drill-signing.pub"
+	// TLSDir has the certificates of the link from the front to Vault.
+	TLSDir = Etc + "/tls"
+	// CredentialDir has the sealed credentials, each in a file of its name.
+	CredentialDir = Etc + "/credentials"
+)
+
+// StateDir is the folder of the states, each job's in a folder of its own that
+// its unit makes.
+const (
+	StateDir      = "/var/lib/strongroom"
+	SnapshotState = StateDir + "/snapshot"
+	VerifyState   = StateDir + "/verify"
+	DrillState    = StateDir + "/drill"
+	DoctorState   = StateDir + "/doctor"
+	AuditState    = StateDir + "/audit"
+	AlertState    = StateDir + "/alert"
+	// EscrowDir has what only the operator can open.
+	EscrowDir       = StateDir + "/escrow"
+	MasterKeyEscrow = EscrowDir + "/master-key.age"
+	// InstallJournal is the journal of all runs of the installer.
+	InstallJournal = StateDir + "/install.journal"
+	// UpgradeDir has what an upgrade keeps of the versions before it.
+	UpgradeDir = StateDir + "/upgrade"
+	// ReplacedDir has what a restore has replaced.
+	ReplacedDir = StateDir + "/replaced"
+	// RestoreWaits is where a restore notes what it sets to 0 for a while.
+	RestoreWaits = StateDir + "/restore-waits.json"
+)
+
+// The daemons' data.
+const (
+	VaultData = "/var/lib/vault"
+	RaftDir   = VaultData + "/raft"
+	// ChangedFile is what the engine writes after a rotation.
+	ChangedFile = VaultData + "/changed/rotated"
+	AuditDir    = "/var/log/vault"
+	FrontData   = "/var/lib/strongroom-front"
+	// FrontPEM is the operator's own certificate with its key, as the front has it.
+	FrontPEM = FrontData + "/files.pem"
+	// FrontRoot is the root of the front's own authority, in the mode internal.
+	FrontRoot = FrontData + "/root.crt"
+)
+
+// The programs, and what they are handed to systemd with.
+const (
+	BinDir       = "/usr/local/bin"
+	VaultProgram = BinDir + "/vault"
+	Program      = BinDir + "/" + ProgramName
+	LibDir       = "/usr/local/lib/strongroom"
+	PluginDir    = LibDir + "/plugins"
+	// DownloadDir is swept at each download.
+	DownloadDir = LibDir + "/download"
+	UnitDir     = "/etc/systemd/system"
+	// SearchPath is where root's programs look for commands, whoever calls them:
+	// a PATH that is handed in may name others.
+	SearchPath = "/usr/local/sbin:" + BinDir + ":/usr/sbin:/usr/bin:/sbin:/bin"
+)
+
+// The names of our programs.
+const (
+	ProgramName   = "strongroom"
+	InstallerName = "strongroom-installer"
+	// PluginName is also the engine's type in Vault's catalog.
+	PluginName = "vault-plugin-secrets-apikeys"
+)
+
+// Sockets, and the folders that they are in.
+const (
+	VaultRun    = "/run/vault"
+	VaultSocket = VaultRun + "/vault.sock"
+	// VaultAddress is VaultSocket as Vault's clients write it.
+	VaultAddress = "unix://" + VaultSocket
+	KMSRun       = "/run/strongroom-kms"
+	KMSSocket    = KMSRun + "/kms.sock"
+	FrontRun     = "/run/strongroom-front"
+	// FrontMetrics is where the monitor asks the front.
+	FrontMetrics = FrontRun + "/metrics.sock"
+	// OperationLock is held by what changes the machine as a whole.
+	OperationLock = "/run/strongroom-installer.lock"
+	// NetworkReport is what the doctor's networked half has seen.
+	NetworkReport = "/run/strongroom-doctor/network.json"
+)
+
+// Files outside of the appliance's own folders, for the machine as a whole.
+const (
+	SysctlFile  = "/etc/sysctl.d/60-strongroom.conf"
+	LimitsFile  = "/etc/security/limits.d/60-strongroom.conf"
+	HistoryFile = "/etc/profile.d/strongroom.sh"
+	// SSHDFile is first in its folder: of several values sshd takes the first.
+	SSHDFile = "/etc/ssh/sshd_config.d/00-strongroom.conf"
+)
+
+// FirewallTable is the name of the rules' own table, of the family inet.
+const FirewallTable = "strongroom"
+
+// SystemFiles are the files outside of the appliance's own folders.
+func SystemFiles() []string { return []string{SysctlFile, LimitsFile, HistoryFile, SSHDFile} }
+
+// PluginFile is the plugin's file name in PluginDir: with its version, without
+// its v, so that versions stand side by side and the one in use is never
+// overwritten.
+func PluginFile(version string) string { return PluginName + "-" + version }
+
+// DropInPath is the place of a unit's drop-in.
+func DropInPath(unit, name string) string { return UnitDir + "/" + unit + ".d/" + name + ".conf" }

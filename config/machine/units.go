@@ -1,0 +1,75 @@
+package machine
+
+import "strings"
+
+// The units by name.
+const (
+	UnitVault      = "vault.service"
+	UnitKMS        = "strongroom-kms.service"
+	UnitKMSSocket  = "strongroom-kms.socket"
+	UnitFront      = "strongroom-front.service"
+	UnitFrontHTTPS = "strongroom-front-https.socket"
+	UnitFrontHTTP  = "strongroom-front-http.socket"
+	UnitFrontHTTP3 = "strongroom-front-http3.socket"
+	UnitFirewall   = "strongroom-firewall.service"
+
+	// The two of a certificate of the operator's own.
+	UnitFrontCertificate     = "strongroom-front-certificate.service"
+	UnitFrontCertificatePath = "strongroom-front-certificate.path"
+
+	UnitSnapshot      = "strongroom-snapshot.service"
+	UnitSnapshotTimer = "strongroom-snapshot.timer"
+	UnitSnapshotPath  = "strongroom-snapshot.path"
+	UnitSnapshotSoon  = "strongroom-snapshot-soon.service"
+	UnitVerify        = "strongroom-verify.service"
+	UnitDrill         = "strongroom-drill.service"
+	UnitDrillFetch    = "strongroom-drill-fetch.service"
+	UnitDrillTimer    = "strongroom-drill.timer"
+	UnitAlert         = "strongroom-alert@.service"
+	UnitAudit         = "strongroom-audit.service"
+	UnitAuditTimer    = "strongroom-audit.timer"
+	UnitMetrics       = "strongroom-metrics.service"
+	UnitMetricsSocket = "strongroom-metrics.socket"
+	UnitDoctor        = "strongroom-doctor.service"
+	UnitDoctorNet     = "strongroom-doctor-net.service"
+	UnitDoctorTimer   = "strongroom-doctor.timer"
+)
+
+// Units that are in no installation for good.
+const (
+	// UnitNftables is the distribution's, which flushes everybody's tables.
+	UnitNftables = "nftables.service"
+	// UnitFirewallRollback, without its suffix, takes rules back that nobody
+	// has confirmed.
+	UnitFirewallRollback = "strongroom-firewall-rollback"
+	// UnitFirstBoot installs unattended.
+	UnitFirstBoot = "strongroom-first-boot.service"
+)
+
+// Units are those that are installed, as the folder systemd/ has them.
+func Units() []string {
+	return []string{
+		UnitVault, UnitKMS, UnitKMSSocket, UnitFront, UnitFrontHTTPS, UnitFrontHTTP, UnitFrontHTTP3, UnitFirewall,
+		UnitFrontCertificate, UnitFrontCertificatePath,
+		UnitSnapshot, UnitSnapshotTimer, UnitSnapshotPath, UnitSnapshotSoon, UnitVerify,
+		UnitDrill, UnitDrillFetch, UnitDrillTimer, UnitAlert, UnitAudit, UnitAuditTimer,
+		UnitMetrics, UnitMetricsSocket, UnitDoctor, UnitDoctorNet, UnitDoctorTimer,
+	}
+}
+
+// IsUnit says whether a unit, an instance of one or a transient one, is the
+// appliance's, by its name alone.
+func IsUnit(name string) bool { return name == UnitVault || strings.HasPrefix(name, "strongroom-") }
+
+// IsBackupUnit says whether a unit is of use only with a place for backups.
+func IsBackupUnit(name string) bool {
+	for _, u := range []string{UserSnapshot, UserVerify, UserDrill} {
+		if strings.HasPrefix(name, u) {
+			return true
+		}
+	}
+	return false
+}
+
+// CredentialsOf is the folder where systemd puts a running unit's credentials.
+func CredentialsOf(unit string) string { return "/run/credentials/" + unit }
