@@ -206,18 +206,7 @@ func (t TLS) check(check func(string, error)) {
 }
 
 func (e Escrow) check(check func(string, error)) {
-	for i, r := range e.Recipients {
-		field := fmt.Sprintf("escrow.recipients[%d]", i)
-		switch kind, _, _ := strings.Cut(r, " "); {
-		case strings.ContainsAny(r, "\n\r"):
-			check(field, errors.New("holds a line break; one key an entry"))
-		case strings.HasPrefix(r, "AGE-SECRET-KEY-") || strings.Contains(r, "PRIVATE KEY"):
-			// Not quoted: it is a secret.
-			check(field, errors.New("is a private key; give the public one, and treat this one as lost"))
-		case kind != "ssh-ed25519" && kind != "ssh-rsa" && !strings.HasPrefix(r, "age1"):
-			check(field, fmt.Errorf("%q is neither an age recipient (age1…) nor an ssh-ed25519 or ssh-rsa public key", kind))
-		}
-	}
+	checkRecipients("escrow.recipients", e.Recipients, check)
 	if e.Shares < 1 || e.Shares > 16 {
 		check("escrow.shares", fmt.Errorf("%d is not between 1 and 16", e.Shares))
 	}

@@ -58,7 +58,7 @@ version = "1.21.1"
 default_lease_ttl = "soon"
 [escrow]
 recipients = [
-  "ssh-ed25519 AAAA",
+  "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPFSrj7WwHSZhuJP3nygfuBkisEaHQOnP0ivfQaD0Ncj",
   "ecdsa-sha2-nistp256 AAAA",
 ]
 threshold = 9
@@ -84,7 +84,7 @@ ssh_from = "10.0.0.0/8"
 		"F:11: node.peer[1].api_addr: \"http://10.0.0.3\" is not a URL",
 		"F:13: vault.version: \"1.21.1\" is below 2.2.2",
 		"F:14: vault.default_lease_ttl: \"soon\" is not a duration",
-		"F:16: escrow.recipients[1]: \"ecdsa-sha2-nistp256\" is neither",
+		"F:16: escrow.recipients[1]: age can't encrypt to an SSH key of type",
 		"F:20: escrow.threshold: 9 does not fit 5 shares",
 		"F:22: firewall.manage: true or false is wanted, this is a text",
 		"F:23: firewall.ssh_from: a list is wanted, this is a text",
@@ -146,7 +146,7 @@ func TestValidate(t *testing.T) {
 		"lease order":         {minimal, "[vault]\ndefault_lease_ttl = \"25h\"", "vault.default_lease_ttl: "},
 		"one share":           {minimal, "[escrow]\nshares = 1\nthreshold = 1", ""},
 		"any one of five":     {minimal, "[escrow]\nthreshold = 1", "escrow.threshold: "},
-		"age recipient":       {minimal, "[escrow]\nrecipients = [\"age1qqq\"]", ""},
+		"age recipient":       {minimal, "[escrow]\nrecipients = [\"age1e5k5jnwjq570n284j082hysuspze5c63mrh6jmh697y7zfs98p2sravda2\"]", ""},
 		"ssh port":            {minimal, "[firewall]\nssh_port = 0", "firewall.ssh_port: "},
 		"front's port":        {minimal, "[firewall]\nssh_port = 443", "firewall.ssh_port: "},
 		"nobody":              {minimal, "[firewall]\nssh_from = []", "firewall.ssh_from: is empty"},

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"strongroom.example/config/machine"
+	"strongroom.example/config/recipient"
 )
 
 // The kinds of places for backups.
@@ -100,12 +101,7 @@ func ParseBackup(file string, data []byte) (Backup, error) {
 }
 
 func (b Backup) check(check func(string, error)) {
-	for i, r := range b.Recipients {
-		if strings.HasPrefix(r, "AGE-SECRET-KEY-") || strings.Contains(r, "PRIVATE KEY") {
-			// Not quoted: it is a secret.
-			check(fmt.Sprintf("backup.recipients[%d]", i), errors.New("is a private key; give the public one, and treat this one as lost"))
-		}
-	}
+	checkRecipients("backup.recipients", b.Recipients, check)
 	for i, p := range b.Files {
 		check(fmt.Sprintf("backup.files[%d]", i), checkPath(p))
 	}
@@ -125,6 +121,13 @@ func (b Backup) check(check func(string, error)) {
 		case BackupS3:
 			t.checkS3(at, check)
 		}
+	}
+}
+
+func checkRecipients(field string, list []string, check func(string, error)) {
+	for i, s := range list {
+		_, err := recipient.Parse(s)
+		check(fmt.Sprintf("%s[%d]", field, i), err)
 	}
 }
 

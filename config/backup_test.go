@@ -11,7 +11,7 @@ const soundBackup = `
 domain = "vault.example.com" # not this table's
 
 [backup]
-recipients = ["age1xxx"]
+recipients = ["age1e5k5jnwjq570n284j082hysuspze5c63mrh6jmh697y7zfs98p2sravda2"]
 webhook_file = "alerts"
 
 [backup.keep]
@@ -35,7 +35,7 @@ func TestParseBackup(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Backup{
-		Recipients: []string{"age1xxx"}, WebhookFile: "alerts",
+		Recipients: []string{"age1e5k5jnwjq570n284j082hysuspze5c63mrh6jmh697y7zfs98p2sravda2"}, WebhookFile: "alerts",
 		Files: DefaultBackup().Files,
 		Keep:  BackupKeep{Hourly: 48, Daily: 31, Weekly: 13, Monthly: 60},
 		To: []BackupTo{
@@ -86,7 +86,7 @@ func TestBackupFaults(t *testing.T) {
 
 func TestBackupDoesNotQuoteAPrivateKey(t *testing.T) {
 	const secret = "AGE-SECRET-KEY-1QQQQQQQQQQQQQQQQQQQQQQQQ"
-	_, err := ParseBackup("f", []byte(strings.Replace(soundBackup, "age1xxx", secret, 1)))
+	_, err := ParseBackup("f", []byte(strings.Replace(soundBackup, "age1e5k5jnwjq570n284j082hysuspze5c63mrh6jmh697y7zfs98p2sravda2", secret, 1)))
 	if err == nil || strings.Contains(err.Error(), secret) {
 		t.Errorf("got %v, want an error that doesn't show the key", err)
 	}

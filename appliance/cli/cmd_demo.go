@@ -15,7 +15,6 @@ import (
 	"golang.org/x/term"
 
 	"strongroom.example/appliance/backup/scratch"
-	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/demo"
 	"strongroom.example/config/machine"
 )
@@ -62,7 +61,7 @@ func runDemo(ctx context.Context, c *cobra.Command, o demoOptions, version strin
 	}
 	recipients, err := readRecipients(o.recipients)
 	if err != nil {
-		return &Error{Code: ExitUsage, Err: err, Hint: "--recipient takes age1…, ssh-ed25519 …, ssh-rsa …, or a file with such lines"}
+		return err
 	}
 	if err := forgetVaultEnvironment(); err != nil {
 		return err
@@ -142,32 +141,6 @@ func demoPrograms(o demoOptions) (scratch.Programs, error) {
 		}
 	}
 	return p, nil
-}
-
-// readRecipients takes each argument as a recipient or as a file of them.
-func readRecipients(args []string) ([]snapshot.Recipient, error) {
-	var all []snapshot.Recipient
-	for _, arg := range args {
-		f, err := os.Open(arg)
-		if errors.Is(err, os.ErrNotExist) {
-			r, err := snapshot.ParseRecipient(arg)
-			if err != nil {
-				return nil, fmt.Errorf("--recipient: no such file, and %w", err)
-			}
-			all = append(all, r)
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("--recipient: %w", err)
-		}
-		rs, err := snapshot.ParseRecipients(f)
-		err = errors.Join(err, f.Close())
-		if err != nil {
-			return nil, fmt.Errorf("--recipient %q: %w", arg, err)
-		}
-		all = append(all, rs...)
-	}
-	return all, nil
 }
 
 // terminalWidth of standard output in columns; 0 where it is no terminal.

@@ -16,6 +16,7 @@ import (
 	"strongroom.example/appliance/backup/restore"
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/config/machine"
+	"strongroom.example/config/recipient"
 )
 
 // runDrillCLI gives the exit code and all that was printed.
@@ -163,7 +164,7 @@ func TestTakeWithDrillKey(t *testing.T) {
 	if err := os.WriteFile(file, []byte(id.Recipient().String()+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	own, err := snapshot.ParseRecipient(id.Recipient().String())
+	own, err := recipient.Parse(id.Recipient().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,19 +172,19 @@ func TestTakeWithDrillKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	operator, err := snapshot.ParseRecipient(other.Recipient().String())
+	operator, err := recipient.Parse(other.Recipient().String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	tests := []struct {
 		name, file string
-		to         []snapshot.Recipient
+		to         []recipient.Recipient
 		want       int
 	}{
-		{"installed", file, []snapshot.Recipient{operator}, 2},
-		{"named already", file, []snapshot.Recipient{operator, own}, 2},
-		{"not installed", file + ".none", []snapshot.Recipient{operator}, 1},
-		{"turned off", "", []snapshot.Recipient{operator}, 1},
+		{"installed", file, []recipient.Recipient{operator}, 2},
+		{"named already", file, []recipient.Recipient{operator, own}, 2},
+		{"not installed", file + ".none", []recipient.Recipient{operator}, 1},
+		{"turned off", "", []recipient.Recipient{operator}, 1},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -198,7 +199,7 @@ func TestTakeWithDrillKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	o := takeOptions{drillKey: file}
-	if _, err := o.withDrillKey([]snapshot.Recipient{operator}); err == nil {
+	if _, err := o.withDrillKey([]recipient.Recipient{operator}); err == nil {
 		t.Error("a damaged key is passed over")
 	}
 	code, out := runDrillCLI(t, "snapshot", "take", "--dir", t.TempDir(), "--drill-key", file)

@@ -18,6 +18,7 @@ import (
 	"strongroom.example/appliance/serve/escrow"
 	"strongroom.example/appliance/serve/kms"
 	"strongroom.example/config/machine"
+	"strongroom.example/config/recipient"
 )
 
 // Where the installer puts the master key.
@@ -47,7 +48,7 @@ type recipientOptions []string
 
 func (o *recipientOptions) add(c *cobra.Command) {
 	c.Flags().StringArrayVar((*[]string)(o), "recipient", nil,
-		"who may open the escrow, repeatable: an age1…, ssh-ed25519 … or ssh-rsa … key, or a file of them such as authorized_keys")
+		"who may open the escrow, repeatable: "+recipient.Forms+", or a file of them")
 }
 
 func (o recipientOptions) parse() ([]age.Recipient, error) {
@@ -58,11 +59,7 @@ func (o recipientOptions) parse() ([]age.Recipient, error) {
 	if len(found) == 0 {
 		return nil, errors.New("nobody could open the escrow: no --recipient")
 	}
-	to := make([]age.Recipient, 0, len(found))
-	for _, r := range found {
-		to = append(to, r.Recipient)
-	}
-	return to, nil
+	return recipient.Age(found), nil
 }
 
 func kmsRotateCommand() *cobra.Command {

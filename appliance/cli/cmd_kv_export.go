@@ -9,6 +9,7 @@ import (
 
 	"strongroom.example/appliance/base/atomicfile"
 	"strongroom.example/appliance/secrets/kvexport"
+	"strongroom.example/config/recipient"
 )
 
 type kvExportOptions struct {
@@ -53,7 +54,7 @@ func runKVExport(c *cobra.Command, o kvExportOptions, paths []string) error {
 			}
 		}
 	}
-	to, err := ageRecipients(o.recipients)
+	to, err := readRecipients(o.recipients)
 	if err != nil {
 		return err
 	}
@@ -70,7 +71,7 @@ func runKVExport(c *cobra.Command, o kvExportOptions, paths []string) error {
 	}
 	defer f.Abort()
 	n, err := kvexport.Export(c.Context(), f, kvexport.ExportOptions{
-		Client: client, Mount: o.mountOrDefault(), Paths: paths, Latest: o.latest, Recipients: to, Now: time.Now,
+		Client: client, Mount: o.mountOrDefault(), Paths: paths, Latest: o.latest, Recipients: recipient.Age(to), Now: time.Now,
 	})
 	if err != nil {
 		return kvError(err)

@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"strings"
 
-	"filippo.io/age"
 	"github.com/spf13/cobra"
 
 	"strongroom.example/appliance/secrets/migrate"
+	"strongroom.example/config/recipient"
 )
 
 type cutoverOptions struct {
@@ -41,7 +41,7 @@ only with --patch-code; their values are masked.`,
 }
 
 func runCutover(c *cobra.Command, o cutoverOptions) error {
-	to, err := ageRecipients(o.recipients)
+	to, err := readRecipients(o.recipients)
 	if err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func runCutover(c *cobra.Command, o cutoverOptions) error {
 		return err
 	}
 	r, err := migrate.Cutover(c.Context(), migrate.CutoverOptions{
-		Root: o.root, Plan: plan, Store: store, Recipients: to, PatchCode: o.patchCode, DryRun: o.dryRun,
+		Root: o.root, Plan: plan, Store: store, Recipients: recipient.Age(to), PatchCode: o.patchCode, DryRun: o.dryRun,
 	})
 	if err != nil {
 		return migrateError(err)
@@ -95,17 +95,4 @@ func printCutover(c *cobra.Command, o cutoverOptions, r migrate.CutoverReport) {
 	case r.Backup != "":
 		fmt.Fprintf(out, "backup: %s. Way back: strongroom migrate rollback --identity FILE\n", r.Backup)
 	}
-}
-
-// ageRecipients are --recipient arguments for the age library.
-func ageRecipients(args []string) ([]age.Recipient, error) {
-	rs, err := readRecipients(args)
-	if err != nil {
-		return nil, &Error{Code: ExitUsage, Err: err, Hint: "--recipient takes age1…, ssh-ed25519 …, ssh-rsa …, or a file with such lines"}
-	}
-	out := make([]age.Recipient, len(rs))
-	for i, r := range rs {
-		out[i] = r
-	}
-	return out, nil
 }

@@ -16,6 +16,7 @@ import (
 
 	"strongroom.example/appliance/backup/restore"
 	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/config/recipient"
 )
 
 // What comes after "restored" is for the operator, whatever it was.
@@ -77,7 +78,7 @@ func TestRestoreFilesIntoTheirPlaces(t *testing.T) {
 	come := []string{"etc/strongroom/restore-test.toml", "etc/strongroom/epoch.json.restore-test", "var/lib/strongroom-front/restore-test"}
 	taken, err := snapshot.Take(t.Context(), snapshot.TakeOptions{
 		Source: archive{}, Vault: snapshot.VaultInfo{ClusterID: "one", Version: "1.21.1"},
-		Recipients: []snapshot.Recipient{b.recipient}, Destinations: []snapshot.Destination{d}, StateDir: b.takeState,
+		Recipients: []recipient.Recipient{b.recipient}, Destinations: []snapshot.Destination{d}, StateDir: b.takeState,
 		Files: func(_ context.Context, w io.Writer) error {
 			tw := tar.NewWriter(w)
 			for _, name := range append(own, come...) {

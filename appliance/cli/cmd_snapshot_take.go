@@ -17,6 +17,7 @@ import (
 	"strongroom.example/appliance/base/pause"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
+	"strongroom.example/config/recipient"
 )
 
 // errStandby: this node's Vault is a standby, and the leader's job does the work.
@@ -176,7 +177,7 @@ func (o *takeOptions) take(ctx context.Context, c *cobra.Command, b config.Backu
 }
 
 // withDrillKey adds the public half of the drill's key where there is one.
-func (o *takeOptions) withDrillKey(to []snapshot.Recipient) ([]snapshot.Recipient, error) {
+func (o *takeOptions) withDrillKey(to []recipient.Recipient) ([]recipient.Recipient, error) {
 	if _, err := os.Stat(o.drillKey); o.drillKey == "" || errors.Is(err, os.ErrNotExist) {
 		return to, nil
 	}
@@ -185,7 +186,7 @@ func (o *takeOptions) withDrillKey(to []snapshot.Recipient) ([]snapshot.Recipien
 		return nil, fmt.Errorf("the drill's key: %w", err)
 	}
 	for _, k := range keys {
-		if !slices.ContainsFunc(to, func(r snapshot.Recipient) bool { return r.Fingerprint == k.Fingerprint }) {
+		if !slices.ContainsFunc(to, func(r recipient.Recipient) bool { return r.Fingerprint == k.Fingerprint }) {
 			to = append(to, k)
 		}
 	}

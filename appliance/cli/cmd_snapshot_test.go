@@ -22,12 +22,13 @@ import (
 
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/watch/alert"
+	"strongroom.example/config/recipient"
 )
 
 // backups is a directory with snapshots, and how to reach it.
 type backups struct {
 	dir, identity, state, takeState string
-	recipient                       snapshot.Recipient
+	recipient                       recipient.Recipient
 }
 
 func newBackups(t *testing.T) backups {
@@ -37,7 +38,7 @@ func newBackups(t *testing.T) backups {
 		t.Fatal(err)
 	}
 	b := backups{dir: t.TempDir(), state: t.TempDir(), takeState: t.TempDir()}
-	if b.recipient, err = snapshot.ParseRecipient(id.Recipient().String()); err != nil {
+	if b.recipient, err = recipient.Parse(id.Recipient().String()); err != nil {
 		t.Fatal(err)
 	}
 	b.identity = filepath.Join(t.TempDir(), "key")
@@ -80,7 +81,7 @@ func (b backups) take(t *testing.T, cluster string, at time.Time) string {
 	}
 	taken, err := snapshot.Take(t.Context(), snapshot.TakeOptions{
 		Source: archive{}, Vault: snapshot.VaultInfo{ClusterID: cluster, Version: "1.21.1"},
-		Recipients: []snapshot.Recipient{b.recipient}, Destinations: []snapshot.Destination{d},
+		Recipients: []recipient.Recipient{b.recipient}, Destinations: []snapshot.Destination{d},
 		StateDir: b.takeState, Now: func() time.Time { return at },
 	})
 	if err != nil {

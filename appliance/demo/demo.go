@@ -22,6 +22,7 @@ import (
 	"strongroom.example/appliance/base/proc"
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/appliance/serve/kms"
+	"strongroom.example/config/recipient"
 )
 
 // Options of a demo.
@@ -32,7 +33,7 @@ type Options struct {
 	Listen string // the front's address on loopback; port 0 for a free one
 	// Recipients can open the escrow afterwards. Without any a throw-away
 	// identity is made, and what is kept can never be started again.
-	Recipients []snapshot.Recipient
+	Recipients []recipient.Recipient
 	Programs   scratch.Programs
 	Version    string // this program's, for the snapshot's manifest
 	Out        io.Writer

@@ -9,6 +9,7 @@ import (
 	"filippo.io/age"
 
 	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/config/recipient"
 )
 
 // state is where the snapshot jobs keep their records.
@@ -34,7 +35,7 @@ func (r *run) takeSnapshot(ctx context.Context) (string, error) {
 	if err := c.LoginAppRole(ctx, r.snapshotRole.roleID, r.snapshotRole.secretID); err != nil {
 		return "", err
 	}
-	recipient, err := snapshot.ParseRecipient(r.identity.Recipient().String())
+	own, err := recipient.Parse(r.identity.Recipient().String())
 	if err != nil {
 		return "", err
 	}
@@ -48,7 +49,7 @@ func (r *run) takeSnapshot(ctx context.Context) (string, error) {
 	taken, err := snapshot.Take(ctx, snapshot.TakeOptions{
 		Source:       c,
 		Vault:        snapshot.VaultInfo{ClusterID: health.ClusterID, ClusterName: health.ClusterName, Version: health.Version},
-		Recipients:   append([]snapshot.Recipient{recipient}, r.o.Recipients...),
+		Recipients:   append([]recipient.Recipient{own}, r.o.Recipients...),
 		Destinations: []snapshot.Destination{r.snapshots},
 		StateDir:     state,
 		ToolVersion:  r.o.Version,

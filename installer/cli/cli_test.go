@@ -107,13 +107,17 @@ func given(in string, terminal bool, flags ...string) (*options, *bytes.Buffer) 
 		changed: func(f string) bool { return slices.Contains(flags, f) }}, &out
 }
 
+const demoKey = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA0w8XugjbQZEMN3mzIKSys8rzBev7xZuaWwAfLOpTK6 me"
+
 func TestOverride(t *testing.T) {
 	o, _ := given("", false, "domain", "no-firewall", "recipient", "ssh-port")
-	o.domain, o.email, o.noFirewall, o.recipients, o.sshPort = "a.example.com", "not given", true, []string{"age1x"}, 2222
+	o.domain, o.email, o.noFirewall, o.recipients, o.sshPort = "a.example.com", "not given", true, []string{demoKey}, 2222
 	cfg := config.Default()
 	cfg.Email = "from the file"
-	o.override(&cfg)
-	if cfg.Domain != "a.example.com" || cfg.Email != "from the file" || cfg.Firewall.Manage || cfg.Escrow.Recipients[0] != "age1x" || cfg.Firewall.SSHPort != 2222 {
+	if err := o.override(&cfg); err != nil {
+		t.Fatal(err)
+	}
+	if cfg.Domain != "a.example.com" || cfg.Email != "from the file" || cfg.Firewall.Manage || cfg.Escrow.Recipients[0] != demoKey || cfg.Firewall.SSHPort != 2222 {
 		t.Errorf("%+v", cfg)
 	}
 }

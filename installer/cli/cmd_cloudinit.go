@@ -10,6 +10,7 @@ import (
 
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/config"
+	"strongroom.example/config/recipient"
 	"strongroom.example/installer/cloudinit"
 	"strongroom.example/installer/engine"
 )
@@ -52,7 +53,7 @@ It needs neither root nor the machine.`,
 	f.StringVar(&o.domain, "domain", "", "the name under which Vault will be reached")
 	f.StringVar(&o.email, "email", "", "address for the certificate authority")
 	f.StringVar(&o.tls, "tls", "", "where the certificate comes from: acme or internal")
-	f.StringArrayVar(&o.recipients, "recipient", nil, "age or SSH public key that may open the escrow, repeatable")
+	f.StringArrayVar(&o.recipients, "recipient", nil, "who may open the escrow, repeatable: "+recipient.Forms+", or a file of them")
 	return c
 }
 
@@ -71,7 +72,9 @@ func (o *cloudInitOptions) print(c *cobra.Command) error {
 			return err
 		}
 	}
-	o.override(&cfg)
+	if err := o.override(&cfg); err != nil {
+		return err
+	}
 	if err := cfg.Validate(o.config, data); err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
+	"strongroom.example/config/recipient"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
 	"strongroom.example/installer/payload"
@@ -73,7 +74,7 @@ func (o *options) flags(c *cobra.Command) {
 	f.StringVar(&o.tls, "tls", "", "where the certificate comes from: acme, internal or files (see appliance.toml)")
 	f.Var(pathFlag{&o.vaultBinary}, "vault-binary", "install this Vault in place of a downloaded release")
 	f.BoolVar(&o.allowOld, "allow-old-vault", false, "accept a Vault below "+config.VaultFloor)
-	f.StringArrayVar(&o.recipients, "recipient", nil, "age or SSH public key that may open the escrow, repeatable")
+	f.StringArrayVar(&o.recipients, "recipient", nil, "who may open the escrow, repeatable: "+recipient.Forms+", or a file of them")
 	f.IntVar(&o.sshPort, "ssh-port", 0, "where sshd listens (default 22)")
 	f.StringArrayVar(&o.sshFrom, "ssh-from", nil, "address range that may use SSH, repeatable (default: all)")
 	f.BoolVar(&o.noFirewall, "no-firewall", false, "leave nftables alone")
@@ -195,11 +196,15 @@ func (o *options) load(c *cobra.Command) (config.Appliance, error) {
 			return cfg, configError(err)
 		}
 		if cfg, err = config.Parse(file, data); err != nil {
-			o.override(&cfg)
+			if err := o.override(&cfg); err != nil {
+				return cfg, err
+			}
 			return cfg, allFaults(err, cfg, file, data, o.backupKeys)
 		}
 	}
-	o.override(&cfg)
+	if err := o.override(&cfg); err != nil {
+		return cfg, err
+	}
 	if o.vaultBinary != "" {
 		var err error
 		if cfg.Vault.Version, err = steps.VaultVersion(c.Context(), host.OSRunner{}, o.vaultBinary); err != nil {
@@ -272,13 +277,22 @@ func earlierRecipients(h *host.Host) ([]string, error) {
 }
 
 // override puts the flags that were given over the file.
-func (o *options) override(cfg *config.Appliance) {
+func (o *options) override(cfg *config.Appliance) error {
+	if o.changed("recipient") {
+		keys, err := recipient.FromArgs(o.recipients)
+		if err != nil {
+			return &engine.Error{Code: engine.ExitUsage, Err: err, Hint: "--recipient takes " + recipient.Forms + ", or a file with such lines"}
+		}
+		cfg.Escrow.Recipients = nil
+		for _, k := range keys {
+			cfg.Escrow.Recipients = append(cfg.Escrow.Recipients, k.Line)
+		}
+	}
 	for flag, set := range map[string]func(){
 		"domain":          func() { cfg.Domain = o.domain },
 		"email":           func() { cfg.Email = o.email },
 		"tls":             func() { cfg.TLS.Mode = o.tls },
 		"allow-old-vault": func() { cfg.Vault.AllowOld = o.allowOld },
-		"recipient":       func() { cfg.Escrow.Recipients = o.recipients },
 		"ssh-port":        func() { cfg.Firewall.SSHPort = o.sshPort },
 		"ssh-from":        func() { cfg.Firewall.SSHFrom = o.sshFrom },
 		"no-firewall":     func() { cfg.Firewall.Manage = !o.noFirewall },
@@ -287,4 +301,5 @@ func (o *options) override(cfg *config.Appliance) {
 			set()
 		}
 	}
+	return nil
 }

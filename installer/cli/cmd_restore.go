@@ -260,7 +260,9 @@ func (o *restoreOptions) configOf(ctx context.Context, c *cobra.Command, found *
 			return cfg, err
 		}
 	}
-	o.override(&cfg)
+	if err := o.override(&cfg); err != nil {
+		return cfg, err
+	}
 	if o.vaultBinary != "" {
 		var err error
 		if cfg.Vault.Version, err = steps.VaultVersion(ctx, host.OSRunner{}, o.vaultBinary); err != nil {

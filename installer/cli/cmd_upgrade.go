@@ -12,9 +12,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
+	"strongroom.example/config/recipient"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/recover"
 	"strongroom.example/installer/steps"
@@ -197,7 +197,7 @@ func (o *upgradeOptions) askToUpgrade(ctx context.Context) error {
 
 // snapshotRecipients are who can open the snapshot of before: who can open the
 // escrow.
-func (o *upgradeOptions) snapshotRecipients(env *steps.Env) ([]snapshot.Recipient, error) {
+func (o *upgradeOptions) snapshotRecipients(env *steps.Env) ([]recipient.Recipient, error) {
 	keys := env.Config.Escrow.Recipients
 	if len(keys) == 0 {
 		var err error
@@ -205,9 +205,9 @@ func (o *upgradeOptions) snapshotRecipients(env *steps.Env) ([]snapshot.Recipien
 			return nil, err
 		}
 	}
-	var out []snapshot.Recipient
+	var out []recipient.Recipient
 	for _, k := range keys {
-		r, err := snapshot.ParseRecipient(k)
+		r, err := recipient.Parse(k)
 		if err != nil {
 			return nil, &engine.Error{Code: engine.ExitUsage, Err: fmt.Errorf("escrow.recipients: %w", err)}
 		}

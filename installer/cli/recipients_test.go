@@ -15,7 +15,7 @@ import (
 func TestRecipientsStay(t *testing.T) {
 	const (
 		ann = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA0w8XugjbQZEMN3mzIKSys8rzBev7xZuaWwAfLOpTK6 ann \"x\""
-		bob = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBb+/BzFsVPxmMkhGnVXvaKyZ3qsQy3Rxi5XUFvrrLnf bob"
+		bob = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPFSrj7WwHSZhuJP3nygfuBkisEaHQOnP0ivfQaD0Ncj bob"
 	)
 	m := host.NewMemory()
 	for _, d := range []string{"/etc", "/etc/strongroom", "/home", "/home/ann", "/home/bob", "/home/ann/.ssh", "/home/bob/.ssh"} {

@@ -18,6 +18,7 @@ import (
 
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/config/machine"
+	"strongroom.example/config/recipient"
 	"strongroom.example/installer/host"
 )
 
@@ -27,7 +28,7 @@ type Copy struct {
 	Host    *host.Host
 	Version string // the installer's
 	// Operator can open the snapshot too.
-	Operator []snapshot.Recipient
+	Operator []recipient.Recipient
 	// Token is an administrator's, which moves the copy's mounts.
 	Token string
 	Out   io.Writer
@@ -58,7 +59,7 @@ func (c *Copy) Seal(ctx context.Context, file string, of snapshot.VaultInfo) err
 	if c.id, err = age.GenerateX25519Identity(); err != nil {
 		return err
 	}
-	own, err := snapshot.ParseRecipient(c.id.Recipient().String())
+	own, err := recipient.Parse(c.id.Recipient().String())
 	if err != nil {
 		return err
 	}
@@ -70,7 +71,7 @@ func (c *Copy) Seal(ctx context.Context, file string, of snapshot.VaultInfo) err
 		return err
 	}
 	_, err = snapshot.Take(ctx, snapshot.TakeOptions{
-		Source: archive(file), Vault: of, Recipients: append([]snapshot.Recipient{own}, c.Operator...),
+		Source: archive(file), Vault: of, Recipients: append([]recipient.Recipient{own}, c.Operator...),
 		Destinations: []snapshot.Destination{dir}, StateDir: SealedDir, ToolVersion: c.Version, Canary: c.canary,
 	})
 	return err

@@ -15,6 +15,7 @@ import (
 
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/cli"
+	"strongroom.example/config/recipient"
 	"strongroom.example/test/vaulttest"
 )
 
@@ -229,13 +230,13 @@ func killedInTheMiddle(t *testing.T, s *vaulttest.Server, b backupSite) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := snapshot.ParseRecipient(b.recipient)
+	r, err := recipient.Parse(b.recipient)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, err = snapshot.Take(t.Context(), snapshot.TakeOptions{
 		Source: dyingSource{s}, Vault: snapshot.VaultInfo{ClusterID: health.ClusterID, Version: health.Version},
-		Recipients: []snapshot.Recipient{r}, Destinations: []snapshot.Destination{d}, StateDir: b.takeState,
+		Recipients: []recipient.Recipient{r}, Destinations: []snapshot.Destination{d}, StateDir: b.takeState,
 	})
 	if err == nil {
 		t.Error("half a snapshot was stored")

@@ -18,6 +18,7 @@ import (
 	"filippo.io/age"
 
 	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/config/recipient"
 )
 
 const cluster = "0b7ea4a6-22d4-4aa1-90ee-93e3d3e6c4f1"
@@ -69,12 +70,12 @@ func newPlace(t *testing.T) place {
 // take stores a snapshot begun at a time, verified or not.
 func (p place) take(t *testing.T, of string, at time.Time, verified bool) string {
 	t.Helper()
-	to, err := snapshot.ParseRecipient(p.identity.Recipient().String())
+	to, err := recipient.Parse(p.identity.Recipient().String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	taken, err := snapshot.Take(t.Context(), snapshot.TakeOptions{
-		Source: archive{7}, Vault: snapshot.VaultInfo{ClusterID: of, Version: "1.21.1"}, Recipients: []snapshot.Recipient{to},
+		Source: archive{7}, Vault: snapshot.VaultInfo{ClusterID: of, Version: "1.21.1"}, Recipients: []recipient.Recipient{to},
 		Destinations: []snapshot.Destination{p}, StateDir: t.TempDir(), Now: func() time.Time { return at },
 	})
 	if err != nil {

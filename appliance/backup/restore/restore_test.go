@@ -26,6 +26,7 @@ import (
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/config/machine"
+	"strongroom.example/config/recipient"
 )
 
 // fakeVault answers what a restore asks, and can fail anywhere.
@@ -210,7 +211,7 @@ func newStore(t *testing.T) store {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := snapshot.ParseRecipient(id.Recipient().String())
+	r, err := recipient.Parse(id.Recipient().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -220,7 +221,7 @@ func newStore(t *testing.T) store {
 	}
 	s.opts = snapshot.TakeOptions{
 		Source: bytesSource(testArchive(t)), Vault: snapshot.VaultInfo{ClusterID: "one", Version: "1.21.1"},
-		Recipients: []snapshot.Recipient{r}, Destinations: []snapshot.Destination{s.dest}, StateDir: t.TempDir(),
+		Recipients: []recipient.Recipient{r}, Destinations: []snapshot.Destination{s.dest}, StateDir: t.TempDir(),
 	}
 	return s
 }

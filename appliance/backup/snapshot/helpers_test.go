@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"filippo.io/age"
+
+	"strongroom.example/config/recipient"
 )
 
 // testCluster is the cluster id of the snapshots in tests.
@@ -223,7 +225,7 @@ func (m *mem) copy() map[string]string {
 
 // keys is one age key pair.
 type keys struct {
-	recipient Recipient
+	recipient recipient.Recipient
 	identity  age.Identity
 }
 
@@ -233,7 +235,7 @@ func newKeys(t testing.TB) keys {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := ParseRecipient(id.Recipient().String())
+	r, err := recipient.Parse(id.Recipient().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -258,7 +260,7 @@ func takeOptions(t testing.TB, k keys, src Source, dests ...Destination) TakeOpt
 	t.Helper()
 	return TakeOptions{
 		Source: src, Vault: VaultInfo{ClusterID: testCluster, ClusterName: "vault-cluster-1", Version: "1.21.1"},
-		Recipients: []Recipient{k.recipient}, Destinations: dests,
+		Recipients: []recipient.Recipient{k.recipient}, Destinations: dests,
 		StateDir: t.TempDir(), ToolVersion: "test",
 		Stall: 5 * time.Minute, Now: clock(testTime), Rand: crand.Reader,
 	}

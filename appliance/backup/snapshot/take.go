@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"filippo.io/age"
+
+	"strongroom.example/config/recipient"
 )
 
 // DefaultStall is how long a destination may take no byte before it is given
@@ -23,7 +25,7 @@ const DefaultStall = 2 * time.Minute
 type TakeOptions struct {
 	Source       Source
 	Vault        VaultInfo
-	Recipients   []Recipient
+	Recipients   []recipient.Recipient
 	Destinations []Destination
 	// Files gives a tar archive to keep beside the snapshot, encrypted the
 	// same way: the certificate storage and the appliance's configuration. May
@@ -218,12 +220,8 @@ func (o *TakeOptions) store(ctx context.Context, dests []Destination, name strin
 	return held, failed, nil
 }
 
-func encrypt(cipher io.Writer, plain *counter, recipients []Recipient, produce func(io.Writer) error) error {
-	rs := make([]age.Recipient, len(recipients))
-	for i, r := range recipients {
-		rs[i] = r.Recipient
-	}
-	enc, err := age.Encrypt(cipher, rs...)
+func encrypt(cipher io.Writer, plain *counter, recipients []recipient.Recipient, produce func(io.Writer) error) error {
+	enc, err := age.Encrypt(cipher, recipient.Age(recipients)...)
 	if err != nil {
 		return fmt.Errorf("encrypt: %w", err)
 	}

@@ -1,9 +1,7 @@
 package snapshot
 
 import (
-	"crypto/ecdsa"
 	"crypto/ed25519"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/pem"
@@ -13,6 +11,8 @@ import (
 
 	"filippo.io/age"
 	"golang.org/x/crypto/ssh"
+
+	"strongroom.example/config/recipient"
 )
 
 // sshKey makes an SSH key pair: the authorized_keys line and the PEM file.
@@ -41,56 +41,6 @@ func newEd25519(t testing.TB) ed25519.PrivateKey {
 		t.Fatal(err)
 	}
 	return key
-}
-
-func TestParseRecipients(t *testing.T) {
-	x, err := age.GenerateX25519Identity()
-	if err != nil {
-		t.Fatal(err)
-	}
-	ed, _ := sshKey(t, newEd25519(t), "")
-	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ecLine, _ := sshKey(t, ec, "")
-	tests := []struct {
-		name, text string
-		want       int
-		fault      string
-	}{
-		{"an age recipient", x.Recipient().String() + "\n", 1, ""},
-		{"an SSH key with a comment", ed + " operator@laptop", 1, ""},
-		{"an SSH key with options", `from="10.0.0.0/8",no-pty ` + ed, 1, ""},
-		{"both, with comments and empty lines", "# keys\n\n" + x.Recipient().String() + "\n" + ed + "\n", 2, ""},
-		{"nothing", "# none\n", 0, "no recipient"},
-		{"an ecdsa key", ed + "\n" + ecLine, 0, `line 2: recipient "ecdsa-sha2-nistp256`},
-		{"two faults", "age1x\nnonsense\n", 0, "line 2"},
-		{"a secret key", x.String(), 0, "secret key"},
-		{"a line without end", strings.Repeat("a", 1<<20), 0, "too long"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			got, err := ParseRecipients(strings.NewReader(tt.text))
-			if tt.fault != "" {
-				if err == nil || !strings.Contains(err.Error(), tt.fault) {
-					t.Fatalf("got error %v, want one with %q", err, tt.fault)
-				}
-				if strings.Contains(err.Error(), "AGE-SECRET-KEY-1") {
-					t.Fatal("the error shows the secret key")
-				}
-				return
-			}
-			if err != nil || len(got) != tt.want {
-				t.Fatalf("got %d recipients, %v, want %d", len(got), err, tt.want)
-			}
-			for _, r := range got {
-				if !strings.HasPrefix(r.Fingerprint, "SHA256:") {
-					t.Errorf("fingerprint %q", r.Fingerprint)
-				}
-			}
-		})
-	}
 }
 
 func TestParseIdentitiesNeverQuotesTheKey(t *testing.T) {
@@ -128,7 +78,7 @@ func TestEveryRecipientOpens(t *testing.T) {
 	for _, k := range kinds {
 		lines = append(lines, k.line)
 	}
-	recipients, err := ParseRecipients(strings.NewReader(strings.Join(lines, "\n")))
+	recipients, err := recipient.Read(strings.NewReader(strings.Join(lines, "\n")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +108,7 @@ func TestEveryRecipientOpens(t *testing.T) {
 // A snapshot is not damaged because somebody mistypes.
 func TestWrongPassphrase(t *testing.T) {
 	line, file := sshKey(t, newEd25519(t), "correct horse")
-	recipients, err := ParseRecipients(strings.NewReader(line))
+	recipients, err := recipient.Read(strings.NewReader(line))
 	if err != nil {
 		t.Fatal(err)
 	}
