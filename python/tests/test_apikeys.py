@@ -144,15 +144,15 @@ def test_a_dead_vault_is_bridged_for_the_time_of_the_promise_and_no_longer(
         role_options={"token_ttl": "4h", "token_max_ttl": "8h"},
     )  # fmt: skip
     key = client.api_key("bridge")
-    address = client._hvac.adapter.base_uri
-    client._hvac.adapter.base_uri = "http://127.0.0.1:1"
+    address = client._adapter.base_uri
+    client._adapter.base_uri = "http://127.0.0.1:1"
     for shift in (61.0, 1800.0, key.cache_ttl - 5):
         clock.shift = shift
         assert client.api_key("bridge") is key
     clock.shift = key.cache_ttl + 1
     with pytest.raises(VaultUnavailableError):
         client.api_key("bridge")
-    client._hvac.adapter.base_uri = address
+    client._adapter.base_uri = address
     assert client.api_key("bridge").key == key.key
 
 

@@ -109,7 +109,7 @@ def test_token_and_token_file_of_vault_agent(vault: VaultServer, tmp_path: Path)
         assert client.get("auth") == "ok"
         admin.auth.token.revoke(second)
         client.invalidate()
-        with pytest.raises(AuthenticationError, match="refused token file"):
+        with pytest.raises(AuthenticationError, match="refused the login by token file"):
             client.get("auth")
 
 
@@ -156,7 +156,7 @@ def test_kubernetes(vault: VaultServer, tmp_path: Path) -> None:
         with client_with(vault, KubernetesAuth("pods", str(file))) as client:
             assert client.get("auth") == "ok"
         file.write_text(jwt[:-5] + "BBBBB")
-        with pytest.raises(AuthenticationError, match='refused Kubernetes role "pods"'):
+        with pytest.raises(AuthenticationError, match="refused the login by Kubernetes"):
             client_with(vault, KubernetesAuth("pods", str(file))).get("auth")
 
 
@@ -229,7 +229,7 @@ def test_a_missing_or_empty_credential_names_its_source(
         monkeypatch.setenv("SID", content)
     with pytest.raises(AuthenticationError, match=str(file)):
         client_with(vault, AppRoleAuth("role", Source(file=str(file)))).get("auth")
-    with pytest.raises(AuthenticationError, match="variable SID is not set or empty"):
+    with pytest.raises(AuthenticationError, match=r"variable.* is not set or empty"):
         client_with(vault, AppRoleAuth("role", Source(variable="SID"))).get("auth")
 
 

@@ -280,8 +280,8 @@ def test_vault_away_at_renewal_and_at_the_end(
     caplog.set_level(logging.WARNING)
     with client.database("reader") as db:
         first = db.current()
-        address = client._hvac.adapter.base_uri
-        client._hvac.adapter.base_uri = "http://127.0.0.1:1"
+        address = client._adapter.base_uri
+        client._adapter.base_uri = "http://127.0.0.1:1"
         clock.shift = 2500.0
         assert db.current() is first  # they have 1100 s left
         assert "they are good for" in caplog.text
@@ -291,7 +291,7 @@ def test_vault_away_at_renewal_and_at_the_end(
         clock.shift = 3000.0
         assert db.current() is first
     assert "could not revoke lease" in caplog.text  # and the block did not fail
-    client._hvac.adapter.base_uri = address
+    client._adapter.base_uri = address
     vault.admin().sys.revoke_lease(first.lease_id)
 
 

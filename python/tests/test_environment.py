@@ -17,12 +17,12 @@ from strongroom_dagster import (
     FakeVaultSecretsResource,
     SecretNotFoundError,
     Settings,
+    Source,
     TokenAuth,
     VaultSecrets,
     VaultSecretsResource,
 )
 from strongroom_dagster.fake import FakeVaultSecrets
-from strongroom_dagster.methods import Source
 
 FAKE = FakeVaultSecretsResource(
     secrets={"warehouse": {"user": "u", "password": "p"}, "one": {"value": "1"}},

@@ -278,7 +278,7 @@ def test_tls_expired_while_values_are_cached(vault: VaultServer, client_for: Cli
     )
     assert client.get("exp") == "ok"
     # The same Vault behind a certificate that has expired.
-    client._hvac.adapter.base_uri = vault.expired
+    client._adapter.base_uri = vault.expired
     clock.shift = 61.0
     assert client.get("exp") == "ok"
     with pytest.raises(TLSVerificationError, match="expired"):

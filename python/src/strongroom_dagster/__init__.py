@@ -13,6 +13,7 @@ from .client import VaultSecrets
 from .errors import (
     AccessDeniedError,
     AuthenticationError,
+    ClosedError,
     ConfigurationError,
     FieldNotFoundError,
     InvalidResponseError,
@@ -25,16 +26,9 @@ from .errors import (
 )
 from .jwt import JwtAuth
 from .masked import ApiKey, Credentials, SecretMapping
-from .methods import (
-    AppRoleAuth,
-    AuthMethod,
-    Caller,
-    KubernetesAuth,
-    Source,
-    TokenAuth,
-    TokenFileAuth,
-)
+from .methods import AppRoleAuth, AuthMethod, Caller, KubernetesAuth, TokenAuth, TokenFileAuth
 from .settings import Settings
+from .source import Source
 
 if TYPE_CHECKING:
     from .checks import build_rotation_check, build_rotation_sensor
@@ -57,6 +51,7 @@ __all__ = [
     "AuthMethod",
     "AuthenticationError",
     "Caller",
+    "ClosedError",
     "ConfigurationError",
     "Credentials",
     "FakeVaultSecretsResource",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,9 +11,27 @@ from typing import Any, Protocol
 import hvac.adapters
 import hvac.exceptions
 
+from .errors import ConfigurationError
 from .masked import Sensitive
+from .session import RetryingSession, is_whole
+from .settings import VISIBLE, Settings
+from .transport import UNIX_BASE
 
 _UNSET: Any = object()
+
+#: How Vault is: the answer is the status, sealed or not, and one attempt tells.
+_PROBES = re.compile(r"sys/(health|seal-status|init|leader)")
+#: What Vault answers without a token. A login would be for nothing, or impossible now.
+_OPEN = re.compile(
+    r"""sys/(health | seal-status | init | leader | unseal | decode-token
+            | generate-(root|recovery-token|dr-operation-token)(/(attempt|update))?
+            | rekey(-recovery-key)?/(init|update|verify)
+            | storage/raft/(bootstrap|join) | wrapping/(lookup|pubkey)
+            | replication/((dr|performance)/)?status)
+      | auth/.+/login(/.+)?
+      | auth/.+/oidc/(auth_url|callback|poll)""",
+    re.VERBOSE,
+)
 
 
 class TokenSource(Protocol):
@@ -34,7 +53,7 @@ class TokenAdapter(hvac.adapters.JSONAdapter):  # type: ignore[misc]
     `vault_token`: the token for this request alone (`None`: send none).
     """
 
-    def __init__(self, *args: Any, tokens: TokenSource | None = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, tokens: TokenSource, **kwargs: Any) -> None:
         self._local = threading.local()
         self._explicit: str | None = None
         self.tokens = tokens
@@ -46,12 +65,14 @@ class TokenAdapter(hvac.adapters.JSONAdapter):  # type: ignore[misc]
         forced = getattr(self._local, "token", _UNSET)
         if forced is not _UNSET:
             return forced  # type: ignore[no-any-return]
-        if self._explicit:
-            return self._explicit
-        return self.tokens.current().reveal() if self.tokens else None
+        return self._explicit or self.tokens.current().reveal()
 
     @token.setter
     def token(self, value: str | None) -> None:
+        if value and not (isinstance(value, str) and VISIBLE.fullmatch(value)):
+            raise ConfigurationError(
+                "the token holds a line break, a space or another odd character"
+            )
         self._explicit = value or None
 
     @contextmanager
@@ -71,13 +92,15 @@ class TokenAdapter(hvac.adapters.JSONAdapter):  # type: ignore[misc]
         **kwargs: Any,
     ) -> Any:
         """See hvac; a 403 that came of a dead token is sent again with a new one."""
-        forced = kwargs.pop("vault_token", _UNSET)
-        if forced is _UNSET and (self._explicit or self.tokens is None):
-            forced = self._explicit
+        path = url.strip("/").removeprefix("v1/")
+        if _PROBES.fullmatch(path) and method.upper() in ("GET", "HEAD"):
+            kwargs["once"] = True
+        forced = kwargs.pop("vault_token", self._explicit or _UNSET)
+        if forced is _UNSET and _OPEN.fullmatch(path):
+            forced = None
         if forced is not _UNSET:
             with self._forced(forced):
                 return super().request(method, url, headers, raise_exception, **kwargs)
-        assert self.tokens is not None
         until = kwargs.get("until")
         for last in (False, True):
             token = self.tokens.current(until)
@@ -91,8 +114,23 @@ class TokenAdapter(hvac.adapters.JSONAdapter):  # type: ignore[misc]
                     denied, answer = error, None
             if denied is None and getattr(answer, "status_code", 200) != 403:
                 return answer
+            # A body that was read while it was sent cannot be sent again.
+            last = last or not is_whole(kwargs)
             if last or not self.tokens.replace_if_dead(token, until):
                 if denied is not None:
                     raise denied
                 return answer
         raise AssertionError("unreachable")
+
+
+def adapter_for(settings: Settings, session: RetryingSession, tokens: TokenSource) -> TokenAdapter:
+    """The adapter of a client for its own reads."""
+    return TokenAdapter(
+        base_uri=base_of(settings), token="", session=session, namespace=settings.namespace,
+        tokens=tokens,
+    )  # fmt: skip
+
+
+def base_of(settings: Settings) -> str:
+    """What every path is joined to."""
+    return UNIX_BASE if settings.address.startswith("unix://") else settings.address

@@ -28,10 +28,15 @@ def body_of(response: Any) -> dict[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
+def errors_of(response: Any) -> list[Any]:
+    """Vault's own words for a refusal; empty if there are none, or it was not Vault."""
+    errors = body_of(response).get("errors")
+    return errors if isinstance(errors, list) else []
+
+
 def words_of(response: Any) -> str:
     """Vault's own words for a refusal, on one line and not too long; else the status."""
-    errors = body_of(response).get("errors")
-    if isinstance(errors, list) and errors:
+    if errors := errors_of(response):
         return " ".join("; ".join(str(e) for e in errors).split())[:_WORDS]
     return f"status {response.status_code}"
 
@@ -44,6 +49,11 @@ def is_transient(status: int) -> bool:
 def failure_of(response: Any, path: str) -> StrongroomError:
     """The error for an answer that is not the JSON that was asked for."""
     status = response.status_code
+    if status in (401, 403, 404) and not body_of(response):
+        return InvalidResponseError(  # Vault's own refusals are JSON
+            f'"{path}" was answered with status {status}, and not by a vault',
+            hint="is the address right? is there a proxy in between?",
+        )
     if status in (401, 403):
         return AccessDeniedError(
             f'permission denied on "{path}"', hint="the policy of this identity must allow it"

@@ -10,25 +10,29 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .answers import is_transient, words_of
+from .answers import errors_of, is_transient, words_of
 from .clock import Clock
 from .errors import (
     AuthenticationError,
+    ClosedError,
     InvalidResponseError,
     StrongroomError,
     VaultUnavailableError,
 )
 from .lease import Lifetime, seconds_of
-from .masked import Masked, Sensitive
+from .masked import MASK, Masked, Sensitive
 from .methods import AuthMethod
-from .settings import Settings
+from .settings import Settings, host_of
 from .singleflight import SingleFlight
 
 log = logging.getLogger("strongroom_dagster")
 
+_USUAL_MOUNTS = frozenset({"approle", "jwt", "kubernetes"})
 #: A 403 that may or may not mean a dead token replaces it at most once in this many seconds.
 REPLACE_AT_MOST_EVERY = 10.0
 
@@ -45,7 +49,7 @@ class Token(Masked, Lifetime):
 
     __slots__ = ("born", "pid", "uses", "value")
 
-    def __init__(self, auth: Mapping[str, Any], asked_at: float, jitter: float, path: str) -> None:
+    def __init__(self, auth: Mapping[str, Any], asked_at: float, jitter: float) -> None:
         super().__init__()
         self.value = Sensitive(str(auth["client_token"]))
         self.pid = os.getpid()
@@ -54,7 +58,7 @@ class Token(Masked, Lifetime):
         self.uses = uses if isinstance(uses, int) else 0
         self.grant(
             # 0: a root token, or one without a lifetime.
-            seconds_of(auth, "lease_duration", path) or math.inf,
+            seconds_of(auth, "lease_duration", "the login") or math.inf,
             asked_at,
             renewable=bool(auth.get("renewable")),
             jitter=jitter,
@@ -85,13 +89,15 @@ class TokenManager:
         self._send = send
         self._flights: SingleFlight[Token] = SingleFlight(clock)
         self._token: Token | None = None
-        self._until: float | None = None
+        self._lock = threading.Lock()
+        self._closed = False
         self._replaced_at = -math.inf
         self.logins = 0
         self.renewals = 0
 
     def reset_after_fork(self) -> None:
         """The child goes on with the token; only what belonged to threads is made new."""
+        self._lock = threading.Lock()
         self._flights.reset()
 
     @property
@@ -108,6 +114,7 @@ class TokenManager:
 
         Raises:
             AuthenticationError: the login was refused.
+            ClosedError: the client was closed.
             VaultUnavailableError: no token, and Vault did not answer in time.
         """
         token = self._token
@@ -131,7 +138,7 @@ class TokenManager:
                 if token.renewable and self._renew(token, until):
                     return token
                 return self._login(until)
-            except VaultUnavailableError as error:
+            except (VaultUnavailableError, InvalidResponseError) as error:
                 left = token.postpone(self._clock.now(), token.expires_at)
                 if left <= 0:
                     raise
@@ -162,12 +169,20 @@ class TokenManager:
         return token.expires_at > self._clock.now()
 
     def _login(self, until: float) -> Token:
+        if self._closed:
+            raise closed()
         asked_at = self._clock.now()
         auth = self.method.login(_Bound(self, until))
-        token = Token(auth, asked_at, self._jitter(), self.method.describe())
+        token = Token(auth, asked_at, self._jitter())
         self.logins += 1
         log.info("logged in to vault by %s; token lives %s s", self.method.describe(), token.ttl)
-        self._token = token
+        with self._lock:
+            late = self._closed
+            if not late:
+                self._token = token
+        if late:  # closed while Vault was answering: nobody else would ever revoke this token
+            self._revoke(token, until)
+            raise closed()
         return token
 
     def _jitter(self) -> float:
@@ -193,14 +208,21 @@ class TokenManager:
                 return False
             self._replaced_at = now
 
-        def login() -> Token:
-            if self._token is not None and self._token.value is not token:
-                return self._token
-            return self._login(end)
+        led = False
 
-        replaced = self._flights.do("replace", login, end)
+        def login() -> Token:
+            nonlocal led
+            led = True
+            held = self._token
+            return held if held is not None and held.value is not token else self._login(end)
+
+        # A renewal of the dead token may be under way: what that flight brings is waited for,
+        # and looked at.
+        while not led and (held := self._token) is not None and held.value is token:
+            self._flights.do("token", login, end)
+        now_held = self._token
         # A token file that still holds the dead token is no replacement.
-        return replaced.value.reveal() != token.reveal()
+        return now_held is None or now_held.value.reveal() != token.reveal()
 
     def _look_up(self, token: Sensitive, until: float) -> str:
         answer = self._send(
@@ -228,7 +250,8 @@ class TokenManager:
         """One request of a login.
 
         Raises:
-            AuthenticationError: Vault refused it with a 4xx.
+            AuthenticationError: Vault refused it.
+            InvalidResponseError: what answered is no Vault, or has no such login.
             VaultUnavailableError: no answer in time, or a 5xx until then.
         """
         keywords: dict[str, Any] = {"json": json} if json is not None else {}
@@ -243,24 +266,40 @@ class TokenManager:
         )
         if isinstance(answer, dict):
             return answer
-        if not hasattr(answer, "status_code"):
-            raise InvalidResponseError(f'vault\'s answer to "{path}" is JSON but no object')
-        if is_transient(answer.status_code):
-            raise VaultUnavailableError(f'vault failed at "{path}": {words_of(answer)}')
+        status = getattr(answer, "status_code", 200)
+        if status not in (200, 204) and is_transient(status):
+            raise VaultUnavailableError(f"vault failed at the login: {words_of(answer)}")
+        if status not in (400, 401, 403) or not errors_of(answer):
+            # Vault refuses a login in its own words. All else is another server, another path.
+            raise InvalidResponseError(
+                f"{self._settings.address} answered the login by {self.method.describe()} with "
+                f"status {status} where vault's JSON was expected{_sent_on(answer)}",
+                hint="is the address right, and the mount of the login?",
+            )
+        words = _without(words_of(answer), path, token, json)
         raise AuthenticationError(
-            f'vault refused {self.method.describe()} at "{path}": {words_of(answer)}',
+            f"vault refused the login by {self.method.describe()}: {words}",
             hint="the credential is wrong, expired or used up; give a new one",
         )
 
     def close(self, until: float) -> None:
-        """Revokes the token if it is ours, and with it all its leases. Never raises."""
-        token, self._token = self._token, None
-        if token is None or not self.method.owns_token or token.pid != os.getpid():
+        """Revokes the token if it is ours, and with it all its leases; nothing logs in any more.
+
+        Never raises.
+        """
+        with self._lock:
+            self._closed = True
+            token, self._token = self._token, None
+        if token is not None:
+            self._revoke(token, until)
+
+    def _revoke(self, token: Token, until: float) -> None:
+        if not self.method.owns_token or token.pid != os.getpid():
             return
         if self._clock.now() >= token.expires_at:
             return
         try:
-            self._send(
+            answer = self._send(
                 "post",
                 "/v1/auth/token/revoke-self",
                 vault_token=token.value.reveal(),
@@ -269,9 +308,42 @@ class TokenManager:
                 raise_exception=False,
             )
         except StrongroomError as error:
-            log.warning(
-                "could not revoke the vault token (%s); it ends by itself", type(error).__name__
-            )
+            self._stays(token, type(error).__name__)
+            return
+        status = getattr(answer, "status_code", 200)
+        if status == 403 and "invalid token" not in words_of(answer):
+            self._stays(token, "the policy does not allow update on auth/token/revoke-self")
+        elif status >= 400 and status != 403:
+            self._stays(token, f"status {status}")
+
+    def _stays(self, token: Token, why: str) -> None:
+        left = token.expires_at - self._clock.now()
+        log.warning("could not revoke the vault token (%s); it ends by itself in %.0f s", why, left)
+
+
+def closed() -> ClosedError:
+    """The error of whoever comes too late."""
+    return ClosedError(
+        "the vault client is closed",
+        hint="read what you need inside of its with block, or of the Dagster step",
+    )
+
+
+def _sent_on(answer: Any) -> str:
+    """Where a redirection leads, for a message: only the server."""
+    target = answer.headers.get("Location", "") if hasattr(answer, "headers") else ""
+    return f" (it sends on to {host_of(target)})" if "://" in target else ""
+
+
+def _without(words: str, path: str, token: str | None, payload: Mapping[str, Any] | None) -> str:
+    """Vault's words without what was sent, which some of its messages repeat."""
+    mount = re.fullmatch(r"auth/(.+)/login", path)
+    inputs = [token, mount and mount[1], *(payload or {}).values()]
+    # The usual mounts are no secret, and what is shorter is a part of many words.
+    found = {x for x in inputs if isinstance(x, str) and len(x) >= 4 and x not in _USUAL_MOUNTS}
+    for text in sorted(found, key=len, reverse=True):
+        words = words.replace(text, MASK)
+    return words
 
 
 class _Bound:

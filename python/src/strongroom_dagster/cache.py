@@ -14,7 +14,7 @@ from typing import Any
 from .clock import Clock
 from .errors import (
     AccessDeniedError,
-    ConfigurationError,
+    ClosedError,
     SecretNotFoundError,
     VaultUnavailableError,
 )
@@ -102,7 +102,7 @@ class Cache:
             label: for the log: the secret's name.
 
         Raises:
-            ConfigurationError: the cache is closed.
+            ClosedError: the client is closed.
         """
         until = self._clock.now() + self._deadline
         return self._flights.do(
@@ -151,13 +151,11 @@ class Cache:
         """Notes that a question begins: to be followed by `learn` or by the end of `load`.
 
         Raises:
-            ConfigurationError: the cache is closed.
+            ClosedError: the client is closed.
         """
         with self._lock:
             if self._closed:
-                raise ConfigurationError(
-                    "the client is closed", hint="make a new one, or close it later"
-                )
+                raise ClosedError("the client is closed", hint="make a new one, or close it later")
             question = Question(key, self.entries.get(key))
             self._questions.add(question)
             return question

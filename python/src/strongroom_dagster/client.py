@@ -20,22 +20,25 @@ from urllib.parse import quote, urlsplit
 import hvac
 
 from . import reads
-from .adapter import TokenAdapter
+from .adapter import adapter_for
 from .answers import failure_of
 from .auth import TokenManager
 from .cache import Cache
 from .clock import Clock, system_clock
 from .database import DatabaseLease
 from .errors import (
+    ClosedError,
     ConfigurationError,
     InvalidResponseError,
 )
+from .handed_out import HvacSession, hvac_for
 from .masked import ApiKey, SecretMapping
 from .methods import AuthMethod, auth_from_env
 from .overlay import check_names, check_values, overlay
 from .refs import Ref, check_text, parse_ref, path_ref
-from .session import UNIX_BASE, RetryingSession
+from .session import RetryingSession
 from .settings import Settings, check_path
+from .transport import Connections
 
 #: At once in `get_many`; more would not be faster against one Vault.
 _PARALLEL = 8
@@ -90,7 +93,13 @@ class VaultSecrets:
         self._closed = False
         self._mounts = reads.Mounts()
         self._tokens = TokenManager(auth, settings, self._clock, self._send)
-        self._connect()
+        connections = Connections(settings)
+        # One session for the reads, and one for the hvac client that is handed out: what is set
+        # on that one, or on its session, does not reach the reads.
+        self._session = RetryingSession(settings, self._clock, connections)
+        self._hvac_session = HvacSession(settings, self._clock, connections)
+        self._adapter = adapter_for(settings, self._session, self._tokens)
+        self._handed_out: dict[str, hvac.Client] = {}
         _clients.add(self)
 
     @classmethod
@@ -98,20 +107,8 @@ class VaultSecrets:
         """A client from the environment: see `Settings.from_env` and `methods.auth_from_env`."""
         return cls(Settings.from_env(environ), auth_from_env(environ))
 
-    def _connect(self) -> None:
-        settings = self.settings
-        self._session = RetryingSession(settings, self._clock)
-        self._hvac = hvac.Client(
-            url=UNIX_BASE if settings.address.startswith("unix://") else settings.address,
-            token="",
-            session=self._session,
-            namespace=settings.namespace,
-            verify=self._session.verify,
-            adapter=functools.partial(TokenAdapter, tokens=self._tokens),
-        )
-
     def _send(self, method: str, path: str, **keywords: Any) -> Any:
-        return self._hvac.adapter.request(method, path, **keywords)
+        return self._adapter.request(method, path, **keywords)
 
     # --- reads -----------------------------------------------------------------------------
 
@@ -242,8 +239,16 @@ class VaultSecrets:
 
     @property
     def hvac(self) -> hvac.Client:
-        """hvac for everything else, with the same session, retries and token. Not cached."""
-        return self._hvac
+        """hvac for everything else, with the same connections, retries and token. Not cached.
+
+        It is one client, with an adapter and a session of its own: a login or a token that is set
+        on it counts for it alone, until its token is set to None.
+        """
+        found = self._handed_out.get("hvac")
+        if found is None:
+            made = hvac_for(self.settings, self._hvac_session, self._tokens)
+            found = self._handed_out.setdefault("hvac", made)
+        return found
 
     @contextmanager
     def environment(self, variables: Mapping[str, str]) -> Iterator[None]:
@@ -284,7 +289,7 @@ class VaultSecrets:
     def stats(self) -> Stats:
         """Counts for tests and for those who wonder."""
         return Stats(
-            requests=self._session.requests_sent,
+            requests=self._session.requests_sent + self._hvac_session.requests_sent,
             logins=self._tokens.logins,
             renewals=self._tokens.renewals,
             cached=len(self._entries),
@@ -384,11 +389,12 @@ class VaultSecrets:
         for lease in leases:
             lease.shut()
         self._tokens.close(self._now() + self.settings.revalidate_deadline)
-        self._session.close()
+        self._session.shut()
+        self._hvac_session.shut()
 
     def _check_open(self) -> None:
         if self._closed:
-            raise ConfigurationError("the client is closed", hint="make a new one")
+            raise ClosedError("the client is closed", hint="make a new one")
 
     def __enter__(self) -> VaultSecrets:
         self._check_open()
@@ -403,13 +409,15 @@ class VaultSecrets:
         self.close()
 
     def _after_fork(self) -> None:
-        """In the child: no socket, lock or thread is shared with the parent; values stay."""
+        """In the child: no lock or thread is shared with the parent; values stay.
+
+        The connections see to themselves, in `transport` and `session`.
+        """
         self._leases_lock = threading.Lock()
         self._cache.reset_after_fork()
         self._tokens.reset_after_fork()
         for lease in list(self._leases.values()):
             lease.reset_after_fork()
-        self._connect()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as its settings and the sources of its credential: no token, no cache."""

@@ -55,14 +55,20 @@ class VaultUnavailableError(StrongroomError):
     """Vault could not be reached, was sealed or kept failing until the deadline.
 
     Only this error allows an expired cache entry to be used (see `Settings.stale_if_error`).
+    Over `VaultSecrets.hvac` it is a `requests.ConnectionError` too.
     """
 
 
 class TLSVerificationError(VaultUnavailableError):
-    """The server's certificate is expired, for another name or from an unknown CA.
+    """The server's certificate is expired, for another name or from an unknown CA, or there is
+    no TLS that both sides speak.
 
     Not retried: it does not heal within a deadline, and may be an attack.
     """
+
+
+class ClosedError(ConfigurationError):
+    """The client was closed, by `close` or at the end of its `with` block or Dagster step."""
 
 
 class SecretPicklingError(StrongroomError, TypeError):

@@ -13,8 +13,8 @@ from urllib.parse import quote, urlsplit
 import requests
 
 from .errors import AuthenticationError, ConfigurationError, VaultUnavailableError
-from .methods import Caller, Source, _auth_block
-from .settings import check_path
+from .methods import Caller, check_mount, check_text, log_in
+from .source import Source
 
 _URL, _TOKEN = "ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"
 _TIMEOUT = (5.0, 30.0)  # seconds: to connect, to answer
@@ -43,9 +43,8 @@ class JwtAuth:
     owns_token: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
-        check_path(self.mount)
-        if not self.role:
-            raise ConfigurationError("role must not be empty")
+        check_mount(self.mount)
+        check_text("role", self.role)
         if self.token is not None and self.audience is not None:
             raise ConfigurationError(
                 "audience is for the token that GitHub Actions is asked for",
@@ -54,10 +53,7 @@ class JwtAuth:
 
     def login(self, caller: Caller) -> dict[str, Any]:
         jwt = github_token(self.audience) if self.token is None else self.token.read("JWT")
-        path = f"auth/{self.mount}/login"
-        return _auth_block(
-            caller.call("post", path, token=None, json={"role": self.role, "jwt": jwt})
-        )
+        return log_in(caller, self.mount, {"role": self.role, "jwt": jwt})
 
     def describe(self) -> str:
         return "JWT"

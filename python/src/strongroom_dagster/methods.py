@@ -7,14 +7,22 @@ its file or a service account token that the kubelet renewed is picked up withou
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import quote
 
-from .errors import AuthenticationError, ConfigurationError, SecretPicklingError
+from .errors import (
+    AuthenticationError,
+    ConfigurationError,
+    InvalidResponseError,
+    SecretPicklingError,
+)
+from .lease import seconds_of
 from .masked import Sensitive
-from .settings import check_path
+from .settings import VISIBLE, path_fault
+from .source import Source
 
 KUBERNETES_JWT = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 
@@ -33,56 +41,6 @@ class Caller(Protocol):
     ) -> dict[str, Any]: ...
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where one credential comes from: exactly one of a file, a variable or the value itself.
-
-    Attributes:
-        file: path; its content without surrounding white space.
-        variable: name of an environment variable.
-        value: the credential in memory. A client made with it cannot be pickled.
-    """
-
-    file: str | None = None
-    variable: str | None = None
-    value: Sensitive | None = None
-
-    def __post_init__(self) -> None:
-        if sum(x is not None for x in (self.file, self.variable, self.value)) != 1:
-            raise ConfigurationError(
-                "a credential needs exactly one source", hint="a file, a variable or a value"
-            )
-
-    @classmethod
-    def of(cls, value: str) -> Source:
-        """The credential itself, masked from now on."""
-        return cls(value=Sensitive(value))
-
-    def read(self, what: str) -> str:
-        """The credential now.
-
-        Raises:
-            AuthenticationError: the file or variable is missing or empty; names it.
-        """
-        if self.value is not None:
-            return self.value.reveal()
-        if self.variable is not None:
-            found = os.environ.get(self.variable, "").strip()
-            if not found:
-                raise AuthenticationError(
-                    f"{what}: environment variable {self.variable} is not set or empty"
-                )
-            return found
-        reason = "is empty"
-        try:
-            found = Path(str(self.file)).read_text(encoding="utf-8").strip()
-            if found:
-                return found
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "is not text"
-        raise AuthenticationError(f'{what}: file "{self.file}": {reason.lower()}')
-
-
 class AuthMethod(Protocol):
     """A way to get a token."""
 
@@ -98,7 +56,7 @@ class AuthMethod(Protocol):
         ...
 
     def describe(self) -> str:
-        """For messages; without credentials."""
+        """For messages: the kind, without anything that was configured."""
         ...
 
 
@@ -125,9 +83,9 @@ class AppRoleAuth:
     _unwrapped: Sensitive | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        check_path(self.mount)
-        if not self.role_id:
-            raise ConfigurationError("role_id must not be empty")
+        check_mount(self.mount)
+        check_text("role_id", self.role_id)
+        _check_source("secret_id", self.secret_id, optional=True)
         if self.wrapped and self.secret_id is None:
             raise ConfigurationError("a wrapped secret id needs a source")
 
@@ -135,26 +93,24 @@ class AppRoleAuth:
         payload = {"role_id": self.role_id}
         if self.secret_id is not None:
             payload["secret_id"] = self._secret_id(caller)
-        path = f"auth/{self.mount}/login"
-        return _auth_block(caller.call("post", path, token=None, json=payload))
+        return log_in(caller, self.mount, payload)
 
     def _secret_id(self, caller: Caller) -> str:
         assert self.secret_id is not None
         if not self.wrapped:
             return self.secret_id.read("secret id")
         if self._unwrapped is None:
-            token = self.secret_id.read("wrapped secret id")
+            token = self.secret_id.read_token()
             info = caller.call("post", "sys/wrapping/lookup", token=None, json={"token": token})
-            made_by = str(info.get("data", {}).get("creation_path", ""))
-            if not (
-                made_by.startswith(f"auth/{self.mount}/role/") and made_by.endswith("/secret-id")
-            ):
+            made_by = _text_of(info, "creation_path", "sys/wrapping/lookup")
+            ours = rf"auth/{re.escape(self.mount)}/role/[^/]+/secret-id"
+            if not re.fullmatch(ours, made_by):
                 raise AuthenticationError(
-                    f'the wrapping token was made by "{made_by}", not by AppRole "{self.mount}"',
+                    f'the wrapping token was made by "{made_by}", not by this AppRole mount',
                     hint="treat it as intercepted: destroy the secret id and find out who had it",
                 )
             answer = caller.call("post", "sys/wrapping/unwrap", token=token, idempotent=False)
-            self._unwrapped = Sensitive(str(answer["data"]["secret_id"]))
+            self._unwrapped = Sensitive(_text_of(answer, "secret_id", "sys/wrapping/unwrap"))
         return self._unwrapped.reveal()
 
     def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
@@ -166,7 +122,7 @@ class AppRoleAuth:
         return (type(self), (self.role_id, self.secret_id, self.wrapped, self.mount))
 
     def describe(self) -> str:
-        return f'AppRole "{self.mount}"'
+        return "AppRole"
 
 
 @dataclass
@@ -176,8 +132,11 @@ class TokenAuth:
     token: Source
     owns_token: bool = field(default=False, init=False)
 
+    def __post_init__(self) -> None:
+        _check_source("token", self.token)
+
     def login(self, caller: Caller) -> dict[str, Any]:
-        return _adopt(caller, self.token.read("token"), renew=True)
+        return _adopt(caller, self.token.read_token(), renew=True)
 
     def describe(self) -> str:
         return "token"
@@ -193,11 +152,14 @@ class TokenFileAuth:
     path: str
     owns_token: bool = field(default=False, init=False)
 
+    def __post_init__(self) -> None:
+        check_text("path", self.path)
+
     def login(self, caller: Caller) -> dict[str, Any]:
-        return _adopt(caller, Source(file=self.path).read("token file"), renew=False)
+        return _adopt(caller, Source(file=self.path).read_token(), renew=False)
 
     def describe(self) -> str:
-        return f'token file "{self.path}"'
+        return "token file"
 
 
 @dataclass
@@ -213,40 +175,78 @@ class KubernetesAuth:
     owns_token: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
-        check_path(self.mount)
+        check_mount(self.mount)
+        check_text("role", self.role)
+        check_text("jwt_file", self.jwt_file)
 
     def login(self, caller: Caller) -> dict[str, Any]:
         jwt = Source(file=self.jwt_file).read("service account token")
-        path = f"auth/{self.mount}/login"
-        return _auth_block(
-            caller.call("post", path, token=None, json={"role": self.role, "jwt": jwt})
-        )
+        return log_in(caller, self.mount, {"role": self.role, "jwt": jwt})
 
     def describe(self) -> str:
-        return f'Kubernetes role "{self.role}"'
+        return "Kubernetes"
 
 
-def _auth_block(answer: dict[str, Any]) -> dict[str, Any]:
-    auth = answer.get("auth")
-    if not isinstance(auth, dict) or not auth.get("client_token"):
-        raise AuthenticationError("vault's login answer holds no token")
+def check_mount(mount: str) -> None:
+    """Raises ConfigurationError if it is none; does not quote it."""
+    check_text("mount", mount)
+    if fault := path_fault(mount):
+        raise ConfigurationError(f"mount: {fault}")
+
+
+def check_text(name: str, value: object) -> None:
+    """Raises ConfigurationError if it is no text, or empty."""
+    if not isinstance(value, str) or not value:
+        raise ConfigurationError(f"{name} must be a text that is not empty")
+
+
+def _check_source(name: str, value: object, *, optional: bool = False) -> None:
+    if not (isinstance(value, Source) or (optional and value is None)):
+        raise ConfigurationError(
+            f"{name} must be a Source, not {type(value).__name__}",
+            hint="write Source(file=…), Source(variable=…) or Source.of(…)",
+        )
+
+
+def log_in(caller: Caller, mount: str, payload: Mapping[str, str]) -> dict[str, Any]:
+    """The `auth` block of a login, which is sent once: a secret id may be good for one use."""
+    path = f"auth/{quote(mount)}/login"
+    auth = caller.call("post", path, token=None, json=payload, idempotent=False).get("auth")
+    if isinstance(auth, dict) and auth.get("mfa_requirement") and not auth.get("client_token"):
+        raise AuthenticationError(
+            "vault wants a second factor for this login", hint="exempt this role from login MFA"
+        )
+    token = auth.get("client_token") if isinstance(auth, dict) else None
+    if not isinstance(auth, dict) or not isinstance(token, str) or not VISIBLE.fullmatch(token):
+        raise InvalidResponseError(
+            "the answer to the login holds no token", hint="is the address that of a Vault?"
+        )
     return auth
 
 
 def _adopt(caller: Caller, token: str, *, renew: bool) -> dict[str, Any]:
     """The `auth` block of a token that we were given, from looking it up."""
-    data = caller.call("get", "auth/token/lookup-self", token=token).get("data") or {}
+    path = "auth/token/lookup-self"
+    data = caller.call("get", path, token=token).get("data")
+    data = data if isinstance(data, dict) else {}
     return {
         "client_token": token,
-        "lease_duration": int(data.get("ttl") or 0),
+        "lease_duration": seconds_of(data, "ttl", path),
         "renewable": renew and bool(data.get("renewable")),
-        "accessor": data.get("accessor", ""),
         "num_uses": data.get("num_uses"),
     }
 
 
+def _text_of(answer: Mapping[str, Any], name: str, where: str) -> str:
+    data = answer.get("data")
+    value = data.get(name) if isinstance(data, dict) else None
+    if not isinstance(value, str) or not value:
+        raise InvalidResponseError(f'vault\'s answer to "{where}" holds no {name}')
+    return value
+
+
 def auth_from_env(environ: Mapping[str, str] | None = None) -> AuthMethod:
-    """The method that the environment asks for; the first of these that is there:
+    """The method that the environment, or the mapping, asks for; the first that is there:
 
     `VAULT_ROLE_ID` with `VAULT_SECRET_ID_FILE` or `VAULT_SECRET_ID`, or with
     `VAULT_WRAPPED_SECRET_ID_FILE`; `VAULT_TOKEN_FILE` (Vault Agent); `VAULT_TOKEN`;
@@ -255,6 +255,8 @@ def auth_from_env(environ: Mapping[str, str] | None = None) -> AuthMethod:
     Raises:
         ConfigurationError: none is there.
     """
+    if environ is os.environ:
+        environ = None  # the process's own: it may be pickled, and each process reads its own
     env = os.environ if environ is None else environ
     if role_id := env.get("VAULT_ROLE_ID"):
         if path := env.get("VAULT_WRAPPED_SECRET_ID_FILE"):
@@ -262,7 +264,7 @@ def auth_from_env(environ: Mapping[str, str] | None = None) -> AuthMethod:
         if path := env.get("VAULT_SECRET_ID_FILE"):
             return AppRoleAuth(role_id, Source(file=path))
         if env.get("VAULT_SECRET_ID"):
-            return AppRoleAuth(role_id, Source(variable="VAULT_SECRET_ID"))
+            return AppRoleAuth(role_id, Source(variable="VAULT_SECRET_ID", environ=environ))
         raise ConfigurationError(
             "VAULT_ROLE_ID is set, but no secret id",
             hint="set VAULT_SECRET_ID_FILE, VAULT_SECRET_ID or VAULT_WRAPPED_SECRET_ID_FILE",
@@ -270,7 +272,7 @@ def auth_from_env(environ: Mapping[str, str] | None = None) -> AuthMethod:
     if path := env.get("VAULT_TOKEN_FILE"):
         return TokenFileAuth(path)
     if env.get("VAULT_TOKEN"):
-        return TokenAuth(Source(variable="VAULT_TOKEN"))
+        return TokenAuth(Source(variable="VAULT_TOKEN", environ=environ))
     if role := env.get("VAULT_KUBERNETES_ROLE"):
         return KubernetesAuth(role)
     raise ConfigurationError(

@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, PrivateAttr
 
 from .client import VaultSecrets
 from .database import DatabaseLease
-from .errors import ConfigurationError
+from .errors import ClosedError, ConfigurationError
 from .jwt import JwtAuth
 from .masked import ApiKey, SecretMapping
 from .methods import (
@@ -22,13 +22,13 @@ from .methods import (
     AppRoleAuth,
     AuthMethod,
     KubernetesAuth,
-    Source,
     TokenAuth,
     TokenFileAuth,
 )
 from .resource_input import checked, from_variables, hidden, named, setting, unresolved
 from .settings import Settings
 from .shared import SharedClients
+from .source import Source
 
 #: A number of seconds, or the environment variable that holds one.
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ class VaultSecretsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         client = self._client
         if client is None:
             if self._ended:
-                raise ConfigurationError(
+                raise ClosedError(
                     "the run or step of this resource has ended, and its client is closed",
                     hint="end what reads secrets, a thread for example, before the step ends",
                 )

@@ -1,140 +1,67 @@
-"""A pooled HTTP session that retries what may heal and nothing else.
+"""An HTTP session that retries what may heal and nothing else.
 
 It is the session under `hvac.Client`, so that everything done through hvac gets the same
-behaviour. What it is not: it knows nothing of tokens and logins (see `auth`) nor of caching.
+behaviour. What it is not: it knows nothing of tokens and logins (see `auth`) nor of caching, and
+the connections are in `transport`.
 """
 
 from __future__ import annotations
 
-import contextlib
+import email.utils
 import json
 import logging
-import socket
-import ssl
-from pathlib import Path
+import os
+import weakref
+from collections.abc import Mapping
 from typing import Any
 
 import requests
 import requests.adapters
 import requests.exceptions
-import urllib3.connection
-import urllib3.connectionpool
 import urllib3.exceptions
 
 from .clock import Clock
-from .errors import InvalidResponseError, TLSVerificationError, VaultUnavailableError
+from .errors import ClosedError, InvalidResponseError, StrongroomError, VaultUnavailableError
+from .faults import fault_of, ignored_proxy
 from .settings import Settings
+from .transport import Connections
 
 log = logging.getLogger("strongroom_dagster")
-
-#: The base of URLs for a Vault behind a unix socket; the host is never resolved.
-UNIX_BASE = "http://vault.unix"
 
 #: Refused before anything was done: safe to repeat whatever the method.
 #: 412: not yet replicated; 429: quota; 503: sealed or standby.
 REFUSED = frozenset({412, 429, 503})
 _SAFE_METHODS = frozenset({"GET", "LIST", "HEAD", "OPTIONS"})
 _CHUNK = 64 * 1024
-
-
-class _UnixConnection(urllib3.connection.HTTPConnection):
-    def __init__(self, socket_path: str, timeout: Any) -> None:
-        super().__init__("vault.unix", timeout=timeout)
-        self._socket_path = socket_path
-
-    def _new_conn(self) -> socket.socket:
-        conn = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            timeout = self.timeout
-            conn.settimeout(timeout if isinstance(timeout, (int, float)) else None)
-            conn.connect(self._socket_path)
-        except OSError as error:
-            conn.close()
-            raise urllib3.exceptions.NewConnectionError(
-                self, f"cannot connect to {self._socket_path}: {error.strerror or error}"
-            ) from None
-        return conn
-
-
-class _UnixPool(urllib3.connectionpool.HTTPConnectionPool):
-    def __init__(self, socket_path: str, size: int) -> None:
-        super().__init__("vault.unix", maxsize=size)
-        self._socket_path = socket_path
-
-    def _new_conn(self) -> Any:
-        return _UnixConnection(self._socket_path, self.timeout.connect_timeout)
-
-
-class _UnixAdapter(requests.adapters.HTTPAdapter):
-    """Sends every request of its prefix over one unix socket."""
-
-    def __init__(self, socket_path: str, pool_size: int) -> None:
-        super().__init__(max_retries=0)
-        self._pool = _UnixPool(socket_path, pool_size)
-
-    def get_connection_with_tls_context(self, *_: Any, **__: Any) -> Any:
-        return self._pool
-
-    def request_url(self, request: Any, proxies: Any) -> str:  # noqa: ARG002
-        return str(request.path_url)
-
-    def close(self) -> None:
-        self._pool.close()
-        super().close()
-
-
-class _TLSAdapter(requests.adapters.HTTPAdapter):
-    """TLS 1.2 at least, and another server name than the URL's host where one is set."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._server_name = settings.tls_server_name
-        bundle = settings.ca_bundle
-        directory = bundle is not None and Path(bundle).is_dir()
-        # With a bundle of its own it trusts nobody else.
-        self._context = ssl.create_default_context(
-            cafile=None if directory else bundle, capath=bundle if directory else None
-        )
-        self._context.minimum_version = ssl.TLSVersion.TLSv1_2
-        super().__init__(pool_connections=4, pool_maxsize=settings.pool_size, max_retries=0)
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        kwargs["ssl_context"] = self._context
-        if self._server_name:
-            kwargs["server_hostname"] = self._server_name
-        super().init_poolmanager(*args, **kwargs)
+_LONGEST_TIMEOUT = 1e6  # seconds; a socket takes no arbitrary number
+#: What hvac passes on of its own defaults; all of it is in the settings here.
+_SETTLED = ("timeout", "verify", "cert", "proxies", "allow_redirects")
 
 
 class RetryingSession(requests.Session):
     """`requests.Session` with retries, an overall deadline and a bounded body.
 
-    `request` takes three keywords more than its base: `until` (the time on the clock at which
-    the last attempt must have ended), `idempotent` (a POST or PUT that may be sent again) and
-    `read_timeout` (seconds, instead of the one in the settings).
+    `request` takes four keywords more than its base: `until` (the time on the clock at which
+    the last attempt must have ended), `idempotent` (a POST or PUT that may be sent again),
+    `once` (one attempt, whatever comes) and `read_timeout` (seconds, instead of the one in the
+    settings). The body of an answer to `stream=True` is left to the caller, without a bound.
     """
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
+    def __init__(self, settings: Settings, clock: Clock, connections: Connections) -> None:
         super().__init__()
         self._settings = settings
         self._clock = clock
+        self._closed = False
+        self._streams: weakref.WeakSet[requests.Response] = weakref.WeakSet()
+        self._left_to_parent: list[Any] = []
         self.requests_sent = 0
         self.trust_env = False  # no .netrc, no proxy and no CA bundle by accident
         self.headers["Accept-Encoding"] = "identity"
         if settings.proxy:
             self.proxies = {"http": settings.proxy, "https": settings.proxy}
-        self.verify = settings.ca_bundle or True
-        if settings.client_certificate and settings.client_key:
-            self.cert = (settings.client_certificate, settings.client_key)
-        if settings.address.startswith("unix://"):
-            path = settings.address.removeprefix("unix://")
-            self.mount(UNIX_BASE, _UnixAdapter(path, settings.pool_size))
-        else:
-            self.mount("https://", _TLSAdapter(settings))
-            self.mount(
-                "http://",
-                requests.adapters.HTTPAdapter(
-                    pool_connections=4, pool_maxsize=settings.pool_size, max_retries=0
-                ),
-            )
+        self.mount("https://", connections)
+        self.mount("http://", connections)
+        _living.add(self)
 
     def request(  # type: ignore[override]
         self,
@@ -143,6 +70,7 @@ class RetryingSession(requests.Session):
         *,
         until: float | None = None,
         idempotent: bool = False,
+        once: bool = False,
         read_timeout: float | None = None,
         **kwargs: Any,
     ) -> requests.Response:
@@ -153,37 +81,50 @@ class RetryingSession(requests.Session):
             deadline.
 
         Raises:
-            VaultUnavailableError: no answer before the deadline.
-            TLSVerificationError: the certificate did not verify.
-            InvalidResponseError: longer than `Settings.max_response_bytes`.
+            ClosedError: the client was closed.
+            ConfigurationError: it could not be sent as it is.
+            VaultUnavailableError: no answer before the deadline, or none that a repeat is
+                allowed for.
+            TLSVerificationError: the certificate did not verify, or there is no common TLS.
+            InvalidResponseError: longer than `Settings.max_response_bytes`, or no HTTP.
         """
         settings, clock = self._settings, self._clock
         end = clock.now() + settings.deadline if until is None else until
-        safe = idempotent or method.upper() in _SAFE_METHODS
-        kwargs.pop("timeout", None)
-        kwargs["allow_redirects"] = False
+        for name in _SETTLED:
+            kwargs.pop(name, None)
+        # A file that is read while it is sent is not there any more for a second attempt.
+        whole = is_whole(kwargs)
+        safe = whole and (idempotent or method.upper() in _SAFE_METHODS)
         attempt = 0
         while True:
-            remaining = end - clock.now()
-            response, fault, may_repeat = self._attempt(
-                method, url, remaining, read_timeout or settings.read_timeout, kwargs
+            response, fault, unsent = self._attempt(
+                method, url, end - clock.now(), read_timeout or settings.read_timeout, kwargs
             )
+            may_repeat = (unsent or safe) and not once
             if response is not None:
                 status = response.status_code
-                if status not in REFUSED and not (status >= 500 and safe):
-                    return response
-                fault, may_repeat = f"status {status}", True
+                may_repeat = not once and (
+                    (status in REFUSED and whole) or (status >= 500 and safe)
+                )
+                fault = f"status {status}"
             pause = self._pause(attempt, response)
-            if not (may_repeat or safe) or clock.now() + pause >= end:
+            if not may_repeat or clock.now() + pause >= end:
                 if response is not None:
                     return response
-                raise VaultUnavailableError(
-                    f"vault at {settings.address} gave no answer after {attempt + 1} attempts: {fault}",
-                    hint="is it running, unsealed and reachable from here?",
-                )
+                raise self._given_up(attempt + 1, fault, sent=not (unsent or safe or once))
+            if response is not None:
+                response.close()
             attempt += 1
             log.info("vault: %s; attempt %d in %.2f s", fault, attempt + 1, pause)
             clock.sleep(pause)
+
+    def _given_up(self, attempts: int, fault: str, *, sent: bool) -> VaultUnavailableError:
+        many = f"{attempts} attempt{'s' if attempts > 1 else ''}"
+        message = f"vault at {self._settings.address} gave no answer after {many}: {fault}"
+        if sent:
+            message += "; it was not sent again, since it may have been done"
+        hint = f"is it running, unsealed and reachable from here? {ignored_proxy(self._settings)}"
+        return VaultUnavailableError(message, hint=hint.rstrip())
 
     def _attempt(
         self,
@@ -194,31 +135,40 @@ class RetryingSession(requests.Session):
         kwargs: dict[str, Any],
     ) -> tuple[requests.Response | None, str, bool]:
         """One attempt: the answer, or what went wrong and whether nothing had been sent."""
+        if self._closed:
+            raise ClosedError("the vault client is closed", hint="make a new one")
         settings = self._settings
         timeout = (
-            max(0.001, min(settings.connect_timeout, remaining)),
-            max(0.001, min(read_timeout, remaining)),
+            max(0.001, min(settings.connect_timeout, remaining, _LONGEST_TIMEOUT)),
+            max(0.001, min(read_timeout, remaining, _LONGEST_TIMEOUT)),
         )
         end = self._clock.now() + remaining
+        stream = bool(kwargs.get("stream"))
         self.requests_sent += 1
-        untrusted = ""
+        fault: StrongroomError | tuple[str, bool]
         try:
-            response = super().request(method, url, timeout=timeout, stream=True, **kwargs)
+            response = super().request(
+                method, url, timeout=timeout, allow_redirects=False, **{**kwargs, "stream": True}
+            )
+            if stream:
+                self._streams.add(response)
+                return response, "", False
             _read_body(response, settings.max_response_bytes, end, self._clock)
-            if _cut_short(response):
+            if _cut_short(response, method):
                 return None, "an answer that was cut short", False
             return response, "", False
-        except requests.exceptions.ConnectTimeout:
-            return None, "connect timeout", True
-        except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
-            untrusted = _certificate_fault(error)
-            if not untrusted:
-                # Only the class: the error itself holds the request with its token.
-                return None, _describe(error), _never_sent(error)
-        raise TLSVerificationError(
-            f"certificate of vault at {settings.address} did not verify: {untrusted}",
-            hint="renew the certificate, or set ca_bundle or tls_server_name",
-        )
+        except (
+            requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError
+        ) as error:  # fmt: skip
+            # Only what it was: the error itself holds the request with its token.
+            fault = fault_of(error, settings)
+        if isinstance(fault, StrongroomError):
+            raise fault
+        return None, *fault
+
+    def get_redirect_target(self, resp: Any) -> None:  # noqa: ARG002
+        """None: a redirection is an answer. A token does not go where an answer sends it."""
+        return
 
     def _pause(self, attempt: int, response: requests.Response | None) -> float:
         """Seconds before the next attempt: full jitter, and at least what Retry-After asks for."""
@@ -226,10 +176,43 @@ class RetryingSession(requests.Session):
             self._settings.backoff_cap, self._settings.backoff_base * 2 ** min(attempt, 30)
         )
         pause = self._clock.uniform(0.0, ceiling)
-        if response is not None:
-            with contextlib.suppress(ValueError):  # the form of a date; Vault sends seconds
-                pause = max(pause, float(response.headers.get("Retry-After", "0")))
-        return pause
+        return pause if response is None else max(pause, _retry_after(response))
+
+    def shut(self) -> None:
+        """Closes the connections for good: whoever sends something afterwards gets an error."""
+        self._closed = True
+        self.close()
+
+    def reset_after_fork(self) -> None:
+        """In the child: counts anew, and leaves answers that were being read to the parent."""
+        self.requests_sent = 0
+        self.cookies = requests.cookies.RequestsCookieJar()  # the old one's lock may be held
+        for response in list(self._streams):
+            # Kept, since closing it could wait for a thread that is not here.
+            self._left_to_parent.append(response.raw)
+            response.raw = _LeftToParent()
+
+
+class _LeftToParent:
+    """The body of an answer of which the parent of a fork reads the rest."""
+
+    def close(self) -> None:
+        """Nothing: the connection is the parent's."""
+
+    release_conn = close
+
+    def __getattr__(self, name: str) -> Any:
+        raise ClosedError(
+            "this answer belongs to the process that asked for it", hint="ask again after the fork"
+        )
+
+
+def is_whole(keywords: Mapping[str, Any]) -> bool:
+    """Whether the body of a request is there as a whole, so that it can be sent again."""
+    data = keywords.get("data")
+    return not keywords.get("files") and (
+        data is None or isinstance(data, (str, bytes, bytearray, Mapping, list, tuple))
+    )
 
 
 def _read_body(response: requests.Response, limit: int, end: float, clock: Clock) -> None:
@@ -255,19 +238,16 @@ def _read_body(response: requests.Response, limit: int, end: float, clock: Clock
     response._content_consumed = True  # type: ignore[attr-defined]
 
 
-def _cut_short(response: requests.Response) -> bool:
-    """Whether the connection was closed before the answer was whole.
+def _cut_short(response: requests.Response, method: str) -> bool:
+    """Whether the connection was closed before the answer was whole (RFC 9112, 6.3 and 8).
 
-    A body that is shorter than announced raises by itself. What does not is an end within the
-    headers, which http.client takes for the end of the headers, and a proxy that announces
-    nothing: an answer that may have a body then has neither length nor chunks, or is broken JSON.
+    A body that is shorter than announced raises by itself. One that announces nothing ends with
+    the connection; if it is to be JSON, that tells whether it was all.
     """
-    if response.status_code in (204, 304):
-        return False
     headers = response.headers
-    if "Content-Length" not in headers and "Transfer-Encoding" not in headers:
-        return True
-    if response.status_code != 200:
+    if method.upper() == "HEAD" or response.status_code in (204, 304):
+        return False
+    if "Content-Length" in headers or "Transfer-Encoding" in headers:
         return False
     if not headers.get("Content-Type", "").startswith("application/json"):
         return False
@@ -278,36 +258,27 @@ def _cut_short(response: requests.Response) -> bool:
     return False
 
 
-def _chain(error: BaseException) -> list[BaseException]:
-    found: list[BaseException] = []
-    todo: list[Any] = [error]
-    while todo:
-        item = todo.pop()
-        if not isinstance(item, BaseException) or item in found:
-            continue
-        found.append(item)
-        todo += [*item.args, getattr(item, "reason", None), item.__cause__, item.__context__]
-    return found
+def _retry_after(response: requests.Response) -> float:
+    """Seconds; a date is taken relative to the server's own, so that no clock has to agree."""
+    text = response.headers.get("Retry-After", "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text)
+    try:
+        when = email.utils.parsedate_to_datetime(text)
+        now = email.utils.parsedate_to_datetime(response.headers.get("Date", ""))
+        return max(0.0, (when - now).total_seconds())
+    except (ValueError, TypeError):
+        return 0.0
 
 
-def _certificate_fault(error: BaseException) -> str:
-    for item in _chain(error):
-        if isinstance(item, ssl.SSLCertVerificationError):
-            return item.verify_message or "verification failed"
-    return ""
+#: All that is in use, for a fork.
+_living: weakref.WeakSet[RetryingSession] = weakref.WeakSet()
 
 
-def _never_sent(error: BaseException) -> bool:
-    return any(
-        isinstance(
-            item, (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
-        )
-        for item in _chain(error)
-    )
+def _reset_after_fork() -> None:
+    for session in list(_living):
+        session.reset_after_fork()
 
 
-def _describe(error: BaseException) -> str:
-    for item in _chain(error):
-        if isinstance(item, OSError) and item.strerror:
-            return item.strerror.lower()
-    return type(error).__name__
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reset_after_fork)

@@ -2,30 +2,46 @@
 
 from __future__ import annotations
 
+import importlib.util
+import ipaddress
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from .errors import ConfigurationError
 
 DEFAULT_ADDRESS = "https://127.0.0.1:8200"
 
+#: What a value of an HTTP header, and so a token and a namespace, is made of here.
+VISIBLE = re.compile(r"[\x21-\x7e]+")
+_PROXY_SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
+_SOCKET_PATH_BYTES = 103  # what fits into every system's sockaddr_un
+_POSITIVE = frozenset(
+    {"connect_timeout", "read_timeout", "deadline", "backoff_base", "backoff_cap",
+     "revalidate_deadline", "max_entries", "pool_size", "max_response_bytes"}
+)  # fmt: skip
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Settings:
     """Settings of one client. Every duration is in seconds.
 
+    No message of a fault quotes a text that it was given: it may be a secret in the wrong field.
+
     Attributes:
         address: `https://host:8200`, `http://127.0.0.1:8200` or `unix:///run/…/vault.sock`.
+        allow_plain_http: insists on `http://` to a host that is not this machine, so that
+            credentials and secrets cross the network in clear.
         ca_bundle: PEM file or hashed directory to trust instead of the public CAs.
         client_certificate, client_key: PEM files for mutual TLS.
         tls_server_name: name for SNI and for the check of the certificate, where it is not the
             host in `address`.
         namespace: Vault Enterprise or OpenBao namespace.
-        proxy: HTTP proxy URL; the environment's `HTTP_PROXY` is not used.
+        proxy: URL of an HTTP or SOCKS proxy; the environment's `HTTPS_PROXY` is not used.
         app, environment: a name without a leading slash is read from `{app}/{environment}/{name}`.
         kv_mount, apikeys_mount, database_mount: where the engines are mounted.
         connect_timeout, read_timeout: for one attempt.
@@ -45,6 +61,7 @@ class Settings:
     """
 
     address: str = DEFAULT_ADDRESS
+    allow_plain_http: bool = False
     ca_bundle: str | None = None
     client_certificate: str | None = None
     client_key: str | None = None
@@ -70,45 +87,96 @@ class Settings:
     max_response_bytes: int = 8 * 1024 * 1024
 
     def __post_init__(self) -> None:
-        problems = [*self._address_problems(), *self._number_problems(), *self._name_problems()]
+        problems = self._type_problems()
+        if not problems:
+            problems = [
+                *self._address_problems(), *self._proxy_problems(), *self._file_problems(),
+                *self._number_problems(), *self._name_problems(),
+            ]  # fmt: skip
         if problems:
             raise ConfigurationError("; ".join(problems))
 
+    def _type_problems(self) -> list[str]:
+        problems = []
+        for field in fields(self):
+            value, kind = getattr(self, field.name), str(field.type)
+            found = type(value).__name__
+            if kind.startswith("str"):
+                if not (isinstance(value, str) or (value is None and "None" in kind)):
+                    problems.append(f"{field.name}: must be a text, not {found}")
+            elif kind == "bool":
+                if not isinstance(value, bool):
+                    problems.append(f"{field.name}: must be True or False, not {found}")
+            elif isinstance(value, bool) or not isinstance(
+                value, int if kind == "int" else (int, float)
+            ):
+                what = "a whole number" if kind == "int" else "a number of seconds"
+                problems.append(f"{field.name}: must be {what}, not {found}")
+        return problems
+
     def _address_problems(self) -> list[str]:
-        problems: list[str] = []
-        parts = urlsplit(self.address)
-        if parts.scheme not in ("http", "https", "unix"):
-            problems.append(
-                f'address: "{self.address}" must start with https://, http:// or unix://'
-            )
-        elif parts.scheme == "unix" and not parts.path.startswith("/"):
-            problems.append(
-                f'address: "{self.address}" needs an absolute path, unix:///run/vault.sock'
-            )
-        elif parts.scheme != "unix" and not parts.hostname:
-            problems.append(f'address: "{self.address}" has no host')
-        if parts.username or parts.password:
-            problems.append("address: must not hold a user or password")
+        parts = _split(self.address)
+        if parts is None:
+            return ["address: is not a URL"]
+        if parts.username is not None or parts.password is not None:
+            return ["address: must not hold a user or password"]
+        if parts.scheme == "unix":
+            return _socket_problems(parts)
+        if parts.scheme not in ("http", "https"):
+            return ["address: must start with https://, http:// or unix://"]
+        problems = []
+        if not parts.hostname:
+            problems.append("address: has no host")
+        if parts.query or parts.fragment:
+            problems.append('address: must not hold "?" or "#"')
+        if f"{parts.path.rstrip('/')}/".endswith("/v1/"):
+            problems.append("address: must not end in /v1, which every request adds")
+        if parts.scheme == "http" and not self.allow_plain_http:
+            proxy = _split(self.proxy) if self.proxy else None
+            if not (_is_loopback(parts) and (proxy is None or _is_loopback(proxy))):
+                problems.append(
+                    "address: http:// sends credentials and secrets over the network in clear; "
+                    "write https://, or insist with allow_plain_http"
+                )
+        return problems
+
+    def _proxy_problems(self) -> list[str]:
+        if self.proxy is None:
+            return []
+        parts = _split(self.proxy)
+        if parts is None:
+            return ["proxy: is not a URL"]
+        if parts.scheme not in _PROXY_SCHEMES:
+            return ["proxy: must start with http://, https:// or socks5://"]
+        if not parts.hostname:
+            return ["proxy: has no host"]
+        if parts.scheme.startswith("socks") and importlib.util.find_spec("socks") is None:
+            return [
+                "proxy: SOCKS needs the package PySocks, which is not installed: "
+                "pip install 'requests[socks]'"
+            ]
+        return []
+
+    def _file_problems(self) -> list[str]:
+        problems = []
         for name in ("ca_bundle", "client_certificate", "client_key"):
             path = getattr(self, name)
-            if path is not None and not Path(path).exists():
-                problems.append(f'{name}: "{path}" does not exist')
+            if path == "":
+                problems.append(f"{name}: must not be empty")
+            elif path is not None and not _exists(path):
+                problems.append(f"{name}: {quoted_path(path)} does not exist")
         if (self.client_certificate is None) != (self.client_key is None):
             problems.append("client_certificate and client_key go together")
         return problems
 
     def _number_problems(self) -> list[str]:
         problems = []
-        positive = {
-            "connect_timeout", "read_timeout", "deadline", "backoff_base", "backoff_cap",
-            "revalidate_deadline", "max_entries", "pool_size", "max_response_bytes",
-        }  # fmt: skip
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 continue
-            if not math.isfinite(value) or value < 0 or (value == 0 and field.name in positive):
-                least = "more than 0" if field.name in positive else "0 or more"
+            if not math.isfinite(value) or value < 0 or (value == 0 and field.name in _POSITIVE):
+                least = "more than 0" if field.name in _POSITIVE else "0 or more"
                 problems.append(f"{field.name}: {value} must be {least} and finite")
         return problems
 
@@ -116,15 +184,23 @@ class Settings:
         problems = []
         for name in ("kv_mount", "apikeys_mount", "database_mount", "app", "environment"):
             value = getattr(self, name)
-            if value is None:
-                continue
-            try:
-                check_path(value)
-            except ConfigurationError as error:
-                problems.append(f"{name}: {error.message}")
+            if value is not None and (fault := path_fault(value)):
+                problems.append(f"{name}: {fault}")
+        for name in ("namespace", "tls_server_name"):
+            value = getattr(self, name)
+            if value is not None and not VISIBLE.fullmatch(value):
+                problems.append(
+                    f"{name}: is empty, or holds a space, a line break or another odd character"
+                )
         if self.environment is not None and self.app is None:
             problems.append("environment: needs app as well")
         return problems
+
+    def __repr__(self) -> str:
+        shown = {field.name: getattr(self, field.name) for field in fields(self)}
+        if self.proxy is not None:
+            shown["proxy"] = host_of(self.proxy)
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
     @property
     def prefix(self) -> str:
@@ -133,16 +209,21 @@ class Settings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
-        """Settings from the variables that the `vault` command reads, and our own three.
+        """Settings from the variables that the `vault` command reads, and our own.
 
         `VAULT_ADDR`, `VAULT_CACERT` or `VAULT_CAPATH`, `VAULT_CLIENT_CERT`, `VAULT_CLIENT_KEY`,
-        `VAULT_TLS_SERVER_NAME`, `VAULT_NAMESPACE`, `VAULT_HTTP_PROXY`; `STRONGROOM_APP` and
-        `STRONGROOM_ENVIRONMENT`.
+        `VAULT_TLS_SERVER_NAME`, `VAULT_NAMESPACE`, `VAULT_HTTP_PROXY`; `STRONGROOM_APP`,
+        `STRONGROOM_ENVIRONMENT` and `STRONGROOM_ALLOW_PLAIN_HTTP` (`true` or `false`). No other
+        variable is read, neither here nor by hvac or requests underneath.
         Source: https://developer.hashicorp.com/vault/docs/commands#environment-variables
+
+        Args:
+            environ: read instead of this process's environment.
         """
         env = os.environ if environ is None else environ
         return cls(
             address=env.get("VAULT_ADDR") or DEFAULT_ADDRESS,
+            allow_plain_http=_truth(env, "STRONGROOM_ALLOW_PLAIN_HTTP"),
             ca_bundle=env.get("VAULT_CACERT") or env.get("VAULT_CAPATH") or None,
             client_certificate=env.get("VAULT_CLIENT_CERT") or None,
             client_key=env.get("VAULT_CLIENT_KEY") or None,
@@ -160,14 +241,88 @@ def check_path(path: str) -> str:
     Raises:
         ConfigurationError: empty, an empty or dot segment, or a control character.
     """
-    if not path:
-        raise ConfigurationError("a path must not be empty")
-    if any(ord(c) < 32 or ord(c) == 127 for c in path):
-        raise ConfigurationError(f"path {path!r} holds a control character")
-    for segment in path.split("/"):
-        if segment in ("", ".", ".."):
-            raise ConfigurationError(
-                f'path "{path}" has an empty, "." or ".." segment',
-                hint="write it as app/environment/name, without a slash at the end",
-            )
+    if fault := path_fault(path):
+        raise ConfigurationError(
+            f"path {path!r} {fault}",
+            hint="write it as app/environment/name, without a slash at the end",
+        )
     return path
+
+
+def path_fault(path: str) -> str:
+    """What is wrong with a path or mount, without quoting it; empty if nothing is."""
+    if not path:
+        return "must not be empty"
+    if any(ord(c) < 32 or ord(c) == 127 for c in path):
+        return "holds a control character"
+    if any(segment in ("", ".", "..") for segment in path.split("/")):
+        return 'has an empty, "." or ".." segment'
+    return ""
+
+
+def quoted_path(path: str) -> str:
+    """`file "…"` for a message, if the path is one: it may be a secret in its place.
+
+    It is one if the file, or the directory that it would be in, exists.
+    """
+    directory = os.path.dirname(path)  # noqa: PTH120  (Path() would make "." of what has none)
+    if _exists(path) or (directory.strip("./") and _exists(directory)):
+        return f'file "{path}"'
+    return "the file that it names"
+
+
+def host_of(url: str) -> str:
+    """Scheme, host and port of a URL, without what may be a secret in it."""
+    parts = _split(url)
+    if parts is None or not parts.hostname:
+        return "****"
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    user = "****@" if parts.username is not None or parts.password is not None else ""
+    return f"{parts.scheme}://{user}{host}" + (f":{parts.port}" if parts.port else "")
+
+
+def _split(url: str) -> SplitResult | None:
+    if not url.isprintable() or " " in url:
+        return None  # urlsplit would drop a line break silently
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return None
+    return parts
+
+
+def _socket_problems(parts: SplitResult) -> list[str]:
+    if parts.netloc or not parts.path.startswith("/"):
+        return ["address: needs an absolute path, unix:///run/vault.sock"]
+    if len(os.fsencode(parts.path)) > _SOCKET_PATH_BYTES:
+        return [f"address: a socket's path is at most {_SOCKET_PATH_BYTES} bytes long"]
+    return []
+
+
+def _is_loopback(parts: SplitResult) -> bool:
+    host = parts.hostname or ""
+    if host == "localhost" or host.endswith(".localhost"):  # RFC 6761
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _exists(path: str) -> bool:
+    try:
+        Path(path).stat()
+    except PermissionError:
+        return True  # what is wrong with it is said by whoever reads it
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _truth(env: Mapping[str, str], name: str) -> bool:
+    known = {"": False, "false": False, "0": False, "true": True, "1": True}
+    found = known.get(env.get(name, "").strip().lower())
+    if found is None:
+        raise ConfigurationError(f"{name}: must be true or false")
+    return found

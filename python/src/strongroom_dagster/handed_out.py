@@ -1,0 +1,75 @@
+"""The hvac client that is handed out: plain hvac for whoever uses it, our session underneath.
+
+What is set on it, a token for example, is its own affair: the client's reads have another adapter
+and another session. What fails is one of our errors, and for code that was written for plain
+hvac a `requests.ConnectionError` besides.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import hvac
+import requests.exceptions
+
+from .adapter import TokenAdapter, TokenSource, base_of
+from .errors import TLSVerificationError, VaultUnavailableError
+from .masked import Sensitive
+from .session import RetryingSession
+from .settings import Settings
+
+T = TypeVar("T")
+
+
+class HvacUnavailableError(VaultUnavailableError, requests.exceptions.ConnectionError):
+    """`VaultUnavailableError` over `VaultSecrets.hvac`."""
+
+
+class HvacTLSError(TLSVerificationError, HvacUnavailableError, requests.exceptions.SSLError):
+    """`TLSVerificationError` over `VaultSecrets.hvac`."""
+
+
+def hvac_for(settings: Settings, session: HvacSession, tokens: TokenSource) -> hvac.Client:
+    """An hvac client to hand out."""
+    return hvac.Client(
+        url=base_of(settings),
+        # All that hvac would take from the environment or the home is given, if only as nothing.
+        token="",
+        cert=(),
+        verify=True,
+        session=session,
+        namespace=settings.namespace,
+        adapter=functools.partial(TokenAdapter, tokens=_Tokens(tokens)),
+    )
+
+
+class HvacSession(RetryingSession):
+    """The session under it."""
+
+    def request(self, *args: Any, **keywords: Any) -> requests.Response:
+        """See `RetryingSession.request`."""
+        return _for_requests(super().request, *args, **keywords)
+
+
+class _Tokens:
+    """A `TokenSource`, whose logins may fail as well."""
+
+    def __init__(self, tokens: TokenSource) -> None:
+        self._tokens = tokens
+
+    def current(self, until: float | None = None) -> Sensitive:
+        return _for_requests(self._tokens.current, until)
+
+    def replace_if_dead(self, token: Sensitive, until: float | None = None) -> bool:
+        return _for_requests(self._tokens.replace_if_dead, token, until)
+
+
+def _for_requests(call: Callable[..., T], *args: Any, **keywords: Any) -> T:
+    try:
+        return call(*args, **keywords)
+    except VaultUnavailableError as error:
+        kind = HvacTLSError if isinstance(error, TLSVerificationError) else HvacUnavailableError
+        found = kind(error.message, hint=error.hint)
+    raise found

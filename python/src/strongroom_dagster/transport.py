@@ -1,0 +1,257 @@
+"""Connections to one Vault: TLS, a unix socket or plain HTTP, each good after a fork.
+
+What it is not: it repeats nothing and judges no answer (see `session`).
+"""
+
+from __future__ import annotations
+
+import collections
+import http.client
+import os
+import queue
+import socket
+import ssl
+import sys
+import weakref
+from pathlib import Path
+from typing import Any
+
+import requests.adapters
+import urllib3.connection
+import urllib3.connectionpool
+import urllib3.exceptions
+import urllib3.poolmanager
+
+from .errors import ConfigurationError
+from .settings import Settings
+
+#: The base of URLs for a Vault behind a unix socket; the host is never resolved.
+UNIX_BASE = "http://vault.unix"
+#: For which connections are kept: Vault, and what a redirection or a test puts in its place.
+_SERVERS = 4
+
+
+class _HeaderLines:
+    """A file whose end within the headers is noticed; http.client takes it for their end."""
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+        self.ended = False
+
+    def readline(self, limit: int = -1) -> bytes:
+        line: bytes = self.file.readline(limit)
+        self.ended = not line.endswith(b"\n") and (limit < 0 or len(line) < limit)
+        return line
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+
+class _Answer(http.client.HTTPResponse):
+    """An answer that was cut within its headers is an error, and not one without a body."""
+
+    def begin(self) -> None:
+        lines = _HeaderLines(self.fp)
+        self.fp: Any = lines
+        odd: http.client.HTTPException | None = None
+        try:
+            super().begin()
+        except http.client.BadStatusLine as error:
+            odd = error
+        if self.fp is lines:
+            self.fp = lines.file
+        if lines.ended:
+            self.close()
+            raise http.client.IncompleteRead(b"")
+        if odd is not None:
+            raise odd
+
+
+class _HTTPConnection(urllib3.connection.HTTPConnection):
+    response_class = _Answer
+
+
+class _HTTPSConnection(urllib3.connection.HTTPSConnection):
+    response_class = _Answer
+
+
+class _UnixConnection(_HTTPConnection):
+    def __init__(self, *args: Any, socket_path: str, **keywords: Any) -> None:
+        super().__init__(*args, **keywords)
+        self._socket_path = socket_path
+
+    def _new_conn(self) -> socket.socket:
+        conn = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            timeout = self.timeout
+            conn.settimeout(timeout if isinstance(timeout, (int, float)) else None)
+            conn.connect(self._socket_path)
+        except OSError as error:
+            conn.close()
+            raise urllib3.exceptions.NewConnectionError(
+                self, f"cannot connect to {self._socket_path}: {error.strerror or error}"
+            ) from None
+        return conn
+
+
+class _Idle:
+    """The idle connections of a pool, without a lock.
+
+    A lock may be held by a thread that a fork leaves behind, and the child would then hang when
+    it throws the pool away. What a deque does here is atomic.
+    """
+
+    def __init__(self, maxsize: int = 0) -> None:
+        self._items: collections.deque[Any] = collections.deque()
+        self._maxsize = maxsize
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:  # noqa: ARG002
+        if 0 < self._maxsize <= len(self._items):
+            raise queue.Full
+        self._items.append(item)
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:  # noqa: ARG002
+        empty = False
+        try:
+            return self._items.pop()
+        except IndexError:
+            empty = True
+        if empty:
+            raise queue.Empty
+        return None
+
+    def qsize(self) -> int:
+        return len(self._items)
+
+
+class _HTTPPool(urllib3.connectionpool.HTTPConnectionPool):
+    ConnectionCls = _HTTPConnection
+    QueueCls = _Idle  # type: ignore[assignment]
+
+
+class _HTTPSPool(urllib3.connectionpool.HTTPSConnectionPool):
+    ConnectionCls = _HTTPSConnection
+    QueueCls = _Idle  # type: ignore[assignment]
+
+
+class _UnixPool(_HTTPPool):
+    ConnectionCls = _UnixConnection  # type: ignore[assignment]
+
+
+_POOLS = {"http": _HTTPPool, "https": _HTTPSPool}
+
+
+class Connections(requests.adapters.HTTPAdapter):
+    """The pooled connections to one Vault, for any number of sessions.
+
+    TLS is as the settings say, whatever a session's `verify` and `cert` are: 1.2 at least, with
+    the bundle of the settings and nobody else's, also through a proxy.
+
+    Raises:
+        ConfigurationError: a certificate file cannot be used.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._pool_keywords: dict[str, Any] = {}
+        self._socket_path = ""
+        if settings.address.startswith("unix://"):
+            self._socket_path = settings.address.removeprefix("unix://")
+        elif settings.address.lower().startswith("https://"):
+            self._pool_keywords["ssl_context"] = _context(settings)
+            if settings.tls_server_name:
+                self._pool_keywords["server_hostname"] = settings.tls_server_name
+        self._size = settings.pool_size
+        super().__init__(pool_connections=_SERVERS, pool_maxsize=self._size, max_retries=0)
+        _living.add(self)
+
+    def init_poolmanager(
+        self, connections: int, maxsize: int, block: bool = False, **keywords: Any
+    ) -> None:
+        super().init_poolmanager(connections, maxsize, block, **keywords, **self._pool_keywords)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+        if self._socket_path:
+            self._unix_pool = _UnixPool(
+                "vault.unix", maxsize=maxsize, socket_path=self._socket_path
+            )
+
+    def proxy_manager_for(self, proxy: str, **keywords: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **keywords, **self._pool_keywords)
+        if isinstance(manager, urllib3.poolmanager.ProxyManager):
+            manager.pool_classes_by_scheme = _POOLS
+        return manager
+
+    def build_connection_pool_key_attributes(self, request: Any, *_: Any, **__: Any) -> Any:
+        return super().build_connection_pool_key_attributes(request, True)
+
+    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
+        """Nothing: the context verifies, and has all that it needs."""
+
+    def get_connection_with_tls_context(self, *args: Any, **keywords: Any) -> Any:
+        if self._socket_path:
+            return self._unix_pool
+        return super().get_connection_with_tls_context(*args, **keywords)
+
+    def request_url(self, request: Any, proxies: Any) -> str:
+        if self._socket_path:
+            return str(request.path_url)
+        return super().request_url(request, proxies)
+
+    def close(self) -> None:
+        if self._socket_path:
+            # A closed pool serves nobody any more; a session's `close` only hangs up.
+            self.init_poolmanager(_SERVERS, self._size)
+        super().close()
+
+    def reset_after_fork(self) -> None:
+        """In the child: the parent's connections are the parent's."""
+        self.proxy_manager = {}
+        self.init_poolmanager(_SERVERS, self._size)
+
+
+def _context(settings: Settings) -> ssl.SSLContext:
+    """A context made here and not by `create_default_context`, which obeys SSLKEYLOGFILE."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if sys.version_info >= (3, 13):
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
+    fault = ""
+    try:
+        bundle = settings.ca_bundle
+        if bundle is None:
+            context.load_default_certs()
+        elif Path(bundle).is_dir():
+            context.load_verify_locations(capath=bundle)
+        else:
+            context.load_verify_locations(cafile=bundle)
+    except (OSError, ValueError) as error:
+        fault = f"ca_bundle: {_why(error, 'holds no certificates in PEM form')}"
+    certificate, key = settings.client_certificate, settings.client_key
+    if not fault and certificate is not None:
+        try:
+            # The password keeps OpenSSL from asking for one at the terminal.
+            context.load_cert_chain(certificate, key, password="")
+        except (OSError, ValueError) as error:
+            why = _why(error, "are no certificate and its key, unencrypted, in PEM form")
+            fault = f"client_certificate, client_key: {why}"
+    if fault:
+        raise ConfigurationError(fault)
+    return context
+
+
+def _why(error: Exception, otherwise: str) -> str:
+    if isinstance(error, ssl.SSLError) or not isinstance(error, OSError):
+        return otherwise
+    return f"cannot be read: {(error.strerror or 'unknown fault').lower()}"
+
+
+#: All that is in use, for a fork.
+_living: weakref.WeakSet[Connections] = weakref.WeakSet()
+
+
+def _reset_after_fork() -> None:
+    for connections in list(_living):
+        connections.reset_after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reset_after_fork)
