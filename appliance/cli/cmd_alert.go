@@ -43,7 +43,7 @@ one of them could not be tried, for want of a good credential.`,
 	}
 	f := c.Flags()
 	f.StringVar(&o.config, "config", machine.ConfigFile, "configuration file with the table [alert]")
-	f.StringVar(&o.state, "state", "", "folder of what was told (default: systemd's, else "+machine.AlertState+")")
+	f.StringVar(&o.state, "state", "", "folder of the job's state (default: systemd's, else "+machine.AlertState+")")
 	f.IntVar(&o.lines, "lines", 20, "lines of the journal to send, 0 for none")
 	f.BoolVar(&o.test, "test", false, "say that it is a test, whatever was told before")
 	return c

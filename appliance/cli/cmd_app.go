@@ -22,6 +22,7 @@ type appOptions struct {
 	adopt      []string
 	resend     bool
 	yes        bool
+	dryRun     bool
 	withValues bool
 }
 
@@ -41,7 +42,7 @@ people who own an app may plan, show, check-db and login-bundle.
 See docs/apps.md and docs/databases.md.`,
 	}
 	f := c.PersistentFlags()
-	f.StringVar(&o.config, "config", machine.AppsFile, "the file that names the apps")
+	f.StringVar(&o.config, "config", machine.AppsFile, "configuration file that names the apps")
 	o.vault.add(c.PersistentFlags())
 	c.AddCommand(appPlanCommand(o), appApplyCommand(o), appPruneCommand(o), appShowCommand(o),
 		appBundleCommand(o), appOpenBundleCommand(o), appCheckDBCommand(o))
@@ -63,8 +64,8 @@ func (o *appOptions) load() (config.Apps, apps.Vault, error) {
 
 // addTarget defines the flags that pick environments.
 func (o *appOptions) addTarget(c *cobra.Command) {
-	c.Flags().StringVar(&o.app, "app", "", "only this app")
-	c.Flags().StringVar(&o.env, "env", "", "only this environment")
+	c.Flags().StringVar(&o.app, "app", "", "the app (default: all)")
+	c.Flags().StringVar(&o.env, "env", "", "the environment (default: all)")
 }
 
 func (o *appOptions) targets(conf config.Apps) ([]config.Target, error) {

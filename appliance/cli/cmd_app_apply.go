@@ -108,7 +108,8 @@ given.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return appError(runAppPrune(c, o)) },
 	}
-	c.Flags().BoolVar(&o.yes, "yes", false, "remove it")
+	c.Flags().BoolVarP(&o.yes, "yes", "y", false, "do not ask")
+	c.Flags().BoolVarP(&o.dryRun, "dry-run", "n", false, "change nothing, and show what would be removed")
 	c.Flags().BoolVar(&o.withValues, "delete-values", false, "remove secrets that hold a value, too")
 	return c
 }
@@ -120,7 +121,7 @@ func runAppPrune(c *cobra.Command, o *appOptions) error {
 	}
 	out := c.OutOrStdout()
 	opts := apps.PruneOptions{Options: o.options(c, conf, v), DeleteValues: o.withValues}
-	if o.yes {
+	if o.yes && !o.dryRun {
 		_, err := apps.Prune(c.Context(), opts, func(p *apps.Plan) error { return printPlan(out, p) })
 		return err
 	}

@@ -27,14 +27,14 @@ func appBundleCommand(o *appOptions) *cobra.Command {
 file: where Vault is, the role id, and a token with which the secret id can be
 fetched once (strongroom app open-bundle, on the machine that needs it). The
 secret id itself passes through no screen, file or mail on the way.`,
-		Example: "  strongroom app login-bundle --app bike-data-flow --env production --out production.bundle",
+		Example: "  strongroom app login-bundle --app bike-data-flow --env production --output production.bundle",
 		Args:    cobra.NoArgs,
 		RunE:    func(c *cobra.Command, _ []string) error { return appError(runAppBundle(c, o, out, ttl)) },
 	}
 	o.addTarget(c)
-	c.Flags().StringVar(&out, "out", "", "file to write; must not exist")
+	c.Flags().StringVarP(&out, "output", "o", "", "where to write: a file that is not there yet")
 	c.Flags().DurationVar(&ttl, "ttl", defaultBundleTTL, "how long the bundle can be opened")
-	_ = c.MarkFlagRequired("out")
+	_ = c.MarkFlagRequired("output")
 	return c
 }
 
@@ -48,7 +48,7 @@ func runAppBundle(c *cobra.Command, o *appOptions, out string, ttl time.Duration
 		return err
 	}
 	if _, err := os.Lstat(out); !errors.Is(err, os.ErrNotExist) {
-		return &Error{Code: ExitUsage, Err: fmt.Errorf("--out %q exists", out), Hint: "name a new file"}
+		return &Error{Code: ExitUsage, Err: fmt.Errorf("--output %q exists", out), Hint: "name a new file"}
 	}
 	address, caFile := o.vault.Place()
 	b, err := apps.MakeBundle(c.Context(), v, t, ttl)
@@ -83,11 +83,11 @@ func appOpenBundleCommand(o *appOptions) *cobra.Command {
 and, where Vault's authority is a private one, ca.crt to a folder, readable by
 their owner alone. The bundle can be opened once: if somebody was first, the
 exit code is 4, and the login must be taken for stolen.`,
-		Example: "  strongroom app open-bundle production.bundle --dir /etc/bike-data-flow/vault",
+		Example: "  strongroom app open-bundle production.bundle --output /etc/bike-data-flow/vault",
 		Args:    cobra.ExactArgs(1),
 		RunE:    func(c *cobra.Command, args []string) error { return appError(runOpenBundle(c, o, args[0], dir)) },
 	}
-	c.Flags().StringVar(&dir, "dir", ".", "folder for the files")
+	c.Flags().StringVarP(&dir, "output", "o", ".", "where to write: a folder for the files")
 	return c
 }
 

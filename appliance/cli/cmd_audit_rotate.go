@@ -23,7 +23,7 @@ type auditRotateOptions struct {
 func auditRotateCommand() *cobra.Command {
 	var o auditRotateOptions
 	c := &cobra.Command{
-		Use:   "rotate",
+		Use:   "rotate [FOLDER]",
 		Short: "Rotate the audit logs that are due, and keep the disk from filling up",
 		Long: `Renames each log that is large or old enough, has Vault open it anew (SIGHUP),
 compresses what was rotated, deletes what is too old or too much, and looks at
@@ -35,18 +35,23 @@ before their time, since Vault would stop. Exit code 3: the disk is used beyond
 warn_percent, or a log is executable.`,
 		Example: `  strongroom audit rotate
   strongroom audit rotate --force`,
-		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return runAuditRotate(c, o) },
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := subject(c, args, "audit-logs", &o.dir); err != nil {
+				return err
+			}
+			return runAuditRotate(c, o)
+		},
 	}
 	f := c.Flags()
 	f.StringVar(&o.config, "config", machine.ConfigFile, "configuration file with the table [audit]")
-	f.StringVar(&o.dir, "dir", machine.AuditDir, "folder of the audit logs, *.log")
+	f.StringVar(&o.dir, "audit-logs", machine.AuditDir, "folder of the audit logs, *.log")
 	f.StringVar(&o.state, "state", "", "folder of the job's state (default: systemd's, else "+machine.AuditState+")")
 	f.StringVar(&o.unit, "unit", machine.UnitVault, "systemd's unit of Vault")
 	f.StringVar(&o.pidFile, "pid-file", "", "file with Vault's process id, in place of a unit")
 	f.DurationVar(&o.wait, "wait", audit.DefaultWait, "how long Vault has to open a log again")
-	f.BoolVar(&o.force, "force", false, "rotate every log that is not empty")
-	f.BoolVar(&o.json, "json", false, "print the report as JSON")
+	f.BoolVar(&o.force, "force", false, "do it all the same: rotate every log that is not empty")
+	f.BoolVar(&o.json, "json", false, "print JSON")
 	return c
 }
 

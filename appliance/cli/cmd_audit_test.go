@@ -29,7 +29,7 @@ func auditCommandLine(t *testing.T, conf string) (dir string, args []string) {
 			t.Fatal(err)
 		}
 	}
-	return logs, []string{"audit", "rotate", "--config", filepath.Join(dir, "appliance.toml"), "--dir", logs, "--state", state,
+	return logs, []string{"audit", "rotate", "--config", filepath.Join(dir, "appliance.toml"), "--audit-logs", logs, "--state", state,
 		"--pid-file", filepath.Join(dir, "none")}
 }
 

@@ -28,7 +28,7 @@ type demoOptions struct {
 func demoCommand(version string) *cobra.Command {
 	var o demoOptions
 	c := &cobra.Command{
-		Use:   "demo",
+		Use:   "demo [FOLDER]",
 		Short: "Show the whole appliance at work, in one folder and without root",
 		Long: `Starts the KMS, Vault and the front in one folder, issues and rotates an API key,
 kills Vault to show that it unseals by itself, takes a snapshot and verifies it.
@@ -36,18 +36,23 @@ Then it stays until Ctrl-C, or ends with --once. Everything is removed
 afterwards, unless --keep is given; no process is left, whatever ends it.`,
 		Example: `  strongroom demo
   strongroom demo --once
-  strongroom demo --dir ./sr --keep --recipient ~/.ssh/id_ed25519.pub`,
-		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return runDemo(c.Context(), c, o, version) },
+  strongroom demo ./sr --keep --recipient ~/.ssh/id_ed25519.pub`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := subject(c, args, "folder", &o.dir); err != nil {
+				return err
+			}
+			return runDemo(c.Context(), c, o, version)
+		},
 	}
 	f := c.Flags()
-	f.StringVar(&o.dir, "dir", "", "folder to use, empty or not there yet (default: a temporary one)")
+	f.StringVar(&o.dir, "folder", "", "folder to use, empty or not there yet (default: a temporary one)")
 	f.BoolVar(&o.keep, "keep", false, "leave the folder when done")
 	f.BoolVar(&o.once, "once", false, "end after the last step")
-	f.StringVar(&o.listen, "listen", "127.0.0.1:0", "the front's address on loopback; port 0 for a free one")
-	f.StringVar(&o.vault, "vault", "", "Vault's program (default: $VAULT_BIN, else vault beside this program, else in $PATH)")
+	f.StringVar(&o.listen, "listen", "127.0.0.1:0", "address on loopback for the front; port 0 for a free one")
+	f.StringVar(&o.vault, "vault", "", "Vault's program (default: $VAULT_BIN, beside this program, $PATH)")
 	f.StringVar(&o.plugin, "plugin", "", "the plugin's program (default: beside this program)")
-	f.StringArrayVar(&o.recipients, "recipient", nil, "who can open escrow and snapshot afterwards, repeatable: age1…, an SSH public key, or a file of them")
+	f.StringArrayVar(&o.recipients, "recipient", nil, "who can open it, repeatable: age1…, an SSH public key, or a file of them")
 	return c
 }
 
@@ -98,7 +103,7 @@ func demoError(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, scratch.ErrOccupied):
-		code, hint = ExitUsage, "give an empty folder, or one that is not there yet, as --dir"
+		code, hint = ExitUsage, "give an empty folder, or one that is not there yet as the argument"
 	case errors.Is(err, demo.ErrListen):
 		code, hint = ExitUsage, "give --listen 127.0.0.1:PORT"
 	case errors.Is(err, demo.ErrNotVault):
@@ -110,7 +115,7 @@ func demoError(err error) error {
 	case errors.Is(err, demo.ErrPortTaken):
 		code, hint = ExitFailed, "leave out --listen, or choose another port"
 	case errors.Is(err, syscall.ENOSPC):
-		code, hint = ExitFailed, "the demo needs about 300 MB: free some space, or choose another disk with --dir"
+		code, hint = ExitFailed, "the demo needs about 300 MB: free some space, or choose a folder on another disk"
 	default:
 		return err
 	}

@@ -66,7 +66,7 @@ and metrics. It exits with 3 if an item failed.`,
 	o.add(c)
 	f := c.Flags()
 	f.BoolVar(&o.fix, "fix", false, "put right what is safe to, after showing it")
-	f.BoolVar(&o.yes, "yes", false, "with --fix: do not ask")
+	f.BoolVarP(&o.yes, "yes", "y", false, "with --fix: do not ask")
 	f.BoolVar(&o.evidence, "evidence", false, "show the evidence of the items that passed, too")
 	f.BoolVar(&o.noSave, "no-save", false, "do not keep the report")
 	f.StringVar(&o.network, "network", "", "file of \"strongroom doctor network\", for a doctor that has no network itself")
@@ -275,6 +275,6 @@ func doctorNetworkCommand() *cobra.Command {
 			return n.Save(args[0])
 		},
 	}
-	c.Flags().StringVar(&file, "config", machine.ConfigFile, "the appliance's configuration file")
+	c.Flags().StringVar(&file, "config", machine.ConfigFile, "configuration file of the appliance")
 	return c
 }

@@ -20,7 +20,7 @@ func TestDoctorReportsWithoutASurvey(t *testing.T) {
 	if err := os.WriteFile(spoilt, []byte("[tls\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	code, out := run(t, "doctor", "--config", spoilt, "--network", none, "--state", state, "--address", "http://127.0.0.1:1")
+	code, out := run(t, "doctor", "--config", spoilt, "--network", none, "--states", state, "--address", "http://127.0.0.1:1")
 	if code == ExitOK {
 		t.Errorf("it ends content:\n%s", out)
 	}

@@ -37,15 +37,15 @@ type drillKeys struct {
 
 func (k *drillKeys) add(c *cobra.Command) {
 	f := c.Flags()
-	f.StringArrayVar(&k.identities, "identity", nil, "file with the drill's age identity, repeatable (default: the credential "+machine.CredDrillKey+")")
+	f.StringArrayVar(&k.identities, "identity", nil, "file with an age identity or an SSH private key, repeatable (default: the credential "+machine.CredDrillKey+")")
 	f.StringVar(&k.keyFile, "key-file", "", "file with the master key, or - for standard input (default: the credential "+machine.CredMasterKey+")")
-	f.StringVar(&k.roleIDFile, "role-id-file", "", "file with the drill's role id (default: the credential "+machine.CredDrillRoleID+")")
-	f.StringVar(&k.secretFile, "secret-id-file", "", "file with the drill's secret id (default: the credential "+machine.CredDrillSecretID+")")
+	f.StringVar(&k.roleIDFile, "role-id-file", "", "file with an AppRole's role id, the drill's (default: the credential "+machine.CredDrillRoleID+")")
+	f.StringVar(&k.secretFile, "secret-id-file", "", "file with an AppRole's secret id, the drill's (default: the credential "+machine.CredDrillSecretID+")")
 	f.StringVar(&k.signingFile, "signing-key", "", "file with the key that signs the report (default: the credential "+machine.CredDrillSigningKey+")")
 	f.StringVar(&k.vault, "vault", "", "Vault's program (default: $VAULT_BIN, beside this program, $PATH)")
 	f.StringVar(&k.pluginDir, "plugin-dir", machine.PluginDir, "folder with the plugins that the restored catalog names")
-	f.StringArrayVar(&k.hide, "hide", []string{machine.AuditDir, machine.VaultRun, machine.KMSRun}, "folder that the scratch Vault must not see; repeatable")
-	f.DurationVar(&k.timeout, "timeout", 5*time.Minute, "how long each wait for the scratch Vault may take")
+	f.StringArrayVar(&k.hide, "hide", []string{machine.AuditDir, machine.VaultRun, machine.KMSRun}, "folder that what is started must not see; repeatable")
+	f.DurationVar(&k.timeout, "patience", 5*time.Minute, "how long what was started may take to be well: each wait for the scratch Vault")
 }
 
 // options reads all keys.
@@ -151,8 +151,8 @@ type drillSource struct {
 func (s *drillSource) add(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&s.config, "config", machine.ConfigFile, "configuration file with the table [backup]")
-	f.StringArrayVar(&s.dirs, "dir", nil, "directory with snapshots, in place of the configuration's places; repeatable")
-	f.StringVar(&s.cluster, "cluster", "", "id of the cluster whose snapshot it must be (default: the last one that was taken, or the only one there)")
+	f.StringArrayVar(&s.dirs, "dir", nil, "folder with snapshots, in place of the configuration's places; repeatable")
+	f.StringVar(&s.cluster, "cluster", "", "id of Vault's cluster (default: the last one that was taken, or the only one there)")
 	f.StringVar(&s.id, "id", "", "which snapshot, CLUSTER/NAME as list shows it (default: the newest verified one)")
 	f.BoolVar(&s.unverified, "unverified", false, "take the newest snapshot, verified or not")
 	f.StringVar(&s.takeState, "take-state", machine.SnapshotState, "folder of the taking job's state, which tells the cluster")
@@ -196,7 +196,7 @@ func hostname() string {
 func recordedKey(dir string) (string, error) {
 	key, err := escrowedKey(dir)
 	if err != nil {
-		return "", &Error{Code: ExitOperator, Err: fmt.Errorf("--escrow-dir: %w", err)}
+		return "", &Error{Code: ExitOperator, Err: fmt.Errorf("--escrow: %w", err)}
 	}
 	return key, nil
 }

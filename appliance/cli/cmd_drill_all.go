@@ -71,14 +71,14 @@ Exit codes: 0 passed; 3 a check failed, or the snapshot is damaged or not there;
 	o.drillSource.add(c)
 	o.keys.add(c)
 	f := c.Flags()
-	f.StringVar(&o.state, "state", "", "folder of reports and of what is scratch (default: systemd's, else "+machine.DrillState+")")
-	f.StringVar(&o.escrowDir, "escrow-dir", machine.EscrowDir, "folder of the escrow, whose record names the master key")
+	f.StringVar(&o.state, "state", "", "folder of the job's state (default: systemd's, else "+machine.DrillState+")")
+	f.StringVar(&o.escrowDir, "escrow", machine.EscrowDir, "the escrow's folder, whose record names the master key")
 	f.BoolVar(&o.rehearse, "rehearse", false, "rehearse an upgrade: to this program alone, to --vault-binary, --plugin-binary or both")
 	f.StringVar(&o.with.vault, "vault-binary", "", "with --rehearse: the new Vault's program")
 	f.StringVar(&o.with.plugin, "plugin-binary", "", "with --rehearse: the new plugin's program")
-	f.StringVar(&o.with.pluginVersion, "plugin-version", "", "with --plugin-binary: its version (default: what it says itself)")
+	f.StringVar(&o.with.pluginVersion, "plugin-version", "", "with --plugin-binary: the new plugin's version (default: what it says itself)")
 	f.StringVar(&o.with.tokenFile, "token-file", "", "with --plugin-binary: file with a Vault token of an administrator that is in the snapshot (default: $VAULT_TOKEN, else ~/.vault-token as vault login leaves it)")
-	f.BoolVar(&o.json, "json", false, "print the report as JSON, without its signature")
+	f.BoolVar(&o.json, "json", false, "print JSON, the report without its signature")
 	c.AddCommand(drillFetchCommand(version), drillRunCommand(version), drillPrepareCommand(), verifyReportCommand())
 	return c
 }

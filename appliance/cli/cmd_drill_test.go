@@ -141,7 +141,7 @@ func TestDrillPrepare(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(dir, "work", "left"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	code, out := runDrillCLI(t, "drill", "prepare", "--state", dir, "--escrow-dir", filepath.Join(dir, "none"))
+	code, out := runDrillCLI(t, "drill", "prepare", "--state", dir, "--escrow", filepath.Join(dir, "none"))
 	if code != ExitOK {
 		t.Fatalf("exit code %d:\n%s", code, out)
 	}

@@ -58,7 +58,7 @@ from there without a network. What it could not fetch in the end, it notes for
 		},
 	}
 	s.add(c)
-	c.Flags().StringVar(&state, "state", "", "folder of the drill (default: systemd's, else "+machine.DrillState+")")
+	c.Flags().StringVar(&state, "state", "", "folder of the job's state (default: systemd's, else "+machine.DrillState+")")
 	c.Flags().DurationVar(&timeout, "timeout", 2*time.Hour, "give up after this time, all tries together")
 	again.add(c)
 	return c
@@ -103,7 +103,7 @@ before anything is restored it looks whether that is so.`,
 		},
 	}
 	k.add(c)
-	c.Flags().StringVar(&state, "state", "", "folder of the drill (default: systemd's, else "+machine.DrillState+")")
+	c.Flags().StringVar(&state, "state", "", "folder of the job's state (default: systemd's, else "+machine.DrillState+")")
 	return c
 }
 
@@ -132,8 +132,8 @@ func drillPrepareCommand() *cobra.Command {
 			return atomicfile.Write(filepath.Join(dir, preparedFile), []byte(key+"\n"), 0o644)
 		},
 	}
-	c.Flags().StringVar(&state, "state", "", "folder of the drill (default: systemd's, else "+machine.DrillState+")")
-	c.Flags().StringVar(&from, "escrow-dir", machine.EscrowDir, "folder of the escrow")
+	c.Flags().StringVar(&state, "state", "", "folder of the job's state (default: systemd's, else "+machine.DrillState+")")
+	c.Flags().StringVar(&from, "escrow", machine.EscrowDir, "the escrow's folder")
 	return c
 }
 
@@ -185,6 +185,6 @@ nothing about whether the drill passed: the report does.`,
 			return nil
 		},
 	}
-	c.Flags().StringVar(&keyFile, "key", machine.DrillSigningPub, "file with the drill's public key")
+	c.Flags().StringVar(&keyFile, "key", machine.DrillSigningPub, "file with the public key that checks the report's signature")
 	return c
 }

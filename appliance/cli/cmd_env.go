@@ -32,7 +32,7 @@ client that reads from Vault.`,
 	f := c.PersistentFlags()
 	f.StringVar(&o.app, "app", "", "the app")
 	f.StringVar(&o.environment, "env", "", "the environment, such as production")
-	f.StringVar(&o.mount, "mount", machine.MountKV, "mount of the KV version 2 engine")
+	f.StringVar(&o.mount, "mount", machine.MountKV, "mount of the engine KV version 2")
 	f.StringVar(&o.file, "mapping", "", "mapping file of strongroom migrate, in place of --app and --env")
 	c.AddCommand(envExecCommand(o), envPrintCommand(o))
 	return c

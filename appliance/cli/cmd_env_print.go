@@ -39,7 +39,7 @@ Without either only the names are printed.`,
 	}
 	f := c.Flags()
 	f.StringVar(&format, "format", "python", "python, compose, shell or json")
-	f.StringVarP(&output, "output", "o", "", "file to write, mode 0600")
+	f.StringVarP(&output, "output", "o", "", "where to write: a file, mode 0600")
 	f.BoolVar(&reveal, "reveal", false, "print the values to standard output")
 	return c
 }

@@ -33,7 +33,7 @@ and opened it there, nobody knows that the machine can ever be rebuilt.
 "challenge" prints a question for each file, and what to run where your private
 key is; "confirm" takes the answers and records them.`,
 	}
-	c.PersistentFlags().StringVar(&o.dir, "dir", machine.EscrowDir, "folder of the escrow")
+	c.PersistentFlags().StringVar(&o.dir, "escrow", machine.EscrowDir, "the escrow's folder")
 	c.AddCommand(escrowChallengeCommand(o), escrowAnswerCommand(o), escrowConfirmCommand(o), escrowStatusCommand(o))
 	return c
 }
@@ -99,7 +99,7 @@ func printEscrow(w io.Writer, files []escrow.FileStatus) {
 // unconfirmed is the error for files that have proved nothing.
 func unconfirmed(dir string, files []escrow.FileStatus) error {
 	if len(files) == 0 {
-		return &Error{Code: ExitDrift, Err: fmt.Errorf("no escrow in %q", dir), Hint: "run the installer again, or give --dir"}
+		return &Error{Code: ExitDrift, Err: fmt.Errorf("no escrow in %q", dir), Hint: "run the installer again, or give --escrow"}
 	}
 	n := 0
 	for _, f := range files {
@@ -127,7 +127,7 @@ func escrowError(err error) error {
 	case errors.Is(err, escrow.ErrWrongAnswer):
 		e.Code, e.Hint = ExitOperator, "give the 64 hex digits that sha256sum printed for a file of the present challenge; if they are right, the copy is not this escrow"
 	case errors.Is(err, escrow.ErrUsedUp):
-		e.Code, e.Hint = ExitOperator, "of the master key make a new one: strongroom kms export --recipient KEYS --out "+machine.MasterKeyEscrow+"; for the others see docs/escrow.md"
+		e.Code, e.Hint = ExitOperator, "of the master key make a new one: strongroom kms export --recipient KEYS --output "+machine.MasterKeyEscrow+"; for the others see docs/escrow.md"
 	case errors.Is(err, escrow.ErrUnknownFile):
 		e.Code, e.Hint = ExitUsage, "strongroom escrow status names the files"
 	case errors.Is(err, escrow.ErrWrongIdentity):

@@ -27,7 +27,7 @@ Without arguments it reads what "challenge --json" has printed.
 
 Files that are not in the folder, and those that the identity does not open, are
 passed over: they may be kept apart. It is an error when none is opened.`,
-		Example: `  strongroom escrow answer --dir . --identity ~/.ssh/id_ed25519 admin.age:6f0c1b22a4b9d58e0c3f7a6415d2e8b9`,
+		Example: `  strongroom escrow answer --escrow . --identity ~/.ssh/id_ed25519 admin.age:6f0c1b22a4b9d58e0c3f7a6415d2e8b9`,
 		Args:    cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
 			questions, err := readQuestions(args, c.InOrStdin())
@@ -75,7 +75,7 @@ func readQuestions(args []string, in io.Reader) ([]escrow.Question, error) {
 	return out, nil
 }
 
-const hintEscrowCopy = "give the folder with your copy of the escrow: --dir"
+const hintEscrowCopy = "give the folder with your copy of the escrow: --escrow"
 
 func answerAll(c *cobra.Command, dir string, questions []escrow.Question, ids []age.Identity) error {
 	answered := 0

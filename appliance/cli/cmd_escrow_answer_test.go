@@ -40,11 +40,11 @@ func TestEscrowAnswerPassesOver(t *testing.T) {
 	}{
 		{"one elsewhere", []string{"master-key.age", "admin.age"}, ExitOK, []string{answer + "  admin.age\n", "passed over: open", "master-key.age"}, "→"},
 		{"one elsewhere, one another's", []string{"recovery-keys-2.age", "master-key.age", "admin.age"}, ExitOK, []string{answer, "passed over: recovery-keys-2.age", "master-key.age"}, "→"},
-		{"none here", []string{"master-key.age"}, ExitOperator, []string{"no such file", "--dir"}, answer},
+		{"none here", []string{"master-key.age"}, ExitOperator, []string{"no such file", "--escrow"}, answer},
 		{"none of mine here", []string{"master-key.age", "recovery-keys-2.age"}, ExitOperator, []string{"private key of one of the escrow's recipients"}, answer},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			args := []string{"escrow", "answer", "--dir", dir, "--identity", key}
+			args := []string{"escrow", "answer", "--escrow", dir, "--identity", key}
 			for _, f := range c.files {
 				args = append(args, f+":"+nonce)
 			}

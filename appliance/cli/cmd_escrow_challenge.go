@@ -22,7 +22,7 @@ give nothing of the escrow away.`,
 		Example: `  strongroom escrow challenge
   strongroom escrow challenge master-key.age
   ssh root@vault.example.com strongroom escrow challenge --json |
-    strongroom escrow answer --dir escrow --identity ~/.ssh/id_ed25519 |
+    strongroom escrow answer --escrow escrow --identity ~/.ssh/id_ed25519 |
     ssh root@vault.example.com strongroom escrow confirm`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, files []string) error {
@@ -48,7 +48,7 @@ func printChallenge(w io.Writer, ch escrow.Challenge) {
 		fmt.Fprintf(w, "  { echo %s; age -d -i ~/.ssh/id_ed25519 %s; } | sha256sum\n", q.Nonce, q.File)
 		pairs = append(pairs, q.File+":"+q.Nonce)
 	}
-	fmt.Fprintf(w, "\nor, with this program:\n\n  strongroom escrow answer --dir . --identity ~/.ssh/id_ed25519 %s\n", strings.Join(pairs, " "))
+	fmt.Fprintf(w, "\nor, with this program:\n\n  strongroom escrow answer --escrow . --identity ~/.ssh/id_ed25519 %s\n", strings.Join(pairs, " "))
 	fmt.Fprintf(w, "\nThen bring the printed sums back:\n\n  strongroom escrow confirm SUM...\n")
 	for _, name := range ch.Spent {
 		fmt.Fprintf(w, "\nNothing is left to ask about %s: see docs/escrow.md.\n", name)

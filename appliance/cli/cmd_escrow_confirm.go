@@ -50,7 +50,7 @@ new escrow there is a new one to be confirmed.`,
 			return nil
 		},
 	}
-	c.Flags().StringVar(&o.credential, "credential", machine.MasterKeyFile, "the master key in force, which its escrow must hold; empty: don't compare")
+	c.Flags().StringVar(&o.credential, "credential", machine.MasterKeyFile, "the master key as systemd's encrypted credential, which its escrow must hold; empty: don't compare")
 	return c
 }
 

@@ -42,7 +42,7 @@ It runs until SIGTERM or SIGINT and then lets requests in flight finish.`,
 			})
 		},
 	}
-	c.Flags().StringVar(&file, "config", "", "configuration file (TOML)")
+	c.Flags().StringVar(&file, "config", "", "configuration file of the front")
 	c.AddCommand(frontCertificateCommand())
 	return c
 }

@@ -36,7 +36,7 @@ not do for clients, the exit code is 4. What is served stays as it was.`,
 		Args:    cobra.NoArgs,
 		RunE:    func(c *cobra.Command, _ []string) error { return runFrontCertificate(c, file, time.Now()) },
 	}
-	c.Flags().StringVar(&file, "config", machine.FrontTOML, "the front's configuration file")
+	c.Flags().StringVar(&file, "config", machine.FrontTOML, "configuration file of the front")
 	return c
 }
 

@@ -14,7 +14,7 @@ import (
 func isolateCommand() *cobra.Command {
 	var o isolate.Options
 	c := &cobra.Command{
-		Use:    isolate.Verb + " [--hide FOLDER]... [--keep FOLDER]... -- PROGRAM [ARGUMENT]...",
+		Use:    isolate.Verb + " [--hide FOLDER]... [--keep-sockets FOLDER]... -- PROGRAM [ARGUMENT]...",
 		Short:  "Run a program without a network",
 		Hidden: true,
 		Args:   cobra.MinimumNArgs(1),
@@ -26,7 +26,7 @@ func isolateCommand() *cobra.Command {
 			return err
 		},
 	}
-	c.Flags().StringArrayVar(&o.Hide, "hide", nil, "folder that the program sees empty; repeatable")
-	c.Flags().StringArrayVar(&o.Keep, "keep", nil, "hide all sockets that are listened on but those below this folder; repeatable")
+	c.Flags().StringArrayVar(&o.Hide, "hide", nil, "folder that what is started must not see; repeatable")
+	c.Flags().StringArrayVar(&o.Keep, "keep-sockets", nil, "hide all sockets that are listened on but those below this folder; repeatable")
 	return c
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -33,7 +34,7 @@ type masterKeyOptions struct {
 
 func (o *masterKeyOptions) add(c *cobra.Command) {
 	c.Flags().StringVar(&o.credential, "credential", machine.MasterKeyFile, "the master key as systemd's encrypted credential")
-	c.Flags().StringVar(&o.keyFile, "key-file", "", "the master key in a file of mode 0600, in place of --credential")
+	c.Flags().StringVar(&o.keyFile, "key-file", "", "file with the master key, mode 0600, in place of --credential")
 }
 
 func (o *masterKeyOptions) store() (kms.Store, string) {
@@ -48,7 +49,7 @@ type recipientOptions []string
 
 func (o *recipientOptions) add(c *cobra.Command) {
 	c.Flags().StringArrayVar((*[]string)(o), "recipient", nil,
-		"who may open the escrow, repeatable: "+recipient.Forms+", or a file of them")
+		"who can open it, repeatable: "+recipient.Forms+", or a file of them")
 }
 
 func (o recipientOptions) parse() ([]age.Recipient, error) {
@@ -84,6 +85,9 @@ The first step ends with exit code 4, since a person must act.`,
   strongroom kms rotate --confirm`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if fi, err := os.Stat(path); err == nil && fi.IsDir() {
+				path = filepath.Join(path, filepath.Base(machine.MasterKeyEscrow))
+			}
 			store, cred := key.store()
 			r := &kms.Rotation{Store: store, Credential: cred, Escrow: path, Rand: rand.Reader, Now: time.Now}
 			if !confirm {
@@ -102,7 +106,7 @@ The first step ends with exit code 4, since a person must act.`,
 	key.add(c)
 	to.add(c)
 	f := c.Flags()
-	f.StringVar(&path, "escrow", machine.MasterKeyEscrow, "the master key's escrow")
+	f.StringVar(&path, "escrow", machine.MasterKeyEscrow, "the escrow's folder, or the file master-key.age")
 	f.BoolVar(&confirm, "confirm", false, "second step: the code comes on standard input")
 	f.BoolVar(&noRestart, "no-restart", false, "with --confirm: leave KMS and Vault to be restarted by hand")
 	vault.addPlace(f)
@@ -174,14 +178,14 @@ It never shows or writes it in any other form.
 
 Into the folder of this machine's escrow it writes the questions of "strongroom
 escrow challenge" beside it: the escrow is then to be confirmed anew.`,
-		Example: `  strongroom kms export --recipient new-operator.pub --out master-key.age
-  strongroom kms export --recipient authorized_keys --out ` + machine.MasterKeyEscrow + `
+		Example: `  strongroom kms export --recipient new-operator.pub --output master-key.age
+  strongroom kms export --recipient authorized_keys --output ` + machine.MasterKeyEscrow + `
   strongroom escrow challenge master-key.age`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			recipients, err := to.parse()
 			if err == nil && out == "" {
-				err = errors.New("no --out")
+				err = errors.New("no --output")
 			}
 			if err != nil {
 				return &Error{Code: ExitUsage, Err: err, Hint: "see " + c.CommandPath() + " --help"}
@@ -209,7 +213,7 @@ escrow challenge" beside it: the escrow is then to be confirmed anew.`,
 	}
 	key.add(c)
 	to.add(c)
-	c.Flags().StringVar(&out, "out", "", "file to write, mode 0600")
+	c.Flags().StringVarP(&out, "output", "o", "", "where to write: a file, mode 0600")
 	return c
 }
 

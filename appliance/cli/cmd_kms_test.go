@@ -52,7 +52,7 @@ func TestKMSKeyLife(t *testing.T) {
 	if code != ExitOK || !strings.HasPrefix(out, first.Fingerprint()+"  versions [1]") {
 		t.Fatalf("fingerprint: %d %q %q", code, out, said)
 	}
-	code, out, said = runKMSCLI(t, "", append([]string{"export", "--recipient", id.Recipient().String(), "--out", esc}, where...)...)
+	code, out, said = runKMSCLI(t, "", append([]string{"export", "--recipient", id.Recipient().String(), "--output", esc}, where...)...)
 	if code != ExitOK || strings.Contains(out, "BEGIN") {
 		t.Fatalf("export: %d %q %q", code, out, said)
 	}
@@ -118,7 +118,7 @@ func TestKMSExportCanBeConfirmed(t *testing.T) {
 		}
 	}
 	export := func(out string) (int, string, string) {
-		return runKMSCLI(t, "", "export", "--key-file", key, "--recipient", id.Recipient().String(), "--out", out)
+		return runKMSCLI(t, "", "export", "--key-file", key, "--recipient", id.Recipient().String(), "--output", out)
 	}
 	if code, out, said := export(filepath.Join(elsewhere, "master-key.age")); code != ExitOK || strings.Contains(out, "challenge") {
 		t.Fatalf("export elsewhere: %d %q %q", code, out, said)
@@ -136,11 +136,11 @@ func TestKMSExportCanBeConfirmed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	code, answer := runDrillCLI(t, "escrow", "answer", "--dir", dir, "--identity", own, "master-key.age:"+ch.Questions[0].Nonce)
+	code, answer := runDrillCLI(t, "escrow", "answer", "--escrow", dir, "--identity", own, "master-key.age:"+ch.Questions[0].Nonce)
 	if code != ExitOK {
 		t.Fatalf("answer: %d %q", code, answer)
 	}
-	code, out := runDrillCLI(t, "escrow", "confirm", "--dir", dir, "--credential", "", strings.Fields(answer)[0])
+	code, out := runDrillCLI(t, "escrow", "confirm", "--escrow", dir, "--credential", "", strings.Fields(answer)[0])
 	if code != ExitOK || !strings.Contains(out, "confirmed: master-key.age") {
 		t.Errorf("confirm: %d %q", code, out)
 	}
@@ -182,8 +182,8 @@ func TestKMSRefuses(t *testing.T) {
 		{"uid of everybody", []string{"--socket", dir + "/s", "--allow-uid", "65534", "--key-file", good}, ExitUsage, "65534"},
 		{"uid that is none", []string{"--allow-uid", "vault"}, ExitUsage, "vault"},
 		{"key name with a slash", []string{"--key-name", "a/b"}, ExitUsage, "a/b"},
-		{"secret key as recipient", []string{"export", "--key-file", good, "--out", dir + "/out", "--recipient", "AGE-SECRET-KEY-1QQQ"}, ExitUsage, "secret key"},
-		{"recipient that is none", []string{"export", "--key-file", good, "--out", dir + "/out", "--recipient", dir + "/none"}, ExitUsage, "none"},
+		{"secret key as recipient", []string{"export", "--key-file", good, "--output", dir + "/out", "--recipient", "AGE-SECRET-KEY-1QQQ"}, ExitUsage, "secret key"},
+		{"recipient that is none", []string{"export", "--key-file", good, "--output", dir + "/out", "--recipient", dir + "/none"}, ExitUsage, "none"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

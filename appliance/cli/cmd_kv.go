@@ -30,7 +30,7 @@ than reading, or writing, these secrets.`,
 	}
 	o.vault.add(c.PersistentFlags())
 	f := c.PersistentFlags()
-	f.StringVar(&o.mount, "mount", "", "mount of the KV version 2 engine (default: secret; of an import: the export's)")
+	f.StringVar(&o.mount, "mount", "", "mount of the engine KV version 2 (default: secret; of an import: the export's)")
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	c.AddCommand(kvExportCommand(o), kvImportCommand(o), kvRollbackCommand(o))
 	return c

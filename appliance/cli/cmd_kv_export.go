@@ -36,7 +36,7 @@ whole mount. The file appears when it is complete, with mode 0600.`,
 		},
 	}
 	f := c.Flags()
-	f.StringVarP(&o.output, "output", "o", "", "file to write")
+	f.StringVarP(&o.output, "output", "o", "", "where to write: a file")
 	f.StringArrayVar(&o.recipients, "recipient", nil, "who can open it, repeatable: age1…, an SSH public key, or a file of them")
 	f.BoolVar(&o.all, "all", false, "everything in the mount")
 	f.BoolVar(&o.latest, "latest", false, "leave earlier versions out")

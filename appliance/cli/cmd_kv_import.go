@@ -45,8 +45,8 @@ is not there gets its versions with their numbers; times of creation are new.`,
 		},
 	}
 	f := c.Flags()
-	f.StringArrayVar(&identities, "identity", nil, "file with the private key of a recipient, repeatable")
-	f.BoolVar(&force, "force", false, "write a new version where a secret has another value")
-	f.BoolVarP(&dryRun, "dry-run", "n", false, "check the file and Vault, and write nothing")
+	f.StringArrayVar(&identities, "identity", nil, "file with an age identity or an SSH private key, repeatable")
+	f.BoolVar(&force, "force", false, "do it all the same: write a new version where a secret has another value")
+	f.BoolVarP(&dryRun, "dry-run", "n", false, "change nothing, and check the file and Vault")
 	return c
 }

@@ -11,14 +11,14 @@ import (
 
 func kvRollbackCommand(o *kvOptions) *cobra.Command {
 	var to int
-	var apply, reveal bool
+	var yes, dryRun, reveal bool
 	c := &cobra.Command{
 		Use:   "rollback PATH",
 		Short: "Make an earlier version of a secret the current one again",
 		Long: `Shows which fields would be added, removed or changed, by name; their values only
-with --reveal. With --apply it writes the earlier version as a new one, by
+with --reveal. With --yes it writes the earlier version as a new one, by
 check-and-set: what somebody writes meanwhile is never lost.`,
-		Example: "  strongroom kv rollback bike-data-flow/production/database-url --to-version 3 --apply",
+		Example: "  strongroom kv rollback bike-data-flow/production/database-url --to-version 3 --yes",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := kvPath(args[0]); err != nil {
@@ -36,8 +36,8 @@ check-and-set: what somebody writes meanwhile is never lost.`,
 				return kvError(err)
 			}
 			printRollback(c, p, reveal)
-			if !apply {
-				fmt.Fprintln(c.OutOrStdout(), "nothing was written: do it with --apply")
+			if dryRun || !yes {
+				fmt.Fprintln(c.OutOrStdout(), "nothing was written: do it with --yes")
 				return nil
 			}
 			v, err := p.Apply(c.Context())
@@ -50,7 +50,8 @@ check-and-set: what somebody writes meanwhile is never lost.`,
 	}
 	f := c.Flags()
 	f.IntVar(&to, "to-version", 0, "the earlier version")
-	f.BoolVar(&apply, "apply", false, "write it")
+	f.BoolVarP(&yes, "yes", "y", false, "do not ask: write it")
+	f.BoolVarP(&dryRun, "dry-run", "n", false, "change nothing, and show the fields")
 	f.BoolVar(&reveal, "reveal", false, "print the values")
 	return c
 }

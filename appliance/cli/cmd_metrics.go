@@ -53,14 +53,14 @@ It runs until SIGTERM or SIGINT.`,
 	)
 	f := c.Flags()
 	o.vault.add(f)
-	f.StringVar(&o.config, "config", machine.ConfigFile, "configuration file, for the domain")
-	f.StringVar(&o.domain, "domain", "", "name to ask the front's certificate for (default: the configuration's)")
+	f.StringVar(&o.config, "config", machine.ConfigFile, "configuration file of the appliance, for the domain")
+	f.StringVar(&o.domain, "domain", "", "the name under which Vault is reached (default: the configuration's)")
 	f.StringVar(&o.listen, "listen", "", "address on loopback to listen on, where systemd passes no socket")
-	f.StringVar(&o.states, "states", machine.StateDir, "folder of the jobs' states")
-	f.StringVar(&o.auditLogs, "audit-logs", machine.AuditDir, "folder of the audit logs: whose disk is looked at")
-	f.StringVar(&o.frontAddress, "front-address", evidence.FrontAddress, "where the front answers; empty: there is none")
+	f.StringVar(&o.states, "states", machine.StateDir, "folder with the jobs' states")
+	f.StringVar(&o.auditLogs, "audit-logs", machine.AuditDir, "folder of the audit logs, whose disk is looked at")
+	f.StringVar(&o.frontAddress, "front", evidence.FrontAddress, "where the front answers, host:port; empty: there is none")
 	f.StringVar(&o.frontSocket, "front-socket", machine.FrontMetrics, "unix socket of the front's metrics; empty: there is none")
-	f.StringVar(&o.mount, "mount", machine.MountKeys, "where the engine for API keys is mounted")
+	f.StringVar(&o.mount, "mount", machine.MountKeys, "mount of the engine for API keys")
 	return c
 }
 

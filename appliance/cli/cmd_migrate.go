@@ -32,7 +32,7 @@ Values are never printed, unless --reveal asks for it.`,
 	}
 	f := c.PersistentFlags()
 	f.StringVar(&o.root, "root", ".", "top folder of the source tree")
-	f.StringVar(&o.plan, "plan", "", "plan file (default: "+migrate.PlanFile+" in the root)")
+	f.StringVar(&o.plan, "plan-file", "", "file of the plan (default: "+migrate.PlanFile+" in the root)")
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	c.AddCommand(migrateScanCommand(o), migratePlanCommand(o), migrateApplyCommand(o), migrateVerifyCommand(o), migrateCutoverCommand(o), migrateRollbackCommand(o))
 	return c

@@ -11,7 +11,7 @@ import (
 func migrateApplyCommand(o *migrateOptions) *cobra.Command {
 	var force bool
 	c := &cobra.Command{
-		Use:   "apply",
+		Use:   "apply [FOLDER]",
 		Short: "Write the plan's secrets to Vault",
 		Long: `Checks the whole plan first and writes nothing if anything is in the way: a
 malformed .env file, a value too large, a path that holds another value. Then it
@@ -19,11 +19,16 @@ writes each secret by check-and-set, reads it back and compares. An interrupted
 run is finished by running it again. The .env files stay as they are.
 
 It also writes the mapping files that the Python client and strongroom env read.`,
-		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return runMigrateApply(c, o, force) },
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := subject(c, args, "root", &o.root); err != nil {
+				return err
+			}
+			return runMigrateApply(c, o, force)
+		},
 	}
 	o.vault.add(c.PersistentFlags())
-	c.Flags().BoolVar(&force, "force", false, "write a new version where a path holds another value")
+	c.Flags().BoolVar(&force, "force", false, "do it all the same: write a new version where a path holds another value")
 	return c
 }
 

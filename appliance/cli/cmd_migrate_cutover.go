@@ -21,7 +21,7 @@ type cutoverOptions struct {
 func migrateCutoverCommand(shared *migrateOptions) *cobra.Command {
 	o := cutoverOptions{migrateOptions: shared}
 	c := &cobra.Command{
-		Use:   "cutover",
+		Use:   "cutover [FOLDER]",
 		Short: "Take the moved secrets out of the .env files",
 		Long: `Verifies that Vault has every secret, encrypts a backup of each file that will
 change to --recipient, and takes the secrets out of the .env files; every other
@@ -29,14 +29,19 @@ byte of them stays. Changes to Python code are shown as unified diffs, and made
 only with --patch-code; their values are masked.`,
 		Example: `  strongroom migrate cutover --dry-run
   strongroom migrate cutover --recipient ~/.ssh/id_ed25519.pub`,
-		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return runCutover(c, o) },
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := subject(c, args, "root", &o.root); err != nil {
+				return err
+			}
+			return runCutover(c, o)
+		},
 	}
 	o.vault.add(c.PersistentFlags())
 	f := c.Flags()
-	f.StringArrayVar(&o.recipients, "recipient", nil, "who can open the backup, repeatable: age1…, an SSH public key, or a file of them")
+	f.StringArrayVar(&o.recipients, "recipient", nil, "who can open it, repeatable: age1…, an SSH public key, or a file of them")
 	f.BoolVar(&o.patchCode, "patch-code", false, "also apply the patches to Python code")
-	f.BoolVarP(&o.dryRun, "dry-run", "n", false, "show what would be changed")
+	f.BoolVarP(&o.dryRun, "dry-run", "n", false, "change nothing, and show what would be changed")
 	return c
 }
 

@@ -16,13 +16,16 @@ func migratePlanCommand(shared *migrateOptions) *cobra.Command {
 	var app string
 	var force bool
 	c := &cobra.Command{
-		Use:   "plan",
+		Use:   "plan [FOLDER]",
 		Short: "Write a plan that says where each variable goes",
 		Long: `Scans the tree and writes a TOML file to edit: for each variable of each .env
 file its place in Vault, secret/{app}/{environment}/{name}, or that it stays.`,
 		Example: "  strongroom migrate plan --app bike-data-flow",
-		Args:    cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := subject(c, args, "root", &o.root); err != nil {
+				return err
+			}
 			if app == "" {
 				return &Error{Code: ExitUsage, Err: errors.New("no --app"), Hint: "give the app's name: it begins every path"}
 			}
@@ -30,8 +33,8 @@ file its place in Vault, secret/{app}/{environment}/{name}, or that it stays.`,
 		},
 	}
 	o.add(c)
-	c.Flags().StringVar(&app, "app", "", "name of the app")
-	c.Flags().BoolVar(&force, "force", false, "replace a plan that is there already, and all edits in it")
+	c.Flags().StringVar(&app, "app", "", "the app")
+	c.Flags().BoolVar(&force, "force", false, "do it all the same: replace a plan that is there already, and all edits in it")
 	return c
 }
 
@@ -53,7 +56,7 @@ func runMigratePlan(c *cobra.Command, o scanOptions, app string, force bool) err
 		return &Error{Code: ExitUsage, Err: err}
 	}
 	if len(p.Variable) == 0 {
-		return &Error{Code: ExitFailed, Err: fmt.Errorf("no .env file below %q sets a variable", o.root), Hint: "give the tree with --root"}
+		return &Error{Code: ExitFailed, Err: fmt.Errorf("no .env file below %q sets a variable", o.root), Hint: "give the tree as the argument"}
 	}
 	data := p.Encode()
 	if err := atomicfile.Write(file, data, 0o644); err != nil {

@@ -19,22 +19,27 @@ type rollbackOptions struct {
 func migrateRollbackCommand(shared *migrateOptions) *cobra.Command {
 	o := rollbackOptions{migrateOptions: shared}
 	c := &cobra.Command{
-		Use:   "rollback",
+		Use:   "rollback [FOLDER]",
 		Short: "Restore every file that the cutover has changed, byte for byte",
 		Long: `Opens the encrypted backups and restores the files. If a file was edited
-since the cutover, it is named and nothing is changed, unless --force. With --vault, what was written to
+since the cutover, it is named and nothing is changed, unless --force. With --from-vault, what was written to
 Vault is taken back as well, as far as nobody has written it since; Vault's own
 undelete brings it again.`,
 		Example: "  strongroom migrate rollback --identity ~/.ssh/id_ed25519",
-		Args:    cobra.NoArgs,
-		RunE:    func(c *cobra.Command, _ []string) error { return runRollback(c, o) },
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := subject(c, args, "root", &o.root); err != nil {
+				return err
+			}
+			return runRollback(c, o)
+		},
 	}
 	o.vault.add(c.PersistentFlags())
 	f := c.Flags()
-	f.StringArrayVar(&o.identities, "identity", nil, "file with the private key of a recipient of the backup, repeatable")
-	f.BoolVar(&o.force, "force", false, "restore files that were edited since")
-	f.BoolVarP(&o.dryRun, "dry-run", "n", false, "show what would be restored")
-	f.BoolVar(&o.inVault, "vault", false, "also take back what was written to Vault")
+	f.StringArrayVar(&o.identities, "identity", nil, "file with an age identity or an SSH private key, repeatable")
+	f.BoolVar(&o.force, "force", false, "do it all the same: restore files that were edited since")
+	f.BoolVarP(&o.dryRun, "dry-run", "n", false, "change nothing, and show what would be restored")
+	f.BoolVar(&o.inVault, "from-vault", false, "also take back what was written to Vault")
 	return c
 }
 

@@ -57,7 +57,7 @@ func (o *scanOptions) run(c *cobra.Command) (*migrate.Report, error) {
 func migrateScanCommand(shared *migrateOptions) *cobra.Command {
 	o := scanOptions{migrateOptions: shared}
 	c := &cobra.Command{
-		Use:   "scan",
+		Use:   "scan [FOLDER]",
 		Short: "Find environment variables, where they are set and used, and which look like secrets",
 		Long: `Looks through the tree for .env files and for everything that reads environment
 variables: Python (os.environ, os.getenv, pydantic settings, Dagster's EnvVar),
@@ -66,13 +66,18 @@ GitHub Actions. It says which variables look like secrets, why, and whether
 their values stand in git's history. It changes nothing.
 
 Exit code 3 if a .env file is malformed.`,
-		Example: "  strongroom migrate scan --root .",
-		Args:    cobra.NoArgs,
-		RunE:    func(c *cobra.Command, _ []string) error { return runScan(c, o) },
+		Example: "  strongroom migrate scan .",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := subject(c, args, "root", &o.root); err != nil {
+				return err
+			}
+			return runScan(c, o)
+		},
 	}
 	o.add(c)
 	c.Flags().BoolVar(&o.reveal, "reveal", false, "print the values")
-	c.Flags().BoolVar(&o.all, "all", false, "also list variables that no .env file sets")
+	c.Flags().BoolVar(&o.all, "all", false, "everything: also variables that no .env file sets")
 	return c
 }
 

@@ -11,13 +11,18 @@ import (
 
 func migrateVerifyCommand(o *migrateOptions) *cobra.Command {
 	c := &cobra.Command{
-		Use:   "verify",
+		Use:   "verify [FOLDER]",
 		Short: "Compare the .env files with Vault",
 		Long: `Reads every planned secret and compares it with the file's value: ok, moved (the
 file has none any more), missing or differs. It changes nothing. Exit code 3 if
 anything is missing or differs.`,
-		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return runMigrateVerify(c, o) },
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := subject(c, args, "root", &o.root); err != nil {
+				return err
+			}
+			return runMigrateVerify(c, o)
+		},
 	}
 	o.vault.add(c.PersistentFlags())
 	return c

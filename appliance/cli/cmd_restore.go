@@ -42,7 +42,7 @@ type restoreOptions struct {
 func restoreCommand(version string) *cobra.Command {
 	o := restoreOptions{snapshotOptions: snapshotOptions{version: version}}
 	c := &cobra.Command{
-		Use:   "restore",
+		Use:   "restore [FILE]",
 		Short: "Bring a snapshot back into Vault",
 		Long: `Brings the newest verified snapshot back into the Vault that runs here: on this
 machine or a new one that the installer has set up with the escrowed master key.
@@ -63,12 +63,15 @@ Exit code 3: the snapshot is damaged or not there; nothing was changed. 4: you
 must act, as the message says; after "restored" the snapshot is in.`,
 		Example: `  strongroom restore --identity ~/.ssh/id_ed25519
   strongroom restore --identity key.txt --id CLUSTER/20261124T151500Z-1a2b3c4d
-  strongroom restore --file vault.snap
+  strongroom restore vault.snap
   strongroom restore --identity key.txt --files /root/old
   systemd-creds decrypt --name=master-key /etc/strongroom/credentials/master-key - |
     strongroom restore --identity ~/.ssh/id_ed25519 --yes --key-file - --path secret/app/prod/name`,
-		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := subject(c, args, "file", &o.file); err != nil {
+				return err
+			}
 			if err := o.only.validate(); err != nil {
 				return err
 			}
@@ -88,20 +91,20 @@ must act, as the message says; after "restored" the snapshot is in.`,
 	o.files.add(c)
 	f := c.Flags()
 	f.StringVar(&o.config, "config", machine.ConfigFile, "configuration file with the table [backup]")
-	f.StringArrayVar(&o.dirs, "dir", nil, "directory with snapshots, in place of the configuration's places; repeatable")
-	f.StringVar(&o.cluster, "cluster", "", "id of the cluster whose snapshot it is (default: the only one there)")
+	f.StringArrayVar(&o.dirs, "dir", nil, "folder with snapshots, in place of the configuration's places; repeatable")
+	f.StringVar(&o.cluster, "cluster", "", "id of Vault's cluster (default: the only one there)")
 	f.StringVar(&o.id, "id", "", "which snapshot, CLUSTER/NAME as list shows it (default: the newest verified one)")
 	f.StringVar(&o.file, "file", "", "restore this file: encrypted by strongroom, or a stock raft snapshot")
 	f.StringArrayVar(&o.identities, "identity", nil, "file with an age identity or an SSH private key, repeatable (default: systemd's credential)")
-	f.StringArrayVar(&o.recipients, "recipient", nil, "who can open the snapshot of what is replaced, beside the configuration's; repeatable")
-	f.StringVar(&o.keepDir, "keep-dir", machine.ReplacedDir, "directory for the snapshot of what is replaced")
+	f.StringArrayVar(&o.recipients, "recipient", nil, "who can open it, the snapshot of what is replaced, beside the configuration's; repeatable")
+	f.StringVar(&o.keepDir, "keep-dir", machine.ReplacedDir, "folder for the snapshot of what is replaced")
 	f.BoolVar(&o.noKeep, "no-keep", false, "do not keep a snapshot of what is replaced")
 	f.StringVar(&o.epoch, "epoch-file", machine.EpochFile, "the installation's epoch file; passed over where it is not there")
-	f.StringVar(&o.work, "work-dir", "", "directory for the download, as large as the snapshot (default: the system's for temporary files)")
-	f.BoolVar(&o.force, "force", false, "accept a snapshot sealed by another master key; only for a Vault that is unsealed by hand")
+	f.StringVar(&o.work, "work-dir", "", "folder for the download, as large as the snapshot (default: the system's for temporary files)")
+	f.BoolVar(&o.force, "force", false, "do it all the same: accept a snapshot sealed by another master key; only for a Vault that is unsealed by hand")
 	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask")
-	f.BoolVarP(&o.dryRun, "dry-run", "n", false, "check the snapshot, show what would be done, and stop")
-	f.DurationVar(&o.timeout, "timeout", 10*time.Minute, "how long Vault may take to be active again")
+	f.BoolVarP(&o.dryRun, "dry-run", "n", false, "change nothing: check the snapshot and show what would be done")
+	f.DurationVar(&o.timeout, "patience", 10*time.Minute, "how long what was started may take to be well: Vault, active again")
 	return c
 }
 

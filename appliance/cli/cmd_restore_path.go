@@ -35,7 +35,7 @@ func (p *restorePaths) add(c *cobra.Command) {
 	f.StringVar(&p.keyFile, "key-file", "", "with --path: file with the master key, or - for standard input (default: systemd's credential)")
 	f.StringVar(&p.vault, "vault", "", "with --path: Vault's program (default: $VAULT_BIN, beside this program, $PATH)")
 	f.StringVar(&p.plugin, "plugin", "", "with --path: the plugin's program (default: beside this program, "+machine.PluginDir+")")
-	f.StringArrayVar(&p.hide, "hide", []string{machine.AuditDir}, "with --path: folder that the Vault of the snapshot must not see; repeatable")
+	f.StringArrayVar(&p.hide, "hide", []string{machine.AuditDir}, "with --path: folder that what is started must not see; repeatable")
 	f.StringVar(&p.user, "username", "", "with --path: log in to the Vault of the snapshot as this user (default: with the same token)")
 	f.StringVar(&p.mount, "userpass-mount", "userpass", "with --path: where userpass is enabled")
 	f.StringVar(&p.passwordFile, "password-file", "", "with --path and --username: file with the password as it was")

@@ -45,7 +45,7 @@ configuration file; --dir names a directory instead.`,
 	}
 	f := c.PersistentFlags()
 	f.StringVar(&o.config, "config", machine.ConfigFile, "configuration file with the table [backup]")
-	f.StringArrayVar(&o.dirs, "dir", nil, "directory for snapshots, in place of the configuration's places; repeatable")
+	f.StringArrayVar(&o.dirs, "dir", nil, "folder with snapshots, in place of the configuration's places; repeatable")
 	f.StringVar(&o.cluster, "cluster", "", "id of Vault's cluster (default: the last one that was taken, or the only one there)")
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	f.Bool("no-alert", false, "leave the webhook of [backup] alone: the unit's OnFailure= tells of failures")

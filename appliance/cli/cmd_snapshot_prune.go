@@ -34,7 +34,7 @@ is verified, no complete snapshot is. What object lock holds stays.`,
 		RunE: func(c *cobra.Command, _ []string) error { return runPrune(c, o) },
 	}
 	f := c.Flags()
-	f.BoolVarP(&o.dryRun, "dry-run", "n", false, "show what would be deleted, and why the others stay")
+	f.BoolVarP(&o.dryRun, "dry-run", "n", false, "change nothing, and show what would be deleted, and why the others stay")
 	f.IntVar(&o.keep.Hourly, "keep-hourly", 0, "hours for which to keep one each (default: the configuration's)")
 	f.IntVar(&o.keep.Daily, "keep-daily", 0, "days for which to keep one each")
 	f.IntVar(&o.keep.Weekly, "keep-weekly", 0, "weeks for which to keep one each")

@@ -66,12 +66,12 @@ It fails when one place of several fails; the others keep what they have.`,
 	}
 	f := c.Flags()
 	o.vault.add(f)
-	f.StringArrayVar(&o.recipients, "recipient", nil, "who can open it, beside the configuration's; repeatable: age1…, an SSH public key, or a file of them")
+	f.StringArrayVar(&o.recipients, "recipient", nil, "who can open it, repeatable, beside the configuration's: age1…, an SSH public key, or a file of them")
 	f.StringVar(&o.state, "state", "", "folder of the job's state (default: systemd's, else "+machine.SnapshotState+")")
 	f.DurationVar(&o.timeout, "timeout", 2*time.Hour, "give up after this time")
 	o.again.add(c)
 	f.BoolVar(&o.noFiles, "no-files", false, "leave out the configuration's files")
-	f.StringVar(&o.drillKey, "drill-key", machine.DrillKeyPub, "file with the drill's public key, a recipient too; passed over where it is not there")
+	f.StringVar(&o.drillKey, "drill-key", machine.DrillKeyPub, "file with the drill's age recipient, who can open it too; passed over where it is not there")
 	f.StringVar(&o.canaryRoleFile, "canary-role-id-file", "", "file with the role id of the canary's AppRole (default: systemd's credential)")
 	f.StringVar(&o.canarySecretFile, "canary-secret-id-file", "", "file with the secret id of the canary's AppRole (default: systemd's credential)")
 	return c

@@ -37,10 +37,10 @@ func (o *lookOptions) add(c *cobra.Command) {
 	f := c.Flags()
 	o.vault.Machine = access.Role{ID: machine.CredDoctorRoleID, Secret: machine.CredDoctorSecretID}
 	o.vault.add(f)
-	f.StringVar(&o.config, "config", machine.ConfigFile, "the appliance's configuration file")
-	f.StringVar(&o.state, "state", machine.StateDir, "folder with the jobs' states")
+	f.StringVar(&o.config, "config", machine.ConfigFile, "configuration file of the appliance")
+	f.StringVar(&o.state, "states", machine.StateDir, "folder with the jobs' states")
 	f.StringVar(&o.front, "front", evidence.FrontAddress, "where the front answers, host:port")
-	f.StringVar(&o.mount, "mount", machine.MountKeys, "where the engine for API keys is mounted")
+	f.StringVar(&o.mount, "mount", machine.MountKeys, "mount of the engine for API keys")
 	f.BoolVar(&o.json, "json", false, "print JSON")
 }
 

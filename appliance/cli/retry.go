@@ -19,7 +19,7 @@ type retries struct {
 func (r *retries) add(c *cobra.Command) {
 	f := c.Flags()
 	f.IntVar(&r.n, "retries", 0, "try so many times again where that may help, such as when a place is out of reach")
-	f.DurationVar(&r.after, "retry-after", 2*time.Minute, "wait so long before that")
+	f.DurationVar(&r.after, "retry-after", 2*time.Minute, "wait so long before another try")
 }
 
 // do runs a job until it succeeds, fails for a reason that does not pass, or has

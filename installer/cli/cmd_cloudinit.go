@@ -48,12 +48,12 @@ It needs neither root nor the machine.`,
 	}
 	f := c.Flags()
 	f.StringVar(&o.url, "url", "", "https URL from which the machine gets the installer")
-	f.StringVar(&o.sha256, "sha256", "", "SHA-256 of that file (default: of this program itself)")
-	f.StringVar(&o.config, "config", "", "appliance.toml")
-	f.StringVar(&o.domain, "domain", "", "the name under which Vault will be reached")
+	f.StringVar(&o.sha256, "sha256", "", "SHA-256 of the installer (default: of this program itself)")
+	f.StringVar(&o.config, "config", "", "configuration file of the appliance")
+	f.StringVar(&o.domain, "domain", "", "the name under which Vault is reached")
 	f.StringVar(&o.email, "email", "", "address for the certificate authority")
 	f.StringVar(&o.tls, "tls", "", "where the certificate comes from: acme or internal")
-	f.StringArrayVar(&o.recipients, "recipient", nil, "who may open the escrow, repeatable: "+recipient.Forms+", or a file of them")
+	f.StringArrayVar(&o.recipients, "recipient", nil, "who can open it, the escrow, repeatable: "+recipient.Forms+", or a file of them")
 	return c
 }
 

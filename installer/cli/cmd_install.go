@@ -68,13 +68,13 @@ by --token-file.`
 
 func (o *options) flags(c *cobra.Command) {
 	f := c.Flags()
-	f.StringVar(&o.config, "config", "", "appliance.toml (default: "+machine.ConfigFile+" of an earlier run, where there is one)")
-	f.StringVar(&o.domain, "domain", "", "the name under which Vault will be reached")
+	f.StringVar(&o.config, "config", "", "configuration file of the appliance (default: "+machine.ConfigFile+" of an earlier run, where there is one)")
+	f.StringVar(&o.domain, "domain", "", "the name under which Vault is reached")
 	f.StringVar(&o.email, "email", "", "address for the certificate authority")
 	f.StringVar(&o.tls, "tls", "", "where the certificate comes from: acme, internal or files (see appliance.toml)")
-	f.Var(pathFlag{&o.vaultBinary}, "vault-binary", "install this Vault in place of a downloaded release")
+	f.Var(pathFlag{&o.vaultBinary}, "vault-binary", "the new Vault's program, in place of a downloaded release")
 	f.BoolVar(&o.allowOld, "allow-old-vault", false, "accept a Vault below "+config.VaultFloor)
-	f.StringArrayVar(&o.recipients, "recipient", nil, "who may open the escrow, repeatable: "+recipient.Forms+", or a file of them")
+	f.StringArrayVar(&o.recipients, "recipient", nil, "who can open it, the escrow, repeatable: "+recipient.Forms+", or a file of them")
 	f.IntVar(&o.sshPort, "ssh-port", 0, "where sshd listens (default 22)")
 	f.StringArrayVar(&o.sshFrom, "ssh-from", nil, "address range that may use SSH, repeatable (default: all)")
 	f.BoolVar(&o.noFirewall, "no-firewall", false, "leave nftables alone")
@@ -117,7 +117,7 @@ func installCommand(version string) *cobra.Command {
 		},
 	}
 	o.flags(c)
-	c.Flags().BoolVar(&o.yes, "yes", false, "ask nothing")
+	c.Flags().BoolVarP(&o.yes, "yes", "y", false, "do not ask")
 	return c
 }
 

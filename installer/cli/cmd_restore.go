@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -26,7 +27,7 @@ type restoreOptions struct {
 	identities  []string
 	escrow      string
 	masterKey   string
-	dir         string
+	dirs        []string
 	endpoint    string
 	region      string
 	bucket      string
@@ -65,7 +66,7 @@ func restoreCommand(version string) *cobra.Command {
 		Example: `  sudo ./` + program + ` restore --identity id_ed25519 --escrow escrow \
     --endpoint https://fsn1.your-objectstorage.com --bucket vault-backups --backup-credentials s3.toml
   sudo ./` + program + ` restore --identity id_ed25519 --escrow escrow --config appliance.toml --backup-credentials s3.toml
-  age -d -i key.txt master-key.age | sudo ./` + program + ` restore --yes --master-key - --identity key.txt --escrow escrow --dir /mnt/backup`,
+  age -d -i key.txt master-key.age | sudo ./` + program + ` restore --yes --key-file - --identity key.txt --escrow escrow --dir /mnt/backup`,
 		Args: args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			o.from(c)
@@ -74,20 +75,20 @@ func restoreCommand(version string) *cobra.Command {
 	}
 	o.flags(c)
 	f := c.Flags()
-	f.BoolVar(&o.yes, "yes", false, "ask nothing")
-	f.StringArrayVar(&o.identities, "identity", nil, "file with your SSH private key or an age identity, repeatable; it opens snapshot and escrow, and is not copied")
-	f.StringVar(&o.escrow, "escrow", "", "folder with your copy of the escrow, or the file master-key.age")
-	f.StringVar(&o.masterKey, "master-key", "", "file with the opened master key, - for standard input, in place of master-key.age")
-	f.Var(pathFlag{&o.dir}, "dir", "folder with the snapshots")
+	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask")
+	f.StringArrayVar(&o.identities, "identity", nil, "file with an age identity or an SSH private key, repeatable; it opens snapshot and escrow, and is not copied")
+	f.StringVar(&o.escrow, "escrow", "", "the escrow's folder, your copy, or the file master-key.age")
+	f.StringVar(&o.masterKey, "key-file", "", "file with the master key, opened, or - for standard input, in place of master-key.age")
+	f.StringArrayVar(&o.dirs, "dir", nil, "folder with snapshots, in place of a bucket; one")
 	f.StringVar(&o.endpoint, "endpoint", "", "URL of the object storage with the snapshots")
 	f.StringVar(&o.region, "region", "", "region of the bucket")
 	f.StringVar(&o.bucket, "bucket", "", "bucket with the snapshots")
 	f.StringVar(&o.prefix, "prefix", "", "what the snapshots' names begin with in the bucket")
 	f.Var(pathFlag{&o.bucketCA}, "bucket-ca", "PEM file of the authority of the object storage")
-	f.StringVar(&o.cluster, "cluster", "", "id of the cluster whose snapshot it is (default: the only one there)")
+	f.StringVar(&o.cluster, "cluster", "", "id of Vault's cluster (default: the only one there)")
 	f.StringVar(&o.id, "id", "", "which snapshot, CLUSTER/NAME (default: the newest verified one)")
 	f.StringVar(&o.workDir, "work-dir", "/var/tmp", "folder for the download, as large as the snapshot")
-	f.StringArrayVar(&o.credentials, "credential", nil, "NAME=FILE: a secret that the old configuration names, such as backup-webhook; repeatable")
+	f.StringArrayVar(&o.credentials, "credential-file", nil, "NAME=FILE: a secret that the old configuration names, such as backup-webhook; repeatable")
 	return c
 }
 
@@ -143,13 +144,13 @@ func (o *restoreOptions) runRestore(ctx context.Context, c *cobra.Command) error
 	})
 }
 
-// credentialFiles are --credential and --backup-credentials by name.
+// credentialFiles are --credential-file and --backup-credentials by name.
 func (o *restoreOptions) credentialFiles() (map[string]string, error) {
 	given := map[string]string{}
 	for _, s := range o.credentials {
 		name, file, ok := strings.Cut(s, "=")
 		if !ok || name == "" || file == "" || strings.Contains(name, "/") {
-			return nil, &engine.Error{Code: engine.ExitUsage, Err: fmt.Errorf("--credential %q: want NAME=FILE", s), Hint: "such as backup-webhook=/root/webhook"}
+			return nil, &engine.Error{Code: engine.ExitUsage, Err: fmt.Errorf("--credential-file %q: want NAME=FILE", s), Hint: "such as backup-webhook=/root/webhook"}
 		}
 		if err := (pathFlag{&file}).Set(file); err != nil {
 			return nil, err
@@ -211,8 +212,12 @@ func (o *restoreOptions) prepare(ctx context.Context, state *recover.State, give
 // places are where snapshots may be.
 func (o *restoreOptions) places() ([]config.BackupTo, error) {
 	switch {
-	case o.dir != "":
-		return []config.BackupTo{{Type: config.BackupDir, Path: o.dir}}, nil
+	case len(o.dirs) > 1:
+		return nil, &engine.Error{Code: engine.ExitUsage, Err: fmt.Errorf("--dir: %d folders", len(o.dirs)), Hint: "name the one with the snapshot"}
+	case len(o.dirs) == 1 && o.dirs[0] != "":
+		// The steps look from the root of the file system.
+		dir, err := filepath.Abs(o.dirs[0])
+		return []config.BackupTo{{Type: config.BackupDir, Path: dir}}, err
 	case o.bucket != "" && o.endpoint != "" && o.backupKeys != "":
 		return []config.BackupTo{{Type: config.BackupS3, Endpoint: o.endpoint, Region: o.region, Bucket: o.bucket, Prefix: o.prefix,
 			CAFile: o.bucketCA, Credentials: machine.CredS3}}, nil
@@ -294,7 +299,7 @@ func (o *restoreOptions) withoutLostSecrets(env *steps.Env) (dropped []string, e
 	for _, name := range missing {
 		if !steps.ForgetAlert(&env.Config, name) {
 			return nil, &engine.Error{Code: engine.ExitOperator, Err: fmt.Errorf("the old configuration names the credential %q, which was sealed for the old machine", name),
-				Hint: fmt.Sprintf("give it with --credential %s=FILE", name)}
+				Hint: fmt.Sprintf("give it with --credential-file %s=FILE", name)}
 		}
 		dropped = append(dropped, name)
 	}

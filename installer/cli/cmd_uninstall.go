@@ -55,8 +55,8 @@ func uninstallCommand(version string) *cobra.Command {
 	f := c.Flags()
 	f.BoolVar(&o.purge, "purge", false, "delete Vault's data, the escrow and the sealed master key too")
 	f.StringVar(&o.confirm, "confirm-domain", "", "the domain's name, in place of typing it")
-	f.BoolVar(&o.plan, "plan", false, "print what would go and what would stay, and change nothing")
-	f.BoolVar(&o.yes, "yes", false, "ask nothing; doesn't stand in for --confirm-domain")
+	f.BoolVarP(&o.plan, "dry-run", "n", false, "change nothing, and print what would go and what would stay")
+	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask; doesn't stand in for --confirm-domain")
 	return c
 }
 

@@ -51,7 +51,7 @@ rollback begins without one, since there may be no Vault to log in to, and says
 when it needs one.
 
 Exit codes: 0 done, or nothing to do; 1 failed, and nothing was changed or all is
-as before (the message says which); 2 usage; 3 --plan: there are differences;
+as before (the message says which); 2 usage; 3 --dry-run: there are differences;
 4 you must act, as the message says.`
 
 func upgradeCommand(version string) *cobra.Command {
@@ -60,7 +60,7 @@ func upgradeCommand(version string) *cobra.Command {
 		Use:   "upgrade",
 		Short: "Replace the installed versions, and take that back by itself if they are not well",
 		Long:  whatUpgradeDoes,
-		Example: "  VAULT_TOKEN=$(cat token) ./" + program + " upgrade --plan\n" +
+		Example: "  VAULT_TOKEN=$(cat token) ./" + program + " upgrade --dry-run\n" +
 			"  ./" + program + " upgrade --token-file token\n" +
 			"  ./" + program + " upgrade --token-file token --vault-version 2.2.3",
 		Args: args(cobra.NoArgs),
@@ -79,14 +79,14 @@ func upgradeCommand(version string) *cobra.Command {
 func (o *upgradeOptions) flags(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&o.vaultVersion, "vault-version", "", "upgrade Vault to this release, downloaded and verified")
-	f.Var(pathFlag{&o.vaultBinary}, "vault-binary", "upgrade Vault to this program")
+	f.Var(pathFlag{&o.vaultBinary}, "vault-binary", "the new Vault's program, to upgrade to")
 	f.BoolVar(&o.allowOld, "allow-old-vault", false, "accept a Vault below "+config.VaultFloor)
 	f.StringVar(&o.tokenFile, "token-file", "", tokenFileHelp)
-	f.BoolVar(&o.plan, "plan", false, "print what would change, and change nothing")
+	f.BoolVarP(&o.plan, "dry-run", "n", false, "change nothing, and print what would change")
 	f.BoolVar(&o.rollback, "rollback", false, "take an unfinished upgrade back")
 	f.StringVar(&o.skipRehearsal, "skip-rehearsal", "", "don't try the new programs on a copy first; its value is why, and is recorded")
 	f.DurationVar(&o.patience, "patience", 90*time.Second, "how long what was started may take to be well")
-	f.BoolVar(&o.yes, "yes", false, "ask nothing")
+	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask")
 }
 
 func (o *upgradeOptions) validate() error {
@@ -94,7 +94,7 @@ func (o *upgradeOptions) validate() error {
 	case o.vaultVersion != "" && o.vaultBinary != "":
 		return errors.New("--vault-version and --vault-binary: give one of them")
 	case o.plan && o.rollback:
-		return errors.New("--plan and --rollback: give one of them")
+		return errors.New("--dry-run and --rollback: give one of them")
 	case o.changed("skip-rehearsal") && strings.TrimSpace(o.skipRehearsal) == "":
 		return errors.New("--skip-rehearsal: say why")
 	case o.patience < time.Second:

@@ -62,7 +62,7 @@ func TestLifeRefusals(t *testing.T) {
 	}{
 		{"no reason", []string{"upgrade", "--skip-rehearsal", " "}, "say why"},
 		{"two Vaults", []string{"upgrade", "--vault-version", "2.2.3", "--vault-binary", "v"}, "give one of them"},
-		{"plan and rollback", []string{"upgrade", "--plan", "--rollback"}, "give one of them"},
+		{"plan and rollback", []string{"upgrade", "--dry-run", "--rollback"}, "give one of them"},
 		{"no patience", []string{"upgrade", "--patience", "1ms"}, "at least 1s"},
 		{"an argument", []string{"upgrade", "now"}, "unknown command"},
 		{"confirmed, not purged", []string{"uninstall", "--confirm-domain", "x.example"}, "is for --purge"},

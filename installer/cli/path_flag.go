@@ -35,4 +35,4 @@ func (p pathFlag) String() string {
 	return *p.to
 }
 
-func (pathFlag) Type() string { return "file" }
+func (pathFlag) Type() string { return "string" }

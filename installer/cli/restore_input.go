@@ -74,7 +74,7 @@ func (o *restoreOptions) readMasterKey() ([]byte, error) {
 	}
 	b, err := os.ReadFile(o.masterKey)
 	if err != nil {
-		return nil, &engine.Error{Code: engine.ExitUsage, Err: fmt.Errorf("--master-key: %w", err)}
+		return nil, &engine.Error{Code: engine.ExitUsage, Err: fmt.Errorf("--key-file: %w", err)}
 	}
 	return b, nil
 }

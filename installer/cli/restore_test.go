@@ -64,7 +64,7 @@ func TestRestoreRefuses(t *testing.T) {
 		{"no escrow", opened[:2], 2, "no --escrow"},
 		{"an escrow that is not there", []string{"--identity", path("id"), "--escrow", path("nothing")}, 4, "no such file"},
 		{"an empty escrow", []string{"--identity", path("id"), "--escrow", path("empty")}, 4, "no file of an escrow"},
-		{"half a master key", []string{"--identity", path("id"), "--master-key", path("half")}, 4, "master key"},
+		{"half a master key", []string{"--identity", path("id"), "--key-file", path("half")}, 4, "master key"},
 		{"no place", opened, 2, "where are the snapshots?"},
 		{"half a bucket", append(opened, "--bucket", "b"), 2, "--endpoint, --bucket and --backup-credentials"},
 		{"a key pair that is none", append(opened, "--endpoint", "http://127.0.0.1:1", "--bucket", "b", "--backup-credentials", path("nopair")), 1, "access_key"},
@@ -72,7 +72,7 @@ func TestRestoreRefuses(t *testing.T) {
 		{"a folder that is not there", append(opened, "--dir", path("nowhere")), 4, "no such file"},
 		{"a folder without snapshots", append(opened, "--dir", path("empty")), 4, "no snapshot"},
 		{"a name that is none", append(opened, "--dir", path("empty"), "--id", "x"), 2, `"x"`},
-		{"a credential without a name", append(opened, "--credential", "x"), 2, "want NAME=FILE"},
+		{"a credential without a name", append(opened, "--credential-file", "x"), 2, "want NAME=FILE"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			code, out, said := run(t, append([]string{"restore", "--yes"}, c.args...)...)

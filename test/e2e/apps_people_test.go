@@ -314,14 +314,14 @@ func TestLoginBundles(t *testing.T) {
 	s.applied(t)
 	dir := t.TempDir()
 	bundle := filepath.Join(dir, "bundle")
-	s.app(t, cli.ExitOK, "login-bundle", "--app", "a", "--out", bundle)
+	s.app(t, cli.ExitOK, "login-bundle", "--app", "a", "--output", bundle)
 	if st, err := os.Stat(bundle); err != nil || st.Mode().Perm() != 0o600 {
 		t.Errorf("mode = %v, %v", st.Mode(), err)
 	}
-	s.app(t, cli.ExitUsage, "login-bundle", "--app", "a", "--out", bundle)
-	s.app(t, cli.ExitUsage, "login-bundle", "--out", filepath.Join(dir, "x"))
-	s.app(t, cli.ExitUsage, "login-bundle", "--app", "a", "--ttl", "100h", "--out", filepath.Join(dir, "x"))
-	out := mustRun(t, cli.ExitOK, "app", "open-bundle", bundle, "--dir", filepath.Join(dir, "login"))
+	s.app(t, cli.ExitUsage, "login-bundle", "--app", "a", "--output", bundle)
+	s.app(t, cli.ExitUsage, "login-bundle", "--output", filepath.Join(dir, "x"))
+	s.app(t, cli.ExitUsage, "login-bundle", "--app", "a", "--ttl", "100h", "--output", filepath.Join(dir, "x"))
+	out := mustRun(t, cli.ExitOK, "app", "open-bundle", bundle, "--output", filepath.Join(dir, "login"))
 	secretID := readTrimmed(t, filepath.Join(dir, "login", "secret-id"))
 	if strings.Contains(out, secretID) {
 		t.Error("the secret id was printed")
@@ -329,7 +329,7 @@ func TestLoginBundles(t *testing.T) {
 	if st, err := os.Stat(filepath.Join(dir, "login", "secret-id")); err != nil || st.Mode().Perm() != 0o600 {
 		t.Errorf("mode = %v, %v", st.Mode(), err)
 	}
-	if out := mustRun(t, cli.ExitOperator, "app", "open-bundle", bundle, "--dir", filepath.Join(dir, "second")); !strings.Contains(out, "somebody else may have the login") {
+	if out := mustRun(t, cli.ExitOperator, "app", "open-bundle", bundle, "--output", filepath.Join(dir, "second")); !strings.Contains(out, "somebody else may have the login") {
 		t.Errorf("the second was told:\n%s", out)
 	}
 	t.Run("exchanged token", func(t *testing.T) {
@@ -350,14 +350,14 @@ func TestLoginBundles(t *testing.T) {
 		if err := os.WriteFile(forged, data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if out := mustRun(t, cli.ExitOperator, "app", "open-bundle", forged, "--dir", filepath.Join(dir, "third")); !strings.Contains(out, "sys/wrapping/wrap") {
+		if out := mustRun(t, cli.ExitOperator, "app", "open-bundle", forged, "--output", filepath.Join(dir, "third")); !strings.Contains(out, "sys/wrapping/wrap") {
 			t.Errorf("it said:\n%s", out)
 		}
 	})
 	t.Run("no bundle", func(t *testing.T) {
 		for _, junk := range []string{"", "{}", "not json", `{"app":"a","token":"x"}`} {
 			file := secretFile(t, junk)
-			mustRun(t, cli.ExitUsage, "app", "open-bundle", file, "--dir", filepath.Join(dir, "never"))
+			mustRun(t, cli.ExitUsage, "app", "open-bundle", file, "--output", filepath.Join(dir, "never"))
 		}
 		if _, err := os.Stat(filepath.Join(dir, "never")); err == nil {
 			t.Error("a folder was made")
@@ -365,8 +365,8 @@ func TestLoginBundles(t *testing.T) {
 	})
 	t.Run("from another address", func(t *testing.T) {
 		b := filepath.Join(dir, "b-e")
-		s.app(t, cli.ExitOK, "login-bundle", "--app", "b", "--env", "e", "--out", b)
-		mustRun(t, cli.ExitOK, "app", "open-bundle", b, "--dir", filepath.Join(dir, "be"))
+		s.app(t, cli.ExitOK, "login-bundle", "--app", "b", "--env", "e", "--output", b)
+		mustRun(t, cli.ExitOK, "app", "open-bundle", b, "--output", filepath.Join(dir, "be"))
 		c := s.frontClient(t)
 		err := c.LoginAppRole(t.Context(), readTrimmed(t, filepath.Join(dir, "be", "role-id")), readTrimmed(t, filepath.Join(dir, "be", "secret-id")))
 		if err == nil || !strings.Contains(err.Error(), "CIDR") {

@@ -93,8 +93,8 @@ var rightNames = map[rune]string{'r': "read", 'l': "list", 'c': "create", 'u': "
 func (s *appSite) login(t *testing.T, app, env string) string {
 	t.Helper()
 	file, dir := t.TempDir()+"/bundle", t.TempDir()
-	s.app(t, cli.ExitOK, "login-bundle", "--app", app, "--env", env, "--out", file)
-	mustRun(t, cli.ExitOK, "app", "open-bundle", file, "--dir", dir)
+	s.app(t, cli.ExitOK, "login-bundle", "--app", app, "--env", env, "--output", file)
+	mustRun(t, cli.ExitOK, "app", "open-bundle", file, "--output", dir)
 	roleID, secretID := readTrimmed(t, dir+"/role-id"), readTrimmed(t, dir+"/secret-id")
 	c := s.frontClient(t)
 	if err := c.LoginAppRole(t.Context(), roleID, secretID); err != nil {
@@ -218,8 +218,8 @@ func beyondCapabilities(t *testing.T, s *appSite, tokens map[string]string) {
 		t.Errorf("a secret id that is not wrapped: %v", err)
 	}
 	owner := s.token(t, "dagster-owner", config.OwnerPolicy("dagster"))
-	s.appAs(t, cli.ExitOK, owner, "login-bundle", "--app", "dagster", "--out", t.TempDir()+"/b")
-	if out := s.appAs(t, cli.ExitOperator, owner, "login-bundle", "--app", "bike-data-flow", "--env", "staging", "--out", t.TempDir()+"/b"); !strings.Contains(out, "permission denied") {
+	s.appAs(t, cli.ExitOK, owner, "login-bundle", "--app", "dagster", "--output", t.TempDir()+"/b")
+	if out := s.appAs(t, cli.ExitOperator, owner, "login-bundle", "--app", "bike-data-flow", "--env", "staging", "--output", t.TempDir()+"/b"); !strings.Contains(out, "permission denied") {
 		t.Errorf("it said:\n%s", out)
 	}
 	bikes := s.token(t, "bikes-owner", config.OwnerPolicy("bike-data-flow"))

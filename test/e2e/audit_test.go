@@ -41,7 +41,7 @@ func newAuditSite(t *testing.T, conf string) auditSite {
 		t.Fatal(err)
 	}
 	a := auditSite{s: s, dir: filepath.Dir(s.Layout.Audit("x"))}
-	a.args = []string{"audit", "rotate", "--config", file, "--dir", a.dir, "--state", dir, "--pid-file", filepath.Join(dir, "pid"), "--force"}
+	a.args = []string{"audit", "rotate", "--config", file, "--audit-logs", a.dir, "--state", dir, "--pid-file", filepath.Join(dir, "pid"), "--force"}
 	a.pid(t)
 	return a
 }

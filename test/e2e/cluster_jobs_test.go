@@ -80,7 +80,7 @@ func clusterJobs(t *testing.T, c *vaulttest.Cluster) {
 // aside.
 func standbyIsWell(t *testing.T, s *vaulttest.Server, b backupSite) {
 	t.Helper()
-	args := []string{"--address", vaultAddr(s), "--config", b.config, "--state", b.dir, "--front", "127.0.0.1:1", "--token-file", lookToken(t, s.RootToken)}
+	args := []string{"--address", vaultAddr(s), "--config", b.config, "--states", b.dir, "--front", "127.0.0.1:1", "--token-file", lookToken(t, s.RootToken)}
 	out := mustRun(t, cli.ExitOK, append([]string{"status"}, args...)...)
 	for _, want := range []string{"✓ Vault        unsealed, standby · 1.21.1 · 3 raft nodes", "✓ Backup       the leader takes them; this node stood aside", "✓ API keys     1 key"} {
 		if !strings.Contains(out, want) {
@@ -198,7 +198,7 @@ func clusterMetrics(t *testing.T, standby *vaulttest.Server, states string) {
 		Name: "metrics", Path: vaulttest.Bin(t, "strongroom"), LogFile: standby.Layout.Log("metrics"),
 		Args: []string{"metrics", "--listen", addr, "--domain", "127.0.0.1", "--states", states, "--audit-logs", filepath.Dir(standby.Layout.Audit("x")),
 			"--address", vaultAddr(standby), "--role-id-file", roleID, "--secret-id-file", secretID,
-			"--front-address", "127.0.0.1:1", "--front-socket", standby.Layout.FrontMetrics()},
+			"--front", "127.0.0.1:1", "--front-socket", standby.Layout.FrontMetrics()},
 	})
 	if err != nil {
 		t.Fatal(err)

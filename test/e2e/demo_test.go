@@ -30,7 +30,7 @@ func TestDemoStaysAndKeeps(t *testing.T) {
 	dir := filepath.Join(vaulttest.Dir(t), "d")
 	// The terminal still has the exports of a demo that is gone.
 	t.Setenv("VAULT_CACERT", filepath.Join(dir, "gone.pem"))
-	d := startDemo(t, "--dir", dir, "--keep", "--recipient", id.Recipient().String())
+	d := startDemo(t, "--folder", dir, "--keep", "--recipient", id.Recipient().String())
 	out := d.waitFor(t, "runs until Ctrl-C")
 	for _, want := range []string{
 		"✓ the key is rotated", "still valid", "HTTP 304", "unsealed", "✓ the snapshot is verified", "resident memory",
@@ -154,7 +154,7 @@ func TestDemoEndings(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := filepath.Join(vaulttest.Dir(t), "d")
 			for try := 1; ; try++ {
-				d := startDemo(t, "--dir", dir, "--once")
+				d := startDemo(t, "--folder", dir, "--once")
 				d.waitFor(t, tt.after)
 				if err := d.cmd.Process.Signal(tt.signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
 					t.Fatal(err)
@@ -196,9 +196,9 @@ func TestDemoBadInput(t *testing.T) {
 		code int
 		says []string
 	}{
-		{"occupied folder", []string{"--dir", occupied}, 2, []string{occupied, "not empty", "--dir"}},
-		{"folder below a file", []string{"--dir", filepath.Join(occupied, "mine", "d")}, 1, []string{"mine/d"}},
-		{"path too long for sockets", []string{"--dir", filepath.Join(t.TempDir(), strings.Repeat("x", 120))}, 1, []string{"unix socket"}},
+		{"occupied folder", []string{"--folder", occupied}, 2, []string{occupied, "not empty", "argument"}},
+		{"folder below a file", []string{"--folder", filepath.Join(occupied, "mine", "d")}, 1, []string{"mine/d"}},
+		{"path too long for sockets", []string{"--folder", filepath.Join(t.TempDir(), strings.Repeat("x", 120))}, 1, []string{"unix socket"}},
 		{"not Vault", []string{"--vault", "/bin/true"}, 2, []string{"/bin/true", "not a Vault program"}},
 		{"broken Vault", []string{"--vault", broken}, 1, []string{"vault ended by itself", "cannot serve today"}},
 		{"not the plugin", []string{"--plugin", "/bin/true"}, 2, []string{"/bin/true", "not the apikeys plugin"}},
@@ -242,7 +242,7 @@ func TestDemoDiskFull(t *testing.T) {
 					t.Errorf("umount: %v: %s", err, out)
 				}
 			}()
-			d := startDemo(t, "--once", "--dir", filepath.Join(disk, "d"))
+			d := startDemo(t, "--once", "--folder", filepath.Join(disk, "d"))
 			if code := d.wait(t); code != 1 {
 				t.Errorf("exit code %d, want 1", code)
 			}

@@ -136,7 +136,7 @@ func (d *drillSite) command(ctx context.Context, t *testing.T, args ...string) *
 	all := append([]string{"drill", "--config", d.config, "--take-state", d.takeState, "--state", d.state,
 		"--identity", d.identity, "--key-file", d.masterKey, "--role-id-file", role[0], "--secret-id-file", role[1],
 		"--signing-key", d.signing, "--vault", vaulttest.Bin(t, "vault"), "--plugin-dir", d.s.Layout.Plugins(),
-		"--hide", filepath.Dir(d.s.Layout.Audit("x")), "--escrow-dir", filepath.Join(d.dir, "escrow")}, args...)
+		"--hide", filepath.Dir(d.s.Layout.Audit("x")), "--escrow", filepath.Join(d.dir, "escrow")}, args...)
 	cmd := exec.CommandContext(ctx, vaulttest.Bin(t, "strongroom"), all...)
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + d.dir}
 	return cmd

@@ -78,7 +78,7 @@ func newEscrow(t *testing.T) escrowBench {
 // on runs strongroom on the machine.
 func (b escrowBench) on(t *testing.T, stdin string, args ...string) (int, string) {
 	t.Helper()
-	return b.run(t, stdin, b.strongroom, append([]string{"escrow", "--dir", b.machine}, args...)...)
+	return b.run(t, stdin, b.strongroom, append([]string{"escrow", "--escrow", b.machine}, args...)...)
 }
 
 func (b escrowBench) run(t *testing.T, stdin, name string, args ...string) (int, string) {
@@ -134,7 +134,7 @@ func TestEscrowConfirm(t *testing.T) {
 	if err := json.Unmarshal([]byte(question), &ch); err != nil || code != 0 || len(ch.Questions) != 4 {
 		t.Fatalf("challenge: %d %v\n%s", code, err, question)
 	}
-	code, answers := b.run(t, question, b.strongroom, "escrow", "answer", "--dir", ".", "--identity", b.key)
+	code, answers := b.run(t, question, b.strongroom, "escrow", "answer", "--escrow", ".", "--identity", b.key)
 	if code != 0 || !strings.Contains(answers, "passed over: recovery-keys-2.age") {
 		t.Fatalf("answer: %d\n%s", code, answers)
 	}

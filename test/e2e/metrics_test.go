@@ -169,7 +169,7 @@ func monitoredVault(t *testing.T) *monitored {
 	b.take(t, s, 0)
 	b.verify(t, 0)
 	// The tests' own disk may be as full as it likes.
-	if code, out := strongroom(ctx, "audit", "rotate", "--config", b.config, "--dir", filepath.Dir(s.Layout.Audit("x")),
+	if code, out := strongroom(ctx, "audit", "rotate", "--config", b.config, "--audit-logs", filepath.Dir(s.Layout.Audit("x")),
 		"--state", filepath.Join(states, "audit"), "--pid-file", filepath.Join(b.dir, "no-pid")); code != 0 && code != 3 {
 		t.Fatalf("exit code %d\n%s", code, out)
 	}
@@ -200,7 +200,7 @@ func monitoredVault(t *testing.T) *monitored {
 		Name: "metrics", Path: vaulttest.Bin(t, "strongroom"), LogFile: log,
 		Args: []string{"metrics", "--listen", addr, "--domain", "127.0.0.1", "--states", states, "--audit-logs", filepath.Dir(s.Layout.Audit("x")),
 			"--address", vaultAddr(s), "--role-id-file", roleID, "--secret-id-file", secretID,
-			"--front-address", strings.TrimPrefix(front, "https://"), "--front-socket", s.Layout.FrontMetrics()},
+			"--front", strings.TrimPrefix(front, "https://"), "--front-socket", s.Layout.FrontMetrics()},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -162,7 +162,7 @@ func TestKVExportImportRollback(t *testing.T) {
 			t.Errorf("rollback lacks %q: %s", want, out)
 		}
 	}
-	o.must(0, "kv", "rollback", path, "--to-version", "2", "--apply")
+	o.must(0, "kv", "rollback", path, "--to-version", "2", "--yes")
 	got, err := migrate.NewVault(s.Root).Read(t.Context(), "secret", path)
 	if err != nil || got.Version != 5 || got.Data["value"] != secrets["one"] {
 		t.Errorf("after the rollback: version %d, %q, %v", got.Version, slices.Sorted(maps.Keys(got.Data)), err)

@@ -154,8 +154,8 @@ func TestMigrateThereAndBack(t *testing.T) {
 	if err := os.WriteFile(edited, cut, 0o640); err != nil {
 		t.Fatal(err)
 	}
-	o.must(0, "migrate", "rollback", "--identity", identity, "--vault", "--dry-run")
-	o.must(0, "migrate", "rollback", "--identity", identity, "--vault")
+	o.must(0, "migrate", "rollback", "--identity", identity, "--from-vault", "--dry-run")
+	o.must(0, "migrate", "rollback", "--identity", identity, "--from-vault")
 	if after := fileTree(t, dir, ".git", migrate.StateDir, migrate.PlanFile); !maps.Equal(before, after) {
 		for name := range before {
 			if before[name] != after[name] {

@@ -393,7 +393,7 @@ func TestSnapshotRestoreForced(t *testing.T) {
 	if err := os.WriteFile(token, []byte(toRoot), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	args := []string{"restore", "--yes", "--no-keep", "--address", toAddr, "--token-file", token, "--file", file, "--epoch-file", filepath.Join(dir, "none"), "--timeout", "1m"}
+	args := []string{"restore", "--yes", "--no-keep", "--address", toAddr, "--token-file", token, "--file", file, "--epoch-file", filepath.Join(dir, "none"), "--patience", "1m"}
 	out := mustRun(t, cli.ExitOperator, args...)
 	if !strings.Contains(out, "another master key") || strings.Contains(out, "\nrestored") || secret(t, to, "app/one") != "mine" {
 		t.Fatalf("without force:\n%s", out)

@@ -21,7 +21,7 @@ func statusArgs(t *testing.T, s *vaulttest.Server, verb string, more ...string) 
 	if err := os.WriteFile(conf, []byte("domain = \"vault.example.com\"\n[tls]\nmode = \"internal\"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return append([]string{verb, "--address", "unix://" + s.Layout.VaultSocket(), "--config", conf, "--state", filepath.Join(dir, "none"), "--front", "127.0.0.1:1"}, more...)
+	return append([]string{verb, "--address", "unix://" + s.Layout.VaultSocket(), "--config", conf, "--states", filepath.Join(dir, "none"), "--front", "127.0.0.1:1"}, more...)
 }
 
 // lookToken is a file with a token.

@@ -50,7 +50,7 @@ func TestStatusWatch(t *testing.T) {
 	}{"colours": {"TERM=xterm", true}, "NO_COLOR": {"NO_COLOR=1", false}, "dumb": {"TERM=dumb", false}} {
 		t.Run(name, func(t *testing.T) {
 			master, slave := pseudoTerminal(t)
-			cmd := exec.Command(bin, "status", "--watch", "--interval", "1s", "--config", "/none", "--state", "/none", "--address", "unix:///none")
+			cmd := exec.Command(bin, "status", "--watch", "--interval", "1s", "--config", "/none", "--states", "/none", "--address", "unix:///none")
 			cmd.Env = []string{"HOME=" + t.TempDir(), c.env}
 			cmd.Stdout, cmd.Stderr = slave, slave
 			if err := cmd.Start(); err != nil {

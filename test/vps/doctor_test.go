@@ -54,7 +54,7 @@ func confirmEscrow(t *testing.T, m *machine) {
 	if out, err := exec.Command("cp", "-r", m.disk+"/var/lib/strongroom/escrow/.", dir).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	answer := exec.Command(vaulttest.Bin(t, "strongroom"), "escrow", "answer", "--dir", dir, "--identity", m.key)
+	answer := exec.Command(vaulttest.Bin(t, "strongroom"), "escrow", "answer", "--escrow", dir, "--identity", m.key)
 	answer.Stdin = strings.NewReader(m.sh(t, "strongroom escrow challenge --json"))
 	out, err := answer.Output()
 	if err != nil {

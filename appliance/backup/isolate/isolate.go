@@ -52,7 +52,7 @@ func CommandWith(self string, o Options, program string) []string {
 		cmd = append(cmd, "--hide", h)
 	}
 	for _, k := range o.Keep {
-		cmd = append(cmd, "--keep", k)
+		cmd = append(cmd, "--keep-sockets", k)
 	}
 	return append(cmd, "--", program)
 }

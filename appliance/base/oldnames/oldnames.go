@@ -26,14 +26,36 @@ func Flags() []Flag {
 		{"strongroom metrics", "vault-addr", "address"},
 		{"strongroom metrics", "vault-cacert", "ca-cert"},
 		{"strongroom kms rotate", "vault", "address"},
+		{"strongroom kms export", "out", "output"},
+		{"strongroom app login-bundle", "out", "output"},
+		{"strongroom app open-bundle", "dir", "output"},
+		{"strongroom audit rotate", "dir", "audit-logs"},
+		{"strongroom demo", "dir", "folder"},
+		{"strongroom status", "state", "states"},
+		{"strongroom doctor", "state", "states"},
+		{"strongroom metrics", "front-address", "front"},
+		{"strongroom drill", "escrow-dir", "escrow"},
+		{"strongroom drill", "timeout", "patience"}, // but that of fetch
+		{"strongroom escrow", "dir", "escrow"},
+		{"strongroom restore", "timeout", "patience"},
+		{"strongroom kv rollback", "apply", "yes"},
+		{"strongroom migrate", "plan", "plan-file"},
+		{"strongroom migrate rollback", "vault", "from-vault"},
+		{"strongroom isolated-exec", "keep", "keep-sockets"},
+		{"strongroom-installer upgrade", "plan", "dry-run"},
+		{"strongroom-installer uninstall", "plan", "dry-run"},
+		{"strongroom-installer restore", "master-key", "key-file"},
+		{"strongroom-installer restore", "credential", "credential-file"},
 	}
 }
 
 // Accept makes root and all below it take the old names for the new ones.
 func Accept(root *cobra.Command) {
+	root.InheritedFlags() // from here on Flags has them
 	renamed := map[string]string{}
 	for _, f := range Flags() {
-		if path := root.CommandPath(); path == f.Command || strings.HasPrefix(path, f.Command+" ") {
+		path := root.CommandPath()
+		if (path == f.Command || strings.HasPrefix(path, f.Command+" ")) && root.Flags().Lookup(f.Old) == nil {
 			renamed[f.Old] = f.New
 		}
 	}
