@@ -19,10 +19,10 @@ from .answers import errors_of, is_transient, words_of
 from .clock import Clock
 from .errors import (
     AuthenticationError,
-    ClosedError,
     InvalidResponseError,
     StrongroomError,
     VaultUnavailableError,
+    closed,
 )
 from .lease import Lifetime, seconds_of
 from .masked import MASK, Masked, Sensitive
@@ -305,6 +305,7 @@ class TokenManager:
                 vault_token=token.value.reveal(),
                 until=until,
                 idempotent=True,
+                although_closed=True,
                 raise_exception=False,
             )
         except StrongroomError as error:
@@ -319,14 +320,6 @@ class TokenManager:
     def _stays(self, token: Token, why: str) -> None:
         left = token.expires_at - self._clock.now()
         log.warning("could not revoke the vault token (%s); it ends by itself in %.0f s", why, left)
-
-
-def closed() -> ClosedError:
-    """The error of whoever comes too late."""
-    return ClosedError(
-        "the vault client is closed",
-        hint="read what you need inside of its with block, or of the Dagster step",
-    )
 
 
 def _sent_on(answer: Any) -> str:

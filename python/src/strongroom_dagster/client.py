@@ -27,9 +27,9 @@ from .cache import Cache
 from .clock import Clock, system_clock
 from .database import DatabaseLease
 from .errors import (
-    ClosedError,
     ConfigurationError,
     InvalidResponseError,
+    closed,
 )
 from .handed_out import HvacSession, hvac_for
 from .masked import ApiKey, SecretMapping
@@ -394,7 +394,7 @@ class VaultSecrets:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise ClosedError("the client is closed", hint="make a new one")
+            raise closed()
 
     def __enter__(self) -> VaultSecrets:
         self._check_open()

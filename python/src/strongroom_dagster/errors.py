@@ -71,5 +71,13 @@ class ClosedError(ConfigurationError):
     """The client was closed, by `close` or at the end of its `with` block or Dagster step."""
 
 
+def closed() -> ClosedError:
+    """The error of whoever comes too late."""
+    return ClosedError(
+        "the vault client is closed",
+        hint="read what you need inside of its with block, or of the Dagster step",
+    )
+
+
 class SecretPicklingError(StrongroomError, TypeError):
     """Somebody tried to pickle a secret, which would write it to disk or send it on."""

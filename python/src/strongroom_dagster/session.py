@@ -21,7 +21,13 @@ import requests.exceptions
 import urllib3.exceptions
 
 from .clock import Clock
-from .errors import ClosedError, InvalidResponseError, StrongroomError, VaultUnavailableError
+from .errors import (
+    ClosedError,
+    InvalidResponseError,
+    StrongroomError,
+    VaultUnavailableError,
+    closed,
+)
 from .faults import fault_of, ignored_proxy
 from .settings import Settings
 from .transport import Connections
@@ -41,10 +47,10 @@ _SETTLED = ("timeout", "verify", "cert", "proxies", "allow_redirects")
 class RetryingSession(requests.Session):
     """`requests.Session` with retries, an overall deadline and a bounded body.
 
-    `request` takes four keywords more than its base: `until` (the time on the clock at which
+    `request` takes five keywords more than its base: `until` (the time on the clock at which
     the last attempt must have ended), `idempotent` (a POST or PUT that may be sent again),
-    `once` (one attempt, whatever comes) and `read_timeout` (seconds, instead of the one in the
-    settings). The body of an answer to `stream=True` is left to the caller, without a bound.
+    `once` (one attempt, whatever comes), `read_timeout` (seconds, instead of the one in the
+    settings) and `although_closed` (to take back what came after the closing). The body of an answer to `stream=True` is left to the caller, without a bound.
     """
 
     def __init__(self, settings: Settings, clock: Clock, connections: Connections) -> None:
@@ -72,6 +78,7 @@ class RetryingSession(requests.Session):
         idempotent: bool = False,
         once: bool = False,
         read_timeout: float | None = None,
+        although_closed: bool = False,
         **kwargs: Any,
     ) -> requests.Response:
         """One call with all its attempts.
@@ -97,6 +104,8 @@ class RetryingSession(requests.Session):
         safe = whole and (idempotent or method.upper() in _SAFE_METHODS)
         attempt = 0
         while True:
+            if self._closed and not although_closed:
+                raise closed()
             response, fault, unsent = self._attempt(
                 method, url, end - clock.now(), read_timeout or settings.read_timeout, kwargs
             )
@@ -135,8 +144,6 @@ class RetryingSession(requests.Session):
         kwargs: dict[str, Any],
     ) -> tuple[requests.Response | None, str, bool]:
         """One attempt: the answer, or what went wrong and whether nothing had been sent."""
-        if self._closed:
-            raise ClosedError("the vault client is closed", hint="make a new one")
         settings = self._settings
         timeout = (
             max(0.001, min(settings.connect_timeout, remaining, _LONGEST_TIMEOUT)),
