@@ -164,7 +164,7 @@ func (a Appliance) faults(file string, at lines) Faults {
 
 func (n Node) check(check func(string, error)) {
 	check("node.id", checkName(n.ID))
-	check("node.cluster_listen", checkHostPort(n.ClusterListen))
+	check("node.cluster_listen", checkClusterListen(n.ClusterListen))
 	check("node.cluster_addr", checkURL(n.ClusterAddr, "https"))
 	for i, p := range n.Peers {
 		at := fmt.Sprintf("node.peer[%d].", i)
@@ -186,6 +186,9 @@ func (v Vault) check(check func(string, error)) {
 	}
 	if v.Mirror != "" && (!strings.HasPrefix(v.Mirror, "https://") || strings.ContainsAny(v.Mirror, " \t\n\"")) {
 		check("vault.mirror", fmt.Errorf("%q is not an https URL", v.Mirror))
+	}
+	if v.MaxLeaseTTL > longestLife {
+		check("vault.max_lease_ttl", fmt.Errorf("%v is more than %s: what lives so long is never rotated", v.MaxLeaseTTL, days(longestLife)))
 	}
 	check("vault.log_level", checkOneOf(v.LogLevel, "trace", "debug", "info", "warn", "error"))
 	if v.DefaultLeaseTTL < time.Second || v.DefaultLeaseTTL > v.MaxLeaseTTL {

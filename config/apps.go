@@ -205,8 +205,8 @@ func (c *appsCheck) login(at string, l Login) {
 	if l.TokenMaxTTL > 24*time.Hour {
 		c.check(at+".token_max_ttl", fmt.Errorf("%v is more than 24h: a login is repeated for a longer life", l.TokenMaxTTL))
 	}
-	if l.SecretIDTTL < minTokenTTL || l.SecretIDTTL > 366*24*time.Hour {
-		c.check(at+".secret_id_ttl", fmt.Errorf("%v is not between %v and 366d", l.SecretIDTTL, minTokenTTL))
+	if l.SecretIDTTL < minTokenTTL || l.SecretIDTTL > longestLife {
+		c.check(at+".secret_id_ttl", fmt.Errorf("%v is not between %v and %s", l.SecretIDTTL, minTokenTTL, days(longestLife)))
 	}
 	if l.SecretIDUses < 0 {
 		c.check(at+".secret_id_uses", fmt.Errorf("%d is negative; 0 is any number", l.SecretIDUses))
@@ -218,10 +218,24 @@ func (c *appsCheck) login(at string, l Login) {
 	}
 }
 
+// What the secrets engine takes for a key; a test holds both equal.
+const (
+	MinRotation = 30 * time.Second
+	MaxRotation = 3650 * 24 * time.Hour
+	MinGrace    = 5 * time.Second
+	MaxGrace    = 365 * 24 * time.Hour
+)
+
 func (c *appsCheck) key(at string, t Target, k Key) {
 	c.check(at+".name", checkSecretName(k.Name))
 	c.unique(at+".name", "key", t.Prefix+"/"+k.Name)
 	c.check(at+".provider", checkLabel(k.Provider))
+	if p := k.RotationPeriod; p != 0 && (p < MinRotation || p > MaxRotation) {
+		c.check(at+".rotation_period", fmt.Errorf("%v is not between %v and %s", p, MinRotation, days(MaxRotation)))
+	}
+	if g := k.GracePeriod; g != 0 && (g < MinGrace || g > MaxGrace) {
+		c.check(at+".grace_period", fmt.Errorf("%v is not between %v and %s", g, MinGrace, days(MaxGrace)))
+	}
 	if k.RotationPeriod != 0 && k.RotationSchedule != "" {
 		c.check(at+".rotation_schedule", errors.New("and rotation_period: only one of the two can decide"))
 	}

@@ -182,8 +182,8 @@ func (c *appsCheck) databaseRole(at string, r DatabaseRole) {
 		if ok && r.Username == d.Username {
 			c.check(at+".username", fmt.Errorf("%q is Vault's own account", r.Username))
 		}
-		if r.RotationPeriod < time.Minute {
-			c.check(at+".rotation_period", fmt.Errorf("%v is less than 1m", r.RotationPeriod))
+		if r.RotationPeriod < time.Minute || r.RotationPeriod > longestLife {
+			c.check(at+".rotation_period", fmt.Errorf("%v is not between 1m and %s", r.RotationPeriod, days(longestLife)))
 		}
 		if r.TTL != 0 || r.MaxTTL != 0 {
 			c.check(at+".ttl", fmt.Errorf("is not for access %q, whose password lives for rotation_period", AccessStatic))

@@ -75,6 +75,9 @@ func TestAppsFaults(t *testing.T) {
 		{"logins", minimalApps + "[[app]]\nname = \"a\"\n[app.login]\ntoken_ttl = \"5h\"\ntoken_max_ttl = \"4h\"\nsecret_id_uses = -1\ncidrs = [\"10.0.0.1/8\"]\nsecret_id_ttl = \"9000d\"\n", []string{
 			"5: app[0].login.token_ttl: 5h0m0s", "7: app[0].login.secret_id_uses: -1", `8: app[0].login.cidrs[0]: "10.0.0.1/8"`, "9: app[0].login.secret_id_ttl: ",
 		}},
+		{"endless keys", minimalApps + "[[app]]\nname = \"a\"\n[[app.key]]\nname = \"k\"\nprovider = \"p\"\nrotation_period = \"36500d\"\ngrace_period = \"36500d\"\n", []string{
+			"7: app[0].key[0].rotation_period: 876000h0m0s is not between", "8: app[0].key[0].grace_period: 876000h0m0s is not between",
+		}},
 		{"keys", minimalApps + "[[app]]\nname = \"a\"\n[[app.key]]\nname = \"k\"\nrotation_period = \"1h\"\nrotation_schedule = \"@daily\"\ntime_zone = \"Mars/One\"\n", []string{
 			"4: app[0].key[0].provider: is required", "7: app[0].key[0].rotation_schedule: and rotation_period", `8: app[0].key[0].time_zone: "Mars/One"`,
 		}},

@@ -53,6 +53,12 @@ func (a Audit) check(check func(string, error)) {
 	if a.RotateAfter < time.Minute {
 		check("audit.rotate_after", fmt.Errorf("%v is shorter than a minute", a.RotateAfter))
 	}
+	if a.RotateAfter > longestLife {
+		check("audit.rotate_after", fmt.Errorf("%v is more than %s", a.RotateAfter, days(longestLife)))
+	}
+	if a.Keep > longestKept {
+		check("audit.keep", fmt.Errorf("%v is more than %s", a.Keep, days(longestKept)))
+	}
 	if a.Keep < a.RotateAfter {
 		check("audit.keep", fmt.Errorf("%v is shorter than rotate_after (%v)", a.Keep, a.RotateAfter))
 	}

@@ -112,6 +112,14 @@ func (b Backup) check(check func(string, error)) {
 	if k.Hourly < 0 || k.Daily < 0 || k.Weekly < 0 || k.Monthly < 0 || k == (BackupKeep{}) {
 		check("backup.keep", errors.New("must not be below 0, nor all 0: nothing would be kept"))
 	}
+	for _, f := range []struct {
+		name    string
+		n, most int
+	}{{"hourly", k.Hourly, 24 * 366}, {"daily", k.Daily, 3660}, {"weekly", k.Weekly, 530}, {"monthly", k.Monthly, 120}} {
+		if f.n > f.most {
+			check("backup.keep."+f.name, fmt.Errorf("%d is more than %d: hourly ones are kept for a year at most, the others for ten", f.n, f.most))
+		}
+	}
 	for i, t := range b.To {
 		at := fmt.Sprintf("backup.to[%d].", i)
 		check(at+"type", checkOneOf(t.Type, BackupS3, BackupDir))
@@ -174,6 +182,9 @@ func (t BackupTo) checkS3(at string, check func(string, error)) {
 	check(at+"credentials", checkCredential(t.Credentials))
 	if t.LockMode != "" {
 		check(at+"lock_mode", checkOneOf(t.LockMode, "GOVERNANCE", "COMPLIANCE"))
+	}
+	if t.LockFor > longestKept {
+		check(at+"lock_for", fmt.Errorf("%v is more than %s: nobody can delete what is locked, not even the bucket's owner", t.LockFor, days(longestKept)))
 	}
 	if t.LockMode != "" && t.LockFor == 0 {
 		check(at+"lock_mode", errors.New("says nothing without lock_for"))

@@ -214,6 +214,16 @@ func kindOf(raw any) string {
 	return "a date or time"
 }
 
+// Durations of a configuration have an end: a zero too many is found now, and not
+// when it can't be taken back.
+const (
+	longestLife = 366 * 24 * time.Hour  // of a login, a lease, a password
+	longestKept = 3660 * 24 * time.Hour // of backups and logs: ten years
+)
+
+// days is d as it is written in a configuration: "366d".
+func days(d time.Duration) string { return fmt.Sprintf("%dd", d/(24*time.Hour)) }
+
 // parseDuration takes Go's durations, and days: "90d".
 func parseDuration(s string) (time.Duration, error) {
 	if days, ok := strings.CutSuffix(s, "d"); ok {

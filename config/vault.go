@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"net"
+	"net/netip"
 	"net/url"
 	"path"
 	"slices"
@@ -151,7 +151,7 @@ func (p VaultParams) validate() error {
 	f.add("APIAddr", checkURL(p.APIAddr, "https"))
 	f.add("ClusterAddr", checkURL(p.ClusterAddr, "https"))
 	f.add("TCPAddress", checkLoopback(p.TCPAddress))
-	f.add("ClusterListen", checkHostPort(p.ClusterListen))
+	f.add("ClusterListen", checkClusterListen(p.ClusterListen))
 	if p.DefaultLeaseTTL < time.Second || p.DefaultLeaseTTL > p.MaxLeaseTTL {
 		f.add("DefaultLeaseTTL", fmt.Errorf("%v is not between 1s and MaxLeaseTTL (%v)", p.DefaultLeaseTTL, p.MaxLeaseTTL))
 	}
@@ -242,6 +242,9 @@ func checkURL(s, scheme string) error {
 	if err != nil || u.Scheme != scheme || u.Host == "" || strings.ContainsAny(s, "{} \t\n") {
 		return fmt.Errorf("%q is not a URL of the form %s://host:port", s, scheme)
 	}
+	if ip, err := netip.ParseAddr(u.Hostname()); err == nil && ip.Unmap().IsUnspecified() {
+		return fmt.Errorf("%q can be reached by nobody; name the machine's own address", s)
+	}
 	if u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "" {
 		return fmt.Errorf("%q: only scheme, host and port belong there", s)
 	}
@@ -249,12 +252,24 @@ func checkURL(s, scheme string) error {
 }
 
 func checkHostPort(s string) error {
-	host, port, err := net.SplitHostPort(s)
-	if err != nil || net.ParseIP(host) == nil {
+	a, err := netip.ParseAddrPort(s)
+	if err != nil || a.Addr().Zone() != "" || a.Addr().Is4In6() {
 		return fmt.Errorf("%q is not of the form ip:port", s)
 	}
-	if n, err := net.LookupPort("tcp", port); err != nil || n == 0 {
-		return fmt.Errorf("%q: %q is not a port", s, port)
+	if a.Port() == 0 {
+		return fmt.Errorf("%q: 0 is not a port", s)
+	}
+	return nil
+}
+
+// checkClusterListen wants one address: raft's port is for the other nodes, and
+// not for whatever network the machine gets next.
+func checkClusterListen(s string) error {
+	if err := checkHostPort(s); err != nil {
+		return err
+	}
+	if a := netip.MustParseAddrPort(s).Addr(); a.IsUnspecified() || a.IsMulticast() {
+		return fmt.Errorf("%q is not one address of this machine; name the one at which the other nodes reach it", s)
 	}
 	return nil
 }
@@ -263,8 +278,7 @@ func checkLoopback(s string) error {
 	if err := checkHostPort(s); err != nil {
 		return err
 	}
-	host, _, _ := net.SplitHostPort(s)
-	if !net.ParseIP(host).IsLoopback() {
+	if !netip.MustParseAddrPort(s).Addr().IsLoopback() {
 		return fmt.Errorf("%q is not on loopback; what faces the network is the front", s)
 	}
 	return nil

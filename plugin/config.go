@@ -28,8 +28,6 @@ type mountConfig struct {
 
 // Bounds of the mount's configuration and of keys.
 const (
-	minGrace       = 5 * time.Second
-	maxGrace       = 365 * 24 * time.Hour
 	minVersions    = 2
 	maxVersions    = 100
 	maxWarnBefore  = 365 * 24 * time.Hour
@@ -75,7 +73,7 @@ func (c *mountConfig) validate() error {
 		}
 	}
 	within("rotation_period", c.RotationPeriod, lifecycle.MinPeriod, lifecycle.MaxPeriod)
-	within("grace_period", c.GracePeriod, minGrace, maxGrace)
+	within("grace_period", c.GracePeriod, lifecycle.MinGrace, lifecycle.MaxGrace)
 	within("jitter", c.Jitter, 0, lifecycle.MaxJitter)
 	within("warn_before", c.WarnBefore, 0, maxWarnBefore)
 	within("spread_distance", c.SpreadDistance, 0, maxSpread)

@@ -115,8 +115,8 @@ func (b *backend) checkDef(ctx context.Context, name string, def *keyDef) (provi
 	if def.RotationSchedule != "" && def.RotationPeriod != 0 {
 		errs = append(errs, errors.New("rotation_period and rotation_schedule: only one of the two can decide: rotation_period=0 leaves it to the schedule, an empty rotation_schedule to the period"))
 	}
-	if def.GracePeriod != 0 && (def.GracePeriod < minGrace || def.GracePeriod > maxGrace) {
-		errs = append(errs, fmt.Errorf("grace_period %s: must be from %s to %s", def.GracePeriod, minGrace, maxGrace))
+	if def.GracePeriod != 0 && (def.GracePeriod < lifecycle.MinGrace || def.GracePeriod > lifecycle.MaxGrace) {
+		errs = append(errs, fmt.Errorf("grace_period %s: must be from %s to %s", def.GracePeriod, lifecycle.MinGrace, lifecycle.MaxGrace))
 	}
 	if def.MaxVersions != 0 && (def.MaxVersions < minVersions || def.MaxVersions > maxVersions) {
 		errs = append(errs, fmt.Errorf("max_versions %d: must be from %d to %d", def.MaxVersions, minVersions, maxVersions))

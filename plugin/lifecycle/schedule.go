@@ -15,6 +15,8 @@ import (
 const (
 	MinPeriod = 30 * time.Second
 	MaxPeriod = 10 * 365 * 24 * time.Hour
+	MinGrace  = 5 * time.Second
+	MaxGrace  = 365 * 24 * time.Hour
 	MinWindow = time.Minute
 	MaxWindow = 31 * 24 * time.Hour
 	MaxJitter = 31 * 24 * time.Hour
