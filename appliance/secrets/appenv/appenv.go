@@ -10,17 +10,14 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"regexp"
 	"slices"
 	"sort"
 	"strings"
 
-	"github.com/BurntSushi/toml"
 	"github.com/hashicorp/vault/api"
 
 	"strongroom.example/appliance/base/vaultapi"
-	"strongroom.example/config/machine"
 )
 
 // Pair is one variable. Value is secret.
@@ -153,7 +150,9 @@ func (l *loader) sorted() []Pair {
 // the wild.
 var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]*$`)
 
-// text makes a value of what JSON gave. A tree is its JSON.
+// text makes a value of what JSON gave: a text as it is, null as no value, a
+// tree as its JSON, compact and with its names in order. The Python client
+// does the same; python/tests/env_vectors.json holds the two equal.
 func text(v any) (string, error) {
 	switch v := v.(type) {
 	case string:
@@ -165,11 +164,13 @@ func text(v any) (string, error) {
 	case nil:
 		return "", nil
 	}
-	data, err := json.Marshal(v)
-	if err != nil {
+	var out strings.Builder
+	e := json.NewEncoder(&out)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
 		return "", errors.New("cannot be written as text")
 	}
-	return string(data), nil
+	return strings.TrimSuffix(out.String(), "\n"), nil
 }
 
 // Derive is the variable of a field where nothing names it: api-keys/provider-a
@@ -188,19 +189,6 @@ func Derive(leaf, field string) string {
 		}
 		return '_'
 	}, s)
-}
-
-// mapping is the file that strongroom migrate writes.
-type mapping struct {
-	Format    int                     `toml:"format"`
-	Variables map[string]mappingEntry `toml:"variables"`
-}
-
-type mappingEntry struct {
-	Engine string `toml:"engine"`
-	Mount  string `toml:"mount"`
-	Path   string `toml:"path"`
-	Field  string `toml:"field"`
 }
 
 // LoadMapping reads what a mapping file names, of both engines. All that is
@@ -232,66 +220,32 @@ func LoadMapping(ctx context.Context, c *vaultapi.Client, file string) ([]Pair, 
 	return l.sorted(), nil
 }
 
-func readMapping(file string) (*mapping, error) {
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("mapping: %w", err)
-	}
-	var m mapping
-	md, err := toml.Decode(string(data), &m)
-	if err != nil {
-		return nil, fmt.Errorf("mapping %q: %w", file, err)
-	}
-	var errs []error
-	for _, k := range md.Undecoded() {
-		errs = append(errs, fmt.Errorf("unknown key %q", k))
-	}
-	if m.Format != 1 {
-		errs = append(errs, fmt.Errorf("format: %d must be 1", m.Format))
-	}
-	for name, e := range m.Variables {
-		if e.Engine != "" && e.Engine != "kv" && e.Engine != "apikeys" {
-			errs = append(errs, fmt.Errorf("variables.%s.engine: %q must be \"kv\" or \"apikeys\"", name, e.Engine))
-		}
-		if e.Path == "" {
-			errs = append(errs, fmt.Errorf("variables.%s.path: is missing", name))
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
-		return nil, fmt.Errorf("mapping %q: %w", file, err)
-	}
-	return &m, nil
-}
-
+// mapped reads what a mapping file's entry names. Of an API key it is one of
+// its values, not what else Vault says of it.
 func (l *loader) mapped(ctx context.Context, e mappingEntry) (string, error) {
-	kv := e.Engine != "apikeys"
-	mount, inner, field := e.Mount, "/creds/", e.Field
-	switch {
-	case kv && mount == "":
-		mount = machine.MountKV
-	case mount == "":
-		mount = machine.MountKeys
-	}
+	kv, inner := e.Engine == "kv", "/creds/"
 	if kv {
 		inner = "/data/"
-	} else if field == "" {
-		field = "key"
 	}
-	s, err := l.c.ReadWithContext(ctx, mount+inner+e.Path)
+	s, err := l.c.ReadWithContext(ctx, e.Mount+inner+e.Path)
 	var answer *api.ResponseError
 	if errors.As(err, &answer) && answer.StatusCode == http.StatusNotFound || err == nil && s == nil {
-		return "", fmt.Errorf("nothing is at %s/%s", mount, e.Path)
+		return "", fmt.Errorf("nothing is at %s/%s", e.Mount, e.Path)
 	}
 	if err != nil {
-		return "", fmt.Errorf("read %s/%s: %w", mount, e.Path, err)
+		return "", fmt.Errorf("read %s/%s: %w", e.Mount, e.Path, err)
 	}
-	data := s.Data
+	inData, primary := "values", "key"
 	if kv {
-		data, _ = s.Data["data"].(map[string]any)
+		inData, primary = "data", "value"
 	}
-	// As the Python client: the only field, or value.
+	data, ok := s.Data[inData].(map[string]any)
+	if !ok && !kv {
+		data = map[string]any{"key": s.Data["key"]}
+	}
+	field := e.Field
 	if field == "" {
-		field = "value"
+		field = primary
 		if len(data) == 1 {
 			for field = range data {
 			}
@@ -299,7 +253,7 @@ func (l *loader) mapped(ctx context.Context, e mappingEntry) (string, error) {
 	}
 	v, ok := data[field]
 	if !ok {
-		return "", fmt.Errorf("%s/%s has no field %q", mount, e.Path, field)
+		return "", fmt.Errorf("%s/%s has no field %q", e.Mount, e.Path, field)
 	}
 	return text(v)
 }

@@ -15,6 +15,7 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+import re
 import sys
 import threading
 import warnings
@@ -36,6 +37,8 @@ else:
 FILE_VARIABLE = "STRONGROOM_ENV_FILE"
 DEFAULT_FILE = "strongroom-env.toml"
 FORMAT = 1
+#: What env(1) and shells take, with the dots and dashes that exist in the wild.
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
 log = logging.getLogger("strongroom_dagster")
 
@@ -84,7 +87,7 @@ class EnvironmentMap:
         """
         reason = ""
         try:
-            data = tomllib.loads(file.read_text(encoding="utf-8"))
+            data = tomllib.loads(file.read_text(encoding="utf-8-sig"))
         except OSError as error:
             reason = (error.strerror or type(error).__name__).lower()
         except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -94,7 +97,7 @@ class EnvironmentMap:
         problems: list[str] = []
         unknown = sorted(set(data) - {"format", "variables"})
         problems += [f'unknown key "{name}"' for name in unknown]
-        if data.get("format") != FORMAT:
+        if type(data.get("format")) is not int or data["format"] != FORMAT:
             problems.append(f"format: {data.get('format')!r} must be {FORMAT}")
         tables = data.get("variables", {})
         if not isinstance(tables, dict):
@@ -118,6 +121,8 @@ def _variable(name: str, table: Any, problems: list[str]) -> Variable | None:
         problems.append(f"{where}: must be a table")
         return None
     before = len(problems)
+    if not _NAME.fullmatch(name):
+        problems.append(f'{where}: "{name}" is no name for an environment variable')
     for key in sorted(set(table) - {"engine", "mount", "path", "field"}):
         problems.append(f'{where}: unknown key "{key}"')
     for key, value in table.items():
@@ -211,9 +216,14 @@ class VaultEnviron(Mapping[str, str]):
 
     def _read(self, variable: Variable) -> str:
         client = self._vault()
-        if variable.engine == "kv":
-            return client.kv(f"/{variable.path}", mount=variable.mount).text(variable.field)
-        return client.api_key(f"/{variable.path}", mount=variable.mount).text(variable.field)
+        read = client.kv if variable.engine == "kv" else client.api_key
+        text = read(f"/{variable.path}", mount=variable.mount).text(variable.field)
+        if "\0" in text:
+            raise ConfigurationError(
+                f'secret "{variable.mount}/{variable.path}" holds a NUL byte, '
+                "which no environment variable can"
+            )
+        return text
 
     def _warn(self, name: str, why: str) -> None:
         if name in self._warned:

@@ -8,7 +8,9 @@ are read-only all the way down.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from typing import Any, NoReturn
 
 from .errors import ConfigurationError, FieldNotFoundError, SecretPicklingError
@@ -17,8 +19,32 @@ MASK = "****"
 
 
 def as_text(value: Any) -> str:
-    """A field as text: strings as they are, everything else as JSON (`5432`, `true`, `{"a": 1}`)."""
-    return value if isinstance(value, str) else json.dumps(value)
+    """A field as text: a text as it is, nothing for null, everything else as JSON.
+
+    The JSON is what Vault itself would write (`5432`, `true`, `0.00001`), of a tree compact and with
+    its names in order. `strongroom env` does the same.
+    """
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else _json(value)
+
+
+def _json(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{_json(k)}:{_json(v)}" for k, v in sorted(value.items())) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(map(_json, value)) + "]"
+    if isinstance(value, float):
+        return _number(value)
+    text = json.dumps(value, ensure_ascii=False)
+    return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _number(value: float) -> str:
+    """With an exponent only where Go's JSON has one, below 1e-6 and from 1e21."""
+    if 1e-6 <= abs(value) < 1e21:
+        return format(Decimal(repr(value)), "f")
+    return re.sub(r"e-0(\d)", r"e-\1", repr(value))
 
 
 class Masked:
