@@ -7,14 +7,12 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/hashicorp/vault/api"
 	"github.com/spf13/cobra"
 
 	"strongroom.example/appliance/base/credential"
@@ -206,9 +204,8 @@ func (o *doctorOptions) loginAgain(ctx context.Context) error {
 // mayYetCome says whether a login failed as it does while Vault starts: no
 // connection yet, or sealed.
 func mayYetCome(err error) bool {
-	var answer *api.ResponseError
 	var dial *net.OpError
-	return errors.As(err, &dial) || errors.As(err, &answer) && answer.StatusCode == http.StatusServiceUnavailable
+	return errors.As(err, &dial) || vaultapi.IsUnavailable(err)
 }
 
 // agree asks a person.

@@ -47,7 +47,7 @@ func TestDoctorWaitsForTheVaultThatItStarted(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			client.API().SetMaxRetries(0)
+			client = client.Once(0)
 			o := doctorOptions{asked: client}
 			o.vault.Machine = access.Role{ID: machine.CredDoctorRoleID, Secret: machine.CredDoctorSecretID}
 			if err := o.loginAgain(t.Context()); (err == nil) != c.in || asked.Load() != c.asked {

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"filippo.io/age"
-	"github.com/hashicorp/vault/api"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
@@ -113,7 +112,7 @@ type restorePlan struct {
 	from     string
 	choice   restore.Choice // zero with --file
 	checked  *restore.Checked
-	health   *api.HealthResponse
+	health   *vaultapi.Health
 	keep     *snapshot.TakeOptions
 	warnings []string
 }
@@ -378,8 +377,7 @@ func restoreError(err error) error {
 	case errors.Is(err, snapshot.ErrNotFound):
 		return &Error{Code: ExitDrift, Err: err, Hint: "strongroom snapshot list shows what there is"}
 	}
-	var answer *api.ResponseError
-	if errors.As(err, &answer) {
+	if vaultapi.IsRefusal(err) {
 		return vaultError(err)
 	}
 	return snapshotError(err)

@@ -12,16 +12,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hashicorp/vault/api"
-
 	"strongroom.example/appliance/backup/restore"
 	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/config/recipient"
 )
 
 // What comes after "restored" is for the operator, whatever it was.
 func TestRestoreErrors(t *testing.T) {
-	answer := &api.ResponseError{StatusCode: 500}
+	answer := &vaultapi.Error{Status: 500}
 	for _, tt := range []struct {
 		name string
 		err  error
@@ -47,7 +46,7 @@ func TestRestorePlanMakesNoFolder(t *testing.T) {
 	o := restoreOptions{file: "x", keepDir: filepath.Join(t.TempDir(), "a", "replaced")}
 	o.recipients = []string{"age1yt3tfqlfrwdwx0z0ynwplcr6qxcxfaqycuprpmy89nr83ltx74tqdpszlw"}
 	o.dirs = []string{t.TempDir()}
-	p := &restorePlan{health: &api.HealthResponse{ClusterID: "one"}}
+	p := &restorePlan{health: &vaultapi.Health{ClusterID: "one"}}
 	if err := o.planKeep(t.Context(), p, nil); err != nil {
 		t.Fatal(err)
 	}

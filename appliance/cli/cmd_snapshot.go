@@ -11,11 +11,11 @@ import (
 	"strings"
 
 	"github.com/BurntSushi/toml"
-	"github.com/hashicorp/vault/api"
 	"github.com/spf13/cobra"
 
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/credential"
+	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/appliance/serve/kms"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
@@ -170,9 +170,8 @@ func snapshotError(err error) error {
 		return err
 	}
 	code, hint := ExitFailed, ""
-	var vault *api.ResponseError
 	switch {
-	case errors.As(err, &vault) && (vault.StatusCode == 403 || vault.StatusCode == 400):
+	case vaultapi.IsDenied(err), vaultapi.IsBadRequest(err):
 		code, hint = ExitOperator, "Vault refuses this login: give the job a new secret id or token (docs/backup.md)"
 	case errors.Is(err, snapshot.ErrPassphrase):
 		code, hint = ExitOperator, "run it again and type the passphrase of the private key"

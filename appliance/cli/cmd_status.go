@@ -115,9 +115,7 @@ func (o *lookOptions) client() (*vaultapi.Client, error) {
 		return nil, err
 	}
 	// Somebody is waiting, or a timer comes again.
-	c.API().SetMaxRetries(0)
-	c.API().SetClientTimeout(20 * time.Second)
-	return c, nil
+	return c.Once(20 * time.Second), nil
 }
 
 // login makes client somebody. An error says why it is nobody; it is not fatal.

@@ -3,12 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
-	"net"
-	"net/http"
-	"net/url"
-	"strings"
 
-	"github.com/hashicorp/vault/api"
 	"github.com/spf13/pflag"
 
 	"strongroom.example/appliance/base/access"
@@ -87,22 +82,14 @@ func vaultError(err error) error {
 	if err == nil || errors.As(err, &known) {
 		return err
 	}
-	var answer *api.ResponseError
-	if errors.As(err, &answer) {
-		switch answer.StatusCode {
-		case http.StatusForbidden:
-			if strings.Contains(err.Error(), frontRefusal) {
-				return &Error{Code: ExitOperator, Err: err, Hint: "run it on the Vault machine, with --address unix:///run/vault/vault.sock"}
-			}
-			return &Error{Code: ExitOperator, Err: err, Hint: "the token is no longer valid or its policies do not allow this: log in with vault login as somebody who may"}
-		case http.StatusServiceUnavailable:
-			return &Error{Code: ExitOperator, Err: err, Hint: "Vault is sealed or not active yet: see docs/unseal.md"}
-		}
-		return err
-	}
-	var dial *net.OpError
-	var request *url.Error
-	if errors.As(err, &dial) || errors.As(err, &request) {
+	switch {
+	case vaultapi.IsDenied(err) && vaultapi.Says(err, frontRefusal):
+		return &Error{Code: ExitOperator, Err: err, Hint: "run it on the Vault machine, with --address unix:///run/vault/vault.sock"}
+	case vaultapi.IsDenied(err):
+		return &Error{Code: ExitOperator, Err: err, Hint: "the token is no longer valid or its policies do not allow this: log in with vault login as somebody who may"}
+	case vaultapi.IsUnavailable(err):
+		return &Error{Code: ExitOperator, Err: err, Hint: "Vault is sealed or not active yet: see docs/unseal.md"}
+	case vaultapi.IsNoAnswer(err):
 		return &Error{Code: ExitFailed, Err: err, Hint: "check --address or VAULT_ADDR, --ca-cert or VAULT_CACERT, and that Vault runs; the command can be run again"}
 	}
 	return err

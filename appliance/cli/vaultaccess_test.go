@@ -13,7 +13,8 @@ import (
 	"testing"
 
 	"filippo.io/age"
-	"github.com/hashicorp/vault/api"
+
+	"strongroom.example/appliance/base/vaultapi"
 )
 
 // What vault login has left serves snapshot take as it serves status and app.
@@ -80,9 +81,9 @@ func TestVaultError(t *testing.T) {
 		err  error
 		want int
 	}{
-		{"forbidden", fmt.Errorf("read: %w", &api.ResponseError{StatusCode: 403}), ExitOperator},
-		{"sealed", &api.ResponseError{StatusCode: 503}, ExitOperator},
-		{"bad request", &api.ResponseError{StatusCode: 400}, 0},
+		{"forbidden", fmt.Errorf("read: %w", &vaultapi.Error{Status: 403}), ExitOperator},
+		{"sealed", &vaultapi.Error{Status: 503}, ExitOperator},
+		{"bad request", &vaultapi.Error{Status: 400}, 0},
 		{"refused", &url.Error{Op: "Get", URL: "x", Err: refused}, ExitFailed},
 		{"known", &Error{Code: ExitDrift, Err: errors.New("x")}, ExitDrift},
 		{"other", errors.New("x"), 0},
@@ -99,7 +100,7 @@ func TestVaultError(t *testing.T) {
 			}
 		})
 	}
-	front := &api.ResponseError{StatusCode: 403, Errors: []string{"this sys/ path is answered on the machine itself only"}}
+	front := &vaultapi.Error{Status: 403, Errors: []string{"this sys/ path is answered on the machine itself only"}}
 	var e *Error
 	if !errors.As(vaultError(fmt.Errorf("mount: %w", front)), &e) || e.Code != ExitOperator || !strings.Contains(e.Hint, "on the Vault machine") {
 		t.Errorf("what the front keeps from the outside: %v", e)

@@ -39,13 +39,12 @@ func (o *options) adminToken(ctx context.Context, client func(token string) (*va
 	if err != nil {
 		return "", err
 	}
-	c.API().SetMaxRetries(0)
 	// Whatever keeps Vault from saying so, nobody has logged in.
-	self, err := c.API().Auth().Token().LookupSelfWithContext(ctx)
-	if err != nil || self == nil {
+	self, err := c.Once(0).LookupSelf(ctx)
+	if err != nil {
 		return "", nil
 	}
-	policies, err := self.TokenPolicies()
+	policies, err := self.Strings("policies")
 	if err != nil || !slices.Contains(policies, config.PolicyAdmin) && !slices.Contains(policies, "root") {
 		return "", nil
 	}

@@ -2,9 +2,7 @@ package recover
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 
@@ -104,6 +102,5 @@ func endRootTokens(ctx context.Context, c *vaultapi.Client) error {
 
 // gone says whether a token has ended by itself meanwhile.
 func gone(err error) bool {
-	var answer *api.ResponseError
-	return errors.As(err, &answer) && (answer.StatusCode == http.StatusNotFound || answer.StatusCode == http.StatusForbidden || answer.StatusCode == http.StatusBadRequest)
+	return vaultapi.Says(err, "invalid accessor")
 }

@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"path"
 	"strings"
 	"time"
-
-	"github.com/hashicorp/vault/api"
 
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/config"
@@ -363,8 +360,7 @@ func (e *Env) doctorClient(ctx context.Context) (*vaultapi.Client, error) {
 // refused says whether Vault answered that the token, or the AppRole login, is
 // not good.
 func refused(err error) bool {
-	var re *api.ResponseError
-	return errors.As(err, &re) && (re.StatusCode == http.StatusForbidden || re.StatusCode == http.StatusBadRequest)
+	return vaultapi.IsDenied(err) || vaultapi.IsBadRequest(err)
 }
 
 // rootToken ends the root token, then removes its file.

@@ -5,12 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/http"
 	"path"
 	"slices"
 	"strings"
-
-	"github.com/hashicorp/vault/api"
 
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/config"
@@ -138,8 +135,7 @@ func (v look) engines(ctx context.Context) (engine.Diff, error) {
 // registered says whether the catalog has exactly p.
 func (v look) registered(ctx context.Context, p vaultapi.Plugin) (bool, error) {
 	s, err := v.c.API().Logical().ReadWithDataWithContext(ctx, "sys/plugins/catalog/secret/"+p.Name, map[string][]string{"version": {p.Version}})
-	var re *api.ResponseError
-	if errors.As(err, &re) && re.StatusCode == http.StatusNotFound {
+	if vaultapi.IsNotFound(err) {
 		return false, nil
 	}
 	if err != nil {
@@ -251,8 +247,7 @@ func (v look) settled(what string, look func(context.Context) (engine.Diff, erro
 }
 
 func badRequest(err error) bool {
-	var re *api.ResponseError
-	return errors.As(err, &re) && re.StatusCode == http.StatusBadRequest
+	return vaultapi.IsBadRequest(err)
 }
 
 func (v look) write(ctx context.Context, p string, data map[string]any) error {
@@ -267,6 +262,5 @@ func write(ctx context.Context, c *vaultapi.Client, p string, data map[string]an
 }
 
 func notFound(err error) bool {
-	var re *api.ResponseError
-	return errors.As(err, &re) && re.StatusCode == http.StatusNotFound
+	return vaultapi.IsNotFound(err)
 }

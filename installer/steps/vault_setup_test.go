@@ -7,8 +7,6 @@ import (
 	"net/http/httptest"
 	"testing"
 
-	"github.com/hashicorp/vault/api"
-
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
@@ -23,7 +21,7 @@ func TestSettled(t *testing.T) {
 		_, _ = w.Write([]byte(`{"initialized":true,"sealed":false,"standby":false}`))
 	}))
 	defer srv.Close()
-	refusal := &api.ResponseError{StatusCode: http.StatusBadRequest}
+	refusal := &vaultapi.Error{Status: http.StatusBadRequest}
 	other := errors.New("no connection")
 	for name, c := range map[string]struct {
 		answers  []error

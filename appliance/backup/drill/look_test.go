@@ -105,8 +105,7 @@ func startFake(t *testing.T, v restored) *vaultapi.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.API().SetMaxRetries(0)
-	return c
+	return c.Once(0)
 }
 
 func newTestRun(t *testing.T, v restored) *run {

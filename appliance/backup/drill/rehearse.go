@@ -2,16 +2,12 @@ package drill
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"github.com/hashicorp/vault/api"
 
 	"strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/appliance/backup/snapshot"
@@ -189,8 +185,7 @@ func (r *run) admin(ctx context.Context) (*vaultapi.Client, error) {
 	}
 	c.SetToken(r.Rehearse.Token)
 	_, err = c.API().Auth().Token().LookupSelfWithContext(ctx)
-	var refused *api.ResponseError
-	if errors.As(err, &refused) && refused.StatusCode == http.StatusForbidden {
+	if vaultapi.IsDenied(err) {
 		return nil, fmt.Errorf("%w: it doesn't know this one", ErrNeedsToken)
 	}
 	if err != nil {

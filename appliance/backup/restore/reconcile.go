@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 
 	"github.com/hashicorp/vault/api"
@@ -38,8 +37,7 @@ const maxRounds = 480
 // ErrProblems when an engine stays fenced.
 func Reconcile(ctx context.Context, c *vaultapi.Client) ([]Reconciled, error) {
 	mounts, err := c.API().Sys().ListMountsWithContext(ctx)
-	var answer *api.ResponseError
-	if errors.As(err, &answer) && answer.StatusCode == http.StatusForbidden {
+	if vaultapi.IsDenied(err) {
 		return nil, fmt.Errorf("reconcile: %w: %w", ErrTokenGone, err)
 	}
 	if err != nil {

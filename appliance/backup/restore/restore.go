@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -102,8 +100,7 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	if err != nil {
 		// Vault has refused it before it changed anything, or has not had all
 		// of it; but where only the answer is missing the epoch stays raised.
-		var refused *api.ResponseError
-		if errors.As(err, &refused) || archiveFault(err) || !whole && known(ctx, marker) {
+		if vaultapi.IsRefusal(err) && (!vaultapi.IsUncertain(err) || vaultapi.IsInternal(err)) || archiveFault(err) || !whole && known(ctx, marker) {
 			return res, errors.Join(err, takeBack(ctx, marker, waits, undo))
 		}
 		return res, fmt.Errorf("%w: %w", ErrUnclear, err)
@@ -157,8 +154,7 @@ func send(ctx context.Context, o Options) (whole bool, err error) {
 	err = o.Snapshot.Open(ctx, func(r io.Reader) error {
 		return o.Vault.RestoreSnapshot(ctx, endNoting{r, &end}, o.Force)
 	})
-	var answer *api.ResponseError
-	if errors.As(err, &answer) && strings.Contains(strings.Join(answer.Errors, " "), "could not verify hash file") {
+	if vaultapi.Says(err, "could not verify hash file") {
 		err = fmt.Errorf("%w: %w", ErrOtherSeal, err)
 	}
 	return end.Load(), err
@@ -244,8 +240,7 @@ func wait(ctx context.Context, marker *api.Client, patience, poll time.Duration)
 // gone tells whether an active Vault refuses the marker.
 func gone(ctx context.Context, marker *api.Client) bool {
 	_, err := marker.Auth().Token().LookupSelfWithContext(ctx)
-	var answer *api.ResponseError
-	if !errors.As(err, &answer) || answer.StatusCode != http.StatusForbidden {
+	if !vaultapi.IsDenied(err) {
 		return false
 	}
 	h, err := marker.Sys().HealthWithContext(ctx)

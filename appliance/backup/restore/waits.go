@@ -7,12 +7,9 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
-
-	"github.com/hashicorp/vault/api"
 
 	"strongroom.example/appliance/base/atomicfile"
 	"strongroom.example/appliance/base/vaultapi"
@@ -168,6 +165,5 @@ func putBackWaits(ctx context.Context, c *vaultapi.Client, file string) error {
 }
 
 func denied(err error) bool {
-	var answer *api.ResponseError
-	return errors.As(err, &answer) && answer.StatusCode == http.StatusForbidden
+	return vaultapi.IsDenied(err)
 }

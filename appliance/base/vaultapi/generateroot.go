@@ -5,8 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-
-	"github.com/hashicorp/vault/api"
+	"net/http"
 )
 
 // ErrFewShares is returned by GenerateRoot when the recovery keys are fewer than
@@ -17,42 +16,55 @@ var ErrFewShares = errors.New("too few recovery keys")
 // unseals itself, and returns it. An attempt that is under way is given up.
 // https://developer.hashicorp.com/vault/api-docs/system/generate-root
 func (c *Client) GenerateRoot(ctx context.Context, shares []string) (token string, err error) {
-	sys := c.api.Sys()
-	if err := sys.GenerateRootCancelWithContext(ctx); err != nil {
+	cancel := func(ctx context.Context) error {
+		return c.sys(ctx, request{method: http.MethodDelete, path: attempt}, nil)
+	}
+	if err := cancel(ctx); err != nil {
 		return "", fmt.Errorf("make a root token: %w", err)
 	}
-	status, err := sys.GenerateRootInitWithContext(ctx, "", "")
-	if err != nil {
+	var s rootStatus
+	if err := c.sys(ctx, request{method: http.MethodPut, path: attempt, body: map[string]any{}}, &s); err != nil {
 		return "", fmt.Errorf("make a root token: %w", err)
 	}
 	defer func() {
 		if err != nil {
 			// Nobody else could go on with it: the one-time password is lost.
-			err = errors.Join(err, sys.GenerateRootCancelWithContext(context.WithoutCancel(ctx)))
+			err = errors.Join(err, cancel(context.WithoutCancel(ctx)))
 		}
 	}()
-	if len(shares) < status.Required {
-		return "", fmt.Errorf("make a root token: %w: %d of the %d that Vault asks for", ErrFewShares, len(shares), status.Required)
+	if s.Required < 1 {
+		return "", fmt.Errorf("make a root token: %w", ErrNoData)
 	}
-	otp, required := status.OTP, status.Required
-	for _, share := range shares[:required] {
-		if status, err = sys.GenerateRootUpdateWithContext(ctx, share, status.Nonce); err != nil {
+	if len(shares) < s.Required {
+		return "", fmt.Errorf("make a root token: %w: %d of the %d that Vault asks for", ErrFewShares, len(shares), s.Required)
+	}
+	otp, nonce := s.OTP, s.Nonce
+	for _, share := range shares[:s.Required] {
+		s = rootStatus{}
+		if err := c.sys(ctx, request{method: http.MethodPut, path: "sys/generate-root/update", body: map[string]any{"key": share, "nonce": nonce}}, &s); err != nil {
 			return "", fmt.Errorf("make a root token: %w", err)
 		}
 	}
-	if !status.Complete {
+	if !s.Complete {
 		return "", errors.New("make a root token: Vault is not content with the recovery keys")
 	}
-	return decodeToken(status, otp)
+	return decodeToken(s, otp)
+}
+
+const attempt = "sys/generate-root/attempt"
+
+// rootStatus is Vault's view of an attempt.
+type rootStatus struct {
+	Nonce        string `json:"nonce"`
+	OTP          string `json:"otp"`
+	Required     int    `json:"required"`
+	Complete     bool   `json:"complete"`
+	EncodedToken string `json:"encoded_token"`
 }
 
 // decodeToken takes the one-time password off.
-func decodeToken(s *api.GenerateRootStatusResponse, otp string) (string, error) {
-	encoded := s.EncodedToken
-	if encoded == "" {
-		encoded = s.EncodedRootToken
-	}
-	raw, err := base64.RawStdEncoding.DecodeString(encoded)
+func decodeToken(s rootStatus, otp string) (string, error) {
+	raw, err := base64.RawStdEncoding.DecodeString(s.EncodedToken)
 	if err != nil || len(raw) == 0 || len(raw) != len(otp) {
 		// Not quoted: with the one-time password it is the token.
 		return "", errors.New("make a root token: Vault's answer is no encoded token")
@@ -61,18 +73,4 @@ func decodeToken(s *api.GenerateRootStatusResponse, otp string) (string, error) 
 		raw[i] ^= otp[i]
 	}
 	return string(raw), nil
-}
-
-// LoginUserpass logs in at auth/userpass and makes every later call use the
-// token that comes back.
-func (c *Client) LoginUserpass(ctx context.Context, user, password string) error {
-	s, err := c.api.Logical().WriteWithContext(ctx, "auth/userpass/login/"+user, map[string]any{"password": password})
-	if err != nil {
-		return fmt.Errorf("log in as %q: %w", user, err)
-	}
-	if s == nil || s.Auth == nil || s.Auth.ClientToken == "" {
-		return fmt.Errorf("log in as %q: the answer holds no token", user)
-	}
-	c.api.SetToken(s.Auth.ClientToken)
-	return nil
 }

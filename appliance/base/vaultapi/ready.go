@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/url"
 	"time"
-
-	"github.com/hashicorp/vault/api"
 )
 
 // pollEvery is how often a wait looks again. Vault is local and the answer is
@@ -16,27 +16,53 @@ const pollEvery = 25 * time.Millisecond
 // WaitListening returns once Vault answers at all, sealed or not, initialised
 // or not. The error of a wait that ctx ended says what the last answer was.
 func (c *Client) WaitListening(ctx context.Context) error {
-	return c.wait(ctx, "answers", func(*api.HealthResponse) bool { return true })
+	return c.wait(ctx, "answers", func(*Health) bool { return true })
 }
 
 // WaitActive returns once Vault is initialised, unsealed and the active node.
 func (c *Client) WaitActive(ctx context.Context) error {
-	return c.wait(ctx, "is unsealed and active", func(h *api.HealthResponse) bool {
+	return c.wait(ctx, "is unsealed and active", func(h *Health) bool {
 		return h.Initialized && !h.Sealed && !h.Standby
 	})
 }
 
-// Health is Vault's own: https://developer.hashicorp.com/vault/api-docs/system/health
-func (c *Client) Health(ctx context.Context) (*api.HealthResponse, error) {
-	// The library turns every state into HTTP 299 so that the body is read.
-	h, err := c.api.Sys().HealthWithContext(ctx)
+// Health is what Vault tells of itself to anybody.
+// https://developer.hashicorp.com/vault/api-docs/system/health
+type Health struct {
+	Initialized bool   `json:"initialized"`
+	Sealed      bool   `json:"sealed"`
+	Standby     bool   `json:"standby"`
+	Version     string `json:"version"`
+	ClusterName string `json:"cluster_name"`
+	ClusterID   string `json:"cluster_id"`
+}
+
+// Health asks for it. Sealed, standby and uninitialised are answers, no errors.
+func (c *Client) Health(ctx context.Context) (*Health, error) {
+	const one = "299" // any state: the body is what counts
+	r := request{method: http.MethodGet, path: "sys/health", query: url.Values{
+		"uninitcode": {one}, "sealedcode": {one}, "standbycode": {one}, "drsecondarycode": {one},
+		"performancestandbycode": {one}, "removedcode": {one}, "haunhealthycode": {one},
+	}}
+	status, body, err := c.do(ctx, r)
 	if err != nil {
 		return nil, fmt.Errorf("read Vault's health: %w", err)
 	}
-	return h, nil
+	if status != http.StatusOK && status != 299 {
+		return nil, fmt.Errorf("read Vault's health: %w", refusal(r, status, body))
+	}
+	var h struct {
+		Health
+		Initialized *bool `json:"initialized"` // absent is not false: it is another server
+	}
+	if err := decode(body, &h); err != nil || h.Initialized == nil {
+		return nil, fmt.Errorf("read Vault's health: %w", ErrNotVault)
+	}
+	h.Health.Initialized = *h.Initialized
+	return &h.Health, nil
 }
 
-func (c *Client) wait(ctx context.Context, what string, reached func(*api.HealthResponse) bool) error {
+func (c *Client) wait(ctx context.Context, what string, reached func(*Health) bool) error {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	last := errors.New("it has not answered yet")

@@ -7,9 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
-
-	"github.com/hashicorp/vault/api"
 )
 
 // ErrInitialized is returned by Init for a Vault that is initialised already:
@@ -36,30 +35,40 @@ func (r InitResult) GoString() string { return r.String() }
 
 // Init initialises a new Vault whose seal is automatic.
 func (c *Client) Init(ctx context.Context, r InitRequest) (InitResult, error) {
-	done, err := c.api.Sys().InitStatusWithContext(ctx)
-	if err != nil {
+	var status struct {
+		Initialized *bool `json:"initialized"`
+	}
+	if err := c.sys(ctx, request{method: http.MethodGet, path: "sys/init"}, &status); err != nil {
 		return InitResult{}, fmt.Errorf("read Vault's init status: %w", err)
 	}
-	if done {
+	if status.Initialized == nil {
+		return InitResult{}, fmt.Errorf("read Vault's init status: %w", ErrNoData)
+	}
+	if *status.Initialized {
 		return InitResult{}, ErrInitialized
 	}
-	resp, err := c.api.Sys().InitWithContext(ctx, &api.InitRequest{
-		RecoveryShares:    r.RecoveryShares,
-		RecoveryThreshold: r.RecoveryThreshold,
-	})
+	var made struct {
+		RecoveryKeys []string `json:"recovery_keys_base64"`
+		RootToken    string   `json:"root_token"`
+	}
+	err := c.sys(ctx, request{method: http.MethodPut, path: "sys/init", body: map[string]any{
+		"recovery_shares": r.RecoveryShares, "recovery_threshold": r.RecoveryThreshold,
+	}}, &made)
 	if err != nil {
 		return InitResult{}, fmt.Errorf("initialise Vault: %w", err)
 	}
-	return InitResult{RecoveryKeys: resp.RecoveryKeysB64, RootToken: resp.RootToken}, nil
+	if len(made.RecoveryKeys) != r.RecoveryShares || made.RootToken == "" {
+		return InitResult{}, fmt.Errorf("initialise Vault: %w", ErrNoData)
+	}
+	return InitResult{RecoveryKeys: made.RecoveryKeys, RootToken: made.RootToken}, nil
 }
 
 // EnableFileAudit enables an audit device that writes to file. Vault creates
 // the file with the mode given here; an executable mode would keep Vault from
 // unsealing, so it is fixed.
 func (c *Client) EnableFileAudit(ctx context.Context, path, file string) error {
-	err := c.api.Sys().EnableAuditWithOptionsWithContext(ctx, path, &api.EnableAuditOptions{
-		Type:    "file",
-		Options: map[string]string{"file_path": file, "mode": "0600"},
+	_, err := c.Write(ctx, "sys/audit/"+path, map[string]any{
+		"type": "file", "options": map[string]string{"file_path": file, "mode": "0600"},
 	})
 	if err != nil {
 		return fmt.Errorf("enable audit device %q on %q: %w", path, file, err)
@@ -69,10 +78,7 @@ func (c *Client) EnableFileAudit(ctx context.Context, path, file string) error {
 
 // EnableKV2 mounts a KV version 2 secrets engine.
 func (c *Client) EnableKV2(ctx context.Context, path string) error {
-	err := c.api.Sys().MountWithContext(ctx, path, &api.MountInput{
-		Type:    "kv",
-		Options: map[string]string{"version": "2"},
-	})
+	_, err := c.Write(ctx, "sys/mounts/"+path, map[string]any{"type": "kv", "options": map[string]string{"version": "2"}})
 	if err != nil {
 		return fmt.Errorf("mount kv at %q: %w", path, err)
 	}
@@ -102,15 +108,13 @@ func SHA256File(path string) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
+const catalog = "sys/plugins/catalog/secret/"
+
 // RegisterPlugin puts p into the catalog, pinned by its sum and version.
 // Versions live side by side, so an upgrade never meets another's checksum.
 func (c *Client) RegisterPlugin(ctx context.Context, p Plugin) error {
-	err := c.api.Sys().RegisterPluginWithContext(ctx, &api.RegisterPluginInput{
-		Name:    p.Name,
-		Type:    api.PluginTypeSecrets,
-		Command: p.Command,
-		SHA256:  p.SHA256,
-		Version: p.Version,
+	_, err := c.Write(ctx, catalog+p.Name, map[string]any{
+		"type": "secret", "command": p.Command, "sha256": p.SHA256, "version": p.Version,
 	})
 	if err != nil {
 		return fmt.Errorf("register plugin %q version %q: %w", p.Name, p.Version, err)
@@ -121,14 +125,11 @@ func (c *Client) RegisterPlugin(ctx context.Context, p Plugin) error {
 // MountPlugin mounts p at path, tuned so that a conditional read works: Vault
 // passes If-None-Match in and ETag out only when it is told to.
 func (c *Client) MountPlugin(ctx context.Context, path string, p Plugin) error {
-	err := c.api.Sys().MountWithContext(ctx, path, &api.MountInput{
-		Type: p.Name,
-		Config: api.MountConfigInput{
-			PluginVersion:             p.Version,
-			PassthroughRequestHeaders: []string{"If-None-Match"},
-			AllowedResponseHeaders:    []string{"ETag"},
-		},
-	})
+	_, err := c.Write(ctx, "sys/mounts/"+path, map[string]any{"type": p.Name, "config": map[string]any{
+		"plugin_version":              p.Version,
+		"passthrough_request_headers": []string{"If-None-Match"},
+		"allowed_response_headers":    []string{"ETag"},
+	}})
 	if err != nil {
 		return fmt.Errorf("mount plugin %q at %q: %w", p.Name, path, err)
 	}

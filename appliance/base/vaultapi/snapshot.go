@@ -2,21 +2,19 @@ package vaultapi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"net/http"
 )
+
+const raftSnapshot = "sys/storage/raft/snapshot"
 
 // Snapshot streams a raft snapshot to w: Vault's stock archive, whose own sums
 // the caller checks. It has no time limit but ctx's. An error means that what
 // w got is worthless.
 func (c *Client) Snapshot(ctx context.Context, w io.Writer) error {
-	long, err := c.api.Clone()
-	if err != nil {
-		return fmt.Errorf("take raft snapshot: %w", err)
-	}
-	long.SetToken(c.api.Token())
-	long.SetClientTimeout(0)
-	if err := long.Sys().RaftSnapshotWithContext(ctx, w); err != nil {
+	if err := c.stream(ctx, request{method: http.MethodGet, path: raftSnapshot}, nil, w); err != nil {
 		return fmt.Errorf("take raft snapshot: %w", err)
 	}
 	return nil
@@ -25,14 +23,32 @@ func (c *Client) Snapshot(ctx context.Context, w io.Writer) error {
 // RestoreSnapshot replaces all of Vault's storage by the archive in r. force
 // accepts an archive that another cluster's keys have sealed.
 func (c *Client) RestoreSnapshot(ctx context.Context, r io.Reader, force bool) error {
-	long, err := c.api.Clone()
-	if err != nil {
-		return fmt.Errorf("restore raft snapshot: %w", err)
+	path := raftSnapshot
+	if force {
+		path += "-force"
 	}
-	long.SetToken(c.api.Token())
-	long.SetClientTimeout(0)
-	if err := long.Sys().RaftSnapshotRestoreWithContext(ctx, r, force); err != nil {
+	if err := c.stream(ctx, request{method: http.MethodPost, path: path}, r, io.Discard); err != nil {
 		return fmt.Errorf("restore raft snapshot: %w", err)
 	}
 	return nil
+}
+
+// stream makes one call that is not repeated, as in can be read once only.
+func (c *Client) stream(ctx context.Context, r request, in io.Reader, out io.Writer) error {
+	resp, sent, err := c.send(ctx, r, in)
+	if err == nil {
+		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusNoContent {
+			body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+			return errors.Join(refusal(r, resp.StatusCode, body), err)
+		}
+		_, err = io.Copy(out, resp.Body)
+	}
+	if err != nil {
+		err = fmt.Errorf("%s %s: %w", r.method, r.path, err)
+		if sent && r.changes() {
+			err = fmt.Errorf("%w: %w", err, errUncertain)
+		}
+	}
+	return err
 }

@@ -2,30 +2,67 @@ package vaultapi
 
 import (
 	"context"
-	"errors"
 	"fmt"
 )
 
 // LoginAppRole logs in at auth/approle and makes every later call use the
 // token that comes back.
 func (c *Client) LoginAppRole(ctx context.Context, roleID, secretID string) error {
-	s, err := c.api.Logical().WriteWithContext(ctx, "auth/approle/login", map[string]any{
-		"role_id": roleID, "secret_id": secretID,
-	})
-	if err != nil {
+	if err := c.Login(ctx, "auth/approle/login", map[string]any{"role_id": roleID, "secret_id": secretID}); err != nil {
 		return fmt.Errorf("log in by AppRole: %w", err)
 	}
-	if s == nil || s.Auth == nil || s.Auth.ClientToken == "" {
-		return errors.New("log in by AppRole: the answer holds no token")
-	}
-	c.api.SetToken(s.Auth.ClientToken)
 	return nil
+}
+
+// LoginUserpass logs in at auth/userpass and makes every later call use the
+// token that comes back.
+func (c *Client) LoginUserpass(ctx context.Context, user, password string) error {
+	if err := c.Login(ctx, "auth/userpass/login/"+user, map[string]any{"password": password}); err != nil {
+		return fmt.Errorf("log in as %q: %w", user, err)
+	}
+	return nil
+}
+
+// LookupSelf is what Vault knows of the token in use.
+func (c *Client) LookupSelf(ctx context.Context) (Data, error) {
+	return c.Read(ctx, "auth/token/lookup-self")
+}
+
+// LookupAccessor is what Vault knows of another token, ErrTokenGone if it has
+// ended.
+func (c *Client) LookupAccessor(ctx context.Context, accessor string) (Data, error) {
+	return c.byAccessor(ctx, "auth/token/lookup-accessor", accessor)
+}
+
+// RevokeAccessor ends another token; ErrTokenGone if it has ended by itself.
+func (c *Client) RevokeAccessor(ctx context.Context, accessor string) error {
+	_, err := c.byAccessor(ctx, "auth/token/revoke-accessor", accessor)
+	return err
+}
+
+func (c *Client) byAccessor(ctx context.Context, path, accessor string) (Data, error) {
+	data, err := c.Write(ctx, path, map[string]any{"accessor": accessor})
+	// 403 of older versions, 404 or 400 of newer: only its words tell it from a
+	// policy that forbids the question.
+	if Says(err, "invalid accessor") {
+		return nil, fmt.Errorf("%w: %w", ErrTokenGone, err)
+	}
+	return data, err
 }
 
 // RevokeSelf ends the token in use.
 func (c *Client) RevokeSelf(ctx context.Context) error {
-	if err := c.api.Auth().Token().RevokeSelfWithContext(ctx, ""); err != nil {
+	if _, err := c.Write(ctx, "auth/token/revoke-self", nil); err != nil {
 		return fmt.Errorf("revoke own token: %w", err)
 	}
 	return nil
+}
+
+// Capabilities are what the token may do at path.
+func (c *Client) Capabilities(ctx context.Context, path string) ([]string, error) {
+	data, err := c.Write(ctx, "sys/capabilities-self", map[string]any{"paths": []string{path}})
+	if err != nil {
+		return nil, err
+	}
+	return data.Strings(path)
 }

@@ -9,12 +9,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/hashicorp/vault/api"
-
+	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/config"
 )
 
-var errCAS = &api.ResponseError{StatusCode: http.StatusBadRequest, Errors: []string{"check-and-set parameter did not match the current version"}}
+var errCAS = &vaultapi.Error{Status: http.StatusBadRequest, Errors: []string{"check-and-set parameter did not match the current version"}}
 
 const everything = `manifest = "m"
 [[database]]

@@ -5,12 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"net/http"
 	"strings"
 
 	"errors"
 
-	"github.com/hashicorp/vault/api"
+	"strongroom.example/appliance/base/vaultapi"
 )
 
 // ErrConcurrent says that somebody else has changed the ledger meanwhile.
@@ -81,8 +80,7 @@ func (l *ledger) save(ctx context.Context, v Vault, manifest string) error {
 		"data":    map[string]any{"objects": objects, "rotated": rotated},
 		"options": map[string]any{"cas": l.version},
 	})
-	var answer *api.ResponseError
-	if errors.As(err, &answer) && answer.StatusCode == http.StatusBadRequest && strings.Contains(err.Error(), "check-and-set") {
+	if vaultapi.IsChanged(err) {
 		return fmt.Errorf("ledger of manifest %q: %w", manifest, ErrConcurrent)
 	}
 	if err != nil {

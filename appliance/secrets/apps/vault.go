@@ -2,9 +2,7 @@ package apps
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net/http"
 	"path"
 	"time"
 
@@ -142,8 +140,7 @@ func (c client) Lease(ctx context.Context, path string) (Lease, error) {
 
 // denied tells whether Vault refused a request for want of rights.
 func denied(err error) bool {
-	var answer *api.ResponseError
-	return errors.As(err, &answer) && answer.StatusCode == http.StatusForbidden
+	return vaultapi.IsDenied(err)
 }
 
 // stringsOf takes a list of texts as JSON gives it.

@@ -5,13 +5,12 @@ import (
 	"errors"
 	"io/fs"
 	"maps"
-	"net/http"
 	"path"
 	"slices"
 	"strconv"
 	"strings"
 
-	"github.com/hashicorp/vault/api"
+	"strongroom.example/appliance/base/vaultapi"
 )
 
 // devices are Vault's audit devices.
@@ -35,8 +34,7 @@ func (e *exam) devices(ctx context.Context) (map[string]map[string]any, error) {
 // auditDevices is item 10.
 func auditDevices(ctx context.Context, e *exam) {
 	devices, err := e.devices(ctx)
-	var answer *api.ResponseError
-	if errors.As(err, &answer) && answer.StatusCode == http.StatusInternalServerError {
+	if vaultapi.IsInternal(err) {
 		// It says no more than that, and its health is well all the same.
 		e.fail("df -h "+auditDir+" and make room; else journalctl -u vault",
 			"Vault answers 500 to everybody: so it does when it can write to no audit device")

@@ -4,8 +4,7 @@ import (
 	"net/http"
 	"testing"
 
-	"github.com/hashicorp/vault/api"
-
+	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/appliance/watch/evidence"
 )
 
@@ -21,7 +20,7 @@ func TestNoAuditDeviceCanWrite(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, s := healthy(t)
-			s.NoLogin = &api.ResponseError{StatusCode: c.status, Errors: []string{"internal error"}}
+			s.NoLogin = &vaultapi.Error{Status: c.status, Errors: []string{"internal error"}}
 			i, ok := Examine(t.Context(), *s).Item("audit-devices")
 			if !ok || i.Verdict != c.verdict || !hasReason(i, c.says) {
 				t.Errorf("%q, want %q: %+v", i.Verdict, c.verdict, i.Reasons)

@@ -5,10 +5,9 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
-	"net/http"
 	"strings"
 
-	"github.com/hashicorp/vault/api"
+	"strongroom.example/appliance/base/vaultapi"
 )
 
 // maxText bounds a line of evidence, in characters.
@@ -31,13 +30,12 @@ func oneLine(s string) string {
 
 // plain is an error in words for who reads a report.
 func plain(err error) string {
-	var answer *api.ResponseError
 	var dial *net.OpError
 	switch {
-	case errors.As(err, &answer) && answer.StatusCode == http.StatusForbidden:
+	case vaultapi.IsDenied(err):
 		return "Vault refuses: the login has ended, or its policy does not allow it"
-	case errors.As(err, &answer):
-		return fmt.Sprintf("Vault answers %d", answer.StatusCode)
+	case vaultapi.IsRefusal(err):
+		return fmt.Sprintf("Vault answers %d", vaultapi.Status(err))
 	case errors.As(err, &dial):
 		// Before the file's errors: a socket that is not there is a program that
 		// does not run.

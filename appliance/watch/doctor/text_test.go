@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/hashicorp/vault/api"
+	"strongroom.example/appliance/base/vaultapi"
 )
 
 func TestPlain(t *testing.T) {
@@ -22,8 +22,8 @@ func TestPlain(t *testing.T) {
 		"a socket that is not there": {fmt.Errorf("log in: %w", gone), "no connection: "},
 		"a file that is not there":   {fmt.Errorf("read: %w", fs.ErrNotExist), "not there"},
 		"a file of another's":        {fs.ErrPermission, "permission denied"},
-		"no rights":                  {&api.ResponseError{StatusCode: http.StatusForbidden}, "Vault refuses"},
-		"sealed":                     {&api.ResponseError{StatusCode: http.StatusServiceUnavailable}, "Vault answers 503"},
+		"no rights":                  {&vaultapi.Error{Status: http.StatusForbidden}, "Vault refuses"},
+		"sealed":                     {&vaultapi.Error{Status: http.StatusServiceUnavailable}, "Vault answers 503"},
 		"anything":                   {errors.New("two\nlines"), "two lines"},
 	} {
 		t.Run(name, func(t *testing.T) {

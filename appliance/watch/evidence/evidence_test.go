@@ -224,8 +224,7 @@ func fakeVault(t *testing.T, answers func(r *http.Request) (int, any)) *vaultapi
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.API().SetMaxRetries(0)
-	return c
+	return c.Once(0)
 }
 
 func TestReadKeysPageByPage(t *testing.T) {

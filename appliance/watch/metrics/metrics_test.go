@@ -83,7 +83,7 @@ func (v *fakeVault) start(t *testing.T) *Vault {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client.API().SetMaxRetries(0)
+	client = client.Once(0)
 	return NewVault(client, "apikeys", func(_ context.Context, c *vaultapi.Client) (func(context.Context) error, error) {
 		v.logins.Add(1)
 		c.SetToken(token)

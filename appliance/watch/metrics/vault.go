@@ -5,11 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"sync"
 	"time"
-
-	"github.com/hashicorp/vault/api"
 
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/appliance/watch/evidence"
@@ -54,8 +51,7 @@ func (v *Vault) as(ctx context.Context, do func() error) error {
 		}
 	}
 	err := do()
-	var answer *api.ResponseError
-	if errors.As(err, &answer) && answer.StatusCode == http.StatusForbidden {
+	if vaultapi.IsDenied(err) {
 		if age := v.now().Sub(v.tried); age >= 0 && age < loginPause {
 			return err
 		}
@@ -116,8 +112,7 @@ func (v *Vault) Telemetry(ctx context.Context) (text []byte, err error) {
 	v.mu.Lock()
 	text, err = v.raw(ctx, "sys/metrics", query)
 	v.mu.Unlock()
-	var answer *api.ResponseError
-	if !errors.As(err, &answer) || answer.StatusCode != http.StatusForbidden && answer.StatusCode != http.StatusBadRequest {
+	if !vaultapi.IsDenied(err) && !vaultapi.IsBadRequest(err) {
 		return text, err
 	}
 	err = v.as(ctx, func() error {

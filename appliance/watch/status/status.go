@@ -9,11 +9,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"time"
-
-	"github.com/hashicorp/vault/api"
 
 	"strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/appliance/base/vaultapi"
@@ -119,8 +116,7 @@ func (r *Report) vault(ctx context.Context, s Sources) {
 }
 
 func internalError(err error) bool {
-	var answer *api.ResponseError
-	return errors.As(err, &answer) && answer.StatusCode == http.StatusInternalServerError
+	return vaultapi.IsInternal(err)
 }
 
 // set stores what was read, or why it was not.

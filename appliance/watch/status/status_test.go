@@ -15,8 +15,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/hashicorp/vault/api"
-
 	"strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/vaultapi"
@@ -300,7 +298,7 @@ func TestGather(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.API().SetMaxRetries(0)
+	c = c.Once(0)
 	s := Sources{Vault: c, Mount: "apikeys", Front: "127.0.0.1:1", Domain: "vault.example.com", Places: evidence.Below(filepath.Join(t.TempDir(), "none")), Now: func() time.Time { return now }}
 	t.Run("no rights", func(t *testing.T) {
 		r := Gather(t.Context(), s)
@@ -327,7 +325,7 @@ func TestGather(t *testing.T) {
 	})
 	t.Run("no audit device can write", func(t *testing.T) {
 		one := s
-		one.NoLogin = &api.ResponseError{StatusCode: http.StatusInternalServerError, Errors: []string{"internal error"}}
+		one.NoLogin = &vaultapi.Error{Status: http.StatusInternalServerError, Errors: []string{"internal error"}}
 		r := Gather(t.Context(), one)
 		out := render(t, r, Style{})
 		if !strings.Contains(out, "✗ Vault        unsealed, and answers 500 to everybody") || !strings.Contains(out, "df -h /var/log/vault") {
