@@ -22,7 +22,8 @@ from strongroom_dagster import (
     TokenFileAuth,
     VaultSecrets,
 )
-from strongroom_dagster.methods import AuthMethod, auth_from_env
+from strongroom_dagster.auth_env import auth_from_env
+from strongroom_dagster.methods import AuthMethod
 
 from .conftest import POLICY, ClientFactory
 from .harness.clock import ShiftedClock

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 import time
 import traceback
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ from strongroom_dagster import (
     AuthenticationError,
     ConfigurationError,
     JwtAuth,
+    SecretPicklingError,
     Settings,
     Source,
     StrongroomError,
@@ -24,6 +27,7 @@ from strongroom_dagster import (
     VaultSecretsResource,
     VaultUnavailableError,
 )
+from strongroom_dagster.auth_env import auth_from_env
 
 from .harness.scripted import Answer, Request, Scripted
 from .harness.vault import VaultServer
@@ -220,3 +224,36 @@ def test_an_odd_url_of_githubs_is_not_quoted(
 def test_an_audience_beside_a_given_token_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="audience"):
         JwtAuth("ci", Source(variable="VAULT_ID_TOKEN"), audience="x")
+
+
+# --- from the environment ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("environ", "method"),
+    [
+        ({"VAULT_JWT_FILE": "/f"}, JwtAuth("ci", Source(file="/f"))),
+        ({"VAULT_ID_TOKEN": "t"}, JwtAuth("ci", Source(variable="VAULT_ID_TOKEN"))),
+        ({"VAULT_JWT_AUDIENCE": "a"}, JwtAuth("ci", audience="a")),
+        ({}, JwtAuth("ci")),
+    ],
+    ids=["file", "GitLab", "GitHub with an audience", "GitHub"],
+)
+def test_the_environment_may_ask_for_it(environ: dict[str, str], method: JwtAuth) -> None:
+    assert auth_from_env({"VAULT_JWT_ROLE": "ci", **environ}) == method
+
+
+def test_a_mapping_is_read_in_place_of_the_environment(
+    server: VaultServer, github: list[Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN")
+    given = {name: os.environ[name] for name in names}
+    for name in names:
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    wanted = {"VAULT_ADDR": server.http, "VAULT_JWT_ROLE": "ci", "VAULT_JWT_AUDIENCE": AUDIENCE}
+    with VaultSecrets.from_env({**wanted, **given}) as vault:
+        assert vault.get("/jwt/one") == "1"
+        with pytest.raises(SecretPicklingError) as caught:
+            pickle.dumps(vault)
+        assert REQUEST_TOKEN not in str(caught.value)
+    assert pickle.loads(pickle.dumps(JwtAuth("ci", audience="a"))) == JwtAuth("ci", audience="a")

@@ -184,7 +184,7 @@ def test_what_is_inside_of_a_secret_is_used_and_copied_as_always() -> None:
     assert isinstance(secret["l"], list)
     assert isinstance(secret["o"], dict)
     assert json.loads(json.dumps(secret["l"])) == DEEP["l"]
-    assert secret.text("o") == json.dumps(DEEP["o"])
+    assert secret.text("o") == json.dumps(DEEP["o"], separators=(",", ":"))
     for made in (copy.deepcopy(secret["l"]), pickle.loads(pickle.dumps(secret["l"]))):
         made[0]["a"].append(3)  # a copy is one's own
         assert type(made) is list

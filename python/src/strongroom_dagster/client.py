@@ -23,6 +23,7 @@ from . import reads
 from .adapter import adapter_for
 from .answers import failure_of
 from .auth import TokenManager
+from .auth_env import auth_from_env
 from .cache import Cache
 from .clock import Clock, system_clock
 from .database import DatabaseLease
@@ -33,7 +34,7 @@ from .errors import (
 )
 from .handed_out import HvacSession, hvac_for
 from .masked import ApiKey, SecretMapping
-from .methods import AuthMethod, auth_from_env
+from .methods import AuthMethod
 from .overlay import check_names, check_values, overlay
 from .refs import Ref, check_text, parse_ref, path_ref
 from .session import RetryingSession
@@ -104,7 +105,7 @@ class VaultSecrets:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> VaultSecrets:
-        """A client from the environment: see `Settings.from_env` and `methods.auth_from_env`."""
+        """A client from the environment: see `Settings.from_env` and `auth_env.auth_from_env`."""
         return cls(Settings.from_env(environ), auth_from_env(environ))
 
     def _send(self, method: str, path: str, **keywords: Any) -> Any:

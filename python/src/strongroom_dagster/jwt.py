@@ -12,7 +12,12 @@ from urllib.parse import quote, urlsplit
 
 import requests
 
-from .errors import AuthenticationError, ConfigurationError, VaultUnavailableError
+from .errors import (
+    AuthenticationError,
+    ConfigurationError,
+    SecretPicklingError,
+    VaultUnavailableError,
+)
 from .methods import Caller, check_mount, check_text, log_in
 from .source import Source
 
@@ -31,6 +36,8 @@ class JwtAuth:
         audience: what GitHub's token is for (`bound_audiences` of the role); None: the owner of
             the repository, as GitHub has it.
         mount: of the auth method.
+        environ: where GitHub's variables are looked up, instead of the process's environment. A
+            client made with it cannot be pickled.
     Source: https://developer.hashicorp.com/vault/docs/auth/jwt,
         https://docs.github.com/en/actions/reference/security/oidc,
         https://docs.gitlab.com/ci/secrets/id_token_authentication/
@@ -40,6 +47,7 @@ class JwtAuth:
     token: Source | None = None
     audience: str | None = None
     mount: str = "jwt"
+    environ: Mapping[str, str] | None = field(default=None, repr=False, compare=False)
     owns_token: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
@@ -52,8 +60,17 @@ class JwtAuth:
             )
 
     def login(self, caller: Caller) -> dict[str, Any]:
-        jwt = github_token(self.audience) if self.token is None else self.token.read("JWT")
+        given = self.token
+        jwt = github_token(self.audience, self.environ) if given is None else given.read("JWT")
         return log_in(caller, self.mount, {"role": self.role, "jwt": jwt})
+
+    def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
+        if self.environ is not None:
+            raise SecretPicklingError(
+                "a login that reads from a mapping cannot be pickled",
+                hint="name a file, or a variable of the process",
+            )
+        return (type(self), (self.role, self.token, self.audience, self.mount))
 
     def describe(self) -> str:
         return "JWT"
