@@ -298,3 +298,28 @@ func TestUnitsAgreeWithMachine(t *testing.T) {
 		}
 	}
 }
+
+// There is one lock, in statefile: one that is made anew forgets that links are
+// not followed and that children hold it on.
+func TestLockStandsOnce(t *testing.T) {
+	call := regexp.MustCompile(`(?i)\bflock(64)?\b|LOCK_(EX|SH)|F_(OFD_)?SETLK`)
+	var found []string
+	for _, top := range []string{"appliance", "config", "installer", "plugin", "systemd"} {
+		err := filepath.WalkDir("../"+top, func(p string, _ fs.DirEntry, err error) error {
+			if err != nil || filepath.Ext(p) != ".go" || strings.HasSuffix(p, "_test.go") {
+				return err
+			}
+			b, err := os.ReadFile(p)
+			if call.Match(b) {
+				found = append(found, p)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := []string{"../appliance/base/statefile/lock.go"}; !slices.Equal(found, want) {
+		t.Errorf("locks are made in %q, want %q", found, want)
+	}
+}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"strongroom.example/appliance/base/statefile"
 	"strongroom.example/appliance/watch/audit"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
@@ -108,7 +109,7 @@ func auditError(rep audit.Report, conf config.Audit, dir string, err error) erro
 		return &Error{Code: ExitDrift, Err: err, Hint: `Vault will not unseal with it: disable the device and enable it again with mode=0600`}
 	case errors.Is(err, audit.ErrNotReopened):
 		return &Error{Code: ExitFailed, Err: err, Hint: "see strongroom status and journalctl -u vault; the next run tries again"}
-	case errors.Is(err, audit.ErrBusy), errors.Is(err, context.Canceled):
+	case errors.Is(err, statefile.ErrBusy), errors.Is(err, context.Canceled):
 		return &Error{Code: ExitFailed, Err: err, Hint: "the timer tries again"}
 	case err != nil:
 		return err

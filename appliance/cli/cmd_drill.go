@@ -19,6 +19,7 @@ import (
 	"strongroom.example/appliance/backup/restore"
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/credential"
+	"strongroom.example/appliance/base/statefile"
 	"strongroom.example/appliance/serve/kms"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
@@ -210,7 +211,7 @@ func drillError(err error) error {
 	switch {
 	case errors.Is(err, drill.ErrFailed):
 		return &Error{Code: ExitDrift, Err: err, Hint: "each failed check above says what to do; docs/drill.md explains them"}
-	case errors.Is(err, drill.ErrBusy):
+	case errors.Is(err, statefile.ErrBusy):
 		return &Error{Code: ExitFailed, Err: err, Hint: "wait until it ends"}
 	case errors.Is(err, drill.ErrNotFetched):
 		return &Error{Code: ExitFailed, Err: err, Hint: "run strongroom drill, or strongroom drill fetch first"}

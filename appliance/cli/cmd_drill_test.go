@@ -15,6 +15,7 @@ import (
 	"strongroom.example/appliance/backup/isolate"
 	"strongroom.example/appliance/backup/restore"
 	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/base/statefile"
 	"strongroom.example/config/machine"
 	"strongroom.example/config/recipient"
 )
@@ -86,7 +87,7 @@ func TestDrillError(t *testing.T) {
 	}{
 		{nil, ExitOK},
 		{drill.ErrFailed, ExitDrift},
-		{drill.ErrBusy, ExitFailed},
+		{statefile.ErrBusy, ExitFailed},
 		{drill.ErrNotFetched, ExitFailed},
 		{drill.ErrNeedsToken, ExitOperator},
 		{isolate.ErrNotIsolated, ExitOperator},

@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"strongroom.example/appliance/serve/kms"
+	"strongroom.example/config/machine"
 )
 
 type kmsOptions struct {
@@ -52,7 +53,7 @@ still encrypted ends it with exit code 4.`,
 	f.StringVar(&o.keyFile, "key-file", "", "file with the master key, mode 0600, or - for standard input (default: systemd's credential)")
 	f.StringVar(&o.keyName, "key-name", kms.DefaultKeyName, "key_name of Vault's seal stanza")
 	f.UintSliceVar(&o.allow, "allow-uid", nil, "uid that may connect, repeatable (default: this process's own)")
-	c.AddCommand(kmsRotateCommand(), kmsExportCommand(), kmsFingerprintCommand())
+	c.AddCommand(kmsRotateCommand(machine.OperationLock), kmsExportCommand(), kmsFingerprintCommand())
 	return c
 }
 

@@ -63,7 +63,8 @@ func (o recipientOptions) parse() ([]age.Recipient, error) {
 	return recipient.Age(found), nil
 }
 
-func kmsRotateCommand() *cobra.Command {
+// kmsRotateCommand takes the lock of operations.
+func kmsRotateCommand(lock string) *cobra.Command {
 	var key masterKeyOptions
 	var to recipientOptions
 	var path string
@@ -88,6 +89,11 @@ The first step ends with exit code 4, since a person must act.`,
 			if fi, err := os.Stat(path); err == nil && fi.IsDir() {
 				path = filepath.Join(path, filepath.Base(machine.MasterKeyEscrow))
 			}
+			end, err := begin(c, lock)
+			if err != nil {
+				return err
+			}
+			defer end()
 			store, cred := key.store()
 			r := &kms.Rotation{Store: store, Credential: cred, Escrow: path, Rand: rand.Reader, Now: time.Now}
 			if !confirm {

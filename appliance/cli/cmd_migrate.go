@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"strongroom.example/appliance/base/statefile"
 	"strongroom.example/appliance/secrets/migrate"
 )
 
@@ -72,7 +73,7 @@ func migrateError(err error) error {
 		return nil
 	case errors.As(err, &refused):
 		return &Error{Code: ExitOperator, Err: err, Hint: "nothing was changed; correct the files or the plan and run it again"}
-	case errors.Is(err, migrate.ErrBusy):
+	case errors.Is(err, statefile.ErrBusy):
 		return &Error{Code: ExitFailed, Err: err, Hint: "wait until it ends"}
 	case errors.Is(err, migrate.ErrChanged):
 		return &Error{Code: ExitFailed, Err: err, Hint: "run it again: it takes up where it stopped"}

@@ -36,10 +36,11 @@ type restoreOptions struct {
 	timeout    time.Duration
 	only       restorePaths
 	files      restoreFiles
+	lock       string // of operations
 }
 
 func restoreCommand(version string) *cobra.Command {
-	o := restoreOptions{snapshotOptions: snapshotOptions{version: version}}
+	o := restoreOptions{snapshotOptions: snapshotOptions{version: version}, lock: machine.OperationLock}
 	c := &cobra.Command{
 		Use:   "restore [FILE]",
 		Short: "Bring a snapshot back into Vault",
@@ -135,6 +136,11 @@ func runRestore(c *cobra.Command, o restoreOptions) error {
 	if err := o.confirm(c); err != nil {
 		return err
 	}
+	end, err := begin(c, o.lock)
+	if err != nil {
+		return err
+	}
+	defer end()
 	if err := o.openKeep(p); err != nil {
 		return err
 	}

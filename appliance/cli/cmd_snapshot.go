@@ -15,6 +15,7 @@ import (
 
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/credential"
+	"strongroom.example/appliance/base/statefile"
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/appliance/serve/kms"
 	"strongroom.example/config"
@@ -182,7 +183,7 @@ func snapshotError(err error) error {
 		code, hint = ExitDrift, "the last good snapshot is untouched (strongroom snapshot list); take a new one, and look at the destination"
 	case errors.Is(err, snapshot.ErrNoSnapshot):
 		code, hint = ExitDrift, "take one with strongroom snapshot take"
-	case errors.Is(err, snapshot.ErrBusy):
+	case errors.Is(err, statefile.ErrBusy):
 		hint = "wait until it ends"
 	case errors.Is(err, snapshot.ErrFull):
 		hint = "make room in the destination, or keep fewer ([backup.keep]) and run strongroom snapshot prune"

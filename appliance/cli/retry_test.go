@@ -11,9 +11,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"strongroom.example/appliance/backup/drill"
 	"strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/base/statefile"
 )
 
 func TestRetries(t *testing.T) {
@@ -70,7 +70,7 @@ func TestFetchMayPass(t *testing.T) {
 		err  error
 		want bool
 	}{
-		{snapshot.ErrUnreachable, true}, {snapshot.ErrStalled, true}, {drill.ErrBusy, true},
+		{snapshot.ErrUnreachable, true}, {snapshot.ErrStalled, true}, {statefile.ErrBusy, true},
 		{snapshot.ErrNoSnapshot, false}, {snapshot.ErrCorrupt, false}, {snapshot.ErrDenied, false}, {snapshot.ErrFull, false},
 		{&Error{Code: ExitUsage, Err: errors.New("no configuration")}, false},
 	} {

@@ -10,11 +10,11 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"strongroom.example/appliance/base/operation"
 	"strongroom.example/config"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/steps"
@@ -136,19 +136,11 @@ func letsIn(w config.Firewall, session, sudoUser string, network steps.Network) 
 	return fmt.Errorf("this session comes from %s, and the rules let SSH in from %s only", client, strings.Join(w.SSHFrom, ", "))
 }
 
-// lock keeps two installers from working at once. The kernel gives the lock
-// back whatever ends this process.
-func lock(path string) (unlock func(), err error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("lock: %w", err)
+// begin holds the machine for a verb: who else would change it waits.
+func begin(path, verb string) (end func(), err error) {
+	end, err = operation.Begin(path, program+" "+verb, time.Now())
+	if errors.Is(err, operation.ErrBusy) {
+		return nil, &engine.Error{Code: engine.ExitFailed, Err: err, Hint: "wait for its end"}
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		f.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, &engine.Error{Code: engine.ExitFailed, Err: errors.New("another installer is at work"), Hint: "wait for its end"}
-		}
-		return nil, fmt.Errorf("lock %q: %w", path, err)
-	}
-	return func() { f.Close() }, nil
+	return end, err
 }

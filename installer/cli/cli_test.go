@@ -199,22 +199,22 @@ func TestLetsIn(t *testing.T) {
 	}
 }
 
-func TestLock(t *testing.T) {
+func TestBegin(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
-	unlock, err := lock(path)
+	end, err := begin(path, "upgrade")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := lock(path); err == nil || !strings.Contains(err.Error(), "another installer is at work") {
+	var fault *engine.Error
+	if _, err := begin(path, "install"); !errors.As(err, &fault) || fault.Hint == "" || !strings.Contains(err.Error(), "strongroom-installer upgrade, pid ") {
 		t.Errorf("error = %v", err)
 	}
-	unlock()
-	unlock, err = lock(path)
-	if err != nil {
+	end()
+	if end, err = begin(path, "install"); err != nil {
 		t.Fatal(err)
 	}
-	unlock()
-	if _, err := lock(filepath.Join(path, "no", "folder")); errors.Is(err, fs.ErrNotExist) || err == nil {
+	end()
+	if _, err := begin(filepath.Join(path, "no", "folder"), "install"); errors.Is(err, fs.ErrNotExist) || err == nil {
 		t.Errorf("error = %v", err)
 	}
 }

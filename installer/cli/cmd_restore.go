@@ -310,11 +310,11 @@ func (o *restoreOptions) recover(ctx context.Context, r *recover.Recovery, dropp
 	if err := o.askToRecover(ctx, r); err != nil {
 		return err
 	}
-	unlock, err := lock(machine.OperationLock)
+	end, err := begin(machine.OperationLock, "restore")
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer end()
 	j, err := engine.OpenJournal(machine.InstallJournal, o.version, time.Now)
 	if err != nil {
 		return err

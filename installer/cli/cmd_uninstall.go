@@ -99,11 +99,11 @@ func (o *uninstallOptions) uninstall(ctx context.Context) error {
 	if o.plan {
 		return nil
 	}
-	unlock, err := lock(machine.OperationLock)
+	end, err := begin(machine.OperationLock, "uninstall")
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer end()
 	if err := o.sure(ctx, cfg.Domain); err != nil {
 		return &engine.Error{Code: engine.ExitOperator, Err: err, Hint: "nothing has been changed"}
 	}

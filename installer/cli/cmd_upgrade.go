@@ -111,11 +111,11 @@ func (o *upgradeOptions) upgrade(c *cobra.Command) error {
 			Hint: "install first: " + program + " install --help"}
 	}
 	return o.run(c.Context(), c, func(ctx context.Context, env *steps.Env) error {
-		unlock, err := lock(machine.OperationLock)
+		end, err := begin(machine.OperationLock, "upgrade")
 		if err != nil {
 			return err
 		}
-		defer unlock()
+		defer end()
 		remove, err := o.fetchVault(ctx, env)
 		if err != nil {
 			return err

@@ -25,11 +25,11 @@ func (o *options) install(ctx context.Context, env *steps.Env) error {
 	if err := o.askToInstall(ctx, env); err != nil {
 		return err
 	}
-	unlock, err := lock(machine.OperationLock)
+	end, err := begin(machine.OperationLock, "install")
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer end()
 	if err := upgrade.Unfinished(env.Host); err != nil {
 		return err
 	}

@@ -183,7 +183,7 @@ func monitoredVault(t *testing.T) *monitored {
 	}
 	for path, text := range map[string]string{
 		report.LastPath(filepath.Join(states, "drill")): string(rehearsed),
-		filepath.Join(states, "doctor", "last.json"):    `{"at":"` + time.Now().UTC().Format(time.RFC3339) + `","items":[{"id":"escrow","verdict":"pass"},{"id":"swap","verdict":"warn"}]}`,
+		filepath.Join(states, "doctor", "last.json"):    `{"format":1,"at":"` + time.Now().UTC().Format(time.RFC3339) + `","items":[{"id":"escrow","verdict":"pass"},{"id":"swap","verdict":"warn"}]}`,
 	} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)

@@ -19,8 +19,6 @@ import "errors"
 var (
 	// ErrFailed means that the drill ran to its end and a check failed.
 	ErrFailed = errors.New("the drill did not pass")
-	// ErrBusy means that another drill is under way.
-	ErrBusy = errors.New("another drill is under way")
 	// ErrNotFetched means that there is no fetched snapshot to work on.
 	ErrNotFetched = errors.New("no snapshot has been fetched")
 	// ErrNeedsToken means that a rehearsal with a plugin was given no token, or

@@ -1,16 +1,15 @@
 package drill
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
 
 	"strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/appliance/base/mask"
+	"strongroom.example/appliance/base/statefile"
 )
 
 // RecordFetchFailure notes why Fetch failed for good; the next one that succeeds
@@ -18,22 +17,14 @@ import (
 // result is what counts.
 func RecordFetchFailure(stateDir string, at time.Time, failure error) error {
 	unlock, err := lock(stateDir)
-	if errors.Is(err, ErrBusy) {
+	if errors.Is(err, statefile.ErrBusy) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	text, err := json.MarshalIndent(report.FetchFailure{At: at.UTC(), Error: mask.Text(failure.Error())}, "", "  ")
-	if err != nil {
-		return fmt.Errorf("note the failed fetch: %w", err)
-	}
-	root, err := os.OpenRoot(stateDir)
-	if err != nil {
-		return fmt.Errorf("note the failed fetch: %w", err)
-	}
-	return errors.Join(write(stateDir, root, filepath.Base(report.FetchFailurePath(stateDir)), append(text, '\n')), root.Close())
+	return statefile.Save(report.FetchFailurePath(stateDir), report.FetchFailure{At: at.UTC(), Error: mask.Text(failure.Error())}, 0o640)
 }
 
 // forgetFetchFailure is for after a good fetch.

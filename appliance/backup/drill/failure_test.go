@@ -9,6 +9,7 @@ import (
 
 	"strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/base/statefile"
 )
 
 // A fetch that failed for good stays known until one succeeds, and the drill that
@@ -64,7 +65,7 @@ func TestFetchFailureBesideADrill(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unlock()
-	if err := RecordFetchFailure(dir, noon, ErrBusy); err != nil {
+	if err := RecordFetchFailure(dir, noon, statefile.ErrBusy); err != nil {
 		t.Error(err)
 	}
 	if f, err := report.LastFetchFailure(dir); f != nil || err != nil {

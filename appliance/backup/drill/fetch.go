@@ -183,7 +183,7 @@ func loadFetched(stateDir string) (Fetched, error) {
 }
 
 // Discard removes everything that a fetch or a drill has left, but for its
-// reports. ErrBusy while one is under way.
+// reports. statefile.ErrBusy while one is under way.
 func Discard(stateDir string) error {
 	unlock, err := lock(stateDir)
 	if err != nil {

@@ -81,7 +81,7 @@ func workDir(stateDir string) string { return filepath.Join(stateDir, "work") }
 
 // Run drills with the snapshot that Fetch left, and writes the report. Whatever
 // happens, nothing that it started or unpacked is left. The report is there with
-// any error but ErrBusy and those of writing it; ErrFailed when the drill came to
+// any error but statefile.ErrBusy and those of writing it; ErrFailed when the drill came to
 // its end and a check failed.
 func Run(ctx context.Context, o Options) (*report.Report, error) {
 	unlock, err := lock(o.StateDir)

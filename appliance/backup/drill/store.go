@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"strongroom.example/appliance/backup/drill/report"
+	"strongroom.example/appliance/base/atomicfile"
 )
 
 // keptReports is how many reports stay: ten years of quarterly drills.
@@ -76,7 +77,7 @@ func openReports(stateDir string, state *os.Root) (*os.Root, error) {
 	if err != nil {
 		return nil, errors.Join(err, kept.Close())
 	}
-	if err := errors.Join(giveToOwner(stateDir, d), d.Close()); err != nil {
+	if err := errors.Join(atomicfile.LikeFolder(stateDir, d), d.Close()); err != nil {
 		return nil, errors.Join(err, kept.Close())
 	}
 	return kept, nil
@@ -93,7 +94,7 @@ func write(stateDir string, in *os.Root, name string, data []byte) error {
 	}
 	_, err = f.Write(data)
 	// Exactly this mode, whatever the umask.
-	err = errors.Join(err, f.Chmod(0o640), giveToOwner(stateDir, f), f.Sync(), f.Close())
+	err = errors.Join(err, f.Chmod(0o640), atomicfile.LikeFolder(stateDir, f), f.Sync(), f.Close())
 	if err == nil {
 		err = in.Rename(tmp, name)
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"strongroom.example/appliance/backup/drill/report"
+	"strongroom.example/appliance/base/statefile"
 )
 
 func testKey(seed byte) ed25519.PrivateKey {
@@ -180,7 +181,7 @@ func TestLock(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := lock(dir); !errors.Is(err, ErrBusy) {
+	if _, err := lock(dir); !errors.Is(err, statefile.ErrBusy) {
 		t.Errorf("a second one: %v", err)
 	}
 	for name, do := range map[string]func() error{
@@ -189,7 +190,7 @@ func TestLock(t *testing.T) {
 		"both":    func() error { _, err := FetchAndRun(t.Context(), FetchOptions{}, Options{StateDir: dir}); return err },
 		"discard": func() error { return Discard(dir) },
 	} {
-		if err := do(); !errors.Is(err, ErrBusy) {
+		if err := do(); !errors.Is(err, statefile.ErrBusy) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -11,7 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"strongroom.example/appliance/base/atomicfile"
+	"strongroom.example/appliance/base/statefile"
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/config/machine"
 )
@@ -119,11 +119,7 @@ func noteWaits(file string, was map[string]int64) error {
 	if _, err := os.Stat(filepath.Dir(file)); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	data, err := json.Marshal(Waits{MaxWait: was})
-	if err != nil {
-		return fmt.Errorf("note max_wait: %w", err)
-	}
-	if err := atomicfile.Write(file, append(data, '\n'), 0o640); err != nil {
+	if err := statefile.Save(file, Waits{MaxWait: was}, 0o640); err != nil {
 		return fmt.Errorf("note max_wait: %w", err)
 	}
 	return nil

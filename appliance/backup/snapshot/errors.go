@@ -38,8 +38,6 @@ var (
 
 // What can be wrong with a call.
 var (
-	// ErrBusy means that another run holds the lock.
-	ErrBusy = errors.New("another run is under way")
 	// ErrNoSnapshot means that there is nothing of this cluster to work on.
 	ErrNoSnapshot = errors.New("no snapshot")
 	// ErrNoDestination means that no destination took the snapshot.

@@ -1,17 +1,11 @@
 package snapshot
 
 import (
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sys/unix"
-
-	"strongroom.example/appliance/base/atomicfile"
+	"strongroom.example/appliance/base/statefile"
 )
 
 // The state files. Each is written by one unit only, so that the job that takes
@@ -78,7 +72,7 @@ type Failure struct {
 // empty where there is none yet.
 func LoadTakeState(dir string) (TakeState, error) {
 	s := TakeState{Format: stateFormat}
-	err := loadState(filepath.Join(dir, takeStateFile), &s, &s.Format)
+	err := loadState(filepath.Join(dir, takeStateFile), &s)
 	return s, err
 }
 
@@ -86,16 +80,16 @@ func LoadTakeState(dir string) (TakeState, error) {
 // is empty where there is none yet.
 func LoadVerifyState(dir string) (VerifyState, error) {
 	s := VerifyState{Format: stateFormat}
-	err := loadState(filepath.Join(dir, verifyStateFile), &s, &s.Format)
+	err := loadState(filepath.Join(dir, verifyStateFile), &s)
 	return s, err
 }
 
 func (s TakeState) save(dir string) error {
-	return saveState(filepath.Join(dir, takeStateFile), s)
+	return statefile.Save(filepath.Join(dir, takeStateFile), s, 0o640)
 }
 
 func (s VerifyState) save(dir string) error {
-	return saveState(filepath.Join(dir, verifyStateFile), s)
+	return statefile.Save(filepath.Join(dir, verifyStateFile), s, 0o640)
 }
 
 // RecordTakeFailure notes why a taking job failed before it came to Take. The
@@ -103,7 +97,7 @@ func (s VerifyState) save(dir string) error {
 // one's result is what counts.
 func RecordTakeFailure(dir string, at time.Time, failure error) error {
 	unlock, err := lock(dir, "take")
-	if errors.Is(err, ErrBusy) {
+	if errors.Is(err, statefile.ErrBusy) {
 		return nil
 	}
 	if err != nil {
@@ -122,7 +116,7 @@ func RecordTakeFailure(dir string, at time.Time, failure error) error {
 // failure, and ends one.
 func RecordStandby(dir string, at time.Time) error {
 	unlock, err := lock(dir, "take")
-	if errors.Is(err, ErrBusy) {
+	if errors.Is(err, statefile.ErrBusy) {
 		return nil
 	}
 	if err != nil {
@@ -141,7 +135,7 @@ func RecordStandby(dir string, at time.Time) error {
 // RecordVerifyFailure is RecordTakeFailure for the verifying job.
 func RecordVerifyFailure(dir string, at time.Time, failure error) error {
 	unlock, err := lock(dir, "verify")
-	if errors.Is(err, ErrBusy) {
+	if errors.Is(err, statefile.ErrBusy) {
 		return nil
 	}
 	if err != nil {
@@ -156,58 +150,15 @@ func RecordVerifyFailure(dir string, at time.Time, failure error) error {
 	return s.save(dir)
 }
 
-func loadState(path string, v any, format *int) error {
-	b, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("read state: %w", err)
-	}
-	if err := json.Unmarshal(b, v); err != nil {
-		return fmt.Errorf("state file %q: %w: %w", path, ErrCorrupt, err)
-	}
-	if *format != stateFormat {
-		return fmt.Errorf("state file %q: format %d, this program reads %d", path, *format, stateFormat)
+// loadState leaves v as it is where there is no state yet.
+func loadState(path string, v any) error {
+	if err := statefile.Load(path, stateFormat, v); !errors.Is(err, statefile.ErrNone) {
+		return err
 	}
 	return nil
 }
 
-func saveState(path string, v any) error {
-	b, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		return fmt.Errorf("encode state: %w", err)
-	}
-	// 0640: status and doctor read it through the group; nothing in it is
-	// secret.
-	f, err := atomicfile.Create(path, 0o640)
-	if err != nil {
-		return err
-	}
-	defer f.Abort()
-	if err := atomicfile.LikeFolder(filepath.Dir(path), f); err != nil {
-		return fmt.Errorf("write %q: %w", path, err)
-	}
-	if _, err := f.Write(append(b, '\n')); err != nil {
-		return err
-	}
-	return f.Commit()
-}
-
-// lock keeps two runs of one job apart. It is gone with the process, whatever
-// ends it. A link is not followed: the folder may be another user's, who would
-// be given what it leads to.
+// lock keeps two runs of one job apart.
 func lock(dir, job string) (unlock func(), err error) {
-	f, err := os.OpenFile(filepath.Join(dir, "."+job+".lock"), os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("lock: %w", err)
-	}
-	if err := errors.Join(atomicfile.LikeFolder(dir, f), unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)); err != nil {
-		_ = f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("lock %q: %w", f.Name(), ErrBusy)
-		}
-		return nil, fmt.Errorf("lock %q: %w", f.Name(), err)
-	}
-	return func() { _ = f.Close() }, nil
+	return statefile.Lock(filepath.Join(dir, "."+job+".lock"), "")
 }

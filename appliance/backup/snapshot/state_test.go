@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"strongroom.example/appliance/base/statefile"
 )
 
 func TestRecordFailureKeepsTheRecords(t *testing.T) {
@@ -112,7 +114,7 @@ func TestLoadState(t *testing.T) {
 			}
 		})
 	}
-	if _, err := lock("/nonexistent", "take"); err == nil || errors.Is(err, ErrBusy) {
+	if _, err := lock("/nonexistent", "take"); err == nil || errors.Is(err, statefile.ErrBusy) {
 		t.Errorf("lock of a folder that is not there: %v", err)
 	}
 }

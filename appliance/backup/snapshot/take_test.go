@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"filippo.io/age"
+
+	"strongroom.example/appliance/base/statefile"
 )
 
 func TestTakeAndVerify(t *testing.T) {
@@ -369,8 +371,8 @@ func TestTakeRunsOnce(t *testing.T) {
 	if _, err := Take(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
-	if !errors.Is(inner, ErrBusy) {
-		t.Errorf("the second run got %v, want %v", inner, ErrBusy)
+	if !errors.Is(inner, statefile.ErrBusy) {
+		t.Errorf("the second run got %v, want %v", inner, statefile.ErrBusy)
 	}
 }
 
@@ -410,7 +412,7 @@ func TestTakeReplacesASpoiltState(t *testing.T) {
 		t.Fatal(err)
 	}
 	taken, err := Take(t.Context(), o)
-	if !errors.Is(err, ErrCorrupt) || len(taken.Held) != 1 {
+	if !errors.Is(err, statefile.ErrCorrupt) || len(taken.Held) != 1 {
 		t.Fatalf("held by %q, error %v; want a snapshot and a word on the state", taken.Held, err)
 	}
 	if s := mustTakeState(t, o.StateDir); s.Last["mem"].ID != taken.Manifest.ID {

@@ -16,9 +16,9 @@ func (f *File) Chown(uid, gid int) error {
 	return nil
 }
 
-// LikeFolder gives f to the owner of folder where root writes into another's: a
-// job that root runs by hand leaves files which the job's own user goes on with.
-// Anybody else changes nothing.
+// LikeFolder gives f to the owner and the group of folder where root writes into
+// another's: a job that root runs by hand leaves files which the job's own user
+// goes on with. Anybody else changes nothing.
 func LikeFolder(folder string, f interface{ Chown(uid, gid int) error }) error {
 	if os.Geteuid() != 0 {
 		return nil
@@ -27,8 +27,12 @@ func LikeFolder(folder string, f interface{ Chown(uid, gid int) error }) error {
 	if err := unix.Stat(folder, &st); err != nil {
 		return fmt.Errorf("owner of %q: %w", folder, err)
 	}
-	if st.Uid == 0 {
-		return nil
+	switch uid, gid := int(st.Uid), int(st.Gid); {
+	case uid != 0:
+		return f.Chown(uid, gid)
+	case gid != os.Getegid():
+		// A unit that may change no owner can be of the group.
+		return f.Chown(-1, gid)
 	}
-	return f.Chown(int(st.Uid), int(st.Gid))
+	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"strongroom.example/appliance/base/statefile"
 	"strongroom.example/appliance/secrets/dotenv"
 	"strongroom.example/appliance/secrets/migrate"
 	"strongroom.example/appliance/secrets/migrate/storetest"
@@ -226,7 +227,7 @@ func TestOneRunAtATime(t *testing.T) {
 		ran = true
 		_, second = p.apply(t, s)
 	}})
-	if err != nil || !ran || !errors.Is(second, migrate.ErrBusy) {
+	if err != nil || !ran || !errors.Is(second, statefile.ErrBusy) {
 		t.Fatalf("first %v, second %v", err, second)
 	}
 }

@@ -8,15 +8,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"syscall"
+
+	"strongroom.example/appliance/base/statefile"
 )
 
 // StateDir is the folder of a migration, under the root of its tree. It holds
 // names, versions and encrypted backups, and no value in clear.
 const StateDir = ".strongroom-migrate"
-
-// ErrBusy is another run at the same tree.
-var ErrBusy = errors.New("another migration of this tree is running")
 
 // event is one line of the journal. It is written before what it announces
 // (intent) or after it (the others), so that a run that was killed can be
@@ -36,9 +34,9 @@ type event struct {
 
 // state is the folder, held by one run at a time.
 type state struct {
-	dir  string
-	lock *os.File
-	log  *os.File
+	dir    string
+	unlock func()
+	log    *os.File
 }
 
 // openState makes the folder if need be and takes its lock.
@@ -54,18 +52,11 @@ func openState(root string) (*state, error) {
 	if !st.IsDir() {
 		return nil, fmt.Errorf("state folder %q is no folder", dir)
 	}
-	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	unlock, err := statefile.Lock(filepath.Join(dir, "lock"), "")
 	if err != nil {
 		return nil, fmt.Errorf("state folder: %w", err)
 	}
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		_ = lock.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, ErrBusy
-		}
-		return nil, fmt.Errorf("state folder: %w", err)
-	}
-	s := &state{dir: dir, lock: lock}
+	s := &state{dir: dir, unlock: unlock}
 	// The backups are encrypted, and still nobody's business in a repository.
 	if err := os.WriteFile(filepath.Join(dir, ".gitignore"), []byte("*\n"), 0o600); err != nil {
 		return nil, errors.Join(fmt.Errorf("state folder: %w", err), s.close())
@@ -100,11 +91,11 @@ func (s *state) endLastLine() error {
 }
 
 func (s *state) close() error {
-	var err error
-	if s.log != nil {
-		err = s.log.Close()
+	defer s.unlock()
+	if s.log == nil {
+		return nil
 	}
-	return errors.Join(err, s.lock.Close())
+	return s.log.Close()
 }
 
 // append makes events durable, all with one sync.

@@ -1,15 +1,11 @@
 package alert
 
 import (
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"time"
 
-	"strongroom.example/appliance/base/atomicfile"
+	"strongroom.example/appliance/base/statefile"
 )
 
 const (
@@ -35,19 +31,13 @@ type saidOf struct {
 // LoadSaid reads the state directory's. A spoilt file is as good as none: then
 // something is told twice.
 func LoadSaid(dir string) (Said, error) {
-	s := Said{Format: saidFormat, Units: map[string]saidOf{}}
-	b, err := os.ReadFile(filepath.Join(dir, saidFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return s, nil
+	fresh := Said{Format: saidFormat, Units: map[string]saidOf{}}
+	var s Said
+	err := statefile.Load(filepath.Join(dir, saidFile), saidFormat, &s)
+	if errors.Is(err, statefile.ErrNone) || errors.Is(err, statefile.ErrCorrupt) || s.Units == nil && err == nil {
+		return fresh, nil
 	}
-	if err != nil {
-		return s, fmt.Errorf("read state: %w", err)
-	}
-	var read Said
-	if json.Unmarshal(b, &read) == nil && read.Format == saidFormat && read.Units != nil {
-		return read, nil
-	}
-	return s, nil
+	return s, err
 }
 
 // Due says whether e is to be told, and how many were not told before it. Where
@@ -78,9 +68,5 @@ func failureOf(e Event) string { return e.Result + " " + e.Status }
 
 // Save writes the state directory's file.
 func (s *Said) Save(dir string) error {
-	b, err := json.MarshalIndent(s, "", "  ")
-	if err != nil {
-		return fmt.Errorf("encode state: %w", err)
-	}
-	return atomicfile.Write(filepath.Join(dir, saidFile), append(b, '\n'), 0o640)
+	return statefile.Save(filepath.Join(dir, saidFile), s, 0o640)
 }

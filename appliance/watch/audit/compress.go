@@ -10,7 +10,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -55,28 +54,11 @@ func (osFiles) Create(path string) (newFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := giveTo(filepath.Dir(path), f.Chown); err != nil {
+	if err := atomicfile.LikeFolder(filepath.Dir(path), f); err != nil {
 		f.Abort()
 		return nil, err
 	}
 	return f, nil
-}
-
-// giveTo gives what root makes in dir to the owner of dir: the job that runs as
-// Vault's user must read and replace it.
-func giveTo(dir string, chown func(uid, gid int) error) error {
-	if os.Geteuid() != 0 {
-		return nil
-	}
-	info, err := os.Stat(dir)
-	if err != nil {
-		return err
-	}
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return fmt.Errorf("owner of %q: not known", dir)
-	}
-	return chown(int(st.Uid), int(st.Gid))
 }
 
 // compressAll compresses what is rotated and not compressed yet. A log whose

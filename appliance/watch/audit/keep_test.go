@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"strongroom.example/appliance/base/statefile"
 )
 
 // olds puts compressed logs of 100 bytes there, one a day before start.
@@ -122,10 +124,17 @@ func TestLoadReportBad(t *testing.T) {
 		if _, err := LoadReport(dir); err == nil {
 			t.Errorf("%s: no error", name)
 		}
-		// And it doesn't stop a run.
+		// And it doesn't stop a run, which tells of it once: the count of early
+		// deletions is lost.
 		v := newVault(t, "a.log")
-		if _, err := Rotate(t.Context(), v.options(dir)); err != nil {
+		if _, err := Rotate(t.Context(), v.options(dir)); !errors.Is(err, statefile.ErrCorrupt) {
 			t.Errorf("%s: %v", name, err)
+		}
+		if r, err := LoadReport(dir); err != nil || len(r.Logs) != 1 {
+			t.Errorf("%s: not written anew: %+v, %v", name, r, err)
+		}
+		if _, err := Rotate(t.Context(), v.options(dir)); err != nil {
+			t.Errorf("%s: the next run: %v", name, err)
 		}
 	}
 }

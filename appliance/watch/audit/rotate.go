@@ -18,8 +18,6 @@ var (
 	ErrNotRunning = errors.New("vault is not running")
 	// ErrNotReopened: Vault was asked and did not open its log again in time.
 	ErrNotReopened = errors.New("vault did not open its log again")
-	// ErrBusy: another run is under way.
-	ErrBusy = errors.New("another run is under way")
 	// ErrExecutable: a log may be executed, which keeps Vault from unsealing.
 	ErrExecutable = errors.New("the audit log is executable")
 )

@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"strongroom.example/appliance/base/statefile"
 )
 
 var start = time.Date(2026, 11, 24, 15, 0, 0, 0, time.UTC)
@@ -341,7 +343,7 @@ func TestBusy(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unlock()
-	if _, err := Rotate(t.Context(), o); !errors.Is(err, ErrBusy) {
+	if _, err := Rotate(t.Context(), o); !errors.Is(err, statefile.ErrBusy) {
 		t.Errorf("error %v", err)
 	}
 }

@@ -1,17 +1,11 @@
 package audit
 
 import (
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sys/unix"
-
-	"strongroom.example/appliance/base/atomicfile"
+	"strongroom.example/appliance/base/statefile"
 )
 
 const (
@@ -52,20 +46,13 @@ type Log struct {
 // LoadReport reads the last run's report from a state directory. It is empty
 // where there was none yet.
 func LoadReport(dir string) (Report, error) {
-	path := filepath.Join(dir, stateFile)
-	b, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	var r Report
+	err := statefile.Load(filepath.Join(dir, stateFile), stateFormat, &r)
+	if errors.Is(err, statefile.ErrNone) {
 		return Report{}, nil
 	}
 	if err != nil {
-		return Report{}, fmt.Errorf("read state: %w", err)
-	}
-	var r Report
-	if err := json.Unmarshal(b, &r); err != nil {
-		return Report{}, fmt.Errorf("state file %q: %w", path, err)
-	}
-	if r.Format != stateFormat {
-		return Report{}, fmt.Errorf("state file %q: format %d, this program reads %d", path, r.Format, stateFormat)
+		return Report{}, err
 	}
 	return r, nil
 }
@@ -76,8 +63,9 @@ func (r *run) report(failure error) (Report, error) {
 		Format: stateFormat, At: r.now, Logs: []Log{}, Disk: r.usage, Level: r.level,
 		Rotated: r.rotated, Deleted: r.deleted, DeletedEarly: r.early,
 	}
-	// A spoilt state file only loses the count.
-	before, _ := LoadReport(r.StateDir)
+	// A spoilt state file loses the count, and is told of once: it is written
+	// anew here.
+	before, spoilt := LoadReport(r.StateDir)
 	rep.DeletedEarlyTotal = before.DeletedEarlyTotal + int64(len(r.early))
 	if failure != nil {
 		rep.Failure = failure.Error()
@@ -94,45 +82,10 @@ func (r *run) report(failure error) (Report, error) {
 		rep.Kept++
 		rep.KeptBytes += f.size
 	}
-	b, jerr := json.MarshalIndent(rep, "", "  ")
-	if jerr != nil {
-		return rep, errors.Join(err, fmt.Errorf("encode state: %w", jerr))
-	}
-	return rep, errors.Join(err, saveReport(r.StateDir, append(b, '\n')))
+	return rep, errors.Join(spoilt, err, statefile.Save(filepath.Join(r.StateDir, stateFile), rep, 0o640))
 }
 
-func saveReport(dir string, text []byte) error {
-	// 0640: metrics and doctor read it through the group.
-	f, err := atomicfile.Create(filepath.Join(dir, stateFile), 0o640)
-	if err != nil {
-		return err
-	}
-	defer f.Abort()
-	if _, err := f.Write(text); err != nil {
-		return err
-	}
-	if err := giveTo(dir, f.Chown); err != nil {
-		return err
-	}
-	return f.Commit()
-}
-
-// lock keeps two runs apart. It is gone with the process.
+// lock keeps two runs apart.
 func lock(dir string) (unlock func(), err error) {
-	f, err := os.OpenFile(filepath.Join(dir, ".rotate.lock"), os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("lock: %w", err)
-	}
-	if err := giveTo(dir, f.Chown); err != nil {
-		_ = f.Close()
-		return nil, fmt.Errorf("lock: %w", err)
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		_ = f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("lock %q: %w", f.Name(), ErrBusy)
-		}
-		return nil, fmt.Errorf("lock %q: %w", f.Name(), err)
-	}
-	return func() { _ = f.Close() }, nil
+	return statefile.Lock(filepath.Join(dir, ".rotate.lock"), "")
 }

@@ -10,19 +10,13 @@ package doctor
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 
-	"strongroom.example/appliance/base/atomicfile"
+	"strongroom.example/appliance/base/statefile"
 	"strongroom.example/appliance/watch/evidence"
 )
-
-// reportFormat is the version of the report's layout.
-const reportFormat = 1
 
 // Report is the outcome of one examination. It holds no secret.
 type Report struct {
@@ -94,37 +88,14 @@ func LastPath(stateDir string) string { return filepath.Join(stateDir, "last.jso
 
 // Save keeps r as the newest report.
 func (r Report) Save(stateDir string) error {
-	b, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return fmt.Errorf("encode the doctor's report: %w", err)
-	}
-	// 0640, and the folder's group whoever runs this: metrics read it through
-	// that group. Nothing in it is secret.
-	info, err := os.Stat(stateDir)
-	if err != nil {
-		return fmt.Errorf("keep the doctor's report: %w", err)
-	}
-	f, err := atomicfile.Create(LastPath(stateDir), 0o640)
-	if err != nil {
-		return err
-	}
-	defer f.Abort()
-	if _, err := f.Write(append(b, '\n')); err != nil {
-		return err
-	}
-	// The unit is of that group, and may change no owner.
-	if st, ok := info.Sys().(*syscall.Stat_t); ok && int(st.Gid) != os.Getegid() {
-		if err := f.Chown(-1, int(st.Gid)); err != nil {
-			return err
-		}
-	}
-	return f.Commit()
+	// Metrics read it through the folder's group. Nothing in it is secret.
+	return statefile.Save(LastPath(stateDir), r, 0o640)
 }
 
 // Examine runs all checks.
 func Examine(ctx context.Context, s Subject) Report {
 	e := &exam{Subject: s}
-	r := Report{Format: reportFormat, At: s.Machine.Now().UTC(), Version: s.Version, Host: s.Machine.Hostname()}
+	r := Report{Format: evidence.DoctorFormat, At: s.Machine.Now().UTC(), Version: s.Version, Host: s.Machine.Hostname()}
 	for _, c := range checks() {
 		e.item = Item{ID: c.id, Number: c.number, Title: c.title, Evidence: []Evidence{}}
 		c.run(ctx, e)

@@ -8,17 +8,14 @@
 package evidence
 
 import (
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
+
+	"strongroom.example/appliance/base/statefile"
 )
 
 // ErrNone says that there is nothing yet: a job has never run, a thing was never
 // confirmed.
-var ErrNone = errors.New("none yet")
+var ErrNone = statefile.ErrNone
 
 // Places are the folders of the jobs' states.
 type Places struct {
@@ -38,29 +35,4 @@ func Below(dir string) Places {
 		Doctor:   filepath.Join(dir, "doctor"),
 		Escrow:   filepath.Join(dir, "escrow"),
 	}
-}
-
-// maxState bounds a state file, in bytes.
-const maxState = 4 << 20
-
-// readJSON decodes a state file. One that is not there is ErrNone.
-func readJSON(path string, v any) error {
-	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return ErrNone
-	}
-	if err != nil {
-		return err
-	}
-	if info.Size() > maxState {
-		return fmt.Errorf("state file %q: %d bytes are more than it can have (%d)", path, info.Size(), maxState)
-	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(b, v); err != nil {
-		return fmt.Errorf("state file %q: %w", path, err)
-	}
-	return nil
 }

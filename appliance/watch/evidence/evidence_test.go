@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"strongroom.example/appliance/base/statefile"
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/appliance/serve/escrow"
 )
@@ -115,11 +116,11 @@ func TestDamagedStates(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	put(t, p.Doctor, "last.json", `{"items":[{"id":"swap","verdict":"perhaps"}]}`)
+	put(t, p.Doctor, "last.json", `{"format":1,"items":[{"id":"swap","verdict":"perhaps"}]}`)
 	if _, err := ReadDoctor(p); err == nil || !strings.Contains(err.Error(), "perhaps") {
 		t.Errorf("a verdict of another kind: %v", err)
 	}
-	put(t, p.Doctor, "last.json", strings.Repeat(" ", maxState+1))
+	put(t, p.Doctor, "last.json", strings.Repeat(" ", statefile.MaxSize+1))
 	if _, err := ReadDoctor(p); err == nil || !strings.Contains(err.Error(), "more than") {
 		t.Errorf("a file without end: %v", err)
 	}

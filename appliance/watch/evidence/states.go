@@ -12,6 +12,7 @@ import (
 
 	"strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/base/statefile"
 	"strongroom.example/appliance/serve/escrow"
 )
 
@@ -107,6 +108,9 @@ const (
 	Skip = "skip"
 )
 
+// DoctorFormat is the version of the doctor's report's layout.
+const DoctorFormat = 1
+
 // ReadDoctor reads the doctor's last report, of which it takes the verdicts.
 func ReadDoctor(p Places) (Doctor, error) {
 	var report struct {
@@ -117,7 +121,7 @@ func ReadDoctor(p Places) (Doctor, error) {
 		} `json:"items"`
 	}
 	path := filepath.Join(p.Doctor, "last.json")
-	if err := readJSON(path, &report); err != nil {
+	if err := statefile.Load(path, DoctorFormat, &report); err != nil {
 		return Doctor{}, err
 	}
 	d := Doctor{At: report.At, Verdicts: map[string]string{}}

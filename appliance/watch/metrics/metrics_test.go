@@ -115,7 +115,7 @@ func states(t *testing.T) (evidence.Places, string) {
 	put(p.Verify+"/verified.json", snapshot.VerifyState{Format: 1,
 		LastGood: map[string]snapshot.VerifiedRecord{"dir:/b": {ID: "x", TakenAt: now.Add(-40 * time.Minute), VerifiedAt: now.Add(-30 * time.Minute), Size: 1000}},
 		Failure:  &snapshot.Failure{At: now, Error: "x"}})
-	put(p.Doctor+"/last.json", map[string]any{"at": now, "items": []map[string]string{
+	put(p.Doctor+"/last.json", map[string]any{"format": 1, "at": now, "items": []map[string]string{
 		{"id": "escrow", "verdict": "pass"}, {"id": "swap", "verdict": "fail"}, {"id": "clock", "verdict": "warn"}}})
 	put(dir+"/audit/last.json", audit.Report{Format: 1, At: now, Kept: 7, KeptBytes: 700, DeletedEarlyTotal: 2,
 		Logs: []audit.Log{{Name: "audit-1.log", Size: 42}}})

@@ -1,13 +1,12 @@
 package report
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"time"
+
+	"strongroom.example/appliance/base/statefile"
 )
 
 // FetchFailure tells of a drill that never came to its report, because there was
@@ -22,16 +21,13 @@ func FetchFailurePath(stateDir string) string { return filepath.Join(stateDir, "
 
 // LastFetchFailure is nil where the last fetch succeeded, or there was none.
 func LastFetchFailure(stateDir string) (*FetchFailure, error) {
-	data, err := os.ReadFile(FetchFailurePath(stateDir))
-	if errors.Is(err, fs.ErrNotExist) {
+	f := new(FetchFailure)
+	err := statefile.Load(FetchFailurePath(stateDir), 0, f)
+	if errors.Is(err, statefile.ErrNone) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("failed fetch: %w", err)
-	}
-	f := new(FetchFailure)
-	if err := json.Unmarshal(data, f); err != nil {
-		return nil, fmt.Errorf("failed fetch: %q: %w", FetchFailurePath(stateDir), err)
 	}
 	return f, nil
 }

@@ -1,0 +1,85 @@
+package statefile
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"strongroom.example/appliance/base/atomicfile"
+)
+
+// ErrBusy says that another run holds the lock.
+var ErrBusy = errors.New("another run is under way")
+
+// BusyError is ErrBusy with who it is.
+type BusyError struct {
+	Path string
+	// By is what the holder has said of himself; may be empty.
+	By string
+}
+
+// Error implements error.
+func (e *BusyError) Error() string {
+	if e.By == "" {
+		return fmt.Sprintf("lock %q: %v", e.Path, ErrBusy)
+	}
+	return fmt.Sprintf("lock %q: %v: %s", e.Path, ErrBusy, e.By)
+}
+
+// Is makes it an ErrBusy.
+func (e *BusyError) Is(target error) bool { return target == ErrBusy }
+
+// maxBy bounds what a holder says of himself, in bytes.
+const maxBy = 1 << 10
+
+// Lock holds the lock at path until unlock is called or the process is gone,
+// whatever ends it; children don't inherit it. Of who holds it already, ErrBusy
+// tells. By is for those whom it keeps out; it may be empty. The file stays, and
+// is of the folder's owner.
+//
+// A link is not followed: the folder may be another user's, who would be given
+// what it leads to.
+func Lock(path, by string) (unlock func(), err error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock: %w", err)
+	}
+	fail := func(err error) (func(), error) {
+		_ = f.Close() // nothing was written
+		return nil, fmt.Errorf("lock %q: %w", path, err)
+	}
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return fail(errors.Join(err, errors.New("is no regular file")))
+	}
+	if err := atomicfile.LikeFolder(filepath.Dir(path), f); err != nil {
+		return fail(err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return fail(err)
+		}
+		who, _ := io.ReadAll(io.LimitReader(f, maxBy)) // without it, it is busy all the same
+		_ = f.Close()
+		return nil, &BusyError{Path: path, By: string(who)}
+	}
+	if by != "" {
+		if err := errors.Join(f.Truncate(0), writeAt(f, by)); err != nil {
+			return fail(err)
+		}
+	}
+	return func() {
+		if by != "" {
+			_ = f.Truncate(0) // the next holder says who he is
+		}
+		_ = f.Close()
+	}, nil
+}
+
+func writeAt(f *os.File, s string) error {
+	_, err := f.WriteAt([]byte(s), 0)
+	return err
+}

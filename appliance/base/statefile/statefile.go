@@ -1,0 +1,116 @@
+// Package statefile keeps what a job remembers between its runs: JSON in a file
+// that is wholly there or not at all, of the owner of its folder whoever runs the
+// job by hand; and the lock of who may write it.
+//
+// It does not know what is remembered, and holds no secret: status, doctor and
+// metrics read the files through their group.
+package statefile
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"strongroom.example/appliance/base/atomicfile"
+)
+
+var (
+	// ErrNone says that there is no such file yet: what it would tell of has
+	// never happened.
+	ErrNone = errors.New("none yet")
+	// ErrCorrupt says that a file is there and can't be understood. That is not
+	// never.
+	ErrCorrupt = errors.New("corrupt")
+)
+
+// MaxSize bounds a state file, in bytes.
+const MaxSize = 4 << 20
+
+// Load decodes a file into v: ErrNone where it is not there, ErrCorrupt where it
+// is no JSON or of another format than wanted. A format of 0 is that of files
+// which name none.
+func Load(path string, format int, v any) error {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("state file %q: %w", path, ErrNone)
+	}
+	if err != nil {
+		return fmt.Errorf("read state: %w", err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
+	if err != nil {
+		return fmt.Errorf("read state: %w", err)
+	}
+	if err := decode(b, format, v); err != nil {
+		return fmt.Errorf("state file %q: %w", path, err)
+	}
+	return nil
+}
+
+// decode is Load behind the file.
+func decode(b []byte, format int, v any) error {
+	if len(b) > MaxSize {
+		return fmt.Errorf("%w: more than the %d bytes that it can have", ErrCorrupt, MaxSize)
+	}
+	var f struct {
+		Format int `json:"format"`
+	}
+	if err := json.Unmarshal(b, &f); err != nil {
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	if f.Format != format {
+		return fmt.Errorf("%w: format %d, this program reads %d", ErrCorrupt, f.Format, format)
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	return nil
+}
+
+// encode is what Save writes.
+func encode(v any) ([]byte, error) {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("encode state: %w", err)
+	}
+	return append(b, '\n'), nil
+}
+
+// Save replaces a file, mode perm exactly; the folder's group reads a 0640.
+func Save(path string, v any, perm fs.FileMode) error {
+	return save(path, v, perm, func(path string, perm fs.FileMode) (file, error) { return atomicfile.Create(path, perm) })
+}
+
+// file is what of atomicfile.File is needed.
+type file interface {
+	io.Writer
+	Chown(uid, gid int) error
+	Commit() error
+	Abort()
+}
+
+var _ file = (*atomicfile.File)(nil)
+
+func save(path string, v any, perm fs.FileMode, create func(string, fs.FileMode) (file, error)) error {
+	b, err := encode(v)
+	if err != nil {
+		return err
+	}
+	f, err := create(path, perm)
+	if err != nil {
+		return err
+	}
+	defer f.Abort()
+	if err := atomicfile.LikeFolder(filepath.Dir(path), f); err != nil {
+		return fmt.Errorf("write %q: %w", path, err)
+	}
+	if _, err := f.Write(b); err != nil {
+		return err
+	}
+	return f.Commit()
+}
