@@ -17,7 +17,7 @@ import requests.exceptions
 from .adapter import TokenAdapter, TokenSource, base_of
 from .errors import TLSVerificationError, VaultUnavailableError
 from .masked import Sensitive
-from .session import RetryingSession
+from .session import RetryingSession, own_certificate
 from .settings import Settings
 
 T = TypeVar("T")
@@ -37,8 +37,8 @@ def hvac_for(settings: Settings, session: HvacSession, tokens: TokenSource) -> h
         url=base_of(settings),
         # All that hvac would take from the environment or the home is given, if only as nothing.
         token="",
-        cert=(),
-        verify=True,
+        cert=own_certificate(settings) or (),
+        verify=settings.ca_bundle or True,
         session=session,
         namespace=settings.namespace,
         adapter=functools.partial(TokenAdapter, tokens=_Tokens(tokens)),

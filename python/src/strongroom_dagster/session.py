@@ -11,8 +11,11 @@ import email.utils
 import json
 import logging
 import os
+import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import requests
@@ -41,7 +44,7 @@ _SAFE_METHODS = frozenset({"GET", "LIST", "HEAD", "OPTIONS"})
 _CHUNK = 64 * 1024
 _LONGEST_TIMEOUT = 1e6  # seconds; a socket takes no arbitrary number
 #: What hvac passes on of its own defaults; all of it is in the settings here.
-_SETTLED = ("timeout", "verify", "cert", "proxies", "allow_redirects")
+_SETTLED = ("timeout", "proxies", "allow_redirects")
 
 
 class RetryingSession(requests.Session):
@@ -63,6 +66,10 @@ class RetryingSession(requests.Session):
         self.requests_sent = 0
         self.trust_env = False  # no .netrc, no proxy and no CA bundle by accident
         self.headers["Accept-Encoding"] = "identity"
+        # Only for hvac, which asks; the connections have their own.
+        self.verify = settings.ca_bundle or True
+        self.cert = own_certificate(settings)
+        self._local = threading.local()
         if settings.proxy:
             self.proxies = {"http": settings.proxy, "https": settings.proxy}
         self.mount("https://", connections)
@@ -95,10 +102,28 @@ class RetryingSession(requests.Session):
             TLSVerificationError: the certificate did not verify, or there is no common TLS.
             InvalidResponseError: longer than `Settings.max_response_bytes`, or no HTTP.
         """
-        settings, clock = self._settings, self._clock
-        end = clock.now() + settings.deadline if until is None else until
         for name in _SETTLED:
             kwargs.pop(name, None)
+        with self._over(kwargs.pop("cert", None), kwargs.pop("verify", None)):
+            return self._repeat(
+                method, url, until, read_timeout or self._settings.read_timeout, kwargs,
+                idempotent=idempotent, once=once, although_closed=although_closed,
+            )  # fmt: skip
+
+    def _repeat(
+        self,
+        method: str,
+        url: str,
+        until: float | None,
+        read_timeout: float,
+        kwargs: dict[str, Any],
+        *,
+        idempotent: bool,
+        once: bool,
+        although_closed: bool,
+    ) -> requests.Response:
+        settings, clock = self._settings, self._clock
+        end = clock.now() + settings.deadline if until is None else until
         # A file that is read while it is sent is not there any more for a second attempt.
         whole = is_whole(kwargs)
         safe = whole and (idempotent or method.upper() in _SAFE_METHODS)
@@ -107,7 +132,7 @@ class RetryingSession(requests.Session):
             if self._closed and not although_closed:
                 raise closed()
             response, fault, unsent = self._attempt(
-                method, url, end - clock.now(), read_timeout or settings.read_timeout, kwargs
+                method, url, end - clock.now(), read_timeout, kwargs
             )
             may_repeat = (unsent or safe) and not once
             if response is not None:
@@ -173,6 +198,30 @@ class RetryingSession(requests.Session):
             raise fault
         return None, *fault
 
+    @contextmanager
+    def _over(self, cert: Any, verify: Any) -> Iterator[None]:
+        """Connections with another certificate or other authorities, for one request: a login
+        by certificate through hvac. `verify=False` is not heard."""
+        settings, own = self._settings, own_certificate(self._settings)
+        pair = (cert, cert) if isinstance(cert, str) else tuple(cert or ()) or own
+        bundle = verify if isinstance(verify, str) else settings.ca_bundle
+        if pair == own and bundle == settings.ca_bundle:
+            yield
+            return
+        certificate, key = pair or (None, None)
+        other = replace(settings, client_certificate=certificate, client_key=key, ca_bundle=bundle)
+        self._local.connections = Connections(other)
+        try:
+            yield
+        finally:
+            self._local.connections.close()
+            del self._local.connections
+
+    def get_adapter(self, url: str) -> requests.adapters.BaseAdapter:
+        """The connections of the request that this thread is at, or what is mounted."""
+        found = getattr(self._local, "connections", None)
+        return super().get_adapter(url) if found is None else found
+
     def get_redirect_target(self, resp: Any) -> None:  # noqa: ARG002
         """None: a redirection is an answer. A token does not go where an answer sends it."""
         return
@@ -198,6 +247,12 @@ class RetryingSession(requests.Session):
             # Kept, since closing it could wait for a thread that is not here.
             self._left_to_parent.append(response.raw)
             response.raw = _LeftToParent()
+
+
+def own_certificate(settings: Settings) -> tuple[str, str] | None:
+    """As requests takes it: the certificate's file and the key's."""
+    certificate, key = settings.client_certificate, settings.client_key
+    return (certificate, key) if certificate and key else None
 
 
 class _LeftToParent:
