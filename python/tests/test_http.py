@@ -46,6 +46,7 @@ from .harness import wait
 from .harness.clock import FakeClock
 from .harness.raw import Raw
 from .harness.scripted import Answer, Request, Scripted
+from .harness.shown import everything
 from .harness.tls import Authority
 
 SECRET = {"data": {"data": {"value": "v"}, "metadata": {"version": 1, "created_time": "t"}}}
@@ -487,6 +488,13 @@ def test_a_token_that_no_header_takes_is_refused_at_once(token: str, tmp_path: P
             client.get("x")
         assert client.stats.requests == 0
         assert CANARY not in everything(caught.value)
+
+
+@pytest.mark.parametrize(
+    "token", [f"{CANARY}\nx", f"{CANARY}\n", f"{CANARY}\r", f" {CANARY}", f"{CANARY}ł", 5]
+)
+def test_a_token_of_hvac_that_no_header_takes_is_refused_at_once(token: Any) -> None:
+    client = client_at("http://127.0.0.1:1")
     with pytest.raises(ConfigurationError, match="the token holds a line break") as refused:
         client.hvac.token = token
     assert CANARY not in everything(refused.value)
@@ -690,21 +698,3 @@ def test_an_ignored_variable_is_named_where_it_may_be_the_reason(
         with monkeypatch.context() as patch:
             patch.setenv("SSL_CERT_FILE", bundle)  # OpenSSL's own, for the default authorities
             assert client_at(server.address).get("x") == "v"
-
-
-def everything(error: BaseException) -> str:
-    """What an error and all that hangs on it show, in words and in its parts."""
-    import traceback
-
-    shown = "".join(traceback.format_exception(error))
-    todo: list[Any] = [error]
-    seen: list[Any] = []
-    while todo:
-        item = todo.pop()
-        if item is None or any(item is other for other in seen):
-            continue
-        seen.append(item)
-        shown += f" {item!r} {item!s} {getattr(item, '__dict__', '')}"
-        if isinstance(item, BaseException):
-            todo += [*item.args, item.__cause__, item.__context__]
-    return shown

@@ -14,7 +14,7 @@ import hvac.exceptions
 from .errors import ConfigurationError
 from .masked import Sensitive
 from .session import RetryingSession, is_whole
-from .settings import VISIBLE, Settings
+from .settings import Settings
 from .transport import UNIX_BASE
 
 _UNSET: Any = object()
@@ -69,9 +69,9 @@ class TokenAdapter(hvac.adapters.JSONAdapter):  # type: ignore[misc]
 
     @token.setter
     def token(self, value: str | None) -> None:
-        if value and not (isinstance(value, str) and VISIBLE.fullmatch(value)):
+        if value and not _sendable(value):
             raise ConfigurationError(
-                "the token holds a line break, a space or another odd character"
+                "the token holds a line break or another character that no header takes"
             )
         self._explicit = value or None
 
@@ -121,6 +121,16 @@ class TokenAdapter(hvac.adapters.JSONAdapter):  # type: ignore[misc]
                     raise denied
                 return answer
         raise AssertionError("unreachable")
+
+
+def _sendable(token: object) -> bool:
+    """Whether a header takes it; if it is a token is for Vault to say."""
+    return (
+        isinstance(token, str)
+        and token.isascii()
+        and token == token.strip()
+        and not {"\r", "\n"} & set(token)
+    )
 
 
 def adapter_for(settings: Settings, session: RetryingSession, tokens: TokenSource) -> TokenAdapter:

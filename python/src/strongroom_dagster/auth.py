@@ -7,6 +7,7 @@ silently, and an idle process costs Vault nothing.
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
@@ -334,6 +335,7 @@ def _without(words: str, path: str, token: str | None, payload: Mapping[str, Any
     inputs = [token, mount and mount[1], *(payload or {}).values()]
     # The usual mounts are no secret, and what is shorter is a part of many words.
     found = {x for x in inputs if isinstance(x, str) and len(x) >= 4 and x not in _USUAL_MOUNTS}
+    found |= {json.dumps(text)[1:-1] for text in found}
     for text in sorted(found, key=len, reverse=True):
         words = words.replace(text, MASK)
     return words

@@ -26,6 +26,7 @@ import urllib3.exceptions
 from .clock import Clock
 from .errors import (
     ClosedError,
+    ConfigurationError,
     InvalidResponseError,
     StrongroomError,
     VaultUnavailableError,
@@ -45,6 +46,11 @@ _CHUNK = 64 * 1024
 _LONGEST_TIMEOUT = 1e6  # seconds; a socket takes no arbitrary number
 #: What hvac passes on of its own defaults; all of it is in the settings here.
 _SETTLED = ("timeout", "proxies", "allow_redirects")
+
+
+class CertificateFileError(ConfigurationError, OSError):
+    """The certificate of one request cannot be used: for code that was written for requests, an
+    `OSError` too."""
 
 
 class RetryingSession(requests.Session):
@@ -203,14 +209,22 @@ class RetryingSession(requests.Session):
         """Connections with another certificate or other authorities, for one request: a login
         by certificate through hvac. `verify=False` is not heard."""
         settings, own = self._settings, own_certificate(self._settings)
-        pair = (cert, cert) if isinstance(cert, str) else tuple(cert or ()) or own
+        first, *rest = (cert,) if isinstance(cert, str) else cert or own or ("",)
+        pair = (first, *(rest if any(rest) else [first])) if first else None
         bundle = verify if isinstance(verify, str) else settings.ca_bundle
         if pair == own and bundle == settings.ca_bundle:
             yield
             return
         certificate, key = pair or (None, None)
-        other = replace(settings, client_certificate=certificate, client_key=key, ca_bundle=bundle)
-        self._local.connections = Connections(other)
+        fault = ""
+        try:
+            self._local.connections = Connections(
+                replace(settings, client_certificate=certificate, client_key=key, ca_bundle=bundle)
+            )
+        except ConfigurationError as error:
+            fault = error.message
+        if fault:
+            raise CertificateFileError(fault)
         try:
             yield
         finally:

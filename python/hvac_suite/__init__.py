@@ -1,0 +1,1 @@
+"""hvac's own integration suite, run over `VaultSecrets.hvac`. See `__main__`."""
