@@ -5,7 +5,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -144,27 +143,5 @@ func TestRecipientsAtEveryEntrance(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-// One place parses recipients.
-func TestOneParserOfRecipients(t *testing.T) {
-	parse := regexp.MustCompile(`ParseX25519Recipient\(|ParseHybridRecipient\(|agessh\.ParseRecipient\(|ssh\.ParseAuthorizedKey\(`)
-	var found []string
-	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
-			return err
-		}
-		text, err := os.ReadFile(path)
-		if parse.Match(text) {
-			found = append(found, path)
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(found) != 1 || found[0] != "../config/recipient/recipient.go" {
-		t.Errorf("recipients are parsed in %q, want config/recipient alone", found)
 	}
 }

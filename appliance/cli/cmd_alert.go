@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/BurntSushi/toml"
 	"github.com/spf13/cobra"
 
 	"strongroom.example/appliance/base/credential"
@@ -184,26 +183,19 @@ func alertWebhook(file string) (alert.Channel, []string, error) {
 }
 
 func alertMail(conf config.AlertMail) (alert.Channel, []string, error) {
-	var login struct {
-		Username string `toml:"username"`
-		Password string `toml:"password"`
-	}
+	var user, password string
 	var secrets []string
 	if conf.Credentials != "" {
 		data, err := credential.Read(conf.Credentials)
 		if err != nil {
 			return nil, nil, err
 		}
-		md, err := toml.Decode(string(data), &login)
-		if login.Password != "" {
-			secrets = append(secrets, login.Password)
+		if user, password, err = credential.Pair(data, "username", "password"); err != nil {
+			return nil, nil, fmt.Errorf("credentials %q: %w", conf.Credentials, err)
 		}
-		// The parser's message would quote the file.
-		if err != nil || len(md.Undecoded()) > 0 || login.Username == "" || login.Password == "" {
-			return nil, secrets, fmt.Errorf("credentials %q: want the lines username = \"…\" and password = \"…\"", conf.Credentials)
-		}
+		secrets = append(secrets, password)
 	}
-	mail, err := alert.NewMail(conf, login.Username, login.Password)
+	mail, err := alert.NewMail(conf, user, password)
 	if err != nil {
 		return nil, secrets, err
 	}

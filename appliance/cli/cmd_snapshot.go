@@ -10,7 +10,6 @@ import (
 	"runtime/debug"
 	"strings"
 
-	"github.com/BurntSushi/toml"
 	"github.com/spf13/cobra"
 
 	"strongroom.example/appliance/backup/snapshot"
@@ -77,37 +76,11 @@ func (o *snapshotOptions) backup() (config.Backup, error) {
 
 // destinations opens the places of a configuration.
 func destinations(b config.Backup) ([]snapshot.Destination, error) {
-	var out []snapshot.Destination
-	for i, to := range b.To {
-		d, err := destination(to)
-		if err != nil {
-			return nil, &Error{Code: ExitUsage, Err: fmt.Errorf("backup.to[%d]: %w", i, err), Hint: "see docs/backup.md"}
-		}
-		out = append(out, d)
+	out, err := snapshot.OpenPlaces(b.To, credential.Read)
+	if err != nil {
+		return nil, &Error{Code: ExitUsage, Err: err, Hint: "see docs/backup.md"}
 	}
 	return out, nil
-}
-
-func destination(to config.BackupTo) (snapshot.Destination, error) {
-	if to.Type == config.BackupDir {
-		return snapshot.NewDir(to.Path)
-	}
-	var keys struct {
-		AccessKey string `toml:"access_key"`
-		SecretKey string `toml:"secret_key"`
-	}
-	data, err := credential.Read(to.Credentials)
-	if err != nil {
-		return nil, err
-	}
-	if md, err := toml.Decode(string(data), &keys); err != nil || len(md.Undecoded()) > 0 || keys.AccessKey == "" || keys.SecretKey == "" {
-		// The parser's message would quote the file.
-		return nil, fmt.Errorf("credentials %q: want the lines access_key = \"…\" and secret_key = \"…\"", to.Credentials)
-	}
-	return snapshot.NewS3(snapshot.S3Config{
-		Endpoint: to.Endpoint, Region: to.Region, Bucket: to.Bucket, Prefix: to.Prefix, CAFile: to.CAFile,
-		AccessKey: keys.AccessKey, SecretKey: keys.SecretKey, LockFor: to.LockFor, LockMode: to.LockMode,
-	})
 }
 
 // spareMemory trades a little CPU for memory: backups run beside Vault on a

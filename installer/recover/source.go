@@ -1,14 +1,13 @@
 package recover
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 
 	"filippo.io/age"
-	"github.com/BurntSushi/toml"
 
 	"strongroom.example/appliance/backup/restore"
 	"strongroom.example/appliance/backup/snapshot"
@@ -119,46 +118,10 @@ func clusterOf(ctx context.Context, dests []snapshot.Destination) (string, error
 }
 
 func (s Source) open() ([]snapshot.Destination, error) {
-	var out []snapshot.Destination
-	for _, to := range s.Places {
-		d, err := s.place(to)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, d)
-	}
-	if len(out) == 0 {
+	if len(s.Places) == 0 {
 		return nil, errors.New("no place with snapshots is given")
 	}
-	return out, nil
-}
-
-func (s Source) place(to config.BackupTo) (snapshot.Destination, error) {
-	if to.Type == config.BackupDir {
-		return snapshot.NewDir(to.Path)
-	}
-	file, ok := s.Keys[to.Credentials]
-	if !ok {
-		file = to.Credentials
-	}
-	b, err := os.ReadFile(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("key pair of the bucket %q: %w", to.Bucket, err)
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer clear(b)
-	var keys struct {
-		AccessKey string `toml:"access_key"`
-		SecretKey string `toml:"secret_key"`
-	}
-	if md, err := toml.Decode(string(b), &keys); err != nil || len(md.Undecoded()) > 0 || keys.AccessKey == "" || keys.SecretKey == "" {
-		// The parser's message would quote the file.
-		return nil, fmt.Errorf("%q: want the lines access_key = \"…\" and secret_key = \"…\"", file)
-	}
-	return snapshot.NewS3(snapshot.S3Config{
-		Endpoint: to.Endpoint, Region: to.Region, Bucket: to.Bucket, Prefix: to.Prefix, CAFile: to.CAFile,
-		AccessKey: keys.AccessKey, SecretKey: keys.SecretKey,
+	return snapshot.OpenPlaces(s.Places, func(name string) ([]byte, error) {
+		return os.ReadFile(cmp.Or(s.Keys[name], name))
 	})
 }

@@ -60,7 +60,7 @@ func TestCertificateOfTheOperator(t *testing.T) {
 func TestACMESecretsAreSealed(t *testing.T) {
 	v := newVPS(t)
 	e := v.env()
-	const canary = "canary-mac-key-canary"
+	const canary = "canary-mac-key-canaries"
 	v.Files["/root/eab.toml"] = &host.Node{Data: []byte("key_id = \"me\"\nmac_key = \"" + canary + "\"\n")}
 	v.Files["/root/token"] = &host.Node{Data: []byte(canary + "\n")}
 	ownCertificate("vault.example.com", time.Hour)(v, e)

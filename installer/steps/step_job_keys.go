@@ -15,9 +15,10 @@ import (
 	"strings"
 
 	"filippo.io/age"
-	"github.com/BurntSushi/toml"
 
 	"strongroom.example/appliance/backup/drill/report"
+	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/base/credential"
 	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 )
@@ -163,27 +164,25 @@ func checkGiven(name, from string, plain []byte) error {
 			return operator("put one line with the webhook's URL into it", "%q holds no URL", from)
 		}
 		return nil
-	case machine.CredAlertSMTP:
-		return checkTwo(from, plain, "username", "password")
-	case machine.CredACMEEAB, machine.CredACMEFallbackEAB:
-		return checkTwo(from, plain, "key_id", "mac_key")
 	case machine.CredACMEDNSToken:
 		return checkToken(from, plain)
 	}
-	return checkTwo(from, plain, "access_key", "secret_key")
-}
-
-// checkTwo wants exactly two lines of TOML, both of them strings.
-func checkTwo(from string, plain []byte, first, second string) error {
-	var got map[string]any
-	if _, err := toml.Decode(string(plain), &got); err == nil && len(got) == 2 {
-		a, _ := got[first].(string)
-		b, _ := got[second].(string)
-		if a != "" && b != "" {
-			return nil
-		}
+	var err error
+	what := "access_key and secret_key"
+	switch name {
+	case machine.CredAlertSMTP:
+		what = "username and password"
+		_, _, err = credential.Pair(plain, "username", "password")
+	case machine.CredACMEEAB, machine.CredACMEFallbackEAB:
+		what = "key_id and mac_key"
+		_, _, err = credential.EAB(plain)
+	default:
+		_, _, err = snapshot.KeyPair(plain)
 	}
-	return operator(fmt.Sprintf("it must hold two lines: %s = \"…\" and %s = \"…\"", first, second), "%q does not hold %s and %s", from, first, second)
+	if err != nil {
+		return operator("the file "+err.Error(), "%q does not hold %s", from, what)
+	}
+	return nil
 }
 
 // named finds credentials that the configuration names and that nobody has

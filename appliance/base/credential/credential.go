@@ -2,7 +2,7 @@
 // systemd passes to a unit, or what an installed appliance keeps encrypted and
 // root opens, so that a job can be run by hand.
 //
-// It does not know what is in them, and its errors quote nothing of it.
+// Of what is in them it knows pairs alone, and its errors quote nothing of it.
 package credential
 
 import (

@@ -339,39 +339,3 @@ func TestOCSPResponderIsSilent(t *testing.T) {
 		}
 	}
 }
-
-func TestParseEAB(t *testing.T) {
-	for name, c := range map[string]struct{ text, want, fault string }{
-		"url-safe":   {"key_id = \"k\"\nmac_key = \"aGVsbG8_-w\"\n", "aGVsbG8_-w", ""},
-		"standard":   {"key_id = \"k\"\nmac_key = \"aGVsbG8/+w==\"\n", "aGVsbG8_-w", ""},
-		"not base64": {"key_id = \"k\"\nmac_key = \"canary!\"\n", "", "not base64"},
-		"no key":     {"key_id = \"canary\"\n", "", "must hold"},
-		"more":       {"key_id = \"k\"\nmac_key = \"aGVsbG8\"\ncanary = 1\n", "", "must hold"},
-		"not TOML":   {"canary", "", "no TOML"},
-		"empty":      {"", "", "must hold"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			eab, err := parseEAB(c.text)
-			if c.fault == "" {
-				if err != nil || eab.KeyID != "k" || eab.MACKey != c.want {
-					t.Errorf("%+v, %v", eab, err)
-				}
-				return
-			}
-			if err == nil || !strings.Contains(err.Error(), c.fault) || strings.Contains(err.Error(), "canary") {
-				t.Errorf("error = %v", err)
-			}
-		})
-	}
-}
-
-func FuzzParseEAB(f *testing.F) {
-	f.Add("key_id = \"k\"\nmac_key = \"aGVsbG8_-w\"\n")
-	f.Add("key_id = 1")
-	f.Fuzz(func(t *testing.T, text string) {
-		eab, err := parseEAB(text)
-		if err == nil && (eab.KeyID == "" || eab.MACKey == "" || strings.ContainsAny(eab.MACKey, "+/=")) {
-			t.Errorf("%q gives %+v", text, eab)
-		}
-	})
-}
