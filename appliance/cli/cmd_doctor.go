@@ -42,7 +42,7 @@ func doctorCommand(version string) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "doctor",
 		Short: "Examine the machine against the hardening checklist",
-		Long: `Examines the machine: 28 items of the hardening checklist, the escrow, drift
+		Long: `Examines the machine: the items of the hardening checklist, the escrow, drift
 from what the installer wrote, and the units. For each it shows what was looked
 at, what was seen, a verdict, and what to do.
 
@@ -53,7 +53,8 @@ a login or of root's rights, is skipped, with the reason.
 settings, timers, the firewall's own rules), shows it first and asks.
 
 As root it keeps its report in /var/lib/strongroom/doctor/last.json, for status
-and metrics. It exits with 3 if an item failed.`,
+and metrics. It exits with 3 if an item failed, and if one about security saw
+nothing at all.`,
 		Example: `  strongroom doctor
   strongroom doctor --evidence
   strongroom doctor --fix
@@ -100,13 +101,21 @@ func runDoctor(c *cobra.Command, o *doctorOptions) error {
 	if err := errors.Join(o.print(c, r), o.save(r)); err != nil {
 		return err
 	}
-	if err := o.incomplete(s); err != nil && !r.Failed() {
-		return err
-	}
-	if r.Failed() {
+	return o.judge(s, r)
+}
+
+// judge says how the examination ends: with what is wrong, or with why too little
+// was seen.
+func (o *doctorOptions) judge(s doctor.Subject, r doctor.Report) error {
+	incomplete := o.incomplete(s)
+	switch blind := r.Blind(); {
+	case r.Failed():
 		return &Error{Code: ExitDrift, Err: fmt.Errorf("%d of %d items failed", r.Count(evidence.Fail), len(r.Items)), Hint: "each has its remedy above"}
+	case len(blind) > 0:
+		err := fmt.Errorf("nothing was seen of %d of %d items: %s", len(blind), len(r.Items), strings.Join(blind, ", "))
+		return &Error{Code: ExitDrift, Err: errors.Join(err, incomplete), Hint: "each has the reason above: run it as root, with a login to Vault"}
 	}
-	return nil
+	return incomplete
 }
 
 // incomplete keeps the timer's doctor from being content with what it could not

@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"strongroom.example/appliance/watch/doctor"
@@ -21,7 +23,7 @@ func TestDoctorReportsWithoutASurvey(t *testing.T) {
 		t.Fatal(err)
 	}
 	code, out := run(t, "doctor", "--config", spoilt, "--network", none, "--states", state, "--address", "http://127.0.0.1:1")
-	if code == ExitOK {
+	if code != ExitDrift {
 		t.Errorf("it ends content:\n%s", out)
 	}
 	if _, err := os.Stat(doctor.LastPath(evidence.Below(state).Doctor)); err != nil {
@@ -52,5 +54,37 @@ func TestDoctorSurveysWithoutAConfiguration(t *testing.T) {
 	}
 	if _, _, err := doctor.Surveyed(doctor.OSMachine{}, data); err != nil {
 		t.Error(err)
+	}
+}
+
+// How it ends: what has failed comes first, then what was not seen at all, then
+// what the timer's doctor could not use.
+func TestDoctorEnds(t *testing.T) {
+	fails, blind := doctor.Item{ID: "swap", Verdict: evidence.Fail}, doctor.Item{ID: "leaks", Verdict: evidence.Skip, Blind: true}
+	well, skipped := doctor.Item{ID: "ssh", Verdict: evidence.Pass}, doctor.Item{ID: "clock", Verdict: evidence.Skip}
+	for name, c := range map[string]struct {
+		items      []doctor.Item
+		unsurveyed error
+		code       int
+		says       string
+	}{
+		"well":                       {[]doctor.Item{well}, nil, ExitOK, ""},
+		"something was skipped":      {[]doctor.Item{well, skipped}, nil, ExitOK, ""},
+		"one saw nothing":            {[]doctor.Item{well, blind}, nil, ExitDrift, "nothing was seen of 1 of 2 items: leaks"},
+		"one saw nothing, and why":   {[]doctor.Item{blind}, os.ErrPermission, ExitDrift, "--network: permission denied"},
+		"one failed, one was blind":  {[]doctor.Item{fails, blind}, nil, ExitDrift, "1 of 2 items failed"},
+		"no survey, and all is seen": {[]doctor.Item{well}, os.ErrPermission, ExitFailed, "--network"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := doctorOptions{network: "x", unsurveyed: c.unsurveyed}
+			err := o.judge(doctor.Subject{}, doctor.Report{Items: c.items})
+			var e *Error
+			switch {
+			case err == nil && c.code != ExitOK, err != nil && !errors.As(err, &e), err != nil && e.Code != c.code:
+				t.Fatalf("%v, want code %d", err, c.code)
+			case err != nil && !strings.Contains(err.Error(), c.says):
+				t.Errorf("%v, want %q", err, c.says)
+			}
+		})
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"strongroom.example/appliance/base/access"
 	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/config"
 	"strongroom.example/config/machine"
 )
 
@@ -71,10 +72,6 @@ func accessError(err error) error {
 	return &Error{Code: code, Err: err, Hint: f.Hint}
 }
 
-// frontRefusal is what package front answers to the calls that it keeps from
-// the outside, whoever asks.
-const frontRefusal = "answered on the machine itself only"
-
 // vaultError says what to do about a failed request to Vault. Other errors
 // pass unchanged.
 func vaultError(err error) error {
@@ -83,7 +80,7 @@ func vaultError(err error) error {
 		return err
 	}
 	switch {
-	case vaultapi.IsDenied(err) && vaultapi.Says(err, frontRefusal):
+	case vaultapi.IsDenied(err) && vaultapi.Says(err, config.RefusedSystem):
 		return &Error{Code: ExitOperator, Err: err, Hint: "run it on the Vault machine, with --address unix:///run/vault/vault.sock"}
 	case vaultapi.IsDenied(err):
 		return &Error{Code: ExitOperator, Err: err, Hint: "the token is no longer valid or its policies do not allow this: log in with vault login as somebody who may"}

@@ -36,11 +36,8 @@ path "sys/storage/raft/autopilot/state" {
 path "sys/config/state/sanitized" {
   capabilities = ["read", "sudo"]
 }
-path "sys/internal/counters/tokens" {
-  capabilities = ["read", "sudo"]
-}
-path "sys/internal/counters/entities" {
-  capabilities = ["read", "sudo"]
+path "identity/entity/id" {
+  capabilities = ["list"]
 }
 path "sys/leases/count" {
   capabilities = ["read", "sudo"]

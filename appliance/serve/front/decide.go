@@ -6,6 +6,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"strongroom.example/config"
 )
 
 const (
@@ -27,8 +29,8 @@ var (
 	passed         = verdict{}
 	refusedMethod  = verdict{http.StatusMethodNotAllowed, "this HTTP method is not used by Vault"}
 	refusedUnknown = verdict{http.StatusNotFound, "no such path: Vault's API is below /v1/"}
-	refusedSpelled = verdict{http.StatusBadRequest, "this path is spelled in a way that readers may take differently: send it plainly"}
-	refusedSystem  = verdict{http.StatusForbidden, "this sys/ path is answered on the machine itself only"}
+	refusedSpelled = verdict{http.StatusBadRequest, config.RefusedSpelling}
+	refusedSystem  = verdict{http.StatusForbidden, config.RefusedSystem}
 )
 
 // decide judges a request by method, URL and the value of X-Vault-Namespace.

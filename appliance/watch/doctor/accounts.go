@@ -37,7 +37,17 @@ func (e *exam) people() (*accounts, bool) {
 		e.unseen("/etc/group", err)
 		return nil, false
 	}
-	e.accounts = parseAccounts(string(passwd), string(group))
+	a := parseAccounts(string(passwd), string(group))
+	// Every system has these: what names neither is not all of it.
+	if a.name(0) != "root" {
+		e.unseen("/etc/passwd", errNothing)
+		return nil, false
+	}
+	if _, ok := a.groups["root"]; !ok {
+		e.unseen("/etc/group", errNothing)
+		return nil, false
+	}
+	e.accounts = a
 	return e.accounts, true
 }
 

@@ -67,15 +67,28 @@ var broken = []struct {
 	{"port 443 of somebody else", "listeners", edit(netDir+"tcp6", any6(443, tcpListen, 0), any6(443, tcpListen, 1000)), "fail", "tcp [::]:443 of anna", false},
 	{"another listener, and no configuration", "listeners", noConfig(edit(netDir+"tcp", socketHead, socketHead+tableLine("00000000:1F90", tcpListen, 0))), "skip", "which ports are sshd's", false},
 	{"a socket of vault's, and no configuration", "tls", noConfig(edit(netDir+"tcp", "0100007F:2008", "00000000:2008")), "skip", "is the cluster's", false},
-	{"sshd elsewhere in the rules, and no configuration", "firewall", noConfig(nft(strings.Replace(rules("drop", ""), `"right":22`, `"right":2222`, 1))), "skip", "which ports it lets in", false},
+	{"sshd elsewhere in the rules, and no configuration", "firewall", noConfig(nft(func(t *testing.T) string { return strings.ReplaceAll(loadedTable(t), `"right":22}`, `"right":2222}`) })), "skip", "which ports it lets in", false},
 	{"no firewall, and no configuration", "units", noConfig(unit(firewallUnit, "UnitFileState", "disabled")), "skip", firewallUnit, false},
 	{"tables of another form", "listeners", edit(netDir+"tcp", "0100007F", "XYZ"), "skip", "not seen", false},
-	{"no firewall", "firewall", nft(`{"nftables":[{"metainfo":{}}]}`), "fail", "not loaded", true},
-	{"input accepts", "firewall", nft(rules("accept", "")), "fail", `policy "accept"`, true},
-	{"another port let in", "firewall", nft(rules("drop", `{"rule":{"family":"inet","table":"strongroom","chain":"input","expr":[{"match":{"op":"==","left":{"payload":{"protocol":"tcp","field":"dport"}},"right":{"range":[8080,8081]}}},{"accept":null}]}},`)), "fail", "lets in port 8080", true},
-	{"all let in", "firewall", nft(rules("drop", `{"rule":{"family":"inet","table":"strongroom","chain":"input","expr":[{"accept":null}]}},`)), "fail", "accepts everything", true},
-	{"vault may connect anywhere", "firewall", nft(strings.Replace(rules("drop", ""), "vault_out", "nowhere", 1)), "fail", "uid 996 may connect anywhere", true},
-	{"the front's chain is open", "firewall", nft(strings.Replace(rules("drop", ""), `"front_out","expr":[{"counter":{"packets":0,"bytes":0}},{"reject"`, `"front_out","expr":[{"counter":{"packets":0,"bytes":0}},{"accept"`, 1)), "fail", "front_out does not end with a rejection", true},
+	{"no firewall", "firewall", prints("nft -j list ruleset", `{"nftables":[{"metainfo":{}}]}`), "fail", "not loaded", true},
+	{"input accepts", "firewall", inTable(`"policy":"drop"`, `"policy":"accept"`), "fail", "priority 0 policy accept", true},
+	{"another port let in", "firewall", first("input", `{"match":{"op":"==","left":{"payload":{"protocol":"tcp","field":"dport"}},"right":{"range":[8080,8081]}}},{"accept":null}`), "fail", "8080", true},
+	{"all let in", "firewall", first("input", `{"accept":null}`), "fail", `chain input has "accept"`, true},
+	{"all let in, and counted", "firewall", first("input", `{"counter":{"packets":7,"bytes":7}},{"accept":null}`), "fail", `"counter accept"`, true},
+	{"all addresses let in", "firewall", first("input", `{"match":{"op":"==","left":{"payload":{"protocol":"ip","field":"saddr"}},"right":{"prefix":{"addr":"0.0.0.0","len":0}}}},{"accept":null}`), "fail", "0.0.0.0/0 accept", true},
+	{"all ports but SSH's let in", "firewall", first("input", `{"match":{"op":"!=","left":{"payload":{"protocol":"tcp","field":"dport"}},"right":22}},{"accept":null}`), "fail", "dport != 22 accept", true},
+	{"a jump elsewhere", "firewall", first("input", `{"jump":{"target":"mine"}}`), "fail", "mine", true},
+	{"a map of verdicts", "firewall", first("input", `{"vmap":{"key":{"payload":{"protocol":"tcp","field":"dport"}},"data":{"set":[[9,{"accept":null}]]}}}`), "fail", "vmap", true},
+	{"vault may connect anywhere", "firewall", inTable(`{"goto":{"target":"vault_out"}}`, `{"accept":null}`), "fail", "lacks", true},
+	{"vault's chain begins with accept", "firewall", first("vault_out", `{"accept":null}`), "fail", `chain vault_out has "accept"`, true},
+	{"a port more for vault", "firewall", inTable(`{"set":[443,3306,5432]}`, `{"set":[443,3306,5432,6667]}`), "fail", "6667", true},
+	{"the front's chain is open", "firewall", func(t *testing.T, b *box, s *Subject) {
+		before, after, _ := strings.Cut(loadedTable(t), `"chain":"front_out","handle":46`)
+		prints("nft -j list ruleset", before+`"chain":"front_out","handle":46`+strings.Replace(after, `{"reject":{"type":"icmpx","expr":"admin-prohibited"}}`, `{"accept":null}`, 1))(t, b, s)
+	}, "fail", "chain front_out lacks", true},
+	{"rules in another order", "firewall", first("ssh", `{"accept":null}`), "fail", "another order, or one twice", true},
+	{"another chain", "firewall", inTable(`{"chain":{"family":"inet","table":"strongroom","name":"ssh"`, `{"chain":{"family":"inet","table":"strongroom","name":"more","handle":99,"type":"filter","hook":"input","prio":-5,"policy":"accept"}},{"chain":{"family":"inet","table":"strongroom","name":"ssh"`), "fail", "chain more is in force", true},
+	{"the file binds another's uid", "firewall", edit(nftablesConf, "meta skuid 996 goto vault_out", "meta skuid 997 goto vault_out"), "fail", "does not bind what user vault may connect to", false},
 	{"not at boot", "firewall", unit(firewallUnit, "UnitFileState", "disabled"), "fail", "gone after the next boot", true},
 	{"nft hidden", "firewall", func(_ *testing.T, b *box, _ *Subject) {
 		b.commands["nft -j list ruleset"] = func([]string) (string, error) { return "", errors.New("operation not permitted") }
@@ -91,6 +104,8 @@ var broken = []struct {
 	{"no lockout", "user-lockout", edit(vaultHCL, `user_lockout "all"`, `user_lockout "ldap"`), "fail", "has no user_lockout", false},
 	{"lockout disabled", "user-lockout", edit(vaultHCL, `disable_lockout       = "false"`, `disable_lockout = "true"`), "fail", "disable_lockout = true", false},
 	{"lockout after 1000", "user-lockout", edit(vaultHCL, `lockout_threshold     = "5"`, `lockout_threshold = "1000"`), "fail", "1000 times", false},
+	{"lockout after a million", "user-lockout", edit(vaultHCL, `lockout_threshold     = "5"`, `lockout_threshold = 1000000`), "fail", "at most 10", false},
+	{"lockout after nobody knows", "user-lockout", edit(vaultHCL, `lockout_threshold     = "5"`, ``), "fail", "who knows how many", false},
 	{"lockout disabled on a mount", "user-lockout", func(t *testing.T, b *box, _ *Subject) {
 		b.vault["sys/auth/userpass/tune"] = values[map[string]any](t, `{"user_lockout_disable":true}`)
 	}, "fail", "auth/userpass/ has user lockout disabled", false},
@@ -132,6 +147,13 @@ var broken = []struct {
 	{"another plugin runs", "plugin-pinned", func(_ *testing.T, b *box, _ *Subject) {
 		b.vault["sys/mounts"]["apikeys/"].(map[string]any)["running_sha256"] = sum("x")
 	}, "fail", "and the catalog has", false},
+	{"no engine", "plugin-pinned", func(t *testing.T, b *box, _ *Subject) {
+		delete(b.vault["sys/mounts"], "apikeys/")
+	}, "fail", "no plugin is mounted at apikeys/", false},
+	{"another plugin in place of the engine", "plugin-pinned", func(t *testing.T, b *box, _ *Subject) {
+		b.vault["sys/mounts"]["other/"] = b.vault["sys/mounts"]["apikeys/"]
+		delete(b.vault["sys/mounts"], "apikeys/")
+	}, "fail", "no plugin is mounted at apikeys/", false},
 	{"not in the catalog", "plugin-pinned", func(_ *testing.T, b *box, _ *Subject) {
 		delete(b.vault, "sys/plugins/catalog/secret/vault-plugin-secrets-apikeys")
 	}, "fail", "the catalog has no", false},
@@ -169,11 +191,11 @@ var broken = []struct {
 		b.vault["sys/leases/count"] = values[map[string]any](t, `{"lease_count":3}`)
 	}, "warn", "3 leases can't be revoked", false},
 	{"a role for a month", "token-ttl", func(t *testing.T, b *box, _ *Subject) {
-		b.vault["auth/approle/role/app"] = values[map[string]any](t, `{"token_max_ttl":2764800}`)
+		b.vault["auth/approle/role/app"] = values[map[string]any](t, `{"token_max_ttl":2764800,"token_period":0}`)
 		b.vault["sys/auth/approle/tune"] = values[map[string]any](t, `{"max_lease_ttl":35996400}`)
 	}, "fail", "AppRole app: tokens live up to 768h", false},
 	{"a periodic role", "token-ttl", func(t *testing.T, b *box, _ *Subject) {
-		b.vault["auth/approle/role/app"] = values[map[string]any](t, `{"token_period":604800}`)
+		b.vault["auth/approle/role/app"] = values[map[string]any](t, `{"token_max_ttl":0,"token_period":604800}`)
 	}, "fail", "renewed without end", false},
 	{"a mount for two days", "token-ttl", func(t *testing.T, b *box, _ *Subject) {
 		b.vault["sys/auth"] = values[map[string]any](t, `{"userpass/":{"type":"userpass"}}`)
@@ -184,7 +206,6 @@ var broken = []struct {
 		b.file(sshdConfig, 0o644, 0, 0, "Include /etc/ssh/sshd_config.d/*.conf\nMatch User anna\n  PasswordAuthentication yes\n")
 	}, "fail", `"Match User anna" has passwordauthentication`, false},
 	{"passwords for some, in a file beside it", "ssh", func(_ *testing.T, b *box, _ *Subject) {
-		b.dir(sshdFolder, 0o755, 0, 0)
 		b.file(sshdFolder+"/50-team.conf", 0o644, 0, 0, "Match all\nPermitRootLogin yes\n")
 	}, "fail", "50-team.conf", false},
 	{"root by password", "ssh", prints("sshd -T", strings.Replace(sshdSettings, "without-password", "yes", 1)), "fail", "permitrootlogin", false},
@@ -195,6 +216,15 @@ var broken = []struct {
 	{"executable audit mode", "audit-mode", func(t *testing.T, b *box, _ *Subject) {
 		b.vault["sys/audit"]["audit-1/"] = values[any](t, `{"type":"file","options":{"file_path":"/var/log/vault/audit-1.log","mode":"0755"}}`)
 	}, "fail", "would not unseal", false},
+	{"unseal open, which answers 405", "sys-closed", func(_ *testing.T, b *box, _ *Subject) {
+		b.answers["/v1/sys/unseal"] = Answer{Status: 405, Body: `{"errors":[]}`}
+	}, "fail", "/v1/sys/unseal (HTTP 405)", false},
+	{"unseal open, which answers 400", "sys-closed", func(_ *testing.T, b *box, _ *Subject) {
+		b.answers["/v1/sys/unseal"] = Answer{Status: 400, Body: `{"errors":["'key' must be specified in request body as JSON, or 'reset' set to true"]}`}
+	}, "fail", "/v1/sys/unseal (HTTP 400)", false},
+	{"Vault redirects a disguise", "sys-closed", func(_ *testing.T, b *box, _ *Subject) {
+		b.answers["/v1/sys//init"] = Answer{Status: 301}
+	}, "fail", "/v1/sys//init (HTTP 301)", false},
 	{"init open", "sys-closed", func(_ *testing.T, b *box, _ *Subject) {
 		b.answers["/v1/sys/init"] = Answer{Status: 200, Body: `{"initialized":true}`}
 	}, "fail", "/v1/sys/init (HTTP 200)", false},
@@ -245,6 +275,7 @@ var broken = []struct {
 	{"installed file changed", "drift", edit(vaultBinary, "vault", "trojan"), "fail", "other content", false},
 	{"installed file's mode", "drift", chmod(credentialDir+"/master-key", 0o640), "fail", "installed with 0600", true},
 	{"installed file gone", "drift", remove(vaultBinary), "fail", "is gone", false},
+	{"an empty list of files", "drift", func(_ *testing.T, b *box, _ *Subject) { b.file(installedJSON, 0o644, 0, 0, `{"format":1}`) }, "fail", "found 0 files, and 1 at least must be there", false},
 	{"no list of files", "drift", remove(installedJSON), "skip", "not there", false},
 	{"damaged list of files", "drift", edit(installedJSON, "{", "["), "fail", "damaged", false},
 	{"front stopped", "units", unit(frontUnit, "ActiveState", "inactive"), "fail", "enabled and inactive", true},
@@ -303,7 +334,24 @@ func prints(command, text string) func(*testing.T, *box, *Subject) {
 	return func(_ *testing.T, b *box, _ *Subject) { b.commands[command] = says(text) }
 }
 
-func nft(text string) func(*testing.T, *box, *Subject) { return prints("nft -j list ruleset", text) }
+func nft(text func(*testing.T) string) func(*testing.T, *box, *Subject) {
+	return func(t *testing.T, b *box, s *Subject) { prints("nft -j list ruleset", text(t))(t, b, s) }
+}
+
+// first loads a rule before all others of a chain, inTable another text.
+func first(chain, expr string) func(*testing.T, *box, *Subject) {
+	return nft(func(t *testing.T) string { return firstIn(t, chain, expr) })
+}
+
+func inTable(old, text string) func(*testing.T, *box, *Subject) {
+	return nft(func(t *testing.T) string {
+		table := loadedTable(t)
+		if !strings.Contains(table, old) {
+			t.Fatalf("the table has no %s", old)
+		}
+		return strings.Replace(table, old, text, 1)
+	})
+}
 
 func unlink(t *testing.T, p string) {
 	t.Helper()

@@ -2,15 +2,15 @@
 // item what was looked at, what was seen, a verdict, and what to do. It also
 // finds what has drifted from what the installer wrote.
 //
-// A pass means that everything the item asks for was seen: what could not be
-// looked at makes it a skip, with the reason. It changes nothing, unless a
+// An item is a list of questions, each with a positive answer of its own. A pass
+// means that each was answered so: what could not be looked at makes it a skip,
+// with the reason, and too little found is a fault. It changes nothing, unless a
 // caller applies the fixes that it offers. It is not the installer, which brings
 // a whole machine to its wanted state.
 package doctor
 
 import (
 	"context"
-	"fmt"
 	"path/filepath"
 	"time"
 
@@ -27,16 +27,22 @@ type Report struct {
 	Items   []Item    `json:"items"`
 }
 
-// Item is one line of the checklist.
+// Item is one line of the checklist, known by its ID.
 type Item struct {
-	ID     string `json:"id"`
-	Number int    `json:"number"` // in the checklist, docs/status.md
+	ID string `json:"id"`
+	// Number is its place in the checklist, for people: docs/status.md.
+	Number int    `json:"number"`
 	Title  string `json:"title"`
 	// Verdict is pass, warn, fail or skip.
 	Verdict  string     `json:"verdict"`
 	Evidence []Evidence `json:"evidence"`
 	// Reasons are why it did not pass.
 	Reasons []Reason `json:"reasons,omitempty"`
+	// Questions are what was asked, with the answers.
+	Questions []Asked `json:"questions"`
+	// Blind says that an item about security saw nothing at all: none of its
+	// questions was answered.
+	Blind bool `json:"blind,omitempty"`
 }
 
 // Evidence is one thing that was looked at.
@@ -73,6 +79,18 @@ func (r Report) Count(verdict string) int {
 // Failed says whether an item failed.
 func (r Report) Failed() bool { return r.Count(evidence.Fail) > 0 }
 
+// Blind are the ids of the items about security that saw nothing. A machine of
+// which that much is not known is not in order.
+func (r Report) Blind() []string {
+	var out []string
+	for _, i := range r.Items {
+		if i.Blind {
+			out = append(out, i.ID)
+		}
+	}
+	return out
+}
+
 // Item gives one by its id.
 func (r Report) Item(id string) (Item, bool) {
 	for _, i := range r.Items {
@@ -96,71 +114,8 @@ func (r Report) Save(stateDir string) error {
 func Examine(ctx context.Context, s Subject) Report {
 	e := &exam{Subject: s}
 	r := Report{Format: evidence.DoctorFormat, At: s.Machine.Now().UTC(), Version: s.Version, Host: s.Machine.Hostname()}
-	for _, c := range checks() {
-		e.item = Item{ID: c.id, Number: c.number, Title: c.title, Evidence: []Evidence{}}
-		c.run(ctx, e)
-		r.Items = append(r.Items, e.verdict())
+	for n, c := range checks() {
+		r.Items = append(r.Items, e.check(ctx, n+1, c))
 	}
 	return r
-}
-
-// exam is an examination under way: the subject, the item in hand, and what
-// several items look at.
-type exam struct {
-	Subject
-	item Item
-
-	accounts *accounts
-	procs    []process
-	procsErr error
-	hcl      *vaultFile
-	tokens   *tokens
-}
-
-// saw notes evidence.
-func (e *exam) saw(looked, format string, args ...any) {
-	e.item.Evidence = append(e.item.Evidence, Evidence{looked, oneLine(fmt.Sprintf(format, args...))})
-}
-
-// fail notes what is wrong, with its remedy.
-func (e *exam) fail(remedy, format string, args ...any) *Reason {
-	return e.reason(evidence.Fail, remedy, format, args...)
-}
-
-// warn notes what somebody should think about.
-func (e *exam) warn(remedy, format string, args ...any) *Reason {
-	return e.reason(evidence.Warn, remedy, format, args...)
-}
-
-// unseen notes what could not be looked at.
-func (e *exam) unseen(looked string, err error) {
-	e.reason(evidence.Skip, "", "not seen: %s: %s", looked, plain(err))
-}
-
-func (e *exam) reason(verdict, remedy, format string, args ...any) *Reason {
-	e.item.Reasons = append(e.item.Reasons, Reason{Verdict: verdict, Text: oneLine(fmt.Sprintf(format, args...)), Remedy: remedy})
-	return &e.item.Reasons[len(e.item.Reasons)-1]
-}
-
-// fix offers to put it right; what says what will be done.
-func (r *Reason) fix(do fix, format string, args ...any) {
-	r.Fix, r.do = fmt.Sprintf(format, args...), do
-}
-
-// verdict is the gravest of the reasons'. What was not seen is no pass.
-func (e *exam) verdict() Item {
-	i := e.item
-	rank := map[string]int{evidence.Pass: 0, evidence.Skip: 1, evidence.Warn: 2, evidence.Fail: 3}
-	i.Verdict = evidence.Pass
-	for _, r := range i.Reasons {
-		if rank[r.Verdict] > rank[i.Verdict] {
-			i.Verdict = r.Verdict
-		}
-	}
-	if i.Verdict == evidence.Pass && len(i.Evidence) == 0 {
-		// A check that has looked at nothing has proved nothing.
-		i.Verdict = evidence.Skip
-		i.Reasons = append(i.Reasons, Reason{Verdict: evidence.Skip, Text: "nothing was looked at"})
-	}
-	return i
 }

@@ -6,12 +6,15 @@ import (
 	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"maps"
 	"net/http"
+	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -117,8 +120,11 @@ func (b *box) Run(_ context.Context, args ...string) ([]byte, error) {
 			return []byte("LoadState=not-found\nUnitFileState=\nActiveState=inactive\n"), nil
 		}
 		var out strings.Builder
-		for _, k := range slices.Sorted(maps.Keys(u)) {
-			fmt.Fprintf(&out, "%s=%s\n", k, u[k])
+		// As systemctl does, what is asked for, empty where there is none.
+		for _, a := range args {
+			if k, ok := strings.CutPrefix(a, "--property="); ok {
+				fmt.Fprintf(&out, "%s=%s\n", k, u[k])
+			}
 		}
 		return []byte(out.String()), nil
 	}
@@ -169,8 +175,11 @@ func (b *box) Replace(p string, data []byte) error {
 
 func (b *box) Hello(_ context.Context, _ string, _, highest uint16) (tls.ConnectionState, error) {
 	s, ok := b.hellos[highest]
-	if !ok {
-		return s, fmt.Errorf("remote error: tls: protocol version not supported")
+	switch {
+	case b.hellos == nil:
+		return s, errors.New("connection refused")
+	case !ok:
+		return s, errVersions
 	}
 	return s, nil
 }
@@ -179,7 +188,7 @@ func (b *box) Get(_ context.Context, _, p string) (Answer, error) {
 	if a, ok := b.answers[p]; ok {
 		return a, nil
 	}
-	return Answer{Status: http.StatusForbidden, Body: `{"errors":["this sys/ path is answered on the machine itself only"]}`}, nil
+	return Answer{Status: http.StatusForbidden, Body: `{"errors":["` + config.RefusedSystem + `"]}`}, nil
 }
 
 func (b *box) Health(context.Context) (evidence.Health, error)           { return b.health, nil }
@@ -227,20 +236,38 @@ func values[T any](t *testing.T, text string) T {
 	return v
 }
 
-// rules is the appliance's table as nft prints it.
-func rules(inputPolicy, extra string) string {
-	return fmt.Sprintf(`{"nftables":[{"metainfo":{"version":"1.0.6"}},
-	{"table":{"family":"inet","name":"strongroom","handle":5}},
-	{"chain":{"family":"inet","table":"strongroom","name":"input","type":"filter","hook":"input","prio":0,"policy":%q}},
-	{"chain":{"family":"inet","table":"strongroom","name":"output","type":"filter","hook":"output","prio":0,"policy":"accept"}},
-	{"rule":{"family":"inet","table":"strongroom","chain":"input","expr":[{"match":{"op":"==","left":{"meta":{"key":"iifname"}},"right":"lo"}},{"accept":null}]}},
-	{"rule":{"family":"inet","table":"strongroom","chain":"input","expr":[{"match":{"op":"==","left":{"payload":{"protocol":"tcp","field":"dport"}},"right":22}},{"goto":{"target":"ssh"}}]}},
-	{"rule":{"family":"inet","table":"strongroom","chain":"input","expr":[{"match":{"op":"==","left":{"payload":{"protocol":"tcp","field":"dport"}},"right":{"set":[80,443]}}},{"accept":null}]}},
-	%s
-	{"rule":{"family":"inet","table":"strongroom","chain":"output","expr":[{"match":{"op":"==","left":{"meta":{"key":"skuid"}},"right":%d}},{"goto":{"target":"vault_out"}}]}},
-	{"rule":{"family":"inet","table":"strongroom","chain":"output","expr":[{"match":{"op":"==","left":{"meta":{"key":"skuid"}},"right":%d}},{"goto":{"target":"front_out"}}]}},
-	{"rule":{"family":"inet","table":"strongroom","chain":"vault_out","expr":[{"counter":{"packets":0,"bytes":0}},{"reject":{"type":"icmpx","expr":"admin-prohibited"}}]}},
-	{"rule":{"family":"inet","table":"strongroom","chain":"front_out","expr":[{"counter":{"packets":0,"bytes":0}},{"reject":{"type":"icmpx","expr":"admin-prohibited"}}]}}]}`, inputPolicy, extra, vaultID, frontID)
+// firewallFile is what the installer writes for loadedTable.
+func firewallFile(t *testing.T) string {
+	t.Helper()
+	b, err := config.RenderFirewall(config.FirewallParams{
+		SSHPort: 22, SSHFrom: []string{"0.0.0.0/0", "::/0"}, VaultPort: 8200, ClusterPort: 8201, Peers: []string{"10.0.0.2", "fd00::2"},
+		VaultUID: vaultID, FrontUID: frontID, VaultOut: []int{443, 3306, 5432}, FrontOut: []int{80, 443},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// loadedTable is what nft 1.0.6 prints when firewallFile is in force.
+func loadedTable(t *testing.T) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("testdata", "ruleset.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// firstIn puts an expression before all others of a chain.
+func firstIn(t *testing.T, chain, expr string) string {
+	t.Helper()
+	table := loadedTable(t)
+	mark := fmt.Sprintf(`{"rule":{"family":"inet","table":"strongroom","chain":%q,`, chain)
+	if !strings.Contains(table, mark) {
+		t.Fatalf("no rule in the chain %s", chain)
+	}
+	return strings.Replace(table, mark, mark+`"expr":[`+expr+`]}},`+mark, 1)
 }
 
 const sshdSettings = "permitrootlogin without-password\npubkeyauthentication yes\npasswordauthentication no\nkbdinteractiveauthentication no\npermitemptypasswords no\n"

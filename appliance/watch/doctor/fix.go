@@ -15,6 +15,11 @@ type Fix struct {
 	do fix
 }
 
+// fix offers to put it right; what says what will be done.
+func (r *Reason) fix(do fix, format string, args ...any) {
+	r.Fix, r.do = fmt.Sprintf(format, args...), do
+}
+
 // Fixes are what can be mended by itself, each once.
 func (r Report) Fixes() []Fix {
 	var out []Fix

@@ -28,7 +28,7 @@ func healthy(t *testing.T) (*box, *Subject) {
 	}
 	b.system()
 	b.installed(t)
-	b.network()
+	b.network(t)
 	b.inVault(t)
 	a := config.Default()
 	a.Domain, a.TLS.Mode = "vault.example.com", config.TLSInternal
@@ -65,6 +65,8 @@ anna:x:1000:1000::/home/anna:/bin/bash
 	for _, d := range []string{"/usr", "/usr/local", binDir, "/usr/local/lib", path.Dir(pluginDir), pluginDir, "/etc", etc, "/etc/systemd", unitDir, "/etc/profile.d", stateDir} {
 		b.dir(d, 0o755, 0, 0)
 	}
+	b.file(sshdConfig, 0o644, 0, 0, "Include /etc/ssh/sshd_config.d/*.conf\n")
+	b.dir(sshdFolder, 0o755, 0, 0)
 	b.file("/root/.bash_history", 0o600, 0, 0, "ls\n")
 	b.commands["timedatectl show"] = says("NTP=yes\nNTPSynchronized=yes\n")
 	b.commands["sshd -T"] = says(sshdSettings)
@@ -125,14 +127,15 @@ func sealedBlob(first byte) string {
 	return base64.StdEncoding.EncodeToString(raw)
 }
 
-func (b *box) network() {
+func (b *box) network(t *testing.T) {
+	b.file(nftablesConf, 0o644, 0, 0, firewallFile(t))
 	b.file(netDir+"tcp", 0o444, 0, 0, socketHead+
 		tableLine("0100007F:2008", tcpListen, vaultID)+tableLine("0100007F:2009", tcpListen, vaultID)+
 		tableLine("00000000:0016", tcpListen, 0)+tableLine("0200630A:0016", "01", 0))
 	b.file(netDir+"tcp6", 0o444, 0, 0, socketHead+any6(443, tcpListen, 0)+any6(80, tcpListen, 0)+any6(22, tcpListen, 0))
 	b.file(netDir+"udp", 0o444, 0, 0, socketHead)
 	b.file(netDir+"udp6", 0o444, 0, 0, socketHead+any6(443, udpOpen, 0))
-	b.commands["nft -j list ruleset"] = says(rules("drop", ""))
+	b.commands["nft -j list ruleset"] = says(loadedTable(t))
 	b.hellos = map[uint16]tls.ConnectionState{tls.VersionTLS13: {Version: tls.VersionTLS13, CipherSuite: tls.TLS_AES_128_GCM_SHA256}}
 	b.answers[healthPath] = Answer{Status: 200, Header: http.Header{hstsHeader: {"max-age=63072000; includeSubDomains"}}}
 }
@@ -149,8 +152,7 @@ func (b *box) inVault(t *testing.T) {
 		b.vault["sys/auth/"+m+"/tune"] = values[map[string]any](t, `{"default_lease_ttl":3600,"max_lease_ttl":86400}`)
 	}
 	b.vault["sys/audit"] = values[map[string]any](t, `{"audit-1/":{"type":"file","options":{"file_path":"/var/log/vault/audit-1.log","mode":"0600"}},"audit-2/":{"type":"file","options":{"file_path":"/var/log/vault/audit-2.log","mode":"0600"}}}`)
-	b.vault["sys/internal/counters/tokens"] = values[map[string]any](t, `{"counters":{"service_tokens":{"total":1}}}`)
-	b.vault["sys/internal/counters/entities"] = values[map[string]any](t, `{"counters":{"entities":{"total":2}}}`)
+	b.lists["identity/entity/id"] = []string{"a", "b"}
 	b.vault["sys/leases/count"] = values[map[string]any](t, `{"lease_count":0}`)
 	b.vault["sys/mounts"] = values[map[string]any](t, fmt.Sprintf(`{"apikeys/":{"type":"vault-plugin-secrets-apikeys","plugin_version":"v0.1.0","running_plugin_version":"v0.1.0","running_sha256":%q},
 		"secret/":{"type":"kv","plugin_version":"","running_plugin_version":"v0.25.0+builtin","running_sha256":""}}`, sum(pluginContent)))

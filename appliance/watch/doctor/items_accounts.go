@@ -2,14 +2,17 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"path"
 	"strconv"
 )
 
-// dedicatedUser is item 1.
-func dedicatedUser(ctx context.Context, e *exam) {
+// daemonUnits are the services that always run.
+func daemonUnits() []string { return []string{vaultUnit, kmsUnit, frontUnit} }
+
+func daemonUsers(_ context.Context, e *exam) {
 	a, ok := e.people()
 	if !ok {
 		return
@@ -20,7 +23,7 @@ func dedicatedUser(ctx context.Context, e *exam) {
 			e.fail(reinstall, "there is no user %q", name)
 			continue
 		}
-		e.saw("/etc/passwd", "%s: uid %d, shell %s", name, u.uid, u.shell)
+		e.found(1, "/etc/passwd", "%s: uid %d, shell %s", name, u.uid, u.shell)
 		if u.uid == 0 || u.canLogIn() {
 			e.fail("usermod --shell /usr/sbin/nologin "+name, "user %q can log in (uid %d, shell %q)", name, u.uid, u.shell)
 		}
@@ -30,23 +33,29 @@ func dedicatedUser(ctx context.Context, e *exam) {
 			}
 		}
 	}
+}
+
+func daemonProcesses(ctx context.Context, e *exam) {
+	a, ok := e.people()
+	if !ok {
+		return
+	}
 	all, err := e.processes()
 	if err != nil {
 		e.unseen("processes", err)
 		return
 	}
-	for _, unit := range []string{vaultUnit, kmsUnit, frontUnit} {
-		p, err := e.show(ctx, unit, "MainPID")
-		if err != nil {
-			e.unseen(unit, err)
+	for _, unit := range daemonUnits() {
+		pid, ok := e.mainPID(ctx, unit)
+		if !ok {
 			continue
 		}
-		pid, _ := strconv.Atoi(p["MainPID"])
-		if pid == 0 {
-			e.saw(unit, "does not run: see the item units")
+		procs := family(all, pid)
+		if len(procs) == 0 {
+			e.unseen(unit, fmt.Errorf("its process %d is not among those that can be seen", pid))
 			continue
 		}
-		for _, proc := range family(all, pid) {
+		for _, proc := range procs {
 			e.saw(fmt.Sprintf("/proc/%d/status", proc.pid), "%s of %s runs as %s", proc.name, unit, a.name(proc.uid))
 			if proc.uid == 0 {
 				e.fail("systemctl cat "+unit+"; "+reinstall, "process %d (%s) of %s runs as root", proc.pid, proc.name, unit)
@@ -55,11 +64,56 @@ func dedicatedUser(ctx context.Context, e *exam) {
 				e.fail("systemctl cat "+unit+"; "+reinstall, "process %d (%s) of %s runs as %s, not as %s", proc.pid, proc.name, unit, a.name(proc.uid), vaultUser)
 			}
 		}
+		e.found(1, unit, "its processes were looked at")
 	}
 }
 
-// vaultReadOnly is item 2.
+// mainPID is a daemon's process. One that does not run is noted: it is for the
+// item units to say so, and no question passes for that.
+func (e *exam) mainPID(ctx context.Context, unit string) (int, bool) {
+	p, err := e.show(ctx, unit, "MainPID")
+	if err != nil {
+		e.unseen(unit, err)
+		return 0, false
+	}
+	pid, err := strconv.Atoi(p["MainPID"])
+	switch {
+	case err != nil:
+		e.unseen(unit, fmt.Errorf("MainPID %q is no number", p["MainPID"]))
+	case pid == 0:
+		e.unseen("the process of "+unit, errors.New("it does not run: see the item units"))
+	default:
+		return pid, true
+	}
+	return 0, false
+}
+
+// readOnlyPaths are what Vault must not be able to write, with the folders above.
+func readOnlyPaths() []string {
+	return []string{
+		"/usr", "/usr/local", binDir, vaultBinary, ourBinary, "/usr/local/lib", path.Dir(pluginDir), pluginDir,
+		"/etc", etc, vaultHCL, tlsDir, credentialDir, "/etc/systemd", unitDir, path.Join(unitDir, vaultUnit), path.Join(unitDir, kmsUnit),
+	}
+}
+
 func vaultReadOnly(_ context.Context, e *exam) {
+	e.vaultCantWrite(readOnlyPaths(), "programs, configuration and units, with the folders above them")
+}
+
+func pluginsReadOnly(_ context.Context, e *exam) {
+	names, err := e.Machine.ReadDir(pluginDir)
+	if err != nil {
+		e.unseen(pluginDir, err)
+		return
+	}
+	paths := make([]string, len(names))
+	for i, n := range names {
+		paths[i] = path.Join(pluginDir, n)
+	}
+	e.vaultCantWrite(paths, "plugins")
+}
+
+func (e *exam) vaultCantWrite(paths []string, what string) {
 	a, ok := e.people()
 	if !ok {
 		return
@@ -70,17 +124,6 @@ func vaultReadOnly(_ context.Context, e *exam) {
 		return
 	}
 	groups := append([]int{u.gid}, a.members[vaultUser]...)
-	paths := []string{
-		"/usr", "/usr/local", binDir, vaultBinary, ourBinary, "/usr/local/lib", path.Dir(pluginDir), pluginDir,
-		"/etc", etc, vaultHCL, tlsDir, credentialDir, "/etc/systemd", unitDir, path.Join(unitDir, vaultUnit), path.Join(unitDir, kmsUnit),
-	}
-	names, err := e.Machine.ReadDir(pluginDir)
-	if err != nil {
-		e.unseen(pluginDir, err)
-	}
-	for _, n := range names {
-		paths = append(paths, path.Join(pluginDir, n))
-	}
 	seen := 0
 	for _, p := range paths {
 		info, err := e.Machine.Stat(p)
@@ -94,9 +137,7 @@ func vaultReadOnly(_ context.Context, e *exam) {
 				fix(onlyRootWrites(p, info), "chown root %s, chmod go-w", p)
 		}
 	}
-	if seen > 0 {
-		e.saw("modes and owners of "+plural(seen, "path"), "programs, plugins, configuration and units, with the folders above them")
-	}
+	e.found(seen, "modes and owners of "+plural(seen, "path"), "%s", what)
 }
 
 // writableBy says how a user may change a file; "" if it may not.

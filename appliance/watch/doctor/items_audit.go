@@ -22,6 +22,9 @@ func (e *exam) devices(ctx context.Context) (map[string]map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if data == nil {
+		return nil, errNothing
+	}
 	out := map[string]map[string]any{}
 	for name, d := range data {
 		if t, ok := d.(map[string]any); ok && t["type"] != nil {
@@ -31,7 +34,6 @@ func (e *exam) devices(ctx context.Context) (map[string]map[string]any, error) {
 	return out, nil
 }
 
-// auditDevices is item 10.
 func auditDevices(ctx context.Context, e *exam) {
 	devices, err := e.devices(ctx)
 	if vaultapi.IsInternal(err) {
@@ -40,8 +42,7 @@ func auditDevices(ctx context.Context, e *exam) {
 			"Vault answers 500 to everybody: so it does when it can write to no audit device")
 		return
 	}
-	if err != nil {
-		e.unseen("vault audit list", err)
+	if !e.listed(err) {
 		return
 	}
 	files := map[string]bool{}
@@ -74,14 +75,25 @@ func auditDevices(ctx context.Context, e *exam) {
 	if len(files) < 2 {
 		e.fail("vault audit enable -path=audit-2 file file_path="+auditDir+"/audit-2.log mode=0600",
 			"%s: when it can't write Vault answers nobody, and two are wanted", plural(len(files), "audit device"))
+		return
 	}
+	e.found(len(files), "vault audit list", "they write to %s", plural(len(files), "place"))
 }
 
-// auditMode is item 26.
-func auditMode(ctx context.Context, e *exam) {
-	devices, err := e.devices(ctx)
-	if err != nil {
+// listed notes why the audit devices could not be listed.
+func (e *exam) listed(err error) bool {
+	switch {
+	case err != nil && e.NoLogin != nil:
+		e.notAsked("vault audit list", err)
+	case err != nil:
 		e.unseen("vault audit list", err)
+	}
+	return err == nil
+}
+
+func auditModes(ctx context.Context, e *exam) {
+	devices, err := e.devices(ctx)
+	if !e.listed(err) {
 		return
 	}
 	for _, name := range slices.Sorted(maps.Keys(devices)) {
@@ -90,13 +102,16 @@ func auditMode(ctx context.Context, e *exam) {
 			continue
 		}
 		option := text(dig(d, "options.mode"))
-		e.saw("vault audit list -detailed", "%s: mode %q", name, option)
+		e.found(1, "vault audit list -detailed", "%s: mode %q", name, option)
 		if m, err := strconv.ParseUint(orWord(option, "0600"), 8, 32); err != nil || m&0o111 != 0 {
 			e.fail("vault audit disable "+name+", then enable it with mode=0600", "audit device %s has the mode %q: Vault would not unseal with it", name, option)
 		} else if m&0o077 != 0 {
 			e.fail("vault audit disable "+name+", then enable it with mode=0600", "audit device %s has the mode %q: others may read it", name, option)
 		}
 	}
+}
+
+func auditFileModes(_ context.Context, e *exam) {
 	names, err := e.Machine.ReadDir(auditDir)
 	if err != nil {
 		e.unseen(auditDir, err)
@@ -119,5 +134,5 @@ func auditMode(ctx context.Context, e *exam) {
 				fix(func(_ context.Context, m Machine) error { return m.SetMode(p, 0o600) }, "chmod 0600 %s", p)
 		}
 	}
-	e.saw(auditDir, "%s", plural(n, "file"))
+	e.found(n, auditDir, "%s", plural(n, "file"))
 }

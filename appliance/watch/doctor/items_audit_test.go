@@ -16,7 +16,7 @@ func TestNoAuditDeviceCanWrite(t *testing.T) {
 		verdict, says string
 	}{
 		"internal error": {http.StatusInternalServerError, evidence.Fail, "answers 500 to everybody"},
-		"no rights":      {http.StatusForbidden, evidence.Skip, "not seen"},
+		"no rights":      {http.StatusForbidden, evidence.Skip, "not asked"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, s := healthy(t)

@@ -5,9 +5,13 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
+
+	"strongroom.example/config"
 )
 
 // What is asked of the front.
@@ -25,52 +29,66 @@ func (e *exam) hello(ctx context.Context, name string, versions func() (uint16, 
 	return e.Front.Hello(ctx, name, lowest, highest)
 }
 
-// tlsOutside is item 3.
-func tlsOutside(ctx context.Context, e *exam) {
-	if name, ok := e.domain("the front"); ok {
-		state, err := e.hello(ctx, name, oldTLS)
-		switch {
-		case errors.Is(err, errNotSurveyed):
-			e.unseen("TLS hello with 1.0 and 1.1", err)
-		case err == nil:
-			e.saw("TLS hello", "%s was accepted", tls.VersionName(state.Version))
-			e.fail(reinstall, "the front speaks %s", tls.VersionName(state.Version))
-		default:
-			// A front that is down refuses as well: the next question tells.
-			e.saw("TLS hello with 1.0 and 1.1", "refused")
-		}
-		a, err := e.Front.Get(ctx, name, healthPath)
-		if errors.Is(err, errNotSurveyed) {
-			e.unseen("GET https://"+name+healthPath, err)
-		} else if err != nil {
-			e.fail("systemctl status strongroom-front", "the front does not answer: %s", plain(err))
-		} else {
-			hsts := a.Header.Get(hstsHeader)
-			e.saw("GET https://"+name+healthPath, "HTTP %d, %s: %q", a.Status, hstsHeader, hsts)
-			if maxAge(hsts) < minHSTS {
-				e.fail(reinstall, "the front's Strict-Transport-Security is %q: max-age of %d s at least is wanted", hsts, minHSTS)
+func oldTLSRefused(ctx context.Context, e *exam) {
+	name, ok := e.domain("the front")
+	if !ok {
+		return
+	}
+	switch state, err := e.hello(ctx, name, oldTLS); {
+	case err == nil && state.Version == 0:
+		e.unseen("TLS hello with 1.0 and 1.1", errNothing)
+	case err == nil:
+		e.fail(reinstall, "the front speaks %s", tls.VersionName(state.Version))
+	case errors.Is(err, errVersions):
+		e.yes("TLS hello with 1.0 and 1.1", "refused")
+	default:
+		// A front that is down, or resets, has not said that it refuses them.
+		e.unseen("TLS hello with 1.0 and 1.1", err)
+	}
+}
+
+func hstsSent(ctx context.Context, e *exam) {
+	name, ok := e.domain("the front")
+	if !ok {
+		return
+	}
+	a, err := e.Front.Get(ctx, name, healthPath)
+	looked := "GET https://" + name + healthPath
+	switch hsts := a.Header.Get(hstsHeader); {
+	case errors.Is(err, errNotSurveyed):
+		e.unseen(looked, err)
+	case err != nil:
+		e.fail("systemctl status strongroom-front", "the front does not answer: %s", plain(err))
+	case maxAge(hsts) < minHSTS:
+		e.fail(reinstall, "the front's Strict-Transport-Security is %q: max-age of %d s at least is wanted", hsts, minHSTS)
+	default:
+		e.yes(looked, "HTTP %d, %s: %q", a.Status, hstsHeader, hsts)
+	}
+}
+
+func vaultListeners(_ context.Context, e *exam) {
+	f, ok := e.configuration()
+	if !ok {
+		return
+	}
+	var all []string
+	tcp := 0
+	for _, l := range f.Listeners {
+		for kind, b := range l {
+			all = append(all, kind+" "+b.setting("address"))
+			if kind != "tcp" {
+				continue
+			}
+			tcp++
+			if off := b.setting("tls_disable"); off != "" && off != "false" && off != "0" {
+				e.fail(reinstall, "Vault's listener on %s has tls_disable = %s", b.setting("address"), off)
+			}
+			if !loopback(b.setting("address")) {
+				e.fail(reinstall, "Vault itself listens on %s, which is not loopback", b.setting("address"))
 			}
 		}
 	}
-	if f, ok := e.configuration(); ok {
-		var all []string
-		for _, l := range f.Listeners {
-			for kind, b := range l {
-				all = append(all, kind+" "+b.setting("address"))
-				if kind != "tcp" {
-					continue
-				}
-				if off := b.setting("tls_disable"); off != "" && off != "false" && off != "0" {
-					e.fail(reinstall, "Vault's listener on %s has tls_disable = %s", b.setting("address"), off)
-				}
-				if !loopback(b.setting("address")) {
-					e.fail(reinstall, "Vault itself listens on %s, which is not loopback", b.setting("address"))
-				}
-			}
-		}
-		e.saw(vaultHCL, "listeners: %s", orNone(all))
-	}
-	e.vaultsSockets()
+	e.found(tcp, vaultHCL, "listeners: %s", orNone(all))
 }
 
 // minHSTS is half a year, in seconds.
@@ -94,14 +112,15 @@ func loopback(hostport string) bool {
 	return err == nil && a.Addr().IsLoopback()
 }
 
-// vaultsSockets looks at what the user vault really listens on.
-func (e *exam) vaultsSockets() {
+// vaultSockets looks at what the user vault really listens on.
+func vaultSockets(_ context.Context, e *exam) {
 	a, ok := e.people()
 	if !ok {
 		return
 	}
 	u, ok := a.user(vaultUser)
 	if !ok {
+		e.fail(reinstall, "there is no user %q", vaultUser)
 		return
 	}
 	sockets, err := e.listening()
@@ -119,15 +138,14 @@ func (e *exam) vaultsSockets() {
 			continue
 		}
 		if e.NoConfig != nil {
-			e.unseen("whether "+s.String()+" of user "+vaultUser+" is the cluster's", e.NoConfig)
+			e.notAsked("whether "+s.String()+" of user "+vaultUser+" is the cluster's", e.NoConfig)
 		} else {
 			e.fail("ss -lntup; "+reinstall, "user %s listens on %s, which is not loopback", vaultUser, s)
 		}
 	}
-	e.saw("/proc/net/tcp, tcp6", "sockets of user %s: %s", vaultUser, orNone(own))
+	e.found(len(own), "/proc/net/tcp, tcp6", "sockets of user %s: %s", vaultUser, orNone(own))
 }
 
-// tls13 is item 16.
 func tls13(ctx context.Context, e *exam) {
 	name, ok := e.domain("the front")
 	if !ok {
@@ -142,13 +160,12 @@ func tls13(ctx context.Context, e *exam) {
 		e.fail("systemctl status strongroom-front", "the front does not answer: %s", plain(err))
 		return
 	}
-	e.saw("TLS hello with 1.2 and 1.3", "%s with %s", tls.VersionName(state.Version), tls.CipherSuiteName(state.CipherSuite))
+	e.yes("TLS hello with 1.2 and 1.3", "%s with %s", tls.VersionName(state.Version), tls.CipherSuiteName(state.CipherSuite))
 	if state.Version != tls.VersionTLS13 {
 		e.fail(reinstall, "the front prefers %s", tls.VersionName(state.Version))
 	}
 }
 
-// listeners is item 6.
 func listeners(_ context.Context, e *exam) {
 	sockets, err := e.listening()
 	if err != nil {
@@ -173,13 +190,13 @@ func listeners(_ context.Context, e *exam) {
 			e.fail(fmt.Sprintf("ss -lnp 'sport = :%d' shows who it is; stop and disable it", s.addr.Port()), "%s of %s listens to the network", s, a.name(s.uid))
 		}
 	}
-	e.saw("/proc/net/{tcp,tcp6,udp,udp6}", "expected: %s", orNone(expected))
+	e.found(len(expected), "/proc/net/{tcp,tcp6,udp,udp6}", "expected: %s", orNone(expected))
 	if len(local) > 0 {
 		e.saw("/proc/net/{tcp,tcp6,udp,udp6}", "others, on loopback alone: %s", list(local))
 	}
 	if e.NoConfig != nil {
 		e.saw("/proc/net/{tcp,tcp6,udp,udp6}", "others, to the network: %s", orNone(unjudged))
-		e.unseen("which ports are sshd's and the cluster's", e.NoConfig)
+		e.notAsked("which ports are sshd's and the cluster's", e.NoConfig)
 	}
 }
 
@@ -204,82 +221,108 @@ func (e *exam) expected(s socket) bool {
 	return false
 }
 
-// firewall is item 7.
-func firewall(ctx context.Context, e *exam) {
-	if e.NoConfig != nil {
+// firewallOurs says whether the rules are the appliance's to keep.
+func (e *exam) firewallOurs() bool {
+	switch {
+	case e.NoConfig != nil:
 		// The rules may be the operator's own, and a port that they let in sshd's.
-		e.unseen("whose the firewall is, and which ports it lets in", e.NoConfig)
-		return
+		e.notAsked("whose the firewall is, and which ports it lets in", e.NoConfig)
+	case !e.Config.Firewall.Manage:
+		e.moot("appliance.toml", "firewall.manage = false")
+	default:
+		return true
 	}
-	if !e.Config.Firewall.Manage {
-		e.saw("appliance.toml", "firewall.manage = false")
-		e.warn("set firewall.manage = true, or see to it that your own rules do the same: docs/firewall.md", "the firewall is not the appliance's: nobody has checked it")
-		return
-	}
-	out, err := e.Machine.Run(ctx, rulesetCommand()...)
-	if err != nil {
-		e.unseen("nft -j list ruleset", err)
-		return
-	}
-	rules, err := parseRuleset(out)
-	if err != nil {
-		e.unseen("nft -j list ruleset", err)
+	return false
+}
+
+// firewallRules wants the whole table that is in force to be the one that the
+// installer wrote. That the file is as it was written, the item drift says.
+func firewallRules(ctx context.Context, e *exam) {
+	if !e.firewallOurs() {
+		if e.NoConfig == nil {
+			e.warn("set firewall.manage = true, or see to it that your own rules do the same: docs/firewall.md", "the firewall is not the appliance's: nobody has checked it")
+		}
 		return
 	}
 	a, ok := e.people()
 	if !ok {
 		return
 	}
-	allowed := map[int]bool{80: true, 443: true, e.Config.Firewall.SSHPort: true}
-	if addr, err := netip.ParseAddrPort(e.Config.Node.ClusterListen); err == nil && len(e.Config.Node.Peers) > 0 {
-		allowed[int(addr.Port())] = true
+	file, err := e.Machine.ReadFile(nftablesConf)
+	if err != nil {
+		e.unseen(nftablesConf, err)
+		return
 	}
-	vault, _ := a.user(vaultUser)
-	front, _ := a.user(frontUser)
-	faults := rules.faults(allowed, vault.uid, front.uid)
-	for _, f := range faults {
-		e.fail("systemctl restart "+firewallUnit, "%s", f).fix(run("systemctl", "restart", firewallUnit), "systemctl restart %s", firewallUnit)
+	want := writtenRules(string(file))
+	if want.rules() == 0 {
+		e.unseen(nftablesConf, errNothing)
+		return
 	}
-	if len(faults) == 0 {
-		e.saw("nft -j list ruleset", "table inet strongroom: input drops but ports %s; output binds the users vault and strongroom-front", rules.ports())
-	} else {
-		e.saw("nft -j list ruleset", "%s", plural(len(faults), "fault"))
+	for _, user := range []struct{ name, chain string }{{vaultUser, "vault_out"}, {frontUser, "front_out"}} {
+		u, _ := a.user(user.name)
+		if bound := fmt.Sprintf("meta skuid %d goto %s", u.uid, user.chain); !slices.Contains(want["output"], bound) {
+			e.fail(reinstall, "%s does not bind what user %s may connect to: it has no rule %q", nftablesConf, user.name, bound)
+		}
+	}
+	if e.got.no {
+		return // what is in force can't be held against it
+	}
+	out, err := e.Machine.Run(ctx, rulesetCommand()...)
+	if err != nil {
+		e.unseen("nft -j list ruleset", err)
+		return
+	}
+	rules, err := loadedRules(out)
+	if err != nil {
+		e.unseen("nft -j list ruleset", err)
+		return
+	}
+	const restart = "systemctl restart " + firewallUnit
+	if len(rules) == 0 {
+		e.fail(restart, "the table inet %s is not loaded", firewallTable).fix(run("systemctl", "restart", firewallUnit), restart)
+		return
+	}
+	for _, d := range rules.differences(want) {
+		e.fail(restart, "%s", d).fix(run("systemctl", "restart", firewallUnit), restart)
+	}
+	e.found(rules.rules(), "nft -j list ruleset", "table inet %s: %s in %s", firewallTable, plural(rules.rules(), "rule"), plural(len(rules), "chain"))
+}
+
+func firewallAtBoot(ctx context.Context, e *exam) {
+	if !e.firewallOurs() {
+		return
 	}
 	p, err := e.show(ctx, firewallUnit, "UnitFileState", "ActiveState")
 	if err != nil {
 		e.unseen(firewallUnit, err)
 		return
 	}
-	e.saw(firewallUnit, "%s, %s", p["UnitFileState"], p["ActiveState"])
 	if p["UnitFileState"] != "enabled" {
 		e.fail("systemctl enable "+firewallUnit, "the firewall is gone after the next boot: %s is %s", firewallUnit, p["UnitFileState"]).
 			fix(run("systemctl", "enable", firewallUnit), "systemctl enable %s", firewallUnit)
+		return
 	}
+	e.yes(firewallUnit, "%s, %s", p["UnitFileState"], p["ActiveState"])
 }
 
-// sysClosed is item 27.
 func sysClosed(ctx context.Context, e *exam) {
 	name, ok := e.domain("the front")
 	if !ok {
 		return
 	}
-	var open []string
-	n := 0
+	refused := 0
 	for _, p := range closedPaths() {
 		a, err := e.Front.Get(ctx, name, p)
-		if err != nil {
+		switch {
+		case err != nil:
 			e.unseen("GET "+p, err)
-			continue
-		}
-		n++
-		if !refusedByFront(a) {
-			open = append(open, fmt.Sprintf("%s (HTTP %d)", p, a.Status))
+		case refusedByFront(a):
+			refused++
+		default:
+			e.fail(reinstall, "reachable from outside: %s (HTTP %d)", p, a.Status)
 		}
 	}
-	e.saw("GET through the front", "%s of sys/, %d refused by the front itself", plural(n, "path"), n-len(open))
-	for _, p := range open {
-		e.fail(reinstall, "reachable from outside: %s", p)
-	}
+	e.found(refused, "GET through the front", "%s of sys/ refused by the front itself", plural(refused, "path"))
 }
 
 // closedPaths are what nobody outside may reach. They are only asked for, so
@@ -294,16 +337,8 @@ func closedPaths() []string {
 }
 
 // refusedByFront says whether the front answered by itself that the path is not
-// for the outside, or sends the client to the clean form of it.
+// for the outside: by its words, which Vault has not.
 func refusedByFront(a Answer) bool {
-	switch a.Status {
-	case 301, 307, 308:
-		return true
-	case 400, 403, 404, 405:
-		return !strings.Contains(a.Body, "permission denied") && !strings.Contains(a.Body, "missing client token") &&
-			!strings.Contains(a.Body, "unsupported operation") && !strings.Contains(a.Body, "no handler for route")
-	}
-	return false
+	return a.Status == http.StatusForbidden && strings.Contains(a.Body, config.RefusedSystem) ||
+		a.Status == http.StatusBadRequest && strings.Contains(a.Body, config.RefusedSpelling)
 }
-
-var errNoRules = errors.New("the table inet strongroom is not loaded")

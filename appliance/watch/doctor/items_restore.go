@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,9 +14,10 @@ import (
 
 // waitsEnded tells of a restore that was killed before Vault had the snapshot, or
 // of which nobody knows whether it had.
-func (e *exam) waitsEnded() {
+func waitsEnded(_ context.Context, e *exam) {
 	b, err := e.Machine.ReadFile(machine.RestoreWaits)
 	if errors.Is(err, fs.ErrNotExist) {
+		e.yes(machine.RestoreWaits, "not there: each restore came to its end")
 		return
 	}
 	if err != nil {
@@ -30,5 +32,8 @@ func (e *exam) waitsEnded() {
 	for _, mount := range slices.Sorted(maps.Keys(w.MaxWait)) {
 		e.fail(fmt.Sprintf("vault write %sconfig max_wait=%d, then rm %s", mount, w.MaxWait[mount], machine.RestoreWaits),
 			"a restore was stopped before its end: reads at %s wait no more, max_wait was %d s", mount, w.MaxWait[mount])
+	}
+	if len(w.MaxWait) == 0 {
+		e.yes(machine.RestoreWaits, "no mount waits for the end of a restore")
 	}
 }

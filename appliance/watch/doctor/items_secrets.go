@@ -9,7 +9,7 @@ import (
 	"io/fs"
 	"path"
 	"regexp"
-	"strconv"
+	"slices"
 	"strings"
 	"time"
 )
@@ -99,33 +99,33 @@ func harmless(v string) bool {
 	return false
 }
 
-// cleartext is item 15.
-func cleartext(_ context.Context, e *exam) {
-	files := []string{"/etc/environment", "/etc/fstab"}
-	for _, dir := range []string{etc, unitDir, "/etc/default", "/etc/profile.d", "/etc/environment.d", "/etc/cron.d"} {
-		names, err := e.Machine.ReadDir(dir)
-		if err != nil {
-			if !errors.Is(err, fs.ErrNotExist) {
-				e.unseen(dir, err)
-			}
-			continue
-		}
-		for _, n := range names {
-			p := path.Join(dir, n)
+func ownCleartext(_ context.Context, e *exam) { e.cleartext(nil, etc) }
+
+func unitCleartext(_ context.Context, e *exam) { e.cleartext(nil, unitDir) }
+
+func systemCleartext(_ context.Context, e *exam) {
+	e.cleartext([]string{"/etc/environment", "/etc/fstab"}, "/etc/default", "/etc/profile.d", "/etc/environment.d", "/etc/cron.d")
+}
+
+// cleartext searches files, and those in folders and in the folders of drop-ins
+// there.
+func (e *exam) cleartext(files []string, dirs ...string) {
+	for _, dir := range dirs {
+		for _, p := range e.filesIn(dir) {
 			files = append(files, p)
-			if strings.HasSuffix(n, ".d") {
-				if more, err := e.Machine.ReadDir(p); err == nil {
-					for _, m := range more {
-						files = append(files, path.Join(p, m))
-					}
-				}
+			if strings.HasSuffix(p, ".d") {
+				files = append(files, e.filesIn(p)...)
 			}
 		}
 	}
 	n := 0
 	for _, p := range files {
 		info, err := e.Machine.Stat(p)
-		if err != nil || info.Type != 0 {
+		if errors.Is(err, fs.ErrNotExist) || err == nil && info.Type != 0 {
+			continue
+		}
+		if err != nil {
+			e.unseen(p, err)
 			continue
 		}
 		b, err := e.Machine.ReadFile(p)
@@ -138,18 +138,29 @@ func cleartext(_ context.Context, e *exam) {
 			e.fail("move it into a systemd credential: systemd-creds encrypt; then change it, since it was in clear", "%s holds %s", p, what)
 		}
 	}
-	e.saw("configuration in /etc", "%s searched for tokens, keys, passwords", plural(n, "file"))
-	e.sealedCredentials()
+	e.found(n, "files in "+strings.Join(dirs, ", "), "%s searched for tokens, keys, passwords", plural(n, "file"))
+}
+
+// filesIn are the paths in a folder, which need not be there.
+func (e *exam) filesIn(dir string) []string {
+	names, err := e.Machine.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		e.unseen(dir, err)
+	}
+	paths := make([]string, len(names))
+	for i, n := range names {
+		paths[i] = path.Join(dir, n)
+	}
+	return paths
 }
 
 // sealedCredentials looks whether each credential is really encrypted.
-func (e *exam) sealedCredentials() {
+func sealedCredentials(_ context.Context, e *exam) {
 	names, err := e.Machine.ReadDir(credentialDir)
 	if err != nil {
 		e.unseen(credentialDir, err)
 		return
 	}
-	sealed := 0
 	for _, n := range names {
 		p := path.Join(credentialDir, n)
 		b, err := e.Machine.ReadFile(p)
@@ -159,11 +170,9 @@ func (e *exam) sealedCredentials() {
 		}
 		if why := unsealed(b); why != "" {
 			e.fail("systemd-creds encrypt --name="+n+" - "+p+", then change the secret", "%s %s", p, why)
-			continue
 		}
-		sealed++
 	}
-	e.saw(credentialDir, "%d of %s encrypted by systemd", sealed, plural(len(names), "credential"))
+	e.found(len(names), credentialDir, "%s looked at", plural(len(names), "credential"))
 }
 
 // nullKey begins a credential that systemd has "encrypted" with no key at all:
@@ -196,8 +205,7 @@ func unsealed(data []byte) string {
 // maxHistory bounds the users whose histories are read.
 const maxHistory = 200
 
-// shellHistory is item 11.
-func shellHistory(_ context.Context, e *exam) {
+func historyIgnored(_ context.Context, e *exam) {
 	b, err := e.Machine.ReadFile(historyFile)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -207,13 +215,16 @@ func shellHistory(_ context.Context, e *exam) {
 	case !strings.Contains(string(b), "HISTIGNORE=") || !strings.Contains(string(b), "vault*"):
 		e.fail(reinstall, "%s does not keep vault's command lines out of histories", historyFile)
 	default:
-		e.saw(historyFile, "HISTIGNORE has vault*")
+		e.yes(historyFile, "HISTIGNORE has vault*")
 	}
+}
+
+func historiesClean(_ context.Context, e *exam) {
 	a, ok := e.people()
 	if !ok {
 		return
 	}
-	n := 0
+	people, n := 0, 0
 	for i, u := range a.users {
 		if i == maxHistory {
 			e.unseen("homes", fmt.Errorf("only %d users were looked at", maxHistory))
@@ -222,6 +233,7 @@ func shellHistory(_ context.Context, e *exam) {
 		if !u.canLogIn() || u.home == "" || u.home == "/" {
 			continue
 		}
+		people++
 		for _, f := range []string{".bash_history", ".zsh_history", ".local/share/fish/fish_history", ".ash_history"} {
 			p := path.Join(u.home, f)
 			b, err := e.Machine.ReadFile(p)
@@ -238,32 +250,21 @@ func shellHistory(_ context.Context, e *exam) {
 			}
 		}
 	}
-	e.saw("histories of people", "%s searched for tokens and keys", plural(n, "file"))
+	e.found(people, "histories of people", "%s of %s searched for tokens and keys", plural(n, "file"), plural(people, "user"))
 }
 
 // journalPatience bounds the search of the journal. Its size is systemd's to
 // bound; a day of it is rarely more than some hundred MiB.
 const journalPatience = 3 * time.Minute
 
-// leaks is item 20.
-func leaks(ctx context.Context, e *exam) {
-	all, err := e.processes()
-	if err != nil {
-		e.unseen("processes", err)
-	} else {
-		e.processLeaks(all)
-	}
-	e.journalLeaks(ctx)
-}
-
 // journalLeaks searches the journal's last day as it comes, the newest first.
-func (e *exam) journalLeaks(ctx context.Context) {
+func journalLeaks(ctx context.Context, e *exam) {
 	ctx, cancel := context.WithTimeout(ctx, journalPatience)
 	defer cancel()
 	var s sieve
 	err := e.Machine.Stream(ctx, &s, "journalctl", "--quiet", "--no-pager", "--output=cat", "--reverse", "--since=-25h")
 	s.end()
-	e.saw("journalctl --since=-25h", "%s searched", plural(s.lines, "line"))
+	e.found(s.lines, "journalctl --since=-25h", "%s searched", plural(s.lines, "line"))
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		// A large journal is no fault, so it is no failure; but no pass either.
@@ -276,41 +277,60 @@ func (e *exam) journalLeaks(ctx context.Context) {
 	}
 }
 
-func (e *exam) processLeaks(all []process) {
+// others are the processes but for the doctor's own, which may hold the operator's
+// VAULT_TOKEN.
+func (e *exam) others() ([]process, bool) {
+	all, err := e.processes()
+	if err != nil {
+		e.unseen("processes", err)
+		return nil, false
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(p process) bool { return p.pid == e.Machine.Self() }), true
+}
+
+// ofProcesses reads a file of each process, NUL between its parts, and answers
+// with how many there were.
+func (e *exam) ofProcesses(file, what string, leak func(p process, what string)) {
+	all, ok := e.others()
+	if !ok {
+		return
+	}
+	n := 0
 	var hidden error
-	n, environs := 0, 0
 	for _, p := range all {
-		if p.pid == e.Machine.Self() {
-			continue // it may hold the operator's own VAULT_TOKEN
-		}
-		dir := "/proc/" + strconv.Itoa(p.pid)
-		if b, err := e.Machine.ReadFile(dir + "/cmdline"); err == nil {
-			n++
-			for _, what := range secretsIn(bytes.ReplaceAll(b, []byte{0}, []byte("\n"))) {
-				e.fail("revoke or change it; give secrets in files or on standard input", "the arguments of process %d (%s) hold %s", p.pid, p.name, what)
-			}
-		}
-		b, err := e.Machine.ReadFile(dir + "/environ")
+		b, err := e.Machine.ReadFile(p.file(file))
 		switch {
-		case errors.Is(err, fs.ErrPermission):
-			hidden = err
+		case ended(err):
 			continue
 		case err != nil:
-			continue // it has ended
+			hidden = err
+			continue
 		}
-		environs++
+		n++
 		for _, what := range secretsIn(bytes.ReplaceAll(b, []byte{0}, []byte("\n"))) {
-			cgroup, err := e.Machine.ReadFile(dir + "/cgroup")
-			if err == nil && !strings.Contains(string(cgroup), "/system.slice/") {
-				e.warn("unset VAULT_TOKEN when done; vault login keeps it in a file", "the environment of process %d (%s), somebody's session, holds %s", p.pid, p.name, what)
-				continue
-			}
-			e.fail("revoke or change it; use LoadCredential= in the unit", "the environment of process %d (%s) holds %s", p.pid, p.name, what)
+			leak(p, what)
 		}
 	}
-	e.saw("/proc/*/cmdline", "%s searched", plural(n, "command line"))
-	e.saw("/proc/*/environ", "%s searched", plural(environs, "environment"))
+	e.found(n, "/proc/*/"+file, "%s searched", plural(n, what))
 	if hidden != nil {
-		e.unseen("environments of other users' processes", hidden)
+		// Once: a machine has many.
+		e.unseen(what+"s of other users' processes", hidden)
 	}
+}
+
+func argumentLeaks(_ context.Context, e *exam) {
+	e.ofProcesses("cmdline", "command line", func(p process, what string) {
+		e.fail("revoke or change it; give secrets in files or on standard input", "the arguments of process %d (%s) hold %s", p.pid, p.name, what)
+	})
+}
+
+func environmentLeaks(_ context.Context, e *exam) {
+	e.ofProcesses("environ", "environment", func(p process, what string) {
+		cgroup, err := e.Machine.ReadFile(p.file("cgroup"))
+		if err == nil && !strings.Contains(string(cgroup), "/system.slice/") {
+			e.warn("unset VAULT_TOKEN when done; vault login keeps it in a file", "the environment of process %d (%s), somebody's session, holds %s", p.pid, p.name, what)
+			return
+		}
+		e.fail("revoke or change it; use LoadCredential= in the unit", "the environment of process %d (%s) holds %s", p.pid, p.name, what)
+	})
 }

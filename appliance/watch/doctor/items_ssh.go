@@ -29,11 +29,15 @@ func sshdBad() []sshdSetting {
 	}
 }
 
-// sshKeysOnly is item 23.
 func sshKeysOnly(ctx context.Context, e *exam) {
 	out, err := e.Machine.Run(ctx, "sshd", "-T")
 	if errors.Is(err, fs.ErrNotExist) {
-		e.saw("sshd", "not installed")
+		switch there, ok := e.sshdConfigured(); {
+		case there:
+			e.unseen("sshd -T", errors.New("the program is not there, and its configuration is"))
+		case ok:
+			e.found(len(sshdBad()), "sshd", "neither installed nor configured: it lets nobody in")
+		}
 		return
 	}
 	if err != nil {
@@ -52,18 +56,37 @@ func sshKeysOnly(ctx context.Context, e *exam) {
 			e.unseen("sshd -T", fmt.Errorf("%s is not in it", s.key))
 			continue
 		}
-		e.saw("sshd -T", "%s %s", s.key, value)
+		e.found(1, "sshd -T", "%s %s", s.key, value)
 		if value == s.bad {
 			// Not mended by itself: it may be how somebody gets in.
 			e.fail(remedy, "sshd has %s %s", s.key, strconv.Quote(value))
 		}
 	}
-	e.matchBlocks()
 }
 
-// matchBlocks looks for what sshd -T does not tell: settings for some users,
+// sshdConfigured says whether sshd has a configuration; ok is false where that
+// can't be seen.
+func (e *exam) sshdConfigured() (there, ok bool) {
+	switch _, err := e.Machine.Stat(sshdConfig); {
+	case err == nil:
+		return true, true
+	case errors.Is(err, fs.ErrNotExist):
+		return false, true
+	default:
+		e.unseen(sshdConfig, err)
+		return false, false
+	}
+}
+
+// sshMatchBlocks looks for what sshd -T does not tell: settings for some users,
 // addresses or ports only.
-func (e *exam) matchBlocks() {
+func sshMatchBlocks(_ context.Context, e *exam) {
+	if there, ok := e.sshdConfigured(); !there {
+		if ok {
+			e.moot(sshdConfig, "not there")
+		}
+		return
+	}
 	files := []string{sshdConfig}
 	names, err := e.Machine.ReadDir(sshdFolder)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -74,7 +97,7 @@ func (e *exam) matchBlocks() {
 			files = append(files, path.Join(sshdFolder, n))
 		}
 	}
-	blocks := 0
+	read, blocks := 0, 0
 	for _, f := range files {
 		b, err := e.Machine.ReadFile(f)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -84,13 +107,14 @@ func (e *exam) matchBlocks() {
 			e.unseen(f, err)
 			continue
 		}
+		read++
 		n, bad := inMatchBlocks(string(b))
 		blocks += n
 		for _, m := range bad {
 			e.fail("check that a key lets in whom this is for, then take it out of "+f+" && sshd -t && systemctl reload ssh", "%s: %s", f, m)
 		}
 	}
-	e.saw("Match in "+sshdConfig, "%s", plural(blocks, "block"))
+	e.found(read, "Match in "+sshdConfig, "%s in %s", plural(blocks, "block"), plural(read, "file"))
 }
 
 // inMatchBlocks counts the Match blocks of a configuration, and names what is bad

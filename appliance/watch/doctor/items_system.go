@@ -3,38 +3,57 @@ package doctor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"strings"
-
-	"strongroom.example/appliance/watch/evidence"
 )
 
-// swapOff is item 4.
-func swapOff(ctx context.Context, e *exam) {
-	b, err := e.Machine.ReadFile("/proc/swaps")
+func swapOff(_ context.Context, e *exam) {
+	devices, there, ok := e.swaps()
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		e.saw("/proc/swaps", "not there: this kernel has no swap")
-	case err != nil:
-		e.unseen("/proc/swaps", err)
+	case !ok:
+	case len(devices) > 0:
+		e.fail("swapoff -a", "swap is on: %s", list(devices)).fix(run("swapoff", "-a"), "swapoff -a")
 	default:
-		devices := swapDevices(string(b))
-		e.saw("/proc/swaps", "%s", orNone(devices))
-		if len(devices) > 0 {
-			e.fail("swapoff -a", "swap is on: %s", list(devices)).fix(run("swapoff", "-a"), "swapoff -a")
-		}
+		e.yes("/proc/swaps", "%s", swapWords(devices, there))
 	}
-	b, err = e.Machine.ReadFile("/etc/fstab")
+}
+
+// swaps reads what swap is on, and whether the kernel has any.
+func (e *exam) swaps() (devices []string, there, ok bool) {
+	b, err := e.Machine.ReadFile("/proc/swaps")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, false, true
+	}
+	if err == nil && !strings.HasPrefix(string(b), "Filename") {
+		err = errNothing // its heading is always there
+	}
+	if err != nil {
+		e.unseen("/proc/swaps", err)
+		return nil, false, false
+	}
+	return swapDevices(string(b)), true, true
+}
+
+func swapWords(devices []string, there bool) string {
+	if !there {
+		return "not there: this kernel has no swap"
+	}
+	return orNone(devices)
+}
+
+func noSwapAtBoot(_ context.Context, e *exam) {
+	b, err := e.Machine.ReadFile("/etc/fstab")
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		e.saw("/etc/fstab", "not there")
+		e.yes("/etc/fstab", "not there")
 		return
 	case err != nil:
 		e.unseen("/etc/fstab", err)
 		return
 	}
 	text, n := withoutSwap(string(b))
-	e.saw("/etc/fstab", "%s for swap", plural(n, "line"))
+	e.yes("/etc/fstab", "%s for swap", plural(n, "line"))
 	if n > 0 {
 		e.fail("comment the lines for swap out of /etc/fstab", "swap comes back at the next boot: /etc/fstab has %s for it", plural(n, "line")).
 			fix(func(_ context.Context, m Machine) error { return m.Replace("/etc/fstab", []byte(text)) }, "comment %s out of /etc/fstab", plural(n, "line"))
@@ -83,32 +102,38 @@ func run(args ...string) fix {
 	}
 }
 
-// coreDumps is item 5.
-func coreDumps(ctx context.Context, e *exam) {
-	e.sysctl("fs.suid_dumpable", "0")
-	for _, unit := range []string{vaultUnit, kmsUnit, frontUnit} {
-		p, err := e.show(ctx, unit, "LimitCORE", "MainPID")
+func suidDumpable(_ context.Context, e *exam) { e.sysctl("fs.suid_dumpable", "0") }
+
+func unitCores(ctx context.Context, e *exam) {
+	for _, unit := range daemonUnits() {
+		p, err := e.show(ctx, unit, "LimitCORE")
 		if err != nil {
 			e.unseen(unit, err)
 			continue
 		}
-		e.saw(unit, "LimitCORE=%s", p["LimitCORE"])
+		e.found(1, unit, "LimitCORE=%s", p["LimitCORE"])
 		if p["LimitCORE"] != "0" {
 			e.fail(reinstall, "%s may leave a core dump: LimitCORE=%s", unit, p["LimitCORE"])
 		}
-		pid := p["MainPID"]
-		if pid == "" || pid == "0" {
+	}
+}
+
+func processCores(ctx context.Context, e *exam) {
+	for _, unit := range daemonUnits() {
+		pid, ok := e.mainPID(ctx, unit)
+		if !ok {
 			continue
 		}
-		b, err := e.Machine.ReadFile("/proc/" + pid + "/limits")
+		p := fmt.Sprintf("/proc/%d/limits", pid)
+		b, err := e.Machine.ReadFile(p)
 		if err != nil {
-			e.unseen("/proc/"+pid+"/limits", err)
+			e.unseen(p, err)
 			continue
 		}
 		limit := coreLimit(string(b))
-		e.saw("/proc/"+pid+"/limits", "%s: core file size %s", unit, limit)
+		e.found(1, p, "%s: core file size %s", unit, limit)
 		if limit != "0" {
-			e.fail("systemctl restart "+unit, "process %s of %s may leave a core dump (limit %s)", pid, unit, limit)
+			e.fail("systemctl restart "+unit, "process %d of %s may leave a core dump (limit %s)", pid, unit, limit)
 		}
 	}
 }
@@ -134,10 +159,11 @@ func (e *exam) sysctl(key, want string) {
 		return
 	}
 	got := strings.TrimSpace(string(b))
-	e.saw(p, "%s", got)
 	if got == want {
+		e.yes(p, "%s", got)
 		return
 	}
+	e.saw(p, "%s", got)
 	if c := e.inContainer(); c != "" {
 		e.warn("set it on the host: sysctl -w "+key+"="+want, "%s is %s, and not %s; in a container (%s) the host decides", key, got, want, c)
 		return
@@ -146,18 +172,24 @@ func (e *exam) sysctl(key, want string) {
 		fix(run("sysctl", "-q", "-w", key+"="+want), "sysctl -w %s=%s", key, want)
 }
 
-// clock is item 13.
-func clock(ctx context.Context, e *exam) {
-	if keys, err := e.engineClock(ctx); err == nil {
-		e.saw("vault read "+e.Mount+"/status", "the engine finds the clock %s", keys.Clock)
-		if keys.Clock != "ok" {
-			e.fail("set the clock right (timedatectl); then vault write "+e.Mount+"/config accept_clock=true", "the clock jumped: the engine finds it %s and keeps its own time", keys.Clock)
-		}
-	} else {
-		e.unseen("the engine's clock", err)
+func engineClock(ctx context.Context, e *exam) {
+	if !e.vault("the engine's clock") {
+		return
 	}
+	keys, err := e.Vault.Keys(ctx, e.Mount)
+	switch {
+	case err != nil:
+		e.unseen("the engine's clock", err)
+	case keys.Clock != "ok":
+		e.fail("set the clock right (timedatectl); then vault write "+e.Mount+"/config accept_clock=true", "the clock jumped: the engine finds it %s and keeps its own time", orWord(keys.Clock, "unknown"))
+	default:
+		e.yes("vault read "+e.Mount+"/status", "the engine finds the clock %s", keys.Clock)
+	}
+}
+
+func kernelClock(ctx context.Context, e *exam) {
 	if c := e.inContainer(); c != "" {
-		e.saw("/run/systemd/container", "a container (%s): the clock is the host's", c)
+		e.moot("/run/systemd/container", "a container (%s): the clock is the host's", c)
 		return
 	}
 	out, err := e.Machine.Run(ctx, "timedatectl", "show", "--property=NTPSynchronized", "--property=NTP")
@@ -166,18 +198,15 @@ func clock(ctx context.Context, e *exam) {
 		return
 	}
 	p := parseProperties(string(out))
-	e.saw("timedatectl show", "NTPSynchronized=%s, NTP=%s", p["NTPSynchronized"], p["NTP"])
-	if p["NTPSynchronized"] != "yes" {
+	switch p["NTPSynchronized"] {
+	case "yes":
+		e.yes("timedatectl show", "NTPSynchronized=yes, NTP=%s", p["NTP"])
+	case "no":
 		r := e.fail("timedatectl timesync-status; systemctl status systemd-timesyncd", "the kernel's clock is not synchronised")
 		if p["NTP"] == "no" {
 			r.fix(run("timedatectl", "set-ntp", "true"), "timedatectl set-ntp true")
 		}
+	default:
+		e.unseen("timedatectl", errNothing)
 	}
-}
-
-func (e *exam) engineClock(ctx context.Context) (evidence.Keys, error) {
-	if e.NoLogin != nil {
-		return evidence.Keys{}, e.NoLogin
-	}
-	return e.Vault.Keys(ctx, e.Mount)
 }

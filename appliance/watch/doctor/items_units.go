@@ -34,7 +34,6 @@ func (e *exam) ownUnits(suffix string) ([]string, error) {
 
 var exposureLine = regexp.MustCompile(`Overall exposure level for (\S+): ([0-9.]+)`)
 
-// sandboxes is item 24.
 func sandboxes(ctx context.Context, e *exam) {
 	names, err := e.ownUnits(".service")
 	if err != nil {
@@ -64,19 +63,14 @@ func sandboxes(ctx context.Context, e *exam) {
 			e.fail("systemctl cat "+n+" shows drop-ins that loosen it; "+reinstall, "%s has the exposure %.1f, at most %.1f is wanted", n, score, maxExposure)
 		}
 	}
-	for chunk := range slices.Chunk(all, 6) {
-		e.saw("systemd-analyze security", "%s", strings.Join(chunk, ", "))
-	}
+	e.foundAll(all, "systemd-analyze security", "")
 }
 
-const certificatePathUnit = machine.UnitFrontCertificatePath
-
-// unitsRun is item 31.
-func unitsRun(ctx context.Context, e *exam) {
+func daemonsRun(ctx context.Context, e *exam) {
 	var up []string
 	for _, n := range []string{machine.UnitKMSSocket, kmsUnit, vaultUnit, machine.UnitFrontHTTPS, machine.UnitFrontHTTP, frontUnit, firewallUnit} {
 		if n == firewallUnit && e.NoConfig != nil {
-			e.unseen("whether "+n+" is to run", e.NoConfig)
+			e.notAsked("whether "+n+" is to run", e.NoConfig)
 			continue
 		}
 		if n == firewallUnit && !e.Config.Firewall.Manage {
@@ -86,6 +80,21 @@ func unitsRun(ctx context.Context, e *exam) {
 			up = append(up, n)
 		}
 	}
+	e.areUp(up)
+}
+
+func (e *exam) areUp(units []string) { e.foundAll(units, "systemctl show", "enabled and active: ") }
+
+// foundAll answers with names, a few on each line of evidence.
+func (e *exam) foundAll(names []string, looked, what string) {
+	e.got.yes = true
+	for chunk := range slices.Chunk(names, 6) {
+		e.found(len(chunk), looked, "%s%s", what, strings.Join(chunk, ", "))
+	}
+}
+
+func timersArmed(ctx context.Context, e *exam) {
+	var up []string
 	timers, err := e.ownUnits(".timer")
 	if err != nil {
 		e.unseen(unitDir, err)
@@ -103,17 +112,14 @@ func unitsRun(ctx context.Context, e *exam) {
 		if n == certificateUnit && e.Config.TLS.Mode != config.TLSFiles {
 			continue // it watches the operator's own certificate, and there is none
 		}
-		// It watches the operator's own certificate, where there is one.
-		if n == certificatePathUnit && e.NoConfig == nil && e.Config.TLS.Mode != config.TLSFiles {
-			continue
-		}
 		if e.enabled(ctx, n) {
 			up = append(up, n)
 		}
 	}
-	for chunk := range slices.Chunk(up, 6) {
-		e.saw("systemctl show", "enabled and active: %s", strings.Join(chunk, ", "))
-	}
+	e.areUp(up)
+}
+
+func noneFailed(ctx context.Context, e *exam) {
 	out, err := e.Machine.Run(ctx, "systemctl", "list-units", "--state=failed", "--plain", "--no-legend", "--no-pager")
 	if err != nil {
 		e.unseen("systemctl list-units --state=failed", err)
@@ -133,7 +139,7 @@ func unitsRun(ctx context.Context, e *exam) {
 		}
 		failed = append(failed, f[0])
 	}
-	e.saw("systemctl list-units --state=failed", "%s", orNone(failed))
+	e.yes("systemctl list-units --state=failed", "%s", orNone(failed))
 }
 
 func isBackup(unit string) bool {
@@ -161,8 +167,7 @@ func (e *exam) enabled(ctx context.Context, name string) bool {
 	return false
 }
 
-// backupAndDrill is item 28.
-func backupAndDrill(_ context.Context, e *exam) {
+func backupRecent(_ context.Context, e *exam) {
 	now := e.Machine.Now()
 	b, err := evidence.ReadBackup(e.Places)
 	switch {
@@ -175,14 +180,13 @@ func backupAndDrill(_ context.Context, e *exam) {
 	default:
 		e.judgeBackup(b, now)
 	}
-	e.judgeDrill(now)
 }
 
 func (e *exam) judgeBackup(b evidence.Backup, now time.Time) {
 	const remedy = "journalctl -u strongroom-snapshot -u strongroom-verify; docs/backup.md"
 	if b.StandsBy() {
 		since := now.Sub(*b.Standby).Round(time.Second)
-		e.saw(e.Places.Snapshot, "the leader of the cluster takes the backups, this node stood aside %v ago", since)
+		e.yes(e.Places.Snapshot, "the leader of the cluster takes the backups, this node stood aside %v ago", since)
 		switch {
 		case since > evidence.BackupStale:
 			e.fail(remedy, "the job that takes backups, or stands aside, last ran %v ago", since)
@@ -195,7 +199,7 @@ func (e *exam) judgeBackup(b evidence.Backup, now time.Time) {
 		e.fail(remedy, "no backup was ever verified")
 	} else {
 		age := now.Sub(b.TakenAt).Round(time.Second)
-		e.saw(e.Places.Verify, "newest verified: %s, %v old, in %s", b.ID, age, strings.Join(slices.Sorted(maps.Keys(b.Places)), " and "))
+		e.yes(e.Places.Verify, "newest verified: %s, %v old, in %s", b.ID, age, strings.Join(slices.Sorted(maps.Keys(b.Places)), " and "))
 		switch {
 		case age > evidence.BackupStale:
 			e.fail(remedy, "the newest verified backup is %v old", age)
@@ -216,38 +220,49 @@ func (e *exam) judgeBackup(b evidence.Backup, now time.Time) {
 	}
 }
 
-func (e *exam) judgeDrill(now time.Time) {
-	const remedy = "systemctl start strongroom-drill; docs/drill.md"
+const drillRemedy = "systemctl start strongroom-drill; docs/drill.md"
+
+func drillFetched(_ context.Context, e *exam) {
 	switch f, err := evidence.ReadFetchFailure(e.Places); {
 	case err == nil:
-		e.fail(remedy, "the last drill got no snapshot, at %s: %s", f.At.Format(time.RFC3339), f.Error)
-	case !errors.Is(err, evidence.ErrNone):
+		e.fail(drillRemedy, "the last drill got no snapshot, at %s: %s", f.At.Format(time.RFC3339), f.Error)
+	case errors.Is(err, evidence.ErrNone):
+		e.yes(e.Places.Drill, "no fetch has failed since the last drill")
+	default:
 		e.unseen("the last fetch for a drill", err)
 	}
+}
+
+func drillPassed(_ context.Context, e *exam) {
 	d, err := evidence.ReadDrill(e.Places)
 	switch {
 	case errors.Is(err, evidence.ErrNone):
-		e.fail(remedy, "no drill was ever done: nobody knows whether a backup restores")
+		e.fail(drillRemedy, "no drill was ever done: nobody knows whether a backup restores")
 		return
 	case err != nil:
 		e.unseen("report of the drill", err)
 		return
 	}
-	age := now.Sub(d.FinishedAt).Round(time.Second)
-	e.saw(report.LastPath(e.Places.Drill), "%s %v ago, passed %t, RPO %v, RTO %v", d.Kind, age, d.Passed, d.RPO(), d.RTO())
+	age := e.Machine.Now().Sub(d.FinishedAt).Round(time.Second)
+	e.yes(report.LastPath(e.Places.Drill), "%s %v ago, passed %t, RPO %v, RTO %v", d.Kind, age, d.Passed, d.RPO(), d.RTO())
 	if !d.Passed {
 		e.fail("strongroom drill; docs/drill.md", "the last drill did not pass")
 	}
 	if age > evidence.DrillLate {
-		e.fail(remedy, "the last drill was %d days ago: one a quarter is wanted", int(age.Hours()/24))
+		e.fail(drillRemedy, "the last drill was %d days ago: one a quarter is wanted", int(age.Hours()/24))
 	}
+}
+
+func drillSigned(_ context.Context, e *exam) {
 	switch err := evidence.DrillSignature(e.Places, e.DrillKey); {
 	case err == nil:
-		e.saw(e.DrillKey, "the report's signature is good")
+		e.yes(e.DrillKey, "the report's signature is good")
 	case errors.Is(err, report.ErrNotSigned):
-		e.fail(remedy, "the report of the last drill is not signed: it may be anybody's")
+		e.fail(drillRemedy, "the report of the last drill is not signed: it may be anybody's")
 	case errors.Is(err, report.ErrSignature):
-		e.fail(remedy+"; find out who has changed it", "%s", plain(err))
+		e.fail(drillRemedy+"; find out who has changed it", "%s", plain(err))
+	case errors.Is(err, evidence.ErrNone):
+		e.moot(report.LastPath(e.Places.Drill), "there is no report")
 	case errors.Is(err, os.ErrNotExist):
 		e.fail(reinstall, "the key that signs drills is missing: %s", e.DrillKey)
 	default:
@@ -255,7 +270,6 @@ func (e *exam) judgeDrill(now time.Time) {
 	}
 }
 
-// escrowConfirmed is item 29.
 func escrowConfirmed(_ context.Context, e *exam) {
 	s, err := evidence.ReadEscrow(e.Places)
 	switch {
@@ -270,7 +284,7 @@ func escrowConfirmed(_ context.Context, e *exam) {
 	for _, f := range s.Files {
 		switch {
 		case f.Confirmed():
-			e.saw(f.File, "opened off this machine on %s (%s)", f.ConfirmedAt.UTC().Format("2006-01-02"), f.By)
+			e.found(1, f.File, "opened off this machine on %s (%s)", f.ConfirmedAt.UTC().Format("2006-01-02"), f.By)
 		case f.Replaced:
 			e.fail(remedy, "%s is another one than was confirmed", f.File)
 		case f.OnDisk:

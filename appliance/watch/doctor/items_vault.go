@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"path"
 	"slices"
@@ -66,75 +67,86 @@ func (e *exam) allTokens(ctx context.Context) *tokens {
 	return t
 }
 
-// rootToken is item 8.
-func rootToken(ctx context.Context, e *exam) {
+func rootTokenFile(_ context.Context, e *exam) {
 	file := path.Join(credentialDir, "root-token")
-	if _, err := e.Machine.Stat(file); err == nil {
+	switch _, err := e.Machine.Stat(file); {
+	case err == nil:
 		e.fail("strongroom-installer install", "an unfinished installation has left its root token in %s", file)
-	} else {
-		e.saw(file, "not there")
+	case errors.Is(err, fs.ErrNotExist):
+		e.yes(file, "not there")
+	default:
+		e.unseen(file, err)
 	}
+}
+
+// tokensSeen looks up all tokens, and notes where that could not be.
+func (e *exam) tokensSeen(ctx context.Context) (*tokens, bool) {
 	if !e.vault("vault list auth/token/accessors") {
-		return
+		return nil, false
 	}
 	t := e.allTokens(ctx)
 	if t.err != nil {
 		e.unseen("vault list auth/token/accessors", t.err)
-		return
-	}
-	e.saw("vault list auth/token/accessors", "%s looked up, %d of root", plural(t.looked, "token"), len(t.root))
-	for _, a := range t.root {
-		e.fail("vault token revoke -accessor "+a, "a root token is alive")
+		return nil, false
 	}
 	if t.looked < t.total {
 		e.unseen("tokens", fmt.Errorf("%d of %d were not looked up", t.total-t.looked, t.total))
 	}
+	return t, true
 }
 
-// tokensReviewed is item 21.
-func tokensReviewed(ctx context.Context, e *exam) {
-	if !e.vault("tokens, leases, entities") {
+func rootToken(ctx context.Context, e *exam) {
+	t, ok := e.tokensSeen(ctx)
+	if !ok {
 		return
 	}
-	t := e.allTokens(ctx)
-	if t.err != nil {
-		e.unseen("vault list auth/token/accessors", t.err)
-	} else {
-		var by []string
-		for _, p := range slices.Sorted(maps.Keys(t.byPolicy)) {
-			by = append(by, fmt.Sprintf("%s %d", p, t.byPolicy[p]))
-		}
-		e.saw("vault list auth/token/accessors", "%s; by policy: %s", plural(t.total, "token"), orNone(by))
-		for _, name := range t.immortal {
-			e.warn("vault token lookup -accessor …, and revoke it unless somebody answers for it", "a token never ends: %s", name)
-		}
-		if t.total > maxTokens/2 {
-			e.warn("find out who logs in without end: vault read sys/internal/counters/tokens, and the audit log", "%d tokens are many", t.total)
-		}
+	e.found(t.looked, "vault list auth/token/accessors", "%s looked up, %d of root", plural(t.looked, "token"), len(t.root))
+	for _, a := range t.root {
+		e.fail("vault token revoke -accessor "+a, "a root token is alive")
 	}
-	for _, q := range []struct{ path, what, field string }{
-		{"sys/internal/counters/tokens", "service tokens", "counters.service_tokens.total"},
-		{"sys/internal/counters/entities", "entities", "counters.entities.total"},
-		{"sys/leases/count", "leases", "lease_count"},
-	} {
-		query := map[string][]string(nil)
-		if q.field == "lease_count" {
-			query = map[string][]string{"type": {"irrevocable"}}
-		}
-		data, err := e.Vault.Read(ctx, q.path, query)
-		if err != nil {
-			e.unseen("vault read "+q.path, err)
-			continue
-		}
-		if q.field == "lease_count" {
-			n := integer(data["lease_count"])
-			e.saw("vault read sys/leases/count type=irrevocable", "%s that can't be revoked", plural(n, "lease"))
-			if n > 0 {
-				e.warn("vault read sys/leases type=irrevocable; then vault lease revoke -force", "%s can't be revoked: what they stand for is still valid elsewhere", plural(n, "lease"))
-			}
-			continue
-		}
-		e.saw("vault read "+q.path, "%d %s", integer(dig(data, q.field)), q.what)
+}
+
+func tokensEnd(ctx context.Context, e *exam) {
+	t, ok := e.tokensSeen(ctx)
+	if !ok {
+		return
+	}
+	var by []string
+	for _, p := range slices.Sorted(maps.Keys(t.byPolicy)) {
+		by = append(by, fmt.Sprintf("%s %d", p, t.byPolicy[p]))
+	}
+	e.found(t.looked, "vault list auth/token/accessors", "%s; by policy: %s", plural(t.looked, "token"), orNone(by))
+	for _, name := range t.immortal {
+		e.warn("vault token lookup -accessor …, and revoke it unless somebody answers for it", "a token never ends: %s", name)
+	}
+	if t.total > maxTokens/2 {
+		e.warn("find out who logs in without end: the audit log tells", "%d tokens are many", t.total)
+	}
+}
+
+// entitiesCounted counts what logins have made: each AppRole that has logged in
+// has one.
+func entitiesCounted(ctx context.Context, e *exam) {
+	const p = "identity/entity/id"
+	if ids, ok := e.list(ctx, p); ok {
+		e.found(len(ids), "vault list "+p, "%s", plural(len(ids), "record"))
+	}
+}
+
+func leasesRevocable(ctx context.Context, e *exam) {
+	const p, kind = "sys/leases/count", "irrevocable"
+	data, ok := e.read(ctx, p, map[string][]string{"type": {kind}})
+	if !ok {
+		return
+	}
+	n, ok := integer(data["lease_count"])
+	if !ok {
+		e.unseen("vault read "+p, errors.New("it tells no lease_count"))
+		return
+	}
+	e.yes("vault read "+p+" type="+kind, "%s that can't be revoked", plural(n, "lease"))
+	if n > 0 {
+		e.warn("vault read sys/leases type=irrevocable; then vault lease revoke -force", "%s can't be revoked: what they stand for is still valid elsewhere", plural(n, "lease"))
 	}
 }
 
@@ -145,63 +157,95 @@ const (
 	longTTL  = 768 * time.Hour
 )
 
-// tokenTTL is item 22.
-func tokenTTL(ctx context.Context, e *exam) {
-	if !e.vault("auth methods and roles") {
-		return
+// methods are the auth methods, by their names without a slash, and their types.
+func (e *exam) methods(ctx context.Context) (map[string]string, bool) {
+	data, ok := e.read(ctx, "sys/auth", nil)
+	if !ok {
+		return nil, false
 	}
-	methods, err := e.Vault.Read(ctx, "sys/auth", nil)
-	if err != nil {
-		e.unseen("vault read sys/auth", err)
+	out := map[string]string{}
+	for name, d := range data {
+		if m, ok := d.(map[string]any); ok && text(m["type"]) != "" {
+			out[strings.TrimSuffix(name, "/")] = text(m["type"])
+		}
+	}
+	return out, true
+}
+
+// ceiling is how long the tokens of an auth method live at most, whether by the
+// method's own setting or all of Vault's.
+func (e *exam) ceiling(ctx context.Context, method string) (time.Duration, bool) {
+	p := "sys/auth/" + method + "/tune"
+	tune, ok := e.read(ctx, p, nil)
+	if !ok {
+		return 0, false
+	}
+	n, ok := integer(tune["max_lease_ttl"])
+	if !ok || n == 0 {
+		e.unseen("vault read "+p, errors.New("it tells no max_lease_ttl"))
+		return 0, false
+	}
+	return time.Duration(n) * time.Second, true
+}
+
+func methodTTL(ctx context.Context, e *exam) {
+	methods, ok := e.methods(ctx)
+	if !ok {
 		return
 	}
 	for _, name := range slices.Sorted(maps.Keys(methods)) {
-		m, ok := methods[name].(map[string]any)
-		if !ok || m["type"] == nil {
+		ceiling, ok := e.ceiling(ctx, name)
+		if !ok {
 			continue
 		}
-		// What is in force, whether the method's own or all of Vault's.
-		p := "sys/auth/" + strings.TrimSuffix(name, "/") + "/tune"
-		tune, err := e.Vault.Read(ctx, p, nil)
-		if err == nil && integer(tune["max_lease_ttl"]) == 0 {
-			err = errors.New("it tells no max_lease_ttl")
-		}
-		if err != nil {
-			e.unseen("vault read "+p, err)
+		looked := "vault read sys/auth/" + name + "/tune"
+		e.found(1, looked, "tokens live up to %v", ceiling)
+		e.judgeTTL(looked, "auth/"+name+"/", ceiling, 0)
+	}
+}
+
+func appRoleTTL(ctx context.Context, e *exam) {
+	methods, ok := e.methods(ctx)
+	if !ok {
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(methods)) {
+		if methods[name] != "approle" {
 			continue
 		}
-		ceiling := time.Duration(integer(tune["max_lease_ttl"])) * time.Second
-		e.saw("vault read "+p, "tokens live up to %v", ceiling)
-		e.judgeTTL("vault read "+p, "auth/"+name, ceiling, 0)
-		if m["type"] == "approle" {
-			e.appRoles(ctx, strings.TrimSuffix(name, "/"), ceiling)
+		if ceiling, ok := e.ceiling(ctx, name); ok {
+			e.appRoles(ctx, name, ceiling)
 		}
 	}
 }
 
 func (e *exam) appRoles(ctx context.Context, mount string, ceiling time.Duration) {
-	roles, err := e.Vault.List(ctx, "auth/"+mount+"/role")
-	if err != nil {
-		e.unseen("vault list auth/"+mount+"/role", err)
+	roles, ok := e.list(ctx, "auth/"+mount+"/role")
+	if !ok {
 		return
 	}
-	longest := time.Duration(0)
+	seen, longest := 0, time.Duration(0)
 	for _, name := range roles {
 		p := "auth/" + mount + "/role/" + name
-		data, err := e.Vault.Read(ctx, p, nil)
-		if err != nil {
-			e.unseen("vault read "+p, err)
+		data, ok := e.read(ctx, p, nil)
+		if !ok {
 			continue
 		}
-		limit := ceiling
-		if n := integer(data["token_max_ttl"]); n > 0 {
-			limit = min(limit, time.Duration(n)*time.Second)
+		most, ok1 := integer(data["token_max_ttl"])
+		periods, ok2 := integer(data["token_period"])
+		if !ok1 || !ok2 {
+			e.unseen("vault read "+p, errors.New("it tells no token_max_ttl, or no token_period"))
+			continue
 		}
-		period := time.Duration(integer(data["token_period"])) * time.Second
+		seen++
+		limit, period := ceiling, time.Duration(periods)*time.Second
+		if most > 0 {
+			limit = min(limit, time.Duration(most)*time.Second)
+		}
 		e.judgeTTL("vault read "+p, "AppRole "+name, limit, period)
 		longest = max(longest, limit, period)
 	}
-	e.saw("vault list auth/"+mount+"/role", "%s, tokens live up to %v", plural(len(roles), "AppRole"), longest)
+	e.found(seen, "vault list auth/"+mount+"/role", "%s, tokens live up to %v", plural(seen, "AppRole"), longest)
 }
 
 func (e *exam) judgeTTL(looked, what string, limit, period time.Duration) {
@@ -216,8 +260,10 @@ func (e *exam) judgeTTL(looked, what string, limit, period time.Duration) {
 	}
 }
 
-// userLockout is item 9.
-func userLockout(ctx context.Context, e *exam) {
+// maxTries is how often a password may be tried before its user is locked out.
+const maxTries = 10
+
+func lockoutConfigured(_ context.Context, e *exam) {
 	f, ok := e.configuration()
 	if !ok {
 		return
@@ -228,44 +274,43 @@ func userLockout(ctx context.Context, e *exam) {
 		for kind, b := range l {
 			found = found || kind == "all"
 			e.saw(vaultHCL, "user_lockout %q: threshold %s, duration %s, disabled %s", kind, b.setting("lockout_threshold"), b.setting("lockout_duration"), orWord(b.setting("disable_lockout"), "false"))
-			if b.setting("disable_lockout") == "true" {
-				e.fail(remedy, "user_lockout %q has disable_lockout = true", kind)
+			if off := b.setting("disable_lockout"); off != "" && off != "false" {
+				e.fail(remedy, "user_lockout %q has disable_lockout = %s", kind, off)
 			}
-			if n := number(b.setting("lockout_threshold")); n > 10 {
-				e.fail(remedy, "user_lockout %q lets a password be tried %d times", kind, n)
+			if tries := b.setting("lockout_threshold"); number(tries) < 1 || number(tries) > maxTries {
+				e.fail(remedy, "user_lockout %q lets a password be tried %s times, and at most %d are wanted", kind, orWord(tries, "who knows how many"), maxTries)
+			}
+			if kind == "all" {
+				e.found(1, vaultHCL, "user_lockout \"all\" is there")
 			}
 		}
 	}
 	if !found {
 		e.fail(remedy, "%s has no user_lockout \"all\"", vaultHCL)
 	}
-	if !e.vault("vault read sys/auth") {
-		return
-	}
-	methods, err := e.Vault.Read(ctx, "sys/auth", nil)
-	if err != nil {
-		e.unseen("vault read sys/auth", err)
+}
+
+func lockoutTuned(ctx context.Context, e *exam) {
+	methods, ok := e.methods(ctx)
+	if !ok {
 		return
 	}
 	n := 0
 	for _, name := range slices.Sorted(maps.Keys(methods)) {
-		t, ok := methods[name].(map[string]any)
 		// Vault locks out at these methods only.
-		if !ok || !slices.Contains([]string{"userpass", "ldap", "approle"}, text(t["type"])) {
+		if !slices.Contains([]string{"userpass", "ldap", "approle"}, methods[name]) {
 			continue
 		}
-		p := "sys/auth/" + strings.TrimSuffix(name, "/") + "/tune"
-		tune, err := e.Vault.Read(ctx, p, nil)
-		if err != nil {
-			e.unseen("vault read "+p, err)
+		tune, ok := e.read(ctx, "sys/auth/"+name+"/tune", nil)
+		if !ok {
 			continue
 		}
 		n++
 		if tune["user_lockout_disable"] == true {
-			e.fail("vault auth tune -user-lockout-disable=false "+strings.TrimSuffix(name, "/"), "auth/%s has user lockout disabled", name)
+			e.fail("vault auth tune -user-lockout-disable=false "+name, "auth/%s/ has user lockout disabled", name)
 		}
 	}
-	e.saw("vault read sys/auth/…/tune", "%s looked at", plural(n, "auth method"))
+	e.found(n, "vault read sys/auth/…/tune", "%s looked at", plural(n, "auth method"))
 }
 
 func orWord(s, word string) string {
@@ -275,7 +320,6 @@ func orWord(s, word string) string {
 	return s
 }
 
-// vaultVersion is item 12.
 func vaultVersion(ctx context.Context, e *exam) {
 	h, err := e.Vault.Health(ctx)
 	if err != nil {
@@ -291,40 +335,63 @@ func vaultVersion(ctx context.Context, e *exam) {
 		e.warn("upgrade Vault to "+config.VaultVersion+": docs/upgrade.md", "Vault %s has known faults, and vault.allow_old insists on it", h.Version)
 	case old:
 		e.fail("upgrade Vault to "+config.VaultVersion+": docs/upgrade.md", "Vault %s has known faults", h.Version)
+	default:
+		e.yes("GET /v1/sys/health", "Vault %s has none", h.Version)
 	}
 }
 
-// pluginPinned is item 17.
+// plugin is what a mount runs.
+type plugin struct {
+	kind, version string // as it is pinned
+	running, sum  string
+}
+
+// plugins are the mounts whose plugin is not built into Vault, by their names
+// without a slash.
+func (e *exam) plugins(ctx context.Context) (map[string]plugin, bool) {
+	mounts, ok := e.read(ctx, "sys/mounts", nil)
+	if !ok {
+		return nil, false
+	}
+	out := map[string]plugin{}
+	for name, d := range mounts {
+		m, _ := d.(map[string]any)
+		p := plugin{text(m["type"]), text(m["plugin_version"]), text(m["running_plugin_version"]), text(m["running_sha256"])}
+		if p.kind != "" && (p.sum != "" || p.running != "" && !strings.Contains(p.running, "builtin")) {
+			out[strings.TrimSuffix(name, "/")] = p
+		}
+	}
+	return out, true
+}
+
+func engineMounted(ctx context.Context, e *exam) {
+	plugins, ok := e.plugins(ctx)
+	if !ok {
+		return
+	}
+	if p, ok := plugins[e.Mount]; ok {
+		e.yes("vault read sys/mounts", "%s/ is %s %s", e.Mount, p.kind, p.running)
+		return
+	}
+	e.fail(reinstall, "no plugin is mounted at %s/: the keys of applications are not served", e.Mount)
+}
+
 func pluginPinned(ctx context.Context, e *exam) {
-	if !e.vault("vault read sys/mounts") {
+	plugins, ok := e.plugins(ctx)
+	if !ok {
 		return
 	}
-	mounts, err := e.Vault.Read(ctx, "sys/mounts", nil)
-	if err != nil {
-		e.unseen("vault read sys/mounts", err)
-		return
+	for _, name := range slices.Sorted(maps.Keys(plugins)) {
+		e.onePlugin(ctx, name, plugins[name])
 	}
-	n := 0
-	for _, name := range slices.Sorted(maps.Keys(mounts)) {
-		m, ok := mounts[name].(map[string]any)
-		if !ok {
-			continue
-		}
-		running, sum := text(m["running_plugin_version"]), text(m["running_sha256"])
-		if m["type"] == nil || sum == "" && (running == "" || strings.Contains(running, "builtin")) {
-			continue
-		}
-		n++
-		e.onePlugin(ctx, name, m, running, sum)
-	}
-	e.saw("vault read sys/mounts", "%s not built into Vault", plural(n, "plugin"))
+	e.found(len(plugins), "vault read sys/mounts", "%s not built into Vault", plural(len(plugins), "plugin"))
 }
 
-func (e *exam) onePlugin(ctx context.Context, name string, m map[string]any, running, sum string) {
-	kind, version := text(m["type"]), text(m["plugin_version"])
-	e.saw("mount "+name, "%s, pinned version %q, running %s, sha256 %.12s…", kind, version, running, sum)
+func (e *exam) onePlugin(ctx context.Context, name string, m plugin) {
+	kind, version, sum := m.kind, m.version, m.sum
+	e.saw("mount "+name+"/", "%s, pinned version %q, running %s, sha256 %.12s…", kind, version, m.running, sum)
 	if version == "" {
-		e.fail("vault secrets tune -plugin-version="+running+" "+strings.TrimSuffix(name, "/"), "mount %s is not pinned to a version of %s", name, kind)
+		e.fail("vault secrets tune -plugin-version="+m.running+" "+name, "mount %s/ is not pinned to a version of %s", name, kind)
 		return
 	}
 	entry, err := e.Vault.Read(ctx, "sys/plugins/catalog/secret/"+kind, map[string][]string{"version": {version}})
@@ -338,7 +405,7 @@ func (e *exam) onePlugin(ctx context.Context, name string, m map[string]any, run
 		return
 	}
 	if sum != want {
-		e.fail("vault plugin reload -mounts="+strings.TrimSuffix(name, "/"), "mount %s runs %.12s…, and the catalog has %.12s…", name, sum, want)
+		e.fail("vault plugin reload -mounts="+name, "mount %s/ runs %.12s…, and the catalog has %.12s…", name, sum, want)
 	}
 	file := path.Join(pluginDir, path.Base(text(entry["command"])))
 	got, err := e.Machine.Sum(file)
@@ -379,18 +446,17 @@ func texts(v any) []string {
 	return out
 }
 
-// integer reads a number of Vault's answers; 0 for what is none.
-func integer(v any) int {
+// integer reads a number of Vault's answers; false for what is none: nothing is
+// no zero.
+func integer(v any) (int, bool) {
 	switch n := v.(type) {
 	case json.Number:
 		i, err := strconv.Atoi(n.String())
-		if err == nil {
-			return i
-		}
+		return i, err == nil
 	case float64:
-		return int(n)
+		return int(n), true
 	case int:
-		return n
+		return n, true
 	}
-	return 0
+	return 0, false
 }

@@ -39,6 +39,8 @@ type helloNote struct {
 	Version uint16 `json:"version,omitempty"`
 	Suite   uint16 `json:"suite,omitempty"`
 	Error   string `json:"error,omitempty"`
+	// Refused says that the error is errVersions.
+	Refused bool `json:"refused,omitempty"`
 }
 
 type getNote struct {
@@ -77,7 +79,7 @@ func Survey(ctx context.Context, m Machine, f Front, domain string) Network {
 		state, err := f.Hello(ctx, domain, lowest, highest)
 		h := helloNote{Version: state.Version, Suite: state.CipherSuite}
 		if err != nil {
-			h = helloNote{Error: plain(err)}
+			h = helloNote{Error: plain(err), Refused: errors.Is(err, errVersions)}
 		}
 		n.Hellos[helloKey(lowest, highest)] = h
 	}
@@ -199,6 +201,8 @@ func (s surveyed) Hello(_ context.Context, name string, lowest, highest uint16) 
 	switch {
 	case !ok || name != s.n.Domain:
 		return tls.ConnectionState{}, errNotSurveyed
+	case h.Refused:
+		return tls.ConnectionState{}, errVersions
 	case h.Error != "":
 		return tls.ConnectionState{}, errors.New(h.Error)
 	}

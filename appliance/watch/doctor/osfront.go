@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"strongroom.example/appliance/watch/evidence"
@@ -22,8 +23,16 @@ var _ Front = HTTPSFront{}
 
 // Hello implements Front.
 func (f HTTPSFront) Hello(ctx context.Context, name string, lowest, highest uint16) (tls.ConnectionState, error) {
-	return evidence.Hello(ctx, f.Address, name, lowest, highest)
+	state, err := evidence.Hello(ctx, f.Address, name, lowest, highest)
+	// The alert has no type of its own: crypto/tls gives its text, RFC 8446, 6.2.
+	if err != nil && strings.Contains(err.Error(), "protocol version not supported") {
+		err = fmt.Errorf("%w: %w", errVersions, err)
+	}
+	return state, err
 }
+
+// errVersions is a front that speaks none of the versions that were offered.
+var errVersions = errors.New("the versions are refused")
 
 // maxAnswer bounds what is read of an answer, in bytes.
 const maxAnswer = 64 << 10

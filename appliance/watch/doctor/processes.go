@@ -2,10 +2,13 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // process is one of the machine's, proc(5).
@@ -14,6 +17,8 @@ type process struct {
 	uid         int // effective
 	name        string
 }
+
+func (p process) file(name string) string { return fmt.Sprintf("/proc/%d/%s", p.pid, name) }
 
 // processes lists them all. In a sandbox that hides others' it is an error, and
 // not an empty list.
@@ -37,17 +42,27 @@ func (e *exam) listProcesses() ([]process, error) {
 			continue
 		}
 		b, err := e.Machine.ReadFile("/proc/" + n + "/status")
+		if ended(err) {
+			continue
+		}
 		if err != nil {
-			continue // it has ended
+			return nil, err
 		}
-		if p, ok := parseProcess(pid, string(b)); ok {
-			out = append(out, p)
+		p, ok := parseProcess(pid, string(b))
+		if !ok {
+			return nil, fmt.Errorf("the status of process %d is of another form", pid)
 		}
+		out = append(out, p)
 	}
 	if !slices.ContainsFunc(out, func(p process) bool { return p.pid == 1 }) {
 		return nil, fmt.Errorf("process 1 is hidden, and so are others")
 	}
 	return out, nil
+}
+
+// ended says whether a process is gone, by the error of reading its files: proc(5).
+func ended(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH)
 }
 
 func parseProcess(pid int, status string) (process, bool) {
@@ -93,7 +108,7 @@ func family(all []process, pid int) []process {
 	return out
 }
 
-// show reads properties of a unit.
+// show reads properties of a unit, each of which the answer must tell.
 func (e *exam) show(ctx context.Context, unit string, properties ...string) (map[string]string, error) {
 	args := []string{"systemctl", "show", "--no-pager"}
 	for _, p := range properties {
@@ -103,7 +118,13 @@ func (e *exam) show(ctx context.Context, unit string, properties ...string) (map
 	if err != nil {
 		return nil, err
 	}
-	return parseProperties(string(out)), nil
+	m := parseProperties(string(out))
+	for _, p := range properties {
+		if _, ok := m[p]; !ok {
+			return nil, fmt.Errorf("the answer does not tell %s", p)
+		}
+	}
+	return m, nil
 }
 
 func parseProperties(text string) map[string]string {

@@ -3,197 +3,259 @@ package doctor
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 )
 
-// ruleset is the appliance's table as nft prints it, libnftables-json(5).
-type ruleset struct {
-	there  bool
-	chains map[string]chain
-	rules  map[string][][]map[string]json.RawMessage // by chain
-}
+// ruleset is the appliance's table, each chain a list of lines: its head and its
+// rules, in nft's own words, with what means nothing taken away. Two rulesets of
+// the same lines do the same.
+type ruleset map[string][]string
 
-type chain struct {
-	Family, Table, Name string
-	Hook, Policy        string
-}
+// firewallTable is the appliance's, of the family inet.
+const firewallTable = "strongroom"
 
-func parseRuleset(data []byte) (*ruleset, error) {
+// loadedRules reads what nft -j prints, libnftables-json(5).
+func loadedRules(data []byte) (ruleset, error) {
 	var all struct {
 		NFTables []struct {
 			Table *struct{ Family, Name string } `json:"table"`
-			Chain *chain                         `json:"chain"`
-			Rule  *struct {
+			Chain *struct {
+				Family, Table, Name, Type, Hook, Policy string
+				Prio                                    any
+			} `json:"chain"`
+			Rule *struct {
 				Family, Table, Chain string
-				Expr                 []map[string]json.RawMessage
+				Expr                 []map[string]any
 			} `json:"rule"`
 		} `json:"nftables"`
 	}
 	if err := json.Unmarshal(data, &all); err != nil {
 		return nil, fmt.Errorf("an answer of another form: %w", err)
 	}
-	r := &ruleset{chains: map[string]chain{}, rules: map[string][][]map[string]json.RawMessage{}}
-	ours := func(family, table string) bool { return family == "inet" && table == "strongroom" }
+	if len(all.NFTables) == 0 {
+		return nil, errNothing
+	}
+	ours := func(family, table string) bool { return family == "inet" && table == firewallTable }
+	r := ruleset{}
 	for _, o := range all.NFTables {
-		switch {
-		case o.Table != nil && ours(o.Table.Family, o.Table.Name):
-			r.there = true
-		case o.Chain != nil && ours(o.Chain.Family, o.Chain.Table):
-			r.chains[o.Chain.Name] = *o.Chain
-		case o.Rule != nil && ours(o.Rule.Family, o.Rule.Table):
-			r.rules[o.Rule.Chain] = append(r.rules[o.Rule.Chain], o.Rule.Expr)
+		switch c, rule := o.Chain, o.Rule; {
+		case c != nil && ours(c.Family, c.Table):
+			head := "chain"
+			if c.Hook != "" {
+				head = fmt.Sprintf("type %s hook %s priority %v policy %s", c.Type, c.Hook, c.Prio, c.Policy)
+			}
+			r[c.Name] = append([]string{head}, r[c.Name]...)
+		case rule != nil && ours(rule.Family, rule.Table):
+			var words []string
+			for _, statement := range rule.Expr {
+				words = append(words, statementWords(statement))
+			}
+			r[rule.Chain] = append(r[rule.Chain], plainRule(strings.Join(words, " ")))
 		}
 	}
 	return r, nil
 }
 
-// faults compares the rules in force with what they are for.
-func (r *ruleset) faults(allowed map[int]bool, vaultUID, frontUID int) []string {
-	if !r.there {
-		return []string{errNoRules.Error()}
+// writtenRules reads a file for nft -f, as the installer writes it.
+func writtenRules(text string) ruleset {
+	r := ruleset{}
+	chain := ""
+	for line := range strings.Lines(text) {
+		line, _, _ = strings.Cut(line, "#")
+		line = strings.TrimSpace(line)
+		name, opens := strings.CutSuffix(line, "{")
+		switch {
+		case opens:
+			chain, _ = strings.CutPrefix(strings.TrimSpace(name), "chain ")
+			if chain == strings.TrimSpace(name) {
+				chain = "" // a set's, or the table's
+				continue
+			}
+			r[chain] = []string{"chain"}
+		case line == "}":
+			chain = ""
+		case line == "" || chain == "":
+		case strings.HasPrefix(line, "type "):
+			line = strings.NewReplacer(";", "", "priority filter", "priority 0").Replace(line)
+			r[chain][0] = strings.Join(strings.Fields(line), " ")
+		default:
+			r[chain] = append(r[chain], plainRule(line))
+		}
 	}
+	return r
+}
+
+var (
+	setOf    = regexp.MustCompile(`\{ ([^{}]*) \}`)
+	flagsOf  = regexp.MustCompile(`[a-z]+(?:,[a-z]+)+`)
+	hostMask = regexp.MustCompile(`(\d\.\d+\.\d+\.\d+)/32\b|(:[0-9a-f]*)/128\b`)
+	nfproto  = regexp.MustCompile(`meta nfproto ipv[46] `)
+)
+
+// plainRule takes from a rule in which versions of nft differ, or which says the
+// same: the order in a set, quotes, a set of one, the family that an address has.
+func plainRule(rule string) string {
+	rule = strings.Join(strings.Fields(strings.ReplaceAll(rule, `"`, "")), " ")
+	rule = setOf.ReplaceAllStringFunc(rule, func(set string) string {
+		in := strings.Split(strings.Trim(set, "{} "), ", ")
+		if len(in) == 1 && !strings.Contains(in[0], " ") {
+			return in[0]
+		}
+		slices.Sort(in)
+		return "{ " + strings.Join(in, ", ") + " }"
+	})
+	rule = flagsOf.ReplaceAllStringFunc(rule, func(flags string) string {
+		in := strings.Split(flags, ",")
+		slices.Sort(in)
+		return strings.Join(in, ",")
+	})
+	return nfproto.ReplaceAllString(hostMask.ReplaceAllString(rule, "$1$2"), "")
+}
+
+// statementWords is one statement in nft's own words, nft(8). What the appliance
+// never writes stays JSON, and so equals nothing.
+func statementWords(statement map[string]any) string {
+	if len(statement) != 1 {
+		return asJSON(statement)
+	}
+	for verb, v := range statement {
+		m, _ := v.(map[string]any)
+		switch verb {
+		case "accept", "drop", "counter":
+			return verb
+		case "goto":
+			return "goto " + text(m["target"])
+		case "match":
+			op := ""
+			switch text(m["op"]) {
+			case "==", "in":
+			case "!=":
+				op = "!= "
+			default:
+				return asJSON(statement)
+			}
+			return valueWords(m["left"]) + " " + op + valueWords(m["right"])
+		case "reject":
+			switch {
+			case text(m["type"]) == "tcp reset":
+				return "reject with tcp reset"
+			case text(m["expr"]) != "":
+				return "reject with " + text(m["type"]) + " type " + text(m["expr"])
+			}
+		case "limit":
+			return limitWords(m)
+		case "set":
+			in, _ := m["stmt"].([]any)
+			if len(in) == 1 && text(m["op"]) == "update" {
+				only, _ := in[0].(map[string]any)
+				return "update " + text(m["set"]) + " { " + valueWords(m["elem"]) + " " + statementWords(only) + " }"
+			}
+		}
+	}
+	return asJSON(statement)
+}
+
+func limitWords(m map[string]any) string {
+	over := ""
+	if m["inv"] == true {
+		over = "over "
+	}
+	return fmt.Sprintf("limit rate %s%v/%v burst %v packets", over, m["rate"], m["per"], m["burst"])
+}
+
+func valueWords(v any) string {
+	switch v := v.(type) {
+	case string:
+		return v
+	case float64:
+		return fmt.Sprint(v)
+	case []any:
+		return joinWords(v, ",")
+	case map[string]any:
+		if len(v) != 1 {
+			break
+		}
+		for kind, in := range v {
+			m, _ := in.(map[string]any)
+			list, _ := in.([]any)
+			switch kind {
+			case "meta":
+				// nft(8): these two may go without the word.
+				if key := text(m["key"]); key == "iifname" || key == "oifname" {
+					return key
+				}
+				return "meta " + text(m["key"])
+			case "ct":
+				return "ct " + text(m["key"])
+			case "payload":
+				return text(m["protocol"]) + " " + text(m["field"])
+			case "prefix":
+				return fmt.Sprintf("%v/%v", m["addr"], m["len"])
+			case "set":
+				return "{ " + joinWords(list, ", ") + " }"
+			case "&":
+				return joinWords(list, " and ")
+			}
+		}
+	}
+	return asJSON(v)
+}
+
+func joinWords(list []any, with string) string {
+	words := make([]string, len(list))
+	for i, v := range list {
+		words[i] = valueWords(v)
+	}
+	return strings.Join(words, with)
+}
+
+func asJSON(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Sprintf("%v", v)
+	}
+	return string(b)
+}
+
+// rules counts them.
+func (r ruleset) rules() int {
+	n := 0
+	for _, lines := range r {
+		n += len(lines) - 1
+	}
+	return n
+}
+
+// differences says in what r, which is in force, is another than want.
+func (r ruleset) differences(want ruleset) []string {
 	var out []string
-	if c := r.chains["input"]; c.Hook != "input" || c.Policy != "drop" {
-		out = append(out, fmt.Sprintf("chain input has the hook %q and the policy %q, and must drop what comes in", c.Hook, c.Policy))
-	}
-	if c := r.chains["output"]; c.Hook != "output" {
-		out = append(out, fmt.Sprintf("chain output has the hook %q, and so sees nothing", c.Hook))
-	}
-	for _, rule := range r.rules["input"] {
-		if len(rule) == 1 && accepts(rule) {
-			out = append(out, "chain input accepts everything")
+	for _, chain := range slices.Sorted(maps.Keys(r)) {
+		if want[chain] == nil {
+			out = append(out, fmt.Sprintf("chain %s is in force, and is not of ours", chain))
 		}
-		if !accepts(rule) && !goesTo(rule, "ssh") {
+	}
+	for _, chain := range slices.Sorted(maps.Keys(want)) {
+		have, need := r[chain], want[chain]
+		if have == nil {
+			out = append(out, fmt.Sprintf("chain %s is not there", chain))
 			continue
 		}
-		for _, port := range tcpPorts(rule) {
-			if !allowed[port] {
-				out = append(out, fmt.Sprintf("chain input lets in port %d", port))
+		before := len(out)
+		for _, line := range have {
+			if !slices.Contains(need, line) {
+				out = append(out, fmt.Sprintf("chain %s has %q, which is not of ours", chain, line))
 			}
 		}
-	}
-	for chain, uid := range map[string]int{"vault_out": vaultUID, "front_out": frontUID} {
-		bound := slices.ContainsFunc(r.rules["output"], func(rule []map[string]json.RawMessage) bool {
-			return goesTo(rule, chain) && ofUser(rule, uid)
-		})
-		if !bound {
-			out = append(out, fmt.Sprintf("uid %d may connect anywhere: nothing sends it to the chain %s", uid, chain))
-			continue
-		}
-		rules := r.rules[chain]
-		if len(rules) == 0 || !rejects(rules[len(rules)-1]) {
-			out = append(out, fmt.Sprintf("chain %s does not end with a rejection", chain))
-		}
-	}
-	slices.Sort(out)
-	return out
-}
-
-// ports are those that may be reached, for the evidence.
-func (r *ruleset) ports() string {
-	var all []int
-	for _, rule := range r.rules["input"] {
-		if accepts(rule) || goesTo(rule, "ssh") {
-			all = append(all, tcpPorts(rule)...)
-		}
-	}
-	slices.Sort(all)
-	var s []string
-	for _, p := range slices.Compact(all) {
-		s = append(s, strconv.Itoa(p))
-	}
-	return strings.Join(s, ", ")
-}
-
-func has(rule []map[string]json.RawMessage, verb string) bool {
-	return slices.ContainsFunc(rule, func(m map[string]json.RawMessage) bool { _, ok := m[verb]; return ok })
-}
-
-func accepts(rule []map[string]json.RawMessage) bool { return has(rule, "accept") }
-func rejects(rule []map[string]json.RawMessage) bool { return has(rule, "reject") || has(rule, "drop") }
-
-func goesTo(rule []map[string]json.RawMessage, chain string) bool {
-	for _, m := range rule {
-		for _, verb := range []string{"goto", "jump"} {
-			var to struct{ Target string }
-			if raw, ok := m[verb]; ok && json.Unmarshal(raw, &to) == nil && to.Target == chain {
-				return true
+		for _, line := range need {
+			if !slices.Contains(have, line) {
+				out = append(out, fmt.Sprintf("chain %s lacks %q", chain, line))
 			}
 		}
-	}
-	return false
-}
-
-type match struct {
-	Op   string
-	Left struct {
-		Meta    struct{ Key string }
-		Payload struct{ Protocol, Field string }
-	}
-	Right json.RawMessage
-}
-
-func matches(rule []map[string]json.RawMessage) []match {
-	var out []match
-	for _, m := range rule {
-		raw, ok := m["match"]
-		if !ok {
-			continue
-		}
-		var x match
-		// What is of another form is about something else.
-		if err := json.Unmarshal(raw, &x); err == nil {
-			out = append(out, x)
-		}
-	}
-	return out
-}
-
-// ofUser says whether a rule is for a uid. nft prints a name where it knows one,
-// unless it is asked for numbers.
-func ofUser(rule []map[string]json.RawMessage, uid int) bool {
-	for _, m := range matches(rule) {
-		var n int
-		if m.Left.Meta.Key == "skuid" && m.Op == "==" && json.Unmarshal(m.Right, &n) == nil && n == uid {
-			return true
-		}
-	}
-	return false
-}
-
-// tcpPorts are the ports that a rule names as the destination.
-func tcpPorts(rule []map[string]json.RawMessage) []int {
-	var out []int
-	for _, m := range matches(rule) {
-		if m.Left.Payload.Field != "dport" || m.Left.Payload.Protocol != "tcp" && m.Left.Payload.Protocol != "th" {
-			continue
-		}
-		out = append(out, portsIn(m.Right)...)
-	}
-	return out
-}
-
-func portsIn(raw json.RawMessage) []int {
-	var n int
-	if json.Unmarshal(raw, &n) == nil {
-		return []int{n}
-	}
-	var set struct {
-		Set   []json.RawMessage
-		Range []int
-	}
-	if json.Unmarshal(raw, &set) != nil {
-		return nil
-	}
-	var out []int
-	for _, e := range set.Set {
-		out = append(out, portsIn(e)...)
-	}
-	if len(set.Range) == 2 && set.Range[1] >= set.Range[0] && set.Range[1]-set.Range[0] < 65536 {
-		for p := set.Range[0]; p <= set.Range[1]; p++ {
-			out = append(out, p)
+		if len(out) == before && !slices.Equal(have, need) {
+			out = append(out, fmt.Sprintf("chain %s has its rules in another order, or one twice", chain))
 		}
 	}
 	return out

@@ -2,7 +2,9 @@ package doctor
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -35,10 +37,10 @@ func (e *exam) listening() ([]socket, error) {
 	for _, table := range netTables() {
 		b, err := e.Machine.ReadFile(netDir + table)
 		if err != nil {
-			if strings.HasSuffix(table, "6") {
+			if strings.HasSuffix(table, "6") && errors.Is(err, fs.ErrNotExist) {
 				continue // a kernel without IPv6
 			}
-			return nil, err
+			return nil, fmt.Errorf("%s: %w", netDir+table, err)
 		}
 		s, err := parseSockets(strings.TrimSuffix(table, "6"), string(b))
 		if err != nil {
@@ -53,12 +55,11 @@ func (e *exam) listening() ([]socket, error) {
 // parseSockets gives those that take connections or datagrams from anybody.
 func parseSockets(network, table string) ([]socket, error) {
 	var out []socket
-	first := true
-	for line := range strings.Lines(table) {
-		if first {
-			first = false
-			continue
-		}
+	head, lines, _ := strings.Cut(table, "\n")
+	if !strings.Contains(head, "local_address") {
+		return nil, errNothing
+	}
+	for line := range strings.Lines(lines) {
 		f := strings.Fields(line)
 		if len(f) == 0 {
 			continue

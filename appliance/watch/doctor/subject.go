@@ -68,7 +68,8 @@ type Info struct {
 
 // Front is the appliance as clients see it.
 type Front interface {
-	// Hello makes a handshake under a name.
+	// Hello makes a handshake under a name. A front that speaks none of the
+	// versions is errVersions.
 	Hello(ctx context.Context, name string, lowest, highest uint16) (tls.ConnectionState, error)
 	// Get asks for a path under a name, and gives up to 64 KiB of the answer.
 	// path goes out as it is written.
@@ -97,16 +98,46 @@ type Vault interface {
 var errNoVault = errors.New("not logged in to Vault")
 
 // vault says whether Vault can be asked, and notes it where not.
-func (e *exam) vault(looked string) bool {
+func (e *exam) vault(what string) bool {
 	if e.NoLogin == nil {
 		return true
 	}
-	e.unseen(looked, e.NoLogin)
+	e.notAsked(what, e.NoLogin)
 	return false
 }
 
+// read gives what Vault has at a path. What does not come, or holds nothing, is
+// noted, and false: nothing is no zero.
+func (e *exam) read(ctx context.Context, path string, query map[string][]string) (map[string]any, bool) {
+	if !e.vault("vault read " + path) {
+		return nil, false
+	}
+	data, err := e.Vault.Read(ctx, path, query)
+	if err == nil && len(data) == 0 {
+		err = errNothing
+	}
+	if err != nil {
+		e.unseen("vault read "+path, err)
+		return nil, false
+	}
+	return data, true
+}
+
+// list gives the names that Vault has at a path; there may be none.
+func (e *exam) list(ctx context.Context, path string) ([]string, bool) {
+	if !e.vault("vault list " + path) {
+		return nil, false
+	}
+	names, err := e.Vault.List(ctx, path)
+	if err != nil {
+		e.unseen("vault list "+path, err)
+		return nil, false
+	}
+	return names, true
+}
+
 // domain is the public name; without one the outside can't be looked at.
-func (e *exam) domain(looked string) (string, bool) {
+func (e *exam) domain(what string) (string, bool) {
 	if e.Config.Domain != "" {
 		return e.Config.Domain, true
 	}
@@ -114,16 +145,17 @@ func (e *exam) domain(looked string) (string, bool) {
 	if err == nil {
 		err = errors.New("the configuration names no domain")
 	}
-	e.unseen(looked, err)
+	e.notAsked(what, err)
 	return "", false
 }
 
 // inContainer says that the kernel is another's: swap, sysctls and the clock
-// are not this machine's to set.
+// are not this machine's to set. Where it can't be read, that is noted.
 func (e *exam) inContainer() string {
-	b, err := e.Machine.ReadFile("/run/systemd/container")
-	if err != nil {
-		return ""
+	const p = "/run/systemd/container"
+	b, err := e.Machine.ReadFile(p)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		e.unseen(p, err)
 	}
 	return strings.TrimSpace(string(b))
 }

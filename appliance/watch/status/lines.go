@@ -291,6 +291,8 @@ func (r Report) doctorLine() Line {
 		l.State, l.Text = Bad, l.Text+": "+strings.Join(d.Failing, ", ")
 	case age > doctorStale:
 	case d.Warn > 0:
+	case d.Skip > 0:
+		l.Text += fmt.Sprintf(" · %d could not be looked at", d.Skip)
 	default:
 		l.State, l.Hint = Well, ""
 	}

@@ -144,6 +144,7 @@ func TestLines(t *testing.T) {
 		{"unconfirmed", "Escrow", func(r *Report) { r.Escrow.Files[0].ConfirmedAt = time.Time{} }, Bad, "may be the only one: admin.age"},
 		{"none", "Escrow", func(r *Report) { r.Escrow = nil }, Bad, "none"},
 		{"never", "Doctor", func(r *Report) { r.Doctor = nil }, Attention, "never ran"},
+		{"sees too little", "Doctor", func(r *Report) { r.Doctor.Skip = 2 }, Attention, "2 could not be looked at"},
 		{"fails", "Doctor", func(r *Report) { r.Doctor.Fail, r.Doctor.Failing = 2, []string{"swap", "ssh"} }, Bad, "swap, ssh"},
 		{"warns", "Doctor", func(r *Report) { r.Doctor.Warn = 1 }, Attention, "1 warning"},
 		{"old", "Doctor", func(r *Report) { r.Doctor.At = now.AddDate(0, 0, -3) }, Attention, "3 days ago"},

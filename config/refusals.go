@@ -1,0 +1,11 @@
+package config
+
+// What the front answers to a path that is not for the outside. The front says it;
+// whoever asks from outside knows by it that it was the front, and not Vault, that
+// refused.
+const (
+	// RefusedSystem is for what of sys/ is the machine's own; with status 403.
+	RefusedSystem = "this sys/ path is answered on the machine itself only"
+	// RefusedSpelling is for what readers may take differently; with status 400.
+	RefusedSpelling = "this path is spelled in a way that readers may take differently: send it plainly"
+)
