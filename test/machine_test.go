@@ -156,7 +156,7 @@ func TestPoliciesAgreeWithMachine(t *testing.T) {
 			t.Errorf("the job %s has no policy", job)
 		}
 	}
-	mounts := []string{"*", "sys", "auth", machine.MountKeys, machine.MountKV, machine.MountDatabase}
+	mounts := []string{"*", "sys", "auth", "identity", machine.MountKeys, machine.MountKV, machine.MountDatabase}
 	logins := []string{"token", machine.AuthAppRole, machine.AuthUserpass}
 	paths := regexp.MustCompile(`(?m)^path "([^"]+)"`)
 	seen := 0
