@@ -28,7 +28,8 @@ from strongroom_dagster import (
     TokenFileAuth,
     VaultSecrets,
 )
-from strongroom_dagster.methods import AuthMethod, auth_from_env
+from strongroom_dagster.auth_env import auth_from_env
+from strongroom_dagster.methods import AuthMethod
 
 from .harness import wait
 from .harness.clock import FakeClock
