@@ -31,7 +31,7 @@ from .methods import AuthMethod
 from .settings import Settings, host_of
 from .singleflight import SingleFlight
 
-log = logging.getLogger("strongroom_dagster")
+log: logging.Logger = logging.getLogger("strongroom_dagster")
 
 _USUAL_MOUNTS = frozenset({"approle", "jwt", "kubernetes"})
 #: A 403 that may or may not mean a dead token replaces it at most once in this many seconds.
@@ -52,11 +52,11 @@ class Token(Masked, Lifetime):
 
     def __init__(self, auth: Mapping[str, Any], asked_at: float, jitter: float) -> None:
         super().__init__()
-        self.value = Sensitive(str(auth["client_token"]))
-        self.pid = os.getpid()
-        self.born = asked_at
+        self.value: Sensitive = Sensitive(str(auth["client_token"]))
+        self.pid: int = os.getpid()
+        self.born: float = asked_at
         uses = auth.get("num_uses")
-        self.uses = uses if isinstance(uses, int) else 0
+        self.uses: int = uses if isinstance(uses, int) else 0
         self.grant(
             # 0: a root token, or one without a lifetime.
             seconds_of(auth, "lease_duration", "the login") or math.inf,
@@ -93,8 +93,8 @@ class TokenManager:
         self._lock = threading.Lock()
         self._closed = False
         self._replaced_at = -math.inf
-        self.logins = 0
-        self.renewals = 0
+        self.logins: int = 0
+        self.renewals: int = 0
 
     def reset_after_fork(self) -> None:
         """The child goes on with the token; only what belonged to threads is made new."""

@@ -21,7 +21,7 @@ from .errors import (
 from .masked import same_version
 from .singleflight import SingleFlight
 
-log = logging.getLogger("strongroom_dagster")
+log: logging.Logger = logging.getLogger("strongroom_dagster")
 
 #: After a failed revalidation a usable value is served for this many seconds before the next try.
 STALE_RETRY = 5.0
@@ -40,10 +40,10 @@ class Entry:
     __slots__ = ("fresh_until", "usable_until", "used", "value")
 
     def __init__(self, value: Any, fresh_until: float, usable_until: float) -> None:
-        self.value = value
-        self.fresh_until = min(fresh_until, usable_until)
-        self.usable_until = usable_until
-        self.used = False
+        self.value: Any = value
+        self.fresh_until: float = min(fresh_until, usable_until)
+        self.usable_until: float = usable_until
+        self.used: bool = False
 
     def __repr__(self) -> str:
         return f"Entry(fresh_until={self.fresh_until:.1f}, usable_until={self.usable_until:.1f})"
@@ -64,8 +64,8 @@ class Question:
     __slots__ = ("key", "old")
 
     def __init__(self, key: Hashable, old: Entry | None) -> None:
-        self.key = key
-        self.old = old
+        self.key: Hashable = key
+        self.old: Entry | None = old
 
 
 class Cache:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import psycopg
     import sqlalchemy
 
-log = logging.getLogger("strongroom_dagster")
+log: logging.Logger = logging.getLogger("strongroom_dagster")
 
 
 class VaultCall(Protocol):

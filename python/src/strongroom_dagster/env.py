@@ -40,7 +40,7 @@ FORMAT = 1
 #: What env(1) and shells take, with the dots and dashes that exist in the wild.
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
-log = logging.getLogger("strongroom_dagster")
+log: logging.Logger = logging.getLogger("strongroom_dagster")
 
 T = TypeVar("T")
 
@@ -275,7 +275,7 @@ def _caller_level() -> int:
 
 
 #: For the process: the file and the client come from its environment.
-environ = VaultEnviron()
+environ: VaultEnviron = VaultEnviron()
 
 
 @overload

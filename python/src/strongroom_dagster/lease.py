@@ -31,8 +31,10 @@ class Lifetime:
     __slots__ = ("expires_at", "renew_at", "renewable", "ttl")
 
     def __init__(self) -> None:
-        self.ttl = self.expires_at = self.renew_at = 0.0
-        self.renewable = False
+        self.ttl: float = 0.0
+        self.expires_at: float = 0.0
+        self.renew_at: float = 0.0
+        self.renewable: bool = False
 
     def grant(
         self, seconds: float, asked_at: float, *, renewable: bool, jitter: float = 0.0

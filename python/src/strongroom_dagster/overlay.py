@@ -66,7 +66,7 @@ class Overlay:
 
 
 #: The process has one environment.
-overlay = Overlay()
+overlay: Overlay = Overlay()
 os.register_at_fork(after_in_child=overlay.reset_after_fork)
 
 

@@ -28,12 +28,12 @@ class Ref:
             raise ConfigurationError(f"version: a {type(version).__name__} must be a whole number")
         if version is not None and version < 1:
             raise ConfigurationError(f"version: {version} must be 1 or more")
-        self.engine = engine
-        self.mount = mount
-        self.path = path
-        self.version = version
-        self.field = field
-        self.key = (engine, mount, path, version)
+        self.engine: str = engine
+        self.mount: str = mount
+        self.path: str = path
+        self.version: int | None = version
+        self.field: str | None = field
+        self.key: tuple[str, str, str, int | None] = (engine, mount, path, version)
 
     @property
     def label(self) -> str:

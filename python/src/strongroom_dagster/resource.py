@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import InitVar, fields
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import dagster as dg
 import hvac
@@ -41,7 +41,7 @@ _clients = SharedClients()
 os.register_at_fork(after_in_child=_clients.reset_after_fork)
 
 
-class VaultSecretsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+class VaultSecretsResource(dg.ConfigurableResource[Any]):
     """Secrets from Vault for assets, ops, sensors and schedules.
 
     Give one way to log in: `role_id` with a secret id, `token_file` (Vault Agent), `jwt_role`
@@ -60,7 +60,7 @@ class VaultSecretsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             quotes a value.
     """
 
-    model_config = ConfigDict(hide_input_in_errors=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(hide_input_in_errors=True)
 
     address: str = setting("address", "URL of Vault: https://…, http://… or unix:///…")
     allow_plain_http: bool = Field(

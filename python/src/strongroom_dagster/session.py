@@ -36,7 +36,7 @@ from .faults import fault_of, ignored_proxy
 from .settings import Settings
 from .transport import Connections
 
-log = logging.getLogger("strongroom_dagster")
+log: logging.Logger = logging.getLogger("strongroom_dagster")
 
 #: Refused before anything was done: safe to repeat whatever the method.
 #: 412: not yet replicated; 429: quota; 503: sealed or standby.
@@ -69,7 +69,7 @@ class RetryingSession(requests.Session):
         self._closed = False
         self._streams: weakref.WeakSet[requests.Response] = weakref.WeakSet()
         self._left_to_parent: list[Any] = []
-        self.requests_sent = 0
+        self.requests_sent: int = 0
         self.trust_env = False  # no .netrc, no proxy and no CA bundle by accident
         self.headers["Accept-Encoding"] = "identity"
         # Only for hvac, which asks; the connections have their own.
@@ -77,7 +77,7 @@ class RetryingSession(requests.Session):
         self.cert = own_certificate(settings)
         self._local = threading.local()
         if settings.proxy:
-            self.proxies = {"http": settings.proxy, "https": settings.proxy}
+            self.proxies: dict[str, str] = {"http": settings.proxy, "https": settings.proxy}
         self.mount("https://", connections)
         self.mount("http://", connections)
         _living.add(self)
@@ -256,7 +256,8 @@ class RetryingSession(requests.Session):
     def reset_after_fork(self) -> None:
         """In the child: counts anew, and leaves answers that were being read to the parent."""
         self.requests_sent = 0
-        self.cookies = requests.cookies.RequestsCookieJar()  # the old one's lock may be held
+        jar = requests.cookies.RequestsCookieJar()
+        self.cookies: requests.cookies.RequestsCookieJar = jar  # the old one's lock may be held
         for response in list(self._streams):
             # Kept, since closing it could wait for a thread that is not here.
             self._left_to_parent.append(response.raw)

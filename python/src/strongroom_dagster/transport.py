@@ -204,7 +204,7 @@ class Connections(requests.adapters.HTTPAdapter):
 
     def reset_after_fork(self) -> None:
         """In the child: the parent's connections are the parent's."""
-        self.proxy_manager = {}
+        self.proxy_manager: dict[str, Any] = {}
         self.init_poolmanager(_SERVERS, self._size)
 
 
