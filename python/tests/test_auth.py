@@ -1,4 +1,12 @@
-"""Ways to log in and the life of a token, against a real Vault."""
+"""Ways to log in and the life of a token, against a real Vault.
+
+| finding | tests |
+|---|---|
+| 9 | test_a_policy_that_denies_revoking_*, test_a_token_that_stays_* |
+| 15 | test_http.test_a_token_*, test_http.test_an_odd_lifetime_* |
+| 28 | test_a_mapping_* |
+| 31 | test_a_wrapping_token_* |
+"""
 
 from __future__ import annotations
 
@@ -6,6 +14,7 @@ import base64
 import json
 import os
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -23,14 +32,16 @@ from strongroom_dagster import (
     VaultSecrets,
 )
 from strongroom_dagster.auth_env import auth_from_env
+from strongroom_dagster.env import EnvironmentMap, Variable, VaultEnviron
 from strongroom_dagster.methods import AuthMethod
 
 from .conftest import POLICY, ClientFactory
-from .harness.clock import ShiftedClock
+from .harness.clock import FakeClock, ShiftedClock
 from .harness.scripted import Answer, Request, Scripted
 from .harness.vault import VaultServer
 
 BASE = "bike-data-flow/production"
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "dagster.md"
 
 
 def client_with(
@@ -88,6 +99,124 @@ def test_a_wrapping_token_from_elsewhere_is_refused(vault: VaultServer) -> None:
     with pytest.raises(AuthenticationError, match='made by "sys/wrapping/wrap"') as caught:
         client_with(vault, auth).get("auth")
     assert "intercepted" in caught.value.hint
+
+
+def test_a_wrapping_token_of_another_approle_mount_is_refused(vault: VaultServer) -> None:
+    admin = vault.admin()
+    role_id, _ = vault.approle("two-mounts", POLICY)
+    for mount in ("approle-2", "deep/approle"):
+        admin.sys.enable_auth_method("approle", path=mount)
+        admin.auth.approle.create_or_update_approle("two-mounts", mount_point=mount)
+        made = admin.adapter.post(f"/v1/auth/{mount}/role/two-mounts/secret-id", wrap_ttl="5m")[
+            "wrap_info"
+        ]["token"]
+        for other in ("approle", "approle-", "role"):
+            auth = AppRoleAuth(role_id, Source.of(made), wrapped=True, mount=other)
+            with pytest.raises(AuthenticationError, match=f'made by "auth/{mount}/role'):
+                client_with(vault, auth).get("auth")
+        info = admin.adapter.post("/v1/sys/wrapping/lookup", json={"token": made})
+        assert info["data"]["creation_path"].startswith(f"auth/{mount}/")  # it was not unwrapped
+    custom = admin.adapter.post(
+        "/v1/auth/approle/role/two-mounts/custom-secret-id",
+        json={"secret_id": "chosen-by-somebody"}, wrap_ttl="5m",
+    )["wrap_info"]["token"]  # fmt: skip
+    with pytest.raises(AuthenticationError, match="not by this AppRole mount"):
+        client_with(vault, AppRoleAuth(role_id, Source.of(custom), wrapped=True)).get("auth")
+
+
+def test_a_policy_that_denies_revoking_is_said(
+    vault: VaultServer, client_for: ClientFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = client_for(vault, role_options={"token_no_default_policy": True})
+    assert client.get("auth") == "ok"
+    client.close()
+    (warning,) = [r for r in caplog.records if r.levelname == "WARNING"]
+    text = warning.getMessage()
+    assert "the policy does not allow update on auth/token/revoke-self" in text
+    assert "it ends by itself in 3" in text
+
+
+@pytest.mark.skipif(not DOCS.exists(), reason="without the repository")
+def test_a_policy_as_in_the_documentation_is_enough(
+    vault: VaultServer, client_for: ClientFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    blocks = re.findall(r"```hcl\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    (policy,) = [b for b in blocks if "secret/data/bike-data-flow" in b]
+    clock = ShiftedClock()
+    options = {"token_no_default_policy": True, "token_ttl": "60s", "token_max_ttl": "1h"}
+    client = client_for(vault, policy=policy, clock=clock.clock, role_options=options)
+    assert client.get("auth") == "ok"
+    clock.shift = 50.0
+    client.invalidate()
+    assert client.get("auth") == "ok"
+    assert (client.stats.logins, client.stats.renewals) == (1, 1)
+    vault.admin().auth.token.revoke(client.hvac.token)
+    client.invalidate()
+    assert client.get("auth") == "ok"  # it may look itself up, so a dead token is known at once
+    client.close()
+    assert [r for r in caplog.records if r.levelname == "WARNING"] == []
+
+
+@pytest.mark.parametrize("status", [400, 404, 405, 500])
+def test_a_token_that_stays_is_said(status: int, caplog: pytest.LogCaptureFixture) -> None:
+    def answer(request: Request) -> Answer:
+        if request.path.endswith("login"):
+            auth = {"client_token": "hvs.canary", "lease_duration": 3600, "renewable": True}
+            return Answer(200, {"auth": auth})
+        if request.path.endswith("revoke-self"):
+            return Answer(status, {"errors": ["no"]})
+        return Answer(200, {"data": {"data": {"value": "v"}, "metadata": {"version": 1}}})
+
+    with Scripted(answer) as server:
+        settings, auth = Settings(address=server.address), AppRoleAuth("r", Source.of("s"))
+        with VaultSecrets(settings, auth, clock=FakeClock().clock) as client:
+            assert client.get("x") == "v"
+    assert f"could not revoke the vault token (status {status}); it ends by itself" in caplog.text
+    assert "canary" not in caplog.text
+
+
+def test_a_mapping_is_read_instead_of_the_environment(
+    vault: VaultServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admin = vault.admin()
+    admin.sys.create_or_update_policy("given", POLICY)
+    given = admin.auth.token.create(policies=["given"], ttl="1h")["auth"]["client_token"]
+    role_id, secret_id = vault.approle("given", POLICY)
+    for name in (
+        "VAULT_TOKEN",
+        "VAULT_SECRET_ID",
+        "VAULT_ROLE_ID",
+        "VAULT_ADDR",
+        "VAULT_NAMESPACE",
+    ):
+        monkeypatch.setenv(name, "http://of-the-process")
+    where = {"VAULT_ADDR": vault.http, "STRONGROOM_APP": "bike-data-flow/production"}
+    by_token = {**where, "VAULT_TOKEN": given}
+    for environ, path in (
+        (by_token, "auth/token/create"),
+        ({**where, "VAULT_ROLE_ID": role_id, "VAULT_SECRET_ID": secret_id}, "auth/approle/login"),
+    ):
+        with VaultSecrets.from_env(environ) as client:
+            assert client.get("auth") == "ok"
+            assert client.hvac.auth.token.lookup_self()["data"]["path"] == path
+            assert secret_id not in repr(client._auth)
+            assert given not in repr(client._auth)
+            with pytest.raises(SecretPicklingError):
+                pickle.dumps(client)
+    # It is read at each login, as a file is.
+    client = VaultSecrets.from_env(by_token)
+    by_token["VAULT_TOKEN"] = vault.root_token
+    assert client.hvac.token == vault.root_token
+    mapped = VaultEnviron(
+        EnvironmentMap(Path("f"), {"X": Variable("kv", "secret", f"{BASE}/auth")}), environ=by_token
+    )
+    assert mapped["X"] == "ok"
+
+
+def test_a_mapping_that_is_the_environment_may_be_pickled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VAULT_TOKEN", "t")
+    for environ in (None, os.environ):
+        assert pickle.loads(pickle.dumps(VaultSecrets.from_env(environ)))
 
 
 def test_token_and_token_file_of_vault_agent(vault: VaultServer, tmp_path: Path) -> None:
