@@ -323,3 +323,44 @@ func TestLockStandsOnce(t *testing.T) {
 		t.Errorf("locks are made in %q, want %q", found, want)
 	}
 }
+
+// Programs are run by base/command, which has a PATH and an environment of its
+// own, but for those that are given by their path or belong to who asks.
+func TestCommandsHaveTheirOwnPath(t *testing.T) {
+	allowed := map[string]string{
+		"../appliance/base/command/command.go":    "is the one",
+		"../appliance/base/proc/proc.go":          "daemons of a scratch Vault, by path, each with its environment",
+		"../appliance/secrets/migrate/history.go": "the person's git",
+		"../appliance/cli/cmd_demo.go":            "looks for the person's Vault",
+		"../appliance/cli/cmd_env_exec.go":        "the person's program",
+		"../appliance/cli/cmd_drill_all.go":       "asks a program that was given by its path for its version",
+		"../appliance/demo/check.go":              "the same",
+		"../appliance/cli/cmd_front.go":           "this program again",
+		"../appliance/demo/ending.go":             "whether the person has a vault to type",
+	}
+	call := regexp.MustCompile(`\bexec\.(Command|CommandContext|LookPath)\(|\bos\.StartProcess\(|\bsyscall\.(Exec|ForkExec)\(`)
+	seen := map[string]bool{}
+	for _, top := range []string{"appliance", "config", "installer", "plugin", "systemd"} {
+		err := filepath.WalkDir("../"+top, func(p string, _ fs.DirEntry, err error) error {
+			if err != nil || filepath.Ext(p) != ".go" || strings.HasSuffix(p, "_test.go") {
+				return err
+			}
+			b, err := os.ReadFile(p)
+			if call.Match(b) {
+				seen[p] = true
+				if allowed[p] == "" {
+					t.Errorf("%s runs a program from the caller's PATH: use base/command, or say here why not", p)
+				}
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for p := range allowed {
+		if !seen[p] {
+			t.Errorf("%s runs nothing: take it out of the list", p)
+		}
+	}
+}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -16,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"strongroom.example/appliance/base/atomicfile"
+	"strongroom.example/appliance/base/command"
 	"strongroom.example/appliance/serve/escrow"
 	"strongroom.example/appliance/serve/kms"
 	"strongroom.example/config/machine"
@@ -154,7 +154,7 @@ func confirmRotation(c *cobra.Command, r *kms.Rotation) error {
 func restartVault(c *cobra.Command, vault *vaultAccess) error {
 	start := time.Now()
 	for _, unit := range []string{machine.UnitKMS, machine.UnitVault} {
-		if out, err := exec.CommandContext(c.Context(), "systemctl", "restart", unit).CombinedOutput(); err != nil {
+		if out, err := command.New(c.Context(), "systemctl", "restart", unit).CombinedOutput(); err != nil {
 			return &Error{Code: ExitFailed, Err: fmt.Errorf("restart %s: %w: %s", unit, err, strings.TrimSpace(string(out))),
 				Hint: "the new key is in force: find out why with journalctl -u " + unit + ", then restart both units"}
 		}

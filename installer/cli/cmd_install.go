@@ -142,16 +142,11 @@ func (o *options) run(ctx context.Context, c *cobra.Command, do func(context.Con
 
 // with calls do with what the steps are told, for this configuration.
 func (o *options) with(ctx context.Context, cfg config.Appliance, do func(context.Context, *steps.Env) error) error {
-	services, err := host.NewOSServices(ctx)
+	h, closing, err := host.Open(ctx)
 	if err != nil {
 		return &engine.Error{Code: engine.ExitOperator, Err: err, Hint: "this machine must be run by systemd"}
 	}
-	defer services.Close()
-	h := &host.Host{
-		FS:       host.OSFS{Root: "/"},
-		Accounts: host.OSAccounts{Root: "/", Runner: host.OSRunner{}},
-		Runner:   host.OSRunner{}, Services: services, Now: time.Now,
-	}
+	defer closing()
 	account := accountName()
 	notes, err := nameRecipients(h, &cfg, account)
 	if err != nil {

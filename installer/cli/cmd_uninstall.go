@@ -68,15 +68,11 @@ func (o *uninstallOptions) uninstall(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	services, err := host.NewOSServices(ctx)
+	h, closing, err := host.Open(ctx)
 	if err != nil {
 		return &engine.Error{Code: engine.ExitOperator, Err: err, Hint: "this machine must be run by systemd"}
 	}
-	defer services.Close()
-	h := &host.Host{
-		FS: host.OSFS{Root: "/"}, Accounts: host.OSAccounts{Root: "/", Runner: host.OSRunner{}},
-		Runner: host.OSRunner{}, Services: services, Now: time.Now,
-	}
+	defer closing()
 	u := &uninstall.Uninstall{Host: h, Config: cfg, Unknown: !known, Purge: o.purge, Out: o.out}
 	inside, err := u.Inside()
 	if err != nil {

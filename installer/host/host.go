@@ -103,8 +103,8 @@ type Runner interface {
 	Run(ctx context.Context, c Command) (Output, error)
 }
 
-// Command is one call, without a shell. Env replaces the environment but for
-// PATH and the C locale.
+// Command is one call, without a shell. Env is added to an environment of the
+// installer's own; the caller's is not handed on.
 type Command struct {
 	Args  []string // never a secret: other users can read them
 	Stdin io.Reader

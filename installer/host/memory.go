@@ -18,7 +18,8 @@ import (
 
 // Memory is a machine in memory, for tests: files, accounts, commands and
 // services, and a count of the actions that change it, any of which can be
-// made to fail. It is not safe for concurrent use.
+// made to fail. Like a real one's, its commands and services do nothing once their
+// context has ended. It is not safe for concurrent use.
 type Memory struct {
 	Files  map[string]*Node
 	Users  map[string]User
@@ -291,7 +292,10 @@ func (m *Memory) Group(name string) (Group, error) {
 }
 
 // AddSystemUser implements Accounts.
-func (m *Memory) AddSystemUser(_ context.Context, name, comment string) error {
+func (m *Memory) AddSystemUser(ctx context.Context, name, comment string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	if err := checkAccount(name, comment); err != nil {
 		return err
 	}
@@ -308,7 +312,10 @@ func (m *Memory) AddSystemUser(_ context.Context, name, comment string) error {
 
 // Run implements Runner. It counts as an action, since the machine can't know
 // what a command changes.
-func (m *Memory) Run(_ context.Context, c Command) (Output, error) {
+func (m *Memory) Run(ctx context.Context, c Command) (Output, error) {
+	if err := ctx.Err(); err != nil {
+		return Output{}, err
+	}
 	f, ok := m.Commands[path.Base(c.Args[0])]
 	if !ok {
 		return Output{}, fmt.Errorf("command %q: %w", c.Args[0], ErrNotFound)
@@ -330,7 +337,10 @@ func (m *Memory) Run(_ context.Context, c Command) (Output, error) {
 }
 
 // Unit implements Services.
-func (m *Memory) Unit(_ context.Context, name string) (Unit, error) {
+func (m *Memory) Unit(ctx context.Context, name string) (Unit, error) {
+	if err := ctx.Err(); err != nil {
+		return Unit{}, err
+	}
 	if u, ok := m.Units[name]; ok {
 		return *u, nil
 	}
@@ -339,7 +349,10 @@ func (m *Memory) Unit(_ context.Context, name string) (Unit, error) {
 
 // ReloadUnits implements Services: unit files below /etc/systemd/system become
 // units.
-func (m *Memory) ReloadUnits(context.Context) error {
+func (m *Memory) ReloadUnits(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	return m.action(func() error {
 		for f := range m.Files {
 			name := path.Base(f)
@@ -355,27 +368,42 @@ func (m *Memory) ReloadUnits(context.Context) error {
 }
 
 // Enable implements Services.
-func (m *Memory) Enable(_ context.Context, names ...string) error {
+func (m *Memory) Enable(ctx context.Context, names ...string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	return m.eachUnit(names, func(_ string, u *Unit) error { u.Enabled = "enabled"; return nil })
 }
 
 // Disable implements Services.
-func (m *Memory) Disable(_ context.Context, names ...string) error {
+func (m *Memory) Disable(ctx context.Context, names ...string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	return m.eachUnit(names, func(_ string, u *Unit) error { u.Enabled = "disabled"; return nil })
 }
 
 // Start implements Services.
-func (m *Memory) Start(_ context.Context, name string) error {
+func (m *Memory) Start(ctx context.Context, name string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	return m.eachUnit([]string{name}, m.started)
 }
 
 // Restart implements Services.
-func (m *Memory) Restart(_ context.Context, name string) error {
+func (m *Memory) Restart(ctx context.Context, name string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	return m.eachUnit([]string{name}, m.started)
 }
 
 // Stop implements Services.
-func (m *Memory) Stop(_ context.Context, name string) error {
+func (m *Memory) Stop(ctx context.Context, name string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	return m.eachUnit([]string{name}, func(_ string, u *Unit) error {
 		u.Active, u.Sub = "inactive", "dead"
 		return nil
@@ -383,7 +411,10 @@ func (m *Memory) Stop(_ context.Context, name string) error {
 }
 
 // ReloadService implements Services.
-func (m *Memory) ReloadService(_ context.Context, name string) error {
+func (m *Memory) ReloadService(ctx context.Context, name string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	return m.eachUnit([]string{name}, func(name string, u *Unit) error {
 		if u.Active != "active" {
 			return fmt.Errorf("unit %q: is %s", name, u.Active)
@@ -394,7 +425,10 @@ func (m *Memory) ReloadService(_ context.Context, name string) error {
 }
 
 // ResetFailed implements Services.
-func (m *Memory) ResetFailed(_ context.Context, name string) error {
+func (m *Memory) ResetFailed(ctx context.Context, name string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	u, ok := m.Units[name]
 	if !ok || u.Active != "failed" {
 		return nil

@@ -6,12 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"os/exec"
 	"strings"
-	"time"
 
-	"strongroom.example/config/machine"
+	"strongroom.example/appliance/base/command"
 )
 
 // OSRunner runs real commands.
@@ -21,10 +19,8 @@ var _ Runner = OSRunner{}
 
 // Run implements Runner.
 func (OSRunner) Run(ctx context.Context, c Command) (Output, error) {
-	cmd := exec.CommandContext(ctx, c.Args[0], c.Args[1:]...)
-	cmd.Stdin = c.Stdin
-	cmd.Env = append([]string{"PATH=" + searchPath(), "LC_ALL=C.UTF-8"}, c.Env...)
-	cmd.WaitDelay = 5 * time.Second
+	cmd := command.New(ctx, c.Args[0], c.Args[1:]...)
+	cmd.Stdin, cmd.Env = c.Stdin, command.Environ(c.Env...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
@@ -42,15 +38,6 @@ func (OSRunner) Run(ctx context.Context, c Command) (Output, error) {
 		return out, fmt.Errorf("command %q: %w", c.Args[0], ErrNotFound)
 	}
 	return out, fmt.Errorf("%s: %w", c, err)
-}
-
-// searchPath makes sure of sbin, which sudo's and cloud-init's PATH may lack.
-func searchPath() string {
-	path := machine.SearchPath
-	if p := os.Getenv("PATH"); p != "" {
-		path = p + ":" + path
-	}
-	return path
 }
 
 func lastLines(s string, n int) string {

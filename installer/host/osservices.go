@@ -82,9 +82,14 @@ func (o *OSServices) Start(ctx context.Context, name string) error {
 	return job(ctx, "start", name, o.conn.StartUnitContext)
 }
 
-// Stop implements Services.
+// Stop implements Services. One that is under way is waited for, also after an
+// interrupt: who puts things back must not find the unit still active and see it
+// end afterwards. systemd bounds it (TimeoutStopSec=).
 func (o *OSServices) Stop(ctx context.Context, name string) error {
-	return job(ctx, "stop", name, o.conn.StopUnitContext)
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("stop %s: %w", name, err)
+	}
+	return job(context.WithoutCancel(ctx), "stop", name, o.conn.StopUnitContext)
 }
 
 // Restart implements Services.

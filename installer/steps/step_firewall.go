@@ -147,7 +147,9 @@ func (s firewall) replace(ctx context.Context, rules []byte) error {
 		return fmt.Errorf("arm the rollback: %w", err)
 	}
 	if _, err := s.Host.Run(ctx, host.Command{Args: []string{"nft", "-f", candidate}}); err != nil {
-		return errors.Join(fmt.Errorf("load the rules: %w", err), s.disarm(ctx))
+		back, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoPatience)
+		defer cancel()
+		return errors.Join(fmt.Errorf("load the rules: %w", err), s.disarm(back))
 	}
 	if err := s.Confirm(ctx, s.Config.Firewall, within); err != nil {
 		// Also where the operator has stopped the run instead of answering.

@@ -14,41 +14,12 @@ import (
 	"strongroom.example/installer/host"
 )
 
-// stoppable runs nothing any more once its context has ended, like the real ones.
-type stoppable struct{ host.Runner }
-
-func (h stoppable) Run(ctx context.Context, c host.Command) (host.Output, error) {
-	if err := ctx.Err(); err != nil {
-		return host.Output{}, err
-	}
-	return h.Runner.Run(ctx, c)
-}
-
-// stoppableServices are the same of systemd's.
-type stoppableServices struct{ host.Services }
-
-func (h stoppableServices) Unit(ctx context.Context, name string) (host.Unit, error) {
-	if err := ctx.Err(); err != nil {
-		return host.Unit{}, err
-	}
-	return h.Services.Unit(ctx, name)
-}
-
-func (h stoppableServices) Stop(ctx context.Context, name string) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	return h.Services.Stop(ctx, name)
-}
-
 // Ctrl-C in place of an answer takes the rules back at once.
 func TestFirewallStoppedAtTheQuestion(t *testing.T) {
 	v := newVPS(t)
 	e := v.env()
 	ctx, stop := context.WithCancel(t.Context())
 	var inForce string
-	e.Host.Runner = stoppable{e.Host.Runner}
-	e.Host.Services = stoppableServices{e.Host.Services}
 	e.Confirm = func(ctx context.Context, _ config.Firewall, _ time.Duration) error {
 		inForce = v.nft
 		stop()

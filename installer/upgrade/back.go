@@ -18,8 +18,10 @@ import (
 	"strongroom.example/systemd"
 )
 
-// back puts everything back as it was. Each of its parts may be done again.
+// back puts everything back as it was. Each of its parts may be done again. An
+// interrupt ends the upgrade, not its rollback.
 func (u *Upgrade) back(ctx context.Context, why error) error {
+	ctx = context.WithoutCancel(ctx)
 	u.rec.Why = why.Error()
 	if u.rec.Phase != RollingBack {
 		// Storage is put back if a new Vault may have touched it, which it may

@@ -20,7 +20,10 @@ var (
 )
 
 // change writes to Vault's storage.
-func (m mortal) change(do func(*storage)) error {
+func (m mortal) change(ctx context.Context, do func(*storage)) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	if err := m.mutate(); err != nil {
 		return err
 	}
@@ -55,8 +58,8 @@ func (m mortal) Mounted(context.Context) (pinned, running string, err error) {
 	return m.load().Pinned, running, nil
 }
 
-func (m mortal) Register(_ context.Context, p vaultapi.Plugin) error {
-	return m.change(func(s *storage) { s.Catalog[p.Version] = p.SHA256 })
+func (m mortal) Register(ctx context.Context, p vaultapi.Plugin) error {
+	return m.change(ctx, func(s *storage) { s.Catalog[p.Version] = p.SHA256 })
 }
 
 func (m mortal) Registered(context.Context) ([]string, error) {
@@ -67,16 +70,16 @@ func (m mortal) Registered(context.Context) ([]string, error) {
 	return out, nil
 }
 
-func (m mortal) Deregister(_ context.Context, version string) error {
-	return m.change(func(s *storage) { delete(s.Catalog, version) })
+func (m mortal) Deregister(ctx context.Context, version string) error {
+	return m.change(ctx, func(s *storage) { delete(s.Catalog, version) })
 }
 
-func (m mortal) Pin(_ context.Context, version string) error {
-	return m.change(func(s *storage) { s.Pinned = version })
+func (m mortal) Pin(ctx context.Context, version string) error {
+	return m.change(ctx, func(s *storage) { s.Pinned = version })
 }
 
-func (m mortal) Reload(context.Context) error {
-	if err := m.change(func(*storage) {}); err != nil {
+func (m mortal) Reload(ctx context.Context) error {
+	if err := m.change(ctx, func(*storage) {}); err != nil {
 		return err
 	}
 	m.startEngine()
@@ -94,15 +97,15 @@ func (m mortal) Status(context.Context) (bool, error) {
 	return !strings.Contains(string(b), fmt.Sprintf(`"epoch":%d}`, m.load().Epoch)), nil
 }
 
-func (m mortal) MaxWait(context.Context) (int, error) { return m.load().MaxWait, nil }
-func (m mortal) SetMaxWait(_ context.Context, n int) error {
-	return m.change(func(s *storage) { s.MaxWait = n })
+func (m mortal) MaxWait(ctx context.Context) (int, error) { return m.load().MaxWait, nil }
+func (m mortal) SetMaxWait(ctx context.Context, n int) error {
+	return m.change(ctx, func(s *storage) { s.MaxWait = n })
 }
 func (m mortal) Policy(_ context.Context, name string) (string, error) {
 	return m.load().Policies[name], nil
 }
-func (m mortal) PutPolicy(_ context.Context, name, text string) error {
-	return m.change(func(s *storage) { s.Policies[name] = text })
+func (m mortal) PutPolicy(ctx context.Context, name, text string) error {
+	return m.change(ctx, func(s *storage) { s.Policies[name] = text })
 }
 
 func (m mortal) Snapshot(_ context.Context, w io.Writer) error {
@@ -110,7 +113,7 @@ func (m mortal) Snapshot(_ context.Context, w io.Writer) error {
 	return err
 }
 
-func (m mortal) Restore(_ context.Context, r io.Reader) error {
+func (m mortal) Restore(ctx context.Context, r io.Reader) error {
 	b, err := io.ReadAll(r)
 	if err != nil {
 		return err
@@ -119,14 +122,14 @@ func (m mortal) Restore(_ context.Context, r io.Reader) error {
 	if err := json.Unmarshal(rawState(b), &s); err != nil {
 		return err
 	}
-	return m.change(func(now *storage) {
+	return m.change(ctx, func(now *storage) {
 		index := now.Index
 		*now = s
 		now.Index = index
 	})
 }
 
-func (m mortal) Reconcile(context.Context) error {
+func (m mortal) Reconcile(ctx context.Context) error {
 	b, err := m.ReadFile(machine.EpochFile)
 	if err != nil {
 		return err
@@ -135,5 +138,5 @@ func (m mortal) Reconcile(context.Context) error {
 	if err := json.Unmarshal(b, &e); err != nil {
 		return err
 	}
-	return m.change(func(s *storage) { s.Epoch = e.Epoch })
+	return m.change(ctx, func(s *storage) { s.Epoch = e.Epoch })
 }

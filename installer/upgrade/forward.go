@@ -151,8 +151,10 @@ func (u *Upgrade) use(ctx context.Context, version string) error {
 	return u.Vault.Reload(ctx)
 }
 
-// settle ends an upgrade that is healthy: its commit point is its first line.
+// settle ends an upgrade that is healthy: its commit point is its first line. An
+// interrupt comes too late.
 func (u *Upgrade) settle(ctx context.Context) error {
+	ctx = context.WithoutCancel(ctx)
 	h := u.Env.Host
 	if err := u.at(Settling); err != nil {
 		return err

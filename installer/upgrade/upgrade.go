@@ -154,8 +154,7 @@ func (u *Upgrade) forwardOrBack(ctx context.Context) error {
 		return u.settle(ctx)
 	}
 	u.say("✗ %v", err)
-	// An interrupt ends the upgrade, not its rollback.
-	return u.back(context.WithoutCancel(ctx), err)
+	return u.back(ctx, err)
 }
 
 // ErrRolledBack is in the error of an upgrade that has taken itself back.

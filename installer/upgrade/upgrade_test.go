@@ -352,6 +352,47 @@ func TestKilledEverywhere(t *testing.T) {
 	}
 }
 
+// Wherever Ctrl-C, SIGTERM or a lost connection comes, the machine ends up with
+// the versions of before or with the new ones, and is well.
+func TestInterruptedEverywhere(t *testing.T) {
+	upgraded, back, untouched := 0, 0, 0
+	for n := 1; ; n++ {
+		w := newWorld(t)
+		ctx, interrupt := context.WithCancel(t.Context())
+		w.strike, w.fate = n, func() error { interrupt(); return nil }
+		u, out := w.upgrade(newStrongroom, newPlugin, newVault)
+		u.SkipRehearsal = "a test"
+		err := u.Run(ctx)
+		struck := ctx.Err() != nil
+		interrupt()
+		switch {
+		case err == nil:
+			upgraded++
+			w.want(t, "1.1.0", "1.1.0", "1.1.0")
+		case errors.Is(err, ErrRolledBack):
+			back++
+			w.before(t)
+		case Unfinished(u.Env.Host) == nil:
+			untouched++
+			if w.running != "1.0.0" || w.engine != "1.0.0" {
+				t.Errorf("Vault %q and engine %q run", w.running, w.engine)
+			}
+		default:
+			t.Errorf("unfinished: %v", err)
+		}
+		if t.Failed() {
+			t.Fatalf("interrupted at %d: %v\n%s", n, err, out)
+		}
+		if !struck {
+			break
+		}
+	}
+	t.Logf("%d upgraded, %d rolled back, %d untouched", upgraded, back, untouched)
+	if upgraded < 3 || back < 10 || untouched < 3 {
+		t.Errorf("%d upgraded, %d rolled back, %d untouched: the interrupts come in the wrong places", upgraded, back, untouched)
+	}
+}
+
 func killedAt(t *testing.T, n int, broken, back bool) bool {
 	t.Helper()
 	w := brokenWorld(t)

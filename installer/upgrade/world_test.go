@@ -262,10 +262,13 @@ func (m mortal) Stop(ctx context.Context, name string) error {
 	if err := m.mutate(); err != nil {
 		return err
 	}
+	if err := m.Memory.Stop(ctx, name); err != nil {
+		return err
+	}
 	if name == machine.UnitVault {
 		m.running, m.engine = "", ""
 	}
-	return m.Memory.Stop(ctx, name)
+	return nil
 }
 
 // newSteps install what the new installer carries.
@@ -375,7 +378,7 @@ func (w *world) upgrade(strongroom, plugin, vaultFile string) (*Upgrade, *bytes.
 			}
 			return nil
 		},
-		Mark: func(context.Context) error { return m.change(func(*storage) {}) },
+		Mark: func(ctx context.Context) error { return m.change(ctx, func(*storage) {}) },
 		Seal: func(context.Context, string, snapshot.VaultInfo) error { return m.mutate() },
 		Rehearse: func(_ context.Context, _ *Record, p Programs) error {
 			w.rehearsed++

@@ -13,11 +13,11 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
 
+	"strongroom.example/appliance/base/command"
 	"strongroom.example/config/machine"
 )
 
@@ -85,7 +85,7 @@ func Open(dir, name string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // a TPM takes its time
 	defer cancel()
 	var out, stderr bytes.Buffer
-	c := exec.CommandContext(ctx, "systemd-creds", "decrypt", "--name="+name, path, "-")
+	c := command.New(ctx, "systemd-creds", "decrypt", "--name="+name, path, "-")
 	c.Stdout, c.Stderr = &out, &stderr
 	if err := c.Run(); err != nil {
 		clear(out.Bytes())

@@ -6,10 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"strings"
 
 	"strongroom.example/appliance/base/atomicfile"
+	"strongroom.example/appliance/base/command"
 	"strongroom.example/config/machine"
 )
 
@@ -64,7 +64,7 @@ func (s SystemdStore) run(ctx context.Context, stdin []byte, verb, input string)
 	// A buffer that never grows leaves no copies behind.
 	out := bytes.NewBuffer(make([]byte, 0, 2*maxKeyset))
 	var stderr bytes.Buffer
-	c := exec.CommandContext(ctx, program, verb, "--name="+machine.CredMasterKey, input, "-")
+	c := command.New(ctx, program, verb, "--name="+machine.CredMasterKey, input, "-")
 	c.Stdin, c.Stdout, c.Stderr = bytes.NewReader(stdin), out, &stderr
 	if err := c.Run(); err != nil {
 		clear(out.Bytes())

@@ -5,11 +5,11 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"os/exec"
 	"strconv"
 	"strings"
 	"time"
 
+	"strongroom.example/appliance/base/command"
 	"strongroom.example/appliance/base/mask"
 )
 
@@ -25,7 +25,7 @@ func Journal(ctx context.Context, unit, invocation string, n int, known ...strin
 	if invocation != "" {
 		args = append(args, "_SYSTEMD_INVOCATION_ID="+invocation)
 	}
-	out, err := exec.CommandContext(ctx, "/usr/bin/journalctl", args...).Output()
+	out, err := command.New(ctx, "/usr/bin/journalctl", args...).Output()
 	if err != nil {
 		return nil, fmt.Errorf("journal of %s: %w", unit, err)
 	}

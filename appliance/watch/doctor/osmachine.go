@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"syscall"
 	"time"
@@ -17,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"strongroom.example/appliance/base/atomicfile"
-	"strongroom.example/config/machine"
+	"strongroom.example/appliance/base/command"
 )
 
 // OSMachine is the real one. With a Root other than "" all files are below it.
@@ -110,16 +109,11 @@ func (o OSMachine) Run(ctx context.Context, args ...string) ([]byte, error) {
 
 // Stream implements Machine, with the same environment.
 func (OSMachine) Stream(ctx context.Context, to io.Writer, args ...string) error {
-	path, err := lookPath(args[0])
-	if err != nil {
-		return err
-	}
-	cmd := exec.CommandContext(ctx, path, args[1:]...)
-	cmd.Env = []string{"PATH=" + searchPath, "LC_ALL=C.UTF-8", "SYSTEMD_COLORS=0", "SYSTEMD_PAGER=", "HOME=/"}
+	cmd := command.New(ctx, args[0], args[1:]...)
 	cmd.WaitDelay = time.Second
 	var stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = to, &limited{buf: &stderr, left: 4 << 10}
-	err = cmd.Run()
+	err := cmd.Run()
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return fmt.Errorf("%s: %w", args[0], ctx.Err())
@@ -127,22 +121,6 @@ func (OSMachine) Stream(ctx context.Context, to io.Writer, args ...string) error
 		return fmt.Errorf("%s: %w: %s", args[0], err, oneLine(stderr.String()))
 	}
 	return nil
-}
-
-const searchPath = machine.SearchPath
-
-// lookPath is exec.LookPath with a PATH of our own.
-func lookPath(name string) (string, error) {
-	if filepath.IsAbs(name) {
-		return name, nil
-	}
-	for _, dir := range filepath.SplitList(searchPath) {
-		p := filepath.Join(dir, name)
-		if fi, err := os.Stat(p); err == nil && fi.Mode().IsRegular() && fi.Mode()&0o111 != 0 {
-			return p, nil
-		}
-	}
-	return "", fmt.Errorf("program %q: %w", name, fs.ErrNotExist)
 }
 
 // limited takes all and keeps its beginning.

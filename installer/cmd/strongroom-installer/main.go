@@ -5,8 +5,6 @@ package main
 import (
 	"context"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"strongroom.example/installer/cli"
 )
@@ -18,7 +16,7 @@ var (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := cli.Interruptible(context.Background())
 	err := cli.New(version, commit).ExecuteContext(ctx)
 	stop()
 	os.Exit(cli.Report(os.Stderr, err))
