@@ -19,6 +19,7 @@ func commands(version string) []*cobra.Command {
 		metricsCommand(version),
 		frontCommand(),
 		appCommand(),
+		providerCommand(),
 		migrateCommand(),
 		envCommand(),
 		kvCommand(),

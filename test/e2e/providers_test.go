@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,22 +10,31 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/BurntSushi/toml"
-
 	"strongroom.example/plugin/provider"
 	"strongroom.example/plugin/provider/conformance"
 	"strongroom.example/plugin/provider/presettest"
 	"strongroom.example/test/vaulttest"
 )
 
-// presetJSON is a preset as docs/providers.md turns it into JSON, with the
-// credential, and pointed at a server of the test.
-func presetJSON(t *testing.T, name, url, ca string, credential map[string]any) string {
+// shownPreset is what `strongroom provider show NAME --json` prints.
+func shownPreset(t *testing.T, name string) map[string]any {
 	t.Helper()
-	var doc map[string]any
-	if _, err := toml.DecodeFile(filepath.Join(vaulttest.Root(t), "config", "providers", name+".toml"), &doc); err != nil {
+	out, err := exec.Command(vaulttest.Bin(t, "strongroom"), "provider", "show", name, "--json").Output()
+	if err != nil {
 		t.Fatal(err)
 	}
+	var doc map[string]any
+	if err := json.Unmarshal(out, &doc); err != nil {
+		t.Fatal(err)
+	}
+	return doc
+}
+
+// presetJSON is a preset as the program prints it, with the credential, and
+// pointed at a server of the test.
+func presetJSON(t *testing.T, name, url, ca string, credential map[string]any) string {
+	t.Helper()
+	doc := shownPreset(t, name)
 	settings := doc["settings"].(map[string]any)
 	settings["variables"].(map[string]any)["url"] = url
 	settings["allow_addresses"] = []string{"127.0.0.1"}
@@ -90,6 +100,47 @@ func TestPresetsInVault(t *testing.T) {
 	}
 }
 
+// Each preset that the program names is taken by a real Vault as it is printed, with
+// the credential that its comment asks for, and an address where it leaves that to
+// the installation.
+func TestShownPresets(t *testing.T) {
+	s := vaulttest.New(t)
+	s.MountAPIKeys(t)
+	env := []string{"VAULT_ADDR=unix://" + s.Layout.VaultSocket(), "VAULT_TOKEN=" + s.RootToken, "HOME=" + vaulttest.Dir(t)}
+	out, err := exec.Command(vaulttest.Bin(t, "strongroom"), "provider", "list", "--json").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var presets []struct{ Name, Type string }
+	if err := json.Unmarshal(out, &presets); err != nil || len(presets) < 10 {
+		t.Fatalf("%d presets, %v", len(presets), err)
+	}
+	for _, p := range presets {
+		doc := shownPreset(t, p.Name)
+		credential := map[string]any{}
+		for _, m := range regexp.MustCompile(`\{\{credential\.(\w+)\}\}`).FindAllStringSubmatch(fmt.Sprint(doc), -1) {
+			credential[m[1]] = "canary-" + m[1]
+		}
+		if p.Type == "aws_iam" {
+			credential = map[string]any{"access_key_id": "AKIAIOSFODNN7EXAMPLE", "key": "canary"}
+		}
+		if len(credential) > 0 {
+			doc["credential"] = credential
+		}
+		if v, ok := doc["settings"].(map[string]any)["variables"].(map[string]any); ok && v["url"] == "" {
+			v["url"] = "https://own.example.com"
+		}
+		text, err := json.Marshal(doc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		vault(t, env, string(text), "write", "apikeys/providers/"+p.Name, "-")
+		if got := strings.TrimSpace(vault(t, env, "", "read", "-field=type", "apikeys/providers/"+p.Name)); got != p.Type {
+			t.Errorf("%s: type %q, want %q", p.Name, got, p.Type)
+		}
+	}
+}
+
 // GitLab's token, brought in by hand, rotates itself.
 func TestGitLabInVault(t *testing.T) {
 	s := vaulttest.New(t)
@@ -128,7 +179,7 @@ func TestGitLabInVault(t *testing.T) {
 
 // The commands of docs/providers.md, as they stand there.
 func TestProvidersPage(t *testing.T) {
-	for _, tool := range []string{"bash", "jq", "python3"} {
+	for _, tool := range []string{"bash", "jq"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			t.Skipf("%s is missing", tool)
 		}
@@ -141,11 +192,11 @@ func TestProvidersPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	blocks := regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(string(page), -1)
-	if len(blocks) != 3 {
-		t.Fatalf("%d blocks of commands, want 3", len(blocks))
+	if len(blocks) != 4 {
+		t.Fatalf("%d blocks of commands, want 4", len(blocks))
 	}
 	dir := vaulttest.Dir(t)
-	for _, link := range []struct{ from, to string }{{filepath.Join(root, "config"), "config"}, {vaulttest.Bin(t, "vault"), "vault"}} {
+	for _, link := range []struct{ from, to string }{{vaulttest.Bin(t, "strongroom"), "strongroom"}, {vaulttest.Bin(t, "vault"), "vault"}} {
 		if err := os.Symlink(link.from, filepath.Join(dir, link.to)); err != nil {
 			t.Fatal(err)
 		}
@@ -170,17 +221,22 @@ func TestProvidersPage(t *testing.T) {
 		t.Errorf("the dry run shows:\n%s", out)
 	}
 
+	run(blocks[1][1])
+	if got := vault(t, env, "", "read", "-field=type", "apikeys/providers/github"); got != "manual" {
+		t.Errorf("the type of github is %q", got)
+	}
+
 	service := presettest.Services()["openai"]()
 	url, ca := service.Start(t)
 	vault(t, env, presetJSON(t, "openai", url, ca, map[string]any{"key": "sk-admin-canary"}), "write", "apikeys/providers/openai", "-")
-	run(blocks[1][1])
+	run(blocks[2][1])
 	if fields := vault(t, env, "", "read", "-field=credential_key", "apikeys/providers/openai"); fields != "ops/openai-admin" {
 		t.Errorf("credential_key is %q", fields)
 	}
 
 	vault(t, env, `{"type":"manual"}`, "write", "apikeys/providers/console", "-")
 	vault(t, env, "", "write", "apikeys/keys/ops/github", "provider=console")
-	run(blocks[2][1])
+	run(blocks[3][1])
 	if got := readKey(t, env, "ops/github").Values["key"]; strings.TrimSpace(got) != "canary-page-token" {
 		t.Error("the imported key is not what is read")
 	}
