@@ -13,6 +13,8 @@ const (
 	// ACMELetsEncryptStaging signs for nobody, and forgives failures:
 	// https://letsencrypt.org/docs/staging-environment/
 	ACMELetsEncryptStaging = "https://acme-staging-v02.api.letsencrypt.org/directory"
+	ACMELetsEncrypt        = "https://acme-v02.api.letsencrypt.org/directory"
+	ACMEZeroSSL            = "https://acme.zerossl.com/v2/DV90"
 	// ACMENoStaging is the value of staging for no rehearsal.
 	ACMENoStaging = "none"
 	// ACMEHetzner is the DNS provider.

@@ -65,15 +65,11 @@ func ParseAlert(file string, data []byte) (Alert, error) {
 	}{DefaultAlert(), DefaultBackup()}
 	at, _, f := decodeTables(file, data, map[string]any{"alert": &all.alert, "backup": &all.backup})
 	a := all.alert
-	a.check(func(field string, err error) {
-		if err != nil {
-			f = append(f, Fault{File: file, Line: at.of(field), Field: field, Msg: err.Error()})
-		}
-	})
+	a.check(f.Check(file, at))
 	if a.WebhookFile == "" {
 		a.WebhookFile = all.backup.WebhookFile
 	}
-	return a, f.err()
+	return a, f.Err()
 }
 
 func (a Alert) check(check func(string, error)) {

@@ -117,9 +117,9 @@ func Load(file string) (Appliance, error) {
 	a, at, faults := parse(file, data)
 	if at == nil {
 		// No TOML: nothing in it was understood, so nothing in it is missing.
-		return a, faults.err()
+		return a, faults.Err()
 	}
-	return a, append(faults, a.faults(file, at)...).err()
+	return a, append(faults, a.faults(file, at)...).Err()
 }
 
 // Parse decodes data over the defaults without validating the result, so that
@@ -127,28 +127,24 @@ func Load(file string) (Appliance, error) {
 // error is Faults. file is for messages.
 func Parse(file string, data []byte) (Appliance, error) {
 	a, _, faults := parse(file, data)
-	return a, faults.err()
+	return a, faults.Err()
 }
 
-func parse(file string, data []byte) (Appliance, lines, Faults) {
+func parse(file string, data []byte) (Appliance, Lines, Faults) {
 	a := Default()
-	at, faults := decodeTOML(file, data, &a)
+	at, faults := Decode(file, data, &a)
 	return a, at, faults
 }
 
 // Validate reports everything that is wrong with a; file, with its content
 // data, is where it came from, and both may be empty. After it, a is trusted.
 func (a Appliance) Validate(file string, data []byte) error {
-	return a.faults(file, indexLines(string(data))).err()
+	return a.faults(file, indexLines(string(data))).Err()
 }
 
-func (a Appliance) faults(file string, at lines) Faults {
+func (a Appliance) faults(file string, at Lines) Faults {
 	var f Faults
-	check := func(field string, err error) {
-		if err != nil {
-			f = append(f, Fault{File: file, Line: at.of(field), Field: field, Msg: err.Error()})
-		}
-	}
+	check := f.Check(file, at)
 	check("domain", checkDomain(a.Domain))
 	check("email", checkEmail(a.Email, a.TLS.Mode))
 	a.Node.check(check)

@@ -76,11 +76,11 @@ ssh_from = "10.0.0.0/8"
 	}
 	got := strings.ReplaceAll(err.Error(), file, "F")
 	for _, want := range []string{
-		"F:1: Domain: unknown key; known here: alert, audit, backup, domain, email,",
+		"F:1: Domain: unknown key; known here: domain, email,",
 		"F: domain: is required",
 		"F:2: email: a text in quotes is wanted, this is a number",
 		"F:4: node.id: \"a b\" holds ' '",
-		"F:5: node.colour: unknown key; known here: cluster_addr,",
+		"F:5: node.colour: unknown key; known here: peer, id,",
 		"F:11: node.peer[1].api_addr: \"http://10.0.0.3\" is not a URL",
 		"F:13: vault.version: \"1.21.1\" is below 2.2.2",
 		"F:14: vault.default_lease_ttl: \"soon\" is not a duration",
@@ -274,7 +274,7 @@ i = {j = 1, k = "}"}
 		t.Fatal(err)
 	}
 	got := indexLines(src)
-	want := lines{
+	want := Lines{
 		"a": 2, "b": 5, "quoted key": 9, "d.e": 10, "t.x.y": 11, "t.x.y.f": 12,
 		"l": 14, "l[0]": 14, "l[0].g": 15, "l[0].sub": 16, "l[0].sub.h": 17,
 		"l[1]": 18, "l[1].g": 19, "l[1].m": 20, "l[1].m[0]": 20, "l[1].m[0].i": 21,

@@ -86,20 +86,20 @@ func LoadApps(file string) (Apps, error) {
 // ParseApps is LoadApps for data that came from file.
 func ParseApps(file string, data []byte) (Apps, error) {
 	var a Apps
-	at, faults := decodeTOML(file, data, &a)
+	at, faults := Decode(file, data, &a)
 	if len(faults) > 0 && at == nil {
-		return a, faults.err() // no TOML at all
+		return a, faults.Err() // no TOML at all
 	}
 	c := &appsCheck{apps: &a, file: file, at: at, faults: faults, names: map[string]string{}}
 	c.run()
-	return a, c.faults.err()
+	return a, c.faults.Err()
 }
 
 // appsCheck collects everything that is wrong with an Apps.
 type appsCheck struct {
 	apps   *Apps
 	file   string
-	at     lines
+	at     Lines
 	faults Faults
 	names  map[string]string // what is named already → where
 }

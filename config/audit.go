@@ -38,12 +38,8 @@ func LoadAudit(file string) (Audit, error) {
 	}
 	a := DefaultAudit()
 	at, _, f := decodeTables(file, data, map[string]any{"audit": &a})
-	a.check(func(field string, err error) {
-		if err != nil {
-			f = append(f, Fault{File: file, Line: at.of(field), Field: field, Msg: err.Error()})
-		}
-	})
-	return a, f.err()
+	a.check(f.Check(file, at))
+	return a, f.Err()
 }
 
 func (a Audit) check(check func(string, error)) {

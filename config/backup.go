@@ -83,21 +83,17 @@ func ParseBackup(file string, data []byte) (Backup, error) {
 	b := DefaultBackup()
 	at, found, f := decodeTables(file, data, map[string]any{"backup": &b})
 	if found == nil {
-		return b, f.err()
+		return b, f.Err()
 	}
 	if !found["backup"] {
 		return b, Faults{{File: file, Msg: "has no table [backup]"}}
 	}
-	check := func(field string, err error) {
-		if err != nil {
-			f = append(f, Fault{File: file, Line: at.of(field), Field: field, Msg: err.Error()})
-		}
-	}
+	check := f.Check(file, at)
 	b.check(check)
 	if len(b.To) == 0 {
 		check("backup.to", errors.New("is required: at least one place for snapshots, [[backup.to]]"))
 	}
-	return b, f.err()
+	return b, f.Err()
 }
 
 func (b Backup) check(check func(string, error)) {

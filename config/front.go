@@ -1,123 +1,296 @@
 package config
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
 
 	"github.com/BurntSushi/toml"
 )
 
-// FrontParams is what the front's configuration depends on.
-type FrontParams struct {
-	Names   []string // of the certificate
-	Storage string   // folder of certificates, absolute
-	TLS     TLS
-	Email   string // of the operator, for the certificate authority
-	UI      bool
-	Metrics string // unix socket, absolute; empty for none
-	// VaultAddress is Vault's own listener, and the files are the front's end
-	// of the link to it, absolute, PEM.
-	VaultAddress              string
-	CAFile, CertFile, KeyFile string
+// zeroSSLHost is that of ACMEZeroSSL.
+const zeroSSLHost = "acme.zerossl.com"
+
+// FrontSocket begins an address of the front's that is a socket of systemd's.
+const FrontSocket = "fd:"
+
+// Front is front.toml, the configuration of the front: see package front.
+type Front struct {
+	// Listen are the addresses for HTTPS, "host:port", or "fd:name" for a
+	// socket that systemd passes under that FileDescriptorName=.
+	Listen []string `toml:"listen"`
+	// Redirect are the addresses for plain HTTP: redirects, and HTTP-01.
+	Redirect []string `toml:"redirect"`
+	// HTTP3 are UDP sockets for HTTP/3, "fd:name". With plain addresses in
+	// Listen, http3_enabled opens the same ports for UDP.
+	HTTP3        []string `toml:"http3"`
+	HTTP3Enabled bool     `toml:"http3_enabled,omitempty"`
+	// Names of the certificate: DNS names, or IP addresses with the internal CA.
+	Names []string `toml:"names"`
+	// Storage is the folder of certificates and keys, mode 0700.
+	Storage string `toml:"storage"`
+	Issuer  string `toml:"issuer"`
+	// RootFile is where the internal CA's root certificate is written (PEM,
+	// 0644) for clients to trust.
+	RootFile string `toml:"root_file,omitempty"`
+	// Metrics is a unix socket at which a scrape is answered, in Prometheus'
+	// text format at /metrics; mode 0660. Empty for none.
+	Metrics string `toml:"metrics,omitempty"`
+	// UI lets Vault's web interface through.
+	UI bool `toml:"ui"`
+	// Drain is how long a stop waits for requests in flight; long polls last
+	// 60 s.
+	Drain time.Duration `toml:"drain,omitzero"`
+
+	Vault  FrontVault  `toml:"vault"`
+	Limits FrontLimits `toml:"limits,omitempty"`
+	Files  FrontFiles  `toml:"files,omitempty"`
+	// ACME is nil in what another issuer is written for, and never in what was read.
+	ACME *FrontACME `toml:"acme,omitempty"`
 }
 
-// RenderFront gives front.toml for a front whose sockets systemd holds, under
-// the names https, http and http3.
-func RenderFront(p FrontParams) ([]byte, error) {
-	var f faults
-	if len(p.Names) == 0 {
-		f.add("Names", errors.New("is empty"))
+// FrontVault is where the requests go, over TLS with a client certificate that only
+// the front has: see package localtls.
+type FrontVault struct {
+	Address    string `toml:"address"`               // host:port on loopback
+	ServerName string `toml:"server_name,omitempty"` // in its certificate; default: the host
+	CAFile     string `toml:"ca_file"`
+	CertFile   string `toml:"cert_file"`
+	KeyFile    string `toml:"key_file"`
+}
+
+// FrontLimits are per client address (IPv4 address, or IPv6 /64), except the sizes.
+type FrontLimits struct {
+	RequestsPerSecond float64 `toml:"requests_per_second"` // 0 for no limit
+	Burst             int     `toml:"burst"`               // requests
+	Concurrent        int     `toml:"concurrent"`          // requests in flight
+	BodyBytes         int64   `toml:"body_bytes"`
+	HeaderBytes       int     `toml:"header_bytes"`
+}
+
+// FrontFiles is the certificate of issuer "files".
+type FrontFiles struct {
+	Cert string `toml:"cert"` // PEM, with its chain
+	Key  string `toml:"key"`  // PEM
+}
+
+// FrontACME is how a public certificate is had (RFC 8555). Challenges are HTTP-01,
+// where there is a listener for plain HTTP, and TLS-ALPN-01; or DNS-01 alone,
+// where a DNS provider is given.
+type FrontACME struct {
+	Email string `toml:"email"`        // the CA's contact; ZeroSSL needs one
+	CA    string `toml:"ca,omitempty"` // directory URL
+	// Staging is tried first until it has succeeded once for these names, so
+	// that what is wrong shows where failures cost nothing. Empty for none.
+	Staging string `toml:"staging"`
+	// Fallback is asked when CA fails. Empty for none.
+	Fallback string `toml:"fallback,omitempty"`
+	// EABFile binds the account at CA to one that the operator has there
+	// (RFC 8555, section 7.3.4): TOML with key_id and mac_key. FallbackEABFile
+	// is that of Fallback.
+	EABFile         string `toml:"eab_file,omitempty"`
+	FallbackEABFile string `toml:"fallback_eab_file,omitempty"`
+	// TrustedRoots are PEM files to trust for the CAs' own HTTPS beside the
+	// system's roots, for a CA in one's own network.
+	TrustedRoots []string `toml:"trusted_roots,omitempty"`
+	// Resolvers are asked in the preflight, "host:port"; default: the system's.
+	Resolvers []string `toml:"resolvers,omitempty"`
+	// HTTPPort and HTTPSPort are the ports as the internet sees them; 0 for
+	// those of the listeners.
+	HTTPPort  int      `toml:"http_port,omitzero"`
+	HTTPSPort int      `toml:"https_port,omitzero"`
+	DNS       FrontDNS `toml:"dns,omitempty"`
+}
+
+// FrontDNS proves ownership by DNS-01 in place of the other challenges: for a
+// machine that the CA cannot reach.
+type FrontDNS struct {
+	Provider  string `toml:"provider"`           // "hetzner", or empty for none
+	TokenFile string `toml:"token_file"`         // mode 0600, or a systemd credential
+	Endpoint  string `toml:"endpoint,omitempty"` // of the provider's API; default: its own
+}
+
+// DefaultFront are the settings of a file that gives none.
+func DefaultFront() Front {
+	return Front{
+		Issuer: TLSACME,
+		Drain:  75 * time.Second,
+		ACME:   &FrontACME{CA: ACMELetsEncrypt, Staging: ACMELetsEncryptStaging},
+		Limits: FrontLimits{
+			RequestsPerSecond: 100,
+			Burst:             400,
+			Concurrent:        200,
+			BodyBytes:         1 << 20,
+			HeaderBytes:       16 << 10,
+		},
 	}
-	for _, n := range p.Names {
-		f.add("Names", checkDomain(n))
+}
+
+// LoadFront reads and validates a file. Its error is Faults: all of them.
+func LoadFront(file string) (Front, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return Front{}, fmt.Errorf("read configuration: %w", err)
 	}
-	f.add("VaultAddress", checkLoopback(p.VaultAddress))
-	for _, s := range []field{{"Storage", p.Storage}, {"CAFile", p.CAFile}, {"CertFile", p.CertFile}, {"KeyFile", p.KeyFile}} {
-		f.add(s.name, checkPath(s.value))
+	return ParseFront(file, data)
+}
+
+// ParseFront is LoadFront for data that came from file.
+func ParseFront(file string, data []byte) (Front, error) {
+	c := DefaultFront()
+	at, faults := Decode(file, data, &c)
+	if at == nil {
+		return c, faults.Err() // no TOML at all
 	}
-	if p.Metrics != "" {
-		f.add("Metrics", checkPath(p.Metrics))
+	c.check(faults.Check(file, at))
+	return c, faults.Err()
+}
+
+// Encode writes what ParseFront reads.
+func (c *Front) Encode(w io.Writer) error {
+	enc := toml.NewEncoder(w)
+	enc.Indent = ""
+	if err := enc.Encode(c); err != nil {
+		return fmt.Errorf("front configuration: %w", err)
 	}
-	p.TLS.check(f.add)
-	if err := f.err(); err != nil {
-		return nil, fmt.Errorf("front configuration: %w", err)
+	return nil
+}
+
+// Validate gives all that is wrong, each with its key.
+func (c *Front) Validate() error {
+	var f Faults
+	c.check(f.Check("", nil))
+	return f.Err()
+}
+
+func (c *Front) check(check func(string, error)) {
+	fail := func(key, format string, args ...any) { check(key, fmt.Errorf(format, args...)) }
+	if len(c.Listen) == 0 {
+		fail("listen", "no address")
 	}
-	type vault struct {
-		Address  string `toml:"address"`
-		CAFile   string `toml:"ca_file"`
-		CertFile string `toml:"cert_file"`
-		KeyFile  string `toml:"key_file"`
+	for key, addrs := range map[string][]string{"listen": c.Listen, "redirect": c.Redirect} {
+		for _, a := range addrs {
+			if err := checkFrontAddress(a); err != nil {
+				fail(key, "%w", err)
+			}
+		}
 	}
-	type files struct {
-		Cert string `toml:"cert"`
-		Key  string `toml:"key"`
+	for _, a := range c.HTTP3 {
+		if !strings.HasPrefix(a, FrontSocket) {
+			fail("http3", "%q is not %sname; for plain addresses set http3_enabled", a, FrontSocket)
+		}
 	}
-	type dns struct {
-		Provider  string `toml:"provider"`
-		TokenFile string `toml:"token_file"`
+	if len(c.Names) == 0 {
+		fail("names", "no name")
 	}
-	type acme struct {
-		Email       string   `toml:"email"`
-		CA          string   `toml:"ca,omitempty"`
-		Staging     string   `toml:"staging"`
-		EAB         string   `toml:"eab_file,omitempty"`
-		Fallback    string   `toml:"fallback,omitempty"`
-		FallbackEAB string   `toml:"fallback_eab_file,omitempty"`
-		Roots       []string `toml:"trusted_roots,omitempty"`
-		DNS         *dns     `toml:"dns"`
+	for _, n := range c.Names {
+		if n == "" || strings.ContainsAny(n, " /:*") && net.ParseIP(n) == nil {
+			fail("names", "%q is neither a DNS name nor an IP address", n)
+		}
+		if c.Issuer == TLSACME && (net.ParseIP(n) != nil || !strings.Contains(n, ".")) {
+			fail("names", "%q is not a public DNS name: issuer %q needs one", n, TLSACME)
+		}
 	}
-	out := struct {
-		Listen   []string `toml:"listen"`
-		Redirect []string `toml:"redirect"`
-		HTTP3    []string `toml:"http3"`
-		Names    []string `toml:"names"`
-		Storage  string   `toml:"storage"`
-		Issuer   string   `toml:"issuer"`
-		RootFile string   `toml:"root_file,omitempty"`
-		Metrics  string   `toml:"metrics,omitempty"`
-		UI       bool     `toml:"ui"`
-		Vault    vault    `toml:"vault"`
-		Files    *files   `toml:"files"`
-		ACME     *acme    `toml:"acme"`
-	}{
-		Listen: []string{"fd:https"}, Redirect: []string{"fd:http"}, HTTP3: []string{"fd:http3"},
-		Names: p.Names, Storage: p.Storage, Issuer: p.TLS.Mode, Metrics: p.Metrics, UI: p.UI,
-		Vault: vault{p.VaultAddress, p.CAFile, p.CertFile, p.KeyFile},
+	if !filepath.IsAbs(c.Storage) {
+		fail("storage", "%q is not an absolute path", c.Storage)
 	}
-	switch p.TLS.Mode {
+	switch c.Issuer {
 	case TLSInternal:
-		out.RootFile = p.Storage + "/root.crt"
-	case TLSFiles:
-		out.Files = &files{p.TLS.CertFile, p.TLS.KeyFile}
 	case TLSACME:
-		a := p.TLS.ACME
-		out.ACME = &acme{Email: p.Email, CA: a.Directory, Staging: a.Rehearsal(), EAB: a.EAB, Fallback: a.Fallback, FallbackEAB: a.FallbackEAB}
-		if a.CAFile != "" {
-			out.ACME.Roots = []string{a.CAFile}
+		c.checkACME(fail)
+	case TLSFiles:
+		if c.Files.Cert == "" || c.Files.Key == "" {
+			fail("files", "issuer %q needs cert and key", TLSFiles)
 		}
-		if a.DNS != "" {
-			out.ACME.DNS = &dns{a.DNS, a.DNSToken}
-		}
+	default:
+		fail("issuer", "%q is none of %q, %q and %q", c.Issuer, TLSACME, TLSInternal, TLSFiles)
 	}
-	var b bytes.Buffer
-	b.WriteString("# The front's configuration, written by strongroom. Changes by hand are drift.\n\n")
-	enc := toml.NewEncoder(&b)
-	enc.Indent = ""
-	if err := enc.Encode(out); err != nil {
-		return nil, fmt.Errorf("front configuration: %w", err)
+	if c.RootFile != "" && c.Issuer != TLSInternal {
+		fail("root_file", "issuer %q has no root of its own", c.Issuer)
 	}
-	return b.Bytes(), nil
+	// sun_path has 108 bytes, unix(7).
+	if c.Metrics != "" && (!filepath.IsAbs(c.Metrics) || len(c.Metrics) > 107) {
+		fail("metrics", "%q is not the absolute path of a unix socket, at most 107 bytes", c.Metrics)
+	}
+	if c.Drain < 0 || c.Drain > 10*time.Minute {
+		fail("drain", "%s is not between 0 and 10m", c.Drain)
+	}
+	c.Vault.check(fail)
+	c.Limits.check(fail)
 }
 
-// Encode gives a as a file that Parse reads back to the same.
-func Encode(a Appliance) ([]byte, error) {
-	var b bytes.Buffer
-	b.WriteString("# What this appliance was told, written by strongroom-installer. To change it,\n# edit a copy and run: strongroom-installer install --config COPY\n\n")
-	enc := toml.NewEncoder(&b)
-	enc.Indent = ""
-	if err := enc.Encode(a); err != nil {
-		return nil, fmt.Errorf("encode configuration: %w", err)
+func (v *FrontVault) check(fail func(key, format string, args ...any)) {
+	host, _, err := net.SplitHostPort(v.Address)
+	if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
+		fail("vault.address", "%q is not a loopback address with a port", v.Address)
 	}
-	return b.Bytes(), nil
+	for key, file := range map[string]string{"ca_file": v.CAFile, "cert_file": v.CertFile, "key_file": v.KeyFile} {
+		if file == "" {
+			fail("vault."+key, "is missing: Vault is reached by mutual TLS only")
+		}
+	}
+}
+
+func (l *FrontLimits) check(fail func(key, format string, args ...any)) {
+	if l.RequestsPerSecond < 0 || l.RequestsPerSecond > 0 && l.Burst < 1 {
+		fail("limits", "requests_per_second %g with burst %d lets nobody in", l.RequestsPerSecond, l.Burst)
+	}
+	if l.Concurrent < 0 {
+		fail("limits.concurrent", "%d is negative", l.Concurrent)
+	}
+	if l.BodyBytes < 1<<10 || l.BodyBytes > 32<<20 {
+		fail("limits.body_bytes", "%d is not between 1 KiB and 32 MiB, Vault's own limit", l.BodyBytes)
+	}
+	if l.HeaderBytes < 4<<10 || l.HeaderBytes > 1<<20 {
+		fail("limits.header_bytes", "%d is not between 4 KiB and 1 MiB", l.HeaderBytes)
+	}
+}
+
+func checkFrontAddress(a string) error {
+	if name, ok := strings.CutPrefix(a, FrontSocket); ok {
+		if name == "" {
+			return fmt.Errorf("%q names no socket", a)
+		}
+		return nil
+	}
+	if _, port, err := net.SplitHostPort(a); err != nil || port == "" {
+		return fmt.Errorf("%q is neither host:port nor %sname", a, FrontSocket)
+	}
+	return nil
+}
+func (c *Front) checkACME(fail func(key, format string, args ...any)) {
+	for key, dir := range map[string]string{"acme.ca": c.ACME.CA, "acme.staging": c.ACME.Staging, "acme.fallback": c.ACME.Fallback} {
+		if dir == "" && key != "acme.ca" {
+			continue
+		}
+		if u, err := url.Parse(dir); err != nil || u.Scheme != "https" || u.Host == "" {
+			fail(key, "%q is not the https:// URL of an ACME directory", dir)
+		}
+	}
+	switch d := c.ACME.DNS; {
+	case d.Provider == "" && (d.TokenFile != "" || d.Endpoint != ""):
+		fail("acme.dns.provider", "is missing")
+	case d.Provider != "" && d.Provider != ACMEHetzner:
+		fail("acme.dns.provider", "%q is not %q, the only one there is", d.Provider, ACMEHetzner)
+	case d.Provider != "" && !filepath.IsAbs(d.TokenFile):
+		fail("acme.dns.token_file", "%q is not an absolute path", d.TokenFile)
+	}
+	for _, ca := range []string{c.ACME.CA, c.ACME.Fallback} {
+		if u, err := url.Parse(ca); err == nil && u.Host == zeroSSLHost && c.ACME.Email == "" {
+			fail("acme.email", "is missing: ZeroSSL wants one")
+		}
+	}
+	for key, file := range map[string]string{"acme.eab_file": c.ACME.EABFile, "acme.fallback_eab_file": c.ACME.FallbackEABFile} {
+		if file != "" && !filepath.IsAbs(file) {
+			fail(key, "%q is not an absolute path", file)
+		}
+	}
+	if c.ACME.FallbackEABFile != "" && c.ACME.Fallback == "" {
+		fail("acme.fallback_eab_file", "says nothing without fallback")
+	}
 }

@@ -6,13 +6,13 @@ import (
 	"strings"
 )
 
-// lines is the line, from 1, at which each key and table of a TOML file
+// Lines is the line, from 1, at which each key and table of a TOML file
 // begins, by its path ("node.peer[1].api_addr"). The library knows lines too,
 // but not the first of several entries of a list of tables.
-type lines map[string]int
+type Lines map[string]int
 
 // of is path's line, or that of the nearest thing it would be in; 0: none.
-func (l lines) of(path string) int {
+func (l Lines) of(path string) int {
 	for path != "" {
 		if n, ok := l[path]; ok {
 			return n
@@ -24,9 +24,9 @@ func (l lines) of(path string) int {
 
 // indexLines reads a file that a TOML parser has accepted. Keys in an inline
 // table or list are at the line of the statement they are in.
-func indexLines(src string) lines {
+func indexLines(src string) Lines {
 	s := &scanner{src: src, line: 1}
-	out := lines{}
+	out := Lines{}
 	entries := map[string]int{} // lists of tables: how many so far
 	prefix := ""
 	resolve := func(path string, key []string) string {

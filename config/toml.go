@@ -2,7 +2,6 @@ package config
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -48,8 +47,8 @@ func (f Faults) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// err sorts by line and gives nil for no fault.
-func (f Faults) err() error {
+// Err sorts by line and gives nil for no fault.
+func (f Faults) Err() error {
 	if len(f) == 0 {
 		return nil
 	}
@@ -57,36 +56,39 @@ func (f Faults) err() error {
 	return f
 }
 
-// decodeTOML fills the struct that into points to. It is strict: an unknown
-// key, one in another case, or a value of another type is a fault, and every
-// fault is reported. What is not in the file keeps its value.
-func decodeTOML(file string, data []byte, into any) (lines, Faults) {
+// Check gives what adds to f the faults that are found after decoding.
+func (f *Faults) Check(file string, at Lines) func(field string, err error) {
+	return func(field string, err error) {
+		if err != nil {
+			*f = append(*f, Fault{File: file, Line: at.of(field), Field: field, Msg: err.Error()})
+		}
+	}
+}
+
+// Decode fills the struct that into points to, field by field as their tags toml
+// say; all configuration files go through it. It is strict: an unknown key, one
+// in another case, or a value of another type is a fault, and every fault is
+// reported, none with a value of the file's but durations. What is not in the file keeps its
+// value. The lines are nil where the file is no TOML.
+func Decode(file string, data []byte, into any) (Lines, Faults) {
 	var raw map[string]any
 	if _, err := toml.Decode(string(data), &raw); err != nil {
-		var pe toml.ParseError
-		if errors.As(err, &pe) {
-			return nil, Faults{{File: file, Line: pe.Position.Line, Msg: pe.Message}}
-		}
-		return nil, Faults{{File: file, Msg: err.Error()}}
+		return nil, Faults{syntaxFault(file, err)}
 	}
-	d := decoder{file: file, lines: indexLines(string(data))}
+	d := decoder{file: file, lines: indexLines(strings.TrimPrefix(string(data), "\ufeff"))}
 	d.table("", raw, reflect.ValueOf(into).Elem())
 	return d.lines, d.faults
 }
 
 // decodeTables fills the structs that the named top-level tables' pointers point
-// to, as strictly as decodeTOML, and passes over all other tables. found tells
+// to, as strictly as Decode, and passes over all other tables. found tells
 // which are in the file; it is nil where the file is no TOML.
-func decodeTables(file string, data []byte, into map[string]any) (at lines, found map[string]bool, faults Faults) {
+func decodeTables(file string, data []byte, into map[string]any) (at Lines, found map[string]bool, faults Faults) {
 	var raw map[string]any
 	if _, err := toml.Decode(string(data), &raw); err != nil {
-		var pe toml.ParseError
-		if errors.As(err, &pe) {
-			return nil, nil, Faults{{File: file, Line: pe.Position.Line, Msg: pe.Message}}
-		}
-		return nil, nil, Faults{{File: file, Msg: err.Error()}}
+		return nil, nil, Faults{syntaxFault(file, err)}
 	}
-	d := decoder{file: file, lines: indexLines(string(data))}
+	d := decoder{file: file, lines: indexLines(strings.TrimPrefix(string(data), "\ufeff"))}
 	found = map[string]bool{}
 	for _, name := range slices.Sorted(maps.Keys(into)) {
 		if table, ok := raw[name]; ok {
@@ -99,7 +101,7 @@ func decodeTables(file string, data []byte, into map[string]any) (at lines, foun
 
 type decoder struct {
 	file   string
-	lines  lines
+	lines  Lines
 	faults Faults
 }
 
@@ -110,13 +112,15 @@ func (d *decoder) fault(path, format string, args ...any) {
 func (d *decoder) table(path string, raw map[string]any, v reflect.Value) {
 	fields := map[string]reflect.Value{}
 	for i := range v.NumField() {
-		fields[v.Type().Field(i).Tag.Get("toml")] = v.Field(i)
+		if name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("toml"), ","); name != "" {
+			fields[name] = v.Field(i)
+		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(raw)) {
 		at := join(path, key)
 		f, ok := fields[key]
 		if !ok {
-			d.fault(at, "unknown key; known here: %s", strings.Join(slices.Sorted(maps.Keys(fields)), ", "))
+			d.fault(at, "unknown key; known here: %s", strings.Join(nearest(key, slices.Sorted(maps.Keys(fields))), ", "))
 			continue
 		}
 		d.value(at, raw[key], f)
@@ -152,12 +156,26 @@ func (d *decoder) value(path string, raw any, v reflect.Value) {
 		} else {
 			wrong("true or false")
 		}
-	case v.Kind() == reflect.Int:
-		if n, ok := raw.(int64); ok {
+	case v.Kind() == reflect.Int || v.Kind() == reflect.Int64:
+		if n, ok := raw.(int64); ok && !v.OverflowInt(n) {
 			v.SetInt(n)
 		} else {
 			wrong("a whole number")
 		}
+	case v.Kind() == reflect.Float64:
+		switch n := raw.(type) {
+		case int64:
+			v.SetFloat(float64(n))
+		case float64:
+			v.SetFloat(n)
+		default:
+			wrong("a number")
+		}
+	case v.Kind() == reflect.Pointer:
+		if v.IsNil() {
+			v.Set(reflect.New(v.Type().Elem()))
+		}
+		d.value(path, raw, v.Elem())
 	case v.Kind() == reflect.Struct:
 		if t, ok := raw.(map[string]any); ok {
 			d.table(path, t, v)
@@ -171,6 +189,18 @@ func (d *decoder) value(path string, raw any, v reflect.Value) {
 			v.Set(reflect.ValueOf(t)) // a table whose keys others know
 		} else {
 			wrong("a table")
+		}
+	case v.Kind() == reflect.Map:
+		t, ok := raw.(map[string]any)
+		if !ok {
+			wrong("a table")
+			return
+		}
+		v.Set(reflect.MakeMap(v.Type()))
+		for _, key := range slices.Sorted(maps.Keys(t)) {
+			one := reflect.New(v.Type().Elem()).Elem()
+			d.value(join(path, key), t[key], one)
+			v.SetMapIndex(reflect.ValueOf(key), one)
 		}
 	default:
 		// Only a schema that this package has wrong leads here.

@@ -190,8 +190,8 @@ func alertMail(conf config.AlertMail) (alert.Channel, []string, error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		if user, password, err = credential.Pair(data, "username", "password"); err != nil {
-			return nil, nil, fmt.Errorf("credentials %q: %w", conf.Credentials, err)
+		if user, password, err = config.DecodePair(conf.Credentials, data, "username", "password"); err != nil {
+			return nil, nil, err
 		}
 		secrets = append(secrets, password)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"strongroom.example/appliance/serve/front"
+	"strongroom.example/config"
 )
 
 func frontCommand() *cobra.Command {
@@ -51,7 +52,7 @@ func frontConfig(c *cobra.Command, file string) (front.Config, error) {
 	if file == "" {
 		return front.Config{}, &Error{Code: ExitUsage, Err: errors.New("no --config"), Hint: "see " + c.CommandPath() + " --help"}
 	}
-	cfg, err := front.Load(file)
+	cfg, err := config.LoadFront(file)
 	if err != nil {
 		return cfg, &Error{Code: ExitUsage, Err: err, Hint: "see docs/certificates.md for the keys"}
 	}

@@ -71,7 +71,7 @@ func runMigratePlan(c *cobra.Command, o scanOptions, app string, force bool) err
 		fmt.Fprintf(c.OutOrStdout(), "note: %s:%d: %s %s; the plan follows %s\n", d.File, d.Line, dash(d.Name), d.Why, r.Dialect)
 	}
 	// Places that collide are the reader's to resolve, and known now.
-	if _, err := migrate.ParsePlan(data); err != nil {
+	if _, err := migrate.ParsePlan(file, data); err != nil {
 		return &Error{Code: ExitDrift, Err: fmt.Errorf("the plan needs edits: %w", err), Hint: "edit " + file}
 	}
 	return nil

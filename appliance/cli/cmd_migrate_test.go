@@ -30,7 +30,7 @@ func TestMigrateEnvKVUsage(t *testing.T) {
 		{"plan without app", []string{"migrate", "plan", "--root", dir}, ExitUsage, "--app"},
 		{"plan of a malformed tree", []string{"migrate", "plan", "--root", dir, "--app", "a"}, ExitDrift, "no plan was written"},
 		{"no plan", []string{"migrate", "apply", "--root", dir}, ExitUsage, "strongroom migrate plan"},
-		{"bad plan", []string{"migrate", "apply", "--root", dir, "--plan-file", dir + "/bad.toml"}, ExitUsage, `"colour"`},
+		{"bad plan", []string{"migrate", "apply", "--root", dir, "--plan-file", dir + "/bad.toml"}, ExitUsage, "bad.toml:2: colour: unknown key"},
 		{"cutover without recipient", []string{"migrate", "cutover", "--root", dir}, ExitUsage, "--recipient"},
 		{"cutover to a secret key", []string{"migrate", "cutover", "--root", dir, "--recipient", "AGE-SECRET-KEY-1X"}, ExitUsage, "secret key"},
 		{"env of two kinds", []string{"env", "print", "--mapping", "m", "--app", "a"}, ExitUsage, "one or the other"},

@@ -19,6 +19,7 @@ import (
 	"strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/credential"
+	"strongroom.example/config"
 	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 )
@@ -172,15 +173,15 @@ func checkGiven(name, from string, plain []byte) error {
 	switch name {
 	case machine.CredAlertSMTP:
 		what = "username and password"
-		_, _, err = credential.Pair(plain, "username", "password")
+		_, _, err = config.DecodePair(from, plain, "username", "password")
 	case machine.CredACMEEAB, machine.CredACMEFallbackEAB:
 		what = "key_id and mac_key"
-		_, _, err = credential.EAB(plain)
+		_, _, err = credential.EAB(from, plain)
 	default:
-		_, _, err = snapshot.KeyPair(plain)
+		_, _, err = snapshot.KeyPair(from, plain)
 	}
 	if err != nil {
-		return operator("the file "+err.Error(), "%q does not hold %s", from, what)
+		return operator("it must hold "+what+", a line each, and nothing else", "%w", err)
 	}
 	return nil
 }

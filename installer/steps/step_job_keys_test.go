@@ -145,7 +145,7 @@ func TestGivenSecretsAreSealed(t *testing.T) {
 		"empty values": "access_key = \"\"\nsecret_key = \"\"\n",
 	} {
 		v.Files["/root/s3.toml"] = &host.Node{Data: []byte(text)}
-		operatorMust(what, "does not hold access_key and secret_key")
+		operatorMust(what, "/root/s3.toml:")
 	}
 	good := []byte("access_key = \"a\"\nsecret_key = \"" + canary + "\"\n")
 	v.Files["/root/s3.toml"] = &host.Node{Data: good}

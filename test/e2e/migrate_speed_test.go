@@ -40,7 +40,7 @@ func TestMigrateSpeed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	plan, err = migrate.ParsePlan(plan.Encode())
+	plan, err = migrate.ParsePlan("plan", plan.Encode())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,12 +9,10 @@ import (
 	"os"
 	"time"
 
-	"github.com/BurntSushi/toml"
-
 	"strongroom.example/appliance/base/atomicfile"
 	"strongroom.example/appliance/base/proc"
 	"strongroom.example/appliance/base/vaultapi"
-	"strongroom.example/appliance/serve/front"
+	"strongroom.example/config"
 )
 
 // frontDrain is short: who uses a scratch Vault is the one who stops it.
@@ -29,18 +27,18 @@ func (v *Vault) StartFront(ctx context.Context) (*proc.Child, error) {
 		return nil, fmt.Errorf("front's address: %w", err)
 	}
 	crt, key := l.LinkClient()
-	c := front.Defaults()
+	c := config.DefaultFront()
 	c.Listen = []string{v.opts.FrontAddress}
 	c.Names = []string{host, "localhost"}
 	c.Storage = l.Front()
-	c.Issuer = front.IssuerInternal
+	c.Issuer = config.TLSInternal
 	c.RootFile = l.FrontRoot()
 	c.Metrics = l.FrontMetrics()
-	c.Drain = front.Duration(frontDrain)
-	c.Vault = front.Vault{Address: v.TCPAddress, CAFile: l.LinkCA(), CertFile: crt, KeyFile: key}
+	c.Drain = frontDrain
+	c.Vault = config.FrontVault{Address: v.TCPAddress, CAFile: l.LinkCA(), CertFile: crt, KeyFile: key}
 	var text bytes.Buffer
-	if err := toml.NewEncoder(&text).Encode(c); err != nil {
-		return nil, fmt.Errorf("front's configuration: %w", err)
+	if err := c.Encode(&text); err != nil {
+		return nil, err
 	}
 	if err := atomicfile.Write(l.FrontConfig(), text.Bytes(), 0o600); err != nil {
 		return nil, err

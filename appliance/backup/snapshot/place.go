@@ -3,7 +3,6 @@ package snapshot
 import (
 	"fmt"
 
-	"strongroom.example/appliance/base/credential"
 	"strongroom.example/config"
 )
 
@@ -18,9 +17,9 @@ func OpenPlace(to config.BackupTo, read func(name string) ([]byte, error)) (Dest
 		return nil, fmt.Errorf("key pair of the bucket %q: %w", to.Bucket, err)
 	}
 	defer clear(data)
-	access, secret, err := KeyPair(data)
+	access, secret, err := KeyPair(to.Credentials, data)
 	if err != nil {
-		return nil, fmt.Errorf("credentials %q: %w", to.Credentials, err)
+		return nil, err
 	}
 	return NewS3(S3Config{
 		Endpoint: to.Endpoint, Region: to.Region, Bucket: to.Bucket, Prefix: to.Prefix, CAFile: to.CAFile,
@@ -42,6 +41,6 @@ func OpenPlaces(places []config.BackupTo, read func(name string) ([]byte, error)
 }
 
 // KeyPair reads the credential of a bucket. Its error quotes nothing of data.
-func KeyPair(data []byte) (access, secret string, err error) {
-	return credential.Pair(data, "access_key", "secret_key")
+func KeyPair(file string, data []byte) (access, secret string, err error) {
+	return config.DecodePair(file, data, "access_key", "secret_key")
 }

@@ -7,91 +7,88 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/BurntSushi/toml"
-
+	"strongroom.example/config"
 	"strongroom.example/config/machine"
 )
 
 // mapping is the file that strongroom migrate writes.
 type mapping struct {
-	Format    int                     `toml:"format"`
-	Variables map[string]mappingEntry `toml:"variables"`
+	Variables map[string]mappingEntry
 }
 
 // mappingEntry is where one variable lives; readMapping fills in what is left
 // out. No field is the only one, or the primary one.
 type mappingEntry struct {
-	Engine string `toml:"engine"`
-	Mount  string `toml:"mount"`
-	Path   string `toml:"path"`
-	Field  string `toml:"field"`
+	Engine, Mount, Path, Field string
+}
+
+// writtenEntry tells what is left out from what is empty.
+type writtenEntry struct {
+	Engine *string `toml:"engine"`
+	Mount  *string `toml:"mount"`
+	Path   *string `toml:"path"`
+	Field  *string `toml:"field"`
 }
 
 // readMapping names every fault of the file. What is one is the same for the
-// Python client: python/tests/env_vectors.json.
+// Python client: both are held to one table.
 func readMapping(file string) (*mapping, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("mapping: %w", err)
 	}
-	var m mapping
-	md, err := toml.Decode(string(data), &m)
-	if err != nil {
-		return nil, fmt.Errorf("mapping %q: %w", file, err)
+	var raw struct {
+		Format    int                     `toml:"format"`
+		Variables map[string]writtenEntry `toml:"variables"`
 	}
-	var errs []error
-	for _, k := range md.Undecoded() {
-		errs = append(errs, fmt.Errorf("unknown key %q", k))
+	at, faults := config.Decode(file, data, &raw)
+	if at == nil {
+		return nil, faults.Err()
 	}
-	if m.Format != 1 {
-		errs = append(errs, fmt.Errorf("format: %d must be 1", m.Format))
+	check := faults.Check(file, at)
+	if raw.Format != 1 {
+		check("format", fmt.Errorf("%d must be 1", raw.Format))
 	}
-	// The decoder skips a value that is no table. A table that only its entries
-	// name has no type.
-	if kind := md.Type("variables"); kind != "" && kind != "Hash" {
-		errs = append(errs, errors.New("variables: must be a table"))
-	}
-	for name, e := range m.Variables {
-		errs = append(errs, e.check(md, name)...)
-		m.Variables[name] = e
-	}
-	if err := errors.Join(errs...); err != nil {
-		return nil, fmt.Errorf("mapping %q: %w", file, err)
-	}
-	return &m, nil
-}
-
-func (e *mappingEntry) check(md toml.MetaData, name string) []error {
-	var errs []error
-	fault := func(key, format string, args ...any) {
-		errs = append(errs, fmt.Errorf("variables."+name+key+": "+format, args...))
-	}
-	if !variable.MatchString(name) {
-		fault("", "%q is no name for an environment variable", name)
-	}
-	for key, value := range map[string]string{"engine": e.Engine, "mount": e.Mount, "path": e.Path, "field": e.Field} {
-		if value == "" && md.IsDefined("variables", name, key) {
-			fault("."+key, "must not be empty")
+	m := &mapping{Variables: map[string]mappingEntry{}}
+	for name, e := range raw.Variables {
+		m.Variables[name] = e.entry("variables."+name, check)
+		if !variable.MatchString(name) {
+			check("variables."+name, fmt.Errorf("%q is no name for an environment variable", name))
 		}
 	}
-	if e.Engine == "" {
-		e.Engine = "kv"
+	return m, faults.Err()
+}
+
+// entry fills in what is left out, and checks the rest.
+func (w writtenEntry) entry(at string, check func(field string, err error)) mappingEntry {
+	e := mappingEntry{Engine: "kv"}
+	for _, f := range []struct {
+		key  string
+		from *string
+		to   *string
+	}{{"engine", w.Engine, &e.Engine}, {"mount", w.Mount, &e.Mount}, {"path", w.Path, &e.Path}, {"field", w.Field, &e.Field}} {
+		if f.from == nil {
+			continue
+		}
+		if *f.to = *f.from; *f.to == "" {
+			check(at+"."+f.key, errors.New("must not be empty"))
+		}
 	}
-	if e.Mount == "" {
+	if w.Mount == nil {
 		e.Mount = map[string]string{"kv": machine.MountKV, "apikeys": machine.MountKeys}[e.Engine]
 	}
-	if e.Engine != "kv" && e.Engine != "apikeys" {
-		fault(".engine", "%q must be \"kv\" or \"apikeys\"", e.Engine)
+	if e.Engine != "" && e.Engine != "kv" && e.Engine != "apikeys" {
+		check(at+".engine", fmt.Errorf("%q must be \"kv\" or \"apikeys\"", e.Engine))
 	}
-	if !md.IsDefined("variables", name, "path") {
-		fault(".path", "is missing")
+	if w.Path == nil {
+		check(at+".path", errors.New("is missing"))
 	}
 	for key, path := range map[string]string{"path": e.Path, "mount": e.Mount} {
 		if path != "" && !plain(path) {
-			fault("."+key, "%q has an empty, \".\" or \"..\" segment, or a control character", path)
+			check(at+"."+key, fmt.Errorf("%q has an empty, \".\" or \"..\" segment, or a control character", path))
 		}
 	}
-	return errs
+	return e
 }
 
 // plain is a path that means what it says in a URL.

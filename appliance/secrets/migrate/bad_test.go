@@ -46,7 +46,7 @@ func TestApplyRefuses(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
 			write(t, dir, ".env", tt.env)
-			plan, err := migrate.ParsePlan([]byte(head + tt.plan))
+			plan, err := migrate.ParsePlan("F", []byte(head+tt.plan))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -80,7 +80,7 @@ func TestApplyRefuses(t *testing.T) {
 func TestForceKeepsWhatItReplaces(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, ".env", "A=ours\n")
-	plan, err := migrate.ParsePlan([]byte(head + entry("A", ".env", "there")))
+	plan, err := migrate.ParsePlan("F", []byte(head+entry("A", ".env", "there")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,17 +109,17 @@ func TestPlanFaults(t *testing.T) {
 		name, text string
 		want       []string
 	}{
-		{"two to one path", head + entry("A", ".env", "x") + entry("B", ".env", "x"), []string{"variable 2 (B)", "as does variable 1 (A)"}},
-		{"same variable twice", head + entry("A", ".env", "x") + entry("A", ".env", "y"), []string{"is planned already by variable 1"}},
-		{"unknown key", head + entry("A", ".env", "x") + "colour = 1\n", []string{`unknown key "variable.colour"`}},
-		{"several", "format = 2\napp = \"..\"\ndialect = \"ruby\"\n" + entry("", "../x", "a//b"), []string{"format: 2", `app: ".."`, `"ruby"`, "name:", `file: "../x"`, `path: "a//b"`}},
-		{"kind", head + strings.Replace(entry("A", ".env", "x"), `"kv"`, `"vault"`, 1), []string{`kind: "vault"`}},
-		{"field of a database", head + strings.Replace(entry("A", ".env", "x"), `"kv"`, `"database"`, 1) + "field = \"f\"\n", []string{`field: "f"`}},
-		{"syntax", "format = ", []string{"line 1"}},
+		{"two to one path", head + entry("A", ".env", "x") + entry("B", ".env", "x"), []string{"variable[1]: B: ", "as does variable[0] (A)"}},
+		{"same variable twice", head + entry("A", ".env", "x") + entry("A", ".env", "y"), []string{"is planned already by variable[0]"}},
+		{"unknown key", head + entry("A", ".env", "x") + "colour = 1\n", []string{"variable[0].colour: unknown key; known here: "}},
+		{"several", "format = 2\napp = \"..\"\ndialect = \"ruby\"\n" + entry("", "../x", "a//b"), []string{"format: 2", `app: ".."`, `"ruby"`, "variable[0].name: ", `variable[0].file: : "../x"`, `variable[0].path: : "a//b"`}},
+		{"kind", head + strings.Replace(entry("A", ".env", "x"), `"kv"`, `"vault"`, 1), []string{`variable[0].kind: A: "vault"`}},
+		{"field of a database", head + strings.Replace(entry("A", ".env", "x"), `"kv"`, `"database"`, 1) + "field = \"f\"\n", []string{`variable[0].field: A: "f"`}},
+		{"syntax", "format = ", []string{"F:1: "}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := migrate.ParsePlan([]byte(tt.text))
+			_, err := migrate.ParsePlan("F", []byte(tt.text))
 			if err == nil {
 				t.Fatal("want an error")
 			}
@@ -142,7 +142,7 @@ func TestPlanRoundTrip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := migrate.ParsePlan(p.Encode())
+	again, err := migrate.ParsePlan("F", p.Encode())
 	if err != nil {
 		t.Fatalf("%v in\n%s", err, p.Encode())
 	}

@@ -120,7 +120,7 @@ func peakOf(t *testing.T, n, size int) uint64 {
 		}
 		write(t, dir, fmt.Sprintf("f%d.env", f), env.String())
 	}
-	p, err := migrate.ParsePlan([]byte(plan.String()))
+	p, err := migrate.ParsePlan("F", []byte(plan.String()))
 	if err != nil {
 		t.Fatal(err)
 	}

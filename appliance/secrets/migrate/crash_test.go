@@ -38,7 +38,7 @@ func newProject(t *testing.T) *project {
 		write(t, p.dir, name, text)
 	}
 	var err error
-	p.plan, err = migrate.ParsePlan([]byte(`format = 1
+	p.plan, err = migrate.ParsePlan("F", []byte(`format = 1
 app = "a"
 dialect = "python"
 [[variable]]

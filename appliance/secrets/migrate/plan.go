@@ -11,9 +11,8 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/BurntSushi/toml"
-
 	"strongroom.example/appliance/secrets/dotenv"
+	"strongroom.example/config"
 	"strongroom.example/config/machine"
 )
 
@@ -177,43 +176,32 @@ func LoadPlan(file string) (*Plan, error) {
 	if err != nil {
 		return nil, fmt.Errorf("plan: %w", err)
 	}
-	p, err := ParsePlan(data)
-	if err != nil {
-		return nil, fmt.Errorf("plan %q: %w", file, err)
-	}
-	return p, nil
+	return ParsePlan(file, data)
 }
 
-// ParsePlan is LoadPlan of a text.
-func ParsePlan(data []byte) (*Plan, error) {
+// ParsePlan is LoadPlan for data that came from file.
+func ParsePlan(file string, data []byte) (*Plan, error) {
 	var p Plan
-	md, err := toml.Decode(string(data), &p)
-	if err != nil {
-		return nil, err
+	at, faults := config.Decode(file, data, &p)
+	if at != nil {
+		p.complete(faults.Check(file, at))
 	}
-	var errs []error
-	for _, k := range md.Undecoded() {
-		errs = append(errs, fmt.Errorf("unknown key %q", k))
-	}
-	errs = append(errs, p.complete()...)
-	if err := errors.Join(errs...); err != nil {
+	if err := faults.Err(); err != nil {
 		return nil, err
 	}
 	return &p, nil
 }
 
-// complete fills in defaults and gives all faults.
-func (p *Plan) complete() []error {
-	var errs []error
+// complete fills in defaults and checks everything.
+func (p *Plan) complete(check func(field string, err error)) {
 	if p.Format != planFormat {
-		errs = append(errs, fmt.Errorf("format: %d must be %d", p.Format, planFormat))
+		check("format", fmt.Errorf("%d must be %d", p.Format, planFormat))
 	}
 	if err := checkSegment(p.App); err != nil {
-		errs = append(errs, fmt.Errorf("app: %q %w", p.App, err))
+		check("app", fmt.Errorf("%q %w", p.App, err))
 	}
-	if _, err := dotenv.ParseDialect(p.Dialect); err != nil {
-		errs = append(errs, err)
-	}
+	_, err := dotenv.ParseDialect(p.Dialect)
+	check("dialect", err)
 	if p.Mount == "" {
 		p.Mount = machine.MountKV
 	}
@@ -221,11 +209,12 @@ func (p *Plan) complete() []error {
 	taken := map[string]int{}
 	for i := range p.Variable {
 		e := &p.Variable[i]
-		for _, err := range e.complete(p) {
-			errs = append(errs, fmt.Errorf("variable %d (%s): %w", i+1, e.Name, err))
+		at := fmt.Sprintf("variable[%d]", i)
+		for _, f := range e.complete(p) {
+			check(at+"."+f.field, fmt.Errorf("%s: %w", e.Name, f.err))
 		}
 		if j, twice := seen[e.File+"\x00"+e.Name]; twice {
-			errs = append(errs, fmt.Errorf("variable %d (%s): %q is planned already by variable %d", i+1, e.Name, e.File, j+1))
+			check(at, fmt.Errorf("%s: %q is planned already by variable[%d]", e.Name, e.File, j))
 		}
 		seen[e.File+"\x00"+e.Name] = i
 		if e.Kind != KindKV && e.Kind != KindAPIKey {
@@ -233,29 +222,34 @@ func (p *Plan) complete() []error {
 		}
 		place := e.Kind + "\x00" + e.Mount + "\x00" + e.Path + "\x00" + e.Field
 		if j, twice := taken[place]; twice && !(e.Shared && p.Variable[j].Shared) {
-			errs = append(errs, fmt.Errorf("variable %d (%s): goes to %q, as does variable %d (%s): give one of them another path or field, or both shared = true",
-				i+1, e.Name, e.place(), j+1, p.Variable[j].Name))
+			check(at, fmt.Errorf("%s: goes to %q, as does variable[%d] (%s): give one of them another path or field, or both shared = true",
+				e.Name, e.place(), j, p.Variable[j].Name))
 		}
 		taken[place] = i
 	}
-	return errs
 }
 
-func (e *Entry) complete(p *Plan) []error {
-	var errs []error
+// flaw is what is wrong with one field of an entry.
+type flaw struct {
+	field string
+	err   error
+}
+
+func (e *Entry) complete(p *Plan) []flaw {
+	var flaws []flaw
 	if e.Name == "" || strings.ContainsAny(e.Name, "=\x00") {
-		errs = append(errs, fmt.Errorf("name: %q is no variable", e.Name))
+		flaws = append(flaws, flaw{"name", fmt.Errorf("%q is no variable", e.Name)})
 	}
 	if !filepath.IsLocal(filepath.FromSlash(e.File)) || path.Clean(e.File) != e.File {
-		errs = append(errs, fmt.Errorf("file: %q must be a path below the tree's root", e.File))
+		flaws = append(flaws, flaw{"file", fmt.Errorf("%q must be a path below the tree's root", e.File)})
 	}
 	defaults := map[string]string{KindKV: p.Mount, KindAPIKey: machine.MountKeys, KindDatabase: machine.MountDatabase}
 	mount, known := defaults[e.Kind]
 	switch {
 	case e.Kind == KindPlain:
-		return errs
+		return flaws
 	case !known:
-		return append(errs, fmt.Errorf("kind: %q must be %q, %q, %q or %q", e.Kind, KindKV, KindAPIKey, KindDatabase, KindPlain))
+		return append(flaws, flaw{"kind", fmt.Errorf("%q must be %q, %q, %q or %q", e.Kind, KindKV, KindAPIKey, KindDatabase, KindPlain)})
 	}
 	if e.Mount == "" {
 		e.Mount = mount
@@ -264,17 +258,17 @@ func (e *Entry) complete(p *Plan) []error {
 		e.Field = DefaultField
 	}
 	if e.Kind != KindKV && e.Field != "" {
-		errs = append(errs, fmt.Errorf("field: %q is for kind = %q only", e.Field, KindKV))
+		flaws = append(flaws, flaw{"field", fmt.Errorf("%q is for kind = %q only", e.Field, KindKV)})
 	}
 	if err := checkSegment(e.Environment); err != nil {
-		errs = append(errs, fmt.Errorf("environment: %q %w", e.Environment, err))
+		flaws = append(flaws, flaw{"environment", fmt.Errorf("%q %w", e.Environment, err)})
 	}
 	for key, value := range map[string]string{"path": e.Path, "mount": e.Mount} {
 		if err := CheckPath(value); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %q %w", key, value, err))
+			flaws = append(flaws, flaw{key, fmt.Errorf("%q %w", value, err)})
 		}
 	}
-	return errs
+	return flaws
 }
 
 // place is the entry's target as a person writes it.

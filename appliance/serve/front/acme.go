@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"path/filepath"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -20,49 +19,6 @@ import (
 
 	"strongroom.example/appliance/serve/dnscheck"
 )
-
-// Public CAs, by their ACME directories.
-const (
-	LetsEncrypt        = "https://acme-v02.api.letsencrypt.org/directory"
-	LetsEncryptStaging = "https://acme-staging-v02.api.letsencrypt.org/directory"
-	ZeroSSL            = "https://acme.zerossl.com/v2/DV90"
-)
-
-// ACME is how a public certificate is had (RFC 8555). Challenges are HTTP-01,
-// where there is a listener for plain HTTP, and TLS-ALPN-01; or DNS-01 alone,
-// where a DNS provider is given.
-type ACME struct {
-	Email string `toml:"email"` // the CA's contact; ZeroSSL needs one
-	CA    string `toml:"ca"`    // directory URL
-	// Staging is tried first until it has succeeded once for these names, so
-	// that what is wrong shows where failures cost nothing. Empty for none.
-	Staging string `toml:"staging"`
-	// Fallback is asked when CA fails. Empty for none.
-	Fallback string `toml:"fallback"`
-	// EABFile binds the account at CA to one that the operator has there
-	// (RFC 8555, section 7.3.4): TOML with key_id and mac_key. FallbackEABFile
-	// is that of Fallback.
-	EABFile         string `toml:"eab_file"`
-	FallbackEABFile string `toml:"fallback_eab_file"`
-	// TrustedRoots are PEM files to trust for the CAs' own HTTPS beside the
-	// system's roots, for a CA in one's own network.
-	TrustedRoots []string `toml:"trusted_roots"`
-	// Resolvers are asked in the preflight, "host:port"; default: the system's.
-	Resolvers []string `toml:"resolvers"`
-	// HTTPPort and HTTPSPort are the ports as the internet sees them; 0 for
-	// those of the listeners.
-	HTTPPort  int `toml:"http_port"`
-	HTTPSPort int `toml:"https_port"`
-	DNS       DNS `toml:"dns"`
-}
-
-// DNS proves ownership by DNS-01 in place of the other challenges: for a
-// machine that the CA cannot reach.
-type DNS struct {
-	Provider  string `toml:"provider"`   // "hetzner", or empty for none
-	TokenFile string `toml:"token_file"` // mode 0600, or a systemd credential
-	Endpoint  string `toml:"endpoint"`   // of the provider's API; default: its own
-}
 
 // maxNonceRetries bounds orders that fail for a rejected nonce alone (RFC 8555,
 // section 6.5).
@@ -281,36 +237,4 @@ func either(a, b int) int {
 		return a
 	}
 	return b
-}
-
-func validateACME(c *Config, fail func(key, format string, args ...any)) {
-	for key, dir := range map[string]string{"acme.ca": c.ACME.CA, "acme.staging": c.ACME.Staging, "acme.fallback": c.ACME.Fallback} {
-		if dir == "" && key != "acme.ca" {
-			continue
-		}
-		if u, err := url.Parse(dir); err != nil || u.Scheme != "https" || u.Host == "" {
-			fail(key, "%q is not the https:// URL of an ACME directory", dir)
-		}
-	}
-	switch d := c.ACME.DNS; {
-	case d.Provider == "" && (d.TokenFile != "" || d.Endpoint != ""):
-		fail("acme.dns.provider", "is missing")
-	case d.Provider != "" && d.Provider != DNSHetzner:
-		fail("acme.dns.provider", "%q is not %q, the only one there is", d.Provider, DNSHetzner)
-	case d.Provider != "" && !filepath.IsAbs(d.TokenFile):
-		fail("acme.dns.token_file", "%q is not an absolute path", d.TokenFile)
-	}
-	for _, ca := range []string{c.ACME.CA, c.ACME.Fallback} {
-		if caName(ca) == caName(ZeroSSL) && c.ACME.Email == "" {
-			fail("acme.email", "is missing: ZeroSSL wants one")
-		}
-	}
-	for key, file := range map[string]string{"acme.eab_file": c.ACME.EABFile, "acme.fallback_eab_file": c.ACME.FallbackEABFile} {
-		if file != "" && !filepath.IsAbs(file) {
-			fail(key, "%q is not an absolute path", file)
-		}
-	}
-	if c.ACME.FallbackEABFile != "" && c.ACME.Fallback == "" {
-		fail("acme.fallback_eab_file", "says nothing without fallback")
-	}
 }

@@ -14,12 +14,14 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"strongroom.example/config"
 )
 
 // acmeConfig is a front that gets its certificate from p.
 func acmeConfig(t *testing.T, v *backend, name string) Config {
 	c := baseConfig(t, v)
-	c.Issuer, c.RootFile, c.Names = IssuerACME, "", []string{name}
+	c.Issuer, c.RootFile, c.Names = config.TLSACME, "", []string{name}
 	c.Redirect = []string{freePort(t)}
 	return c
 }
@@ -81,7 +83,7 @@ func TestACME(t *testing.T) {
 			httpPort := portOf(t, c.Redirect[0])
 			tt.edit(&c)
 			p := newPebble(t, httpPort, portOf(t, c.Listen[0]))
-			c.ACME = ACME{CA: p.directory, TrustedRoots: []string{p.root}, Resolvers: []string{p.dns}}
+			c.ACME = &config.FrontACME{CA: p.directory, TrustedRoots: []string{p.root}, Resolvers: []string{p.dns}}
 			var stage *pebble
 			if tt.staging {
 				stage = newPebble(t, httpPort, portOf(t, c.Listen[0]))
@@ -168,7 +170,7 @@ func TestACMEPreflight(t *testing.T) {
 			v := newBackend(t, http.HandlerFunc(echo))
 			c := acmeConfig(t, v, "vault.example.org")
 			p := newPebble(t, portOf(t, c.Redirect[0]), portOf(t, c.Listen[0]))
-			c.ACME = ACME{CA: p.directory, TrustedRoots: []string{p.root}, Resolvers: []string{p.dns}}
+			c.ACME = &config.FrontACME{CA: p.directory, TrustedRoots: []string{p.root}, Resolvers: []string{p.dns}}
 			tt.edit(t, p, &c)
 			f := launch(t, c).start()
 			f.waitOutput("READY\n")
@@ -197,7 +199,7 @@ func TestACMEBudgetAndFallback(t *testing.T) {
 	if err := os.WriteFile(both, append(readFile(t, bad.root), readFile(t, good.root)...), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c.ACME = ACME{CA: bad.directory, Fallback: good.directory, TrustedRoots: []string{both}, Resolvers: []string{good.dns}}
+	c.ACME = &config.FrontACME{CA: bad.directory, Fallback: good.directory, TrustedRoots: []string{both}, Resolvers: []string{good.dns}}
 	f := launch(t, c).start()
 	f.waitOutput("certificate obtained successfully")
 	f.useACME(good, c.Listen[0])
@@ -238,7 +240,7 @@ func TestACMERenewal(t *testing.T) {
 	v := newBackend(t, http.HandlerFunc(echo))
 	c := acmeConfig(t, v, "vault.example.org")
 	p := newShortPebble(t, portOf(t, c.Redirect[0]), portOf(t, c.Listen[0]), 75*time.Second)
-	c.ACME = ACME{CA: p.directory, TrustedRoots: []string{p.root}, Resolvers: []string{p.dns}}
+	c.ACME = &config.FrontACME{CA: p.directory, TrustedRoots: []string{p.root}, Resolvers: []string{p.dns}}
 	c.Metrics = socketIn(t)
 	serving := func() *x509.Certificate { return waitServed(t, c.Listen[0], c.Names[0]) }
 	f := launch(t, c).start()
@@ -317,7 +319,7 @@ func TestACMEExternalAccount(t *testing.T) {
 			if err := os.WriteFile(eab, []byte("key_id = \""+keyID+"\"\nmac_key = \""+tt.mac+"\"\n"), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			c.ACME = ACME{CA: bad.directory, Fallback: p.directory, FallbackEABFile: eab, TrustedRoots: []string{both}, Resolvers: []string{p.dns}}
+			c.ACME = &config.FrontACME{CA: bad.directory, Fallback: p.directory, FallbackEABFile: eab, TrustedRoots: []string{both}, Resolvers: []string{p.dns}}
 			f := launch(t, c).start()
 			f.waitOutput(tt.want)
 			if tt.mac == macKey {

@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"github.com/quic-go/quic-go/http3"
+
+	"strongroom.example/config"
 )
 
 // systemd stands in for the service manager: it holds the sockets, across
@@ -88,7 +90,7 @@ func TestSocketActivation(t *testing.T) {
 				c.Redirect, httpPort = nil, "1"
 			}
 			p := newPebble(t, httpPort, portOf(t, s.https.Addr().String()))
-			c.ACME = ACME{CA: p.directory, TrustedRoots: []string{p.root}, Resolvers: []string{p.dns}}
+			c.ACME = &config.FrontACME{CA: p.directory, TrustedRoots: []string{p.root}, Resolvers: []string{p.dns}}
 			f := s.activate(t, c, "certificate obtained successfully")
 			f.useACME(p, s.https.Addr().String())
 			res, _ := f.get("/v1/sys/health")

@@ -18,6 +18,8 @@ import (
 	// The modules that the JSON below names, and no others.
 	_ "github.com/caddyserver/caddy/v2/modules/filestorage"
 	_ "github.com/caddyserver/caddy/v2/modules/logging"
+
+	"strongroom.example/config"
 )
 
 const (
@@ -59,7 +61,7 @@ func caddyConfig(c Config, socks sockets) (*caddy.Config, error) {
 		"http":  caddyconfig.JSON(app, nil),
 		"tls":   caddyconfig.JSON(tlsApp(c, ports), nil),
 	}
-	if c.Issuer == IssuerInternal {
+	if c.Issuer == config.TLSInternal {
 		cfg.AppsRaw["pki"] = caddyconfig.JSON(caddypki.PKI{CAs: map[string]*caddypki.CA{
 			caddypki.DefaultCAID: {Name: "Strongroom", RootCommonName: "Strongroom front root", InstallTrust: &off},
 		}}, nil)
@@ -174,7 +176,7 @@ func redirectRoutes(c Config, ports ports) caddyhttp.RouteList {
 
 // proxy is the way to Vault. It drops what clients say in X-Forwarded-*, since
 // no proxy is trusted, and names the connection's address there.
-func proxy(v Vault) *reverseproxy.Handler {
+func proxy(v config.FrontVault) *reverseproxy.Handler {
 	off := false
 	name := v.ServerName
 	if name == "" {
@@ -207,18 +209,18 @@ func proxy(v Vault) *reverseproxy.Handler {
 func tlsApp(c Config, ports ports) *caddytls.TLS {
 	app := &caddytls.TLS{DisableStorageClean: false}
 	switch c.Issuer {
-	case IssuerFiles:
+	case config.TLSFiles:
 		app.Automation = &caddytls.AutomationConfig{Policies: []*caddytls.AutomationPolicy{{
 			// For every name, that of a client without SNI included.
 			IssuersRaw: []json.RawMessage{caddyconfig.JSON(obj{"module": "strongroom_files"}, nil)},
 		}}}
-	case IssuerInternal:
+	case config.TLSInternal:
 		app.CertificatesRaw = caddy.ModuleMap{"automate": caddyconfig.JSON(c.Names, nil)}
 		app.Automation = &caddytls.AutomationConfig{Policies: []*caddytls.AutomationPolicy{{
 			SubjectsRaw: c.Names,
 			IssuersRaw:  []json.RawMessage{caddyconfig.JSON(obj{"module": "internal", "ca": caddypki.DefaultCAID}, nil)},
 		}}}
-	case IssuerACME:
+	case config.TLSACME:
 		app.CertificatesRaw = caddy.ModuleMap{"automate": caddyconfig.JSON(c.Names, nil)}
 		app.Automation = &caddytls.AutomationConfig{Policies: []*caddytls.AutomationPolicy{acmePolicy(c, ports)}}
 	}

@@ -14,9 +14,6 @@ import (
 	"github.com/libdns/libdns"
 )
 
-// DNSHetzner is the provider name for Hetzner DNS.
-const DNSHetzner = "hetzner"
-
 const hetznerID = "dns.providers.strongroom_hetzner"
 
 // hetznerDNS sets and removes the TXT records of DNS-01 in a zone of Hetzner

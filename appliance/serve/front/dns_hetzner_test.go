@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/miekg/dns"
+
+	"strongroom.example/config"
 )
 
 // hetznerAPI is the documented part of Hetzner's API that DNS-01 needs, with
@@ -120,8 +122,8 @@ func TestACMEByDNS(t *testing.T) {
 	if err := os.WriteFile(token, []byte(hetznerToken+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c.ACME = ACME{CA: api.dns.directory, TrustedRoots: []string{api.dns.root}, Resolvers: []string{resolver(t, api.dns)},
-		DNS: DNS{Provider: DNSHetzner, TokenFile: token, Endpoint: api.server.URL}}
+	c.ACME = &config.FrontACME{CA: api.dns.directory, TrustedRoots: []string{api.dns.root}, Resolvers: []string{resolver(t, api.dns)},
+		DNS: config.FrontDNS{Provider: config.ACMEHetzner, TokenFile: token, Endpoint: api.server.URL}}
 	f := launch(t, c).start()
 	f.waitOutput("certificate obtained successfully")
 	f.useACME(api.dns, c.Listen[0])

@@ -33,9 +33,9 @@ func readEAB(file string) (*acme.EAB, error) {
 		return nil, fmt.Errorf("account at the CA: %w", err)
 	}
 	defer clear(text)
-	id, key, err := credential.EAB(text)
+	id, key, err := credential.EAB(file, text)
 	if err != nil {
-		return nil, fmt.Errorf("account at the CA: %q %w", file, err)
+		return nil, fmt.Errorf("account at the CA: %w", err)
 	}
 	return &acme.EAB{KeyID: id, MACKey: key}, nil
 }

@@ -20,6 +20,7 @@ import (
 	"go.uber.org/zap"
 
 	"strongroom.example/appliance/base/atomicfile"
+	"strongroom.example/config"
 )
 
 const (
@@ -69,7 +70,7 @@ func checkPair(certPEM, keyPEM []byte, names []string) (*x509.Certificate, error
 // that c names for both certificate and key, so that a front never sees half a
 // renewal. It says whether the file was changed.
 func TakeCertificate(c Config, certPEM, keyPEM []byte, now time.Time) (changed bool, err error) {
-	if c.Issuer != IssuerFiles || c.Files.Cert != c.Files.Key {
+	if c.Issuer != config.TLSFiles || c.Files.Cert != c.Files.Key {
 		return false, fmt.Errorf("issuer is %q, with certificate %q and key %q: there is no one file to write", c.Issuer, c.Files.Cert, c.Files.Key)
 	}
 	if err := CheckPair(certPEM, keyPEM, c.Names, now); err != nil {
@@ -180,7 +181,7 @@ func (f *filesIssuer) use(ctx context.Context, certPEM, keyPEM []byte) error {
 
 // fileWatch serves what is in two files, and what is in them later.
 type fileWatch struct {
-	files Files
+	files config.FrontFiles
 	names []string
 	now   func() time.Time
 	use   func(ctx context.Context, certPEM, keyPEM []byte) error

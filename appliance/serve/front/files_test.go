@@ -24,6 +24,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ocsp"
+
+	"strongroom.example/config"
 )
 
 // testCA signs certificates as a company's own CA does.
@@ -106,7 +108,7 @@ func TestFileWatch(t *testing.T) {
 	dir := t.TempDir()
 	var served []byte
 	w := &fileWatch{
-		files: Files{Cert: filepath.Join(dir, "crt"), Key: filepath.Join(dir, "key")},
+		files: config.FrontFiles{Cert: filepath.Join(dir, "crt"), Key: filepath.Join(dir, "key")},
 		names: []string{"vault.example.org"}, now: time.Now,
 		use: func(_ context.Context, cert, _ []byte) error { served = bytes.Clone(cert); return nil },
 	}
@@ -166,7 +168,7 @@ func TestFileWatch(t *testing.T) {
 func TestTakeCertificate(t *testing.T) {
 	ca := newTestCA(t)
 	dir := t.TempDir()
-	c := Config{Issuer: IssuerFiles, Names: []string{"vault.example.org"}}
+	c := Config{Issuer: config.TLSFiles, Names: []string{"vault.example.org"}}
 	c.Files.Cert = filepath.Join(dir, "files.pem")
 	c.Files.Key = c.Files.Cert
 	now := time.Now()
@@ -189,7 +191,7 @@ func TestTakeCertificate(t *testing.T) {
 		"another's key": func() (bool, error) { return TakeCertificate(c, cert, otherKey, now) },
 		"expired":       func() (bool, error) { return TakeCertificate(c, cert, key, now.Add(2*time.Hour)) },
 		"not yet valid": func() (bool, error) { return TakeCertificate(c, cert, key, now.Add(-2*time.Hour)) },
-		"another mode":  func() (bool, error) { return TakeCertificate(Config{Issuer: IssuerACME}, cert, key, now) },
+		"another mode":  func() (bool, error) { return TakeCertificate(Config{Issuer: config.TLSACME}, cert, key, now) },
 		"another name": func() (bool, error) {
 			d := c
 			d.Names = []string{"x.example.org"}
@@ -232,8 +234,8 @@ func TestFrontTakesARenewalOver(t *testing.T) {
 	v := newBackend(t, http.HandlerFunc(echo))
 	c := baseConfig(t, v)
 	dir := t.TempDir()
-	c.Issuer, c.RootFile, c.Names = IssuerFiles, "", []string{"vault.example.org"}
-	c.Files = Files{Cert: filepath.Join(dir, "crt"), Key: filepath.Join(dir, "key")}
+	c.Issuer, c.RootFile, c.Names = config.TLSFiles, "", []string{"vault.example.org"}
+	c.Files = config.FrontFiles{Cert: filepath.Join(dir, "crt"), Key: filepath.Join(dir, "key")}
 	c.Metrics = socketIn(t)
 	day := time.Now().Add(24 * time.Hour)
 	ca.ocsp = responder.URL
@@ -321,8 +323,8 @@ func TestOCSPResponderIsSilent(t *testing.T) {
 	v := newBackend(t, http.HandlerFunc(echo))
 	c := baseConfig(t, v)
 	dir := t.TempDir()
-	c.Issuer, c.RootFile, c.Names = IssuerFiles, "", []string{"vault.example.org"}
-	c.Files = Files{Cert: filepath.Join(dir, "crt"), Key: filepath.Join(dir, "key")}
+	c.Issuer, c.RootFile, c.Names = config.TLSFiles, "", []string{"vault.example.org"}
+	c.Files = config.FrontFiles{Cert: filepath.Join(dir, "crt"), Key: filepath.Join(dir, "key")}
 	cert, key := ca.issue(time.Now().Add(24*time.Hour), "vault.example.org")
 	put(t, c.Files.Cert, cert)
 	put(t, c.Files.Key, key)

@@ -18,6 +18,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddytls"
 
 	"strongroom.example/appliance/base/atomicfile"
+	"strongroom.example/config"
 )
 
 // drainPoll is how often a stop looks whether requests are still in flight.
@@ -81,7 +82,7 @@ func Run(ctx context.Context, c Config, hooks Hooks) error {
 	if err == nil {
 		shared, err = sharedState(caddy.ActiveContext())
 	}
-	if err == nil && c.Issuer == IssuerFiles {
+	if err == nil && c.Issuer == config.TLSFiles {
 		w := &fileWatch{files: c.Files, names: c.Names, now: time.Now, use: shared.files.use}
 		if err = w.load(ctx); err == nil {
 			tick := time.NewTicker(filesPoll)
@@ -89,7 +90,7 @@ func Run(ctx context.Context, c Config, hooks Hooks) error {
 			go w.watch(ctx, tick.C, shared, caddy.Log().Named("files"))
 		}
 	}
-	if err == nil && c.Issuer == IssuerInternal {
+	if err == nil && c.Issuer == config.TLSInternal {
 		err = waitForCertificates(ctx, c.Names)
 	}
 	if err == nil && c.RootFile != "" {
@@ -115,7 +116,7 @@ func Run(ctx context.Context, c Config, hooks Hooks) error {
 	if hooks.Stopping != nil {
 		hooks.Stopping()
 	}
-	return drain(g, time.Duration(c.Drain))
+	return drain(g, c.Drain)
 }
 
 // activeGate finds the handler that Caddy has made from its configuration.

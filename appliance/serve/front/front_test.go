@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"strongroom.example/appliance/serve/localtls"
+	"strongroom.example/config"
 )
 
 // echo answers with what has arrived.
@@ -135,7 +136,7 @@ func TestFrontKeepsSystemPathsInside(t *testing.T) {
 func TestFrontLimits(t *testing.T) {
 	v := newBackend(t, http.HandlerFunc(echo))
 	c := baseConfig(t, v)
-	c.Limits = Limits{RequestsPerSecond: 0.01, Burst: 4, Concurrent: 10, BodyBytes: 2000, HeaderBytes: 4096}
+	c.Limits = config.FrontLimits{RequestsPerSecond: 0.01, Burst: 4, Concurrent: 10, BodyBytes: 2000, HeaderBytes: 4096}
 	f := startFront(t, c)
 	post := func(body io.Reader, size int64) (*http.Response, string) {
 		req, _ := http.NewRequest(http.MethodPost, f.url+"/v1/secret/data/app", body)
@@ -317,9 +318,9 @@ func TestFrontServesAGivenCertificate(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	c.Issuer, c.Names = IssuerFiles, []string{"localhost"}
+	c.Issuer, c.Names = config.TLSFiles, []string{"localhost"}
 	c.RootFile = ""
-	c.Files = Files{Cert: filepath.Join(dir, "crt"), Key: filepath.Join(dir, "key")}
+	c.Files = config.FrontFiles{Cert: filepath.Join(dir, "crt"), Key: filepath.Join(dir, "key")}
 	for file, data := range map[string][]byte{c.Files.Cert: certs.ServerCrt, c.Files.Key: certs.ServerKey} {
 		if err := os.WriteFile(file, data, 0o600); err != nil {
 			t.Fatal(err)

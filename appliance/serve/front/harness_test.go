@@ -23,9 +23,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/BurntSushi/toml"
-
 	"strongroom.example/appliance/serve/localtls"
+	"strongroom.example/config"
 )
 
 // patience ends what hangs. How long something takes is for benchmarks.
@@ -46,7 +45,7 @@ func TestMain(m *testing.M) {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	cfg, err := Load(file)
+	cfg, err := config.LoadFront(file)
 	if err == nil {
 		err = Run(ctx, cfg, Hooks{Ready: func(alive func(context.Context) error) {
 			if err := alive(ctx); err != nil {
@@ -134,14 +133,14 @@ func freePort(t testing.TB) string {
 func baseConfig(t testing.TB, v *backend) Config {
 	t.Helper()
 	dir := t.TempDir()
-	c := Defaults()
+	c := config.DefaultFront()
 	c.Listen = []string{freePort(t)}
 	c.Names = []string{"127.0.0.1", "localhost"}
-	c.Issuer = IssuerInternal
+	c.Issuer = config.TLSInternal
 	c.Storage = filepath.Join(dir, "storage")
 	c.RootFile = filepath.Join(dir, "root.pem")
-	c.Drain = Duration(time.Minute)
-	c.Vault = Vault{Address: v.Listener.Addr().String(), CAFile: v.ca, CertFile: v.crt, KeyFile: v.key}
+	c.Drain = time.Minute
+	c.Vault = config.FrontVault{Address: v.Listener.Addr().String(), CAFile: v.ca, CertFile: v.crt, KeyFile: v.key}
 	return c
 }
 
@@ -151,7 +150,7 @@ func launch(t testing.TB, c Config, files ...*os.File) *testFront {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "front.toml")
 	var b bytes.Buffer
-	if err := toml.NewEncoder(&b).Encode(c); err != nil {
+	if err := c.Encode(&b); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(file, b.Bytes(), 0o600); err != nil {

@@ -14,6 +14,8 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddytls"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"strongroom.example/config"
 )
 
 const (
@@ -148,11 +150,11 @@ func (f *frontCollector) Collect(ch chan<- prometheus.Metric) {
 	count(descObtained, f.state.obtained.Load(), "false")
 	count(descObtained, f.state.renewed.Load(), "true")
 	count(descCertFailed, f.state.certFailed.Load())
-	if f.config.Issuer == IssuerFiles {
+	if f.config.Issuer == config.TLSFiles {
 		count(descReload, f.state.reloaded.Load(), "ok")
 		count(descReload, f.state.reloadFailed.Load(), "failed")
 	}
-	if f.config.Issuer == IssuerACME {
+	if f.config.Issuer == config.TLSACME {
 		f.collectBudget(gauge)
 	}
 	gauge(descStart, float64(f.state.started.Unix()))

@@ -8,10 +8,9 @@ import (
 	"strings"
 
 	"github.com/coreos/go-systemd/v22/activation"
-)
 
-// fdPrefix marks an address that is a socket of systemd's.
-const fdPrefix = "fd:"
+	"strongroom.example/config"
+)
 
 // firstFD is where systemd's sockets start: sd_listen_fds(3).
 const firstFD = 3
@@ -39,7 +38,7 @@ func inherited() sockets {
 func (s sockets) resolve(addrs []string, network string) ([]string, error) {
 	var out []string
 	for _, a := range addrs {
-		name, ok := strings.CutPrefix(a, fdPrefix)
+		name, ok := strings.CutPrefix(a, config.FrontSocket)
 		if !ok {
 			out = append(out, a)
 			continue
@@ -84,7 +83,7 @@ func (s sockets) portsOf(c Config) (ports, error) {
 
 // address is host:port of addr, which may be a socket of systemd's.
 func (s sockets) address(addr string) (string, error) {
-	name, ok := strings.CutPrefix(addr, fdPrefix)
+	name, ok := strings.CutPrefix(addr, config.FrontSocket)
 	if !ok {
 		return addr, nil
 	}

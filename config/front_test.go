@@ -1,15 +1,13 @@
-package front
+package config
 
 import (
 	"bytes"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/BurntSushi/toml"
 )
 
-const goodConfig = `
+const goodFront = `
 listen = ["fd:https"]
 redirect = ["fd:http"]
 http3 = ["fd:http3"]
@@ -25,18 +23,18 @@ cert_file = "/etc/strongroom/tls/front.crt"
 key_file = "/etc/strongroom/tls/front.key"
 `
 
-func TestParse(t *testing.T) {
-	c, err := Parse(strings.NewReader(goodConfig))
+func TestParseFront(t *testing.T) {
+	c, err := ParseFront("F", []byte(goodFront))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.ACME.CA != LetsEncrypt || c.ACME.Staging != LetsEncryptStaging || c.Limits.BodyBytes != 1<<20 || time.Duration(c.Drain) != 10*time.Second {
+	if c.ACME.CA != ACMELetsEncrypt || c.ACME.Staging != ACMELetsEncryptStaging || c.Limits.BodyBytes != 1<<20 || c.Drain != 10*time.Second {
 		t.Errorf("defaults are not kept: %+v", c)
 	}
 	for _, tt := range []struct{ name, old, new, want string }{
 		{"unknown key", `issuer = "acme"`, `issuer = "acme"` + "\ncolour = 1", "colour: unknown key"},
 		{"unknown key in a table", "[vault]", "[vault]\nport = 1", "vault.port: unknown key"},
-		{"not TOML", `issuer = "acme"`, `issuer = acme`, "line 7"},
+		{"not TOML", `issuer = "acme"`, `issuer = acme`, "F:7: "},
 		{"no address", `listen = ["fd:https"]`, `listen = []`, "listen: no address"},
 		{"address without a port", `"fd:https"`, `"127.0.0.1"`, `"127.0.0.1" is neither`},
 		{"socket without a name", `"fd:https"`, `"fd:"`, "names no socket"},
@@ -51,7 +49,7 @@ func TestParse(t *testing.T) {
 		{"files without files", `issuer = "acme"`, `issuer = "files"`, "needs cert and key"},
 		{"root of a public CA", `issuer = "acme"`, "issuer = \"acme\"\nroot_file = \"/x\"", "has no root of its own"},
 		{"endless drain", `"10s"`, `"20m"`, "drain: 20m0s"},
-		{"drain without a unit", `"10s"`, `"10"`, "missing unit"},
+		{"drain without a unit", `"10s"`, `"10"`, `drain: "10" is not a duration`},
 		{"Vault on the network", "127.0.0.1:8200", "10.0.0.1:8200", "vault.address"},
 		{"Vault by name", "127.0.0.1:8200", "localhost:8200", "vault.address"},
 		{"no client key", `key_file = "/etc/strongroom/tls/front.key"`, "", "vault.key_file"},
@@ -60,23 +58,23 @@ func TestParse(t *testing.T) {
 		{"huge headers", "[vault]", "[limits]\nheader_bytes = 10000000\n[vault]", "limits.header_bytes"},
 		{"negative concurrency", "[vault]", "[limits]\nconcurrent = -1\n[vault]", "limits.concurrent"},
 		{"CA over plain HTTP", "[vault]", "[acme]\nca = \"http://ca\"\n[vault]", "acme.ca"},
-		{"ZeroSSL without an address", "[vault]", "[acme]\nfallback = \"" + ZeroSSL + "\"\n[vault]", "acme.email"},
+		{"ZeroSSL without an address", "[vault]", "[acme]\nfallback = \"" + ACMEZeroSSL + "\"\n[vault]", "acme.email"},
 		{"unknown DNS provider", "[vault]", "[acme.dns]\nprovider = \"x\"\n[vault]", "acme.dns.provider"},
 		{"DNS provider without a token", "[vault]", "[acme.dns]\nprovider = \"hetzner\"\n[vault]", "acme.dns.token_file"},
 		{"DNS token without a provider", "[vault]", "[acme.dns]\ntoken_file = \"/x\"\n[vault]", "acme.dns.provider"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			text := strings.Replace(goodConfig, tt.old, tt.new, 1)
-			if text == goodConfig {
+			text := strings.Replace(goodFront, tt.old, tt.new, 1)
+			if text == goodFront {
 				t.Fatalf("%q is not in the good configuration", tt.old)
 			}
-			if _, err := Parse(strings.NewReader(text)); err == nil || !strings.Contains(err.Error(), tt.want) {
+			if _, err := ParseFront("F", []byte(text)); err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Fatalf("got %v, want %q", err, tt.want)
 			}
 		})
 	}
 	t.Run("all faults at once", func(t *testing.T) {
-		_, err := Parse(strings.NewReader("issuer = \"x\"\ncolour = 1\n"))
+		_, err := ParseFront("F", []byte("issuer = \"x\"\ncolour = 1\n"))
 		for _, want := range []string{"colour", "listen", "names", "storage", "issuer", "vault.address", "vault.ca_file"} {
 			if err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("%v does not name %s", err, want)
@@ -85,20 +83,20 @@ func TestParse(t *testing.T) {
 	})
 }
 
-func FuzzParse(f *testing.F) {
-	f.Add(goodConfig)
+func FuzzParseFront(f *testing.F) {
+	f.Add(goodFront)
 	f.Add("[limits]\nburst = 1")
 	f.Fuzz(func(t *testing.T, text string) {
-		c, err := Parse(strings.NewReader(text))
+		c, err := ParseFront("F", []byte(text))
 		if err != nil {
 			return
 		}
 		// What is taken is taken again as it is written.
 		var b bytes.Buffer
-		if err := toml.NewEncoder(&b).Encode(c); err != nil {
+		if err := c.Encode(&b); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Parse(&b); err != nil {
+		if _, err := ParseFront("F", b.Bytes()); err != nil {
 			t.Fatalf("%q is taken once only: %v", text, err)
 		}
 	})

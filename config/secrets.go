@@ -1,0 +1,52 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// DecodePair reads a file of two secret texts, such as a user's name and
+// password, by their names; both must be there, and nothing else. Its error is
+// Faults, which quote nothing of data. A key is named only where it is one of the
+// two or nearly so: what else stands before a sign of equality may be a secret
+// that ends with one.
+func DecodePair(file string, data []byte, first, second string) (a, b string, err error) {
+	names := []string{first, second}
+	var fields []reflect.StructField
+	for i, name := range names {
+		fields = append(fields, reflect.StructField{
+			Name: fmt.Sprintf("Text%d", i), Type: reflect.TypeFor[string](), Tag: reflect.StructTag(fmt.Sprintf("toml:%q", name)),
+		})
+	}
+	into := reflect.New(reflect.StructOf(fields))
+	at, faults := Decode(file, data, into.Interface())
+	for i, f := range faults {
+		switch near := nearest(f.Field, names)[0]; {
+		case at == nil && strings.HasPrefix(f.Msg, "Key "):
+			faults[i].Msg = "a key stands there twice"
+		case at == nil:
+			faults[i].Msg += fmt.Sprintf("; wanted are the lines %s = \"…\" and %s = \"…\"", first, second)
+		case !slices.Contains(names, f.Field) && distance(f.Field, near) > 3:
+			faults[i].Field = ""
+		}
+	}
+	if at != nil {
+		check := faults.Check(file, at)
+		for i, name := range names {
+			switch {
+			case into.Elem().Field(i).String() != "":
+			case at[name] == 0:
+				check(name, errors.New("is missing"))
+			case len(faults) == 0:
+				check(name, errors.New("is empty"))
+			}
+		}
+	}
+	if err := faults.Err(); err != nil {
+		return "", "", err
+	}
+	return into.Elem().Field(0).String(), into.Elem().Field(1).String(), nil
+}

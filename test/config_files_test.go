@@ -1,0 +1,109 @@
+package test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"strongroom.example/appliance/cli"
+	"strongroom.example/appliance/secrets/appenv"
+	"strongroom.example/appliance/secrets/migrate"
+	"strongroom.example/config"
+)
+
+const canary = "PLANTED-canary-value"
+
+// told is what a program says when it is given this file.
+type told func(t *testing.T, file string) string
+
+func library[T any](load func(string) (T, error)) told {
+	return func(_ *testing.T, file string) string {
+		_, err := load(file)
+		return fmt.Sprint(err)
+	}
+}
+
+// command runs strongroom on a configuration that names the file.
+func command(conf string, args ...string) told {
+	return func(t *testing.T, file string) string {
+		t.Helper()
+		dir := t.TempDir()
+		toml := filepath.Join(dir, "appliance.toml")
+		if err := os.WriteFile(toml, []byte(strings.NewReplacer("FILE", file, "DIR", dir).Replace(conf)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		c := cli.New("test")
+		c.SetOut(&out)
+		c.SetErr(&out)
+		c.SetArgs(append(args, "--config", toml))
+		err := c.ExecuteContext(t.Context())
+		cli.Report(&out, err)
+		return out.String()
+	}
+}
+
+// Whichever file it is: an unknown key says file, line and key and what is known
+// there, the nearest first; a wrong type and a fault of syntax say file and line;
+// and a value, which may be a secret in the wrong place, is never quoted.
+func TestConfigurationFilesAreStrict(t *testing.T) {
+	mapping := func(file string) (struct{}, error) {
+		_, err := appenv.LoadMapping(t.Context(), nil, file)
+		return struct{}{}, err
+	}
+	files := map[string]struct {
+		read  told
+		lines string // right ones, before the fault
+		table string // in which the fault is
+		key   string // a string there
+		typo  string
+		first string // of what is known there
+	}{
+		"appliance.toml":  {library(config.Load), "domain = \"vault.example.com\"\n", "tls", "cert_file", "cert_fiel", "cert_file"},
+		"apps.toml":       {library(config.LoadApps), "# apps\n", "", "manifest", "manifset", "manifest"},
+		"front.toml":      {library(config.LoadFront), "names = [\"vault.example.org\"]\n", "vault", "key_file", "kye_file", "key_file"},
+		"a plan":          {library(migrate.LoadPlan), "format = 1\n", "", "dialect", "dialcet", "dialect"},
+		"a mapping":       {library(mapping), "format = 1\n", "variables.DATABASE_URL", "path", "paht", "path"},
+		"a pair of keys":  {command("[backup]\n[[backup.to]]\ntype = \"s3\"\nendpoint = \"https://s3.example.com\"\nregion = \"eu\"\nbucket = \"b\"\ncredentials = \"FILE\"\n", "snapshot", "list"), "access_key = \"a\"\n", "", "secret_key", "secret_kye", "secret_key"},
+		"a login at mail": {command("[alert.mail]\nserver = \"mail.example.com:587\"\nfrom = \"a@example.com\"\nto = [\"b@example.com\"]\ncredentials = \"FILE\"\n", "alert", "x.service", "--lines", "0", "--state", t.TempDir()), "username = \"a\"\n", "", "password", "pasword", "password"},
+	}
+	if len(files) < 7 {
+		t.Fatal("there are seven files")
+	}
+	for name, f := range files {
+		head := f.lines
+		if f.table != "" {
+			head += "[" + f.table + "]\n"
+		}
+		at := strings.Count(head, "\n") + 1
+		for fault, c := range map[string]struct {
+			line string
+			says []string
+		}{
+			"an unknown key": {f.typo + " = \"" + canary + "\"", []string{f.typo, "unknown key; known here: " + f.first}},
+			"a wrong type":   {f.key + " = 12345678987654321", []string{f.key, "a text in quotes is wanted"}},
+			"no quotes":      {f.key + " = " + canary, nil},
+			"a lone word":    {canary, nil},
+			"no end":         {f.key + " = \"" + canary, nil},
+		} {
+			t.Run(name+"/"+fault, func(t *testing.T) {
+				file := filepath.Join(t.TempDir(), "file.toml")
+				if err := os.WriteFile(file, []byte(head+c.line+"\n"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				got := f.read(t, file)
+				for _, want := range append(c.says, fmt.Sprintf("%s:%d: ", file, at)) {
+					if !strings.Contains(got, want) {
+						t.Errorf("%q is not in:\n%s", want, got)
+					}
+				}
+				if strings.Contains(got, canary) || strings.Contains(got, "12345678987654321") {
+					t.Errorf("it quotes a value:\n%s", got)
+				}
+			})
+		}
+	}
+}
