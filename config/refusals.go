@@ -1,6 +1,6 @@
 package config
 
-// What the front answers to a path that is not for the outside. The front says it;
+// What the front answers by itself to a path that is not for the outside. The front says it;
 // whoever asks from outside knows by it that it was the front, and not Vault, that
 // refused.
 const (
@@ -8,4 +8,6 @@ const (
 	RefusedSystem = "this sys/ path is answered on the machine itself only"
 	// RefusedSpelling is for what readers may take differently; with status 400.
 	RefusedSpelling = "this path is spelled in a way that readers may take differently: send it plainly"
+	// RefusedUnknown is for what is neither Vault's API nor its UI; with status 404.
+	RefusedUnknown = "no such path: Vault's API is below /v1/"
 )

@@ -28,7 +28,7 @@ type verdict struct {
 var (
 	passed         = verdict{}
 	refusedMethod  = verdict{http.StatusMethodNotAllowed, "this HTTP method is not used by Vault"}
-	refusedUnknown = verdict{http.StatusNotFound, "no such path: Vault's API is below /v1/"}
+	refusedUnknown = verdict{http.StatusNotFound, config.RefusedUnknown}
 	refusedSpelled = verdict{http.StatusBadRequest, config.RefusedSpelling}
 	refusedSystem  = verdict{http.StatusForbidden, config.RefusedSystem}
 )

@@ -222,6 +222,9 @@ var broken = []struct {
 	{"unseal open, which answers 400", "sys-closed", func(_ *testing.T, b *box, _ *Subject) {
 		b.answers["/v1/sys/unseal"] = Answer{Status: 400, Body: `{"errors":["'key' must be specified in request body as JSON, or 'reset' set to true"]}`}
 	}, "fail", "/v1/sys/unseal (HTTP 400)", false},
+	{"Vault knows no such path", "sys-closed", func(_ *testing.T, b *box, _ *Subject) {
+		b.answers["//v1/sys/init"] = Answer{Status: 404, Body: `{"errors":["no handler for route"]}`}
+	}, "fail", "//v1/sys/init (HTTP 404)", false},
 	{"Vault redirects a disguise", "sys-closed", func(_ *testing.T, b *box, _ *Subject) {
 		b.answers["/v1/sys//init"] = Answer{Status: 301}
 	}, "fail", "/v1/sys//init (HTTP 301)", false},

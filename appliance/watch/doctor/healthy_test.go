@@ -137,6 +137,8 @@ func (b *box) network(t *testing.T) {
 	b.file(netDir+"udp6", 0o444, 0, 0, socketHead+any6(443, udpOpen, 0))
 	b.commands["nft -j list ruleset"] = says(loadedTable(t))
 	b.hellos = map[uint16]tls.ConnectionState{tls.VersionTLS13: {Version: tls.VersionTLS13, CipherSuite: tls.TLS_AES_128_GCM_SHA256}}
+	// This one is no path of Vault's to the front.
+	b.answers["//v1/sys/init"] = Answer{Status: http.StatusNotFound, Body: `{"errors":["` + config.RefusedUnknown + `"]}`}
 	b.answers[healthPath] = Answer{Status: 200, Header: http.Header{hstsHeader: {"max-age=63072000; includeSubDomains"}}}
 }
 

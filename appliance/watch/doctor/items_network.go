@@ -339,6 +339,8 @@ func closedPaths() []string {
 // refusedByFront says whether the front answered by itself that the path is not
 // for the outside: by its words, which Vault has not.
 func refusedByFront(a Answer) bool {
-	return a.Status == http.StatusForbidden && strings.Contains(a.Body, config.RefusedSystem) ||
-		a.Status == http.StatusBadRequest && strings.Contains(a.Body, config.RefusedSpelling)
+	words := map[int]string{
+		http.StatusForbidden: config.RefusedSystem, http.StatusBadRequest: config.RefusedSpelling, http.StatusNotFound: config.RefusedUnknown,
+	}[a.Status]
+	return words != "" && strings.Contains(a.Body, words)
 }

@@ -89,16 +89,23 @@ func writtenRules(text string) ruleset {
 }
 
 var (
-	setOf    = regexp.MustCompile(`\{ ([^{}]*) \}`)
-	flagsOf  = regexp.MustCompile(`[a-z]+(?:,[a-z]+)+`)
-	hostMask = regexp.MustCompile(`(\d\.\d+\.\d+\.\d+)/32\b|(:[0-9a-f]*)/128\b`)
-	nfproto  = regexp.MustCompile(`meta nfproto ipv[46] `)
+	setOf   = regexp.MustCompile(`\{ ([^{}]*) \}`)
+	flagsOf = regexp.MustCompile(`[a-z]+(?:,[a-z]+)+`)
+	// protocols are what a rule names after l4proto, one or a set.
+	protocols = regexp.MustCompile(`meta l4proto (?:\{ [^{}]* \}|\d+)`)
+	protocol  = regexp.MustCompile(`\b(?:6|17)\b`)
+	hostMask  = regexp.MustCompile(`(\d\.\d+\.\d+\.\d+)/32\b|(:[0-9a-f]*)/128\b`)
+	nfproto   = regexp.MustCompile(`meta nfproto ipv[46] `)
 )
 
 // plainRule takes from a rule in which versions of nft differ, or which says the
-// same: the order in a set, quotes, a set of one, the family that an address has.
+// same: the order in a set, quotes, a set of one, the number of a protocol, the family that an address has.
 func plainRule(rule string) string {
 	rule = strings.Join(strings.Fields(strings.ReplaceAll(rule, `"`, "")), " ")
+	// Without /etc/protocols nft knows no names of them.
+	rule = protocols.ReplaceAllStringFunc(rule, func(list string) string {
+		return protocol.ReplaceAllStringFunc(list, func(n string) string { return map[string]string{"6": "tcp", "17": "udp"}[n] })
+	})
 	rule = setOf.ReplaceAllStringFunc(rule, func(set string) string {
 		in := strings.Split(strings.Trim(set, "{} "), ", ")
 		if len(in) == 1 && !strings.Contains(in[0], " ") {
