@@ -33,6 +33,7 @@ from .ops import OPS, build_job
 
 BASE = "bike-data-flow/production"
 READS = 1000
+ROUNDS = 100
 
 
 class Report:
@@ -76,7 +77,9 @@ def cached(report: Report, client: VaultSecrets) -> None:
         ('api_key("bench")', lambda: client.api_key("bench")),
     ):
         seconds = per_call(call, 200_000)
-        report.line(f"cached {what}, median", f"{seconds * 1e6:.2f} µs", "< 2 µs", seconds < 2e-6)
+        report.line(
+            f"cached {what}, median", f"{seconds * 1e6:.2f} µs", "< 0.5 µs", seconds < 0.5e-6
+        )
 
     def crowd() -> None:
         for _ in range(50_000):
@@ -146,12 +149,44 @@ def dagster_run(report: Report, environ: dict[str, str]) -> None:
     own = [seconds - waited for seconds, waited, *_ in figures]
     report.line(f"{what}, p50", f"{percentile(ours, 0.5) * 1e3:.1f} ms")
     p99 = percentile(ours, 0.99)
-    report.line(f"{what}, p99", f"{p99 * 1e3:.1f} ms", "< 500 ms", p99 < 0.5)
+    report.line(f"{what}, p99", f"{p99 * 1e3:.1f} ms", "< 400 ms", p99 < 0.4)
     report.line("  without waiting for a core, p50", f"{percentile(own, 0.5) * 1e3:.1f} ms")
     report.line("  without waiting for a core, p99", f"{percentile(own, 0.99) * 1e3:.1f} ms")
     report.line("  plain hvac in the same ops, p50", f"{percentile(plain, 0.5) * 1e3:.1f} ms")
-    report.line("  plain hvac in the same ops, p99", f"{percentile(plain, 0.99) * 1e3:.1f} ms")
+    theirs = percentile(plain, 0.99)
+    report.line("  plain hvac in the same ops, p99", f"{theirs * 1e3:.1f} ms")
+    report.line("  p99, ours to plain hvac", f"{p99 / theirs:.2f}", "< 1", p99 < theirs)
     report.line("  load of the machine, 1 minute", f"{os.getloadavg()[0]:.1f}")
+
+
+def whole_life(
+    report: Report, server: VaultServer, make: Callable[[], VaultSecrets], role: tuple[str, str]
+) -> None:
+    """Login, one read, revocation of the token: with both, in turn."""
+
+    def plain() -> None:
+        client = hvac.Client(server.https, token="", verify=server.ca)
+        client.auth.approle.login(*role)
+        client.secrets.kv.v2.read_secret_version(f"{BASE}/bench", raise_on_deleted_version=True)
+        client.auth.token.revoke_self()
+        client.adapter.close()
+
+    def ours() -> None:
+        with make() as client:
+            client.get("bench")
+
+    times: dict[Callable[[], None], list[float]] = {plain: [], ours: []}
+    for number in range(2 * ROUNDS):
+        for way in (plain, ours) if number % 2 else (ours, plain):
+            began = time.perf_counter()
+            way()
+            times[way].append(time.perf_counter() - began)
+    mine, theirs = statistics.median(times[ours]), statistics.median(times[plain])
+    what = "login, read and revoke"
+    report.line(f"{what} with plain hvac, median of {2 * ROUNDS}", f"{theirs * 1e3:.1f} ms")
+    report.line(f"{what} with VaultSecrets", f"{mine * 1e3:.1f} ms")
+    ratio = mine / theirs
+    report.line(f"{what}, ours to plain hvac", f"{ratio:.2f}", "<= 1", ratio <= 1.0)
 
 
 def against_hvac(
@@ -228,6 +263,7 @@ def main() -> int:
         client.close()
         cold(report, make)
         crowd_of_clients(report, make)
+        whole_life(report, server, make, role)
         against_hvac(report, server, make, role)
         dagster_run(
             report,
