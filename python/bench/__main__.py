@@ -70,16 +70,14 @@ def per_call(call: Callable[[], object], number: int) -> float:
 def cached(report: Report, client: VaultSecrets) -> None:
     """A hit of each kind."""
     client.get_many(["bench", "apikey:bench"])
-    for what, call in (
-        ('get("bench")', lambda: client.get("bench")),
-        ('get("apikey:bench")', lambda: client.get("apikey:bench")),
-        ('kv("bench")', lambda: client.kv("bench")),
-        ('api_key("bench")', lambda: client.api_key("bench")),
+    for what, most, call in (
+        ('get("bench")', 0.5, lambda: client.get("bench")),
+        ('get("apikey:bench")', 0.5, lambda: client.get("apikey:bench")),
+        ('kv("bench")', 1.0, lambda: client.kv("bench")),
+        ('api_key("bench")', 1.0, lambda: client.api_key("bench")),
     ):
-        seconds = per_call(call, 200_000)
-        report.line(
-            f"cached {what}, median", f"{seconds * 1e6:.2f} µs", "< 0.5 µs", seconds < 0.5e-6
-        )
+        micros = per_call(call, 200_000) * 1e6
+        report.line(f"cached {what}, median", f"{micros:.2f} µs", f"< {most} µs", micros < most)
 
     def crowd() -> None:
         for _ in range(50_000):

@@ -94,13 +94,12 @@ class VaultSecrets:
         self._closed = False
         self._mounts = reads.Mounts()
         self._tokens = TokenManager(auth, settings, self._clock, self._send)
-        connections = Connections(settings)
-        # One session for the reads, and one for the hvac client that is handed out: what is set
-        # on that one, or on its session, does not reach the reads.
-        self._session = RetryingSession(settings, self._clock, connections)
-        self._hvac_session = HvacSession(settings, self._clock, connections)
+        self._connections = Connections(settings)
+        self._session = RetryingSession(settings, self._clock, self._connections)
         self._adapter = adapter_for(settings, self._session, self._tokens)
-        self._handed_out: dict[str, hvac.Client] = {}
+        # The hvac client that is handed out has a session of its own: what is set there does not
+        # reach the reads.
+        self._handed_out: dict[str, tuple[hvac.Client, HvacSession]] = {}
         _clients.add(self)
 
     @classmethod
@@ -247,9 +246,12 @@ class VaultSecrets:
         """
         found = self._handed_out.get("hvac")
         if found is None:
-            made = hvac_for(self.settings, self._hvac_session, self._tokens)
+            session = HvacSession(self.settings, self._clock, self._connections)
+            made = (hvac_for(self.settings, session, self._tokens), session)
             found = self._handed_out.setdefault("hvac", made)
-        return found
+            if self._closed:
+                found[1].shut()
+        return found[0]
 
     @contextmanager
     def environment(self, variables: Mapping[str, str]) -> Iterator[None]:
@@ -290,7 +292,8 @@ class VaultSecrets:
     def stats(self) -> Stats:
         """Counts for tests and for those who wonder."""
         return Stats(
-            requests=self._session.requests_sent + self._hvac_session.requests_sent,
+            requests=self._session.requests_sent
+            + sum(session.requests_sent for _, session in self._handed_out.values()),
             logins=self._tokens.logins,
             renewals=self._tokens.renewals,
             cached=len(self._entries),
@@ -391,7 +394,8 @@ class VaultSecrets:
             lease.shut()
         self._tokens.close(self._now() + self.settings.revalidate_deadline)
         self._session.shut()
-        self._hvac_session.shut()
+        for _, session in list(self._handed_out.values()):
+            session.shut()
 
     def _check_open(self) -> None:
         if self._closed:
