@@ -4,45 +4,36 @@
 package cli
 
 import (
-	"errors"
-	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
 
+	"strongroom.example/appliance/base/fault"
 	"strongroom.example/appliance/base/oldnames"
+	"strongroom.example/config/machine"
 )
 
-// The exit codes, as the help and docs/ give them.
+// The exit codes and the error are those of both programs.
 const (
-	ExitOK       = 0 // done
-	ExitFailed   = 1 // failed
-	ExitUsage    = 2 // the command line or the configuration is wrong
-	ExitDrift    = 3 // a check failed, or something has drifted
-	ExitOperator = 4 // a person must act first
+	ExitOK       = fault.OK
+	ExitFailed   = fault.Failed
+	ExitUsage    = fault.Usage
+	ExitDrift    = fault.Drift
+	ExitOperator = fault.Operator
 )
 
 // Error is a failure with what to do about it kept apart from the fault.
-type Error struct {
-	Code int
-	Err  error
-	Hint string // what to do; may be empty
-}
-
-func (e *Error) Error() string { return e.Err.Error() }
-
-// Unwrap gives the fault.
-func (e *Error) Unwrap() error { return e.Err }
+type Error = fault.Error
 
 // New builds the whole command tree. version is what --version prints.
 func New(version string) *cobra.Command {
 	root := &cobra.Command{
-		Use:   "strongroom",
+		Use:   machine.ProgramName,
 		Short: "A HashiCorp Vault appliance for one VPS",
 		Long: `Strongroom keeps one HashiCorp Vault running by itself: it unseals it, fronts
 it with TLS, backs it up and proves that the backup restores.
 
-Exit codes: 0 done, 1 failed, 2 usage, 3 drift or check failed, 4 needs the operator.`,
+` + fault.Codes,
 		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -85,17 +76,4 @@ func usageErrors(c *cobra.Command) {
 }
 
 // Report prints err for a person and returns the exit code for it.
-func Report(w io.Writer, err error) int {
-	if err == nil {
-		return ExitOK
-	}
-	fmt.Fprintln(w, "strongroom:", err)
-	var e *Error
-	if !errors.As(err, &e) {
-		return ExitFailed
-	}
-	if e.Hint != "" {
-		fmt.Fprintln(w, "  →", e.Hint)
-	}
-	return e.Code
-}
+func Report(w io.Writer, err error) int { return fault.Report(w, machine.ProgramName, err) }

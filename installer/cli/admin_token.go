@@ -6,10 +6,10 @@ import (
 	"slices"
 
 	"strongroom.example/appliance/base/access"
+	"strongroom.example/appliance/base/fault"
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
-	"strongroom.example/installer/engine"
 )
 
 const tokenFileHelp = "file with a Vault token of an administrator, for changes in a Vault that is there (default: $VAULT_TOKEN, else ~/.vault-token as vault login leaves it)"
@@ -29,7 +29,7 @@ func (o *options) adminToken(ctx context.Context, client func(token string) (*va
 	case errors.Is(err, access.ErrNoLogin):
 		return "", nil
 	case err != nil && given.Given():
-		return "", &engine.Error{Code: engine.ExitUsage, Err: err}
+		return "", &fault.Error{Code: fault.Usage, Err: err}
 	case err != nil:
 		return "", nil
 	case given.Given():

@@ -14,9 +14,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"strongroom.example/appliance/base/fault"
 	"strongroom.example/appliance/base/operation"
 	"strongroom.example/config"
-	"strongroom.example/installer/engine"
 	"strongroom.example/installer/steps"
 )
 
@@ -43,7 +43,7 @@ func (o *options) ask(ctx context.Context, cfg *config.Appliance) error {
 		}
 		answer, err := o.line(ctx, q.text, 10*time.Minute)
 		if err != nil {
-			return &engine.Error{Code: engine.ExitUsage, Err: err, Hint: "nothing has been changed"}
+			return &fault.Error{Code: fault.Usage, Err: err, Hint: "nothing has been changed"}
 		}
 		*q.into = answer
 	}
@@ -140,7 +140,7 @@ func letsIn(w config.Firewall, session, sudoUser string, network steps.Network) 
 func begin(path, verb string) (end func(), err error) {
 	end, err = operation.Begin(path, program+" "+verb, time.Now())
 	if errors.Is(err, operation.ErrBusy) {
-		return nil, &engine.Error{Code: engine.ExitFailed, Err: err, Hint: "wait for its end"}
+		return nil, &fault.Error{Code: fault.Failed, Err: err, Hint: "wait for its end"}
 	}
 	return end, err
 }

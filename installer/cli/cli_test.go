@@ -14,8 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"strongroom.example/appliance/base/fault"
 	"strongroom.example/config"
-	"strongroom.example/installer/engine"
 )
 
 // run is the program as a user calls it: exit code, and both outputs.
@@ -60,8 +60,8 @@ func TestUsage(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			code, _, errOut := run(t, c.args...)
-			if code != engine.ExitUsage || !strings.Contains(errOut, c.want) || !strings.Contains(errOut, "→") {
-				t.Errorf("code %d, want %d with %q and a hint:\n%s", code, engine.ExitUsage, c.want, errOut)
+			if code != fault.Usage || !strings.Contains(errOut, c.want) || !strings.Contains(errOut, "→") {
+				t.Errorf("code %d, want %d with %q and a hint:\n%s", code, fault.Usage, c.want, errOut)
 			}
 		})
 	}
@@ -84,11 +84,11 @@ func TestConfigInit(t *testing.T) {
 		t.Error("standard output holds something else")
 	}
 	// It is not overwritten, and what is missing in it is told.
-	if code, _, errOut := run(t, "config", "init", file); code != engine.ExitUsage || !strings.Contains(errOut, "is there already") {
+	if code, _, errOut := run(t, "config", "init", file); code != fault.Usage || !strings.Contains(errOut, "is there already") {
 		t.Errorf("second time: %d %s", code, errOut)
 	}
 	code, _, errOut = run(t, "config", "check", file)
-	if code != engine.ExitUsage || !strings.Contains(errOut, "domain: is required") || !strings.Contains(errOut, "email: is required") || !strings.Contains(errOut, "2 faults") {
+	if code != fault.Usage || !strings.Contains(errOut, "domain: is required") || !strings.Contains(errOut, "email: is required") || !strings.Contains(errOut, "2 faults") {
 		t.Errorf("check: %d %s", code, errOut)
 	}
 	fixed := strings.Replace(strings.Replace(string(b), `domain = ""`, `domain = "vault.example.com"`, 1), `email = ""`, `email = "ops@example.com"`, 1)
@@ -205,8 +205,8 @@ func TestBegin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var fault *engine.Error
-	if _, err := begin(path, "install"); !errors.As(err, &fault) || fault.Hint == "" || !strings.Contains(err.Error(), "strongroom-installer upgrade, pid ") {
+	var failed *fault.Error
+	if _, err := begin(path, "install"); !errors.As(err, &failed) || failed.Hint == "" || !strings.Contains(err.Error(), "strongroom-installer upgrade, pid ") {
 		t.Errorf("error = %v", err)
 	}
 	end()

@@ -8,11 +8,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"strongroom.example/appliance/base/fault"
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/config"
 	"strongroom.example/config/recipient"
 	"strongroom.example/installer/cloudinit"
-	"strongroom.example/installer/engine"
 )
 
 type cloudInitOptions struct {
@@ -90,7 +90,7 @@ func (o *cloudInitOptions) print(c *cobra.Command) error {
 	}
 	out, err := cloudinit.UserData(cloudinit.Params{URL: o.url, SHA256: sum, Config: cfg, Version: o.version})
 	if err != nil {
-		return &engine.Error{Code: engine.ExitUsage, Err: err, Hint: "nothing was printed"}
+		return &fault.Error{Code: fault.Usage, Err: err, Hint: "nothing was printed"}
 	}
 	_, err = o.out.Write(out)
 	return err

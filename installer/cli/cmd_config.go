@@ -9,8 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"strongroom.example/appliance/base/fault"
 	"strongroom.example/config"
-	"strongroom.example/installer/engine"
 )
 
 func configCommand() *cobra.Command {
@@ -77,7 +77,7 @@ func runConfigInit(out io.Writer, file string) error {
 	// O_EXCL: a configuration that someone has edited is never overwritten.
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if errors.Is(err, fs.ErrExist) {
-		return &engine.Error{Code: engine.ExitUsage, Err: fmt.Errorf("%q is there already", file),
+		return &fault.Error{Code: fault.Usage, Err: fmt.Errorf("%q is there already", file),
 			Hint: "remove it first, or name another file"}
 	}
 	if err != nil {
@@ -98,5 +98,5 @@ func configError(err error) error {
 	if errors.As(err, &faults) {
 		return err
 	}
-	return &engine.Error{Code: engine.ExitUsage, Err: err, Hint: "write one with: " + program + " config init FILE"}
+	return &fault.Error{Code: fault.Usage, Err: err, Hint: "write one with: " + program + " config init FILE"}
 }

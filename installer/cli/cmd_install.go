@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"strongroom.example/appliance/base/fault"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
 	"strongroom.example/config/recipient"
@@ -131,7 +132,7 @@ func (o *options) from(c *cobra.Command) {
 // run prepares what the steps are told and calls do.
 func (o *options) run(ctx context.Context, c *cobra.Command, do func(context.Context, *steps.Env) error) error {
 	if os.Geteuid() != 0 {
-		return &engine.Error{Code: engine.ExitUsage, Err: errors.New("not root"), Hint: "run it with sudo"}
+		return &fault.Error{Code: fault.Usage, Err: errors.New("not root"), Hint: "run it with sudo"}
 	}
 	cfg, err := o.load(c)
 	if err != nil {
@@ -144,20 +145,20 @@ func (o *options) run(ctx context.Context, c *cobra.Command, do func(context.Con
 func (o *options) with(ctx context.Context, cfg config.Appliance, do func(context.Context, *steps.Env) error) error {
 	h, closing, err := host.Open(ctx)
 	if err != nil {
-		return &engine.Error{Code: engine.ExitOperator, Err: err, Hint: "this machine must be run by systemd"}
+		return &fault.Error{Code: fault.Operator, Err: err, Hint: "this machine must be run by systemd"}
 	}
 	defer closing()
 	account := accountName()
 	notes, err := nameRecipients(h, &cfg, account)
 	if err != nil {
-		return &engine.Error{Code: engine.ExitUsage, Err: err, Hint: "name the keys that may open the escrow with --recipient"}
+		return &fault.Error{Code: fault.Usage, Err: err, Hint: "name the keys that may open the escrow with --recipient"}
 	}
 	for _, n := range notes {
 		fmt.Fprintln(o.out, "note:", n)
 	}
 	to, _, err := steps.Recipients(h, cfg.Escrow.Recipients, account)
 	if err != nil {
-		return &engine.Error{Code: engine.ExitUsage, Err: err}
+		return &fault.Error{Code: fault.Usage, Err: err}
 	}
 	admin, err := o.adminToken(ctx, newClient)
 	if err != nil {
@@ -203,7 +204,7 @@ func (o *options) load(c *cobra.Command) (config.Appliance, error) {
 	if o.vaultBinary != "" {
 		var err error
 		if cfg.Vault.Version, err = steps.VaultVersion(c.Context(), host.OSRunner{}, o.vaultBinary); err != nil {
-			return cfg, &engine.Error{Code: engine.ExitUsage, Err: err, Hint: "give --vault-binary a Vault for this machine"}
+			return cfg, &fault.Error{Code: fault.Usage, Err: err, Hint: "give --vault-binary a Vault for this machine"}
 		}
 	}
 	if err := o.ask(c.Context(), &cfg); err != nil {
@@ -276,7 +277,7 @@ func (o *options) override(cfg *config.Appliance) error {
 	if o.changed("recipient") {
 		keys, err := recipient.FromArgs(o.recipients)
 		if err != nil {
-			return &engine.Error{Code: engine.ExitUsage, Err: err, Hint: "--recipient takes " + recipient.Forms + ", or a file with such lines"}
+			return &fault.Error{Code: fault.Usage, Err: err, Hint: "--recipient takes " + recipient.Forms + ", or a file with such lines"}
 		}
 		cfg.Escrow.Recipients = nil
 		for _, k := range keys {

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/base/fault"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
@@ -101,7 +102,7 @@ func (o *restoreOptions) from(c *cobra.Command) {
 
 func (o *restoreOptions) runRestore(ctx context.Context, c *cobra.Command) error {
 	if os.Geteuid() != 0 {
-		return &engine.Error{Code: engine.ExitUsage, Err: errors.New("not root"), Hint: "run it with sudo"}
+		return &fault.Error{Code: fault.Usage, Err: errors.New("not root"), Hint: "run it with sudo"}
 	}
 	state, err := recover.LoadState(host.OSFS{Root: "/"})
 	if err != nil {
@@ -150,7 +151,7 @@ func (o *restoreOptions) credentialFiles() (map[string]string, error) {
 	for _, s := range o.credentials {
 		name, file, ok := strings.Cut(s, "=")
 		if !ok || name == "" || file == "" || strings.Contains(name, "/") {
-			return nil, &engine.Error{Code: engine.ExitUsage, Err: fmt.Errorf("--credential-file %q: want NAME=FILE", s), Hint: "such as backup-webhook=/root/webhook"}
+			return nil, &fault.Error{Code: fault.Usage, Err: fmt.Errorf("--credential-file %q: want NAME=FILE", s), Hint: "such as backup-webhook=/root/webhook"}
 		}
 		if err := (pathFlag{&file}).Set(file); err != nil {
 			return nil, err
@@ -176,7 +177,7 @@ func (o *restoreOptions) prepare(ctx context.Context, state *recover.State, give
 	}
 	defer clear(key)
 	if o.escrow == "" && len(key) == 0 {
-		return nil, nil, &engine.Error{Code: engine.ExitUsage, Err: errors.New("no --escrow"), Hint: "give the folder with your copy of /var/lib/strongroom/escrow"}
+		return nil, nil, &fault.Error{Code: fault.Usage, Err: errors.New("no --escrow"), Hint: "give the folder with your copy of /var/lib/strongroom/escrow"}
 	}
 	opened, err := recover.OpenEscrow(o.escrow, ids, key)
 	if err != nil {
@@ -191,7 +192,7 @@ func (o *restoreOptions) prepare(ctx context.Context, state *recover.State, give
 	}
 	if o.id != "" {
 		if _, err := snapshot.ParseID(o.id); err != nil {
-			return nil, nil, &engine.Error{Code: engine.ExitUsage, Err: fmt.Errorf("--id: %w", err), Hint: "the names are those of the files in the bucket, without what follows the first dot"}
+			return nil, nil, &fault.Error{Code: fault.Usage, Err: fmt.Errorf("--id: %w", err), Hint: "the names are those of the files in the bucket, without what follows the first dot"}
 		}
 	}
 	src := recover.Source{Places: places, Keys: given, Cluster: o.cluster, ID: o.id, Identities: ids, WorkDir: o.workDir}
@@ -213,7 +214,7 @@ func (o *restoreOptions) prepare(ctx context.Context, state *recover.State, give
 func (o *restoreOptions) places() ([]config.BackupTo, error) {
 	switch {
 	case len(o.dirs) > 1:
-		return nil, &engine.Error{Code: engine.ExitUsage, Err: fmt.Errorf("--dir: %d folders", len(o.dirs)), Hint: "name the one with the snapshot"}
+		return nil, &fault.Error{Code: fault.Usage, Err: fmt.Errorf("--dir: %d folders", len(o.dirs)), Hint: "name the one with the snapshot"}
 	case len(o.dirs) == 1 && o.dirs[0] != "":
 		// The steps look from the root of the file system.
 		dir, err := filepath.Abs(o.dirs[0])
@@ -222,7 +223,7 @@ func (o *restoreOptions) places() ([]config.BackupTo, error) {
 		return []config.BackupTo{{Type: config.BackupS3, Endpoint: o.endpoint, Region: o.region, Bucket: o.bucket, Prefix: o.prefix,
 			CAFile: o.bucketCA, Credentials: machine.CredS3}}, nil
 	case o.bucket != "" || o.endpoint != "":
-		return nil, &engine.Error{Code: engine.ExitUsage, Err: errors.New("a bucket needs --endpoint, --bucket and --backup-credentials"), Hint: "see --help"}
+		return nil, &fault.Error{Code: fault.Usage, Err: errors.New("a bucket needs --endpoint, --bucket and --backup-credentials"), Hint: "see --help"}
 	case o.config != "":
 		b, err := config.LoadBackup(o.config)
 		if err != nil {
@@ -235,7 +236,7 @@ func (o *restoreOptions) places() ([]config.BackupTo, error) {
 		}
 		return b.To, nil
 	}
-	return nil, &engine.Error{Code: engine.ExitUsage, Err: errors.New("where are the snapshots?"),
+	return nil, &fault.Error{Code: fault.Usage, Err: errors.New("where are the snapshots?"),
 		Hint: "give --endpoint, --bucket and --backup-credentials, or --dir, or a --config with the table [backup]"}
 }
 
@@ -271,7 +272,7 @@ func (o *restoreOptions) configOf(ctx context.Context, c *cobra.Command, found *
 	if o.vaultBinary != "" {
 		var err error
 		if cfg.Vault.Version, err = steps.VaultVersion(ctx, host.OSRunner{}, o.vaultBinary); err != nil {
-			return cfg, &engine.Error{Code: engine.ExitUsage, Err: err, Hint: "give --vault-binary a Vault for this machine"}
+			return cfg, &fault.Error{Code: fault.Usage, Err: err, Hint: "give --vault-binary a Vault for this machine"}
 		}
 	}
 	if len(cfg.Backup.To) == 0 {
@@ -298,7 +299,7 @@ func (o *restoreOptions) withoutLostSecrets(env *steps.Env) (dropped []string, e
 	}
 	for _, name := range missing {
 		if !steps.ForgetAlert(&env.Config, name) {
-			return nil, &engine.Error{Code: engine.ExitOperator, Err: fmt.Errorf("the old configuration names the credential %q, which was sealed for the old machine", name),
+			return nil, &fault.Error{Code: fault.Operator, Err: fmt.Errorf("the old configuration names the credential %q, which was sealed for the old machine", name),
 				Hint: fmt.Sprintf("give it with --credential-file %s=FILE", name)}
 		}
 		dropped = append(dropped, name)
@@ -365,10 +366,10 @@ func (o *restoreOptions) askToRecover(ctx context.Context, r *recover.Recovery) 
 		return nil
 	}
 	if !o.terminal || o.masterKey == "-" {
-		return &engine.Error{Code: engine.ExitUsage, Err: errors.New("nobody can be asked here"), Hint: "say --yes"}
+		return &fault.Error{Code: fault.Usage, Err: errors.New("nobody can be asked here"), Hint: "say --yes"}
 	}
 	if err := o.askYes(ctx, "Type yes to go on: ", 10*time.Minute); err != nil {
-		return &engine.Error{Code: engine.ExitOperator, Err: err, Hint: "nothing has been changed"}
+		return &fault.Error{Code: fault.Operator, Err: err, Hint: "nothing has been changed"}
 	}
 	return nil
 }

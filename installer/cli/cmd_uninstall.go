@@ -10,9 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"strongroom.example/appliance/base/fault"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
-	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
 	"strongroom.example/installer/uninstall"
 )
@@ -62,7 +62,7 @@ func uninstallCommand(version string) *cobra.Command {
 
 func (o *uninstallOptions) uninstall(ctx context.Context) error {
 	if os.Geteuid() != 0 {
-		return &engine.Error{Code: engine.ExitUsage, Err: errors.New("not root"), Hint: "run it with sudo"}
+		return &fault.Error{Code: fault.Usage, Err: errors.New("not root"), Hint: "run it with sudo"}
 	}
 	cfg, known, err := o.installed()
 	if err != nil {
@@ -70,7 +70,7 @@ func (o *uninstallOptions) uninstall(ctx context.Context) error {
 	}
 	h, closing, err := host.Open(ctx)
 	if err != nil {
-		return &engine.Error{Code: engine.ExitOperator, Err: err, Hint: "this machine must be run by systemd"}
+		return &fault.Error{Code: fault.Operator, Err: err, Hint: "this machine must be run by systemd"}
 	}
 	defer closing()
 	u := &uninstall.Uninstall{Host: h, Config: cfg, Unknown: !known, Purge: o.purge, Out: o.out}
@@ -79,7 +79,7 @@ func (o *uninstallOptions) uninstall(ctx context.Context) error {
 		return err
 	}
 	if o.purge && inside != "" {
-		return &engine.Error{Code: engine.ExitOperator, Err: fmt.Errorf("backups lie in %q, which would be deleted with the rest", inside), Hint: "move them first"}
+		return &fault.Error{Code: fault.Operator, Err: fmt.Errorf("backups lie in %q, which would be deleted with the rest", inside), Hint: "move them first"}
 	}
 	if err := u.Plan(); errors.Is(err, uninstall.ErrNothing) {
 		fmt.Fprintln(o.out, "Nothing to remove.")
@@ -101,10 +101,10 @@ func (o *uninstallOptions) uninstall(ctx context.Context) error {
 	}
 	defer end()
 	if err := o.sure(ctx, cfg.Domain); err != nil {
-		return &engine.Error{Code: engine.ExitOperator, Err: err, Hint: "nothing has been changed"}
+		return &fault.Error{Code: fault.Operator, Err: err, Hint: "nothing has been changed"}
 	}
 	if err := u.Run(ctx); err != nil {
-		return &engine.Error{Code: engine.ExitFailed, Err: err, Hint: "remove the cause and run the same command again"}
+		return &fault.Error{Code: fault.Failed, Err: err, Hint: "remove the cause and run the same command again"}
 	}
 	if !o.purge {
 		fmt.Fprintf(o.out, "\nThe data is still here: %s (Vault's storage), %s (sealed master key), %s (escrow).\nTo bring the same Vault back: %s install; to delete it: %s uninstall --purge\n",
@@ -126,7 +126,7 @@ func (o *uninstallOptions) installed() (cfg config.Appliance, known bool, err er
 	if o.purge && cfg.Domain == "" {
 		// There is no name to be typed, so it can't be what is meant.
 		if o.confirm == "" {
-			return cfg, false, &engine.Error{Code: engine.ExitUsage, Err: fmt.Errorf("the domain is not known: %q can't be read", machine.ConfigFile),
+			return cfg, false, &fault.Error{Code: fault.Usage, Err: fmt.Errorf("the domain is not known: %q can't be read", machine.ConfigFile),
 				Hint: "say --confirm-domain NAME"}
 		}
 		cfg.Domain = o.confirm

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"strongroom.example/appliance/base/fault"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
 	"strongroom.example/config/recipient"
@@ -107,7 +108,7 @@ func (o *upgradeOptions) validate() error {
 
 func (o *upgradeOptions) upgrade(c *cobra.Command) error {
 	if _, err := os.Stat(machine.ConfigFile); errors.Is(err, fs.ErrNotExist) {
-		return &engine.Error{Code: engine.ExitOperator, Err: fmt.Errorf("nothing is installed here: %q is not there", machine.ConfigFile),
+		return &fault.Error{Code: fault.Operator, Err: fmt.Errorf("nothing is installed here: %q is not there", machine.ConfigFile),
 			Hint: "install first: " + program + " install --help"}
 	}
 	return o.run(c.Context(), c, func(ctx context.Context, env *steps.Env) error {
@@ -149,7 +150,7 @@ func (o *upgradeOptions) upgradeWith(ctx context.Context, env *steps.Env) error 
 		return err
 	}
 	if env.AdminToken == "" && needed && !o.rollback {
-		return &engine.Error{Code: engine.ExitOperator, Err: errors.New("an administrator's token is needed"),
+		return &fault.Error{Code: fault.Operator, Err: errors.New("an administrator's token is needed"),
 			Hint: "log in (vault login -method=userpass username=admin), or give it in VAULT_TOKEN or by --token-file; nothing has been changed"}
 	}
 	client, err := env.Vault(env.AdminToken)
@@ -169,7 +170,7 @@ func (o *upgradeOptions) upgradeWith(ctx context.Context, env *steps.Env) error 
 	if o.plan {
 		p, err := u.Plan(ctx)
 		if err == nil && p.Differs {
-			err = &engine.Error{Code: engine.ExitDrift, Err: engine.ErrDiffers}
+			err = &fault.Error{Code: fault.Drift, Err: engine.ErrDiffers}
 		}
 		return err
 	}
@@ -209,7 +210,7 @@ func (o *upgradeOptions) snapshotRecipients(env *steps.Env) ([]recipient.Recipie
 	for _, k := range keys {
 		r, err := recipient.Parse(k)
 		if err != nil {
-			return nil, &engine.Error{Code: engine.ExitUsage, Err: fmt.Errorf("escrow.recipients: %w", err)}
+			return nil, &fault.Error{Code: fault.Usage, Err: fmt.Errorf("escrow.recipients: %w", err)}
 		}
 		out = append(out, r)
 	}

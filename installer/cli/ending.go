@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"strongroom.example/appliance/base/fault"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
@@ -63,11 +64,11 @@ func (o *options) askToInstall(ctx context.Context, env *steps.Env) error {
 		return nil
 	}
 	if !o.terminal {
-		return &engine.Error{Code: engine.ExitUsage, Err: errors.New("nobody can be asked here"), Hint: "say --yes"}
+		return &fault.Error{Code: fault.Usage, Err: errors.New("nobody can be asked here"), Hint: "say --yes"}
 	}
 	fmt.Fprintf(o.out, "Installing Vault at https://%s on this machine;\n%s can open the escrow.\n", env.Config.Domain, keys(len(env.Recipients)))
 	if err := o.askYes(ctx, "Type yes to go on: ", 10*time.Minute); err != nil {
-		return &engine.Error{Code: engine.ExitOperator, Err: err, Hint: "nothing has been changed"}
+		return &fault.Error{Code: fault.Operator, Err: err, Hint: "nothing has been changed"}
 	}
 	return nil
 }

@@ -8,7 +8,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"strongroom.example/installer/engine"
+	"strongroom.example/appliance/base/fault"
 )
 
 func TestCloudInit(t *testing.T) {
@@ -25,7 +25,7 @@ func TestCloudInit(t *testing.T) {
 	}
 	const url = "https://downloads.example.com/strongroom-installer"
 	code, out, errs := run(t, "cloud-init", "--config", good, "--url", url)
-	if code != engine.ExitOK {
+	if code != fault.OK {
 		t.Fatalf("exit code %d: %s", code, errs)
 	}
 	var d struct {
@@ -40,12 +40,12 @@ func TestCloudInit(t *testing.T) {
 		code int
 		want string
 	}{
-		{"no URL", []string{"--config", good}, engine.ExitUsage, "--url is required"},
-		{"no configuration", []string{"--url", url}, engine.ExitUsage, "domain: is required"},
-		{"not https", []string{"--config", good, "--url", "ftp://x.example/i"}, engine.ExitUsage, "https URL"},
-		{"not a sum", []string{"--config", good, "--url", url, "--sha256", "12"}, engine.ExitUsage, "64 hex digits"},
-		{"needs a secret", []string{"--config", secret, "--url", url}, engine.ExitUsage, "tls.mode"},
-		{"no such file", []string{"--config", filepath.Join(dir, "none"), "--url", url}, engine.ExitUsage, "no such file"},
+		{"no URL", []string{"--config", good}, fault.Usage, "--url is required"},
+		{"no configuration", []string{"--url", url}, fault.Usage, "domain: is required"},
+		{"not https", []string{"--config", good, "--url", "ftp://x.example/i"}, fault.Usage, "https URL"},
+		{"not a sum", []string{"--config", good, "--url", url, "--sha256", "12"}, fault.Usage, "64 hex digits"},
+		{"needs a secret", []string{"--config", secret, "--url", url}, fault.Usage, "tls.mode"},
+		{"no such file", []string{"--config", filepath.Join(dir, "none"), "--url", url}, fault.Usage, "no such file"},
 	} {
 		code, out, errs := run(t, append([]string{"cloud-init"}, c.args...)...)
 		if code != c.code || !strings.Contains(errs, c.want) || out != "" {
@@ -67,7 +67,7 @@ func TestLifeRefusals(t *testing.T) {
 		{"an argument", []string{"upgrade", "now"}, "unknown command"},
 		{"confirmed, not purged", []string{"uninstall", "--confirm-domain", "x.example"}, "is for --purge"},
 	} {
-		if code, _, errs := run(t, c.args...); code != engine.ExitUsage || !strings.Contains(errs, c.want) {
+		if code, _, errs := run(t, c.args...); code != fault.Usage || !strings.Contains(errs, c.want) {
 			t.Errorf("%s: exit code %d: %s", c.name, code, errs)
 		}
 	}

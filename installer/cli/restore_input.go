@@ -12,27 +12,27 @@ import (
 
 	"strongroom.example/appliance/backup/restore"
 	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/base/fault"
 	"strongroom.example/appliance/serve/escrow"
 	"strongroom.example/appliance/serve/kms"
 	"strongroom.example/config"
-	"strongroom.example/installer/engine"
 	"strongroom.example/installer/recover"
 )
 
 func (o *restoreOptions) readIdentities() ([]age.Identity, error) {
 	if len(o.identities) == 0 {
-		return nil, &engine.Error{Code: engine.ExitUsage, Err: errors.New("no --identity"), Hint: "give the private key that opens the backups and the escrow, such as your SSH key"}
+		return nil, &fault.Error{Code: fault.Usage, Err: errors.New("no --identity"), Hint: "give the private key that opens the backups and the escrow, such as your SSH key"}
 	}
 	var all []age.Identity
 	for _, name := range o.identities {
 		data, err := os.ReadFile(name)
 		if err != nil {
-			return nil, &engine.Error{Code: engine.ExitUsage, Err: fmt.Errorf("--identity: %w", err), Hint: "copy your private key here for the time of the restore, or an age identity made for that"}
+			return nil, &fault.Error{Code: fault.Usage, Err: fmt.Errorf("--identity: %w", err), Hint: "copy your private key here for the time of the restore, or an age identity made for that"}
 		}
 		ids, err := snapshot.ParseIdentities(data, askOnce(name))
 		clear(data)
 		if err != nil {
-			return nil, &engine.Error{Code: engine.ExitUsage, Err: fmt.Errorf("--identity %q: %w", name, err), Hint: "give an SSH private key of type ed25519 or RSA, or an age identity"}
+			return nil, &fault.Error{Code: fault.Usage, Err: fmt.Errorf("--identity %q: %w", name, err), Hint: "give an SSH private key of type ed25519 or RSA, or an age identity"}
 		}
 		all = append(all, ids...)
 	}
@@ -74,7 +74,7 @@ func (o *restoreOptions) readMasterKey() ([]byte, error) {
 	}
 	b, err := os.ReadFile(o.masterKey)
 	if err != nil {
-		return nil, &engine.Error{Code: engine.ExitUsage, Err: fmt.Errorf("--key-file: %w", err)}
+		return nil, &fault.Error{Code: fault.Usage, Err: fmt.Errorf("--key-file: %w", err)}
 	}
 	return b, nil
 }
@@ -82,13 +82,13 @@ func (o *restoreOptions) readMasterKey() ([]byte, error) {
 // recoverError gives the exit code and what to do. All of these come before the
 // first change.
 func recoverError(err error) error {
-	var known *engine.Error
+	var known *fault.Error
 	var faults config.Faults
 	if errors.As(err, &known) || errors.As(err, &faults) {
 		return err
 	}
-	e := &engine.Error{Code: engine.ExitFailed, Err: err, Hint: "nothing has been changed"}
-	operator := func(hint string) { e.Code, e.Hint = engine.ExitOperator, "nothing has been changed: "+hint }
+	e := &fault.Error{Code: fault.Failed, Err: err, Hint: "nothing has been changed"}
+	operator := func(hint string) { e.Code, e.Hint = fault.Operator, "nothing has been changed: "+hint }
 	switch {
 	case errors.Is(err, snapshot.ErrPassphrase):
 		operator("run it again and type the passphrase of the private key")
@@ -103,7 +103,7 @@ func recoverError(err error) error {
 	case errors.Is(err, kms.ErrNotKeyset), errors.Is(err, kms.ErrTruncated), errors.Is(err, kms.ErrDamaged), errors.Is(err, kms.ErrEncrypted), errors.Is(err, kms.ErrEmpty):
 		operator("this is not a whole, opened master key")
 	case errors.Is(err, recover.ErrClusters):
-		e.Code, e.Hint = engine.ExitUsage, "name one with --cluster"
+		e.Code, e.Hint = fault.Usage, "name one with --cluster"
 	case errors.Is(err, snapshot.ErrDenied):
 		operator("check the key pair and the bucket's name")
 	case errors.Is(err, snapshot.ErrCorrupt), errors.Is(err, snapshot.ErrTruncated), errors.Is(err, snapshot.ErrTrailing), errors.Is(err, restore.ErrUnsafe):

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"strongroom.example/appliance/base/fault"
 	"strongroom.example/appliance/base/oldnames"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
@@ -26,8 +27,7 @@ func New(version, commit string) *cobra.Command {
 at any moment and run again: it looks at the machine, changes what differs, and
 says so when nothing does.
 
-Exit codes: 0 done, 1 failed, 2 usage, 3 plan has found differences,
-4 needs the operator.`,
+` + fault.Codes,
 		Version:       version + " (" + commit + ")",
 		Args:          args(cobra.NoArgs),
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
@@ -51,13 +51,16 @@ func Report(w io.Writer, err error) int {
 		if n := len(faults); n > 1 {
 			fmt.Fprintf(w, "  → %d faults; nothing was changed\n", n)
 		}
-		return engine.ExitUsage
+		return fault.Usage
 	}
-	return engine.Report(w, program, err)
+	if errors.Is(err, engine.ErrDiffers) {
+		return fault.Drift // the differences have been shown
+	}
+	return fault.Report(w, program, err)
 }
 
 func usage(c *cobra.Command, err error) error {
-	return &engine.Error{Code: engine.ExitUsage, Err: err, Hint: "see " + c.CommandPath() + " --help"}
+	return &fault.Error{Code: fault.Usage, Err: err, Hint: "see " + c.CommandPath() + " --help"}
 }
 
 // args wraps cobra's checks so that a wrong number of arguments is a usage

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"strongroom.example/appliance/base/fault"
 	"strongroom.example/config/machine"
-	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
 	"strongroom.example/installer/recover"
 	"strongroom.example/installer/steps"
@@ -52,11 +52,11 @@ func TestUnfinishedRecovery(t *testing.T) {
 			o := upgradeOptions{options: options{version: "1.0.0", yes: true, out: io.Discard}}
 			env := &steps.Env{Host: h, Version: "1.0.0"}
 			for verb, err := range map[string]error{"install": o.install(t.Context(), env), "upgrade": o.upgradeWith(t.Context(), env)} {
-				var fault *engine.Error
+				var failed *fault.Error
 				if err == nil {
 					t.Fatalf("%s went on", verb)
 				}
-				refused := errors.As(err, &fault) && fault.Code == engine.ExitOperator && strings.Contains(err.Error(), "recovery from c/x") && strings.Contains(fault.Hint, "restore")
+				refused := errors.As(err, &failed) && failed.Code == fault.Operator && strings.Contains(err.Error(), "recovery from c/x") && strings.Contains(failed.Hint, "restore")
 				if refused != c.refused {
 					t.Errorf("%s: %v", verb, err)
 				}

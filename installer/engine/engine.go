@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"strongroom.example/appliance/base/fault"
 )
 
 // ErrDiffers is what Plan returns, with ExitDrift, when the machine is not as
@@ -60,7 +62,7 @@ func (e *Engine) Plan(ctx context.Context) (Result, error) {
 		return res, nil
 	}
 	fmt.Fprintf(e.Out, "%d of %d steps have %s. Nothing has been changed.\n", res.Changed, res.Steps, count(res.Changes, "change"))
-	return res, &Error{Code: ExitDrift, Err: ErrDiffers}
+	return res, &fault.Error{Code: fault.Drift, Err: ErrDiffers}
 }
 
 // Install brings every step to its wanted state, in order, and stops at the
@@ -150,17 +152,17 @@ func (e *Engine) progress(i int, mark string, s Step, took time.Duration, what s
 }
 
 func stopped(err error) error {
-	return &Error{Code: ExitFailed, Err: fmt.Errorf("stopped: %w", err), Hint: "run the same command again to go on"}
+	return &fault.Error{Code: fault.Failed, Err: fmt.Errorf("stopped: %w", err), Hint: "run the same command again to go on"}
 }
 
 // stepError keeps code and hint of an *Error below it.
 func stepError(s Step, what string, err error) error {
 	wrapped := fmt.Errorf("step %q: %s: %w", s.ID(), what, err)
-	var e *Error
+	var e *fault.Error
 	if errors.As(err, &e) {
-		return &Error{Code: e.Code, Err: wrapped, Hint: e.Hint}
+		return &fault.Error{Code: e.Code, Err: wrapped, Hint: e.Hint}
 	}
-	return &Error{Code: ExitFailed, Err: wrapped, Hint: "remove the cause and run the same command again; it goes on where it stopped"}
+	return &fault.Error{Code: fault.Failed, Err: wrapped, Hint: "remove the cause and run the same command again; it goes on where it stopped"}
 }
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.2fs", d.Seconds()) }

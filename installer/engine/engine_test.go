@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"strongroom.example/appliance/base/fault"
 )
 
 // machine is a set of settings that can be made to fail.
@@ -137,9 +139,9 @@ func TestPlanChangesNothing(t *testing.T) {
 	m := &machine{state: map[string]string{"a": "0", "c": "3"}}
 	e, out := engine(t, m, "")
 	_, err := e.Plan(t.Context())
-	var ee *Error
-	if !errors.As(err, &ee) || ee.Code != ExitDrift {
-		t.Errorf("error = %v, want exit code %d", err, ExitDrift)
+	var ee *fault.Error
+	if !errors.As(err, &ee) || ee.Code != fault.Drift {
+		t.Errorf("error = %v, want exit code %d", err, fault.Drift)
 	}
 	if m.calls != 0 {
 		t.Errorf("plan made %d actions", m.calls)
@@ -211,11 +213,11 @@ func TestStubbornStepIsFound(t *testing.T) {
 func TestErrorsKeepCodeAndHint(t *testing.T) {
 	m := &machine{state: map[string]string{}}
 	e, _ := engine(t, m, "")
-	e.Steps[0].(*setting).checkErr = &Error{Code: ExitOperator, Err: errors.New("no SSH key"), Hint: "add one"}
+	e.Steps[0].(*setting).checkErr = &fault.Error{Code: fault.Operator, Err: errors.New("no SSH key"), Hint: "add one"}
 	_, err := e.Install(t.Context())
 	var out bytes.Buffer
-	if code := Report(&out, "prog", err); code != ExitOperator {
-		t.Errorf("code = %d, want %d", code, ExitOperator)
+	if code := fault.Report(&out, "prog", err); code != fault.Operator {
+		t.Errorf("code = %d, want %d", code, fault.Operator)
 	}
 	if got, want := out.String(), "prog: step \"one\": check: no SSH key\n  → add one\n"; got != want {
 		t.Errorf("report = %q, want %q", got, want)

@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"strongroom.example/appliance/base/fault"
 )
 
 // The journal's events.
@@ -125,7 +127,7 @@ func journalFault(err error) error {
 	if err == nil {
 		return nil
 	}
-	return &Error{Code: ExitFailed, Err: fmt.Errorf("journal: %w", err),
+	return &fault.Error{Code: fault.Failed, Err: fmt.Errorf("journal: %w", err),
 		Hint: "make room on the disk, or have it writable, and run the same command again; it goes on where it stopped"}
 }
 

@@ -8,31 +8,8 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 )
-
-// The exit codes, as the help and docs/install.md give them.
-const (
-	ExitOK       = 0 // done, or nothing to do
-	ExitFailed   = 1 // failed
-	ExitUsage    = 2 // the command line or the configuration is wrong
-	ExitDrift    = 3 // plan: there are differences
-	ExitOperator = 4 // a person must act first
-)
-
-// Error is a failure with what to do about it kept apart from the fault.
-type Error struct {
-	Code int
-	Err  error
-	Hint string // what to do; may be empty
-}
-
-func (e *Error) Error() string { return e.Err.Error() }
-
-// Unwrap gives the fault.
-func (e *Error) Unwrap() error { return e.Err }
 
 // Step is one part of the installation. Its methods are called in order by one
 // goroutine.
@@ -74,22 +51,4 @@ func (c Change) String() string {
 		return fmt.Sprintf("- %s: %s", c.What, c.From)
 	}
 	return fmt.Sprintf("~ %s: %s → %s", c.What, c.From, c.To)
-}
-
-// Report prints err for a person and returns the exit code for it.
-func Report(w io.Writer, program string, err error) int {
-	if err == nil {
-		return ExitOK
-	}
-	if !errors.Is(err, ErrDiffers) {
-		fmt.Fprintf(w, "%s: %v\n", program, err)
-	}
-	var e *Error
-	if !errors.As(err, &e) {
-		return ExitFailed
-	}
-	if e.Hint != "" {
-		fmt.Fprintln(w, "  →", e.Hint)
-	}
-	return e.Code
 }

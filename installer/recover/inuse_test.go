@@ -7,9 +7,9 @@ import (
 	"strings"
 	"testing"
 
+	"strongroom.example/appliance/base/fault"
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/config/machine"
-	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
 )
 
@@ -41,9 +41,9 @@ func TestVaultInUseIsNotWiped(t *testing.T) {
 				t.Fatal(err)
 			}
 			diff, err := emptyStep{r}.Check(t.Context())
-			var fault *engine.Error
+			var failed *fault.Error
 			switch {
-			case c.used && (len(diff) > 0 || !errors.As(err, &fault) || fault.Code != engine.ExitOperator || fault.Hint == ""):
+			case c.used && (len(diff) > 0 || !errors.As(err, &failed) || failed.Code != fault.Operator || failed.Hint == ""):
 				t.Errorf("%d changes, %v; want none, and what to do", len(diff), err)
 			case !c.used && (err != nil || len(diff) != 2):
 				t.Errorf("%d changes, %v; want it removed and made anew", len(diff), err)

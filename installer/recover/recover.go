@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"strongroom.example/appliance/backup/restore"
+	"strongroom.example/appliance/base/fault"
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/appliance/serve/escrow"
 	"strongroom.example/config/machine"
@@ -142,7 +143,7 @@ func (s *State) Summary(w io.Writer) {
 func (s *State) Err() error {
 	for _, e := range s.Engines {
 		if !e.Done {
-			return &engine.Error{Code: engine.ExitOperator, Err: fmt.Errorf("recovered; at %s %w", e.Mount, restore.ErrProblems),
+			return &fault.Error{Code: fault.Operator, Err: fmt.Errorf("recovered; at %s %w", e.Mount, restore.ErrProblems),
 				Hint: "look at the keys above, then: vault write -f " + e.Mount + "reconcile"}
 		}
 	}

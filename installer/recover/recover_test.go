@@ -16,6 +16,7 @@ import (
 
 	"strongroom.example/appliance/backup/restore"
 	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/base/fault"
 	"strongroom.example/appliance/serve/escrow"
 	"strongroom.example/appliance/serve/kms"
 	"strongroom.example/config"
@@ -120,11 +121,11 @@ func TestBegin(t *testing.T) {
 			var s *State
 			c.change(m, e, o, &s)
 			_, err := Begin(e, s, found, o)
-			var fault *engine.Error
+			var failed *fault.Error
 			switch {
 			case c.want == "" && err != nil:
 				t.Error(err)
-			case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want) || !errors.As(err, &fault) || fault.Code != engine.ExitOperator || fault.Hint == ""):
+			case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want) || !errors.As(err, &failed) || failed.Code != fault.Operator || failed.Hint == ""):
 				t.Errorf("got %v, want %q and what to do", err, c.want)
 			}
 		})
@@ -263,8 +264,8 @@ func TestState(t *testing.T) {
 			t.Errorf("the summary lacks %q:\n%s", want, out.String())
 		}
 	}
-	var fault *engine.Error
-	if err := back.Err(); !errors.As(err, &fault) || fault.Code != engine.ExitOperator || !errors.Is(err, restore.ErrProblems) {
+	var failed *fault.Error
+	if err := back.Err(); !errors.As(err, &failed) || failed.Code != fault.Operator || !errors.Is(err, restore.ErrProblems) {
 		t.Errorf("an engine is fenced: %v", err)
 	}
 	for _, bad := range []string{"{", `{"format":2,"id":"c/x","began":"2026-11-24T00:00:00Z"}`, `{"format":1}`} {

@@ -8,8 +8,8 @@ import (
 	"io/fs"
 	"time"
 
+	"strongroom.example/appliance/base/fault"
 	"strongroom.example/config/machine"
-	"strongroom.example/installer/engine"
 )
 
 // Items of the doctor's that an installation alone can't pass.
@@ -35,7 +35,7 @@ func (d Diagnosis) Err() error {
 	if len(d.Failures) == 0 {
 		return nil
 	}
-	return &engine.Error{Code: engine.ExitDrift, Err: fmt.Errorf("installed, and the doctor finds faults in %d of its items", len(d.Failures)),
+	return &fault.Error{Code: fault.Drift, Err: fmt.Errorf("installed, and the doctor finds faults in %d of its items", len(d.Failures)),
 		Hint: "see above, or: strongroom doctor"}
 }
 

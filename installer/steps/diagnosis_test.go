@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"strongroom.example/appliance/base/fault"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
-	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
 )
 
@@ -64,7 +64,7 @@ func TestDiagnose(t *testing.T) {
 			if !d.Ran || d.EscrowOpen != c.open || fmt.Sprint(d.Failures) != fmt.Sprint(c.failures) {
 				t.Errorf("%+v", d)
 			}
-			if code := engine.Report(new(strings.Builder), "x", d.Err()); (code == engine.ExitDrift) != (len(c.failures) > 0) || code != 0 && code != engine.ExitDrift {
+			if code := fault.Report(new(strings.Builder), "x", d.Err()); (code == fault.Drift) != (len(c.failures) > 0) || code != 0 && code != fault.Drift {
 				t.Errorf("exit code %d", code)
 			}
 		})

@@ -18,6 +18,7 @@ import (
 
 	"filippo.io/age"
 
+	"strongroom.example/appliance/base/fault"
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/config"
 	"strongroom.example/installer/engine"
@@ -108,7 +109,7 @@ func All(e *Env) []engine.Step {
 
 // operator makes an error that a person must act on.
 func operator(hint, format string, args ...any) error {
-	return &engine.Error{Code: engine.ExitOperator, Err: fmt.Errorf(format, args...), Hint: hint}
+	return &fault.Error{Code: fault.Operator, Err: fmt.Errorf(format, args...), Hint: hint}
 }
 
 // nobody is the owner while the account has yet to be made, as plan finds it.

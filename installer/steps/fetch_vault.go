@@ -12,9 +12,9 @@ import (
 	"github.com/hashicorp/hc-install/product"
 	"github.com/hashicorp/hc-install/releases"
 
+	"strongroom.example/appliance/base/fault"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
-	"strongroom.example/installer/engine"
 )
 
 // FetchVault downloads the configured release from HashiCorp, or its mirror,
@@ -50,7 +50,7 @@ func fetchVault(ctx context.Context, want config.Vault, key, dir string) (file s
 			// out, and then misses the program that it has not unpacked.
 			err = errors.New("the archive was refused: its checksum does not match the signed one, or it holds no Vault")
 		}
-		err = &engine.Error{Code: engine.ExitFailed, Err: fmt.Errorf("download Vault %s: %w", v, err),
+		err = &fault.Error{Code: fault.Failed, Err: fmt.Errorf("download Vault %s: %w", v, err),
 			Hint: "give a downloaded one with --vault-binary FILE"}
 		return "", nil, errors.Join(err, remove())
 	}

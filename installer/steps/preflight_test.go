@@ -20,6 +20,7 @@ import (
 	"filippo.io/age"
 	"filippo.io/age/armor"
 
+	"strongroom.example/appliance/base/fault"
 	"strongroom.example/appliance/serve/dnscheck"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
@@ -110,8 +111,8 @@ func TestPreflightRefuses(t *testing.T) {
 			before := v.state()
 			var out bytes.Buffer
 			_, err := v.engine(e, &out).Install(t.Context())
-			var ee *engine.Error
-			if !errors.As(err, &ee) || ee.Code != engine.ExitOperator || ee.Hint == "" {
+			var ee *fault.Error
+			if !errors.As(err, &ee) || ee.Code != fault.Operator || ee.Hint == "" {
 				t.Fatalf("error = %v", err)
 			}
 			if !strings.Contains(err.Error(), c.want) {
@@ -281,12 +282,12 @@ func TestVaultProgramRefuses(t *testing.T) {
 		want string
 		code int
 	}{
-		"old":          {"Vault v1.21.1 (abc)\n", false, "is Vault 1.21.1, below", engine.ExitOperator},
+		"old":          {"Vault v1.21.1 (abc)\n", false, "is Vault 1.21.1, below", fault.Operator},
 		"old allowed":  {"Vault v1.21.1, built 2025-11-24\n", true, "", 0},
-		"not Vault":    {"nginx version 1\n", false, "is no Vault", engine.ExitUsage},
-		"no version":   {"Vault vX.Y\n", false, "is not a version", engine.ExitUsage},
+		"not Vault":    {"nginx version 1\n", false, "is no Vault", fault.Usage},
+		"no version":   {"Vault vX.Y\n", false, "is not a version", fault.Usage},
 		"enterprise":   {"Vault v2.2.2+ent (abc)\n", false, "", 0},
-		"not runnable": {"", false, "doesn't tell its version", engine.ExitUsage},
+		"not runnable": {"", false, "doesn't tell its version", fault.Usage},
 	} {
 		t.Run(name, func(t *testing.T) {
 			v := newVPS(t)
@@ -303,7 +304,7 @@ func TestVaultProgramRefuses(t *testing.T) {
 				}
 				return
 			}
-			var ee *engine.Error
+			var ee *fault.Error
 			if !errors.As(err, &ee) || ee.Code != c.code || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("error = %v, want %q with code %d", err, c.want, c.code)
 			}

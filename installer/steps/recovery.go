@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"strongroom.example/appliance/base/fault"
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/appliance/serve/escrow"
 	"strongroom.example/appliance/serve/kms"
@@ -176,11 +177,11 @@ func (e *Env) MissingCredentials() ([]string, error) {
 
 // Operator is an error that a person must act on, with exit code 4.
 func Operator(hint string, err error) error {
-	var known *engine.Error
+	var known *fault.Error
 	if errors.As(err, &known) {
 		return err
 	}
-	return &engine.Error{Code: engine.ExitOperator, Err: err, Hint: hint}
+	return &fault.Error{Code: fault.Operator, Err: err, Hint: hint}
 }
 
 // ForgetAlert leaves a credential out of a configuration, where it only serves

@@ -8,9 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"strongroom.example/appliance/base/fault"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
-	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
 )
 
@@ -67,8 +67,8 @@ func TestFirewallNotConfirmed(t *testing.T) {
 	}
 	var out bytes.Buffer
 	_, err := v.engine(e, &out).Install(t.Context())
-	var ee *engine.Error
-	if !errors.As(err, &ee) || ee.Code != engine.ExitOperator || !strings.Contains(err.Error(), "no answer within 2m") {
+	var ee *fault.Error
+	if !errors.As(err, &ee) || ee.Code != fault.Operator || !strings.Contains(err.Error(), "no answer within 2m") {
 		t.Errorf("error = %v", err)
 	}
 	if inForce == "" || v.nft != "" {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"strongroom.example/appliance/base/fault"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
@@ -78,13 +79,13 @@ func TestFirstSnapshotFails(t *testing.T) {
 	v, e := backedUp(t)
 	v.OnStart[machine.UnitSnapshot] = func() error { return errors.New(`systemd says "failed"`) }
 	_, err := v.firstSteps(t, e)
-	var fault *engine.Error
-	if !errors.As(err, &fault) || fault.Code != engine.ExitFailed || !strings.Contains(err.Error(), "the last words") || !strings.Contains(fault.Hint, "journalctl -u "+machine.UnitSnapshot) {
+	var failed *fault.Error
+	if !errors.As(err, &failed) || failed.Code != fault.Failed || !strings.Contains(err.Error(), "the last words") || !strings.Contains(failed.Hint, "journalctl -u "+machine.UnitSnapshot) {
 		t.Errorf("error = %v", err)
 	}
 	v.Files[VerifiedState] = &host.Node{Data: []byte("rubbish")}
 	_, err = v.firstSteps(t, e)
-	if !errors.As(err, &fault) || fault.Code != engine.ExitOperator {
+	if !errors.As(err, &failed) || failed.Code != fault.Operator {
 		t.Errorf("a damaged state: %v", err)
 	}
 }

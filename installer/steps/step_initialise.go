@@ -9,6 +9,7 @@ import (
 
 	"filippo.io/age"
 
+	"strongroom.example/appliance/base/fault"
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/appliance/serve/escrow"
 	"strongroom.example/config/machine"
@@ -92,7 +93,7 @@ func (s initialise) initialise(ctx context.Context) error {
 		return err
 	}
 	if err := c.WaitListening(ctx); err != nil {
-		return &engine.Error{Code: engine.ExitFailed, Err: err, Hint: "see journalctl -u vault -u strongroom-kms"}
+		return &fault.Error{Code: fault.Failed, Err: err, Hint: "see journalctl -u vault -u strongroom-kms"}
 	}
 	// The place for the keys is tried before there are any.
 	if err := s.tryPlaces(ctx); err != nil {

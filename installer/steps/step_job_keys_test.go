@@ -12,6 +12,7 @@ import (
 
 	"filippo.io/age"
 
+	"strongroom.example/appliance/base/fault"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
@@ -127,11 +128,11 @@ func TestGivenSecretsAreSealed(t *testing.T) {
 	operatorMust := func(what, want string) {
 		t.Helper()
 		_, err := v.jobKeys(t, e)
-		var fault *engine.Error
-		if !errors.As(err, &fault) || fault.Code != engine.ExitOperator || !strings.Contains(err.Error(), want) {
+		var failed *fault.Error
+		if !errors.As(err, &failed) || failed.Code != fault.Operator || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", what, err)
 		}
-		if err != nil && strings.Contains(err.Error()+fault.Hint, canary) {
+		if err != nil && strings.Contains(err.Error()+failed.Hint, canary) {
 			t.Errorf("%s: the error quotes the secret", what)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"strongroom.example/appliance/base/fault"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
@@ -156,14 +157,14 @@ func TestJobsNeedAnAdministratorLater(t *testing.T) {
 		code  int
 		want  string
 	}{
-		"no token":    {"", engine.ExitOperator, "root token is gone"},
-		"wrong token": {"somebody", engine.ExitOperator, "refuses the administrator's token"},
+		"no token":    {"", fault.Operator, "root token is gone"},
+		"wrong token": {"somebody", fault.Operator, "refuses the administrator's token"},
 	} {
 		e := w.env()
 		e.AdminToken = c.token
 		_, _, err := w.install(t, e)
-		var fault *engine.Error
-		if !errors.As(err, &fault) || fault.Code != c.code || !strings.Contains(err.Error(), c.want) || !strings.Contains(fault.Hint, "vault login") {
+		var failed *fault.Error
+		if !errors.As(err, &failed) || failed.Code != c.code || !strings.Contains(err.Error(), c.want) || !strings.Contains(failed.Hint, "vault login") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

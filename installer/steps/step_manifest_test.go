@@ -4,8 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	"strongroom.example/appliance/base/fault"
 	"strongroom.example/config/machine"
-	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
 )
 
@@ -37,7 +37,7 @@ func TestOtherVersion(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Fatalf("error %v, want one with %q", err, c.want)
 			}
-			if e, ok := err.(*engine.Error); ok && e.Code != engine.ExitOperator {
+			if e, ok := err.(*fault.Error); ok && e.Code != fault.Operator {
 				t.Errorf("exit code %d", e.Code)
 			}
 		})

@@ -8,10 +8,10 @@ import (
 	"strings"
 	"testing"
 
+	"strongroom.example/appliance/base/fault"
 	"strongroom.example/appliance/serve/escrow"
 	"strongroom.example/appliance/serve/kms"
 	"strongroom.example/config/machine"
-	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
 )
 
@@ -98,8 +98,8 @@ func TestMasterKeyIsNeverMadeAgain(t *testing.T) {
 	v.Files[machine.RaftDir+"/vault.db"] = &host.Node{Data: []byte("data")}
 	delete(v.Files, machine.MasterKeyFile)
 	_, err := v.engine(v.env(), &out).Install(t.Context())
-	var e *engine.Error
-	if !errors.As(err, &e) || e.Code != engine.ExitOperator || !strings.Contains(err.Error(), "master key that opens it is not") {
+	var e *fault.Error
+	if !errors.As(err, &e) || e.Code != fault.Operator || !strings.Contains(err.Error(), "master key that opens it is not") {
 		t.Errorf("error = %v", err)
 	}
 	if _, ok := v.Files[machine.MasterKeyFile]; ok {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"path"
 
+	"strongroom.example/appliance/base/fault"
 	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 )
@@ -22,7 +23,7 @@ func (s programs) Check(context.Context) (engine.Diff, error) {
 	} {
 		p, err := s.Payload.Program(name)
 		if err != nil {
-			return nil, &engine.Error{Code: engine.ExitFailed, Err: err, Hint: "build the installer with: make build"}
+			return nil, &fault.Error{Code: fault.Failed, Err: err, Hint: "build the installer with: make build"}
 		}
 		c.add(s.file(to, source{p.Size, p.SHA256, p.Open}, root(0o755)))
 	}

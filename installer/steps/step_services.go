@@ -7,6 +7,7 @@ import (
 	"path"
 	"time"
 
+	"strongroom.example/appliance/base/fault"
 	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 )
@@ -111,5 +112,5 @@ func explain(name string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return &engine.Error{Code: engine.ExitFailed, Err: err, Hint: "see journalctl -u " + name + ", remove the cause, and run the same command again"}
+	return &fault.Error{Code: fault.Failed, Err: err, Hint: "see journalctl -u " + name + ", remove the cause, and run the same command again"}
 }

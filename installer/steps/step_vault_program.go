@@ -12,6 +12,7 @@ import (
 	"os"
 	"regexp"
 
+	"strongroom.example/appliance/base/fault"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
@@ -55,11 +56,11 @@ func (s vaultProgram) Check(ctx context.Context) (engine.Diff, error) {
 func (s vaultProgram) checkFile(ctx context.Context) (engine.Diff, error) {
 	v, err := VaultVersion(ctx, s.Host, s.VaultBinary)
 	if err != nil {
-		return nil, &engine.Error{Code: engine.ExitUsage, Err: err, Hint: "give --vault-binary a Vault for this machine"}
+		return nil, &fault.Error{Code: fault.Usage, Err: err, Hint: "give --vault-binary a Vault for this machine"}
 	}
 	old, err := config.OldVault(v)
 	if err != nil {
-		return nil, &engine.Error{Code: engine.ExitUsage, Err: fmt.Errorf("%q: %w", s.VaultBinary, err)}
+		return nil, &fault.Error{Code: fault.Usage, Err: fmt.Errorf("%q: %w", s.VaultBinary, err)}
 	}
 	if old && !s.Config.Vault.AllowOld {
 		return nil, operator("give a newer one, or insist with --allow-old-vault",

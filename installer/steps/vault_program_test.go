@@ -19,8 +19,8 @@ import (
 	"github.com/ProtonMail/go-crypto/openpgp"
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
 
+	"strongroom.example/appliance/base/fault"
 	"strongroom.example/config/machine"
-	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
 )
 
@@ -151,14 +151,14 @@ func TestDownload(t *testing.T) {
 				t.Fatalf("diff = %v, %v", diff, err)
 			}
 			err = diff[0].Apply(t.Context())
-			var fault *engine.Error
+			var failed *fault.Error
 			n := v.Files[machine.VaultProgram]
 			switch {
 			case c.want == "":
 				if err != nil || n == nil || string(n.Data) != "a Vault from the mirror" || n.Attr != root(0o755) {
 					t.Errorf("error %v, file %+v", err, n)
 				}
-			case !errors.As(err, &fault) || !strings.Contains(err.Error(), c.want) || !strings.Contains(fault.Hint, "--vault-binary"):
+			case !errors.As(err, &failed) || !strings.Contains(err.Error(), c.want) || !strings.Contains(failed.Hint, "--vault-binary"):
 				t.Errorf("error = %v, want %q", err, c.want)
 			case n != nil:
 				t.Error("something was installed")
@@ -182,12 +182,12 @@ func TestInstalledVaultIsKept(t *testing.T) {
 		t.Errorf("diff = %v, %v", diff, err)
 	}
 	v.Commands["vault"] = answer("Vault v2.3.0 (abc)\n")
-	var fault *engine.Error
+	var failed *fault.Error
 	_, err := (vaultProgram{e}).Check(t.Context())
-	if !errors.As(err, &fault) || !strings.Contains(err.Error(), "Vault 2.3.0 is installed and 2.2.2 is configured") {
+	if !errors.As(err, &failed) || !strings.Contains(err.Error(), "Vault 2.3.0 is installed and 2.2.2 is configured") {
 		t.Fatalf("error = %v", err)
 	}
-	if doc := regexp.MustCompile(`docs/\S+\.md`).FindString(fault.Hint); doc != "docs/upgrade.md" {
-		t.Errorf("hint %q", fault.Hint)
+	if doc := regexp.MustCompile(`docs/\S+\.md`).FindString(failed.Hint); doc != "docs/upgrade.md" {
+		t.Errorf("hint %q", failed.Hint)
 	}
 }

@@ -11,9 +11,9 @@ import (
 	"slices"
 	"strings"
 
+	"strongroom.example/appliance/base/fault"
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/config/machine"
-	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
 	"strongroom.example/systemd"
 )
@@ -48,7 +48,7 @@ func (u *Upgrade) back(ctx context.Context, why error) error {
 	if err := u.end(u.Env.Host, RolledBack); err != nil {
 		return u.stuck(why, err)
 	}
-	return &engine.Error{Code: engine.ExitFailed, Err: fmt.Errorf("%w: %w", ErrRolledBack, why),
+	return &fault.Error{Code: fault.Failed, Err: fmt.Errorf("%w: %w", ErrRolledBack, why),
 		Hint: "the machine runs the versions of before and is healthy"}
 }
 
@@ -56,7 +56,7 @@ func (u *Upgrade) stuck(why, err error) error {
 	if errors.Is(err, errNoToken) {
 		return tokenNeeded("the old Vault runs again, and the rest of the rollback is inside it")
 	}
-	return &engine.Error{Code: engine.ExitOperator, Err: fmt.Errorf("the upgrade failed (%w), and it could not be rolled back: %w", why, err),
+	return &fault.Error{Code: fault.Operator, Err: fmt.Errorf("the upgrade failed (%w), and it could not be rolled back: %w", why, err),
 		Hint: "remove the cause and run: strongroom-installer upgrade --rollback. What was there before is in " + Dir}
 }
 
@@ -65,7 +65,7 @@ var errNoToken = errors.New("an administrator's token is needed")
 // tokenNeeded ends a run that was begun without a token, since there may have
 // been no Vault to give one.
 func tokenNeeded(why string) error {
-	return &engine.Error{Code: engine.ExitOperator, Err: fmt.Errorf("%w: %s", errNoToken, why),
+	return &fault.Error{Code: fault.Operator, Err: fmt.Errorf("%w: %s", errNoToken, why),
 		Hint: "log in (vault login -method=userpass username=admin) and run: strongroom-installer upgrade --rollback --token-file FILE"}
 }
 

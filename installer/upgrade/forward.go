@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"strongroom.example/appliance/base/fault"
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
@@ -166,7 +167,7 @@ func (u *Upgrade) settle(ctx context.Context) error {
 		return u.tidyPlugins(ctx)
 	}()
 	if err != nil {
-		return &engine.Error{Code: engine.ExitFailed, Err: fmt.Errorf("the new versions run and are healthy, but: %w", err),
+		return &fault.Error{Code: fault.Failed, Err: fmt.Errorf("the new versions run and are healthy, but: %w", err),
 			Hint: "run the same command again to finish"}
 	}
 	if err := u.end(h, Upgraded); err != nil {

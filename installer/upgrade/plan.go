@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/go-version"
 
+	"strongroom.example/appliance/base/fault"
 	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
@@ -65,7 +66,7 @@ func (u *Upgrade) installed(ctx context.Context) (Versions, error) {
 	h := u.Env.Host
 	program := path.Join(machine.BinDir, machine.ProgramName)
 	if _, err := h.Stat(program); errors.Is(err, fs.ErrNotExist) {
-		return v, &engine.Error{Code: engine.ExitOperator, Err: fmt.Errorf("nothing is installed here: %q is not there", program),
+		return v, &fault.Error{Code: fault.Operator, Err: fmt.Errorf("nothing is installed here: %q is not there", program),
 			Hint: "install first: strongroom-installer install --help"}
 	}
 	out, err := h.Run(ctx, host.Command{Args: []string{program, "--version"}})
@@ -104,14 +105,14 @@ func possible(from, to Versions) error {
 		if errA != nil || errB != nil || !b.LessThan(a) {
 			return nil // what has no order is no downgrade
 		}
-		return &engine.Error{Code: engine.ExitUsage, Err: fmt.Errorf("%s %s is installed, and %s is older", what, from, to),
+		return &fault.Error{Code: fault.Usage, Err: fmt.Errorf("%s %s is installed, and %s is older", what, from, to),
 			Hint: "a newer program's storage can't be read by an older one: install the older version on a new machine and restore a snapshot of its time"}
 	}
 	if err := errors.Join(older("plugin", from.Plugin, to.Plugin), older("Vault", from.Vault, to.Vault)); err != nil {
 		return err
 	}
 	if from.Plugin == to.Plugin && from.PluginSHA256 != to.PluginSHA256 {
-		return &engine.Error{Code: engine.ExitUsage,
+		return &fault.Error{Code: fault.Usage,
 			Err:  fmt.Errorf("this installer carries another plugin of the same version %s: one file name can't hold both", to.Plugin),
 			Hint: "build it with another VERSION"}
 	}
@@ -144,7 +145,7 @@ func (u *Upgrade) room(p Plan) error {
 			return err
 		}
 		if free < need {
-			return &engine.Error{Code: engine.ExitOperator, Err: fmt.Errorf("%q has %d MiB free, and the upgrade with its way back needs %d", d, free>>20, need>>20),
+			return &fault.Error{Code: fault.Operator, Err: fmt.Errorf("%q has %d MiB free, and the upgrade with its way back needs %d", d, free>>20, need>>20),
 				Hint: "make room; nothing has been changed"}
 		}
 	}

@@ -10,9 +10,9 @@ import (
 	"strings"
 
 	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/base/fault"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
-	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
 )
 
@@ -22,10 +22,10 @@ func (u *Upgrade) ready(ctx context.Context) error {
 	wait, cancel := context.WithTimeout(ctx, u.Patience)
 	defer cancel()
 	if err := u.Vault.WaitActive(wait); err != nil {
-		return &engine.Error{Code: engine.ExitOperator, Err: err, Hint: "an upgrade begins on a machine that is well: see strongroom doctor, or run strongroom-installer install; nothing has been changed"}
+		return &fault.Error{Code: fault.Operator, Err: err, Hint: "an upgrade begins on a machine that is well: see strongroom doctor, or run strongroom-installer install; nothing has been changed"}
 	}
 	if err := u.Vault.MayUpgrade(ctx); err != nil {
-		return &engine.Error{Code: engine.ExitOperator, Err: err, Hint: "log in as an administrator and give the token in VAULT_TOKEN or by --token-file; nothing has been changed"}
+		return &fault.Error{Code: fault.Operator, Err: err, Hint: "log in as an administrator and give the token in VAULT_TOKEN or by --token-file; nothing has been changed"}
 	}
 	return nil
 }
@@ -41,7 +41,7 @@ func (u *Upgrade) well(ctx context.Context, from Versions) error {
 		u.rec = nil
 	}
 	if err != nil {
-		return &engine.Error{Code: engine.ExitOperator, Err: fmt.Errorf("the machine is not well as it is: %w", err),
+		return &fault.Error{Code: fault.Operator, Err: fmt.Errorf("the machine is not well as it is: %w", err),
 			Hint: "see strongroom doctor, or run strongroom-installer install; nothing has been changed"}
 	}
 	return nil
@@ -191,7 +191,7 @@ func (u *Upgrade) snapshot(ctx context.Context) error {
 func (u *Upgrade) backUp(ctx context.Context) error {
 	for _, name := range []string{machine.UnitSnapshot, machine.UnitVerify} {
 		if err := u.Env.Host.Start(ctx, name); err != nil {
-			return &engine.Error{Code: engine.ExitOperator, Err: fmt.Errorf("a backup before the upgrade: %w", err),
+			return &fault.Error{Code: fault.Operator, Err: fmt.Errorf("a backup before the upgrade: %w", err),
 				Hint: "see journalctl -u " + name + "; nothing has been changed"}
 		}
 	}

@@ -8,8 +8,8 @@ import (
 	"io/fs"
 	"time"
 
+	"strongroom.example/appliance/base/fault"
 	"strongroom.example/config/machine"
-	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
 )
 
@@ -148,6 +148,6 @@ func Unfinished(h *host.Host) error {
 	if err != nil || r == nil || r.Phase.untouched() {
 		return err
 	}
-	return &engine.Error{Code: engine.ExitOperator, Err: fmt.Errorf("the upgrade of %s is unfinished: it was stopped while %s", r.Started.Format(time.DateTime), r.Phase),
+	return &fault.Error{Code: fault.Operator, Err: fmt.Errorf("the upgrade of %s is unfinished: it was stopped while %s", r.Started.Format(time.DateTime), r.Phase),
 		Hint: "run strongroom-installer upgrade to end it, or upgrade --rollback"}
 }

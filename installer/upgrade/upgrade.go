@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/base/fault"
 	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
@@ -82,7 +83,7 @@ func (u *Upgrade) Run(ctx context.Context) error {
 		return err
 	}
 	if err := u.Ask(ctx); err != nil {
-		return &engine.Error{Code: engine.ExitOperator, Err: err, Hint: "nothing has been changed"}
+		return &fault.Error{Code: fault.Operator, Err: err, Hint: "nothing has been changed"}
 	}
 	u.rec = &Record{Format: recordFormat, Started: u.Env.Host.Now().UTC(), From: p.From, To: p.To}
 	if err := u.prepare(ctx); err != nil {
@@ -182,11 +183,11 @@ func (u *Upgrade) timed(what string, do func() error) error {
 
 // keepCode adds a hint to an error that has none.
 func keepCode(err error, hint string) error {
-	var e *engine.Error
+	var e *fault.Error
 	if errors.As(err, &e) {
 		return err
 	}
-	return &engine.Error{Code: engine.ExitFailed, Err: err, Hint: hint}
+	return &fault.Error{Code: fault.Failed, Err: err, Hint: hint}
 }
 
 // changes says which of the programs the upgrade replaces.
@@ -202,7 +203,7 @@ func (u *Upgrade) target(ctx context.Context) (Versions, error) {
 	for name, sum := range map[string]*string{machine.ProgramName: &v.StrongroomSHA256, machine.PluginName: &v.PluginSHA256} {
 		p, err := u.Env.Payload.Program(name)
 		if err != nil {
-			return v, &engine.Error{Code: engine.ExitFailed, Err: err, Hint: "build the installer with: make build"}
+			return v, &fault.Error{Code: fault.Failed, Err: err, Hint: "build the installer with: make build"}
 		}
 		*sum = p.SHA256
 	}
@@ -219,7 +220,7 @@ func (u *Upgrade) target(ctx context.Context) (Versions, error) {
 	}
 	var err error
 	if v.Vault, err = steps.VaultVersion(ctx, u.Env.Host, file); err != nil {
-		return v, &engine.Error{Code: engine.ExitUsage, Err: err, Hint: "give --vault-binary a Vault for this machine"}
+		return v, &fault.Error{Code: fault.Usage, Err: err, Hint: "give --vault-binary a Vault for this machine"}
 	}
 	v.VaultSHA256, err = u.Env.Host.Sum(file)
 	return v, err

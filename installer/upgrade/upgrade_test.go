@@ -12,9 +12,9 @@ import (
 	"strings"
 	"testing"
 
+	"strongroom.example/appliance/base/fault"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
-	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
 )
 
@@ -131,8 +131,8 @@ func TestRehearsalRejects(t *testing.T) {
 			wait := w.load()
 			u, out := w.upgrade(c.strongroom, c.plugin, c.vault)
 			err := u.Run(t.Context())
-			var e *engine.Error
-			if !errors.As(err, &e) || e.Code != engine.ExitFailed || e.Hint != untouchedHint || !strings.Contains(err.Error(), "rehearsal") {
+			var e *fault.Error
+			if !errors.As(err, &e) || e.Code != fault.Failed || e.Hint != untouchedHint || !strings.Contains(err.Error(), "rehearsal") {
 				t.Fatalf("%v\n%s", err, out)
 			}
 			// But for the canary nothing is written.
@@ -218,8 +218,8 @@ func TestDataStaysWhenTheFrontIsDown(t *testing.T) {
 		return front(ctx)
 	}
 	err := u.Run(t.Context())
-	var e *engine.Error
-	if !errors.As(err, &e) || e.Code != engine.ExitOperator || !strings.Contains(err.Error(), "port 443 is gone") {
+	var e *fault.Error
+	if !errors.As(err, &e) || e.Code != fault.Operator || !strings.Contains(err.Error(), "port 443 is gone") {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	if s := w.load(); s.Secret != "written since" || w.engine != "1.0.0" {
@@ -260,8 +260,8 @@ func TestRollBackWithoutToken(t *testing.T) {
 			run = u.Run
 		}
 		err := run(t.Context())
-		var e *engine.Error
-		if !errors.As(err, &e) || e.Code != engine.ExitOperator || !errors.Is(err, errNoToken) || !strings.Contains(e.Hint, "--token-file") {
+		var e *fault.Error
+		if !errors.As(err, &e) || e.Code != fault.Operator || !errors.Is(err, errNoToken) || !strings.Contains(e.Hint, "--token-file") {
 			t.Fatalf("%v\n%s", err, out)
 		}
 		if w.running != "1.0.0" {
@@ -470,23 +470,23 @@ func TestRefusals(t *testing.T) {
 		code int
 		want string
 	}{
-		{"older plugin", func(_ *world, u *Upgrade) { u.Env.Version = "0.9.9" }, engine.ExitUsage, "v0.9.9 is older"},
-		{"older Vault", func(w *world, u *Upgrade) { w.Files[newVault].Data = []byte("Vault v0.9.0 fine") }, engine.ExitUsage, "0.9.0 is older"},
-		{"no Vault", func(w *world, u *Upgrade) { w.Files[newVault].Data = []byte("true") }, engine.ExitUsage, "is no Vault"},
-		{"same version, another plugin", func(_ *world, u *Upgrade) { u.Env.Version = "1.0.0" }, engine.ExitUsage, "another plugin of the same version"},
-		{"nothing installed", func(w *world, _ *Upgrade) { delete(w.Files, "/usr/local/bin/strongroom") }, engine.ExitOperator, "nothing is installed"},
-		{"disk full", func(w *world, _ *Upgrade) { w.Free = 1 << 20 }, engine.ExitOperator, "1 MiB free"},
-		{"Vault down", func(w *world, _ *Upgrade) { w.running = "" }, engine.ExitOperator, "down"},
-		{"front down", func(w *world, _ *Upgrade) { w.Units[machine.UnitFront].Active = "failed" }, engine.ExitOperator, "the front does not answer"},
+		{"older plugin", func(_ *world, u *Upgrade) { u.Env.Version = "0.9.9" }, fault.Usage, "v0.9.9 is older"},
+		{"older Vault", func(w *world, u *Upgrade) { w.Files[newVault].Data = []byte("Vault v0.9.0 fine") }, fault.Usage, "0.9.0 is older"},
+		{"no Vault", func(w *world, u *Upgrade) { w.Files[newVault].Data = []byte("true") }, fault.Usage, "is no Vault"},
+		{"same version, another plugin", func(_ *world, u *Upgrade) { u.Env.Version = "1.0.0" }, fault.Usage, "another plugin of the same version"},
+		{"nothing installed", func(w *world, _ *Upgrade) { delete(w.Files, "/usr/local/bin/strongroom") }, fault.Operator, "nothing is installed"},
+		{"disk full", func(w *world, _ *Upgrade) { w.Free = 1 << 20 }, fault.Operator, "1 MiB free"},
+		{"Vault down", func(w *world, _ *Upgrade) { w.running = "" }, fault.Operator, "down"},
+		{"front down", func(w *world, _ *Upgrade) { w.Units[machine.UnitFront].Active = "failed" }, fault.Operator, "the front does not answer"},
 		{"front mute", func(_ *world, u *Upgrade) {
 			u.Front = func(context.Context) error { return errors.New("mute") }
-		}, engine.ExitOperator, "not well as it is"},
-		{"engine down", func(w *world, _ *Upgrade) { w.engine = "" }, engine.ExitOperator, "the engine does not answer"},
-		{"no", func(_ *world, u *Upgrade) { u.Ask = func(context.Context) error { return errors.New("no") } }, engine.ExitOperator, "no"},
+		}, fault.Operator, "not well as it is"},
+		{"engine down", func(w *world, _ *Upgrade) { w.engine = "" }, fault.Operator, "the engine does not answer"},
+		{"no", func(_ *world, u *Upgrade) { u.Ask = func(context.Context) error { return errors.New("no") } }, fault.Operator, "no"},
 		{"a record of another format", func(w *world, _ *Upgrade) {
 			w.Files[Dir] = w.Files["/var"]
 			w.Files[RecordPath] = &host.Node{Data: []byte(`{"format":99}`)}
-		}, engine.ExitFailed, "format 99"},
+		}, fault.Failed, "format 99"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t)
@@ -494,8 +494,8 @@ func TestRefusals(t *testing.T) {
 			c.do(w, u)
 			index := w.load().Index
 			err := u.Run(t.Context())
-			code := engine.ExitFailed
-			var e *engine.Error
+			code := fault.Failed
+			var e *fault.Error
 			if errors.As(err, &e) {
 				code = e.Code
 			}
