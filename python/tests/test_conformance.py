@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol
 
 import pytest
 
@@ -15,12 +18,16 @@ from strongroom_dagster import (
     SecretNotFoundError,
     Settings,
     VaultSecrets,
+    VaultUnavailableError,
 )
 from strongroom_dagster.fake import FakeVaultSecrets
+from strongroom_dagster.masked import same_version
 
 from .conftest import POLICY, make_client
+from .harness import wait
 from .harness.clock import ShiftedClock
 from .harness.postgres import Postgres
+from .harness.proxy import Proxy
 from .harness.vault import VaultServer
 
 BASE = "bike-data-flow/production"
@@ -40,19 +47,41 @@ class World(Protocol):
 
     def lease_is_open(self, lease_id: str) -> bool: ...
 
+    def delete(self, name: str) -> None: ...
+
+    def undelete(self, name: str) -> None: ...
+
+    def destroy(self, name: str) -> None: ...
+
+    def purge(self, name: str) -> None: ...
+
+    def remove_key(self, name: str) -> None: ...
+
+    def compromise(self, name: str) -> None: ...
+
+    def deny(self, name: str) -> None: ...
+
+    def outage(self) -> AbstractContextManager[None]: ...
+
+    def another_client(self) -> VaultSecrets: ...
+
 
 class RealWorld:
     """On the shared Vault."""
 
-    def __init__(self, vault: VaultServer) -> None:
+    def __init__(self, vault: VaultServer, proxy: Proxy) -> None:
         self.vault = vault
+        self._proxy = proxy
         self.clock = ShiftedClock()
         policy = POLICY.replace(
             'path "database/creds/reader"',
             'path "database/creds/none" { capabilities = ["read"] }\npath "database/creds/reader"',
         )
+        self._policy = policy + "\n"
         self.client = make_client(
-            vault, "conformance", policy, clock=self.clock.clock, deadline=20.0,
+            vault, "conformance", policy, clock=self.clock.clock, address=proxy.address,
+            deadline=5.0,
+            revalidate_deadline=0.2, stale_if_error=300.0,
             role_options={"token_ttl": "24h", "token_max_ttl": "24h"},
         )  # fmt: skip
 
@@ -71,6 +100,58 @@ class RealWorld:
         )
         return isinstance(answer, dict)
 
+    @property
+    def _kv(self) -> Any:
+        return self.vault.admin().secrets.kv.v2
+
+    def delete(self, name: str) -> None:
+        self._kv.delete_latest_version_of_secret(f"{BASE}/{name}")
+
+    def undelete(self, name: str) -> None:
+        self._kv.undelete_secret_versions(f"{BASE}/{name}", [1])
+
+    def destroy(self, name: str) -> None:
+        self._kv.destroy_secret_versions(f"{BASE}/{name}", [1])
+
+    def purge(self, name: str) -> None:
+        self._kv.delete_metadata_and_all_versions(f"{BASE}/{name}")
+
+    def remove_key(self, name: str) -> None:
+        self.vault.admin().adapter.delete(
+            f"/v1/apikeys/keys/{BASE}/{name}", params={"revoke_now": "true"}
+        )
+        wait.until(lambda: not self._key_is_there(name), "the key is gone")
+
+    def _key_is_there(self, name: str) -> bool:
+        answer = self.vault.admin().adapter.get(
+            f"/v1/apikeys/keys/{BASE}/{name}", raise_exception=False
+        )
+        return isinstance(answer, dict)
+
+    def compromise(self, name: str) -> None:
+        self.vault.rotate_key(f"{BASE}/{name}", compromised=True)
+
+    def deny(self, name: str) -> None:
+        engine, _, rest = name.rpartition(":")
+        path = {"": "secret/data", "apikey": "apikeys/creds", "database": "database/creds"}[engine]
+        where = f"{path}/{rest}" if engine == "database" else f"{path}/{BASE}/{rest}"
+        self._policy += f'path "{where}" {{ capabilities = ["deny"] }}\n'
+        if not engine:
+            self._policy += f'path "secret/metadata/{BASE}/{rest}" {{ capabilities = ["deny"] }}\n'
+        self.vault.admin().sys.create_or_update_policy("conformance", self._policy)
+
+    @contextmanager
+    def outage(self) -> Iterator[None]:
+        self._proxy.cut_after = [0] * 10_000
+        self._proxy.drop()
+        try:
+            yield
+        finally:
+            self._proxy.cut_after = []
+
+    def another_client(self) -> VaultSecrets:
+        return copy.copy(self.client)
+
 
 class FakeWorld:
     """In memory."""
@@ -79,7 +160,7 @@ class FakeWorld:
         self.clock = ShiftedClock()
         self.fake = FakeVaultSecrets(
             databases={"reader": ("user", "password")},
-            settings=Settings(app="bike-data-flow", environment="production"),
+            settings=Settings(app="bike-data-flow", environment="production", stale_if_error=300.0),
             clock=self.clock.clock,
         )
         self.client: VaultSecrets = self.fake
@@ -98,18 +179,47 @@ class FakeWorld:
     def lease_is_open(self, lease_id: str) -> bool:
         return lease_id in self.fake.leases
 
+    def delete(self, name: str) -> None:
+        self.fake.delete(name)
+
+    def undelete(self, name: str) -> None:
+        self.fake.undelete(name)
+
+    def destroy(self, name: str) -> None:
+        self.fake.destroy(name)
+
+    def purge(self, name: str) -> None:
+        self.fake.purge(name)
+
+    def remove_key(self, name: str) -> None:
+        self.fake.delete(f"apikey:{name}")
+
+    def compromise(self, name: str) -> None:
+        self._made += 1
+        self.fake.rotate(name, f"made-up-{self._made}", compromised=True)
+
+    def deny(self, name: str) -> None:
+        self.fake.deny(name)
+
+    def outage(self) -> AbstractContextManager[None]:
+        return self.fake.outage()
+
+    def another_client(self) -> VaultSecrets:
+        return copy.copy(self.fake)
+
 
 @pytest.fixture(params=["real", "fake"])
 def world(
     request: pytest.FixtureRequest, apikeys: VaultServer, postgres: Postgres
 ) -> Iterator[World]:
-    makers: dict[str, Callable[[], World]] = {
-        "real": lambda: RealWorld(apikeys),
-        "fake": FakeWorld,
-    }
-    found = makers[request.param]()
-    with found.client:
-        yield found
+    with Proxy(apikeys.http) as proxy:
+        makers: dict[str, Callable[[], World]] = {
+            "real": lambda: RealWorld(apikeys, proxy),
+            "fake": FakeWorld,
+        }
+        found = makers[request.param]()
+        with found.client:
+            yield found
 
 
 def test_kv(world: World) -> None:
@@ -202,12 +312,166 @@ def test_masking(world: World) -> None:
     assert "****" in repr(secret)
 
 
-def test_denied_is_for_a_real_vault_only(apikeys: VaultServer) -> None:
-    """The fake has no policies: what is not in it is not found."""
-    with make_client(apikeys, "denied") as client, pytest.raises(AccessDeniedError):
-        client.get("/other/x")
-    with FakeVaultSecrets() as fake:
-        with pytest.raises(SecretNotFoundError):
-            fake.get("/other/x")
-        with pytest.raises(ConfigurationError, match="no hvac"):
-            _ = fake.hvac
+def test_a_deleted_secret(world: World) -> None:
+    client = world.client
+    name = f"conf/deleted-{type(world).__name__}"
+    world.put(name, value="one")
+    first = client.kv(name)
+    world.delete(name)
+    assert client.kv(name) is first  # as long as it is fresh
+    world.clock.shift += 61.0
+    with pytest.raises(SecretNotFoundError, match="version 1 was deleted"):
+        client.get(name)
+    assert client.stats.cached == 0
+    world.undelete(name)
+    assert client.get(name) == "one"
+    world.destroy(name)
+    world.clock.shift += 61.0
+    with pytest.raises(SecretNotFoundError, match="version 1 was destroyed"):
+        client.get(name)
+    world.put(name, value="two")
+    assert client.kv(name).version == 2
+
+
+def test_a_secret_made_anew(world: World) -> None:
+    client = world.client
+    name = f"conf/anew-{type(world).__name__}"
+    world.put(name, value="one")
+    first = client.kv(name)
+    assert first.created_time
+    world.purge(name)
+    world.put(name, value="two")
+    world.clock.shift += 61.0
+    second = client.kv(name)
+    assert (second["value"], second.version) == ("two", 1)
+    assert not same_version(first, second)
+    world.purge(name)
+    world.clock.shift += 61.0
+    with pytest.raises(SecretNotFoundError):
+        client.get(name)
+
+
+def test_an_api_key_made_anew(world: World) -> None:
+    client = world.client
+    name = f"conf/anew-{type(world).__name__}"
+    world.define(name)
+    first = client.api_key(name)
+    assert first.created_time
+    world.remove_key(name)
+    world.define(name)
+    second = client.wait_for_rotation(name, first, timeout=1)
+    assert second is not None
+    assert (second.version, second.key != first.key) == (1, True)
+    assert client.api_key(name) is second
+    world.remove_key(name)
+    world.clock.shift += 61.0
+    with pytest.raises(SecretNotFoundError):
+        client.api_key(name)
+
+
+def test_a_compromised_key(world: World) -> None:
+    client = world.client
+    name = f"conf/leaked-{type(world).__name__}"
+    world.define(name)
+    first = client.api_key(name)
+    world.compromise(name)
+    client.invalidate(f"apikey:{name}")
+    assert client.api_key(name).key != first.key
+    with pytest.raises(RequestRefusedError, match="compromised"):
+        client.api_key(name, version=1)
+
+
+def test_an_outage(world: World) -> None:
+    client = world.client
+    name = f"conf/outage-{type(world).__name__}"
+    world.put(name, value="one")
+    world.define(name)
+    secret, key = client.kv(name), client.api_key(name)
+    with world.outage():
+        world.clock.shift += 61.0
+        assert client.kv(name) is secret
+        assert client.api_key(name) is key
+        world.clock.shift += 301.0
+        with pytest.raises(VaultUnavailableError):
+            client.kv(name)
+        assert client.api_key(name) is key  # for as long as it is promised
+        with pytest.raises(VaultUnavailableError):
+            client.get("conf/never-read")
+        with pytest.raises(VaultUnavailableError):
+            client.database("reader").__enter__()
+    assert client.get(name) == "one"
+
+
+def test_denial(world: World) -> None:
+    client = world.client
+    name = f"conf/denied-{type(world).__name__}"
+    world.put(name, value="one")
+    world.put(f"{name}-not", value="two")
+    world.define(name)
+    assert client.get(name) == "one"
+    for denied in (name, f"apikey:{name}", "database:reader"):
+        world.deny(denied)
+    world.clock.shift += 61.0
+    with pytest.raises(AccessDeniedError, match="permission denied"):
+        client.get(name)
+    with pytest.raises(AccessDeniedError):
+        client.api_key(name)
+    with pytest.raises(AccessDeniedError):
+        client.database("reader").__enter__()
+    assert client.get(f"{name}-not") == "two"
+
+
+def test_a_copy_is_another_client_of_the_same_vault(world: World) -> None:
+    name = f"conf/copied-{type(world).__name__}"
+    world.put(name, value="one")
+    assert world.client.get(name) == "one"
+    with world.another_client() as other:
+        assert other.stats.cached == 0
+        assert other.get(name) == "one"
+        world.put(name, value="two")
+        other.invalidate()
+        assert other.get(name) == "two"
+    assert world.client.get(name) == "one"  # its cache is its own, and it is still open
+
+
+def test_a_closed_client(world: World) -> None:
+    world.put("conf/closed", value="one")
+    client = world.another_client()
+    with client:
+        assert client.get("conf/closed") == "one"
+    for use in (lambda: client.get("conf/closed"), lambda: client.database("reader")):
+        with pytest.raises(ConfigurationError, match="closed"):
+            use()
+
+
+def test_what_the_fake_alone_does() -> None:
+    fake = FakeVaultSecrets({"x": {"l": ["a"]}}, {"k": "one"}, {"reader": ("u", "p")})
+    for made in (pickle.loads(pickle.dumps(fake)), copy.deepcopy(fake)):
+        assert made.kv("x")["l"] == ["a"]
+        assert made.get("apikey:k") == "one"
+        with made.database("reader") as db:
+            assert db.username == "u"
+            assert (len(made.leases), len(fake.leases)) == (1, 0)
+        made.put("x", "another")
+        made.rotate("k", "two")
+        assert fake.kv("x").version == 1
+        assert fake.api_key("k").version == 1
+    given = {"l": ["a"]}
+    fake.put("own", given)
+    given["l"].append("evil")
+    assert fake.kv("own")["l"] == ["a"]
+    fake.deny("x")
+    fake.invalidate()
+    with pytest.raises(AccessDeniedError):
+        fake.get("x")
+    fake.allow("x")
+    assert fake.get("x#l") == '["a"]'
+    with pytest.raises(SecretNotFoundError):
+        fake.get("/other/x")
+    with pytest.raises(ConfigurationError, match="no hvac"):
+        _ = fake.hvac
+    for gone in ("nothing", "apikey:nothing"):
+        with pytest.raises(SecretNotFoundError, match="in the fake"):
+            fake.delete(gone)
+    with pytest.raises(SecretNotFoundError, match="no version 9"):
+        fake.destroy("x", version=9)
