@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable
@@ -30,7 +31,6 @@ from hypothesis.stateful import (
 
 from strongroom_dagster import (
     AppRoleAuth,
-    ConfigurationError,
     RequestRefusedError,
     SecretNotFoundError,
     Settings,
@@ -39,19 +39,20 @@ from strongroom_dagster import (
     VaultUnavailableError,
 )
 from strongroom_dagster.database import DatabaseLease
+from strongroom_dagster.errors import ClosedError
 
 from .harness.clock import FakeClock
 from .harness.model import Model
 from .harness.scripted import Scripted
 
 SOAK = os.environ.get("STRONGROOM_SOAK") == "1"
-EXAMPLES, STEPS = (1500, 60) if SOAK else (int(os.environ.get("E", "25")), 40)
+EXAMPLES, STEPS = (1500, 60) if SOAK else (30, 40)
 
 NAMES = st.sampled_from(["a", "b"])
 COUNTS: Counter[str] = Counter()
 
-#: Of the real time, for requests that meet an outage; the clock of the test does not run then.
-BACKOFF = {"backoff_base": 0.001, "backoff_cap": 0.001}
+#: Pauses are on the clock of the test: few attempts in an outage, and no waiting.
+PAUSE = 2.0
 
 
 class Machine(RuleBasedStateMachine):
@@ -63,7 +64,8 @@ class Machine(RuleBasedStateMachine):
         self.vault = Model(self.clock)
         self.server = Scripted(self.vault)
         self.blocks: list[DatabaseLease] = []
-        self.users: set[str] = set()
+        #: Whether a user may stay that no block uses: of the parent, or ended in an outage.
+        self.may_be_left = False
         #: Since when nothing older may be served, by engine and name: the last `invalidate`.
         self.floor: dict[tuple[str, str], float] = {}
 
@@ -87,7 +89,7 @@ class Machine(RuleBasedStateMachine):
         vault.lease_ttl, vault.lease_max_ttl = lease
         self.settings = Settings(
             address=self.server.address, kv_ttl=kv_ttl, stale_if_error=stale,
-            max_entries=entries, deadline=5.0, revalidate_deadline=1.0, **BACKOFF,
+            max_entries=entries, deadline=5.0, revalidate_deadline=1.0, backoff_base=PAUSE, backoff_cap=PAUSE,
         )  # fmt: skip
         for name in ("a", "b"):
             vault.write(name)
@@ -137,7 +139,7 @@ class Machine(RuleBasedStateMachine):
         return self.vault.kv if engine == "kv" else self.vault.keys
 
     def _there(self, engine: str, name: str) -> bool:
-        versions = self._store(engine).get(name)
+        versions = self._store(engine).get(name) or []
         return bool(versions) and not versions[-1].deleted
 
     # --- reads ----------------------------------------------------------------------------------
@@ -249,7 +251,7 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def revoke_tokens(self) -> None:
         self.vault.revoke_tokens()
-        self.users.clear()  # a lease dies with its token, and nobody is told
+        # A lease dies with its token, and nobody is told.
         COUNTS["tokens revoked"] += 1
 
     @precondition(lambda self: not self.vault.sealed)
@@ -297,29 +299,25 @@ class Machine(RuleBasedStateMachine):
         gone = not self.vault.user_exists(username)
         if username != f"user-{number}":
             assert gone, "of two users, and the first one was still good"
-        known = username not in self.users and not self._told(username)
-        assert not gone or not known or seconds, f"{username} is gone"
-        self.users.add(username)
+        assert not gone or self._revoked(username) or seconds, f"{username} is gone"
         COUNTS["credentials"] += 1
 
-    def _told(self, username: str) -> bool:
+    def _revoked(self, username: str) -> bool:
         """Whether its token was revoked from outside, of which nobody is told."""
-        token = self.vault.tokens[self.vault.leases[username].token]
-        return token.revoked
+        return self.vault.tokens[self.vault.leases[username].token].revoked
 
     @precondition(lambda self: self.blocks)
     @rule()
     def leave(self) -> None:
         self.blocks.pop().__exit__(None, None, None)
-        if not self.blocks and not self.vault.sealed:
+        self.may_be_left = self.may_be_left or self.vault.sealed
+        if not self.blocks:
             self._nobody_is_left()
 
     def _nobody_is_left(self) -> None:
         left = [user for user in self.vault.leases if self.vault.user_exists(user)]
-        assert not left or self.left_by_an_outage, left
+        assert not left or self.may_be_left, left
         COUNTS["blocks that ended"] += 1
-
-    left_by_an_outage = False
 
     # --- the client -----------------------------------------------------------------------------
 
@@ -339,11 +337,8 @@ class Machine(RuleBasedStateMachine):
     def fork_hook(self) -> None:
         """What a child does right after it was forked; it is the child from here on."""
         self.client._after_fork()
-        self.blocks_of_the_parent()
+        self.may_be_left = self.may_be_left or bool(self.blocks)  # the parent's are the parent's
         COUNTS["forks by the hook"] += 1
-
-    def blocks_of_the_parent(self) -> None:
-        self.left_by_an_outage = self.left_by_an_outage or bool(self.blocks)
 
     @rule(name=NAMES)
     def fork(self, name: str) -> None:
@@ -359,7 +354,7 @@ class Machine(RuleBasedStateMachine):
                 found.put(self.client.get(f"kv:{name}"))
             except SecretNotFoundError:
                 found.put("")
-            except BaseException:
+            except Exception:  # noqa: BLE001 - the parent shows it
                 found.put(traceback.format_exc())
             os._exit(0)
 
@@ -376,16 +371,16 @@ class Machine(RuleBasedStateMachine):
         closed, blocks = self.client, self.blocks
         closed.close()
         logins = self.vault.logins
-        with pytest.raises(ConfigurationError, match="closed"):
-            if use == "get":
-                closed.get("kv:a")
-            elif use == "database" or not blocks:
-                closed.database("reader")
-            else:
-                blocks[-1].current()
+        uses: dict[str, Callable[[], Any]] = {
+            "get": lambda: closed.get("kv:a"),
+            "database": lambda: closed.database("reader"),
+            "current": lambda: (blocks[-1] if blocks else closed.database("reader")).current(),
+        }
+        with pytest.raises(ClosedError):
+            uses[use]()
         assert self.vault.logins == logins
-        if not self.vault.sealed:
-            self._nobody_is_left()
+        self.may_be_left = self.may_be_left or self.vault.sealed
+        self._nobody_is_left()
         self.blocks, self.client = [], self._new_client()
         self.floor.clear()
         COUNTS["closes"] += 1
@@ -402,16 +397,16 @@ class Machine(RuleBasedStateMachine):
 @pytest.mark.timeout(3600 if SOAK else 300)
 def test_every_value_was_good_within_its_promise(capsys: pytest.CaptureFixture[str]) -> None:
     COUNTS.clear()
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         Machine,
         settings=settings(
             max_examples=EXAMPLES, stateful_step_count=STEPS, deadline=None, database=None,
             derandomize=not SOAK, suppress_health_check=list(HealthCheck), print_blob=SOAK,
         ),
     )  # fmt: skip
+    counted = ", ".join(f"{count} {what}" for what, count in sorted(COUNTS.items()))
     with capsys.disabled():
-        counted = ", ".join(f"{count} {what}" for what, count in sorted(COUNTS.items()))
-        print(f"\nmodel: {counted}", end="")
+        sys.stdout.write(f"\nmodel: {counted}\n")
     # It is worth nothing where the interesting things did not happen.
     for what in ("reads", "rotations", "secrets made anew", "credentials", "real forks", "closes"):
-        assert COUNTS[what] > 20, what
+        assert COUNTS[what] >= 10, what

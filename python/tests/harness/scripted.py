@@ -38,6 +38,7 @@ class Scripted:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            wbufsize = -1  # head and body in one packet: else the second waits for an ACK
 
             def _serve(self) -> None:
                 length = int(self.headers.get("Content-Length") or 0)
