@@ -37,10 +37,10 @@ var broken = []struct {
 	{"vault in sudo", "dedicated-user", edit("/etc/group", "sudo:x:27:anna", "sudo:x:27:anna,vault"), "fail", `in the group "sudo"`, false},
 	{"no such user", "dedicated-user", edit("/etc/passwd", "strongroom-front", "somebody"), "fail", "there is no user", false},
 	{"processes hidden", "dedicated-user", remove("/proc/1/status"), "skip", "process 1 is hidden", false},
-	{"vault owns its binary", "vault-readonly", own(vaultBinary, vaultID, 0), "fail", "it is its own", true},
-	{"everybody may write a plugin", "vault-readonly", chmod(pluginDir+"/vault-plugin-secrets-apikeys-0.1.0", 0o777), "fail", "everybody may write", true},
-	{"vault's group may write the configuration", "vault-readonly", chmod(vaultHCL, 0o660), "fail", "its group may write", true},
-	{"everybody may write the folder of units", "vault-readonly", chmod(unitDir, 0o777), "fail", unitDir, true},
+	{"vault owns its binary", "vault-readonly", own(machine.VaultProgram, vaultID, 0), "fail", "it is its own", true},
+	{"everybody may write a plugin", "vault-readonly", chmod(machine.PluginDir+"/vault-plugin-secrets-apikeys-0.1.0", 0o777), "fail", "everybody may write", true},
+	{"vault's group may write the configuration", "vault-readonly", chmod(machine.VaultHCL, 0o660), "fail", "its group may write", true},
+	{"everybody may write the folder of units", "vault-readonly", chmod(machine.UnitDir, 0o777), "fail", machine.UnitDir, true},
 	{"TLS 1.1", "tls", func(_ *testing.T, b *box, _ *Subject) {
 		b.hellos[tls.VersionTLS11] = tls.ConnectionState{Version: tls.VersionTLS11}
 	}, "fail", "speaks TLS 1.1", false},
@@ -50,8 +50,8 @@ var broken = []struct {
 	{"HSTS for a minute", "tls", func(_ *testing.T, b *box, _ *Subject) {
 		b.answers[healthPath] = Answer{Status: 200, Header: http.Header{hstsHeader: {"max-age=60"}}}
 	}, "fail", "max-age of", false},
-	{"Vault to the network", "tls", edit(vaultHCL, `"127.0.0.1:8200"`, `"0.0.0.0:8200"`), "fail", "not loopback", false},
-	{"Vault without TLS", "tls", edit(vaultHCL, `tls_min_version`, "tls_disable = true\n  tls_min_version"), "fail", "tls_disable", false},
+	{"Vault to the network", "tls", edit(machine.VaultHCL, `"127.0.0.1:8200"`, `"0.0.0.0:8200"`), "fail", "not loopback", false},
+	{"Vault without TLS", "tls", edit(machine.VaultHCL, `tls_min_version`, "tls_disable = true\n  tls_min_version"), "fail", "tls_disable", false},
 	{"vault's socket on the network", "tls", edit(netDir+"tcp", "0100007F:2008", "00000000:2008"), "fail", "user vault listens on tcp 0.0.0.0:8200", false},
 	{"swap on", "swap", edit("/proc/swaps", "Priority\n", "Priority\n/dev/sda2 partition 1000 0 -2\n"), "fail", "swap is on: /dev/sda2", true},
 	{"swap at boot", "swap", edit("/etc/fstab", "defaults 0 1\n", "defaults 0 1\n/dev/sda2 none swap sw 0 0\n"), "fail", "comes back at the next boot", true},
@@ -60,7 +60,7 @@ var broken = []struct {
 		edit("/proc/sys/fs/suid_dumpable", "0", "2")(t, b, s)
 		b.file("/run/systemd/container", 0o444, 0, 0, "systemd-nspawn\n")
 	}, "warn", "the host decides", false},
-	{"a unit with core dumps", "core-dumps", unit(vaultUnit, "LimitCORE", "infinity"), "fail", "LimitCORE=infinity", false},
+	{"a unit with core dumps", "core-dumps", unit(machine.UnitVault, "LimitCORE", "infinity"), "fail", "LimitCORE=infinity", false},
 	{"a process with core dumps", "core-dumps", edit("/proc/206/limits", "size        0 ", "size  unlimited "), "fail", "process 206", false},
 	{"another listener", "listeners", edit(netDir+"tcp", socketHead, socketHead+tableLine("00000000:1F90", tcpListen, 1000)), "fail", "tcp 0.0.0.0:8080 of anna", false},
 	{"another listener, UDP over IPv6", "listeners", edit(netDir+"udp6", socketHead, socketHead+any6(53, udpOpen, 0)), "fail", "udp [::]:53 of root", false},
@@ -68,7 +68,7 @@ var broken = []struct {
 	{"another listener, and no configuration", "listeners", noConfig(edit(netDir+"tcp", socketHead, socketHead+tableLine("00000000:1F90", tcpListen, 0))), "skip", "which ports are sshd's", false},
 	{"a socket of vault's, and no configuration", "tls", noConfig(edit(netDir+"tcp", "0100007F:2008", "00000000:2008")), "skip", "is the cluster's", false},
 	{"sshd elsewhere in the rules, and no configuration", "firewall", noConfig(nft(func(t *testing.T) string { return strings.ReplaceAll(loadedTable(t), `"right":22}`, `"right":2222}`) })), "skip", "which ports it lets in", false},
-	{"no firewall, and no configuration", "units", noConfig(unit(firewallUnit, "UnitFileState", "disabled")), "skip", firewallUnit, false},
+	{"no firewall, and no configuration", "units", noConfig(unit(machine.UnitFirewall, "UnitFileState", "disabled")), "skip", machine.UnitFirewall, false},
 	{"tables of another form", "listeners", edit(netDir+"tcp", "0100007F", "XYZ"), "skip", "not seen", false},
 	{"no firewall", "firewall", prints("nft -j list ruleset", `{"nftables":[{"metainfo":{}}]}`), "fail", "not loaded", true},
 	{"input accepts", "firewall", inTable(`"policy":"drop"`, `"policy":"accept"`), "fail", "priority 0 policy accept", true},
@@ -88,8 +88,8 @@ var broken = []struct {
 	}, "fail", "chain front_out lacks", true},
 	{"rules in another order", "firewall", first("ssh", `{"accept":null}`), "fail", "another order, or one twice", true},
 	{"another chain", "firewall", inTable(`{"chain":{"family":"inet","table":"strongroom","name":"ssh"`, `{"chain":{"family":"inet","table":"strongroom","name":"more","handle":99,"type":"filter","hook":"input","prio":-5,"policy":"accept"}},{"chain":{"family":"inet","table":"strongroom","name":"ssh"`), "fail", "chain more is in force", true},
-	{"the file binds another's uid", "firewall", edit(nftablesConf, "meta skuid 996 goto vault_out", "meta skuid 997 goto vault_out"), "fail", "does not bind what user vault may connect to", false},
-	{"not at boot", "firewall", unit(firewallUnit, "UnitFileState", "disabled"), "fail", "gone after the next boot", true},
+	{"the file binds another's uid", "firewall", edit(machine.NftablesConf, "meta skuid 996 goto vault_out", "meta skuid 997 goto vault_out"), "fail", "does not bind what user vault may connect to", false},
+	{"not at boot", "firewall", unit(machine.UnitFirewall, "UnitFileState", "disabled"), "fail", "gone after the next boot", true},
 	{"nft hidden", "firewall", func(_ *testing.T, b *box, _ *Subject) {
 		b.commands["nft -j list ruleset"] = func([]string) (string, error) { return "", errors.New("operation not permitted") }
 	}, "skip", "operation not permitted", false},
@@ -98,14 +98,14 @@ var broken = []struct {
 		b.tokens["acc1"] = values[map[string]any](t, `{"policies":["root"],"expire_time":null,"display_name":"root"}`)
 	}, "fail", "a root token is alive", false},
 	{"root token on the disk", "root-token", func(_ *testing.T, b *box, _ *Subject) {
-		b.file(credentialDir+"/root-token", 0o600, 0, 0, sealedBlob(1))
+		b.file(machine.CredentialDir+"/root-token", 0o600, 0, 0, sealedBlob(1))
 	}, "fail", "unfinished installation", false},
 	{"no login", "root-token", func(_ *testing.T, _ *box, s *Subject) { s.NoLogin = errNoVault }, "skip", "not logged in", false},
-	{"no lockout", "user-lockout", edit(vaultHCL, `user_lockout "all"`, `user_lockout "ldap"`), "fail", "has no user_lockout", false},
-	{"lockout disabled", "user-lockout", edit(vaultHCL, `disable_lockout       = "false"`, `disable_lockout = "true"`), "fail", "disable_lockout = true", false},
-	{"lockout after 1000", "user-lockout", edit(vaultHCL, `lockout_threshold     = "5"`, `lockout_threshold = "1000"`), "fail", "1000 times", false},
-	{"lockout after a million", "user-lockout", edit(vaultHCL, `lockout_threshold     = "5"`, `lockout_threshold = 1000000`), "fail", "at most 10", false},
-	{"lockout after nobody knows", "user-lockout", edit(vaultHCL, `lockout_threshold     = "5"`, ``), "fail", "who knows how many", false},
+	{"no lockout", "user-lockout", edit(machine.VaultHCL, `user_lockout "all"`, `user_lockout "ldap"`), "fail", "has no user_lockout", false},
+	{"lockout disabled", "user-lockout", edit(machine.VaultHCL, `disable_lockout       = "false"`, `disable_lockout = "true"`), "fail", "disable_lockout = true", false},
+	{"lockout after 1000", "user-lockout", edit(machine.VaultHCL, `lockout_threshold     = "5"`, `lockout_threshold = "1000"`), "fail", "1000 times", false},
+	{"lockout after a million", "user-lockout", edit(machine.VaultHCL, `lockout_threshold     = "5"`, `lockout_threshold = 1000000`), "fail", "at most 10", false},
+	{"lockout after nobody knows", "user-lockout", edit(machine.VaultHCL, `lockout_threshold     = "5"`, ``), "fail", "who knows how many", false},
 	{"lockout disabled on a mount", "user-lockout", func(t *testing.T, b *box, _ *Subject) {
 		b.vault["sys/auth/userpass/tune"] = values[map[string]any](t, `{"user_lockout_disable":true}`)
 	}, "fail", "auth/userpass/ has user lockout disabled", false},
@@ -113,12 +113,12 @@ var broken = []struct {
 	{"two devices on one file", "audit-devices", func(_ *testing.T, b *box, _ *Subject) {
 		b.vault["sys/audit"]["audit-2/"] = b.vault["sys/audit"]["audit-1/"]
 	}, "fail", "1 audit device:", false},
-	{"audit file gone", "audit-devices", remove(auditDir + "/audit-2.log"), "fail", "not there", false},
+	{"audit file gone", "audit-devices", remove(machine.AuditDir + "/audit-2.log"), "fail", "not there", false},
 	{"audit in clear", "audit-devices", func(t *testing.T, b *box, _ *Subject) {
 		b.vault["sys/audit"]["audit-1/"] = values[any](t, `{"type":"file","options":{"file_path":"/var/log/vault/audit-1.log","log_raw":"true"}}`)
 	}, "fail", "log_raw", false},
-	{"history file gone", "shell-history", remove(historyFile), "fail", "keep vault's command lines", false},
-	{"history file emptied", "shell-history", edit(historyFile, "vault*", "x"), "fail", "does not keep", false},
+	{"history file gone", "shell-history", remove(machine.HistoryFile), "fail", "keep vault's command lines", false},
+	{"history file emptied", "shell-history", edit(machine.HistoryFile, "vault*", "x"), "fail", "does not keep", false},
 	{"token in a history", "shell-history", edit("/root/.bash_history", "ls", "export VAULT_TOKEN="+token), "fail", ".bash_history holds a Vault token", false},
 	{"history hidden", "shell-history", deny("/root/.bash_history"), "skip", "permission denied", false},
 	{"old Vault", "vault-version", func(_ *testing.T, b *box, _ *Subject) { b.health.Version = "1.21.1" }, "fail", "known faults", false},
@@ -127,20 +127,20 @@ var broken = []struct {
 	}, "warn", "allow_old insists", false},
 	{"clock free", "clock", prints("timedatectl show", "NTP=no\nNTPSynchronized=no\n"), "fail", "not synchronised", true},
 	{"clock jumped", "clock", func(_ *testing.T, b *box, _ *Subject) { b.keys.Clock = "ahead" }, "fail", "the clock jumped", false},
-	{"storage open", "storage-mode", chmod(raftDir, 0o750), "fail", "mode 0750", true},
-	{"storage another's", "storage-mode", own(vaultData, 1000, 1000), "fail", "belongs to anna", true},
-	{"token in a unit", "cleartext", edit(unitDir+"/"+vaultUnit, "[Unit]\n", "[Service]\nEnvironment=VAULT_TOKEN="+token+"\n"), "fail", "holds a Vault token", false},
-	{"password in the configuration", "cleartext", edit(etc+"/appliance.toml", "domain", "secret_key = \"abcdef0123456789\"\ndomain"), "fail", "appliance.toml holds secret_key", false},
+	{"storage open", "storage-mode", chmod(machine.RaftDir, 0o750), "fail", "mode 0750", true},
+	{"storage another's", "storage-mode", own(machine.VaultData, 1000, 1000), "fail", "belongs to anna", true},
+	{"token in a unit", "cleartext", edit(machine.UnitDir+"/"+machine.UnitVault, "[Unit]\n", "[Service]\nEnvironment=VAULT_TOKEN="+token+"\n"), "fail", "holds a Vault token", false},
+	{"password in the configuration", "cleartext", edit(machine.Etc+"/appliance.toml", "domain", "secret_key = \"abcdef0123456789\"\ndomain"), "fail", "appliance.toml holds secret_key", false},
 	{"password in a URL", "cleartext", edit("/etc/environment", "", "DATABASE_URL=postgres://app:hunter22@db/x\n"), "fail", "a password in a URL", false},
-	{"credential in clear", "cleartext", edit(credentialDir+"/master-key", sealedBlob(0x5a), "{\"key\":\"abc\"}"), "fail", "not an encrypted credential", false},
+	{"credential in clear", "cleartext", edit(machine.CredentialDir+"/master-key", sealedBlob(0x5a), "{\"key\":\"abc\"}"), "fail", "not an encrypted credential", false},
 	{"credential with no key", "cleartext", func(_ *testing.T, b *box, _ *Subject) {
-		b.file(credentialDir+"/master-key", 0o600, 0, 0, nullBlob())
+		b.file(machine.CredentialDir+"/master-key", 0o600, 0, 0, nullBlob())
 	}, "fail", "with no key", false},
 	{"TLS 1.2 preferred", "tls13", func(_ *testing.T, b *box, _ *Subject) {
 		b.hellos[tls.VersionTLS13] = tls.ConnectionState{Version: tls.VersionTLS12}
 	}, "fail", "prefers TLS 1.2", false},
 	{"front down", "tls13", func(_ *testing.T, b *box, _ *Subject) { b.hellos = nil }, "fail", "does not answer", false},
-	{"plugin changed", "plugin-pinned", edit(pluginDir+"/vault-plugin-secrets-apikeys-0.1.0", pluginContent, "another"), "fail", "Vault will not start it", false},
+	{"plugin changed", "plugin-pinned", edit(machine.PluginDir+"/vault-plugin-secrets-apikeys-0.1.0", pluginContent, "another"), "fail", "Vault will not start it", false},
 	{"plugin not pinned", "plugin-pinned", func(_ *testing.T, b *box, _ *Subject) {
 		b.vault["sys/mounts"]["apikeys/"].(map[string]any)["plugin_version"] = ""
 	}, "fail", "not pinned", false},
@@ -157,13 +157,13 @@ var broken = []struct {
 	{"not in the catalog", "plugin-pinned", func(_ *testing.T, b *box, _ *Subject) {
 		delete(b.vault, "sys/plugins/catalog/secret/vault-plugin-secrets-apikeys")
 	}, "fail", "the catalog has no", false},
-	{"two configurations", "one-config", unit(vaultUnit, "ExecStart", "argv[]=/usr/local/bin/vault server -config="+vaultHCL+" -config=/etc/more"), "fail", "/etc/more", false},
-	{"a folder as configuration", "one-config", unit(vaultUnit, "ExecStart", "argv[]=/usr/local/bin/vault server -config=/etc/strongroom"), "fail", "alone", false},
+	{"two configurations", "one-config", unit(machine.UnitVault, "ExecStart", "argv[]=/usr/local/bin/vault server -config="+machine.VaultHCL+" -config=/etc/more"), "fail", "/etc/more", false},
+	{"a folder as configuration", "one-config", unit(machine.UnitVault, "ExecStart", "argv[]=/usr/local/bin/vault server -config=/etc/strongroom"), "fail", "alone", false},
 	{"vault.d beside it", "one-config", func(_ *testing.T, b *box, _ *Subject) { b.dir("/etc/vault.d", 0o755, 0, 0) }, "fail", "/etc/vault.d as well", false},
-	{"key readable", "file-modes", chmod(tlsDir+"/server.key", 0o644), "fail", "must not have more than 0600", true},
+	{"key readable", "file-modes", chmod(machine.TLSDir+"/server.key", 0o644), "fail", "must not have more than 0600", true},
 	{"socket for everybody", "file-modes", chmod("/run/vault/vault.sock", 0o666), "fail", "vault.sock", true},
-	{"escrow readable", "file-modes", chmod(stateDir+"/escrow/admin.age", 0o644), "fail", "admin.age", true},
-	{"credential another's", "file-modes", own(credentialDir+"/master-key", 1000, 1000), "fail", "belongs to anna", true},
+	{"escrow readable", "file-modes", chmod(machine.StateDir+"/escrow/admin.age", 0o644), "fail", "admin.age", true},
+	{"credential another's", "file-modes", own(machine.CredentialDir+"/master-key", 1000, 1000), "fail", "belongs to anna", true},
 	{"a restore that was killed", "drift", func(_ *testing.T, b *box, _ *Subject) {
 		b.file(machine.RestoreWaits, 0o640, 0, 0, `{"max_wait":{"apikeys/":60}}`)
 	}, "fail", "reads at apikeys/ wait no more, max_wait was 60 s", false},
@@ -210,9 +210,9 @@ var broken = []struct {
 	}, "fail", "50-team.conf", false},
 	{"root by password", "ssh", prints("sshd -T", strings.Replace(sshdSettings, "without-password", "yes", 1)), "fail", "permitrootlogin", false},
 	{"a loose sandbox", "sandbox", prints("systemd-analyze security", "→ Overall exposure level for vault.service: 6.0 MEDIUM\n"), "fail", "exposure 6.0", false},
-	{"no mlock setting", "mlock", edit(vaultHCL, "disable_mlock = true", ""), "fail", "does not say disable_mlock", false},
+	{"no mlock setting", "mlock", edit(machine.VaultHCL, "disable_mlock = true", ""), "fail", "does not say disable_mlock", false},
 	{"swap on without mlock", "mlock", edit("/proc/swaps", "Priority\n", "Priority\n/dev/sda2 partition 1000 0 -2\n"), "fail", "keys may reach the disk", false},
-	{"executable audit file", "audit-mode", chmod(auditDir+"/audit-1.log", 0o700), "fail", "audit-1.log has the mode 0700", true},
+	{"executable audit file", "audit-mode", chmod(machine.AuditDir+"/audit-1.log", 0o700), "fail", "audit-1.log has the mode 0700", true},
 	{"executable audit mode", "audit-mode", func(t *testing.T, b *box, _ *Subject) {
 		b.vault["sys/audit"]["audit-1/"] = values[any](t, `{"type":"file","options":{"file_path":"/var/log/vault/audit-1.log","mode":"0755"}}`)
 	}, "fail", "would not unseal", false},
@@ -275,15 +275,15 @@ var broken = []struct {
 		unlink(t, filepath.Join(s.Places.Escrow, "admin.age"))
 		unlink(t, filepath.Join(s.Places.Escrow, "confirmed.json"))
 	}, "fail", "there is no escrow", false},
-	{"installed file changed", "drift", edit(vaultBinary, "vault", "trojan"), "fail", "other content", false},
-	{"installed file's mode", "drift", chmod(credentialDir+"/master-key", 0o640), "fail", "installed with 0600", true},
-	{"installed file gone", "drift", remove(vaultBinary), "fail", "is gone", false},
-	{"an empty list of files", "drift", func(_ *testing.T, b *box, _ *Subject) { b.file(installedJSON, 0o644, 0, 0, `{"format":1}`) }, "fail", "found 0 files, and 1 at least must be there", false},
-	{"no list of files", "drift", remove(installedJSON), "skip", "not there", false},
-	{"damaged list of files", "drift", edit(installedJSON, "{", "["), "fail", "damaged", false},
-	{"front stopped", "units", unit(frontUnit, "ActiveState", "inactive"), "fail", "enabled and inactive", true},
+	{"installed file changed", "drift", edit(machine.VaultProgram, "vault", "trojan"), "fail", "other content", false},
+	{"installed file's mode", "drift", chmod(machine.CredentialDir+"/master-key", 0o640), "fail", "installed with 0600", true},
+	{"installed file gone", "drift", remove(machine.VaultProgram), "fail", "is gone", false},
+	{"an empty list of files", "drift", func(_ *testing.T, b *box, _ *Subject) { b.file(machine.ManifestFile, 0o644, 0, 0, `{"format":1}`) }, "fail", "found 0 files, and 1 at least must be there", false},
+	{"no list of files", "drift", remove(machine.ManifestFile), "skip", "not there", false},
+	{"damaged list of files", "drift", edit(machine.ManifestFile, "{", "["), "fail", "damaged", false},
+	{"front stopped", "units", unit(machine.UnitFront, "ActiveState", "inactive"), "fail", "enabled and inactive", true},
 	{"timer disabled", "units", unit("strongroom-snapshot.timer", "UnitFileState", "disabled"), "fail", "strongroom-snapshot.timer is disabled", true},
-	{"masked", "units", unit(vaultUnit, "LoadState", "masked"), "fail", "masked", false},
+	{"masked", "units", unit(machine.UnitVault, "LoadState", "masked"), "fail", "masked", false},
 	{"a job has failed", "units", prints("systemctl list-units", "strongroom-verify.service loaded failed failed x\n"), "fail", "strongroom-verify.service has failed", false},
 	{"another unit has failed", "units", prints("systemctl list-units", "apt-daily.service loaded failed failed x\n"), "warn", "apt-daily.service has failed", false},
 }

@@ -14,6 +14,7 @@ import (
 
 	"strongroom.example/appliance/watch/evidence"
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 )
 
 func TestHealthyMachinePasses(t *testing.T) {
@@ -123,7 +124,7 @@ func (b *box) afterFixes(t *testing.T) {
 		b.commands["timedatectl show"] = says("NTP=yes\nNTPSynchronized=yes\n")
 		return "", nil
 	}
-	b.commands["systemctl restart "+firewallUnit] = func([]string) (string, error) {
+	b.commands["systemctl restart "+machine.UnitFirewall] = func([]string) (string, error) {
 		b.commands["nft -j list ruleset"] = says(loadedTable(t))
 		return "", nil
 	}

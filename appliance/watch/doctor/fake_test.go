@@ -22,6 +22,7 @@ import (
 
 	"strongroom.example/appliance/watch/evidence"
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 )
 
 // box is a machine, its front and its Vault, all in memory.
@@ -276,9 +277,9 @@ const sshdSettings = "permitrootlogin without-password\npubkeyauthentication yes
 func vaultConfig(t *testing.T) string {
 	t.Helper()
 	b, err := config.RenderVault(config.VaultParams{
-		APIAddr: "https://vault.example.com", ClusterAddr: "https://127.0.0.1:8201", StoragePath: raftDir, PluginDir: pluginDir,
+		APIAddr: "https://vault.example.com", ClusterAddr: "https://127.0.0.1:8201", StoragePath: machine.RaftDir, PluginDir: machine.PluginDir,
 		SealSocket: "/run/strongroom-kms/kms.sock", TLSCertFile: "/c/server.crt", TLSKeyFile: "/c/server.key", TLSClientCAFile: "/c/ca.crt",
-		Socket: "/run/vault/vault.sock", SocketUser: vaultUser, SocketGroup: vaultUser,
+		Socket: "/run/vault/vault.sock", SocketUser: machine.UserVault, SocketGroup: machine.UserVault,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -8,6 +8,9 @@ import (
 	"strongroom.example/appliance/watch/evidence"
 )
 
+// reinstall is what brings a whole machine back.
+const reinstall = "strongroom-installer plan, then strongroom-installer install"
+
 // check is one line of the checklist: a list of questions. It passes when each of
 // them was answered with yes, and the frame says so, not the check.
 type check struct {

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"strongroom.example/config/machine"
 )
 
 func FuzzSockets(f *testing.F) {
@@ -75,7 +77,7 @@ func FuzzInstalled(f *testing.F) {
 		}
 		b, s := &box{files: map[string]*node{}}, &Subject{}
 		s.Machine = b
-		b.file(installedJSON, 0o644, 0, 0, text)
+		b.file(machine.ManifestFile, 0o644, 0, 0, text)
 		if v := examineOne(t, *s, "drift").Verdict; v == "pass" {
 			t.Errorf("files that are not there passed: %s", text)
 		}

@@ -16,6 +16,7 @@ import (
 	"strongroom.example/appliance/serve/escrow"
 	"strongroom.example/appliance/watch/evidence"
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 )
 
 // healthy is a machine on which every item passes, and its subject.
@@ -62,7 +63,7 @@ anna:x:1000:1000::/home/anna:/bin/bash
 		b.file(dir+"/cgroup", 0o444, p.uid, p.uid, "0::/system.slice/x.service\n")
 		b.file(dir+"/limits", 0o444, p.uid, p.uid, "Limit  Soft Limit  Hard Limit  Units\nMax core file size        0                    0                    bytes\n")
 	}
-	for _, d := range []string{"/usr", "/usr/local", binDir, "/usr/local/lib", path.Dir(pluginDir), pluginDir, "/etc", etc, "/etc/systemd", unitDir, "/etc/profile.d", stateDir} {
+	for _, d := range []string{"/usr", "/usr/local", machine.BinDir, "/usr/local/lib", path.Dir(machine.PluginDir), machine.PluginDir, "/etc", machine.Etc, "/etc/systemd", machine.UnitDir, "/etc/profile.d", machine.StateDir} {
 		b.dir(d, 0o755, 0, 0)
 	}
 	b.file(sshdConfig, 0o644, 0, 0, "Include /etc/ssh/sshd_config.d/*.conf\n")
@@ -80,41 +81,41 @@ anna:x:1000:1000::/home/anna:/bin/bash
 const pluginContent = "a plugin"
 
 func (b *box) installed(t *testing.T) {
-	b.file(vaultBinary, 0o755, 0, 0, "vault")
-	b.file(ourBinary, 0o755, 0, 0, "strongroom")
-	b.file(pluginDir+"/vault-plugin-secrets-apikeys-0.1.0", 0o755, 0, 0, pluginContent)
-	b.file(vaultHCL, 0o640, 0, vaultID, vaultConfig(t))
-	b.file(etc+"/front.toml", 0o640, 0, frontID, "")
-	b.file(etc+"/epoch.json", 0o640, 0, vaultID, "{}")
-	b.file(etc+"/appliance.toml", 0o644, 0, 0, "domain = \"vault.example.com\"\n")
-	b.file(historyFile, 0o644, 0, 0, "HISTIGNORE=\"vault*:strongroom*\"\n")
-	b.dir(tlsDir, 0o700, 0, 0)
-	b.file(tlsDir+"/server.key", 0o600, 0, 0, "-----BEGIN PRIVATE KEY-----\n")
-	b.dir(credentialDir, 0o700, 0, 0)
-	b.file(credentialDir+"/master-key", 0o600, 0, 0, sealedBlob(0x5a))
-	b.dir(stateDir+"/escrow", 0o700, 0, 0)
-	b.file(stateDir+"/escrow/admin.age", 0o600, 0, 0, "age")
-	b.dir(vaultData, 0o700, vaultID, vaultID)
-	b.dir(raftDir, 0o700, vaultID, vaultID)
-	b.dir(auditDir, 0o700, vaultID, vaultID)
-	b.file(auditDir+"/audit-1.log", 0o600, vaultID, vaultID, "{}")
-	b.file(auditDir+"/audit-2.log", 0o600, vaultID, vaultID, "{}")
+	b.file(machine.VaultProgram, 0o755, 0, 0, "vault")
+	b.file(machine.Program, 0o755, 0, 0, "strongroom")
+	b.file(machine.PluginDir+"/vault-plugin-secrets-apikeys-0.1.0", 0o755, 0, 0, pluginContent)
+	b.file(machine.VaultHCL, 0o640, 0, vaultID, vaultConfig(t))
+	b.file(machine.Etc+"/front.toml", 0o640, 0, frontID, "")
+	b.file(machine.Etc+"/epoch.json", 0o640, 0, vaultID, "{}")
+	b.file(machine.Etc+"/appliance.toml", 0o644, 0, 0, "domain = \"vault.example.com\"\n")
+	b.file(machine.HistoryFile, 0o644, 0, 0, "HISTIGNORE=\"vault*:strongroom*\"\n")
+	b.dir(machine.TLSDir, 0o700, 0, 0)
+	b.file(machine.TLSDir+"/server.key", 0o600, 0, 0, "-----BEGIN PRIVATE KEY-----\n")
+	b.dir(machine.CredentialDir, 0o700, 0, 0)
+	b.file(machine.CredentialDir+"/master-key", 0o600, 0, 0, sealedBlob(0x5a))
+	b.dir(machine.StateDir+"/escrow", 0o700, 0, 0)
+	b.file(machine.StateDir+"/escrow/admin.age", 0o600, 0, 0, "age")
+	b.dir(machine.VaultData, 0o700, vaultID, vaultID)
+	b.dir(machine.RaftDir, 0o700, vaultID, vaultID)
+	b.dir(machine.AuditDir, 0o700, vaultID, vaultID)
+	b.file(machine.AuditDir+"/audit-1.log", 0o600, vaultID, vaultID, "{}")
+	b.file(machine.AuditDir+"/audit-2.log", 0o600, vaultID, vaultID, "{}")
 	b.file("/run/vault/vault.sock", 0o660, vaultID, vaultID, "")
 	b.file("/run/strongroom-kms/kms.sock", 0o660, 0, vaultID, "")
 	b.file("/var/lib/systemd/credential.secret", 0o400, 0, 0, "")
 	for _, u := range []struct{ name, pid string }{
-		{vaultUnit, "140"}, {kmsUnit, "118"}, {frontUnit, "206"}, {firewallUnit, "0"}, {"strongroom-kms.socket", ""},
+		{machine.UnitVault, "140"}, {machine.UnitKMS, "118"}, {machine.UnitFront, "206"}, {machine.UnitFirewall, "0"}, {"strongroom-kms.socket", ""},
 		{"strongroom-front-https.socket", ""}, {"strongroom-front-http.socket", ""}, {"strongroom-snapshot.timer", ""}, {"strongroom-drill.timer", ""},
-		{"strongroom-alert@.service", ""}, {certificateUnit, ""},
+		{"strongroom-alert@.service", ""}, {machine.UnitFrontCertificatePath, ""},
 	} {
-		b.file(path.Join(unitDir, u.name), 0o644, 0, 0, "[Unit]\n")
+		b.file(path.Join(machine.UnitDir, u.name), 0o644, 0, 0, "[Unit]\n")
 		b.units[u.name] = map[string]string{"LoadState": "loaded", "UnitFileState": "enabled", "ActiveState": "active", "MainPID": u.pid, "LimitCORE": "0", "DropInPaths": "", "Environment": ""}
 	}
-	b.units[certificateUnit]["UnitFileState"] = "disabled" // the certificate is not a file
-	b.units[vaultUnit]["ExecStart"] = "{ path=/usr/local/bin/vault ; argv[]=/usr/local/bin/vault server -config=" + vaultHCL + " ; ignore_errors=no }"
-	b.file(installedJSON, 0o644, 0, 0, fmt.Sprintf(`{"format":1,"version":"0.1.0","files":[
+	b.units[machine.UnitFrontCertificatePath]["UnitFileState"] = "disabled" // the certificate is not a file
+	b.units[machine.UnitVault]["ExecStart"] = "{ path=/usr/local/bin/vault ; argv[]=/usr/local/bin/vault server -config=" + machine.VaultHCL + " ; ignore_errors=no }"
+	b.file(machine.ManifestFile, 0o644, 0, 0, fmt.Sprintf(`{"format":1,"version":"0.1.0","files":[
 		{"path":%q,"sha256":%q,"mode":"0755","uid":0,"gid":0,"version":"0.1.0"},
-		{"path":%q,"mode":"0600","uid":0,"gid":0,"version":"0.1.0"}]}`, vaultBinary, sum("vault"), credentialDir+"/master-key"))
+		{"path":%q,"mode":"0600","uid":0,"gid":0,"version":"0.1.0"}]}`, machine.VaultProgram, sum("vault"), machine.CredentialDir+"/master-key"))
 }
 
 // sealedBlob is a credential that begins with a key's id.
@@ -128,7 +129,7 @@ func sealedBlob(first byte) string {
 }
 
 func (b *box) network(t *testing.T) {
-	b.file(nftablesConf, 0o644, 0, 0, firewallFile(t))
+	b.file(machine.NftablesConf, 0o644, 0, 0, firewallFile(t))
 	b.file(netDir+"tcp", 0o444, 0, 0, socketHead+
 		tableLine("0100007F:2008", tcpListen, vaultID)+tableLine("0100007F:2009", tcpListen, vaultID)+
 		tableLine("00000000:0016", tcpListen, 0)+tableLine("0200630A:0016", "01", 0))

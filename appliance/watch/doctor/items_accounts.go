@@ -7,17 +7,19 @@ import (
 	"io/fs"
 	"path"
 	"strconv"
+
+	"strongroom.example/config/machine"
 )
 
 // daemonUnits are the services that always run.
-func daemonUnits() []string { return []string{vaultUnit, kmsUnit, frontUnit} }
+func daemonUnits() []string { return []string{machine.UnitVault, machine.UnitKMS, machine.UnitFront} }
 
 func daemonUsers(_ context.Context, e *exam) {
 	a, ok := e.people()
 	if !ok {
 		return
 	}
-	for _, name := range []string{vaultUser, frontUser} {
+	for _, name := range []string{machine.UserVault, machine.UserFront} {
 		u, ok := a.user(name)
 		if !ok {
 			e.fail(reinstall, "there is no user %q", name)
@@ -60,8 +62,8 @@ func daemonProcesses(ctx context.Context, e *exam) {
 			if proc.uid == 0 {
 				e.fail("systemctl cat "+unit+"; "+reinstall, "process %d (%s) of %s runs as root", proc.pid, proc.name, unit)
 			}
-			if want, ok := a.user(vaultUser); ok && unit == vaultUnit && proc.uid != want.uid && proc.uid != 0 {
-				e.fail("systemctl cat "+unit+"; "+reinstall, "process %d (%s) of %s runs as %s, not as %s", proc.pid, proc.name, unit, a.name(proc.uid), vaultUser)
+			if want, ok := a.user(machine.UserVault); ok && unit == machine.UnitVault && proc.uid != want.uid && proc.uid != 0 {
+				e.fail("systemctl cat "+unit+"; "+reinstall, "process %d (%s) of %s runs as %s, not as %s", proc.pid, proc.name, unit, a.name(proc.uid), machine.UserVault)
 			}
 		}
 		e.found(1, unit, "its processes were looked at")
@@ -91,8 +93,8 @@ func (e *exam) mainPID(ctx context.Context, unit string) (int, bool) {
 // readOnlyPaths are what Vault must not be able to write, with the folders above.
 func readOnlyPaths() []string {
 	return []string{
-		"/usr", "/usr/local", binDir, vaultBinary, ourBinary, "/usr/local/lib", path.Dir(pluginDir), pluginDir,
-		"/etc", etc, vaultHCL, tlsDir, credentialDir, "/etc/systemd", unitDir, path.Join(unitDir, vaultUnit), path.Join(unitDir, kmsUnit),
+		"/usr", "/usr/local", machine.BinDir, machine.VaultProgram, machine.Program, "/usr/local/lib", path.Dir(machine.PluginDir), machine.PluginDir,
+		"/etc", machine.Etc, machine.VaultHCL, machine.TLSDir, machine.CredentialDir, "/etc/systemd", machine.UnitDir, path.Join(machine.UnitDir, machine.UnitVault), path.Join(machine.UnitDir, machine.UnitKMS),
 	}
 }
 
@@ -101,14 +103,14 @@ func vaultReadOnly(_ context.Context, e *exam) {
 }
 
 func pluginsReadOnly(_ context.Context, e *exam) {
-	names, err := e.Machine.ReadDir(pluginDir)
+	names, err := e.Machine.ReadDir(machine.PluginDir)
 	if err != nil {
-		e.unseen(pluginDir, err)
+		e.unseen(machine.PluginDir, err)
 		return
 	}
 	paths := make([]string, len(names))
 	for i, n := range names {
-		paths[i] = path.Join(pluginDir, n)
+		paths[i] = path.Join(machine.PluginDir, n)
 	}
 	e.vaultCantWrite(paths, "plugins")
 }
@@ -118,12 +120,12 @@ func (e *exam) vaultCantWrite(paths []string, what string) {
 	if !ok {
 		return
 	}
-	u, ok := a.user(vaultUser)
+	u, ok := a.user(machine.UserVault)
 	if !ok {
-		e.fail(reinstall, "there is no user %q", vaultUser)
+		e.fail(reinstall, "there is no user %q", machine.UserVault)
 		return
 	}
-	groups := append([]int{u.gid}, a.members[vaultUser]...)
+	groups := append([]int{u.gid}, a.members[machine.UserVault]...)
 	seen := 0
 	for _, p := range paths {
 		info, err := e.Machine.Stat(p)

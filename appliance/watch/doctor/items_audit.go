@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/config/machine"
 )
 
 // devices are Vault's audit devices.
@@ -38,7 +39,7 @@ func auditDevices(ctx context.Context, e *exam) {
 	devices, err := e.devices(ctx)
 	if vaultapi.IsInternal(err) {
 		// It says no more than that, and its health is well all the same.
-		e.fail("df -h "+auditDir+" and make room; else journalctl -u vault",
+		e.fail("df -h "+machine.AuditDir+" and make room; else journalctl -u vault",
 			"Vault answers 500 to everybody: so it does when it can write to no audit device")
 		return
 	}
@@ -73,7 +74,7 @@ func auditDevices(ctx context.Context, e *exam) {
 		}
 	}
 	if len(files) < 2 {
-		e.fail("vault audit enable -path=audit-2 file file_path="+auditDir+"/audit-2.log mode=0600",
+		e.fail("vault audit enable -path=audit-2 file file_path="+machine.AuditDir+"/audit-2.log mode=0600",
 			"%s: when it can't write Vault answers nobody, and two are wanted", plural(len(files), "audit device"))
 		return
 	}
@@ -112,14 +113,14 @@ func auditModes(ctx context.Context, e *exam) {
 }
 
 func auditFileModes(_ context.Context, e *exam) {
-	names, err := e.Machine.ReadDir(auditDir)
+	names, err := e.Machine.ReadDir(machine.AuditDir)
 	if err != nil {
-		e.unseen(auditDir, err)
+		e.unseen(machine.AuditDir, err)
 		return
 	}
 	n := 0
 	for _, f := range names {
-		p := path.Join(auditDir, f)
+		p := path.Join(machine.AuditDir, f)
 		info, err := e.Machine.Stat(p)
 		if err != nil {
 			e.unseen(p, err)
@@ -134,5 +135,5 @@ func auditFileModes(_ context.Context, e *exam) {
 				fix(func(_ context.Context, m Machine) error { return m.SetMode(p, 0o600) }, "chmod 0600 %s", p)
 		}
 	}
-	e.found(n, auditDir, "%s", plural(n, "file"))
+	e.found(n, machine.AuditDir, "%s", plural(n, "file"))
 }

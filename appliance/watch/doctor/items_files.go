@@ -67,26 +67,26 @@ func (e *exam) owned(what string, list []wanted, mayMiss bool) {
 
 func storageMode(_ context.Context, e *exam) {
 	e.owned("Vault's storage", []wanted{
-		{vaultData, 0o700, vaultUser, vaultUser},
-		{raftDir, 0o700, vaultUser, vaultUser},
+		{machine.VaultData, 0o700, machine.UserVault, machine.UserVault},
+		{machine.RaftDir, 0o700, machine.UserVault, machine.UserVault},
 	}, false)
 }
 
 // closedFiles are what is always there, as closed as it must be.
 func closedFiles() []wanted {
 	return []wanted{
-		{etc, 0o755, "root", "root"},
-		{vaultHCL, 0o640, "root", vaultUser},
-		{etc + "/front.toml", 0o640, "root", frontUser},
-		{etc + "/epoch.json", 0o640, "root", vaultUser},
-		{etc + "/appliance.toml", 0o644, "root", "root"},
-		{tlsDir, 0o700, "root", "root"},
-		{credentialDir, 0o700, "root", "root"},
-		{stateDir, 0o755, "root", ""},
-		{stateDir + "/escrow", 0o750, "root", ""},
-		{auditDir, 0o750, vaultUser, ""},
-		{machine.VaultSocket, 0o660, vaultUser, vaultUser},
-		{machine.KMSSocket, 0o660, "root", vaultUser},
+		{machine.Etc, 0o755, "root", "root"},
+		{machine.VaultHCL, 0o640, "root", machine.UserVault},
+		{machine.Etc + "/front.toml", 0o640, "root", machine.UserFront},
+		{machine.Etc + "/epoch.json", 0o640, "root", machine.UserVault},
+		{machine.Etc + "/appliance.toml", 0o644, "root", "root"},
+		{machine.TLSDir, 0o700, "root", "root"},
+		{machine.CredentialDir, 0o700, "root", "root"},
+		{machine.StateDir, 0o755, "root", ""},
+		{machine.StateDir + "/escrow", 0o750, "root", ""},
+		{machine.AuditDir, 0o750, machine.UserVault, ""},
+		{machine.VaultSocket, 0o660, machine.UserVault, machine.UserVault},
+		{machine.KMSSocket, 0o660, "root", machine.UserVault},
 	}
 }
 
@@ -94,15 +94,17 @@ func fileModes(_ context.Context, e *exam) {
 	e.owned("folders, configuration, sockets", closedFiles(), false)
 }
 
-func tlsModes(_ context.Context, e *exam) { e.modesIn(tlsDir, wanted{"", 0o600, "root", "root"}) }
+func tlsModes(_ context.Context, e *exam) {
+	e.modesIn(machine.TLSDir, wanted{"", 0o600, "root", "root"})
+}
 
 func credentialModes(_ context.Context, e *exam) {
-	e.modesIn(credentialDir, wanted{"", 0o600, "root", "root"})
+	e.modesIn(machine.CredentialDir, wanted{"", 0o600, "root", "root"})
 }
 
 func escrowModes(_ context.Context, e *exam) {
 	// There may be none: whoever keeps the escrow elsewhere alone has taken it away.
-	e.modesIn(stateDir+"/escrow", wanted{"", 0o750, "root", ""})
+	e.modesIn(machine.StateDir+"/escrow", wanted{"", 0o750, "root", ""})
 	// The key that systemd seals credentials with, where there is no TPM.
 	e.owned("systemd's own key", []wanted{{"/var/lib/systemd/credential.secret", 0o600, "root", "root"}}, true)
 }
@@ -123,18 +125,18 @@ func (e *exam) modesIn(dir string, w wanted) {
 }
 
 func oneConfig(ctx context.Context, e *exam) {
-	p, err := e.show(ctx, vaultUnit, "ExecStart", "DropInPaths", "Environment")
+	p, err := e.show(ctx, machine.UnitVault, "ExecStart", "DropInPaths", "Environment")
 	if err != nil {
-		e.unseen(vaultUnit, err)
+		e.unseen(machine.UnitVault, err)
 		return
 	}
 	args := configArgs(p["ExecStart"])
-	e.found(len(args), vaultUnit, "starts Vault with %s; drop-ins: %s", orNone(args), orWord(p["DropInPaths"], "none"))
-	if len(args) != 1 || args[0] != vaultHCL {
-		e.fail("systemctl cat "+vaultUnit+"; "+reinstall, "Vault is started with the configuration %s, and not with %s alone", orNone(args), vaultHCL)
+	e.found(len(args), machine.UnitVault, "starts Vault with %s; drop-ins: %s", orNone(args), orWord(p["DropInPaths"], "none"))
+	if len(args) != 1 || args[0] != machine.VaultHCL {
+		e.fail("systemctl cat "+machine.UnitVault+"; "+reinstall, "Vault is started with the configuration %s, and not with %s alone", orNone(args), machine.VaultHCL)
 	}
 	if strings.Contains(p["Environment"], "VAULT_CONFIG_PATH") {
-		e.fail("systemctl cat "+vaultUnit+"; "+reinstall, "VAULT_CONFIG_PATH in the unit adds to Vault's configuration")
+		e.fail("systemctl cat "+machine.UnitVault+"; "+reinstall, "VAULT_CONFIG_PATH in the unit adds to Vault's configuration")
 	}
 }
 
@@ -151,13 +153,13 @@ func noOtherConfig(_ context.Context, e *exam) {
 }
 
 func configIsFile(_ context.Context, e *exam) {
-	switch info, err := e.Machine.Stat(vaultHCL); {
+	switch info, err := e.Machine.Stat(machine.VaultHCL); {
 	case err != nil:
-		e.unseen(vaultHCL, err)
+		e.unseen(machine.VaultHCL, err)
 	case info.Type != 0:
-		e.fail(reinstall, "%s is not a regular file", vaultHCL)
+		e.fail(reinstall, "%s is not a regular file", machine.VaultHCL)
 	default:
-		e.yes(vaultHCL, "a regular file")
+		e.yes(machine.VaultHCL, "a regular file")
 	}
 }
 
@@ -177,11 +179,11 @@ func mlock(_ context.Context, e *exam) {
 	switch {
 	case !ok:
 	case f.DisableMlock == nil:
-		e.fail(reinstall, "%s does not say disable_mlock", vaultHCL)
+		e.fail(reinstall, "%s does not say disable_mlock", machine.VaultHCL)
 	case !*f.DisableMlock:
 		e.warn("docs/install.md", "disable_mlock = false: raft's memory maps would be locked as well")
 	default:
-		e.yes(vaultHCL, "disable_mlock = true")
+		e.yes(machine.VaultHCL, "disable_mlock = true")
 	}
 }
 
@@ -231,14 +233,14 @@ func (m *mode) UnmarshalJSON(b []byte) error {
 }
 
 func drift(_ context.Context, e *exam) {
-	b, err := e.Machine.ReadFile(installedJSON)
+	b, err := e.Machine.ReadFile(machine.ManifestFile)
 	if err != nil {
-		e.unseen(installedJSON, err)
+		e.unseen(machine.ManifestFile, err)
 		return
 	}
 	var in installed
 	if err := json.Unmarshal(b, &in); err != nil {
-		e.fail(reinstall, "%s is damaged: %v", installedJSON, err)
+		e.fail(reinstall, "%s is damaged: %v", machine.ManifestFile, err)
 		return
 	}
 	same := 0
@@ -278,5 +280,5 @@ func drift(_ context.Context, e *exam) {
 			same++
 		}
 	}
-	e.found(len(in.Files), installedJSON, "version %s, %s, %d as they were written", in.Version, plural(len(in.Files), "file"), same)
+	e.found(len(in.Files), machine.ManifestFile, "version %s, %s, %d as they were written", in.Version, plural(len(in.Files), "file"), same)
 }

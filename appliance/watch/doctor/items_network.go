@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 )
 
 // What is asked of the front.
@@ -88,7 +89,7 @@ func vaultListeners(_ context.Context, e *exam) {
 			}
 		}
 	}
-	e.found(tcp, vaultHCL, "listeners: %s", orNone(all))
+	e.found(tcp, machine.VaultHCL, "listeners: %s", orNone(all))
 }
 
 // minHSTS is half a year, in seconds.
@@ -118,9 +119,9 @@ func vaultSockets(_ context.Context, e *exam) {
 	if !ok {
 		return
 	}
-	u, ok := a.user(vaultUser)
+	u, ok := a.user(machine.UserVault)
 	if !ok {
-		e.fail(reinstall, "there is no user %q", vaultUser)
+		e.fail(reinstall, "there is no user %q", machine.UserVault)
 		return
 	}
 	sockets, err := e.listening()
@@ -138,12 +139,12 @@ func vaultSockets(_ context.Context, e *exam) {
 			continue
 		}
 		if e.NoConfig != nil {
-			e.notAsked("whether "+s.String()+" of user "+vaultUser+" is the cluster's", e.NoConfig)
+			e.notAsked("whether "+s.String()+" of user "+machine.UserVault+" is the cluster's", e.NoConfig)
 		} else {
-			e.fail("ss -lntup; "+reinstall, "user %s listens on %s, which is not loopback", vaultUser, s)
+			e.fail("ss -lntup; "+reinstall, "user %s listens on %s, which is not loopback", machine.UserVault, s)
 		}
 	}
-	e.found(len(own), "/proc/net/tcp, tcp6", "sockets of user %s: %s", vaultUser, orNone(own))
+	e.found(len(own), "/proc/net/tcp, tcp6", "sockets of user %s: %s", machine.UserVault, orNone(own))
 }
 
 func tls13(ctx context.Context, e *exam) {
@@ -248,20 +249,20 @@ func firewallRules(ctx context.Context, e *exam) {
 	if !ok {
 		return
 	}
-	file, err := e.Machine.ReadFile(nftablesConf)
+	file, err := e.Machine.ReadFile(machine.NftablesConf)
 	if err != nil {
-		e.unseen(nftablesConf, err)
+		e.unseen(machine.NftablesConf, err)
 		return
 	}
 	want := writtenRules(string(file))
 	if want.rules() == 0 {
-		e.unseen(nftablesConf, errNothing)
+		e.unseen(machine.NftablesConf, errNothing)
 		return
 	}
-	for _, user := range []struct{ name, chain string }{{vaultUser, "vault_out"}, {frontUser, "front_out"}} {
+	for _, user := range []struct{ name, chain string }{{machine.UserVault, "vault_out"}, {machine.UserFront, "front_out"}} {
 		u, _ := a.user(user.name)
 		if bound := fmt.Sprintf("meta skuid %d goto %s", u.uid, user.chain); !slices.Contains(want["output"], bound) {
-			e.fail(reinstall, "%s does not bind what user %s may connect to: it has no rule %q", nftablesConf, user.name, bound)
+			e.fail(reinstall, "%s does not bind what user %s may connect to: it has no rule %q", machine.NftablesConf, user.name, bound)
 		}
 	}
 	if e.got.no {
@@ -277,32 +278,32 @@ func firewallRules(ctx context.Context, e *exam) {
 		e.unseen("nft -j list ruleset", err)
 		return
 	}
-	const restart = "systemctl restart " + firewallUnit
+	const restart = "systemctl restart " + machine.UnitFirewall
 	if len(rules) == 0 {
-		e.fail(restart, "the table inet %s is not loaded", firewallTable).fix(run("systemctl", "restart", firewallUnit), restart)
+		e.fail(restart, "the table inet %s is not loaded", machine.FirewallTable).fix(run("systemctl", "restart", machine.UnitFirewall), restart)
 		return
 	}
 	for _, d := range rules.differences(want) {
-		e.fail(restart, "%s", d).fix(run("systemctl", "restart", firewallUnit), restart)
+		e.fail(restart, "%s", d).fix(run("systemctl", "restart", machine.UnitFirewall), restart)
 	}
-	e.found(rules.rules(), "nft -j list ruleset", "table inet %s: %s in %s", firewallTable, plural(rules.rules(), "rule"), plural(len(rules), "chain"))
+	e.found(rules.rules(), "nft -j list ruleset", "table inet %s: %s in %s", machine.FirewallTable, plural(rules.rules(), "rule"), plural(len(rules), "chain"))
 }
 
 func firewallAtBoot(ctx context.Context, e *exam) {
 	if !e.firewallOurs() {
 		return
 	}
-	p, err := e.show(ctx, firewallUnit, "UnitFileState", "ActiveState")
+	p, err := e.show(ctx, machine.UnitFirewall, "UnitFileState", "ActiveState")
 	if err != nil {
-		e.unseen(firewallUnit, err)
+		e.unseen(machine.UnitFirewall, err)
 		return
 	}
 	if p["UnitFileState"] != "enabled" {
-		e.fail("systemctl enable "+firewallUnit, "the firewall is gone after the next boot: %s is %s", firewallUnit, p["UnitFileState"]).
-			fix(run("systemctl", "enable", firewallUnit), "systemctl enable %s", firewallUnit)
+		e.fail("systemctl enable "+machine.UnitFirewall, "the firewall is gone after the next boot: %s is %s", machine.UnitFirewall, p["UnitFileState"]).
+			fix(run("systemctl", "enable", machine.UnitFirewall), "systemctl enable %s", machine.UnitFirewall)
 		return
 	}
-	e.yes(firewallUnit, "%s, %s", p["UnitFileState"], p["ActiveState"])
+	e.yes(machine.UnitFirewall, "%s, %s", p["UnitFileState"], p["ActiveState"])
 }
 
 func sysClosed(ctx context.Context, e *exam) {

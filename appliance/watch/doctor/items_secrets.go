@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"strongroom.example/config/machine"
 )
 
 // secretKinds are what must never lie about in clear. What matches is never
@@ -99,9 +101,9 @@ func harmless(v string) bool {
 	return false
 }
 
-func ownCleartext(_ context.Context, e *exam) { e.cleartext(nil, etc) }
+func ownCleartext(_ context.Context, e *exam) { e.cleartext(nil, machine.Etc) }
 
-func unitCleartext(_ context.Context, e *exam) { e.cleartext(nil, unitDir) }
+func unitCleartext(_ context.Context, e *exam) { e.cleartext(nil, machine.UnitDir) }
 
 func systemCleartext(_ context.Context, e *exam) {
 	e.cleartext([]string{"/etc/environment", "/etc/fstab"}, "/etc/default", "/etc/profile.d", "/etc/environment.d", "/etc/cron.d")
@@ -156,13 +158,13 @@ func (e *exam) filesIn(dir string) []string {
 
 // sealedCredentials looks whether each credential is really encrypted.
 func sealedCredentials(_ context.Context, e *exam) {
-	names, err := e.Machine.ReadDir(credentialDir)
+	names, err := e.Machine.ReadDir(machine.CredentialDir)
 	if err != nil {
-		e.unseen(credentialDir, err)
+		e.unseen(machine.CredentialDir, err)
 		return
 	}
 	for _, n := range names {
-		p := path.Join(credentialDir, n)
+		p := path.Join(machine.CredentialDir, n)
 		b, err := e.Machine.ReadFile(p)
 		if err != nil {
 			e.unseen(p, err)
@@ -172,7 +174,7 @@ func sealedCredentials(_ context.Context, e *exam) {
 			e.fail("systemd-creds encrypt --name="+n+" - "+p+", then change the secret", "%s %s", p, why)
 		}
 	}
-	e.found(len(names), credentialDir, "%s looked at", plural(len(names), "credential"))
+	e.found(len(names), machine.CredentialDir, "%s looked at", plural(len(names), "credential"))
 }
 
 // nullKey begins a credential that systemd has "encrypted" with no key at all:
@@ -206,16 +208,16 @@ func unsealed(data []byte) string {
 const maxHistory = 200
 
 func historyIgnored(_ context.Context, e *exam) {
-	b, err := e.Machine.ReadFile(historyFile)
+	b, err := e.Machine.ReadFile(machine.HistoryFile)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		e.fail(reinstall, "%s is not there: shells keep vault's command lines", historyFile)
+		e.fail(reinstall, "%s is not there: shells keep vault's command lines", machine.HistoryFile)
 	case err != nil:
-		e.unseen(historyFile, err)
+		e.unseen(machine.HistoryFile, err)
 	case !strings.Contains(string(b), "HISTIGNORE=") || !strings.Contains(string(b), "vault*"):
-		e.fail(reinstall, "%s does not keep vault's command lines out of histories", historyFile)
+		e.fail(reinstall, "%s does not keep vault's command lines out of histories", machine.HistoryFile)
 	default:
-		e.yes(historyFile, "HISTIGNORE has vault*")
+		e.yes(machine.HistoryFile, "HISTIGNORE has vault*")
 	}
 }
 

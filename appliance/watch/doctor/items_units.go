@@ -23,12 +23,12 @@ const maxExposure = 1.5
 
 // ownUnits are the appliance's units on this machine, by what the folder holds.
 func (e *exam) ownUnits(suffix string) ([]string, error) {
-	names, err := e.Machine.ReadDir(unitDir)
+	names, err := e.Machine.ReadDir(machine.UnitDir)
 	if err != nil {
 		return nil, err
 	}
 	return slices.DeleteFunc(names, func(n string) bool {
-		return !strings.HasSuffix(n, suffix) || !strings.HasPrefix(n, "strongroom-") && n != vaultUnit
+		return !strings.HasSuffix(n, suffix) || !machine.IsUnit(n)
 	}), nil
 }
 
@@ -37,7 +37,7 @@ var exposureLine = regexp.MustCompile(`Overall exposure level for (\S+): ([0-9.]
 func sandboxes(ctx context.Context, e *exam) {
 	names, err := e.ownUnits(".service")
 	if err != nil {
-		e.unseen(unitDir, err)
+		e.unseen(machine.UnitDir, err)
 		return
 	}
 	var all []string
@@ -68,12 +68,12 @@ func sandboxes(ctx context.Context, e *exam) {
 
 func daemonsRun(ctx context.Context, e *exam) {
 	var up []string
-	for _, n := range []string{machine.UnitKMSSocket, kmsUnit, vaultUnit, machine.UnitFrontHTTPS, machine.UnitFrontHTTP, frontUnit, firewallUnit} {
-		if n == firewallUnit && e.NoConfig != nil {
+	for _, n := range []string{machine.UnitKMSSocket, machine.UnitKMS, machine.UnitVault, machine.UnitFrontHTTPS, machine.UnitFrontHTTP, machine.UnitFront, machine.UnitFirewall} {
+		if n == machine.UnitFirewall && e.NoConfig != nil {
 			e.notAsked("whether "+n+" is to run", e.NoConfig)
 			continue
 		}
-		if n == firewallUnit && !e.Config.Firewall.Manage {
+		if n == machine.UnitFirewall && !e.Config.Firewall.Manage {
 			continue
 		}
 		if e.enabled(ctx, n) {
@@ -97,19 +97,19 @@ func timersArmed(ctx context.Context, e *exam) {
 	var up []string
 	timers, err := e.ownUnits(".timer")
 	if err != nil {
-		e.unseen(unitDir, err)
+		e.unseen(machine.UnitDir, err)
 	}
 	paths, err := e.ownUnits(".path")
 	if err != nil {
-		e.unseen(unitDir, err)
+		e.unseen(machine.UnitDir, err)
 	}
 	for _, n := range append(timers, paths...) {
 		// Without a place for backups their jobs could only fail, and the item
 		// backup-drill says so.
-		if e.NoConfig == nil && len(e.Config.Backup.To) == 0 && isBackup(n) {
+		if e.NoConfig == nil && len(e.Config.Backup.To) == 0 && machine.IsBackupUnit(n) {
 			continue
 		}
-		if n == certificateUnit && e.Config.TLS.Mode != config.TLSFiles {
+		if n == machine.UnitFrontCertificatePath && e.Config.TLS.Mode != config.TLSFiles {
 			continue // it watches the operator's own certificate, and there is none
 		}
 		if e.enabled(ctx, n) {
@@ -128,11 +128,11 @@ func noneFailed(ctx context.Context, e *exam) {
 	var failed []string
 	for line := range strings.Lines(string(out)) {
 		f := strings.Fields(line)
-		if len(f) == 0 || f[0] == ownUnit {
+		if len(f) == 0 || f[0] == machine.UnitDoctor {
 			continue // its failure is what this report is about
 		}
 		remedy := "journalctl -u " + f[0] + "; remove the cause, then systemctl start " + f[0]
-		if strings.HasPrefix(f[0], "strongroom-") || f[0] == vaultUnit {
+		if machine.IsUnit(f[0]) {
 			e.fail(remedy, "%s has failed", f[0])
 		} else {
 			e.warn(remedy, "%s has failed", f[0])
@@ -140,10 +140,6 @@ func noneFailed(ctx context.Context, e *exam) {
 		failed = append(failed, f[0])
 	}
 	e.yes("systemctl list-units --state=failed", "%s", orNone(failed))
-}
-
-func isBackup(unit string) bool {
-	return strings.HasPrefix(unit, "strongroom-snapshot") || strings.HasPrefix(unit, "strongroom-drill")
 }
 
 // enabled wants a unit enabled and active, now and after a boot.

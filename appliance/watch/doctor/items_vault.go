@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 )
 
 // maxTokens bounds how many tokens are looked up.
@@ -68,7 +69,7 @@ func (e *exam) allTokens(ctx context.Context) *tokens {
 }
 
 func rootTokenFile(_ context.Context, e *exam) {
-	file := path.Join(credentialDir, "root-token")
+	file := path.Join(machine.CredentialDir, "root-token")
 	switch _, err := e.Machine.Stat(file); {
 	case err == nil:
 		e.fail("strongroom-installer install", "an unfinished installation has left its root token in %s", file)
@@ -273,7 +274,7 @@ func lockoutConfigured(_ context.Context, e *exam) {
 	for _, l := range f.Lockouts {
 		for kind, b := range l {
 			found = found || kind == "all"
-			e.saw(vaultHCL, "user_lockout %q: threshold %s, duration %s, disabled %s", kind, b.setting("lockout_threshold"), b.setting("lockout_duration"), orWord(b.setting("disable_lockout"), "false"))
+			e.saw(machine.VaultHCL, "user_lockout %q: threshold %s, duration %s, disabled %s", kind, b.setting("lockout_threshold"), b.setting("lockout_duration"), orWord(b.setting("disable_lockout"), "false"))
 			if off := b.setting("disable_lockout"); off != "" && off != "false" {
 				e.fail(remedy, "user_lockout %q has disable_lockout = %s", kind, off)
 			}
@@ -281,12 +282,12 @@ func lockoutConfigured(_ context.Context, e *exam) {
 				e.fail(remedy, "user_lockout %q lets a password be tried %s times, and at most %d are wanted", kind, orWord(tries, "who knows how many"), maxTries)
 			}
 			if kind == "all" {
-				e.found(1, vaultHCL, "user_lockout \"all\" is there")
+				e.found(1, machine.VaultHCL, "user_lockout \"all\" is there")
 			}
 		}
 	}
 	if !found {
-		e.fail(remedy, "%s has no user_lockout \"all\"", vaultHCL)
+		e.fail(remedy, "%s has no user_lockout \"all\"", machine.VaultHCL)
 	}
 }
 
@@ -407,7 +408,7 @@ func (e *exam) onePlugin(ctx context.Context, name string, m plugin) {
 	if sum != want {
 		e.fail("vault plugin reload -mounts="+name, "mount %s/ runs %.12s…, and the catalog has %.12s…", name, sum, want)
 	}
-	file := path.Join(pluginDir, path.Base(text(entry["command"])))
+	file := path.Join(machine.PluginDir, path.Base(text(entry["command"])))
 	got, err := e.Machine.Sum(file)
 	if err != nil {
 		e.unseen(file, err)

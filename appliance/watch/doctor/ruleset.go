@@ -7,15 +7,14 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"strongroom.example/config/machine"
 )
 
 // ruleset is the appliance's table, each chain a list of lines: its head and its
 // rules, in nft's own words, with what means nothing taken away. Two rulesets of
 // the same lines do the same.
 type ruleset map[string][]string
-
-// firewallTable is the appliance's, of the family inet.
-const firewallTable = "strongroom"
 
 // loadedRules reads what nft -j prints, libnftables-json(5).
 func loadedRules(data []byte) (ruleset, error) {
@@ -38,7 +37,7 @@ func loadedRules(data []byte) (ruleset, error) {
 	if len(all.NFTables) == 0 {
 		return nil, errNothing
 	}
-	ours := func(family, table string) bool { return family == "inet" && table == firewallTable }
+	ours := func(family, table string) bool { return family == "inet" && table == machine.FirewallTable }
 	r := ruleset{}
 	for _, o := range all.NFTables {
 		switch c, rule := o.Chain, o.Rule; {

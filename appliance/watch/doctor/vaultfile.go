@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/hashicorp/hcl"
+
+	"strongroom.example/config/machine"
 )
 
 // vaultFile is what the doctor asks of Vault's configuration file.
@@ -40,14 +42,14 @@ func (e *exam) configuration() (*vaultFile, bool) {
 	if e.hcl != nil {
 		return e.hcl, true
 	}
-	b, err := e.Machine.ReadFile(vaultHCL)
+	b, err := e.Machine.ReadFile(machine.VaultHCL)
 	if err != nil {
-		e.unseen(vaultHCL, err)
+		e.unseen(machine.VaultHCL, err)
 		return nil, false
 	}
 	f, err := parseVaultFile(b)
 	if err != nil {
-		e.fail(reinstall, "%s %v", vaultHCL, err)
+		e.fail(reinstall, "%s %v", machine.VaultHCL, err)
 		return nil, false
 	}
 	e.hcl = f
