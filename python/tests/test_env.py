@@ -6,12 +6,20 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from strongroom_dagster import AccessDeniedError, ConfigurationError, SecretPicklingError
+from strongroom_dagster import (
+    AccessDeniedError,
+    ConfigurationError,
+    SecretPicklingError,
+    StrongroomError,
+)
 from strongroom_dagster.env import (
     EnvironmentFallbackWarning,
     EnvironmentMap,
@@ -173,3 +181,73 @@ def test_an_api_key_follows_its_rotation(mapping_file: Path) -> None:
     fake.rotate(f"/{BASE}/env-provider", "second")
     fake.invalidate()
     assert environ["PROVIDER_A_TOKEN"] == "second"
+
+
+def test_a_variable_that_leaves_the_environment_while_it_is_read_is_not_read_twice(
+    mapping_file: Path,
+) -> None:
+    class Leaving(dict[str, str]):
+        """What is asked for is gone at the next question."""
+
+        def __getitem__(self, name: str) -> str:
+            return self.pop(name)
+
+        def get(self, name: str, default: Any = None) -> Any:
+            return self.pop(name, default)
+
+    mapping = EnvironmentMap.read(mapping_file)
+    environ = VaultEnviron(mapping, FakeVaultSecrets(), Leaving(NOT_IN_VAULT="here", PLAIN="p"))
+    with pytest.warns(EnvironmentFallbackWarning):
+        assert environ["NOT_IN_VAULT"] == "here"
+    with pytest.raises(StrongroomError):
+        _ = environ["NOT_IN_VAULT"]
+
+
+def test_a_mapped_path_is_taken_as_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "map.toml"
+    file.write_text(
+        'format = 1\n[variables.A]\npath = "app/a#b"\n'
+        '[variables.K]\nengine = "apikeys"\npath = "apikey:k"\n'
+    )
+    fake = FakeVaultSecrets()
+    fake.put("/app/a", "not this")
+    fake._vault.kv["app/a#b"] = fake._vault.kv["app/a"]
+    fake.rotate("/apikey:k", "key")
+    environ = VaultEnviron(EnvironmentMap.read(file), fake, {})
+    assert (environ["A"], environ["K"]) == ("not this", "key")
+
+
+def test_threads_warn_once_and_read_the_file_once(
+    mapping_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+    real = EnvironmentMap.read.__func__  # type: ignore[attr-defined]
+
+    def slow(cls: type[EnvironmentMap], file: Path) -> EnvironmentMap:
+        read.append(file)
+        found: EnvironmentMap = real(cls, file)
+        return found
+
+    monkeypatch.setattr(EnvironmentMap, "read", classmethod(slow))
+    environ = VaultEnviron(environ={"STRONGROOM_ENV_FILE": str(mapping_file), "PLAIN": "p"})
+    together = threading.Barrier(8)
+
+    def use() -> str:
+        together.wait(20)
+        return environ["PLAIN"]
+
+    with warnings.catch_warnings(record=True) as caught, ThreadPoolExecutor(8) as pool:
+        warnings.simplefilter("always")
+        assert {one.result(30) for one in [pool.submit(use) for _ in range(8)]} == {"p"}
+    assert len(read) == 1
+    assert len([w for w in caught if w.category is EnvironmentFallbackWarning]) == 1
+
+
+def test_a_lock_of_a_parents_thread_is_not_the_childs(mapping_file: Path) -> None:
+    fake = FakeVaultSecrets({f"/{BASE}/env-database-url": "url"})
+    environ = VaultEnviron(EnvironmentMap.read(mapping_file), fake, {})
+    with environ._lock:  # as a thread that is not in the child
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if environ["DATABASE_URL"] == "url" else 1)
+    assert os.waitpid(child, 0)[1] == 0

@@ -324,6 +324,17 @@ class VaultSecrets:
             if len(self._paths) >= self._most_names:
                 self._paths.clear()
             self._paths[key] = ref
+        return self._value(ref)
+
+    def read_at(self, engine: str, mount: str, path: str) -> SecretMapping | ApiKey:
+        """What is at a path as it is, whatever characters it holds; for `env`.
+
+        Args:
+            engine: `kv` or `apikey`.
+        """
+        return self._value(Ref(engine, check_path(mount), check_path(path)))  # type: ignore[no-any-return]
+
+    def _value(self, ref: Ref) -> Any:
         entry = self._entries.get(ref.key)
         if entry is None or self._now() >= entry.fresh_until:
             entry = self._load(ref)

@@ -19,6 +19,7 @@ import re
 import sys
 import threading
 import warnings
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,7 +165,12 @@ class VaultEnviron(Mapping[str, str]):
         self._client = client
         self._environ = os.environ if environ is None else environ
         self._lock = threading.Lock()
+        _living[id(self)] = self
         self._warned: set[str] = set()
+
+    def reset_after_fork(self) -> None:
+        """A new lock for the child, in which the thread that may hold the old one does not exist."""
+        self._lock = threading.Lock()
 
     def mapping(self) -> EnvironmentMap:
         """The mapping that is in use; an empty one where there is no file.
@@ -172,21 +178,26 @@ class VaultEnviron(Mapping[str, str]):
         Raises:
             ConfigurationError: the file is named but missing, or malformed.
         """
-        if self._mapping is None:
+        known = self._mapping
+        if known is not None:
+            return known
+        with self._lock:
+            if self._mapping is not None:
+                return self._mapping
             named = self._environ.get(FILE_VARIABLE)
             file = Path(named or DEFAULT_FILE)
             if named or file.exists():
                 self._mapping = EnvironmentMap.read(file)
-            else:
-                log.warning(
-                    "no mapping file: %s is not in %s and %s is not set; "
-                    "every variable comes from the environment",
-                    DEFAULT_FILE,
-                    Path.cwd(),
-                    FILE_VARIABLE,
-                )
-                self._mapping = EnvironmentMap(file, {})
-        return self._mapping
+                return self._mapping
+            self._mapping = EnvironmentMap(file, {})
+        log.warning(
+            "no mapping file: %s is not in %s and %s is not set; "
+            "every variable comes from the environment",
+            DEFAULT_FILE,
+            Path.cwd(),
+            FILE_VARIABLE,
+        )
+        return EnvironmentMap(file, {})
 
     def _vault(self) -> VaultSecrets:
         with self._lock:
@@ -201,23 +212,25 @@ class VaultEnviron(Mapping[str, str]):
             KeyError: it is not mapped and not in the environment.
             StrongroomError: it is mapped, Vault did not give it, and it is not in the environment.
         """
-        variable = self.mapping().variables.get(name)
+        mapping = self.mapping()
+        variable = mapping.variables.get(name)
         if variable is None:
             value = self._environ[name]
-            self._warn(name, f'is not in "{self.mapping().file}"')
+            self._warn(name, f'is not in "{mapping.file}"')
             return value
         try:
             return self._read(variable)
         except StrongroomError as error:
-            if name not in self._environ:
+            fallback = self._environ.get(name)
+            if fallback is None:
                 raise
             self._warn(name, f"could not be read from Vault: {error.message}")
-        return self._environ[name]
+        return fallback
 
     def _read(self, variable: Variable) -> str:
-        client = self._vault()
-        read = client.kv if variable.engine == "kv" else client.api_key
-        text = read(f"/{variable.path}", mount=variable.mount).text(variable.field)
+        engine = "kv" if variable.engine == "kv" else "apikey"
+        secret = self._vault().read_at(engine, variable.mount, variable.path)
+        text = secret.text(variable.field)
         if "\0" in text:
             raise ConfigurationError(
                 f'secret "{variable.mount}/{variable.path}" holds a NUL byte, '
@@ -226,9 +239,10 @@ class VaultEnviron(Mapping[str, str]):
         return text
 
     def _warn(self, name: str, why: str) -> None:
-        if name in self._warned:
-            return
-        self._warned.add(name)
+        with self._lock:
+            if name in self._warned:
+                return
+            self._warned.add(name)
         warnings.warn(
             f"{name} {why}; its value was taken from the environment",
             EnvironmentFallbackWarning,
@@ -263,6 +277,19 @@ class VaultEnviron(Mapping[str, str]):
 
     def __repr__(self) -> str:
         return f"VaultEnviron({str(self.mapping().file)!r}, {len(self.mapping().variables)} mapped)"
+
+
+#: All that are in use, for a fork: its child has none of the threads that may hold a lock.
+_living: weakref.WeakValueDictionary[int, VaultEnviron] = weakref.WeakValueDictionary()
+
+
+def _reset_after_fork() -> None:
+    for one in list(_living.values()):
+        one.reset_after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reset_after_fork)
 
 
 def _caller_level() -> int:
