@@ -57,7 +57,7 @@ func TestPages(t *testing.T) {
 	if !strings.Contains(page(t, "rotate-keys.md"), rows.String()) {
 		t.Errorf("docs/rotate-keys.md does not have\n%s", rows.String())
 	}
-	if want := "| `strongroom_keys{provider,condition}` | keys by condition: " + words.String() + " |\n"; !strings.Contains(page(t, "monitoring.md"), want) {
+	if want := "| `strongroom_keys{provider,condition}` | keys by condition, 0 for none: " + words.String() + " |\n"; !strings.Contains(page(t, "monitoring.md"), want) {
 		t.Errorf("docs/monitoring.md does not have\n%s", want)
 	}
 }

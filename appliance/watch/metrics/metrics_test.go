@@ -226,6 +226,7 @@ func TestScrape(t *testing.T) {
 		"strongroom_keys{condition=failing,provider=gen}":                     1,
 		"strongroom_keys{condition=ok,provider=gen}":                          1,
 		"strongroom_keys{condition=ok,provider=cf}":                           1,
+		"strongroom_keys{condition=in_use,provider=cf}":                       0,
 		"strongroom_keys_due_rotations":                                       1,
 		"strongroom_keys_open_intents":                                        2,
 		"strongroom_keys_fenced":                                              1,

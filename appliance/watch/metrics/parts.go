@@ -8,6 +8,7 @@ import (
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/watch/audit"
 	"strongroom.example/appliance/watch/evidence"
+	"strongroom.example/plugin/condition"
 )
 
 func (c *Collector) snapshot(_ context.Context, e *emitter) error {
@@ -160,6 +161,10 @@ func (c *Collector) keys(ask func(context.Context) (evidence.Keys, error)) func(
 		counts := map[[2]string]int{}
 		next, oldest := map[string]time.Time{}, map[string]time.Time{}
 		for _, key := range k.Keys {
+			// Each word has its series, so that a rule about one finds it.
+			for _, c := range condition.All() {
+				counts[[2]string{key.Provider, string(c.Name)}] += 0
+			}
 			counts[[2]string{key.Provider, key.Condition}]++
 			if t, ok := next[key.Provider]; !key.NextRotation.IsZero() && (!ok || key.NextRotation.Before(t)) {
 				next[key.Provider] = key.NextRotation
