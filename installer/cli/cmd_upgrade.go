@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"strongroom.example/appliance/base/fault"
+	"strongroom.example/appliance/base/pause"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
 	"strongroom.example/config/recipient"
@@ -165,7 +166,7 @@ func (o *upgradeOptions) upgradeWith(ctx context.Context, env *steps.Env) error 
 	u := &upgrade.Upgrade{
 		Env: env, Vault: upgrade.NewVault(client), Front: upgrade.FrontAt(env.Config.Domain, "127.0.0.1:443"),
 		Mark: copied.Mark, Seal: copied.Seal, Rehearse: copied.Rehearse, SkipRehearsal: o.skipRehearsal,
-		Ask: o.askToUpgrade, Steps: steps.All, Patience: o.patience, Poll: 250 * time.Millisecond, Sleep: upgrade.Sleep, Out: o.out,
+		Ask: o.askToUpgrade, Steps: steps.All, Patience: o.patience, Poll: 250 * time.Millisecond, Sleep: pause.For, Out: o.out,
 	}
 	if o.plan {
 		p, err := u.Plan(ctx)

@@ -25,18 +25,6 @@ func (u *Upgrade) healthy(ctx context.Context, want Versions) error {
 	}
 }
 
-// Sleep is an Upgrade.Sleep on a real clock.
-func Sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
 // look is one look at everything.
 func (u *Upgrade) look(ctx context.Context, want Versions) error {
 	var errs []error

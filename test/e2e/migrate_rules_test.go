@@ -1,13 +1,17 @@
 package e2e
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"testing"
 
 	"strongroom.example/appliance/secrets/migrate/rules"
+	"strongroom.example/test/vaulttest"
 )
 
 // Our use of gitleaks' rules finds what gitleaks finds, and the rules are those
@@ -18,7 +22,11 @@ func TestRulesAgreeWithGitleaks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if string(source) != rules.Source() {
+	ours, err := os.ReadFile(filepath.Join(vaulttest.Root(t), "appliance", "secrets", "migrate", "rules", "gitleaks.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(source, ours) {
 		t.Fatal("appliance/secrets/migrate/rules/gitleaks.toml is not the file of the pinned gitleaks: copy it anew")
 	}
 	set, err := rules.Default()

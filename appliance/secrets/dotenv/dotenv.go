@@ -150,19 +150,6 @@ func lineAt(data []byte, offset int) int { return 1 + bytes.Count(data[:offset],
 
 const bom = "\ufeff"
 
-// Names are the assigned names in the order of their first assignment.
-func (f *File) Names() []string {
-	var names []string
-	seen := map[string]bool{}
-	for _, s := range f.Statements {
-		if !seen[s.Name] {
-			seen[s.Name] = true
-			names = append(names, s.Name)
-		}
-	}
-	return names
-}
-
 // Remove gives data without the statements that drop chooses; every other byte
 // stays. It fails rather than give a file in which what is left reads
 // otherwise than before.

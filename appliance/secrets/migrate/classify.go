@@ -77,15 +77,6 @@ func (c *Classifier) Why(name, value string) []string {
 	return why
 }
 
-// WhyName judges a name alone, where no value is known.
-func (c *Classifier) WhyName(name string) []string {
-	upper := strings.ToUpper(name)
-	if m := secretName.FindStringSubmatch(upper); m != nil && !publicName.MatchString(upper) {
-		return []string{fmt.Sprintf("is named like one (%s)", m[1])}
-	}
-	return nil
-}
-
 func isLocation(value string) bool { return location.MatchString(value) }
 
 // hasPassword also knows the URLs that net/url refuses for the signs in their

@@ -34,12 +34,12 @@ var metricName = regexp.MustCompile(`\b(?:strongroom|vault)_[a-z0-9_]+\b`)
 // for in a real scrape, by test/e2e.
 func ours(t *testing.T, where, expr string) {
 	t.Helper()
-	names := metricName.FindAllString(expr, -1)
-	if len(names) == 0 {
+	found := metricName.FindAllString(expr, -1)
+	if len(found) == 0 {
 		t.Errorf("%s: %q names no metric", where, expr)
 	}
-	for _, n := range names {
-		if strings.HasPrefix(n, prefix) && !strings.HasPrefix(n, frontPrefix) && !slices.Contains(Names(), n) {
+	for _, n := range found {
+		if strings.HasPrefix(n, prefix) && !strings.HasPrefix(n, frontPrefix) && !slices.Contains(names(), n) {
 			t.Errorf("%s: %q is not told by anybody", where, n)
 		}
 	}

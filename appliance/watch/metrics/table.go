@@ -76,12 +76,3 @@ func kindOf(name string) prometheus.ValueType {
 	}
 	return prometheus.GaugeValue
 }
-
-// Names are all metrics of this package, with their prefix.
-func Names() []string {
-	var out []string
-	for _, m := range table {
-		out = append(out, prefix+m.name)
-	}
-	return out
-}

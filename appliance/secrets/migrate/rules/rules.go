@@ -29,9 +29,6 @@ const Version = "v8.30.1"
 //go:embed gitleaks.toml
 var file string
 
-// Source is the rule file as it is built in.
-func Source() string { return file }
-
 // Set is a set of rules, safe for concurrent use.
 type Set struct {
 	rules  []*rule
