@@ -98,7 +98,7 @@ func runAppApply(c *cobra.Command, o *appOptions) error {
 func appPruneCommand(o *appOptions) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "prune",
-		Short: "Remove what the manifest has made and the file names no longer",
+		Short: "Remove what apps.toml has made and names no longer",
 		Long: `Shows what would be removed, and removes it with --yes. Only what the same
 manifest has made is looked at. Secrets that hold a value stay, unless
 --delete-values is given; then they are gone with all their versions.

@@ -41,7 +41,7 @@ and proves that they can be read back. What is inside is Vault's own format:
 without this program.
 
 Where they go and how long they stay is in the table [backup] of the
-configuration file; --dir names a directory instead.`,
+configuration file; --dir names a folder instead.`,
 	}
 	f := c.PersistentFlags()
 	f.StringVar(&o.config, "config", machine.ConfigFile, "configuration file with the table [backup]")

@@ -150,7 +150,7 @@ func (o *takeOptions) take(ctx context.Context, c *cobra.Command, b config.Backu
 	}
 	switch {
 	case !health.Initialized:
-		return snapshot.Taken{}, &Error{Code: ExitOperator, Err: errors.New("vault is not initialized")}
+		return snapshot.Taken{}, &Error{Code: ExitOperator, Err: errors.New("vault is not initialised")}
 	case health.Sealed:
 		return snapshot.Taken{}, &Error{Code: ExitOperator, Err: errors.New("vault is sealed"), Hint: "see docs/unseal.md"}
 	case health.Standby:

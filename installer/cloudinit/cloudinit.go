@@ -203,7 +203,7 @@ func noSecret(c config.Appliance) error {
 		case config.BackupS3:
 			refuse(fmt.Sprintf("backup.to[%d]", i), "a bucket's credentials")
 		case config.BackupDir:
-			absent(fmt.Sprintf("backup.to[%d].path", i), "a directory or disk for backups")
+			absent(fmt.Sprintf("backup.to[%d].path", i), "a folder or disk for backups")
 		}
 	}
 	if c.Backup.WebhookFile != "" {

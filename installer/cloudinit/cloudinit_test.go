@@ -108,7 +108,7 @@ func TestRefusals(t *testing.T) {
 		{"node's authority", func(p *Params) { p.Config.Node.Peers = []config.Peer{{}, {CACertFile: "/x"}} }, "node.peer[1].ca_cert_file: "},
 		{"disk", func(p *Params) {
 			p.Config.Backup.To = []config.BackupTo{{Type: config.BackupDir, Path: "/mnt/x"}}
-		}, "backup.to[0].path: a directory or disk for backups is not on a new machine"},
+		}, "backup.to[0].path: a folder or disk for backups is not on a new machine"},
 		{"private key", func(p *Params) {
 			p.Config.Escrow.Recipients = append(p.Config.Escrow.Recipients, "AGE-SECRET-KEY-1CANARY")
 		}, "private key"},

@@ -96,7 +96,7 @@ func (s manifest) Check(context.Context) (engine.Diff, error) {
 	enc := json.NewEncoder(&b)
 	enc.SetIndent("", "  ")
 	if err := enc.Encode(m); err != nil {
-		return nil, fmt.Errorf("manifest: %w", err)
+		return nil, fmt.Errorf("installed.json: %w", err)
 	}
 	return s.file(machine.ManifestFile, bytesSource(b.Bytes()), root(0o644))
 }

@@ -58,11 +58,11 @@ func (s places) place(i int, dir string) (engine.Diff, error) {
 	info, err := s.Host.Stat(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, operator("mount the disk, or make the directory, then run the same command again", "backup.to[%d]: %q is not there", i, dir)
+		return nil, operator("mount the disk, or make the folder, then run the same command again", "backup.to[%d]: %q is not there", i, dir)
 	case err != nil:
 		return nil, err
 	case info.Type != fs.ModeDir:
-		return nil, operator("name a directory", "backup.to[%d]: %q is no directory", i, dir)
+		return nil, operator("name a folder", "backup.to[%d]: %q is no folder", i, dir)
 	}
 	u, err := s.Host.User(machine.UserSnapshot)
 	if errors.Is(err, host.ErrNotFound) {

@@ -38,7 +38,7 @@ func (h *Rehearsal) newPluginFile() string {
 func (h *Rehearsal) pluginFiles(machine string) (map[string]string, error) {
 	entries, err := os.ReadDir(machine)
 	if err != nil {
-		return nil, fmt.Errorf("plugin directory: %w", err)
+		return nil, fmt.Errorf("plugin folder: %w", err)
 	}
 	files := map[string]string{}
 	for _, e := range entries {

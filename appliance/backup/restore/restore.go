@@ -67,7 +67,7 @@ func Run(ctx context.Context, o Options) (Result, error) {
 		return res, err
 	}
 	if !health.Initialized || health.Sealed || health.Standby {
-		return res, fmt.Errorf("%w: initialized=%t sealed=%t standby=%t", ErrNotReady, health.Initialized, health.Sealed, health.Standby)
+		return res, fmt.Errorf("%w: initialised=%t sealed=%t standby=%t", ErrNotReady, health.Initialized, health.Sealed, health.Standby)
 	}
 	if err := putBackWaits(ctx, o.Vault, o.WaitsFile); err != nil {
 		return res, fmt.Errorf("put back what a killed restore has changed: %w", err)

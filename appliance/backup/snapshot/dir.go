@@ -51,14 +51,14 @@ type dirFile interface {
 func NewDir(path string) (*Dir, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
-		return nil, fmt.Errorf("directory %q: %w", path, err)
+		return nil, fmt.Errorf("folder %q: %w", path, err)
 	}
 	fi, err := os.Stat(abs)
 	if err != nil {
-		return nil, fmt.Errorf("directory %q: %w", path, dirError(err))
+		return nil, fmt.Errorf("folder %q: %w", path, dirError(err))
 	}
 	if !fi.IsDir() {
-		return nil, fmt.Errorf("directory %q: not a directory", path)
+		return nil, fmt.Errorf("folder %q: is no folder", path)
 	}
 	return &Dir{root: abs, fs: osFS{}}, nil
 }

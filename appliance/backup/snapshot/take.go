@@ -85,7 +85,7 @@ func (o *TakeOptions) fill() error {
 	case len(o.Destinations) == 0:
 		return errors.New("take snapshot: no destination")
 	case o.StateDir == "":
-		return errors.New("take snapshot: no state directory")
+		return errors.New("take snapshot: no state folder")
 	}
 	names := map[string]bool{}
 	for _, d := range o.Destinations {

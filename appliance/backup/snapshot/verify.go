@@ -45,7 +45,7 @@ func Verify(ctx context.Context, o VerifyOptions) (VerifiedRecord, error) {
 	case len(o.Identities) == 0:
 		return VerifiedRecord{}, errors.New("verify snapshot: no identity")
 	case o.StateDir == "":
-		return VerifiedRecord{}, errors.New("verify snapshot: no state directory")
+		return VerifiedRecord{}, errors.New("verify snapshot: no state folder")
 	case o.ClusterID == "":
 		return VerifiedRecord{}, errors.New("verify snapshot: no cluster id")
 	}

@@ -75,7 +75,7 @@ func (c *Client) wait(ctx context.Context, what string, reached func(*Health) bo
 		case err == nil && reached(h):
 			return nil
 		case err == nil:
-			last = fmt.Errorf("initialized=%t sealed=%t standby=%t", h.Initialized, h.Sealed, h.Standby)
+			last = fmt.Errorf("initialised=%t sealed=%t standby=%t", h.Initialized, h.Sealed, h.Standby)
 		case ctx.Err() == nil:
 			last = err
 		}

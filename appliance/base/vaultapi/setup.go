@@ -13,7 +13,7 @@ import (
 
 // ErrInitialized is returned by Init for a Vault that is initialised already:
 // its keys exist somewhere, and this call cannot give them.
-var ErrInitialized = errors.New("vault is initialized already")
+var ErrInitialized = errors.New("vault is initialised already")
 
 // InitRequest for an auto-unsealed Vault: recovery keys in place of unseal keys.
 type InitRequest struct {

@@ -65,7 +65,7 @@ func (o *Options) fill() error {
 	case o.Dir == "":
 		return errors.New("rotate: no folder of logs")
 	case o.StateDir == "":
-		return errors.New("rotate: no state directory")
+		return errors.New("rotate: no state folder")
 	case o.Signal == nil:
 		return errors.New("rotate: no way to reach Vault")
 	}
