@@ -104,7 +104,7 @@ func runAlert(c *cobra.Command, o alertOptions, unit string) error {
 // configuration can't be read.
 func alertWithoutFile() config.Alert {
 	conf := config.DefaultAlert()
-	for _, name := range []string{"alert-webhook", "backup-webhook"} {
+	for _, name := range []string{machine.CredAlertWebhook, machine.CredBackupWebhook} {
 		if data, err := credential.Read(name); err == nil && len(bytes.TrimSpace(data)) > 0 {
 			conf.WebhookFile = name
 			break

@@ -136,6 +136,11 @@ func runRestore(c *cobra.Command, o restoreOptions) error {
 	if err := o.confirm(c); err != nil {
 		return err
 	}
+	return o.bringBack(c, client, p)
+}
+
+// bringBack does what was planned.
+func (o *restoreOptions) bringBack(c *cobra.Command, client *vaultapi.Client, p *restorePlan) error {
 	end, err := begin(c, o.lock)
 	if err != nil {
 		return err
@@ -144,7 +149,7 @@ func runRestore(c *cobra.Command, o restoreOptions) error {
 	if err := o.openKeep(p); err != nil {
 		return err
 	}
-	res, err := restore.Run(ctx, restore.Options{
+	res, err := restore.Run(c.Context(), restore.Options{
 		Snapshot: p.checked, Vault: client, Force: o.force, Keep: p.keep,
 		EpochFile: o.epoch, WaitsFile: machine.RestoreWaits, Patience: o.timeout,
 		Step: func(name string) { fmt.Fprintf(c.OutOrStdout(), "… %s\n", name) },

@@ -2,6 +2,8 @@ package cli
 
 import (
 	"errors"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -51,5 +53,22 @@ func TestBegin(t *testing.T) {
 		t.Error(err)
 	} else {
 		second()
+	}
+}
+
+// Nor does a restore begin, not even to keep what it would replace.
+func TestRestoreWaitsForOperations(t *testing.T) {
+	dir := t.TempDir()
+	o := restoreOptions{lock: filepath.Join(dir, "lock"), keepDir: filepath.Join(dir, "replaced")}
+	end, err := operation.Begin(o.lock, "strongroom-installer upgrade", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer end()
+	if err := o.bringBack(&cobra.Command{Use: "restore"}, nil, &restorePlan{}); !errors.Is(err, operation.ErrBusy) {
+		t.Errorf("%v", err)
+	}
+	if _, err := os.Stat(o.keepDir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("something was begun: %v", err)
 	}
 }

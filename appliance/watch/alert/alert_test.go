@@ -157,3 +157,23 @@ func TestSaid(t *testing.T) {
 		t.Error("silent after a spoilt file")
 	}
 }
+
+// A file that can't be read is told of, and what has failed is told all the same.
+func TestSaidUnreadable(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, saidFile), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s, err := LoadSaid(dir)
+	if err == nil {
+		t.Error("no error")
+	}
+	e := Event{Unit: "vault.service", At: time.Now()}
+	if due, _ := s.Due(e, time.Hour); !due {
+		t.Error("not due")
+	}
+	s.Told(e)
+	if due, _ := s.Due(e, time.Hour); due {
+		t.Error("due again at once")
+	}
+}

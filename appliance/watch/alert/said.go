@@ -34,10 +34,13 @@ func LoadSaid(dir string) (Said, error) {
 	fresh := Said{Format: saidFormat, Units: map[string]saidOf{}}
 	var s Said
 	err := statefile.Load(filepath.Join(dir, saidFile), saidFormat, &s)
-	if errors.Is(err, statefile.ErrNone) || errors.Is(err, statefile.ErrCorrupt) || s.Units == nil && err == nil {
+	switch {
+	case errors.Is(err, statefile.ErrNone), errors.Is(err, statefile.ErrCorrupt), err == nil && s.Units == nil:
 		return fresh, nil
+	case err != nil:
+		return fresh, err
 	}
-	return s, err
+	return s, nil
 }
 
 // Due says whether e is to be told, and how many were not told before it. Where

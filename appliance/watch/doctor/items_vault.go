@@ -69,7 +69,7 @@ func (e *exam) allTokens(ctx context.Context) *tokens {
 }
 
 func rootTokenFile(_ context.Context, e *exam) {
-	file := path.Join(machine.CredentialDir, "root-token")
+	file := machine.RootTokenFile
 	switch _, err := e.Machine.Stat(file); {
 	case err == nil:
 		e.fail("strongroom-installer install", "an unfinished installation has left its root token in %s", file)
