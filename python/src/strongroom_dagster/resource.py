@@ -302,7 +302,7 @@ class VaultSecretsResource(dg.ConfigurableResource[Any]):
         self.client.invalidate(name)
 
     def wait_for_rotation(
-        self, name: str, version: int, *, timeout: int = 60, mount: str | None = None
+        self, name: str, version: int | ApiKey, *, timeout: int = 60, mount: str | None = None
     ) -> ApiKey | None:
         """The API key as soon as it was rotated. See `VaultSecrets.wait_for_rotation`."""
         return self.client.wait_for_rotation(name, version, timeout=timeout, mount=mount)
