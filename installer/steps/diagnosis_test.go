@@ -17,6 +17,8 @@ func TestDiagnose(t *testing.T) {
 	const escrow = `{"id":"escrow","title":"the escrow","verdict":"fail","reasons":[{"verdict":"fail","text":"nobody has proved it"}]}`
 	const backup = `{"id":"backup-drill","title":"backups","verdict":"fail","reasons":[{"verdict":"fail","text":"none"}]}`
 	const swap = `{"id":"swap","title":"swap is off","verdict":"fail","reasons":[{"verdict":"warn","text":"a warning"},{"verdict":"fail","text":"/swapfile is on","remedy":"swapoff -a"}]}`
+	const blind = `{"id":"leaks","title":"no secret anywhere","verdict":"skip","blind":true,"reasons":[{"verdict":"skip","text":"not seen: processes: hidden"}]}`
+	const skipped = `{"id":"leaks","title":"no secret anywhere","verdict":"skip","reasons":[{"verdict":"skip","text":"not seen: processes: hidden"}]}`
 	const good = `{"id":"tls","title":"TLS","verdict":"pass"}`
 	for name, c := range map[string]struct {
 		items    []string
@@ -32,6 +34,8 @@ func TestDiagnose(t *testing.T) {
 		"no place for backups":   {items: []string{good, escrow, backup}, open: true},
 		"places but no backup":   {items: []string{backup}, places: 1, failures: []string{"backups\n      none"}},
 		"a fault, with a remedy": {items: []string{swap, good}, failures: []string{"swap is off\n      /swapfile is on\n      → swapoff -a"}},
+		"one that saw nothing":   {items: []string{blind, good}, failures: []string{"no secret anywhere\n      not seen: processes: hidden"}},
+		"one that saw a part":    {items: []string{skipped, good}},
 		"an old report":          {items: []string{good}, age: time.Hour, fault: "an old one"},
 		"no report":              {none: true, fault: "no report"},
 		"rubbish":                {items: []string{"}"}, fault: "report"},
