@@ -57,13 +57,13 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def per_call(call: Callable[[], object], number: int) -> float:
-    """Median over 7 rounds of the seconds that one call takes."""
+    """Median over 7 rounds of this thread's seconds for one call, which waits for nothing."""
     rounds = []
     for _ in range(7):
-        began = time.perf_counter()
+        began = time.thread_time()
         for _ in range(number):
             call()
-        rounds.append((time.perf_counter() - began) / number)
+        rounds.append((time.thread_time() - began) / number)
     return statistics.median(rounds)
 
 

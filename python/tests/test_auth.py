@@ -106,7 +106,9 @@ def test_a_wrapping_token_of_another_approle_mount_is_refused(vault: VaultServer
     role_id, _ = vault.approle("two-mounts", POLICY)
     for mount in ("approle-2", "deep/approle"):
         admin.sys.enable_auth_method("approle", path=mount)
-        admin.auth.approle.create_or_update_approle("two-mounts", mount_point=mount)
+        admin.auth.approle.create_or_update_approle(
+            "two-mounts", token_policies=["two-mounts"], mount_point=mount
+        )
         made = admin.adapter.post(f"/v1/auth/{mount}/role/two-mounts/secret-id", wrap_ttl="5m")[
             "wrap_info"
         ]["token"]
@@ -116,6 +118,10 @@ def test_a_wrapping_token_of_another_approle_mount_is_refused(vault: VaultServer
                 client_with(vault, auth).get("auth")
         info = admin.adapter.post("/v1/sys/wrapping/lookup", json={"token": made})
         assert info["data"]["creation_path"].startswith(f"auth/{mount}/")  # it was not unwrapped
+        own = admin.auth.approle.read_role_id("two-mounts", mount_point=mount)["data"]["role_id"]
+        auth = AppRoleAuth(own, Source.of(made), wrapped=True, mount=mount)
+        with client_with(vault, auth) as client:
+            assert client.get("auth") == "ok"
     custom = admin.adapter.post(
         "/v1/auth/approle/role/two-mounts/custom-secret-id",
         json={"secret_id": "chosen-by-somebody"}, wrap_ttl="5m",
@@ -134,6 +140,15 @@ def test_a_policy_that_denies_revoking_is_said(
     text = warning.getMessage()
     assert "the policy does not allow update on auth/token/revoke-self" in text
     assert "it ends by itself in 3" in text
+
+
+def test_a_token_that_is_dead_already_is_nothing_to_say(
+    vault: VaultServer, client_for: ClientFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = client_for(vault)
+    vault.admin().auth.token.revoke(client.hvac.token)
+    client.close()
+    assert [r for r in caplog.records if r.levelname == "WARNING"] == []
 
 
 @pytest.mark.skipif(not DOCS.exists(), reason="without the repository")

@@ -307,9 +307,27 @@ def test_tls_older_than_1_2_is_refused_at_once(tmp_path: Path) -> None:
         ):
             client.get("x")
         assert client.stats.requests == 1
-    for connections in {*client._session.adapters.values()}:
-        context = connections._pool_keywords["ssl_context"]  # type: ignore[attr-defined]
-        assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+
+
+def test_tls_1_2_is_the_floor_where_the_interpreter_has_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Lenient:
+        """The module of an interpreter that was built with OpenSSL's own defaults."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(ssl, name)
+
+        def SSLContext(self, protocol: int) -> ssl.SSLContext:  # noqa: N802
+            made = ssl.SSLContext(protocol)
+            made.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+            return made
+
+    monkeypatch.setattr("strongroom_dagster.transport.ssl", Lenient())
+    client = client_at("https://127.0.0.1:1")
+    connections: Any = client._session.get_adapter("https://127.0.0.1:1")
+    context = connections._pool_keywords["ssl_context"]
+    assert context.minimum_version == ssl.TLSVersion.TLSv1_2
 
 
 def test_plain_http_behind_https_is_told_at_once() -> None:
@@ -658,7 +676,7 @@ def test_hvac_takes_nothing_from_the_environment(
         "VAULT_ADDR": "http://127.0.0.1:1", "VAULT_NAMESPACE": "other", "VAULT_SKIP_VERIFY": "true",
         "HTTP_PROXY": "http://127.0.0.1:1", "http_proxy": "http://127.0.0.1:1",
         "ALL_PROXY": "http://127.0.0.1:1", "REQUESTS_CA_BUNDLE": "/nowhere",
-        "SSLKEYLOGFILE": str(tmp_path / "keys"),
+        "NO_PROXY": "", "no_proxy": "", "SSLKEYLOGFILE": str(tmp_path / "keys"),
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
     with Scripted(

@@ -157,6 +157,8 @@ def test_what_names_something_is_named(tmp_path: Path, monkeypatch: pytest.Monke
         (Source(file=str(tmp_path / "empty")), f'file "{tmp_path}/empty" is empty'),
         (Source(file=str(tmp_path)), f'file "{tmp_path}" cannot be read: is a directory'),
         (Source(file="none"), "the file that it names cannot be read: no such file"),
+        (Source.of("first\nsecond"), "the value holds a line break"),
+        (Source.of("tab\tbed"), "the value holds a line break"),
         (Source(file="/dev/zero"), 'file "/dev/zero" is longer than'),
     ):
         with pytest.raises(AuthenticationError) as caught:
