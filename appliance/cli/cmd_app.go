@@ -142,6 +142,8 @@ func appError(err error) error {
 		return &Error{Code: ExitFailed, Err: err, Hint: "run it again when the other one has ended"}
 	case errors.Is(err, apps.ErrIntercepted):
 		return &Error{Code: ExitOperator, Err: err, Hint: "unless you opened it yourself, somebody else may have the login: destroy its secret ids, find out who, and make a new bundle (docs/apps.md)"}
+	case errors.Is(err, apps.ErrLost):
+		return &Error{Code: ExitOperator, Err: err, Hint: "nobody can hold it but you: destroy the login's newest secret id, and make a new bundle (docs/apps.md)"}
 	case errors.Is(err, apps.ErrWrapTTL):
 		return &Error{Code: ExitUsage, Err: err}
 	}

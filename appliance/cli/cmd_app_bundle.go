@@ -51,24 +51,24 @@ func runAppBundle(c *cobra.Command, o *appOptions, out string, ttl time.Duration
 		return &Error{Code: ExitUsage, Err: fmt.Errorf("--output %q exists", out), Hint: "name a new file"}
 	}
 	address, caFile := o.vault.Place()
+	var pem []byte
+	if caFile != "" {
+		if pem, err = os.ReadFile(caFile); err != nil {
+			return fmt.Errorf("ca certificate for the bundle: %w", err)
+		}
+	}
 	b, err := apps.MakeBundle(c.Context(), v, t, ttl)
 	if err != nil {
 		return err
 	}
-	b.Address = address
-	if caFile != "" {
-		pem, err := os.ReadFile(caFile)
-		if err != nil {
-			return fmt.Errorf("ca certificate for the bundle: %w", err)
-		}
-		b.CACert = string(pem)
-	}
+	b.Address, b.CACert = address, string(pem)
 	data, err := json.MarshalIndent(b, "", "  ")
-	if err != nil {
-		return fmt.Errorf("write the bundle: %w", err)
+	if err == nil {
+		err = atomicfile.Write(out, append(data, '\n'), 0o600)
 	}
-	if err := atomicfile.Write(out, append(data, '\n'), 0o600); err != nil {
-		return err
+	if err != nil {
+		// Nobody will open it.
+		return errors.Join(fmt.Errorf("write the bundle: %w", err), b.End(c.Context(), v))
 	}
 	_, err = fmt.Fprintf(c.OutOrStdout(), "wrote %s for %s: can be opened once, until %s\n", out, t.Prefix, b.Expires.Format(time.RFC3339))
 	return err

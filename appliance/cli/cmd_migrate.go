@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"strongroom.example/appliance/base/statefile"
+	"strongroom.example/appliance/base/vaultapi/kv"
 	"strongroom.example/appliance/secrets/migrate"
 )
 
@@ -75,7 +76,7 @@ func migrateError(err error) error {
 		return &Error{Code: ExitOperator, Err: err, Hint: "nothing was changed; correct the files or the plan and run it again"}
 	case errors.Is(err, statefile.ErrBusy):
 		return &Error{Code: ExitFailed, Err: err, Hint: "wait until it ends"}
-	case errors.Is(err, migrate.ErrChanged):
+	case errors.Is(err, kv.ErrChanged):
 		return &Error{Code: ExitFailed, Err: err, Hint: "run it again: it takes up where it stopped"}
 	case errors.Is(err, migrate.ErrWrongIdentity):
 		return &Error{Code: ExitOperator, Err: err, Hint: "give --identity FILE with the private key of a recipient of the backup"}

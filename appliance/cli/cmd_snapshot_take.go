@@ -219,5 +219,5 @@ func (o *takeOptions) canary(ctx context.Context, c *cobra.Command) (_ *snapshot
 	if herr != nil {
 		host = "unknown"
 	}
-	return snapshot.WriteCanary(ctx, snapshot.CanaryOptions{Vault: client.API().Logical(), Host: host})
+	return snapshot.WriteCanary(ctx, snapshot.CanaryOptions{Vault: client, Host: host})
 }

@@ -162,7 +162,7 @@ func (o *upgradeOptions) upgradeWith(ctx context.Context, env *steps.Env) error 
 	if err != nil {
 		return err
 	}
-	copied := &upgrade.Copy{Host: env.Host, Version: o.version, Operator: operator, Token: env.AdminToken, Out: o.out, Vault: client.API().Logical()}
+	copied := &upgrade.Copy{Host: env.Host, Version: o.version, Operator: operator, Token: env.AdminToken, Out: o.out, Vault: client}
 	u := &upgrade.Upgrade{
 		Env: env, Vault: upgrade.NewVault(client), Front: upgrade.FrontAt(env.Config.Domain, "127.0.0.1:443"),
 		Mark: copied.Mark, Seal: copied.Seal, Rehearse: copied.Rehearse, SkipRehearsal: o.skipRehearsal,

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"strongroom.example/appliance/base/vaultapi/kv"
+	"strongroom.example/appliance/base/vaultapi/kv/kvtest"
 	"strongroom.example/appliance/secrets/migrate"
 	"strongroom.example/appliance/secrets/migrate/storetest"
 	"strongroom.example/test/vaulttest"
@@ -34,6 +36,7 @@ func TestMigrateStoreConformance(t *testing.T) {
 	if _, err := l.WriteWithContext(t.Context(), "apikeys/keys/defined", map[string]any{"provider": "people"}); err != nil {
 		t.Fatal(err)
 	}
+	t.Run("kv", func(t *testing.T) { kvtest.Suite(t, kv.New(s.Root)) })
 	storetest.Suite(t, migrate.NewVault(s.Root))
 }
 

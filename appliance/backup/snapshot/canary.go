@@ -4,13 +4,11 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"time"
 
-	"github.com/hashicorp/vault/api"
+	"strongroom.example/appliance/base/vaultapi"
 )
 
 // CanaryPath is where the canary lies in the KV version 2 engine at secret/.
@@ -30,7 +28,7 @@ type Canary struct {
 
 // Writer is the part of Vault's client that WriteCanary needs.
 type Writer interface {
-	WriteWithContext(ctx context.Context, path string, data map[string]any) (*api.Secret, error)
+	Write(ctx context.Context, path string, data map[string]any) (vaultapi.Data, error)
 }
 
 // CanaryOptions of WriteCanary.
@@ -56,22 +54,15 @@ func WriteCanary(ctx context.Context, o CanaryOptions) (*Canary, error) {
 		return nil, fmt.Errorf("make canary: %w", err)
 	}
 	value, at := hex.EncodeToString(raw), o.Now().UTC()
-	s, err := o.Vault.WriteWithContext(ctx, CanaryPath, map[string]any{
+	s, err := o.Vault.Write(ctx, CanaryPath, map[string]any{
 		"data": map[string]any{"value": value, "time": at.Format(time.RFC3339Nano), "host": o.Host},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("write canary: %w", err)
 	}
-	if s == nil {
-		return nil, errors.New("write canary: the answer is empty")
-	}
-	n, ok := s.Data["version"].(json.Number)
-	if !ok {
-		return nil, errors.New("write canary: the answer has no version: secret/ is no KV version 2 engine")
-	}
-	version, err := n.Int64()
+	version, err := s.Number("version")
 	if err != nil {
-		return nil, fmt.Errorf("write canary: version %q: %w", n, err)
+		return nil, fmt.Errorf("write canary: is secret/ a KV version 2 engine? %w", err)
 	}
 	return &Canary{Version: version, SHA256: CanarySum(value), WrittenAt: at}, nil
 }

@@ -10,18 +10,18 @@ import (
 	"testing/iotest"
 	"time"
 
-	"github.com/hashicorp/vault/api"
+	"strongroom.example/appliance/base/vaultapi"
 )
 
 // kvFake answers as KV version 2 does and remembers what was written.
 type kvFake struct {
 	path   string
 	value  string
-	answer *api.Secret
+	answer vaultapi.Data
 	err    error
 }
 
-func (k *kvFake) WriteWithContext(_ context.Context, path string, data map[string]any) (*api.Secret, error) {
+func (k *kvFake) Write(_ context.Context, path string, data map[string]any) (vaultapi.Data, error) {
 	k.path = path
 	if inner, ok := data["data"].(map[string]any); ok {
 		k.value, _ = inner["value"].(string)
@@ -29,7 +29,7 @@ func (k *kvFake) WriteWithContext(_ context.Context, path string, data map[strin
 	return k.answer, k.err
 }
 
-func versionAnswer(v any) *api.Secret { return &api.Secret{Data: map[string]any{"version": v}} }
+func versionAnswer(v any) vaultapi.Data { return vaultapi.Data{"version": v} }
 
 func TestWriteCanary(t *testing.T) {
 	k := &kvFake{answer: versionAnswer(json.Number("7"))}
@@ -81,7 +81,7 @@ func TestWriteCanaryFails(t *testing.T) {
 	}{
 		{"refused", &kvFake{err: refused}, false},
 		{"an empty answer", &kvFake{}, false},
-		{"version 1 of the engine", &kvFake{answer: &api.Secret{}}, false},
+		{"version 1 of the engine", &kvFake{answer: vaultapi.Data{"x": "y"}}, false},
 		{"a version that is no number", &kvFake{answer: versionAnswer(json.Number("x"))}, false},
 		{"no randomness", &kvFake{answer: versionAnswer(json.Number("1"))}, true},
 	}

@@ -114,6 +114,18 @@ func unsupported(e *Error) bool {
 	return e.Status == http.StatusNotFound && (Says(e, "no handler for route") || Says(e, "unsupported path"))
 }
 
+// IsUnmounted says that nothing is mounted where a path would be.
+func IsUnmounted(err error) bool { return IsUnsupported(err) && Says(err, "no handler for route") }
+
+// DataOf is what came with a refusal: KV version 2 tells of a deleted version
+// so. It is nil for most.
+func DataOf(err error) Data {
+	if e := refused(err); e != nil {
+		return e.Data
+	}
+	return nil
+}
+
 // IsBadRequest says that Vault has understood, and does not take what was sent.
 func IsBadRequest(err error) bool { return Status(err) == http.StatusBadRequest }
 

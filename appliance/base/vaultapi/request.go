@@ -88,6 +88,9 @@ func (c *Client) once(ctx context.Context, r request, payload []byte) (status in
 	if err == nil && len(body) > maxAnswer {
 		err = fmt.Errorf("the answer has more than %d bytes", maxAnswer)
 	}
+	if err == nil && len(body) == 0 && resp.StatusCode == http.StatusNotFound && strings.HasPrefix(resp.Header.Get("Content-Type"), "application/json") {
+		body = []byte(`{"errors":[]}`) // some engines say it so, as KV of a path without metadata
+	}
 	return resp.StatusCode, body, true, err
 }
 

@@ -170,6 +170,8 @@ func TestAnswers(t *testing.T) {
 		"a wrapped write":             {200, wrapped, write, func(err error) bool { return errors.Is(err, ErrWrapped) }},
 		"nothing there":               {404, `{"errors":[]}`, read, IsNotFound},
 		"nothing there, with a word":  {404, `{"errors":["there is no key of this name"]}`, read, IsNotFound},
+		"nothing there, not a word":   {404, "JSON", read, IsNotFound},
+		"another's, not a word":       {404, "", read, isForeign},
 		"a deleted version":           {404, `{"data":{"data":null,"metadata":{"version":1}}}`, read, IsNotFound},
 		"nothing mounted":             {404, `{"errors":["no handler for route \"a/b\". route entry not found."]}`, read, IsUnsupported},
 		"unknown to this version":     {404, `{"errors":["1 error occurred:\n\t* unsupported path\n\n"]}`, read, IsUnsupported},
@@ -192,7 +194,13 @@ func TestAnswers(t *testing.T) {
 		"a status that Vault has not": {202, `{"data":{}}`, read, IsRefusal},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := serve(t, answers(c.status, c.body))
+			s := serve(t, func(w http.ResponseWriter, r *http.Request) {
+				if c.body == "JSON" {
+					w.Header().Set("Content-Type", "application/json")
+					c.body = ""
+				}
+				answers(c.status, c.body)(w, r)
+			})
 			err := c.call(t.Context(), client(t, Options{Address: s.URL}))
 			if !c.is(err) {
 				t.Errorf("error: %v", err)

@@ -9,15 +9,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"regexp"
 	"slices"
 	"sort"
 	"strings"
 
-	"github.com/hashicorp/vault/api"
-
 	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/appliance/base/vaultapi/kv"
 )
 
 // Pair is one variable. Value is secret.
@@ -29,17 +27,14 @@ func (p Pair) String() string { return p.Name + "=•••" }
 // GoString hides the value from %#v.
 func (p Pair) GoString() string { return p.String() }
 
-// maxSecrets bounds how many secrets one environment may have.
-const maxSecrets = 10000
-
 // Load reads every KV secret below mount/app/environment/. A field is the
 // variable that its custom metadata names (variable.FIELD, as strongroom
 // migrate writes it); else its path in capitals, with the field behind it if
 // that is not "value". Two secrets of one name are an error.
 func Load(ctx context.Context, c *vaultapi.Client, mount, app, environment string) ([]Pair, error) {
-	l := &loader{c: c.API().Logical(), mount: mount, from: map[string]string{}}
+	l := &loader{c: c, mount: mount, from: map[string]string{}}
 	root := app + "/" + environment + "/"
-	paths, err := l.list(ctx, root)
+	paths, err := kv.Walk(ctx, kv.New(c), mount, root)
 	if err != nil {
 		return nil, err
 	}
@@ -56,66 +51,23 @@ func Load(ctx context.Context, c *vaultapi.Client, mount, app, environment strin
 
 // loader collects variables and where each comes from.
 type loader struct {
-	c     *api.Logical
+	c     *vaultapi.Client
 	mount string
 	pairs []Pair
 	from  map[string]string
 }
 
-// list gives all paths below a folder. Source:
-// https://developer.hashicorp.com/vault/api-docs/secret/kv/kv-v2#list-secrets
-func (l *loader) list(ctx context.Context, folder string) ([]string, error) {
-	var out []string
-	todo := []string{folder}
-	for len(todo) > 0 {
-		dir := todo[0]
-		todo = todo[1:]
-		s, err := l.c.ListWithContext(ctx, l.mount+"/metadata/"+dir)
-		if err != nil {
-			return nil, fmt.Errorf("list %s/%s: %w", l.mount, dir, err)
-		}
-		if s == nil {
-			continue
-		}
-		keys, _ := s.Data["keys"].([]any)
-		for _, k := range keys {
-			name, ok := k.(string)
-			switch {
-			case !ok:
-			case strings.HasSuffix(name, "/"):
-				todo = append(todo, dir+name)
-			default:
-				out = append(out, dir+name)
-			}
-		}
-		if len(out) > maxSecrets {
-			return nil, fmt.Errorf("more than %d secrets are below %s/%s", maxSecrets, l.mount, folder)
-		}
-	}
-	sort.Strings(out)
-	return out, nil
-}
-
 func (l *loader) add(ctx context.Context, path, leaf string) error {
-	s, err := l.c.ReadWithContext(ctx, l.mount+"/data/"+path)
+	s, err := kv.New(l.c).Read(ctx, l.mount, path)
 	if err != nil {
-		return fmt.Errorf("read %s/%s: %w", l.mount, path, err)
+		return err
 	}
-	if s == nil {
-		return nil
-	}
-	data, _ := s.Data["data"].(map[string]any)
-	if data == nil {
-		return nil // deleted
-	}
-	meta, _ := s.Data["metadata"].(map[string]any)
-	notes, _ := meta["custom_metadata"].(map[string]any)
-	for field, v := range data {
+	for field, v := range s.Data { // none where it is deleted
 		value, err := text(v)
 		if err != nil {
 			return fmt.Errorf("%s/%s: field %q %w", l.mount, path, field, err)
 		}
-		name, ok := notes["variable."+field].(string)
+		name, ok := s.Notes["variable."+field]
 		if !ok {
 			name = Derive(leaf, field)
 		}
@@ -198,7 +150,7 @@ func LoadMapping(ctx context.Context, c *vaultapi.Client, file string) ([]Pair, 
 	if err != nil {
 		return nil, err
 	}
-	l := &loader{c: c.API().Logical(), from: map[string]string{}}
+	l := &loader{c: c, from: map[string]string{}}
 	names := make([]string, 0, len(m.Variables))
 	for name := range m.Variables {
 		names = append(names, name)
@@ -223,25 +175,12 @@ func LoadMapping(ctx context.Context, c *vaultapi.Client, file string) ([]Pair, 
 // mapped reads what a mapping file's entry names. Of an API key it is one of
 // its values, not what else Vault says of it.
 func (l *loader) mapped(ctx context.Context, e mappingEntry) (string, error) {
-	kv, inner := e.Engine == "kv", "/creds/"
-	if kv {
-		inner = "/data/"
-	}
-	s, err := l.c.ReadWithContext(ctx, e.Mount+inner+e.Path)
-	var answer *api.ResponseError
-	if errors.As(err, &answer) && answer.StatusCode == http.StatusNotFound || err == nil && s == nil {
-		return "", fmt.Errorf("nothing is at %s/%s", e.Mount, e.Path)
-	}
+	data, primary, err := l.values(ctx, e)
 	if err != nil {
-		return "", fmt.Errorf("read %s/%s: %w", e.Mount, e.Path, err)
+		return "", err
 	}
-	inData, primary := "values", "key"
-	if kv {
-		inData, primary = "data", "value"
-	}
-	data, ok := s.Data[inData].(map[string]any)
-	if !ok && !kv {
-		data = map[string]any{"key": s.Data["key"]}
+	if data == nil {
+		return "", fmt.Errorf("nothing is at %s/%s", e.Mount, e.Path)
 	}
 	field := e.Field
 	if field == "" {
@@ -256,4 +195,24 @@ func (l *loader) mapped(ctx context.Context, e mappingEntry) (string, error) {
 		return "", fmt.Errorf("%s/%s has no field %q", e.Mount, e.Path, field)
 	}
 	return text(v)
+}
+
+// values are the fields of an entry, nil where there is nothing, and the one
+// that is meant where none is named.
+func (l *loader) values(ctx context.Context, e mappingEntry) (data map[string]any, primary string, err error) {
+	if e.Engine == "kv" {
+		s, err := kv.New(l.c).Read(ctx, e.Mount, e.Path)
+		return s.Data, "value", err
+	}
+	got, err := l.c.Read(ctx, e.Mount+"/creds/"+e.Path)
+	switch {
+	case vaultapi.IsNotFound(err):
+		return nil, "key", nil
+	case err != nil:
+		return nil, "key", fmt.Errorf("read %s/%s: %w", e.Mount, e.Path, err)
+	case got.Has("values"):
+		data, err := got.Map("values")
+		return data, "key", err
+	}
+	return map[string]any{"key": got["key"]}, "key", nil
 }

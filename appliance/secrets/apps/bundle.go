@@ -2,12 +2,14 @@ package apps
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
 
+	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/config"
 )
 
@@ -23,7 +25,7 @@ type Bundle struct {
 	WrappedSecret string    `json:"wrapped_secret_id"`
 	Expires       time.Time `json:"expires"` // the token, if nobody has used it
 
-	role string
+	role, mark string
 }
 
 // String hides the token.
@@ -45,7 +47,8 @@ const (
 // ErrWrapTTL is for a bundle's life outside its bounds.
 var ErrWrapTTL = fmt.Errorf("a bundle lives from %v to %v", minWrap, maxWrap)
 
-// MakeBundle issues a secret id for t's login and has Vault wrap it.
+// MakeBundle issues a secret id for t's login and has Vault wrap it. A secret id
+// whose answer was lost is ended, since nobody holds it.
 func MakeBundle(ctx context.Context, v Vault, t config.Target, ttl time.Duration) (Bundle, error) {
 	if ttl < minWrap || ttl > maxWrap {
 		return Bundle{}, fmt.Errorf("%v: %w", ttl, ErrWrapTTL)
@@ -59,11 +62,61 @@ func MakeBundle(ctx context.Context, v Vault, t config.Target, ttl time.Duration
 	if id == "" {
 		return Bundle{}, &NeedsOperator{Err: fmt.Errorf("the login %q is not in Vault yet", t.Role), Hint: "run strongroom app apply first"}
 	}
-	w, err := v.Wrap(ctx, role+"/secret-id", map[string]any{}, ttl)
+	b := Bundle{App: t.App, Environment: t.Environment, RoleID: id, role: t.Role, mark: rand.Text()}
+	w, err := v.Wrap(ctx, role+"/secret-id", map[string]any{"metadata": fmt.Sprintf(`{%q:%q}`, bundleMark, b.mark)}, ttl)
+	if vaultapi.IsUncertain(err) {
+		return Bundle{}, errors.Join(err, b.End(ctx, v))
+	}
 	if err != nil {
 		return Bundle{}, err
 	}
-	return Bundle{App: t.App, Environment: t.Environment, RoleID: id, WrappedSecret: w.Token, Expires: w.Created.Add(w.TTL).UTC(), role: t.Role}, nil
+	b.WrappedSecret, b.Expires = w.Token, w.Created.Add(w.TTL).UTC()
+	return b, nil
+}
+
+// bundleMark is the metadata by which the secret id of a bundle is known again.
+const bundleMark = "bundle"
+
+// endPatience is how long Vault may take to end what a caller has given up.
+const endPatience = 30 * time.Second
+
+// End ends the secret id of a bundle that MakeBundle made and that came to
+// nobody. That there is none is no error.
+func (b Bundle) End(ctx context.Context, v Vault) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endPatience)
+	defer cancel()
+	role := "auth/approle/role/" + b.role
+	err := b.end(ctx, v, role)
+	if err == nil {
+		return nil
+	}
+	return &NeedsOperator{
+		Err:  fmt.Errorf("a secret id of %q may be alive that nobody holds: %w", b.role, err),
+		Hint: "vault list " + role + "/secret-id shows their accessors; end the newest with vault write " + role + "/secret-id-accessor/destroy secret_id_accessor=…",
+	}
+}
+
+func (b Bundle) end(ctx context.Context, v Vault, role string) error {
+	accessors, err := v.List(ctx, role+"/secret-id")
+	if err != nil {
+		return err
+	}
+	for _, a := range accessors {
+		body := map[string]any{"secret_id_accessor": a}
+		got, err := v.Write(ctx, role+"/secret-id-accessor/lookup", body)
+		if vaultapi.IsNotFound(err) { // ended meanwhile
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if mapOf(got["metadata"])[bundleMark] != b.mark {
+			continue
+		}
+		_, err = v.Write(ctx, role+"/secret-id-accessor/destroy", body)
+		return err
+	}
+	return nil
 }
 
 // ParseBundle reads a bundle's file. The error never quotes it.
@@ -84,8 +137,11 @@ func ParseBundle(data []byte) (Bundle, error) {
 // ErrIntercepted says that a bundle's token is not what it should be.
 var ErrIntercepted = errors.New("the bundle has been opened before, has expired, or was exchanged")
 
+// ErrLost says that Vault has given the secret id, and that it did not arrive.
+var ErrLost = errors.New("the secret id was handed out, and its answer was lost")
+
 // OpenBundle fetches the secret id. That can be done once: ErrIntercepted
-// means that somebody else may have it.
+// means that somebody else may have it, ErrLost that nobody has.
 func OpenBundle(ctx context.Context, v Vault, b Bundle) (secretID string, err error) {
 	// What made the token is asked first: a token made elsewhere would hand us
 	// somebody else's secret id.
@@ -97,6 +153,15 @@ func OpenBundle(ctx context.Context, v Vault, b Bundle) (secretID string, err er
 		return "", fmt.Errorf("%w: it was made by %q, not %q", ErrIntercepted, text(info, "creation_path"), want)
 	}
 	got, err := v.Unwrap(ctx, b.WrappedSecret)
+	if vaultapi.IsUncertain(err) && ctx.Err() == nil {
+		// Vault knows whether the token was used up; it was asked a moment ago.
+		switch _, again := v.Write(ctx, "sys/wrapping/lookup", map[string]any{"token": b.WrappedSecret}); {
+		case again == nil:
+			got, err = v.Unwrap(ctx, b.WrappedSecret)
+		case errors.Is(intercepted(again), ErrIntercepted):
+			return "", fmt.Errorf("%w: %w", ErrLost, err)
+		}
+	}
 	if err != nil {
 		return "", intercepted(err)
 	}
@@ -107,7 +172,7 @@ func OpenBundle(ctx context.Context, v Vault, b Bundle) (secretID string, err er
 }
 
 func intercepted(err error) error {
-	if strings.Contains(err.Error(), "wrapping token is not valid") || denied(err) {
+	if vaultapi.Says(err, "wrapping token is not valid") || vaultapi.IsDenied(err) {
 		return fmt.Errorf("%w: %w", ErrIntercepted, err)
 	}
 	return err

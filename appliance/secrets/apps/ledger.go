@@ -2,7 +2,6 @@ package apps
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"strings"
@@ -36,22 +35,53 @@ func readLedger(ctx context.Context, v Vault, manifest string) (*ledger, error) 
 	if got == nil {
 		return l, nil
 	}
-	meta, _ := got["metadata"].(map[string]any)
-	if n, ok := meta["version"].(json.Number); ok {
-		version, err := n.Int64()
-		if err != nil {
-			return nil, fmt.Errorf("ledger of manifest %q: version: %w", manifest, err)
-		}
-		l.version = int(version)
-	}
-	data, _ := got["data"].(map[string]any)
-	for id, v := range mapOf(data["objects"]) {
-		l.objects[id], l.apps[id] = parseEntry(fmt.Sprint(v))
-	}
-	for _, name := range stringsOf(data["rotated"]) {
-		l.rotated[name] = true
+	if err := l.fill(got); err != nil {
+		return nil, fmt.Errorf("ledger of manifest %q: %w", manifest, err)
 	}
 	return l, nil
+}
+
+// fill reads what KV answers. An entry of another form is an error: whoever took
+// it for an empty one would own nothing, and prune nothing.
+func (l *ledger) fill(got vaultapi.Data) error {
+	meta, err := got.Map("metadata")
+	if err != nil {
+		return err
+	}
+	version, err := meta.Number("version")
+	if err != nil {
+		return err
+	}
+	l.version = int(version)
+	if !got.Has("data") {
+		return nil // deleted
+	}
+	data, err := got.Map("data")
+	if err != nil {
+		return err
+	}
+	objects, err := data.Map("objects")
+	if err != nil {
+		return err
+	}
+	for id := range objects {
+		entry, err := objects.Text(id)
+		if err != nil {
+			return err
+		}
+		l.objects[id], l.apps[id] = parseEntry(entry)
+	}
+	if !data.Has("rotated") {
+		return nil // none, as it is written
+	}
+	rotated, err := data.Strings("rotated")
+	if err != nil {
+		return err
+	}
+	for _, name := range rotated {
+		l.rotated[name] = true
+	}
+	return nil
 }
 
 func (l *ledger) clone() *ledger {
@@ -86,11 +116,11 @@ func (l *ledger) save(ctx context.Context, v Vault, manifest string) error {
 	if err != nil {
 		return fmt.Errorf("ledger of manifest %q: %w", manifest, err)
 	}
-	if n, ok := got["version"].(json.Number); ok {
-		if version, err := n.Int64(); err == nil {
-			l.version = int(version)
-		}
+	version, err := vaultapi.Data(got).Number("version")
+	if err != nil {
+		return fmt.Errorf("ledger of manifest %q: %w", manifest, err)
 	}
+	l.version = int(version)
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
 )
@@ -65,7 +66,7 @@ func showOne(ctx context.Context, v Vault, t config.Target) (State, error) {
 	switch {
 	case err == nil:
 		s.SecretIDs = len(ids)
-	case denied(err):
+	case vaultapi.IsDenied(err):
 		s.SecretIDs = -1
 	default:
 		return s, err

@@ -6,8 +6,6 @@ import (
 	"path"
 	"time"
 
-	"github.com/hashicorp/vault/api"
-
 	"strongroom.example/appliance/base/vaultapi"
 )
 
@@ -30,118 +28,46 @@ type Vault interface {
 	Lease(ctx context.Context, path string) (Lease, error)
 }
 
-// Wrapped is an answer of Vault's that can be fetched once. Token is secret.
-type Wrapped struct {
-	Token   string
-	TTL     time.Duration
-	Created time.Time
-	Path    string // the request that made it
-}
+// Wrapped is an answer of Vault's that can be fetched once.
+type Wrapped = vaultapi.Wrapped
 
-// Lease is a secret with a lifetime. Data is secret.
-type Lease struct {
-	ID       string
-	Duration time.Duration
-	Data     map[string]any
-}
+// Lease is a secret with a lifetime.
+type Lease = vaultapi.Lease
 
 // client is the real Vault.
-type client struct{ api *api.Client }
+type client struct{ *vaultapi.Client }
 
 // New speaks to Vault as c's token.
-func New(c *vaultapi.Client) Vault { return client{c.API()} }
+func New(c *vaultapi.Client) Vault { return client{c} }
 
 var _ Vault = client{}
 
 func (c client) Read(ctx context.Context, path string) (map[string]any, error) {
-	s, err := c.api.Logical().ReadWithContext(ctx, path)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", path, err)
+	data, err := c.Client.Read(ctx, path)
+	// What a plan is about to mount is not there yet, and nothing in it.
+	if vaultapi.IsNotFound(err) || vaultapi.IsUnmounted(err) {
+		return vaultapi.DataOf(err), nil
 	}
-	if s == nil {
-		return nil, nil
-	}
-	return s.Data, nil
+	return data, err
 }
 
 func (c client) List(ctx context.Context, path string) ([]string, error) {
-	s, err := c.api.Logical().ListWithContext(ctx, path)
-	if err != nil {
-		return nil, fmt.Errorf("list %s: %w", path, err)
-	}
-	if s == nil {
+	names, err := c.Client.List(ctx, path)
+	if vaultapi.IsUnmounted(err) {
 		return nil, nil
 	}
-	return stringsOf(s.Data["keys"]), nil
+	return names, err
 }
 
 func (c client) Write(ctx context.Context, path string, data map[string]any) (map[string]any, error) {
-	s, err := c.api.Logical().WriteWithContext(ctx, path, data)
-	if err != nil {
-		return nil, fmt.Errorf("write %s: %w", path, err)
-	}
-	if s == nil {
-		return nil, nil
-	}
-	return s.Data, nil
-}
-
-func (c client) Delete(ctx context.Context, path string) error {
-	if _, err := c.api.Logical().DeleteWithContext(ctx, path); err != nil {
-		return fmt.Errorf("delete %s: %w", path, err)
-	}
-	return nil
-}
-
-func (c client) Wrap(ctx context.Context, path string, data map[string]any, ttl time.Duration) (Wrapped, error) {
-	one, err := c.api.Clone()
-	if err != nil {
-		return Wrapped{}, fmt.Errorf("write %s: %w", path, err)
-	}
-	one.SetToken(c.api.Token())
-	one.SetWrappingLookupFunc(func(string, string) string { return ttl.String() })
-	s, err := one.Logical().WriteWithContext(ctx, path, data)
-	if err != nil {
-		return Wrapped{}, fmt.Errorf("write %s: %w", path, err)
-	}
-	if s == nil || s.WrapInfo == nil || s.WrapInfo.Token == "" {
-		return Wrapped{}, fmt.Errorf("write %s: the answer is not wrapped", path)
-	}
-	w := s.WrapInfo
-	return Wrapped{Token: w.Token, TTL: time.Duration(w.TTL) * time.Second, Created: w.CreationTime, Path: w.CreationPath}, nil
+	return c.Client.Write(ctx, path, data)
 }
 
 func (c client) Unwrap(ctx context.Context, token string) (map[string]any, error) {
-	one, err := c.api.Clone()
-	if err != nil {
-		return nil, fmt.Errorf("unwrap: %w", err)
-	}
-	one.SetToken(token)
-	s, err := one.Logical().WriteWithContext(ctx, "sys/wrapping/unwrap", nil)
-	if err != nil {
-		return nil, fmt.Errorf("unwrap: %w", err)
-	}
-	if s == nil {
-		return nil, nil
-	}
-	return s.Data, nil
+	return c.Client.Unwrap(ctx, token)
 }
 
-func (c client) Lease(ctx context.Context, path string) (Lease, error) {
-	s, err := c.api.Logical().ReadWithContext(ctx, path)
-	if err != nil {
-		return Lease{}, fmt.Errorf("read %s: %w", path, err)
-	}
-	if s == nil {
-		return Lease{}, fmt.Errorf("read %s: nothing is there", path)
-	}
-	return Lease{ID: s.LeaseID, Duration: time.Duration(s.LeaseDuration) * time.Second, Data: s.Data}, nil
-}
-
-// denied tells whether Vault refused a request for want of rights.
-func denied(err error) bool {
-	return vaultapi.IsDenied(err)
-}
+func (c client) Lease(ctx context.Context, path string) (Lease, error) { return c.ReadLease(ctx, path) }
 
 // stringsOf takes a list of texts as JSON gives it.
 func stringsOf(v any) []string {

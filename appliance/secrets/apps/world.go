@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 
+	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
 )
@@ -100,12 +101,12 @@ func (w *world) lookAtKeys(ctx context.Context) error {
 		return nil
 	}
 	defaults, err := w.vault.Read(ctx, "apikeys/config")
-	if err != nil && !denied(err) {
+	if err != nil && !vaultapi.IsDenied(err) {
 		return err
 	}
 	w.keyDefaults = defaults
 	providers, err := w.vault.List(ctx, "apikeys/providers")
-	if err != nil && !denied(err) {
+	if err != nil && !vaultapi.IsDenied(err) {
 		return err
 	}
 	if err == nil {

@@ -13,6 +13,7 @@ import (
 	"sync"
 
 	"strongroom.example/appliance/base/atomicfile"
+	"strongroom.example/appliance/base/vaultapi/kv"
 	"strongroom.example/appliance/secrets/dotenv"
 )
 
@@ -345,7 +346,7 @@ func (j *job) writeOne(ctx context.Context, t *target) error {
 		return err
 	}
 	if stored.Version != t.version {
-		return fmt.Errorf("write %s: %w", t, ErrChanged)
+		return fmt.Errorf("write %s: %w", t, kv.ErrChanged)
 	}
 	data := map[string]any{}
 	for k, v := range stored.Data {

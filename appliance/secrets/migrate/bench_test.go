@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"strongroom.example/appliance/base/vaultapi/kv"
 	"strongroom.example/appliance/secrets/dotenv"
 	"strongroom.example/appliance/secrets/migrate"
 	"strongroom.example/appliance/secrets/migrate/storetest"
@@ -75,7 +76,7 @@ type forgetful struct {
 	peak    uint64
 }
 
-func (f *forgetful) Read(_ context.Context, _, path string) (migrate.Stored, error) {
+func (f *forgetful) Read(_ context.Context, _, path string) (kv.Stored, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.calls++; f.calls%1000 == 0 {
@@ -86,10 +87,10 @@ func (f *forgetful) Read(_ context.Context, _, path string) (migrate.Stored, err
 	}
 	data, ok := f.pending[path]
 	if !ok {
-		return migrate.Stored{}, nil
+		return kv.Stored{}, nil
 	}
 	delete(f.pending, path) // read back: forgotten
-	return migrate.Stored{Version: 1, Data: data.(map[string]any)}, nil
+	return kv.Stored{Version: 1, Data: data.(map[string]any)}, nil
 }
 
 func (f *forgetful) Write(_ context.Context, _, path string, data map[string]any, _ int) (int, error) {

@@ -11,6 +11,8 @@ import (
 
 	"filippo.io/age"
 
+	"strongroom.example/appliance/base/vaultapi/kv"
+	"strongroom.example/appliance/base/vaultapi/kv/kvtest"
 	"strongroom.example/appliance/secrets/migrate"
 	"strongroom.example/appliance/secrets/migrate/storetest"
 )
@@ -123,7 +125,7 @@ func TestApplyResumes(t *testing.T) {
 				}
 				break
 			}
-			if !errors.Is(err, storetest.ErrInjected) {
+			if !errors.Is(err, kvtest.ErrInjected) {
 				t.Fatalf("call %d: %v", n, err)
 			}
 			if _, err := p.apply(t, s); err != nil {
@@ -134,8 +136,8 @@ func TestApplyResumes(t *testing.T) {
 				if err != nil || got.Data["value"] != want || got.Version != 1 {
 					t.Fatalf("call %d, after=%t: %s has version %d, %v", n, after, path, got.Version, err)
 				}
-				if s.Notes["secret/"+path]["variable.value"] != "DB_PASSWORD" {
-					t.Fatalf("call %d, after=%t: %s has notes %v", n, after, path, s.Notes)
+				if got.Notes["variable.value"] != "DB_PASSWORD" {
+					t.Fatalf("call %d, after=%t: %s has notes %v", n, after, path, got.Notes)
 				}
 			}
 			if key, _, err := s.APIKey(t.Context(), "apikeys", "a/production/key"); err != nil || key != "prod-key-1" {
@@ -158,7 +160,7 @@ func TestCutoverInterrupted(t *testing.T) {
 		o := migrate.CutoverOptions{Root: p.dir, Plan: p.plan, Store: s, Recipients: []age.Recipient{p.key.Recipient()}, PatchCode: true}
 		o.SetFault(func(step string) error {
 			if steps++; steps == n {
-				return fmt.Errorf("%s: %w", step, storetest.ErrInjected)
+				return fmt.Errorf("%s: %w", step, kvtest.ErrInjected)
 			}
 			return nil
 		})
@@ -169,7 +171,7 @@ func TestCutoverInterrupted(t *testing.T) {
 			}
 			break
 		}
-		if !errors.Is(err, storetest.ErrInjected) {
+		if !errors.Is(err, kvtest.ErrInjected) {
 			t.Fatal(err)
 		}
 		if n%2 == 0 {
@@ -206,7 +208,7 @@ func TestRollbackInterrupted(t *testing.T) {
 		steps := 0
 		o.SetFault(func(step string) error {
 			if steps++; steps == n {
-				return fmt.Errorf("%s: %w", step, storetest.ErrInjected)
+				return fmt.Errorf("%s: %w", step, kvtest.ErrInjected)
 			}
 			return nil
 		})
@@ -217,7 +219,7 @@ func TestRollbackInterrupted(t *testing.T) {
 			}
 			break
 		}
-		if !errors.Is(err, storetest.ErrInjected) {
+		if !errors.Is(err, kvtest.ErrInjected) {
 			t.Fatal(err)
 		}
 		o.SetFault(nil)
@@ -254,7 +256,7 @@ func (r *racing) Annotate(ctx context.Context, mount, path string, notes map[str
 
 func TestApplyNeverOverwritesARace(t *testing.T) {
 	p, s := newProject(t), &racing{Fake: newFake()}
-	if _, err := p.apply(t, s); !errors.Is(err, migrate.ErrChanged) {
+	if _, err := p.apply(t, s); !errors.Is(err, kv.ErrChanged) {
 		t.Fatalf("want ErrChanged, got %v", err)
 	}
 	got, err := s.Read(t.Context(), "secret", "a/production/db-password")

@@ -88,21 +88,7 @@ func ReadRaft(ctx context.Context, c *vaultapi.Client) (Raft, error) {
 
 // read decodes the data of Vault's answer. It is an error where there is none.
 func read(ctx context.Context, c *vaultapi.Client, path string, query map[string][]string, v any) error {
-	s, err := c.API().Logical().ReadWithDataWithContext(ctx, path, query)
-	if err != nil {
-		return fmt.Errorf("read %s: %w", path, err)
-	}
-	if s == nil {
-		return fmt.Errorf("read %s: Vault has nothing there", path)
-	}
-	b, err := json.Marshal(s.Data)
-	if err != nil {
-		return fmt.Errorf("read %s: %w", path, err)
-	}
-	if err := json.Unmarshal(b, v); err != nil {
-		return fmt.Errorf("read %s: an answer of another form: %w", path, err)
-	}
-	return nil
+	return c.ReadInto(ctx, path, query, v)
 }
 
 // Keys is what the engine for API keys tells of itself and of every key.

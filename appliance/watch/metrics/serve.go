@@ -130,6 +130,9 @@ func parse(ctx context.Context, only string, read func(context.Context) ([]byte,
 	return out, nil
 }
 
+// maxText bounds the front's answer, in bytes.
+const maxText = 16 << 20
+
 // frontReader reads the front's metrics at its unix socket.
 func frontReader(socket string) func(context.Context) ([]byte, error) {
 	client := &http.Client{Transport: &http.Transport{

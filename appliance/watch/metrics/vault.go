@@ -3,8 +3,6 @@ package metrics
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"sync"
 	"time"
 
@@ -98,7 +96,7 @@ func (v *Vault) keys(ctx context.Context) (k evidence.Keys, err error) {
 // engine is what the secrets engine counts, in Prometheus' text format.
 func (v *Vault) engine(ctx context.Context) (text []byte, err error) {
 	err = v.as(ctx, func() error {
-		text, err = v.raw(ctx, v.mount+"/metrics", nil)
+		text, err = v.client.Raw(ctx, v.mount+"/metrics", nil)
 		return err
 	})
 	return text, err
@@ -110,34 +108,14 @@ func (v *Vault) engine(ctx context.Context) (text []byte, err error) {
 func (v *Vault) Telemetry(ctx context.Context) (text []byte, err error) {
 	query := map[string][]string{"format": {"prometheus"}}
 	v.mu.Lock()
-	text, err = v.raw(ctx, "sys/metrics", query)
+	text, err = v.client.Raw(ctx, "sys/metrics", query)
 	v.mu.Unlock()
 	if !vaultapi.IsDenied(err) && !vaultapi.IsBadRequest(err) {
 		return text, err
 	}
 	err = v.as(ctx, func() error {
-		text, err = v.raw(ctx, "sys/metrics", query)
+		text, err = v.client.Raw(ctx, "sys/metrics", query)
 		return err
 	})
 	return text, err
-}
-
-// maxText bounds an answer, in bytes: Vault's telemetry of a large store has some
-// hundred kilobytes.
-const maxText = 16 << 20
-
-func (v *Vault) raw(ctx context.Context, path string, query map[string][]string) ([]byte, error) {
-	resp, err := v.client.API().Logical().ReadRawWithDataWithContext(ctx, path, query)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", path, err)
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(resp.Body, maxText+1))
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", path, err)
-	}
-	if len(text) > maxText {
-		return nil, fmt.Errorf("read %s: more than %d bytes", path, maxText)
-	}
-	return text, nil
 }
