@@ -115,7 +115,7 @@ func runOpenBundle(c *cobra.Command, o *appOptions, file, dir string) error {
 		}
 		conn.CACert = cmp.Or(conn.CACert, ca)
 	}
-	cl, err := conn.nobody()
+	cl, err := conn.Client()
 	if err != nil {
 		return err
 	}

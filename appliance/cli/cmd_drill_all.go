@@ -183,7 +183,7 @@ func (o *drillOptions) rehearsal(ctx context.Context) (*drill.Rehearsal, error) 
 	if h.Token, err = who.Token(); errors.Is(err, access.ErrNoLogin) {
 		return nil, drillError(fmt.Errorf("%w: none was given", drill.ErrNeedsToken))
 	}
-	return h, accessError(err)
+	return h, err
 }
 
 var versionLine = regexp.MustCompile(`^\S+ v?([0-9]+\.[0-9]+\.[0-9]+[0-9A-Za-z.+-]*)\b`)

@@ -159,7 +159,7 @@ func restartVault(c *cobra.Command, vault *vaultAccess) error {
 				Hint: "the new key is in force: find out why with journalctl -u " + unit + ", then restart both units"}
 		}
 	}
-	v, err := vault.nobody()
+	v, err := vault.Client()
 	if err != nil {
 		return err
 	}

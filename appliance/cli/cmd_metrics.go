@@ -78,7 +78,7 @@ func printed(use, short string, file func() []byte) *cobra.Command {
 
 func runMetrics(c *cobra.Command, o metricsOptions) error {
 	spareMemory()
-	client, err := o.vault.nobody()
+	client, err := o.vault.Client()
 	if err != nil {
 		return err
 	}
@@ -162,7 +162,7 @@ func (o *metricsOptions) listener() (net.Listener, error) {
 
 // logIn makes client somebody, for package metrics.
 func (o *metricsOptions) logIn(ctx context.Context, client *vaultapi.Client) (func(context.Context) error, error) {
-	session, err := o.vault.login(ctx, client)
+	session, err := o.vault.Login(ctx, client)
 	if errors.Is(err, access.ErrNoLogin) {
 		err = metrics.ErrNoLogin
 	}

@@ -140,7 +140,7 @@ func (o *takeOptions) take(ctx context.Context, c *cobra.Command, b config.Backu
 	if err != nil {
 		return snapshot.Taken{}, err
 	}
-	client, err := o.vault.nobody()
+	client, err := o.vault.Client()
 	if err != nil {
 		return snapshot.Taken{}, err
 	}
@@ -158,7 +158,7 @@ func (o *takeOptions) take(ctx context.Context, c *cobra.Command, b config.Backu
 	}
 	canary, noted := o.canary(ctx, c)
 	*canaryFailure = noted
-	session, err := o.vault.login(ctx, client)
+	session, err := o.vault.Login(ctx, client)
 	if err != nil {
 		return snapshot.Taken{}, err
 	}
@@ -200,7 +200,7 @@ func (o *takeOptions) canary(ctx context.Context, c *cobra.Command) (_ *snapshot
 	v.TokenFile = ""
 	v.RoleIDFile, v.SecretIDFile = o.canaryRoleFile, o.canarySecretFile
 	v.Machine = access.Role{ID: machine.CredCanaryRoleID, Secret: machine.CredCanarySecretID}
-	client, err := v.nobody()
+	client, err := v.Client()
 	if err != nil {
 		return nil, err
 	}
@@ -212,7 +212,7 @@ func (o *takeOptions) canary(ctx context.Context, c *cobra.Command) (_ *snapshot
 		return nil, nil
 	}
 	if err != nil {
-		return nil, accessError(err)
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, session.End(ctx)) }()
 	host, herr := os.Hostname()

@@ -110,7 +110,7 @@ func (o *lookOptions) sources(client *vaultapi.Client) status.Sources {
 
 // client connects without a token, so that health can be read in any case.
 func (o *lookOptions) client() (*vaultapi.Client, error) {
-	c, err := o.vault.nobody()
+	c, err := o.vault.Client()
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +120,7 @@ func (o *lookOptions) client() (*vaultapi.Client, error) {
 
 // login makes client somebody. An error says why it is nobody; it is not fatal.
 func (o *lookOptions) login(ctx context.Context, client *vaultapi.Client) (err error) {
-	o.session, err = o.vault.login(ctx, client)
+	o.session, err = o.vault.Login(ctx, client)
 	return loginProblem(err)
 }
 

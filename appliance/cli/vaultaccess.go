@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"errors"
 
 	"github.com/spf13/pflag"
@@ -33,43 +32,18 @@ func (v *vaultAccess) addPlace(f *pflag.FlagSet) {
 	f.StringVar(&v.CACert, "ca-cert", "", "PEM file of Vault's authority (default: $VAULT_CACERT, else the system's)")
 }
 
-// nobody connects without a login yet. It makes no request.
-func (v *vaultAccess) nobody() (*vaultapi.Client, error) {
-	c, err := v.Options.Client()
-	return c, accessError(err)
-}
-
 // client connects as the person who asks. It makes no request yet.
 func (v *vaultAccess) client() (*vaultapi.Client, error) {
-	c, err := v.nobody()
+	c, err := v.Client()
 	if err != nil {
 		return nil, err
 	}
 	token, err := v.Token()
 	if err != nil {
-		return nil, accessError(err)
+		return nil, err
 	}
 	c.SetToken(token)
 	return c, nil
-}
-
-// login makes c somebody: see package access for the order.
-func (v *vaultAccess) login(ctx context.Context, c *vaultapi.Client) (access.Session, error) {
-	s, err := v.Options.Login(ctx, c)
-	return s, accessError(err)
-}
-
-// accessError gives the exit code. Other errors pass unchanged.
-func accessError(err error) error {
-	var f *access.Fault
-	if !errors.As(err, &f) {
-		return err
-	}
-	code := ExitOperator
-	if f.Usage {
-		code = ExitUsage
-	}
-	return &Error{Code: code, Err: err, Hint: f.Hint}
 }
 
 // vaultError says what to do about a failed request to Vault. Other errors

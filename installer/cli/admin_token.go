@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"strongroom.example/appliance/base/access"
-	"strongroom.example/appliance/base/fault"
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
@@ -29,7 +28,7 @@ func (o *options) adminToken(ctx context.Context, client func(token string) (*va
 	case errors.Is(err, access.ErrNoLogin):
 		return "", nil
 	case err != nil && given.Given():
-		return "", &fault.Error{Code: fault.Usage, Err: err}
+		return "", err
 	case err != nil:
 		return "", nil
 	case given.Given():
@@ -45,6 +44,9 @@ func (o *options) adminToken(ctx context.Context, client func(token string) (*va
 		return "", nil
 	}
 	policies, err := self.Strings("policies")
+	if more, merr := self.Strings("identity_policies"); merr == nil {
+		policies = append(policies, more...) // by a group
+	}
 	if err != nil || !slices.Contains(policies, config.PolicyAdmin) && !slices.Contains(policies, "root") {
 		return "", nil
 	}

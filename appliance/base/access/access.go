@@ -20,22 +20,10 @@ import (
 	"time"
 
 	"strongroom.example/appliance/base/credential"
+	"strongroom.example/appliance/base/fault"
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/config/machine"
 )
-
-// Fault is why nobody is logged in, or why there is no Vault to ask.
-type Fault struct {
-	// Usage is for a flag or variable that is wrong; otherwise a person must act.
-	Usage bool
-	Err   error
-	Hint  string // what to do
-}
-
-func (f *Fault) Error() string { return f.Err.Error() }
-
-// Unwrap gives the fault itself.
-func (f *Fault) Unwrap() error { return f.Err }
 
 // ErrNoLogin is returned where no login is at hand.
 var ErrNoLogin = errors.New("not logged in to Vault")
@@ -83,7 +71,7 @@ func (o *Options) Client() (*vaultapi.Client, error) {
 			return c, nil
 		}
 	}
-	return nil, &Fault{Usage: true, Err: err, Hint: "give --address https://HOST:PORT or unix:///PATH, and --ca-cert FILE where its authority is your own"}
+	return nil, &fault.Error{Code: fault.Usage, Err: err, Hint: "give --address https://HOST:PORT or unix:///PATH, and --ca-cert FILE where its authority is your own"}
 }
 
 func checkAddress(address string) error {
@@ -106,7 +94,7 @@ func (o *Options) Login(ctx context.Context, c *vaultapi.Client) (Session, error
 	}
 	token, terr := o.Token()
 	if terr != nil {
-		if f := new(Fault); errors.As(err, &f) && errors.Is(terr, ErrNoLogin) {
+		if f := new(fault.Error); errors.As(err, &f) && errors.Is(terr, ErrNoLogin) {
 			return Session{}, err // says more
 		}
 		return Session{}, terr
@@ -153,9 +141,9 @@ func (s *Session) End(ctx context.Context) error {
 func (o *Options) appRole() (role, secret string, err error) {
 	switch {
 	case (o.RoleIDFile == "") != (o.SecretIDFile == ""):
-		return "", "", &Fault{Usage: true, Err: errors.New("--role-id-file and --secret-id-file: both or neither"), Hint: "give both"}
+		return "", "", &fault.Error{Code: fault.Usage, Err: errors.New("--role-id-file and --secret-id-file: both or neither"), Hint: "give both"}
 	case o.RoleIDFile != "" && o.TokenFile != "":
-		return "", "", &Fault{Usage: true, Err: errors.New("--token-file, and --role-id-file with --secret-id-file"), Hint: "one or the other"}
+		return "", "", &fault.Error{Code: fault.Usage, Err: errors.New("--token-file, and --role-id-file with --secret-id-file"), Hint: "one or the other"}
 	case o.RoleIDFile != "":
 		return pair(credential.Read, credential.Path(o.RoleIDFile), credential.Path(o.SecretIDFile))
 	case o.TokenFile != "" || o.Machine == Role{}:
@@ -167,7 +155,7 @@ func (o *Options) appRole() (role, secret string, err error) {
 		}
 		if errors.Is(err, errEmpty) {
 			// The unit gives an empty one in place of one that is not there.
-			err = &Fault{Err: fmt.Errorf("%w: the credentials %s and %s are empty", ErrNoLogin, o.Machine.ID, o.Machine.Secret), Hint: installHint}
+			err = &fault.Error{Code: fault.Operator, Err: fmt.Errorf("%w: the credentials %s and %s are empty", ErrNoLogin, o.Machine.ID, o.Machine.Secret), Hint: installHint}
 		}
 		return role, secret, err
 	case !o.thisMachine():
@@ -204,7 +192,7 @@ func pair(read func(string) ([]byte, error), roleName, secretName string) (role,
 			err = fmt.Errorf("credential %q %w", name, errEmpty)
 		}
 		if err != nil {
-			return "", "", &Fault{Err: err, Hint: installHint}
+			return "", "", &fault.Error{Code: fault.Operator, Err: err, Hint: installHint}
 		}
 		ids[i] = string(bytes.TrimSpace(data))
 		clear(data)
@@ -232,7 +220,7 @@ func (o *Options) Given() bool { return o.TokenFile != "" || os.Getenv("VAULT_TO
 
 // leftToken is what vault login has left in the home directory.
 func leftToken() (string, error) {
-	none := &Fault{Err: ErrNoLogin, Hint: "log in with vault login, or set VAULT_TOKEN, or give --token-file"}
+	none := &fault.Error{Code: fault.Operator, Err: ErrNoLogin, Hint: "log in with vault login, or set VAULT_TOKEN, or give --token-file"}
 	home, err := os.UserHomeDir()
 	if err != nil {
 		return "", none
@@ -247,19 +235,19 @@ func leftToken() (string, error) {
 func readToken(file string) (string, error) {
 	data, err := credential.Read(file)
 	if err != nil {
-		return "", &Fault{Usage: true, Err: fmt.Errorf("vault token: %w", err), Hint: "name a file that holds a token and that you may read, or log in with vault login"}
+		return "", &fault.Error{Code: fault.Usage, Err: fmt.Errorf("vault token: %w", err), Hint: "name a file that holds a token and that you may read, or log in with vault login"}
 	}
 	defer clear(data)
 	token := strings.TrimSpace(string(data))
 	if token == "" {
-		return "", &Fault{Err: fmt.Errorf("vault token: file %q is empty", file), Hint: "log in with vault login"}
+		return "", &fault.Error{Code: fault.Operator, Err: fmt.Errorf("vault token: file %q is empty", file), Hint: "log in with vault login"}
 	}
 	return oneToken(fmt.Sprintf("file %q", file), token)
 }
 
 func oneToken(from, token string) (string, error) {
 	if strings.ContainsAny(token, " \t\r\n") {
-		return "", &Fault{Usage: true, Err: fmt.Errorf("vault token: %s holds more than one token", from), Hint: "leave one there"}
+		return "", &fault.Error{Code: fault.Usage, Err: fmt.Errorf("vault token: %s holds more than one token", from), Hint: "leave one there"}
 	}
 	return token, nil
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"strongroom.example/appliance/base/fault"
 	"strongroom.example/config/machine"
 )
 
@@ -187,8 +188,8 @@ func TestRefusals(t *testing.T) {
 			if err == nil {
 				_, err = c.o.Login(t.Context(), cl)
 			}
-			var f *Fault
-			if !errors.As(err, &f) || f.Usage != c.usage || f.Hint == "" {
+			var f *fault.Error
+			if !errors.As(err, &f) || (f.Code == fault.Usage) != c.usage || f.Code != fault.Usage && f.Code != fault.Operator || f.Hint == "" {
 				t.Fatalf("%v: %+v", err, f)
 			}
 			if strings.Contains(f.Error()+f.Hint, canary) {
