@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from strongroom_dagster import (
+    AccessDeniedError,
+    InvalidResponseError,
     SecretNotFoundError,
     Settings,
     VaultSecrets,
@@ -19,6 +21,7 @@ from strongroom_dagster import (
 from strongroom_dagster.cache import Cache, Entry
 from strongroom_dagster.singleflight import SingleFlight
 
+from .harness import wait
 from .harness.clock import FakeClock
 from .harness.model import model_vault
 
@@ -314,3 +317,187 @@ def test_a_handler_of_the_log_may_read_secrets_while_the_cache_warns() -> None:
         finally:
             log.removeHandler(handler)
         assert len(values) == 1
+
+
+def test_who_follows_a_read_that_brings_something_fresh_asks_nothing() -> None:
+    with model_vault() as (vault, _clock, client_for), ThreadPoolExecutor(1) as pool:
+        client = client_for()
+        value = vault.write("x")
+        answered, go = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            answered.set()
+            go.wait(20)
+
+        vault.after["data/x"] = hold
+        leading = pool.submit(client.get, "x")
+        assert answered.wait(20)
+        flight = client._cache._flights._flights[client._parse("x").key]
+        following = ThreadPoolExecutor(1).submit(client.get, "x")
+        wait.until(lambda: bool(flight.landed._cond._waiters), "it waits")  # type: ignore[attr-defined]
+        go.set()
+        assert leading.result(20) == following.result(20) == value
+        assert vault.count("data/x") == 1
+
+
+def test_of_two_that_are_as_old_the_one_that_was_read_stays() -> None:
+    with model_vault() as (vault, _clock, client_for):
+        client = client_for(max_entries=2)
+        for name in ("a", "b", "c"):
+            vault.write(name)
+        client.get("a")
+        client.get("b")
+        client.get("a")
+        client.get("c")
+        asked = len(vault.requests)
+        client.get("a")
+        assert len(vault.requests) == asked
+
+
+def test_while_vault_is_away_it_is_asked_again_after_five_seconds_and_no_sooner() -> None:
+    with model_vault() as (vault, clock, client_for):
+        client = client_for(stale_if_error=600.0, revalidate_deadline=1.0)
+        value = vault.write("x")
+        client.get("x")
+        clock.advance(61.0)
+        vault.sealed = True
+        assert client.get("x") == value
+        asked = len(vault.requests)
+        clock.advance(4.9)
+        assert client.get("x") == value
+        assert len(vault.requests) == asked
+        clock.advance(0.1)
+        assert client.get("x") == value
+        assert len(vault.requests) > asked
+
+
+def test_a_stale_value_is_served_to_the_end_of_its_bound_and_not_a_moment_longer() -> None:
+    with model_vault() as (vault, clock, client_for):
+        client = client_for(stale_if_error=100.0, deadline=5.0, revalidate_deadline=1.0)
+        value = vault.write("x")
+        client.get("x")
+        vault.sealed = True
+        clock.advance(150.0)
+        assert client.get("x") == value
+        while clock.time < 1159.0:
+            clock.advance(0.5)
+            assert client.get("x") == value
+        clock.advance(1160.0 - clock.time)
+        with pytest.raises(VaultUnavailableError):
+            client.get("x")
+
+
+def test_a_fresh_value_is_asked_for_again_at_the_very_end_of_its_time() -> None:
+    with model_vault() as (vault, clock, client_for):
+        client = client_for()
+        vault.write("x")
+        client.get("x")
+        asked = len(vault.requests)
+        clock.advance(59.999)
+        client.get("x")
+        assert len(vault.requests) == asked
+        clock.advance(0.001)
+        client.get("x")
+        assert len(vault.requests) == asked + 1
+
+
+def test_after_a_fork_the_values_stay_and_nothing_of_the_parents_threads() -> None:
+    clock = FakeClock()
+    cache = Cache(clock.clock, max_entries=2, deadline=1.0, revalidate_deadline=1.0)
+
+    def fetch(_old: Entry | None, _until: float) -> Entry:
+        return Entry("value", clock.time + 60.0, clock.time + 60.0)
+
+    cache.load("kept", fetch, "kept")
+    question = cache.ask("asked by a thread of the parent")
+    cache._flights._flights["flown by a thread of the parent"] = None  # type: ignore[assignment]
+    with cache._lock:
+        cache.reset_after_fork()
+        cache.learn(question, fetch(None, 0.0))
+        assert set(cache.entries) == {"kept"}
+        flown = "flown by a thread of the parent"
+        assert cache.load(flown, fetch, "new").value == "value"
+
+
+class Fetches:
+    """A cache of one entry: fresh for 10 s, usable for 20, and how it was asked for."""
+
+    def __init__(self, *, revalidate_deadline: float = 3.0) -> None:
+        self.clock = FakeClock()
+        self.cache = Cache(
+            self.clock.clock, max_entries=2, deadline=5.0, revalidate_deadline=revalidate_deadline
+        )
+        self.asked: list[tuple[Entry | None, float]] = []
+        self.fails: list[tuple[Exception, float]] = []
+
+    def load(self) -> Entry:
+        return self.cache.load("k", self._fetch, "k")
+
+    def _fetch(self, old: Entry | None, until: float) -> Entry:
+        self.asked.append((old, until - self.clock.time))
+        if self.fails:
+            error, seconds = self.fails.pop(0)
+            self.clock.advance(seconds)
+            raise error
+        return Entry(object(), self.clock.time + 10.0, self.clock.time + 20.0)
+
+
+@pytest.mark.parametrize(
+    ("age", "revalidate", "seconds"),
+    [(9.9, 3.0, None), (10.0, 3.0, 3.0), (10.0, 60.0, 5.0), (19.9, 3.0, 3.0), (20.0, 3.0, 5.0)],
+)
+def test_how_long_a_question_may_take_is_told_by_what_is_at_hand(
+    age: float, revalidate: float, seconds: float | None
+) -> None:
+    one = Fetches(revalidate_deadline=revalidate)
+    first = one.load()
+    assert one.asked == [(None, 5.0)]
+    one.clock.advance(age)
+    second = one.load()
+    if seconds is None:
+        assert second is first
+        assert len(one.asked) == 1
+    else:
+        assert second is not first
+        old, given = one.asked[1]
+        assert old is first
+        assert given == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(("took", "served"), [(0.5, True), (0.999, True), (1.0, False)])
+def test_a_question_that_fails_at_the_very_end_of_the_bound(took: float, served: bool) -> None:
+    one = Fetches()
+    first = one.load()
+    one.clock.advance(19.0)
+    one.fails = [(VaultUnavailableError("away"), took)]
+    second = one.load()
+    assert (second.value is first.value) is served
+    assert len(one.asked) == (2 if served else 3)  # asked once more, for as long as is left
+    if not served:
+        assert one.asked[2][1] == pytest.approx(5.0 - took)
+
+
+def test_where_no_time_is_left_the_error_is_the_answer() -> None:
+    one = Fetches(revalidate_deadline=5.0)
+    one.load()
+    one.clock.advance(19.0)
+    one.fails = [(VaultUnavailableError("away"), 5.0)]
+    with pytest.raises(VaultUnavailableError):
+        one.load()
+    assert len(one.asked) == 2
+
+
+def test_what_is_refused_is_forgotten_and_what_fails_otherwise_stays() -> None:
+    for error, stays in (
+        (SecretNotFoundError("gone"), False),
+        (AccessDeniedError("denied"), False),
+        (InvalidResponseError("odd"), True),
+    ):
+        one = Fetches()
+        one.load()
+        one.clock.advance(10.0)
+        one.fails = [(error, 0.0)]
+        with pytest.raises(type(error)):
+            one.load()
+        assert ("k" in one.cache.entries) is stays
+        assert not one.cache._questions

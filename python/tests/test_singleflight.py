@@ -90,6 +90,29 @@ def test_what_does_not_fit_is_asked_for_once_more_and_once_only(crowd: Crowd) ->
     assert 1 <= crowd.calls.count("follower") <= 4
 
 
+def test_what_was_asked_for_after_all_of_them_had_come_fits_all_of_them(crowd: Crowd) -> None:
+    """Those that could not take the first answer share the second, whatever it is."""
+    leading = crowd.lead("old")
+    calls, flights = crowd.calls, crowd.flights
+
+    def call() -> str:
+        calls.append("second")
+        flight = flights._flights["k"]
+        wait.until(lambda: len(flight.landed._cond._waiters) == 3, "all others wait")  # type: ignore[attr-defined]
+        return "new"
+
+    first = flights._flights["k"]
+    following = [
+        crowd._pool.submit(flights.do, "k", call, crowd.clock.time + 60.0, lambda _: False)
+        for _ in range(4)
+    ]
+    wait.until(lambda: len(first.landed._cond._waiters) == 4, "all of them wait")  # type: ignore[attr-defined]
+    crowd.land()
+    assert leading.result(30) == "old"
+    assert [one.result(30) for one in following] == ["new"] * 4
+    assert calls == ["leader", "second"]
+
+
 @pytest.mark.parametrize("fits", [None, lambda _: True], ids=["anything fits", "it fits"])
 def test_that_vault_is_away_is_told_to_all_in_an_error_of_their_own(
     crowd: Crowd, fits: Callable[[Any], bool] | None

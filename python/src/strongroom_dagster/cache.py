@@ -77,7 +77,7 @@ class Cache:
         self._clock = clock
         self._max_entries = max_entries
         self._deadline = deadline
-        self._revalidate_deadline = min(revalidate_deadline, deadline)
+        self._revalidate_deadline = revalidate_deadline
         self._lock = threading.Lock()
         self._questions: set[Question] = set()
         self._flights: SingleFlight[Entry] = SingleFlight(clock)
