@@ -73,8 +73,8 @@ class RetryingSession(requests.Session):
         self.trust_env = False  # no .netrc, no proxy and no CA bundle by accident
         self.headers["Accept-Encoding"] = "identity"
         # Only for hvac, which asks; the connections have their own.
-        self.verify = settings.ca_bundle or True
-        self.cert = own_certificate(settings)
+        self.verify: bool | str | None = settings.ca_bundle or True
+        self.cert: str | tuple[str, str] | None = own_certificate(settings)
         self._local = threading.local()
         if settings.proxy:
             self.proxies: dict[str, str] = {"http": settings.proxy, "https": settings.proxy}
