@@ -56,9 +56,9 @@ func (r *run) engineState(ctx context.Context) (*engineState, error) {
 	s := &engineState{acted: map[string]int64{}, current: map[string]int64{}}
 	after := ""
 	for {
-		data, err := r.read(ctx, keysMount+"status", map[string][]string{"all": {"true"}, "limit": {fmt.Sprint(statusPage)}, "after": {after}})
+		data, err := r.client.ReadWith(ctx, keysMount+"status", map[string][]string{"all": {"true"}, "limit": {fmt.Sprint(statusPage)}, "after": {after}})
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("read %sstatus: %w", keysMount, err)
 		}
 		fence, ok := data["fence"].(map[string]any)
 		if !ok {
@@ -68,7 +68,11 @@ func (r *run) engineState(ctx context.Context) (*engineState, error) {
 		s.reason, _ = fence["reason"].(string)
 		s.version, _ = data["version"].(string)
 		for _, counter := range []string{"rotations", "revocations", "reaped"} {
-			if n := vaultapi.Number(data[counter]); n != 0 {
+			n, err := data.Number(counter)
+			if err != nil {
+				return nil, fmt.Errorf("read %sstatus: %w", keysMount, err)
+			}
+			if n != 0 {
 				s.acted[counter] = n
 			}
 		}
@@ -81,9 +85,9 @@ func (r *run) engineState(ctx context.Context) (*engineState, error) {
 		after = next
 	}
 	for _, name := range s.keys[:min(len(s.keys), sampledKeys)] {
-		data, err := r.read(ctx, keysMount+"versions/"+name, nil)
+		data, err := r.client.ReadWith(ctx, keysMount+"versions/"+name, nil)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("read %sversions/%s: %w", keysMount, name, err)
 		}
 		// A key that waits for its import has none.
 		if _, ok := data["versions"].(map[string]any); !ok {
@@ -92,16 +96,4 @@ func (r *run) engineState(ctx context.Context) (*engineState, error) {
 		s.current[name] = vaultapi.Number(data["version"])
 	}
 	return s, nil
-}
-
-// read gives the data at a path.
-func (r *run) read(ctx context.Context, path string, query map[string][]string) (map[string]any, error) {
-	s, err := r.client.API().Logical().ReadWithDataWithContext(ctx, path, query)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", path, err)
-	}
-	if s == nil || s.Data == nil {
-		return nil, fmt.Errorf("read %s: nothing is there", path)
-	}
-	return s.Data, nil
 }

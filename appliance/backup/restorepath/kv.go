@@ -5,11 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"reflect"
 	"strings"
-
-	"github.com/hashicorp/vault/api"
 
 	"strongroom.example/appliance/base/vaultapi"
 )
@@ -194,7 +191,4 @@ func copySecret(ctx context.Context, from, to *vaultapi.Client, path string) (Co
 	return c, nil
 }
 
-func isForbidden(err error) bool {
-	var answer *api.ResponseError
-	return errors.As(err, &answer) && answer.StatusCode == http.StatusForbidden
-}
+func isForbidden(err error) bool { return vaultapi.IsDenied(err) }

@@ -210,7 +210,7 @@ func create(ctx context.Context, e engine, s *Secret) (int, error) {
 		"delete_version_after": s.Metadata.DeleteVersionAfter,
 		"custom_metadata":      s.Metadata.CustomMetadata,
 	}
-	if _, err := e.c.WriteWithContext(ctx, e.mount+"/metadata/"+s.Path, meta); err != nil {
+	if _, err := e.c.Write(ctx, e.mount+"/metadata/"+s.Path, meta); err != nil {
 		return 0, fmt.Errorf("import %s/%s: %w", e.mount, s.Path, err)
 	}
 	first := 1
@@ -238,7 +238,7 @@ func create(ctx context.Context, e engine, s *Secret) (int, error) {
 		cas++
 	}
 	if len(gone) > 0 {
-		if _, err := e.c.WriteWithContext(ctx, e.mount+"/destroy/"+s.Path, map[string]any{"versions": gone}); err != nil {
+		if _, err := e.c.Write(ctx, e.mount+"/destroy/"+s.Path, map[string]any{"versions": gone}); err != nil {
 			return written, fmt.Errorf("import %s/%s: %w", e.mount, s.Path, err)
 		}
 	}
@@ -246,7 +246,7 @@ func create(ctx context.Context, e engine, s *Secret) (int, error) {
 		return written, nil
 	}
 	meta["max_versions"] = s.Metadata.MaxVersions
-	if _, err := e.c.WriteWithContext(ctx, e.mount+"/metadata/"+s.Path, meta); err != nil {
+	if _, err := e.c.Write(ctx, e.mount+"/metadata/"+s.Path, meta); err != nil {
 		return written, fmt.Errorf("import %s/%s: %w", e.mount, s.Path, err)
 	}
 	return written, nil
@@ -276,7 +276,7 @@ const defaultVersions = 10
 const maxRebuilt = 200
 
 func (e engine) put(ctx context.Context, path string, data json.RawMessage, cas int) error {
-	_, err := e.c.WriteWithContext(ctx, e.mount+"/data/"+path, map[string]any{"data": data, "options": map[string]any{"cas": cas}})
+	_, err := e.c.Write(ctx, e.mount+"/data/"+path, map[string]any{"data": data, "options": map[string]any{"cas": cas}})
 	if err != nil {
 		return fmt.Errorf("write %s/%s: %w", e.mount, path, err)
 	}

@@ -10,17 +10,14 @@ package kvexport
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"net/http"
 	"sort"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/hashicorp/vault/api"
-
 	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/appliance/base/vaultapi/kv"
 )
 
 // Format of the stream.
@@ -66,47 +63,18 @@ type Version struct {
 
 // engine is a KV version 2 mount.
 type engine struct {
-	c     *api.Logical
+	c     *vaultapi.Client
 	mount string
 }
 
 func newEngine(c *vaultapi.Client, mount string) engine {
-	return engine{c.API().Logical(), strings.Trim(mount, "/")}
+	return engine{c, strings.Trim(mount, "/")}
 }
 
 // paths of a secret, or of everything below a folder (with a slash at the end,
 // or empty for the whole mount), sorted.
 func (e engine) paths(ctx context.Context, from string) ([]string, error) {
-	if from != "" && !strings.HasSuffix(from, "/") {
-		return []string{from}, nil
-	}
-	var out []string
-	todo := []string{from}
-	for len(todo) > 0 {
-		dir := todo[0]
-		todo = todo[1:]
-		s, err := e.c.ListWithContext(ctx, e.mount+"/metadata/"+dir)
-		if err != nil {
-			return nil, fmt.Errorf("list %s/%s: %w", e.mount, dir, err)
-		}
-		if s == nil {
-			continue
-		}
-		keys, _ := s.Data["keys"].([]any)
-		for _, k := range keys {
-			name, ok := k.(string)
-			if !ok {
-				return nil, fmt.Errorf("list %s/%s: a name of type %T", e.mount, dir, k)
-			}
-			if strings.HasSuffix(name, "/") {
-				todo = append(todo, dir+name)
-			} else {
-				out = append(out, dir+name)
-			}
-		}
-	}
-	sort.Strings(out)
-	return out, nil
+	return kv.Walk(ctx, kv.New(e.c), e.mount, from)
 }
 
 // read gives a secret with all its versions; nil if there is none.
@@ -167,15 +135,12 @@ func (e engine) data(ctx context.Context, path string, version int) (json.RawMes
 
 // raw is the data of an answer, as it came: numbers and all.
 func (e engine) raw(ctx context.Context, path string, query map[string][]string) (json.RawMessage, error) {
-	s, err := e.c.ReadWithDataWithContext(ctx, e.mount+path, query)
-	if answer := (*api.ResponseError)(nil); errors.As(err, &answer) && answer.StatusCode == http.StatusNotFound {
-		return nil, nil
+	data, err := e.c.ReadWith(ctx, e.mount+path, query)
+	if vaultapi.IsNotFound(err) {
+		return nil, nil // also of a version that is deleted
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read %s%s: %w", e.mount, path, err)
+		return nil, err
 	}
-	if s == nil || s.Data == nil {
-		return nil, nil
-	}
-	return json.Marshal(s.Data)
+	return json.Marshal(data)
 }
