@@ -38,10 +38,9 @@ from strongroom_dagster.methods import AuthMethod
 from .conftest import POLICY, ClientFactory
 from .harness.clock import FakeClock, ShiftedClock
 from .harness.scripted import Answer, Request, Scripted
-from .harness.vault import VaultServer
+from .harness.vault import DOCS, VaultServer
 
 BASE = "bike-data-flow/production"
-DOCS = Path(__file__).resolve().parents[2] / "docs" / "dagster.md"
 
 
 def client_with(
@@ -155,7 +154,7 @@ def test_a_token_that_is_dead_already_is_nothing_to_say(
 def test_a_policy_as_in_the_documentation_is_enough(
     vault: VaultServer, client_for: ClientFactory, caplog: pytest.LogCaptureFixture
 ) -> None:
-    blocks = re.findall(r"```hcl\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    blocks = re.findall(r"```hcl\n(.*?)```", (DOCS / "dagster.md").read_text(), re.DOTALL)
     (policy,) = [b for b in blocks if "secret/data/bike-data-flow" in b]
     clock = ShiftedClock()
     options = {"token_no_default_policy": True, "token_ttl": "60s", "token_max_ttl": "1h"}

@@ -29,9 +29,9 @@ from strongroom_dagster.fake import FakeVaultSecrets
 from .harness import wait
 from .harness.postgres import Postgres
 from .harness.scripted import Answer, Request, Scripted
-from .harness.vault import REPOSITORY, VaultServer
+from .harness.vault import PACKAGE, VaultServer
 
-EXAMPLE = REPOSITORY / "python" / "examples" / "bike_data_flow"
+EXAMPLE = PACKAGE / "examples" / "bike_data_flow"
 sys.path.insert(0, str(EXAMPLE))
 
 from bike_data_flow.definitions import daily_job  # noqa: E402

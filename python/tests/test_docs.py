@@ -14,9 +14,9 @@ import yaml  # type: ignore[import-untyped]
 from strongroom_dagster.env import EnvironmentMap
 
 from .harness.postgres import Postgres
-from .harness.vault import REPOSITORY, VaultServer
+from .harness.vault import DOCS, VaultServer
 
-PAGE = (REPOSITORY / "docs" / "dagster.md").read_text()
+PAGE = (DOCS / "dagster.md").read_text()
 BASE = "bike-data-flow/production"
 
 

@@ -96,6 +96,7 @@ def test_a_value_of_a_wrong_type_is_refused_and_not_quoted(field: str) -> None:
         assert SECRET not in everything_said(caught.value)
 
 
+@pytest.mark.skipif(not hasattr(dg.Field(str), "is_secret"), reason="this Dagster masks no field")
 @pytest.mark.parametrize("field", [*NAMES, "secret_id_file", "token_file", "jwt_file", "proxy",
                                    "role_id", "client_key", "kubernetes_jwt_file"])  # fmt: skip
 def test_fields_where_a_secret_may_land_are_secret_for_dagster(field: str) -> None:
@@ -109,16 +110,13 @@ def test_run_config_cannot_hold_a_secret_id() -> None:
     def nothing(vault: VaultSecretsResource) -> None:
         pass
 
-    @dg.job
+    @dg.job(resource_defs={"vault": VaultSecretsResource.configure_at_launch()})
     def job() -> None:
         nothing()
 
-    defs = dg.Definitions(
-        jobs=[job], resources={"vault": VaultSecretsResource.configure_at_launch()}
-    )
     config = {"resources": {"vault": {"config": {"role_id": "r", "secret_id": SECRET}}}}
     with pytest.raises(dg.DagsterInvalidConfigError) as caught:
-        defs.resolve_job_def("job").execute_in_process(run_config=config)
+        job.execute_in_process(run_config=config)
     assert 'unexpected config entry "secret_id"' in str(caught.value).lower()
 
 

@@ -70,18 +70,13 @@ def test_no_error_quotes_a_credential_in_run_configuration(slip: dict[str, Any])
     def reads(vault: VaultSecretsResource) -> None:
         vault.get("anything")
 
-    @dg.job
+    @dg.job(resource_defs={"vault": VaultSecretsResource.configure_at_launch()})
     def job() -> None:
         reads()
 
-    defs = dg.Definitions(
-        jobs=[job], resources={"vault": VaultSecretsResource.configure_at_launch()}
-    )
     config = {"address": "http://127.0.0.1:1", "deadline": 0.2, **slip}
     with pytest.raises(Exception) as caught:  # noqa: PT011
-        defs.resolve_job_def("job").execute_in_process(
-            run_config={"resources": {"vault": {"config": config}}}
-        )
+        job.execute_in_process(run_config={"resources": {"vault": {"config": config}}})
     assert PLAIN_SECRET not in everything_said(caught.value)
 
 

@@ -17,7 +17,11 @@ import requests
 from . import wait
 from .tls import Authority
 
-REPOSITORY = Path(__file__).resolve().parents[3]
+#: This package: `python/` of the repository, or an unpacked sdist, which holds docs/ too.
+PACKAGE = Path(__file__).resolve().parents[2]
+REPOSITORY = PACKAGE.parent
+IN_REPOSITORY = (REPOSITORY / "python" / "pyproject.toml").exists()
+DOCS = (REPOSITORY if IN_REPOSITORY else PACKAGE) / "docs"
 VAULT_BIN = Path(os.environ.get("VAULT_BIN") or REPOSITORY / "bin" / "vault")
 PLUGIN = "vault-plugin-secrets-apikeys"
 PLUGIN_BIN = Path(os.environ.get("APIKEYS_BIN") or REPOSITORY / "bin" / PLUGIN)
