@@ -2,11 +2,9 @@ package recover
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
-	"strings"
-
-	"github.com/hashicorp/vault/api"
 
 	"strongroom.example/appliance/base/vaultapi"
 )
@@ -21,7 +19,7 @@ func (s engineStep) engines(ctx context.Context, c *vaultapi.Client) error {
 	if err := c.RegisterPlugin(ctx, p); err != nil {
 		return err
 	}
-	mounts, err := c.API().Sys().ListMountsWithContext(ctx)
+	mounts, err := c.Mounts(ctx)
 	if err != nil {
 		return fmt.Errorf("list mounts: %w", err)
 	}
@@ -34,7 +32,7 @@ func (s engineStep) engines(ctx context.Context, c *vaultapi.Client) error {
 		if m.PluginVersion == p.Version {
 			continue
 		}
-		if err := c.API().Sys().TuneMountAllowNilWithContext(ctx, strings.TrimSuffix(path, "/"), api.TuneMountConfigInput{PluginVersion: &p.Version}); err != nil {
+		if err := c.TunePlugin(ctx, path, p.Version); err != nil {
 			return fmt.Errorf("have %s run plugin version %s: %w", path, p.Version, err)
 		}
 	}
@@ -51,7 +49,7 @@ func (s engineStep) engines(ctx context.Context, c *vaultapi.Client) error {
 // Vault has started.
 func answerAll(ctx context.Context, c *vaultapi.Client, mounts []string) error {
 	for _, path := range mounts {
-		if _, err := c.API().Logical().ReadWithContext(ctx, path+"reconcile"); err != nil {
+		if _, err := c.Read(ctx, path+"reconcile"); err != nil {
 			return fmt.Errorf("the engine at %s: %w", path, err)
 		}
 	}
@@ -61,46 +59,39 @@ func answerAll(ctx context.Context, c *vaultapi.Client, mounts []string) error {
 // endRootTokens ends the root tokens that are not this client's: of a recovery
 // that was killed, or of the time of the snapshot. Nobody is to hold one.
 func endRootTokens(ctx context.Context, c *vaultapi.Client) error {
-	self, err := c.API().Auth().Token().LookupSelfWithContext(ctx)
+	self, err := c.LookupSelf(ctx)
+	var own string
+	if err == nil {
+		own, err = self.Text("accessor")
+	}
 	if err != nil {
 		return fmt.Errorf("look at the own token: %w", err)
 	}
-	own, err := self.TokenAccessor()
-	if err != nil {
-		return fmt.Errorf("look at the own token: %w", err)
-	}
-	list, err := c.API().Logical().ListWithContext(ctx, "auth/token/accessors")
+	accessors, err := c.List(ctx, "auth/token/accessors")
 	if err != nil {
 		return fmt.Errorf("list tokens: %w", err)
 	}
-	if list == nil {
-		return nil
-	}
-	accessors, _ := list.Data["keys"].([]any)
-	for _, a := range accessors {
-		accessor, _ := a.(string)
-		if accessor == "" || accessor == own {
+	for _, accessor := range accessors {
+		if accessor == own {
 			continue
 		}
-		t, err := c.API().Auth().Token().LookupAccessorWithContext(ctx, accessor)
-		if gone(err) {
+		t, err := c.LookupAccessor(ctx, accessor)
+		if errors.Is(err, vaultapi.ErrTokenGone) {
 			continue
+		}
+		var policies []string
+		if err == nil {
+			policies, err = t.Strings("policies")
 		}
 		if err != nil {
 			return fmt.Errorf("look at a token: %w", err)
 		}
-		policies, err := t.TokenPolicies()
-		if err != nil || !slices.Contains(policies, "root") {
+		if !slices.Contains(policies, "root") {
 			continue
 		}
-		if err := c.API().Auth().Token().RevokeAccessorWithContext(ctx, accessor); err != nil && !gone(err) {
+		if err := c.RevokeAccessor(ctx, accessor); err != nil && !errors.Is(err, vaultapi.ErrTokenGone) {
 			return fmt.Errorf("end a root token: %w", err)
 		}
 	}
 	return nil
-}
-
-// gone says whether a token has ended by itself meanwhile.
-func gone(err error) bool {
-	return vaultapi.Says(err, "invalid accessor")
 }

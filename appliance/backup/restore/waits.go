@@ -44,7 +44,7 @@ func endWaits(ctx context.Context, c *vaultapi.Client, file string) (undo func(c
 
 // waitsOf is max_wait, in seconds, of each engine that lets reads wait.
 func waitsOf(ctx context.Context, c *vaultapi.Client) (map[string]int64, error) {
-	mounts, err := c.API().Sys().ListMountsWithContext(ctx)
+	mounts, err := c.Mounts(ctx)
 	if denied(err) {
 		return nil, nil
 	}
@@ -56,14 +56,18 @@ func waitsOf(ctx context.Context, c *vaultapi.Client) (map[string]int64, error) 
 		if m.Type != machine.PluginName {
 			continue
 		}
-		config, err := c.API().Logical().ReadWithContext(ctx, path+"config")
-		if denied(err) || err == nil && config == nil {
+		config, err := c.Read(ctx, path+"config")
+		if denied(err) || vaultapi.IsNotFound(err) {
 			continue
+		}
+		var n int64
+		if err == nil {
+			n, err = config.Number("max_wait")
 		}
 		if err != nil {
 			return nil, fmt.Errorf("end waits at %s: %w", path, err)
 		}
-		if n := vaultapi.Number(config.Data["max_wait"]); n > 0 {
+		if n > 0 {
 			was[path] = n
 		}
 	}
@@ -71,7 +75,7 @@ func waitsOf(ctx context.Context, c *vaultapi.Client) (map[string]int64, error) 
 }
 
 func setWait(ctx context.Context, c *vaultapi.Client, mount string, seconds int64) error {
-	_, err := c.API().Logical().WriteWithContext(ctx, mount+"config", map[string]any{"max_wait": seconds})
+	_, err := c.Write(ctx, mount+"config", map[string]any{"max_wait": seconds})
 	if err != nil && !denied(err) {
 		return fmt.Errorf("set max_wait at %s: %w", mount, err)
 	}
