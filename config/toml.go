@@ -39,6 +39,7 @@ func (f Fault) String() string {
 // Faults is everything wrong with a configuration file, in the file's order.
 type Faults []Fault
 
+// Error is all faults, one a line.
 func (f Faults) Error() string {
 	lines := make([]string, len(f))
 	for i, fault := range f {

@@ -11,7 +11,9 @@ import (
 // Clock is the machine's two clocks. Monotonic counts from any fixed point and
 // never jumps.
 type Clock interface {
+	// Wall is the time of day; it may jump.
 	Wall() time.Time
+	// Monotonic is the time since some fixed moment; it never goes back.
 	Monotonic() time.Duration
 }
 

@@ -33,9 +33,11 @@ type Host struct {
 type FS interface {
 	// Stat doesn't follow a link at path's end.
 	Stat(path string) (Info, error)
+	// ReadFile gives a file's content; fs.ErrNotExist where there is none.
 	ReadFile(path string) ([]byte, error)
 	// ReadDir gives the names in path, sorted.
 	ReadDir(path string) ([]string, error)
+	// Open opens a file to be read; fs.ErrNotExist where there is none.
 	Open(path string) (io.ReadCloser, error)
 	// Write replaces path atomically and durably by what is read from r.
 	Write(path string, r io.Reader, a Attr) error
@@ -124,6 +126,7 @@ type ExitError struct {
 	Stderr  string // its last lines
 }
 
+// Error is the command with its exit code and last lines.
 func (e *ExitError) Error() string {
 	msg := fmt.Sprintf("%s: exit code %d", e.Command, e.Code)
 	if s := strings.TrimSpace(e.Stderr); s != "" {
@@ -145,7 +148,9 @@ type Services interface {
 	// Start, Stop and Restart wait until systemd's job is done, and fail where
 	// it fails.
 	Start(ctx context.Context, name string) error
+	// Stop returns once the unit is inactive.
 	Stop(ctx context.Context, name string) error
+	// Restart is Stop, where it runs, and Start.
 	Restart(ctx context.Context, name string) error
 	// ReloadService has a running service read its configuration again.
 	ReloadService(ctx context.Context, name string) error

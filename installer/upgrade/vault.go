@@ -19,6 +19,7 @@ import (
 type Vault interface {
 	// WaitActive returns once Vault is unsealed and active.
 	WaitActive(ctx context.Context) error
+	// Info names the cluster and Vault's version.
 	Info(ctx context.Context) (snapshot.VaultInfo, error)
 	// RaftIndex is the index that has been applied.
 	RaftIndex(ctx context.Context) (uint64, error)
@@ -27,19 +28,27 @@ type Vault interface {
 	// Mounted gives the version that the engine's mount is pinned to and the
 	// one that it runs.
 	Mounted(ctx context.Context) (pinned, running string, err error)
+	// Register adds a version of the plugin to the catalog.
 	Register(ctx context.Context, p vaultapi.Plugin) error
 	// Registered gives the plugin's versions in the catalog.
 	Registered(ctx context.Context) ([]string, error)
+	// Deregister takes a version out of the catalog.
 	Deregister(ctx context.Context, version string) error
 	// Pin has the mount use a version from the next reload on.
 	Pin(ctx context.Context, version string) error
+	// Reload starts the mount's plugin anew, in the version that is pinned.
 	Reload(ctx context.Context) error
 	// Status reads the engine's own status: whether it is fenced.
 	Status(ctx context.Context) (fenced bool, err error)
+	// MaxWait is how long a read may wait for a new version, in seconds.
 	MaxWait(ctx context.Context) (seconds int, err error)
+	// SetMaxWait changes it; 0 ends all waits at once.
 	SetMaxWait(ctx context.Context, seconds int) error
+	// Policy gives a policy's text; empty where there is none.
 	Policy(ctx context.Context, name string) (string, error)
+	// PutPolicy writes a policy.
 	PutPolicy(ctx context.Context, name, text string) error
+	// Snapshot writes a raft snapshot to w, not encrypted.
 	Snapshot(ctx context.Context, w io.Writer) error
 	// Restore brings back a snapshot of this Vault's own.
 	Restore(ctx context.Context, r io.Reader) error

@@ -16,6 +16,7 @@ import (
 
 // Decrypter opens what Vault's seal has encrypted; *kms.Keyset is one.
 type Decrypter interface {
+	// Decrypt gives the plaintext of Vault's own form, "vault:v1:…".
 	Decrypt(ciphertext string) ([]byte, error)
 }
 

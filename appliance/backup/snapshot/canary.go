@@ -28,6 +28,7 @@ type Canary struct {
 
 // Writer is the part of Vault's client that WriteCanary needs.
 type Writer interface {
+	// Write writes data to path, and gives what Vault answers.
 	Write(ctx context.Context, path string, data map[string]any) (vaultapi.Data, error)
 }
 

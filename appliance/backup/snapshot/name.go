@@ -61,6 +61,7 @@ func ParseID(s string) (ID, error) {
 	return ID{cluster, base}, nil
 }
 
+// String is the name as List shows it and ParseID reads it: "CLUSTER/BASE".
 func (id ID) String() string { return id.Cluster + "/" + id.Base }
 
 // Time is when the snapshot was begun, to the second, in UTC.

@@ -153,6 +153,7 @@ func checkStored(ctx context.Context, d Destination, m Manifest, ids []age.Ident
 
 // Getter is the part of a Destination that Open needs.
 type Getter interface {
+	// Get opens an object to be read; who reads it closes it.
 	Get(ctx context.Context, name string) (io.ReadCloser, error)
 }
 

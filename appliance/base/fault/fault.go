@@ -27,6 +27,7 @@ type Error struct {
 	Hint string // what to do; may be empty
 }
 
+// Error is the fault without what to do about it.
 func (e *Error) Error() string { return e.Err.Error() }
 
 // Unwrap gives the fault.

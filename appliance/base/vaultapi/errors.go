@@ -38,6 +38,7 @@ type Error struct {
 	foreign bool
 }
 
+// Error is what was asked and what Vault answered, in one line.
 func (e *Error) Error() string {
 	s := fmt.Sprintf("%s %s: Vault answers %d", e.Method, e.Path, e.Status)
 	switch {

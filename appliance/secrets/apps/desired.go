@@ -172,6 +172,7 @@ type NeedsOperator struct {
 	Hint string
 }
 
+// Error is the fault without what to do about it.
 func (e *NeedsOperator) Error() string { return e.Err.Error() }
 
 // Unwrap gives the fault.

@@ -79,6 +79,7 @@ type LineError struct {
 	Reason string
 }
 
+// Error names the line and never quotes it.
 func (e *LineError) Error() string { return fmt.Sprintf("line %d: %s", e.Line, e.Reason) }
 
 // Parse reads a whole file. Its error joins a *LineError for each fault.

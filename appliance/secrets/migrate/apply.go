@@ -48,6 +48,7 @@ type Result struct {
 // Refused is a plan that cannot be applied as things are. Nothing was written.
 type Refused struct{ Problems []Problem }
 
+// Error lists the problems, as many as a person reads.
 func (e *Refused) Error() string {
 	errs := make([]error, 0, maxShown+1)
 	for i, p := range e.Problems {

@@ -11,10 +11,13 @@ import (
 
 // Store is what a migration needs of Vault.
 type Store interface {
-	// Read, ReadVersion, Write and DeleteVersion are kv.Store's.
+	// Read is kv.Store's.
 	Read(ctx context.Context, mount, path string) (kv.Stored, error)
+	// ReadVersion is kv.Store's.
 	ReadVersion(ctx context.Context, mount, path string, version int) (kv.Stored, error)
+	// Write is kv.Store's.
 	Write(ctx context.Context, mount, path string, data map[string]any, cas int) (int, error)
+	// DeleteVersion is kv.Store's.
 	DeleteVersion(ctx context.Context, mount, path string, version int) error
 	// Annotate is kv.Store's, but that who may not write metadata passes, as
 	// names can be derived.

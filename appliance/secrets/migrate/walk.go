@@ -45,6 +45,7 @@ type Problem struct {
 	Fatal bool `json:"fatal"`
 }
 
+// String is the problem with its file and, where there is one, its line.
 func (p Problem) String() string {
 	if p.Line > 0 {
 		return fmt.Sprintf("%s:%d: %s", p.File, p.Line, p.Why)

@@ -16,7 +16,9 @@ import (
 // Store keeps the master key's text on disk at a path. What it returns from
 // Open is the caller's to wipe.
 type Store interface {
+	// Open gives what lies at path, in clear.
 	Open(ctx context.Context, path string) ([]byte, error)
+	// Seal replaces what lies at path by plain, wholly or not at all.
 	Seal(ctx context.Context, path string, plain []byte) error
 }
 

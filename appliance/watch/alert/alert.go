@@ -63,7 +63,9 @@ func (e Event) Text() string {
 
 // Channel is one way to tell. Its errors hold no secret.
 type Channel interface {
+	// Name is the channel's, for messages.
 	Name() string
+	// Send returns once the other side has taken the event.
 	Send(ctx context.Context, e Event) error
 }
 

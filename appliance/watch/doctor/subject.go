@@ -34,7 +34,9 @@ type Subject struct {
 
 // Machine is what the doctor sees of the machine, and changes when it is told to.
 type Machine interface {
+	// Now is the wall clock.
 	Now() time.Time
+	// Hostname is the machine's name; empty where it is not known.
 	Hostname() string
 	// Self is the doctor's own process.
 	Self() int
@@ -52,7 +54,9 @@ type Machine interface {
 	// is, until the command or ctx ends: then the error is ctx's.
 	Stream(ctx context.Context, to io.Writer, args ...string) error
 
+	// SetMode changes the permissions of a file.
 	SetMode(path string, mode fs.FileMode) error
+	// SetOwner gives a file away.
 	SetOwner(path string, uid, gid int) error
 	// Replace writes a file anew, with the mode and owner that it has.
 	Replace(path string, data []byte) error
@@ -85,7 +89,9 @@ type Answer struct {
 
 // Vault is what the doctor asks of it.
 type Vault interface {
+	// Health is what Vault says of itself without a login.
 	Health(ctx context.Context) (evidence.Health, error)
+	// Keys is what the engine at mount knows of its keys.
 	Keys(ctx context.Context, mount string) (evidence.Keys, error)
 	// Read gives the data at path, nil where there is none.
 	Read(ctx context.Context, path string, query map[string][]string) (map[string]any, error)

@@ -69,6 +69,7 @@ type Error struct {
 	Err      error // context.Canceled and the like; nil where it could quote the answer
 }
 
+// Error is the message; it quotes no secret.
 func (e *Error) Error() string { return e.Msg }
 
 // Unwrap gives the cause where it is safe to show.
