@@ -19,6 +19,8 @@ from strongroom_dagster import (
     VaultUnavailableError,
 )
 from strongroom_dagster.cache import Cache, Entry
+from strongroom_dagster.errors import ClosedError
+from strongroom_dagster.masked import SecretMapping
 from strongroom_dagster.singleflight import SingleFlight
 
 from .harness import wait
@@ -501,3 +503,71 @@ def test_what_is_refused_is_forgotten_and_what_fails_otherwise_stays() -> None:
             one.load()
         assert ("k" in one.cache.entries) is stays
         assert not one.cache._questions
+
+
+def version(number: int) -> Entry:
+    value = SecretMapping({}, path="p", version=number, created_time=f"time {number}")
+    return Entry(value, 2000.0, 2000.0)
+
+
+@pytest.mark.parametrize(
+    ("old", "meanwhile", "learnt", "kept"),
+    [
+        (None, None, 2, "learnt"),
+        (1, 1, 2, "learnt"),  # looked at again meanwhile, and still the old one
+        (1, None, 2, "learnt"),
+        (None, 1, 2, "nothing"),  # nobody knows which is newer
+        (1, 3, 2, "nothing"),
+        (1, 2, 2, "meanwhile"),
+        (None, 2, 2, "meanwhile"),
+        (1, 1, None, "meanwhile"),
+    ],
+)
+def test_what_was_learnt_another_way(
+    old: int | None, meanwhile: int | None, learnt: int | None, kept: str
+) -> None:
+    cache = Cache(FakeClock().clock, max_entries=9, deadline=1.0, revalidate_deadline=1.0)
+    cache.entries["other"] = other = version(7)
+    cache._flights._flights.update(dict.fromkeys(("k", "other")))  # type: ignore[arg-type]
+    if old is not None:
+        cache.entries["k"] = version(old)
+    question = cache.ask("k")
+    cache.entries.pop("k", None)
+    if meanwhile is not None:
+        cache.entries["k"] = version(meanwhile)
+    before = cache.entries.get("k")
+    answer = version(learnt) if learnt is not None else None
+    cache.learn(question, answer)
+    assert cache.entries.get("k") is {"learnt": answer, "nothing": None, "meanwhile": before}[kept]
+    assert cache.entries["other"] is other
+    assert cache._flights.busy("k") is (kept == "meanwhile")  # what is fetched may be older
+    assert cache._flights.busy("other")
+    assert not cache._questions
+    cache.learn(question, version(9))  # once only
+    assert cache.entries.get("k") is {"learnt": answer, "nothing": None, "meanwhile": before}[kept]
+
+
+def test_what_is_learnt_after_the_cache_was_told_to_forget_is_not_kept() -> None:
+    for forget in (Cache.clear, Cache.close):
+        cache = Cache(FakeClock().clock, max_entries=9, deadline=1.0, revalidate_deadline=1.0)
+        question = cache.ask("k")
+        forget(cache)
+        cache.learn(question, version(1))
+        assert not cache.entries
+
+
+def test_a_closed_cache_asks_nothing() -> None:
+    one = Fetches()
+    one.cache.close()
+    with pytest.raises(ClosedError):
+        one.load()
+    assert not one.asked
+
+
+def test_what_is_learnt_may_be_too_much_too(caplog: pytest.LogCaptureFixture) -> None:
+    cache = Cache(FakeClock().clock, max_entries=1, deadline=1.0, revalidate_deadline=1.0)
+    for key in ("a", "b"):
+        assert "max_entries" not in caplog.text
+        cache.learn(cache.ask(key), version(1))
+    assert "max_entries is 1" in caplog.text
+    assert set(cache.entries) == {"b"}
