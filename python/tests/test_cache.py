@@ -21,7 +21,7 @@ from strongroom_dagster import (
 from strongroom_dagster.cache import Cache, Entry
 from strongroom_dagster.errors import ClosedError
 from strongroom_dagster.masked import SecretMapping
-from strongroom_dagster.singleflight import SingleFlight
+from strongroom_dagster.singleflight import SingleFlight, _Flight
 
 from .harness import wait
 from .harness.clock import FakeClock
@@ -412,7 +412,7 @@ def test_after_a_fork_the_values_stay_and_nothing_of_the_parents_threads() -> No
 
     cache.load("kept", fetch, "kept")
     question = cache.ask("asked by a thread of the parent")
-    cache._flights._flights["flown by a thread of the parent"] = None  # type: ignore[assignment]
+    cache._flights._flights["flown by a thread of the parent"] = _Flight(clock.time + 60.0)
     with cache._lock:
         cache.reset_after_fork()
         cache.learn(question, fetch(None, 0.0))
@@ -571,3 +571,14 @@ def test_what_is_learnt_may_be_too_much_too(caplog: pytest.LogCaptureFixture) ->
         cache.learn(cache.ask(key), version(1))
     assert "max_entries is 1" in caplog.text
     assert set(cache.entries) == {"b"}
+
+
+def test_a_question_without_an_answer_says_nothing_of_a_full_cache(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    one = Fetches()
+    one.fails = [(SecretNotFoundError("gone"), 0.0)]
+    with pytest.raises(SecretNotFoundError):
+        one.load()
+    one.cache.learn(one.cache.ask("k"), None)
+    assert "max_entries" not in caplog.text

@@ -277,3 +277,25 @@ def test_vault_away_until_the_lease_is_gone() -> None:
             db.current()
         vault.sealed = False
         assert vault.user_exists(db.current().username)
+
+
+def test_a_block_that_could_not_begin_is_not_open() -> None:
+    with model_vault() as (vault, _clock, client_for):
+        lease = client_for().database("reader")
+        vault.sealed = True
+        with pytest.raises(VaultUnavailableError):
+            lease.__enter__()
+        vault.sealed = False
+        with pytest.raises(ConfigurationError, match="closed"):
+            lease.current()
+
+
+def test_close_of_a_lease_and_of_the_client_revoke_what_is_open() -> None:
+    for how in ("lease", "client"):
+        with model_vault(token_max_ttl=10**6) as (vault, _clock, client_for):
+            client = client_for()
+            lease = client.database("reader").__enter__()
+            user = lease.username
+            lease.close() if how == "lease" else client.close()
+            assert vault.leases[user].revoked
+            assert vault.count("sys/leases/revoke") == 1
