@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"strongroom.example/appliance/base/vaultapi/kv"
 	"strongroom.example/appliance/secrets/appenv"
 	"strongroom.example/config/machine"
 )
@@ -60,7 +61,7 @@ func (o *envOptions) load(ctx context.Context) ([]appenv.Pair, error) {
 	if o.file != "" {
 		pairs, err = appenv.LoadMapping(ctx, c, o.file)
 	} else {
-		pairs, err = appenv.Load(ctx, c, o.mount, o.app, o.environment)
+		pairs, err = appenv.Load(ctx, kv.New(c), o.mount, o.app, o.environment)
 	}
 	if err != nil {
 		return nil, vaultError(fmt.Errorf("read the environment: %w", err))

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"strongroom.example/appliance/base/atomicfile"
+	"strongroom.example/appliance/base/vaultapi/kv"
 	"strongroom.example/appliance/secrets/kvexport"
 	"strongroom.example/config/recipient"
 )
@@ -71,7 +72,7 @@ func runKVExport(c *cobra.Command, o kvExportOptions, paths []string) error {
 	}
 	defer f.Abort()
 	n, err := kvexport.Export(c.Context(), f, kvexport.ExportOptions{
-		Client: client, Mount: o.mountOrDefault(), Paths: paths, Latest: o.latest, Recipients: recipient.Age(to), Now: time.Now,
+		Store: kv.New(client), Mount: o.mountOrDefault(), Paths: paths, Latest: o.latest, Recipients: recipient.Age(to), Now: time.Now,
 	})
 	if err != nil {
 		return kvError(err)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"strongroom.example/appliance/base/vaultapi/kv"
 	"strongroom.example/appliance/secrets/kvexport"
 )
 
@@ -31,7 +32,7 @@ is not there gets its versions with their numbers; times of creation are new.`,
 				return err
 			}
 			open := func() (io.ReadCloser, error) { return os.Open(args[0]) }
-			done, err := kvexport.Import(c.Context(), open, kvexport.ImportOptions{Client: client, Mount: o.mount, Identities: ids, Force: force, DryRun: dryRun})
+			done, err := kvexport.Import(c.Context(), open, kvexport.ImportOptions{Store: kv.New(client), Mount: o.mount, Identities: ids, Force: force, DryRun: dryRun})
 			if o.json {
 				if err := printJSON(c, done); err != nil {
 					return err

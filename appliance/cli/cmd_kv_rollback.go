@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"strongroom.example/appliance/base/vaultapi/kv"
 	"strongroom.example/appliance/secrets/kvexport"
 )
 
@@ -31,7 +32,7 @@ check-and-set: what somebody writes meanwhile is never lost.`,
 			if err != nil {
 				return err
 			}
-			p, err := kvexport.PlanRollback(c.Context(), client, o.mountOrDefault(), args[0], to)
+			p, err := kvexport.PlanRollback(c.Context(), kv.New(client), o.mountOrDefault(), args[0], to)
 			if err != nil {
 				return kvError(err)
 			}

@@ -31,10 +31,10 @@ func (p Pair) GoString() string { return p.String() }
 // variable that its custom metadata names (variable.FIELD, as strongroom
 // migrate writes it); else its path in capitals, with the field behind it if
 // that is not "value". Two secrets of one name are an error.
-func Load(ctx context.Context, c *vaultapi.Client, mount, app, environment string) ([]Pair, error) {
-	l := &loader{c: c, mount: mount, from: map[string]string{}}
+func Load(ctx context.Context, s kv.Store, mount, app, environment string) ([]Pair, error) {
+	l := &loader{kv: s, mount: mount, from: map[string]string{}}
 	root := app + "/" + environment + "/"
-	paths, err := kv.Walk(ctx, kv.New(c), mount, root)
+	paths, err := kv.Walk(ctx, s, mount, root)
 	if err != nil {
 		return nil, err
 	}
@@ -51,14 +51,15 @@ func Load(ctx context.Context, c *vaultapi.Client, mount, app, environment strin
 
 // loader collects variables and where each comes from.
 type loader struct {
-	c     *vaultapi.Client
+	kv    kv.Store
+	c     *vaultapi.Client // of API keys; nil for none
 	mount string
 	pairs []Pair
 	from  map[string]string
 }
 
 func (l *loader) add(ctx context.Context, path, leaf string) error {
-	s, err := kv.New(l.c).Read(ctx, l.mount, path)
+	s, err := l.kv.Read(ctx, l.mount, path)
 	if err != nil {
 		return err
 	}
@@ -150,7 +151,7 @@ func LoadMapping(ctx context.Context, c *vaultapi.Client, file string) ([]Pair, 
 	if err != nil {
 		return nil, err
 	}
-	l := &loader{c: c, from: map[string]string{}}
+	l := &loader{kv: kv.New(c), c: c, from: map[string]string{}}
 	names := make([]string, 0, len(m.Variables))
 	for name := range m.Variables {
 		names = append(names, name)
@@ -201,7 +202,7 @@ func (l *loader) mapped(ctx context.Context, e mappingEntry) (string, error) {
 // that is meant where none is named.
 func (l *loader) values(ctx context.Context, e mappingEntry) (data map[string]any, primary string, err error) {
 	if e.Engine == "kv" {
-		s, err := kv.New(l.c).Read(ctx, e.Mount, e.Path)
+		s, err := l.kv.Read(ctx, e.Mount, e.Path)
 		return s.Data, "value", err
 	}
 	got, err := l.c.Read(ctx, e.Mount+"/creds/"+e.Path)

@@ -11,13 +11,13 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/appliance/base/vaultapi/kv"
 )
 
 // ExportOptions say what to take out.
 type ExportOptions struct {
-	Client *vaultapi.Client
-	Mount  string
+	Store kv.Store
+	Mount string
 	// Paths are secrets, or folders with a slash at the end; "" is everything.
 	Paths []string
 	// Latest leaves earlier versions out.
@@ -32,7 +32,7 @@ func Export(ctx context.Context, w io.Writer, o ExportOptions) (int, error) {
 	if len(o.Recipients) == 0 {
 		return 0, errors.New("export: no recipient")
 	}
-	e := newEngine(o.Client, o.Mount)
+	e := newEngine(o.Store, o.Mount)
 	var paths []string
 	for _, from := range o.Paths {
 		found, err := e.paths(ctx, from)

@@ -10,12 +10,12 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/appliance/base/vaultapi/kv"
 )
 
 // ImportOptions say where to bring an export.
 type ImportOptions struct {
-	Client *vaultapi.Client
+	Store kv.Store
 	// Mount to write to; "" for the one of the export.
 	Mount      string
 	Identities []age.Identity
@@ -115,7 +115,7 @@ func each(open func() (io.ReadCloser, error), o ImportOptions, do func(engine, *
 	if mount == "" {
 		mount = h.Mount
 	}
-	e := newEngine(o.Client, mount)
+	e := newEngine(o.Store, mount)
 	for n := 0; ; n++ {
 		var line struct {
 			Secret
@@ -204,14 +204,10 @@ func write(ctx context.Context, e engine, s *Secret, state string) (int, error) 
 // not have is written empty and destroyed, so that what follows keeps its
 // number.
 func create(ctx context.Context, e engine, s *Secret) (int, error) {
-	meta := map[string]any{
-		"max_versions":         s.room(),
-		"cas_required":         s.Metadata.CASRequired,
-		"delete_version_after": s.Metadata.DeleteVersionAfter,
-		"custom_metadata":      s.Metadata.CustomMetadata,
-	}
-	if _, err := e.c.Write(ctx, e.mount+"/metadata/"+s.Path, meta); err != nil {
-		return 0, fmt.Errorf("import %s/%s: %w", e.mount, s.Path, err)
+	settings := s.Metadata.Settings
+	settings.MaxVersions = s.room()
+	if err := e.kv.PutSettings(ctx, e.mount, s.Path, settings); err != nil {
+		return 0, err
 	}
 	first := 1
 	if s.Metadata.CurrentVersion > maxRebuilt && len(s.Versions) > 0 {
@@ -238,18 +234,14 @@ func create(ctx context.Context, e engine, s *Secret) (int, error) {
 		cas++
 	}
 	if len(gone) > 0 {
-		if _, err := e.c.Write(ctx, e.mount+"/destroy/"+s.Path, map[string]any{"versions": gone}); err != nil {
-			return written, fmt.Errorf("import %s/%s: %w", e.mount, s.Path, err)
+		if err := e.kv.Destroy(ctx, e.mount, s.Path, gone); err != nil {
+			return written, err
 		}
 	}
-	if s.room() == s.Metadata.MaxVersions {
+	if settings.MaxVersions == s.Metadata.MaxVersions {
 		return written, nil
 	}
-	meta["max_versions"] = s.Metadata.MaxVersions
-	if _, err := e.c.Write(ctx, e.mount+"/metadata/"+s.Path, meta); err != nil {
-		return written, fmt.Errorf("import %s/%s: %w", e.mount, s.Path, err)
-	}
-	return written, nil
+	return written, e.kv.PutSettings(ctx, e.mount, s.Path, s.Metadata.Settings)
 }
 
 // room is max_versions while the versions are written: Vault drops the oldest
@@ -276,9 +268,12 @@ const defaultVersions = 10
 const maxRebuilt = 200
 
 func (e engine) put(ctx context.Context, path string, data json.RawMessage, cas int) error {
-	_, err := e.c.Write(ctx, e.mount+"/data/"+path, map[string]any{"data": data, "options": map[string]any{"cas": cas}})
-	if err != nil {
-		return fmt.Errorf("write %s/%s: %w", e.mount, path, err)
+	var fields map[string]any
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	if err := d.Decode(&fields); err != nil || fields == nil {
+		return fmt.Errorf("write %s/%s: what would be written is no object", e.mount, path)
 	}
-	return nil
+	_, err := e.kv.Write(ctx, e.mount, path, fields, cas)
+	return err
 }

@@ -11,7 +11,8 @@ import (
 
 	"filippo.io/age"
 
-	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/appliance/base/vaultapi/kv"
+	"strongroom.example/appliance/base/vaultapi/kv/kvtest"
 )
 
 // sealed encrypts lines.
@@ -42,13 +43,9 @@ func TestEachWantsAWholeFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := vaultapi.New(vaultapi.Options{Address: "http://127.0.0.1:1"})
-	if err != nil {
-		t.Fatal(err)
-	}
 	read := func(data []byte) (n int, err error) {
 		open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }
-		err = each(open, ImportOptions{Client: c, Identities: []age.Identity{id}}, func(engine, *Secret) error { n++; return nil })
+		err = each(open, ImportOptions{Store: kvtest.NewFake(), Identities: []age.Identity{id}}, func(engine, *Secret) error { n++; return nil })
 		return n, err
 	}
 	if n, err := read(sealed(t, id, good)); n != 1 || err != nil {
@@ -102,7 +99,7 @@ func TestRoom(t *testing.T) {
 	for _, tt := range []struct{ limit, first, last, want int }{
 		{0, 1, 3, 0}, {0, 1, 12, 12}, {3, 2, 4, 3}, {2, 1, 5, 5},
 	} {
-		s := Secret{Metadata: Metadata{MaxVersions: tt.limit}, Versions: []Version{{Number: tt.first}, {Number: tt.last}}}
+		s := Secret{Metadata: Metadata{Settings: kv.Settings{MaxVersions: tt.limit}}, Versions: []Version{{Number: tt.first}, {Number: tt.last}}}
 		if got := s.room(); got != tt.want {
 			t.Errorf("limit %d, versions %d to %d: %d, want %d", tt.limit, tt.first, tt.last, got, tt.want)
 		}

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"sort"
 
-	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/appliance/base/vaultapi/kv"
 )
 
 // FieldChange is one field of a secret, before and after a rollback. The values
@@ -32,8 +32,8 @@ type RollbackPlan struct {
 }
 
 // PlanRollback compares the current version of a secret with an earlier one.
-func PlanRollback(ctx context.Context, c *vaultapi.Client, mount, path string, to int) (*RollbackPlan, error) {
-	e := newEngine(c, mount)
+func PlanRollback(ctx context.Context, store kv.Store, mount, path string, to int) (*RollbackPlan, error) {
+	e := newEngine(store, mount)
 	s, err := e.read(ctx, path)
 	if err != nil {
 		return nil, err
