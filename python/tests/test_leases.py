@@ -299,3 +299,19 @@ def test_close_of_a_lease_and_of_the_client_revoke_what_is_open() -> None:
             lease.close() if how == "lease" else client.close()
             assert vault.leases[user].revoked
             assert vault.count("sys/leases/revoke") == 1
+
+
+def test_a_renewal_keeps_the_credentials_and_a_new_token_does_not() -> None:
+    with model_vault(token_max_ttl=10**6) as (vault, clock, client_for):
+        client = client_for()
+        with client.database("reader") as db:
+            first = db.current()
+            clock.advance(2500.0)
+            assert db.current() is first
+            assert (vault.count("leases/renew"), vault.count("creds/reader")) == (1, 1)
+            vault.revoke_tokens()
+            client.hvac.auth.token.lookup_self()  # logs in anew
+            clock.advance(2500.0)
+            assert db.current() is not first
+            assert vault.user_exists(db.username)
+            assert (vault.count("leases/renew"), vault.count("creds/reader")) == (1, 2)
