@@ -105,7 +105,7 @@ func (a ACME) check(mode string, check func(string, error)) {
 func checkDirectory(s string) error {
 	u, err := url.Parse(s)
 	if err != nil || u.Scheme != "https" || u.Hostname() == "" || strings.ContainsAny(s, " \t\n\"{") {
-		return fmt.Errorf("%q is not an https URL", s)
+		return fmt.Errorf("%s is not an https URL", shown(s))
 	}
 	if u.User != nil || u.Fragment != "" {
 		return fmt.Errorf("%q holds more than an address", u.Redacted())

@@ -93,7 +93,7 @@ func (a Alert) check(check func(string, error)) {
 	}
 	host, port, err := net.SplitHostPort(m.Server)
 	if n, perr := strconv.Atoi(port); err != nil || perr != nil || host == "" || n < 1 || n > 65535 {
-		check("alert.mail.server", fmt.Errorf(`%q is not of the form "smtp.example.com:587"`, m.Server))
+		check("alert.mail.server", fmt.Errorf(`%s is not of the form "smtp.example.com:587"`, shown(m.Server)))
 	}
 	check("alert.mail.from", checkAddress(m.From))
 	if len(m.To) == 0 {

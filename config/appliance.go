@@ -181,7 +181,7 @@ func (v Vault) check(check func(string, error)) {
 		check("vault.version", fmt.Errorf("%q is below %s, the oldest version without known faults; set allow_old to insist", v.Version, VaultFloor))
 	}
 	if v.Mirror != "" && (!strings.HasPrefix(v.Mirror, "https://") || strings.ContainsAny(v.Mirror, " \t\n\"")) {
-		check("vault.mirror", fmt.Errorf("%q is not an https URL", v.Mirror))
+		check("vault.mirror", fmt.Errorf("%s is not an https URL", shown(v.Mirror)))
 	}
 	if v.MaxLeaseTTL > longestLife {
 		check("vault.max_lease_ttl", fmt.Errorf("%v is more than %s: what lives so long is never rotated", v.MaxLeaseTTL, days(longestLife)))
@@ -196,7 +196,7 @@ func (t TLS) check(check func(string, error)) {
 	check("tls.mode", checkOneOf(t.Mode, TLSACME, TLSInternal, TLSFiles))
 	for _, f := range []field{{"tls.cert_file", t.CertFile}, {"tls.key_file", t.KeyFile}} {
 		if t.Mode == TLSFiles {
-			check(f.name, checkPath(f.value))
+			check(f.name, checkSecretFile(f.value))
 		} else if f.value != "" {
 			check(f.name, fmt.Errorf("is only for mode %q; the mode is %q", TLSFiles, t.Mode))
 		}

@@ -130,13 +130,13 @@ func (c *appsCheck) auth(at string, a Auth) {
 	case AuthOIDC:
 		c.check(at+".discovery_url", checkPageURL(a.DiscoveryURL))
 		c.check(at+".client_id", required(a.ClientID))
-		c.check(at+".client_secret_file", checkPath(a.ClientSecretFile))
+		c.check(at+".client_secret_file", checkSecretFile(a.ClientSecretFile))
 		if len(a.RedirectURIs) == 0 {
 			c.check(at+".redirect_uris", errors.New(`is required: "https://vault.example.com/ui/vault/auth/oidc/oidc/callback", "http://localhost:8250/oidc/callback"`))
 		}
 	case AuthLDAP:
 		if !strings.HasPrefix(a.URL, "ldaps://") && !(strings.HasPrefix(a.URL, "ldap://") && a.StartTLS) {
-			c.check(at+".url", fmt.Errorf("%q is neither ldaps://… nor ldap://… with starttls = true: passwords would go in clear", a.URL))
+			c.check(at+".url", fmt.Errorf("%s is neither ldaps://… nor ldap://… with starttls = true: passwords would go in clear", shown(a.URL)))
 		}
 		c.check(at+".user_dn", required(a.UserDN))
 		if (a.BindDN == "") != (a.BindPasswordFile == "") {
@@ -169,7 +169,7 @@ func (c *appsCheck) authFields(at string, a Auth) {
 	}
 	for _, f := range []field{{"bind_password_file", a.BindPasswordFile}, {"token_reviewer_file", a.TokenReviewerFile}} {
 		if f.value != "" {
-			c.check(at+"."+f.name, checkPath(f.value))
+			c.check(at+"."+f.name, checkSecretFile(f.value))
 		}
 	}
 }
@@ -234,7 +234,7 @@ func checkPrincipal(s string) error {
 // checkPageURL is checkURL for one that may have a path.
 func checkPageURL(s string) error {
 	if !strings.HasPrefix(s, "https://") || strings.ContainsAny(s, " \t\n\"?#@") {
-		return fmt.Errorf(`%q is not an https URL`, s)
+		return fmt.Errorf("%s is not an https URL", shown(s))
 	}
 	return nil
 }

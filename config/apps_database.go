@@ -127,7 +127,7 @@ func (c *appsCheck) database(at string, d Database) {
 		c.check(at+".host", errors.New("is required"))
 	}
 	if strings.ContainsAny(d.Host, " \t\n\"'@?#%(){}") || strings.HasPrefix(d.Host, "/") && path.Clean(d.Host) != d.Host {
-		c.check(at+".host", fmt.Errorf("%q is neither a host name, an address nor a clean absolute path", d.Host))
+		c.check(at+".host", fmt.Errorf("%s is neither a host name, an address nor a clean absolute path", shown(d.Host)))
 	}
 	if d.Port < 0 || d.Port > 65535 {
 		c.check(at+".port", fmt.Errorf("%d is not a port", d.Port))
@@ -137,7 +137,7 @@ func (c *appsCheck) database(at string, d Database) {
 	}
 	c.check(at+".tls", checkOneOf(d.TLSMode(), TLSVerifyFull, TLSOff))
 	if d.TLS == TLSOff && !d.local() {
-		c.check(at+".tls", fmt.Errorf("%q is only for a socket or a loopback address; %q would carry passwords in clear", TLSOff, d.Host))
+		c.check(at+".tls", fmt.Errorf("%q is only for a socket or a loopback address; %s would carry passwords in clear", TLSOff, shown(d.Host)))
 	}
 	if d.CAFile != "" {
 		c.check(at+".ca_file", checkPath(d.CAFile))
@@ -151,7 +151,7 @@ func (c *appsCheck) database(at string, d Database) {
 		return
 	}
 	c.check(at+".username", checkIdentifier(d.Username, 32))
-	c.check(at+".password_file", checkPath(d.PasswordFile))
+	c.check(at+".password_file", checkSecretFile(d.PasswordFile))
 	for i, r := range d.AllowedRoles {
 		if checkLabel(strings.TrimSuffix(strings.TrimSuffix(r, "*"), "-")) != nil {
 			c.check(fmt.Sprintf("%s.allowed_roles[%d]", at, i), fmt.Errorf(`%q is not a role's name, or the beginning of one and "*"`, r))

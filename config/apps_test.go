@@ -82,7 +82,7 @@ func TestAppsFaults(t *testing.T) {
 			"4: app[0].key[0].provider: is required", "7: app[0].key[0].rotation_schedule: and rotation_period", `8: app[0].key[0].time_zone: "Mars/One"`,
 		}},
 		{"databases", minimalApps + "[[database]]\nname = \"d\"\nengine = \"oracle\"\nhost = \"db.example.com\"\ndatabase = \"x'; --\"\ntls = \"off\"\nusername = \"vault\"\npassword_file = \"p\"\n", []string{
-			`4: database[0].engine: "oracle" is none of`, `6: database[0].database: "x'; --"`, `7: database[0].tls: "off" is only for`, `9: database[0].password_file: "p" is not an absolute path`,
+			`4: database[0].engine: "oracle" is none of`, `6: database[0].database: "x'; --"`, `7: database[0].tls: "off" is only for`, `9: database[0].password_file: is not an absolute, clean path`,
 		}},
 		{"database roles", minimalApps + `[[database]]
 name = "d"

@@ -155,11 +155,11 @@ func (t BackupTo) checkDir(at string, check func(string, error)) {
 func checkEndpoint(endpoint string) error {
 	u, err := url.Parse(endpoint)
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-		return fmt.Errorf(`%q is not a URL such as "https://fsn1.your-objectstorage.com"`, endpoint)
+		return fmt.Errorf(`%s is not a URL such as "https://fsn1.your-objectstorage.com"`, shown(endpoint))
 	}
 	host := u.Hostname()
 	if ip, err := netip.ParseAddr(host); u.Scheme == "http" && host != "localhost" && (err != nil || !ip.IsLoopback()) {
-		return fmt.Errorf("%q: plain http is only for this machine itself, such as 127.0.0.1; want https", endpoint)
+		return fmt.Errorf("%s: plain http is only for this machine itself, such as 127.0.0.1; want https", shown(endpoint))
 	}
 	return nil
 }
@@ -192,8 +192,11 @@ func checkCredential(s string) error {
 	if s == "" {
 		return errors.New("is required: a file's absolute path, or a systemd credential's name")
 	}
-	if !strings.Contains(s, "/") {
-		return checkName(s)
+	if strings.Contains(s, "/") {
+		return checkSecretFile(s)
 	}
-	return checkPath(s)
+	if checkName(s) != nil {
+		return errors.New("is neither a file's absolute path nor a systemd credential's name (it is not shown, as it may be the secret itself)")
+	}
+	return nil
 }

@@ -7,7 +7,9 @@ import (
 	"net/netip"
 	"net/url"
 	"path"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"text/template"
 	"time"
@@ -234,19 +236,43 @@ func checkSocketLength(s string) error {
 	return nil
 }
 
+// secretIn is what of a URL or a connection string may be a password.
+var secretIn = regexp.MustCompile(`//.*@|(?i:(password|passwd|pwd|token|secret|key)\s*=\s*)\S+`)
+
+// shown quotes what should be a URL or a host without the password that may
+// stand in it.
+func shown(s string) string {
+	return strconv.Quote(secretIn.ReplaceAllStringFunc(s, func(m string) string {
+		if strings.HasPrefix(m, "//") {
+			return "//***@"
+		}
+		name, _, _ := strings.Cut(m, "=")
+		return name + "=***"
+	}))
+}
+
+// checkSecretFile is checkPath for a field that says where a secret lies: what
+// stands there may be the secret itself, so it is never quoted.
+func checkSecretFile(s string) error {
+	if s != "" && checkPath(s) != nil {
+		return errors.New("is not an absolute, clean path (it is not shown, as it may be the secret itself): put the secret into a file and name that here")
+	}
+	return checkPath(s)
+}
+
 func checkURL(s, scheme string) error {
 	if s == "" {
 		return errors.New("is empty")
 	}
 	u, err := url.Parse(s)
 	if err != nil || u.Scheme != scheme || u.Host == "" || strings.ContainsAny(s, "{} \t\n") {
-		return fmt.Errorf("%q is not a URL of the form %s://host:port", s, scheme)
+		return fmt.Errorf("%s is not a URL of the form %s://host:port", shown(s), scheme)
 	}
 	if ip, err := netip.ParseAddr(u.Hostname()); err == nil && ip.Unmap().IsUnspecified() {
 		return fmt.Errorf("%q can be reached by nobody; name the machine's own address", s)
 	}
 	if u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "" {
-		return fmt.Errorf("%q: only scheme, host and port belong there", s)
+		return fmt.Errorf("%s: only scheme, host and port belong there", shown(s))
 	}
 	return nil
 }
