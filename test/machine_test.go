@@ -331,7 +331,7 @@ func TestCommandsHaveTheirOwnPath(t *testing.T) {
 		"../appliance/base/command/command.go":    "is the one",
 		"../appliance/base/proc/proc.go":          "daemons of a scratch Vault, by path, each with its environment",
 		"../appliance/secrets/migrate/history.go": "the person's git",
-		"../appliance/cli/cmd_demo.go":            "looks for the person's Vault",
+		"../appliance/cli/programs.go":            "looks for the person's Vault",
 		"../appliance/cli/cmd_env_exec.go":        "the person's program",
 		"../appliance/cli/cmd_drill_all.go":       "asks a program that was given by its path for its version",
 		"../appliance/demo/check.go":              "the same",

@@ -3,11 +3,8 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -16,7 +13,6 @@ import (
 
 	"strongroom.example/appliance/backup/scratch"
 	"strongroom.example/appliance/demo"
-	"strongroom.example/config/machine"
 )
 
 type demoOptions struct {
@@ -60,7 +56,7 @@ func runDemo(ctx context.Context, c *cobra.Command, o demoOptions, version strin
 	// A terminal that goes away ends the demo as Ctrl-C does.
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP)
 	defer stop()
-	programs, err := demoPrograms(o)
+	programs, err := findPrograms(o.vault, o.plugin)
 	if err != nil {
 		return err
 	}
@@ -120,32 +116,6 @@ func demoError(err error) error {
 		return err
 	}
 	return &Error{Code: code, Err: err, Hint: hint}
-}
-
-func demoPrograms(o demoOptions) (scratch.Programs, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return scratch.Programs{}, fmt.Errorf("find this program: %w", err)
-	}
-	p := scratch.Programs{Strongroom: self, Vault: o.vault, Plugin: o.plugin}
-	if p.Plugin == "" {
-		p.Plugin = filepath.Join(filepath.Dir(self), machine.PluginName)
-	}
-	if p.Vault == "" {
-		p.Vault = os.Getenv("VAULT_BIN")
-	}
-	if p.Vault == "" {
-		p.Vault = filepath.Join(filepath.Dir(self), "vault")
-		if _, err := os.Stat(p.Vault); err != nil {
-			found, lookErr := exec.LookPath("vault")
-			if lookErr != nil {
-				return p, &Error{Code: ExitUsage, Err: errors.New("no vault program beside this one or in $PATH"),
-					Hint: "build one with make vault, or name one with --vault"}
-			}
-			p.Vault = found
-		}
-	}
-	return p, nil
 }
 
 // terminalWidth of standard output in columns; 0 where it is no terminal.

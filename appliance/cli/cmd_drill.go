@@ -56,7 +56,7 @@ func (k *drillKeys) options(c *cobra.Command, version, state string) (drill.Opti
 		Version: version, Patience: k.timeout, Host: hostname(),
 	}
 	var err error
-	if o.Programs, err = demoPrograms(demoOptions{vault: k.vault}); err != nil {
+	if o.Programs, err = findPrograms(k.vault, ""); err != nil {
 		return o, err
 	}
 	if o.Programs.Vault, err = filepath.Abs(o.Programs.Vault); err != nil {

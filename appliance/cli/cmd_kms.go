@@ -127,17 +127,6 @@ func stayThin(ctx context.Context, log *slog.Logger) {
 	}
 }
 
-func loadMasterKey(file string) (*kms.Keyset, error) {
-	switch file {
-	case "-":
-		return kms.Read(os.Stdin)
-	case "":
-	default:
-		return kms.LoadFile(file)
-	}
-	return kms.LoadCredential(os.Getenv("CREDENTIALS_DIRECTORY"))
-}
-
 func allowedUIDs(given []uint) []uint32 {
 	if len(given) == 0 {
 		return []uint32{uint32(os.Geteuid())}

@@ -22,27 +22,8 @@ import (
 	"strongroom.example/config/recipient"
 )
 
-// Where the installer puts the master key.
 // unsealPatience is how long Vault may take to come back after a rotation.
 const unsealPatience = time.Minute
-
-// masterKeyOptions say where the master key is.
-type masterKeyOptions struct {
-	credential string
-	keyFile    string
-}
-
-func (o *masterKeyOptions) add(c *cobra.Command) {
-	c.Flags().StringVar(&o.credential, "credential", machine.MasterKeyFile, "the master key as systemd's encrypted credential")
-	c.Flags().StringVar(&o.keyFile, "key-file", "", "file with the master key, mode 0600, in place of --credential")
-}
-
-func (o *masterKeyOptions) store() (kms.Store, string) {
-	if o.keyFile != "" {
-		return kms.FileStore{}, o.keyFile
-	}
-	return kms.SystemdStore{}, o.credential
-}
 
 // recipientOptions say who may open an escrow.
 type recipientOptions []string
@@ -280,23 +261,4 @@ and on what an escrow holds, to see that they are the same.`,
 	key.add(c)
 	c.Flags().BoolVar(&stdin, "stdin", false, "read an opened escrow from standard input")
 	return c
-}
-
-// masterKeyFault gives each fault its exit code and what to do.
-func masterKeyFault(err error) error {
-	e := &Error{Code: ExitFailed, Err: err}
-	switch {
-	case errors.Is(err, kms.ErrNoKey), errors.Is(err, kms.ErrEmpty), errors.Is(err, kms.ErrNotKeyset),
-		errors.Is(err, kms.ErrTruncated), errors.Is(err, kms.ErrDamaged):
-		e.Code, e.Hint = ExitOperator, "put the master key back from its escrow: see docs/unseal.md"
-	case errors.Is(err, kms.ErrEncrypted):
-		e.Code, e.Hint = ExitOperator, "open it first: age -d -i YOUR_KEY FILE"
-	case errors.Is(err, kms.ErrNotConfirmed):
-		e.Code, e.Hint = ExitOperator, "nothing was changed: open the .next escrow, not the old one, and type the code in it"
-	case errors.Is(err, kms.ErrNoRotation):
-		e.Code, e.Hint = ExitOperator, "begin one: strongroom kms rotate --recipient FILE"
-	case errors.Is(err, kms.ErrMissingVersion):
-		e.Code, e.Hint = ExitOperator, "the key in force has changed since: begin the rotation again"
-	}
-	return e
 }

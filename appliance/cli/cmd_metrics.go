@@ -64,18 +64,6 @@ It runs until SIGTERM or SIGINT.`,
 	return c
 }
 
-// printed is a verb that prints a file which the program carries.
-func printed(use, short string, file func() []byte) *cobra.Command {
-	return &cobra.Command{
-		Use: use, Short: short, Args: cobra.NoArgs,
-		Example: "  strongroom metrics " + use + " > FILE",
-		RunE: func(c *cobra.Command, _ []string) error {
-			_, err := c.OutOrStdout().Write(file())
-			return err
-		},
-	}
-}
-
 func runMetrics(c *cobra.Command, o metricsOptions) error {
 	spareMemory()
 	client, err := o.vault.Client()

@@ -110,7 +110,7 @@ func printCopied(w io.Writer, copied []restorepath.Copied) {
 }
 
 func (o *restoreOptions) runPaths(ctx context.Context, out io.Writer, p *restorePlan, live *vaultapi.Client, keys *kms.Keyset) (copied []restorepath.Copied, err error) {
-	programs, err := demoPrograms(demoOptions{vault: o.only.vault, plugin: o.only.plugin})
+	programs, err := findPrograms(o.only.vault, o.only.plugin)
 	if err != nil {
 		return nil, err
 	}

@@ -4,11 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"os"
 	"path/filepath"
-	"runtime/debug"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -16,7 +12,6 @@ import (
 	"strongroom.example/appliance/base/credential"
 	"strongroom.example/appliance/base/statefile"
 	"strongroom.example/appliance/base/vaultapi"
-	"strongroom.example/appliance/serve/kms"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
 )
@@ -81,30 +76,6 @@ func destinations(b config.Backup) ([]snapshot.Destination, error) {
 		return nil, &Error{Code: ExitUsage, Err: err, Hint: "see docs/backup.md"}
 	}
 	return out, nil
-}
-
-// spareMemory trades a little CPU for memory: backups run beside Vault on a
-// small machine, and stream.
-func spareMemory() {
-	debug.SetGCPercent(20)
-	debug.SetMemoryLimit(32 << 20)
-	debug.FreeOSMemory()
-	// Where that fails the job is larger by these pages, and otherwise well.
-	if err := kms.DropStartupPages(); err != nil {
-		slog.Debug("startup pages stay", "error", err)
-	}
-}
-
-// stateDir is the flag's, systemd's, or the installed place.
-func stateDir(flag, installed string) string {
-	if flag != "" {
-		return flag
-	}
-	// systemd gives several with colons between them; the first is the job's.
-	if dir, _, _ := strings.Cut(os.Getenv("STATE_DIRECTORY"), ":"); dir != "" {
-		return dir
-	}
-	return installed
 }
 
 // clusterIn finds out which cluster is meant in a destination.

@@ -40,22 +40,6 @@ func alertOf(c *cobra.Command, b config.Backup, job string, failure error) error
 	return failure
 }
 
-// Priorities of the journal, syslog(3).
-const (
-	journalError   = 3
-	journalWarning = 4
-)
-
-// journal writes one line with a priority, where the journal takes them
-// (sd-daemon(3)), and plainly where a person reads it.
-func journal(c *cobra.Command, priority int, format string, args ...any) {
-	prefix := "strongroom: "
-	if os.Getenv("JOURNAL_STREAM") != "" {
-		prefix = fmt.Sprintf("<%d>", priority)
-	}
-	fmt.Fprintf(c.ErrOrStderr(), prefix+format+"\n", args...)
-}
-
 func callWebhook(ctx context.Context, file, job string, failure error) error {
 	data, err := credential.Read(file)
 	if err != nil {
@@ -76,12 +60,4 @@ func callWebhook(ctx context.Context, file, job string, failure error) error {
 		return fmt.Errorf("%s: %w", hook.Name(), err)
 	}
 	return nil
-}
-
-func hostName() string {
-	host, err := os.Hostname()
-	if err != nil {
-		return "unknown"
-	}
-	return host
 }

@@ -215,9 +215,5 @@ func (o *takeOptions) canary(ctx context.Context, c *cobra.Command) (_ *snapshot
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, session.End(ctx)) }()
-	host, herr := os.Hostname()
-	if herr != nil {
-		host = "unknown"
-	}
-	return snapshot.WriteCanary(ctx, snapshot.CanaryOptions{Vault: client, Host: host})
+	return snapshot.WriteCanary(ctx, snapshot.CanaryOptions{Vault: client, Host: hostName()})
 }
