@@ -3,11 +3,9 @@ package cli
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -49,7 +47,7 @@ one of them could not be tried, for want of a good credential.`,
 }
 
 func runAlert(c *cobra.Command, o alertOptions, unit string) error {
-	if !unitName(unit) {
+	if !alert.IsUnit(unit) {
 		return &Error{Code: ExitUsage, Err: fmt.Errorf("%q is not the name of a unit", unit), Hint: "such as strongroom-snapshot.service"}
 	}
 	conf, err := config.LoadAlert(o.config)
@@ -62,7 +60,7 @@ func runAlert(c *cobra.Command, o alertOptions, unit string) error {
 		journal(c, journalError, "%v; the webhook that systemd passes is told", err)
 	}
 	// A way that can't be opened must not silence the other.
-	channels, secrets, broken := alertChannels(conf)
+	channels, secrets, broken := alert.Open(conf, credential.Read)
 	if broken != nil {
 		broken = &Error{Code: ExitOperator, Err: broken, Hint: "see docs/monitoring.md for the table [alert]"}
 	}
@@ -73,7 +71,12 @@ func runAlert(c *cobra.Command, o alertOptions, unit string) error {
 		journal(c, journalWarning, "%s failed, and nobody is told: the table [alert] of %s names neither a webhook nor mail", unit, o.config)
 		return nil
 	}
-	e := alertEvent(c.Context(), unit, o, secrets)
+	e, invocation := alert.Failed(unit, hostName(), time.Now(), os.Getenv)
+	if o.test {
+		e.Result, e.Status = "only a test", ""
+	} else {
+		e = e.WithJournal(c.Context(), invocation, o.lines, secrets...)
+	}
 	dir := stateDir(o.state, machine.AlertState)
 	said, serr := alert.LoadSaid(dir)
 	if !o.test {
@@ -111,99 +114,4 @@ func alertWithoutFile() config.Alert {
 		}
 	}
 	return conf
-}
-
-// alertEvent is what systemd tells of the failure (systemd.exec(5),
-// $MONITOR_SERVICE_RESULT and others), and the journal.
-func alertEvent(ctx context.Context, unit string, o alertOptions, secrets []string) alert.Event {
-	e := alert.Event{Unit: unit, Host: hostName(), At: time.Now(), Result: "failed"}
-	if o.test {
-		e.Result = "only a test"
-		return e
-	}
-	invocation := ""
-	if os.Getenv("MONITOR_UNIT") == unit {
-		if r := os.Getenv("MONITOR_SERVICE_RESULT"); r != "" {
-			e.Result, e.Status = r, os.Getenv("MONITOR_EXIT_STATUS")
-		}
-		// systemd 252 says so of an exit status that isn't 0.
-		if e.Result == "success" {
-			e.Result = "exit-code"
-		}
-		invocation = os.Getenv("MONITOR_INVOCATION_ID")
-	}
-	if o.lines > 0 {
-		lines, err := alert.Journal(ctx, unit, invocation, o.lines, secrets...)
-		if err != nil {
-			lines = []string{"(the journal could not be read: " + err.Error() + ")"}
-		}
-		e.Lines = lines
-	}
-	return e
-}
-
-// alertChannels opens the ways that the configuration names, and gives the
-// secrets in them, so that no journal line can carry these outside. The error is
-// of those that could not be opened. A credential of systemd's that is empty
-// stands for one that isn't there.
-func alertChannels(conf config.Alert) ([]alert.Channel, []string, error) {
-	var out []alert.Channel
-	var secrets []string
-	var errs []error
-	if conf.WebhookFile != "" {
-		hook, known, err := alertWebhook(conf.WebhookFile)
-		secrets = append(secrets, known...)
-		if err == nil {
-			out = append(out, hook)
-		}
-		errs = append(errs, err)
-	}
-	if conf.Mail.Server != "" {
-		mail, known, err := alertMail(conf.Mail)
-		secrets = append(secrets, known...)
-		if err == nil {
-			out = append(out, mail)
-		}
-		errs = append(errs, err)
-	}
-	return out, secrets, errors.Join(errs...)
-}
-
-func alertWebhook(file string) (alert.Channel, []string, error) {
-	data, err := credential.Read(file)
-	if err != nil {
-		return nil, nil, err
-	}
-	secrets := []string{string(data)}
-	hook, err := alert.NewWebhook(string(data))
-	if err != nil {
-		return nil, secrets, fmt.Errorf("webhook file %q: %w", file, err)
-	}
-	return hook, secrets, nil
-}
-
-func alertMail(conf config.AlertMail) (alert.Channel, []string, error) {
-	var user, password string
-	var secrets []string
-	if conf.Credentials != "" {
-		data, err := credential.Read(conf.Credentials)
-		if err != nil {
-			return nil, nil, err
-		}
-		if user, password, err = config.DecodePair(conf.Credentials, data, "username", "password"); err != nil {
-			return nil, nil, err
-		}
-		secrets = append(secrets, password)
-	}
-	mail, err := alert.NewMail(conf, user, password)
-	if err != nil {
-		return nil, secrets, err
-	}
-	return mail, secrets, nil
-}
-
-// unitName keeps options and patterns out of journalctl's arguments.
-func unitName(s string) bool {
-	return s != "" && len(s) < 256 && s[0] != '-' && strings.Contains(s, ".") &&
-		strings.Trim(s, `abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:-_.@\`) == ""
 }
