@@ -20,19 +20,28 @@ func (f *File) Chown(uid, gid int) error {
 // another's: a job that root runs by hand leaves files which the job's own user
 // goes on with. Anybody else changes nothing.
 func LikeFolder(folder string, f interface{ Chown(uid, gid int) error }) error {
-	if os.Geteuid() != 0 {
-		return nil
-	}
 	var st unix.Stat_t
 	if err := unix.Stat(folder, &st); err != nil {
 		return fmt.Errorf("owner of %q: %w", folder, err)
 	}
-	switch uid, gid := int(st.Uid), int(st.Gid); {
-	case uid != 0:
-		return f.Chown(uid, gid)
-	case gid != os.Getegid():
-		// A unit that may change no owner can be of the group.
-		return f.Chown(-1, gid)
+	uid, gid, changes := heir(os.Geteuid(), os.Getegid(), int(st.Uid), int(st.Gid))
+	if !changes {
+		return nil
 	}
-	return nil
+	return f.Chown(uid, gid)
+}
+
+// heir is who a file goes to that euid and egid write into a folder of uid and
+// gid.
+func heir(euid, egid, uid, gid int) (toUID, toGID int, changes bool) {
+	switch {
+	case euid != 0:
+		return 0, 0, false
+	case uid != 0:
+		return uid, gid, true
+	case gid != egid:
+		// A unit that may change no owner can be of the group.
+		return -1, gid, true
+	}
+	return 0, 0, false
 }
