@@ -41,7 +41,7 @@ func newVPS(t *testing.T) *vps {
 	}
 	m := host.NewMemory()
 	v := &vps{Memory: m, id: id}
-	for _, d := range []string{"/etc", "/etc/sysctl.d", "/etc/profile.d", "/etc/systemd", "/etc/systemd/system",
+	for _, d := range []string{"/etc", "/etc/sysctl.d", "/etc/profile.d", "/etc/security", "/etc/security/limits.d", "/etc/systemd", "/etc/systemd/system",
 		"/proc", "/proc/sys", "/proc/sys/fs", "/usr", "/usr/local", "/usr/local/bin", "/usr/local/lib", "/var", "/var/lib", "/root"} {
 		m.Files[d] = &host.Node{Info: host.Info{Attr: host.Attr{Mode: 0o755}, Type: fs.ModeDir}}
 	}
