@@ -201,6 +201,26 @@ func TestNameIsTakenWhileVersionsOfADeletedKeyLive(t *testing.T) {
 	}
 }
 
+// While the service is asked for a new version, the key says so, and its old version is read.
+func TestKeyIsPendingWhileItsVersionIsMade(t *testing.T) {
+	w := newWorld(t, remoteCaps())
+	w.remoteKey("k", nil)
+	var during any
+	w.remote.setFault(func(op string, after bool) error {
+		if op == "test" && !after {
+			during = w.read("keys/k", nil)["condition"]
+		}
+		return nil
+	})
+	w.write("rotate/k", nil)
+	if during != "pending" {
+		t.Errorf("while it is made: condition %v", during)
+	}
+	if got := w.read("keys/k", nil)["condition"]; got != "ok" {
+		t.Errorf("after: condition %v", got)
+	}
+}
+
 func TestFailedFirstVersionLeavesNoKey(t *testing.T) {
 	for name, c := range map[string]struct {
 		kind provider.Kind

@@ -85,3 +85,25 @@ func TestEngineSaysTheseWords(t *testing.T) {
 		t.Errorf("conditionOf says %d words, and the table has %d", len(said), len(All()))
 	}
 }
+
+// The engine is seen to say each of them, in a test.
+func TestEngineIsSeenToSayEach(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join("..", "*_test.go"))
+	if err != nil || len(files) < 10 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	var tests strings.Builder
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tests.Write(b)
+	}
+	for _, c := range All() {
+		// A comparison, or a row of what keys/NAME gives.
+		if !regexp.MustCompile(`(condition.*|got|during) != "` + string(c.Name) + `"|"condition": "` + string(c.Name) + `"`).MatchString(tests.String()) {
+			t.Errorf("no test of plugin/ has a key that is %s", c.Name)
+		}
+	}
+}

@@ -55,7 +55,7 @@ func TestPresetsInVault(t *testing.T) {
 	s := vaulttest.New(t)
 	s.MountAPIKeys(t)
 	env := []string{"VAULT_ADDR=unix://" + s.Layout.VaultSocket(), "VAULT_TOKEN=" + s.RootToken, "HOME=" + vaulttest.Dir(t)}
-	for name, tc := range map[string]struct {
+	cases := map[string]struct {
 		credential map[string]any
 		parameters string
 	}{
@@ -67,7 +67,15 @@ func TestPresetsInVault(t *testing.T) {
 		"openai":              {map[string]any{"key": "sk-admin-canary"}, `{}`},
 		"mailgun":             {map[string]any{"key": "canary-mailgun-0815"}, `{"role":"developer"}`},
 		"digitalocean-spaces": {map[string]any{"key": "dop_v1_canary"}, `{"grants":[{"bucket":"b","permission":"read"}]}`},
-	} {
+	}
+	for name := range presettest.Services() {
+		// GitLab's first token comes from a person: TestGitLabInVault.
+		makes := shownPreset(t, name)["settings"].(map[string]any)["create"] != nil
+		if _, ok := cases[name]; !ok && makes && name != "gitlab" {
+			t.Errorf("nothing here makes keys by the preset %s", name)
+		}
+	}
+	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			service := presettest.Services()[name]()
 			url, ca := service.Start(t)

@@ -91,10 +91,14 @@ type preset struct {
 func TestPresets(t *testing.T) {
 	for name, p := range presets() {
 		t.Run(name, func(t *testing.T) {
+			serve, ok := Services()[name]
+			if !ok {
+				t.Fatal("Services has no server that plays it")
+			}
 			conformance.Run(t, conformance.Subject{
 				Params: p.params, BadParams: p.bad,
 				New: func(t *testing.T) (provider.Provider, conformance.Service) {
-					s := Services()[name]()
+					s := serve()
 					url, ca := s.Start(t)
 					return build(t, name, url, ca, p.cred), s.Fake
 				},
