@@ -88,26 +88,3 @@ func TestTimersInDocs(t *testing.T) {
 		t.Errorf("%s has a row, and there is no such unit", name)
 	}
 }
-
-// What CONTRIBUTING.md says to run, the Makefile can make.
-func TestMakeTargetsInDocs(t *testing.T) {
-	makefile, err := os.ReadFile("../Makefile")
-	if err != nil {
-		t.Fatal(err)
-	}
-	rows := rowsOf(t, "../CONTRIBUTING.md", "| command | what it does | when |\n|---|---|---|\n")
-	targets := 0
-	for command := range rows {
-		words := strings.Fields(command)
-		if words[0] != "make" {
-			continue
-		}
-		targets++
-		if !regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(words[1]) + `:`).Match(makefile) {
-			t.Errorf("%q: the Makefile has no such target", command)
-		}
-	}
-	if targets < 5 {
-		t.Errorf("only %d targets were seen", targets)
-	}
-}

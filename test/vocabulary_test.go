@@ -3,6 +3,7 @@ package test
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -132,5 +133,33 @@ func TestOldNamesPage(t *testing.T) {
 	}
 	if want := oldnames.Flags(); !slices.Equal(there, want) {
 		t.Errorf("docs/commands.md has %v\nthe table    has %v", there, want)
+	}
+}
+
+// Whatever a person can type is on a page: each verb of both programs that help
+// shows, but for those that a unit of systemd runs.
+func TestVerbsAreOnPages(t *testing.T) {
+	var said strings.Builder
+	for _, pattern := range []string{"../README.md", "../docs/*.md", "../systemd/*.service"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: %v", pattern, err)
+		}
+		for _, file := range files {
+			said.WriteString(text(t, file))
+		}
+	}
+	verbs := 0
+	each(func(c *cobra.Command) {
+		if c.Hidden || c.HasSubCommands() || !c.Runnable() {
+			return
+		}
+		verbs++
+		if !regexp.MustCompile(`\b` + c.CommandPath() + `\b`).MatchString(said.String()) {
+			t.Errorf("no page of docs/ says %q, and no unit runs it", c.CommandPath())
+		}
+	})
+	if verbs < 40 {
+		t.Errorf("only %d verbs were seen", verbs)
 	}
 }
