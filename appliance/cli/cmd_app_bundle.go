@@ -2,17 +2,14 @@ package cli
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"strongroom.example/appliance/base/access"
-	"strongroom.example/appliance/base/atomicfile"
 	"strongroom.example/appliance/base/credential"
 	"strongroom.example/appliance/secrets/apps"
 )
@@ -50,25 +47,11 @@ func runAppBundle(c *cobra.Command, o *appOptions, out string, ttl time.Duration
 	if _, err := os.Lstat(out); !errors.Is(err, os.ErrNotExist) {
 		return &Error{Code: ExitUsage, Err: fmt.Errorf("--output %q exists", out), Hint: "name a new file"}
 	}
-	address, caFile := o.vault.Place()
-	var pem []byte
-	if caFile != "" {
-		if pem, err = os.ReadFile(caFile); err != nil {
-			return fmt.Errorf("ca certificate for the bundle: %w", err)
-		}
-	}
-	b, err := apps.MakeBundle(c.Context(), v, t, ttl)
+	var place apps.Place
+	place.Address, place.CAFile = o.vault.Place()
+	b, err := apps.WriteBundle(c.Context(), v, t, place, out, ttl)
 	if err != nil {
 		return err
-	}
-	b.Address, b.CACert = address, string(pem)
-	data, err := json.MarshalIndent(b, "", "  ")
-	if err == nil {
-		err = atomicfile.Write(out, append(data, '\n'), 0o600)
-	}
-	if err != nil {
-		// Nobody will open it.
-		return errors.Join(fmt.Errorf("write the bundle: %w", err), b.End(c.Context(), v))
 	}
 	_, err = fmt.Fprintf(c.OutOrStdout(), "wrote %s for %s: can be opened once, until %s\n", out, t.Prefix, b.Expires.Format(time.RFC3339))
 	return err
@@ -81,7 +64,8 @@ func appOpenBundleCommand(o *appOptions) *cobra.Command {
 		Short: "Fetch the login that a bundle stands for",
 		Long: `Fetches the secret id, on the machine that needs it, and writes role-id, secret-id
 and, where Vault's authority is a private one, ca.crt to a folder, readable by
-their owner alone. The bundle can be opened once: if somebody was first, the
+their owner alone; a login that is there already is replaced when the new one is
+fetched, and not before. The bundle can be opened once: if somebody was first, the
 exit code is 4, and the login must be taken for stolen.`,
 		Example: "  strongroom app open-bundle production.bundle --output /etc/bike-data-flow/vault",
 		Args:    cobra.ExactArgs(1),
@@ -100,30 +84,15 @@ func runOpenBundle(c *cobra.Command, o *appOptions, file, dir string) error {
 	if err != nil {
 		return &Error{Code: ExitUsage, Err: fmt.Errorf("%q: %w", file, err)}
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("folder for the login: %w", err)
-	}
-	// What can't be written is found out before the token is used up.
-	if err := atomicfile.Write(filepath.Join(dir, "role-id"), []byte(b.RoleID+"\n"), 0o600); err != nil {
-		return err
-	}
-	conn := vaultAccess{access.Options{Address: cmp.Or(o.vault.Address, b.Address), CACert: o.vault.CACert}}
-	if b.CACert != "" {
-		ca := filepath.Join(dir, "ca.crt")
-		if err := atomicfile.Write(ca, []byte(b.CACert), 0o644); err != nil {
-			return err
+	err = b.OpenInto(c.Context(), dir, func(ca string) (apps.Vault, error) {
+		conn := vaultAccess{access.Options{Address: cmp.Or(o.vault.Address, b.Address), CACert: cmp.Or(o.vault.CACert, ca)}}
+		cl, err := conn.Client()
+		if err != nil {
+			return nil, err
 		}
-		conn.CACert = cmp.Or(conn.CACert, ca)
-	}
-	cl, err := conn.Client()
+		return apps.New(cl), nil
+	})
 	if err != nil {
-		return err
-	}
-	secret, err := apps.OpenBundle(c.Context(), apps.New(cl), b)
-	if err != nil {
-		return err
-	}
-	if err := atomicfile.Write(filepath.Join(dir, "secret-id"), []byte(secret+"\n"), 0o600); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(c.OutOrStdout(), "wrote role-id and secret-id to %s\n", dir)

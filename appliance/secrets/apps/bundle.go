@@ -47,9 +47,9 @@ const (
 // ErrWrapTTL is for a bundle's life outside its bounds.
 var ErrWrapTTL = fmt.Errorf("a bundle lives from %v to %v", minWrap, maxWrap)
 
-// MakeBundle issues a secret id for t's login and has Vault wrap it. A secret id
+// makeBundle issues a secret id for t's login and has Vault wrap it. A secret id
 // whose answer was lost is ended, since nobody holds it.
-func MakeBundle(ctx context.Context, v Vault, t config.Target, ttl time.Duration) (Bundle, error) {
+func makeBundle(ctx context.Context, v Vault, t config.Target, ttl time.Duration) (Bundle, error) {
 	if ttl < minWrap || ttl > maxWrap {
 		return Bundle{}, fmt.Errorf("%v: %w", ttl, ErrWrapTTL)
 	}
@@ -65,7 +65,7 @@ func MakeBundle(ctx context.Context, v Vault, t config.Target, ttl time.Duration
 	b := Bundle{App: t.App, Environment: t.Environment, RoleID: id, role: t.Role, mark: rand.Text()}
 	w, err := v.Wrap(ctx, role+"/secret-id", map[string]any{"metadata": fmt.Sprintf(`{%q:%q}`, bundleMark, b.mark)}, ttl)
 	if vaultapi.IsUncertain(err) {
-		return Bundle{}, errors.Join(err, b.End(ctx, v))
+		return Bundle{}, errors.Join(err, b.end(ctx, v))
 	}
 	if err != nil {
 		return Bundle{}, err
@@ -80,13 +80,13 @@ const bundleMark = "bundle"
 // endPatience is how long Vault may take to end what a caller has given up.
 const endPatience = 30 * time.Second
 
-// End ends the secret id of a bundle that MakeBundle made and that came to
+// end ends the secret id of a bundle that makeBundle made and that came to
 // nobody. That there is none is no error.
-func (b Bundle) End(ctx context.Context, v Vault) error {
+func (b Bundle) end(ctx context.Context, v Vault) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endPatience)
 	defer cancel()
 	role := "auth/approle/role/" + b.role
-	err := b.end(ctx, v, role)
+	err := b.endMarked(ctx, v, role)
 	if err == nil {
 		return nil
 	}
@@ -96,7 +96,7 @@ func (b Bundle) End(ctx context.Context, v Vault) error {
 	}
 }
 
-func (b Bundle) end(ctx context.Context, v Vault, role string) error {
+func (b Bundle) endMarked(ctx context.Context, v Vault, role string) error {
 	accessors, err := v.List(ctx, role+"/secret-id")
 	if err != nil {
 		return err
@@ -137,12 +137,13 @@ func ParseBundle(data []byte) (Bundle, error) {
 // ErrIntercepted says that a bundle's token is not what it should be.
 var ErrIntercepted = errors.New("the bundle has been opened before, has expired, or was exchanged")
 
-// ErrLost says that Vault has given the secret id, and that it did not arrive.
-var ErrLost = errors.New("the secret id was handed out, and its answer was lost")
+// ErrLost says that Vault has given the secret id, and that it did not arrive
+// where it belongs.
+var ErrLost = errors.New("the secret id was handed out, and is lost")
 
-// OpenBundle fetches the secret id. That can be done once: ErrIntercepted
+// openBundle fetches the secret id. That can be done once: ErrIntercepted
 // means that somebody else may have it, ErrLost that nobody has.
-func OpenBundle(ctx context.Context, v Vault, b Bundle) (secretID string, err error) {
+func openBundle(ctx context.Context, v Vault, b Bundle) (secretID string, err error) {
 	// What made the token is asked first: a token made elsewhere would hand us
 	// somebody else's secret id.
 	info, err := v.Write(ctx, "sys/wrapping/lookup", map[string]any{"token": b.WrappedSecret})

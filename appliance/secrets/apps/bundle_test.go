@@ -123,7 +123,7 @@ func TestMakeBundleLost(t *testing.T) {
 			for path, n := range c.after {
 				v.after[path] = n
 			}
-			_, err := MakeBundle(t.Context(), vault, target, time.Hour)
+			_, err := makeBundle(t.Context(), vault, target, time.Hour)
 			var operator *NeedsOperator
 			if !vaultapi.IsUncertain(err) || errors.As(err, &operator) != c.operator {
 				t.Errorf("error %v", err)
@@ -135,11 +135,11 @@ func TestMakeBundleLost(t *testing.T) {
 	}
 	t.Run("written to no file", func(t *testing.T) {
 		v, vault := newAppRole(t)
-		b, err := MakeBundle(t.Context(), vault, target, time.Hour)
+		b, err := makeBundle(t.Context(), vault, target, time.Hour)
 		if err != nil || b.WrappedSecret == "" || len(v.secretIDs) != 3 {
 			t.Fatalf("%v, %v", v.secretIDs, err)
 		}
-		if err := b.End(t.Context(), vault); err != nil || len(v.secretIDs) != 2 {
+		if err := b.end(t.Context(), vault); err != nil || len(v.secretIDs) != 2 {
 			t.Errorf("alive: %v, %v", v.secretIDs, err)
 		}
 	})
@@ -162,7 +162,7 @@ func TestOpenBundleLost(t *testing.T) {
 			v, vault := newAppRole(t)
 			v.wrapped["w"] = true
 			c.lose(v)
-			got, err := OpenBundle(t.Context(), vault, Bundle{WrappedSecret: "w", role: "a-e"})
+			got, err := openBundle(t.Context(), vault, Bundle{WrappedSecret: "w", role: "a-e"})
 			if got != c.want || !errors.Is(err, c.is) || errors.Is(err, ErrIntercepted) != (c.is == ErrIntercepted) { //nolint:errorlint // of the table
 				t.Errorf("%t, %v", got != "", err)
 			}
