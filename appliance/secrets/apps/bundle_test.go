@@ -90,13 +90,19 @@ func (v *roleVault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func newAppRole(t *testing.T) (*roleVault, Vault) {
 	t.Helper()
 	v := &roleVault{secretIDs: map[string]string{"another": `{"bundle":"other"}`, "a-service": `{}`}, wrapped: map[string]bool{}, before: map[string]int{}, after: map[string]int{}}
-	srv := httptest.NewServer(v)
+	return v, answering(t, v.ServeHTTP)
+}
+
+// answering is a Vault behind which h answers.
+func answering(t *testing.T, h http.HandlerFunc) Vault {
+	t.Helper()
+	srv := httptest.NewServer(h)
 	t.Cleanup(srv.Close)
 	c, err := vaultapi.New(vaultapi.Options{Address: srv.URL, Token: "t"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return v, New(c.Once(time.Minute))
+	return New(c.Once(time.Minute))
 }
 
 // A secret id whose answer was lost is not left alive, and others' stay.
