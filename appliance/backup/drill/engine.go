@@ -60,23 +60,13 @@ func (r *run) engineState(ctx context.Context) (*engineState, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read %sstatus: %w", keysMount, err)
 		}
-		fence, ok := data["fence"].(map[string]any)
-		if !ok {
+		if !data.Has("fence") {
 			return nil, fmt.Errorf("read %sstatus: it has no fence: is it another engine?", keysMount)
 		}
-		s.closed, _ = fence["closed"].(bool)
-		s.reason, _ = fence["reason"].(string)
-		s.version, _ = data["version"].(string)
-		for _, counter := range []string{"rotations", "revocations", "reaped"} {
-			n, err := data.Number(counter)
-			if err != nil {
-				return nil, fmt.Errorf("read %sstatus: %w", keysMount, err)
-			}
-			if n != 0 {
-				s.acted[counter] = n
-			}
+		page, err := s.read(data)
+		if err != nil {
+			return nil, fmt.Errorf("read %sstatus: %w", keysMount, err)
 		}
-		page, _ := data["keys"].(map[string]any)
 		s.keys = append(s.keys, slices.Sorted(maps.Keys(page))...)
 		next, _ := data["next"].(string)
 		if next == "" || next == after {
@@ -89,11 +79,38 @@ func (r *run) engineState(ctx context.Context) (*engineState, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read %sversions/%s: %w", keysMount, name, err)
 		}
-		// A key that waits for its import has none.
-		if _, ok := data["versions"].(map[string]any); !ok {
-			return nil, fmt.Errorf("read %sversions/%s: it has no versions", keysMount, name)
+		// Both are there for a key that waits for its import too: 0, and none.
+		if _, err = data.Map("versions"); err == nil {
+			s.current[name], err = data.Number("version")
 		}
-		s.current[name] = vaultapi.Number(data["version"])
+		if err != nil {
+			return nil, fmt.Errorf("read %sversions/%s: %w", keysMount, name, err)
+		}
 	}
 	return s, nil
+}
+
+// read takes a page of the engine's status and gives the keys on it.
+func (s *engineState) read(data vaultapi.Data) (keys vaultapi.Data, err error) {
+	fence, err := data.Map("fence")
+	if err != nil {
+		return nil, err
+	}
+	if s.closed, err = fence.Bool("closed"); err != nil {
+		return nil, err
+	}
+	s.reason, _ = fence["reason"].(string) // an open one has none
+	if s.version, err = data.Text("version"); err != nil {
+		return nil, err
+	}
+	for _, counter := range []string{"rotations", "revocations", "reaped"} {
+		n, err := data.Number(counter)
+		if err != nil {
+			return nil, err
+		}
+		if n != 0 {
+			s.acted[counter] = n
+		}
+	}
+	return data.Map("keys")
 }

@@ -12,7 +12,7 @@ import (
 
 	"strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/appliance/backup/snapshot"
-	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/appliance/base/vaultapi/kv"
 	"strongroom.example/config/machine"
 )
 
@@ -62,7 +62,8 @@ func (r *run) canary(ctx context.Context, m snapshot.Manifest) {
 		written = "see that the canary's login works: strongroom snapshot take tells"
 		forged  = "the snapshot is not what its manifest says: look at who may write to the backups"
 	)
-	s, err := r.client.API().Logical().ReadWithContext(ctx, snapshot.CanaryPath)
+	mount, path, _ := strings.Cut(snapshot.CanaryPath, "/data/")
+	found, err := kv.New(r.client).Read(ctx, mount, path)
 	if err != nil {
 		r.check("canary", report.Fail, written, "it can't be read: %s", oneLine(err))
 		return
@@ -76,14 +77,8 @@ func (r *run) canary(ctx context.Context, m snapshot.Manifest) {
 		r.check("canary", report.Fail, written, "none was written before this snapshot, so nothing says that it holds the newest data")
 		return
 	}
-	var value string
-	var version int64
-	if s != nil {
-		data, _ := s.Data["data"].(map[string]any)
-		value, _ = data["value"].(string)
-		meta, _ := s.Data["metadata"].(map[string]any)
-		version = vaultapi.Number(meta["version"])
-	}
+	value, _ := found.Data["value"].(string)
+	version := int64(found.Version)
 	switch {
 	case value == "":
 		r.check("canary", report.Fail, forged, "version %d should be there, and there is none", m.Canary.Version)
@@ -118,7 +113,7 @@ func (r *run) cluster(ctx context.Context, m snapshot.Manifest) {
 // policies compares the appliance's own with this program's, and notes the hash
 // of each.
 func (r *run) policies(ctx context.Context) {
-	names, err := r.client.API().Sys().ListPoliciesWithContext(ctx)
+	names, err := r.client.Policies(ctx)
 	if err != nil {
 		r.check("policies", report.Fail, "", "they can't be listed: %s", oneLine(err))
 		return
@@ -128,7 +123,7 @@ func (r *run) policies(ctx context.Context) {
 		if name == "root" {
 			continue // it has no text
 		}
-		text, err := r.client.API().Sys().GetPolicyWithContext(ctx, name)
+		text, err := r.client.Policy(ctx, name)
 		if err != nil {
 			r.check("policies", report.Fail, "", "%q can't be read: %s", name, oneLine(err))
 			return
@@ -168,7 +163,7 @@ var (
 )
 
 func (r *run) mounts(ctx context.Context, before *report.Found) {
-	mounts, err := r.client.API().Sys().ListMountsWithContext(ctx)
+	mounts, err := r.client.Mounts(ctx)
 	if err != nil {
 		r.check("mounts", report.Fail, "", "they can't be listed: %s", oneLine(err))
 		return
@@ -184,7 +179,7 @@ func (r *run) mounts(ctx context.Context, before *report.Found) {
 	r.rep.Found.Mounts = found
 	r.compare("mounts", wantMounts, kinds, beforeOf(before, func(f *report.Found) map[string]string { return f.Mounts }))
 
-	auth, err := r.client.API().Sys().ListAuthWithContext(ctx)
+	auth, err := r.client.AuthMethods(ctx)
 	if err != nil {
 		r.check("auth", report.Fail, "", "they can't be listed: %s", oneLine(err))
 		return
@@ -230,8 +225,5 @@ func (r *run) compare(name string, want, found, before map[string]string) {
 
 // oneLine is an error for a table.
 func oneLine(err error) string {
-	if err == nil {
-		return "an empty answer"
-	}
 	return strings.Join(strings.Fields(err.Error()), " ")
 }

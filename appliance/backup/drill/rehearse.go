@@ -133,7 +133,7 @@ func (r *run) newPlugin(ctx context.Context, before *engineState) error {
 	if err := admin.RegisterPlugin(ctx, p); err != nil {
 		return err
 	}
-	mounts, err := admin.API().Sys().ListMountsWithContext(ctx)
+	mounts, err := admin.Mounts(ctx)
 	if err != nil {
 		return fmt.Errorf("list mounts: %w", err)
 	}
@@ -149,7 +149,7 @@ func (r *run) newPlugin(ctx context.Context, before *engineState) error {
 			return err
 		}
 	}
-	if mounts, err = admin.API().Sys().ListMountsWithContext(ctx); err != nil {
+	if mounts, err = admin.Mounts(ctx); err != nil {
 		return fmt.Errorf("list mounts: %w", err)
 	}
 	for _, path := range moved {
@@ -165,10 +165,10 @@ func (r *run) newPlugin(ctx context.Context, before *engineState) error {
 
 // move tunes a mount to the plugin's version and loads it.
 func move(ctx context.Context, c *vaultapi.Client, path string, p vaultapi.Plugin) error {
-	if _, err := c.API().Logical().WriteWithContext(ctx, "sys/mounts/"+path+"tune", map[string]any{"plugin_version": p.Version}); err != nil {
+	if err := c.TunePlugin(ctx, path, p.Version); err != nil {
 		return fmt.Errorf("move %s to plugin version %s: %w", path, p.Version, err)
 	}
-	if _, err := c.API().Logical().WriteWithContext(ctx, "sys/plugins/reload/backend", map[string]any{"mounts": path}); err != nil {
+	if err := c.ReloadMount(ctx, path); err != nil {
 		return fmt.Errorf("reload %s: %w", path, err)
 	}
 	return nil
@@ -184,7 +184,7 @@ func (r *run) admin(ctx context.Context) (*vaultapi.Client, error) {
 		return nil, err
 	}
 	c.SetToken(r.Rehearse.Token)
-	_, err = c.API().Auth().Token().LookupSelfWithContext(ctx)
+	_, err = c.LookupSelf(ctx)
 	if vaultapi.IsDenied(err) {
 		return nil, fmt.Errorf("%w: it doesn't know this one", ErrNeedsToken)
 	}
