@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/hashicorp/vault/api"
-
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/config/machine"
 )
@@ -36,7 +34,7 @@ const maxRounds = 480
 // act again. ErrTokenGone when the restored Vault does not know the token,
 // ErrProblems when an engine stays fenced.
 func Reconcile(ctx context.Context, c *vaultapi.Client) ([]Reconciled, error) {
-	mounts, err := c.API().Sys().ListMountsWithContext(ctx)
+	mounts, err := c.Mounts(ctx)
 	if vaultapi.IsDenied(err) {
 		return nil, fmt.Errorf("reconcile: %w: %w", ErrTokenGone, err)
 	}
@@ -62,26 +60,22 @@ func Reconcile(ctx context.Context, c *vaultapi.Client) ([]Reconciled, error) {
 
 func reconcileOne(ctx context.Context, c *vaultapi.Client, mount string) (Reconciled, error) {
 	r := Reconciled{Mount: mount}
-	state, err := c.API().Logical().ReadWithContext(ctx, mount+"reconcile")
+	state, err := c.Read(ctx, mount+"reconcile")
+	if err == nil {
+		r.WasFenced, err = state.Bool("fenced")
+	}
 	if err != nil {
 		return r, fmt.Errorf("reconcile %s: %w", mount, err)
 	}
-	if state != nil {
-		r.WasFenced, _ = state.Data["fenced"].(bool)
-	}
 	for range maxRounds {
-		s, err := c.API().Logical().WriteWithContext(ctx, mount+"reconcile", map[string]any{"max_seconds": roundSeconds})
+		before := r.Checked
+		finished, err := r.round(ctx, c)
 		if err != nil {
 			return r, fmt.Errorf("reconcile %s: %w", mount, err)
 		}
-		if s == nil {
-			return r, fmt.Errorf("reconcile %s: an empty answer", mount)
-		}
-		before := r.Checked
-		r.read(s)
 		// Finished and yet not done: some keys could not be checked. Another
 		// round at once would meet the same providers.
-		if r.Done || s.Data["finished_time"] != nil || r.Checked == before {
+		if r.Done || finished || r.Checked == before {
 			break
 		}
 	}
@@ -91,12 +85,33 @@ func reconcileOne(ctx context.Context, c *vaultapi.Client, mount string) (Reconc
 	return r, nil
 }
 
-func (r *Reconciled) read(s *api.Secret) {
-	r.Done, _ = s.Data["done"].(bool)
-	r.Keys, r.Checked, r.Renewed = vaultapi.Number(s.Data["keys"]), vaultapi.Number(s.Data["checked"]), vaultapi.Number(s.Data["renewed"])
-	r.Problems = map[string]string{}
-	problems, _ := s.Data["problems"].(map[string]any)
-	for key, p := range problems {
-		r.Problems[key] = fmt.Sprint(p)
+// round lets the engine go on, and takes what it tells; finished says that it has
+// looked at every key.
+func (r *Reconciled) round(ctx context.Context, c *vaultapi.Client) (finished bool, err error) {
+	data, err := c.Write(ctx, r.Mount+"reconcile", map[string]any{"max_seconds": roundSeconds})
+	if err != nil {
+		return false, err
 	}
+	got := Reconciled{Mount: r.Mount, WasFenced: r.WasFenced, Problems: map[string]string{}}
+	var errs [4]error
+	got.Done, errs[0] = data.Bool("done")
+	got.Keys, errs[1] = data.Number("keys")
+	got.Checked, errs[2] = data.Number("checked")
+	got.Renewed, errs[3] = data.Number("renewed")
+	if err := errors.Join(errs[:]...); err != nil {
+		return false, err
+	}
+	if data.Has("problems") { // null where there are none
+		problems, err := data.Map("problems")
+		if err != nil {
+			return false, err
+		}
+		for key := range problems {
+			if got.Problems[key], err = problems.Text(key); err != nil {
+				return false, err
+			}
+		}
+	}
+	*r = got
+	return data.Has("finished_time"), nil
 }

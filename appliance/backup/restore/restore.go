@@ -8,8 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/hashicorp/vault/api"
-
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/vaultapi"
 )
@@ -127,17 +125,17 @@ func Run(ctx context.Context, o Options) (Result, error) {
 const undoPatience = 30 * time.Second
 
 // takeBack undoes what was done before Vault got the snapshot.
-func takeBack(ctx context.Context, marker *api.Client, waits func(context.Context) error, epoch func() error) error {
+func takeBack(ctx context.Context, marker *vaultapi.Client, waits func(context.Context) error, epoch func() error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoPatience)
 	defer cancel()
 	return errors.Join(epoch(), waits(ctx), unmark(ctx, marker))
 }
 
 // known tells whether Vault still has the storage that the marker is in.
-func known(ctx context.Context, marker *api.Client) bool {
+func known(ctx context.Context, marker *vaultapi.Client) bool {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoPatience)
 	defer cancel()
-	_, err := marker.Auth().Token().LookupSelfWithContext(ctx)
+	_, err := marker.LookupSelf(ctx)
 	return err == nil
 }
 
@@ -174,28 +172,22 @@ func (r endNoting) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// markerLimit is how long one question with the marker may take: Vault may be
+// stuck on its way through a restore.
+const markerLimit = 5 * time.Second
+
 // newMarker makes a client with a short-lived token of its own.
-func newMarker(ctx context.Context, c *vaultapi.Client) (*api.Client, error) {
-	renewable := false
-	s, err := c.API().Auth().Token().CreateWithContext(ctx, &api.TokenCreateRequest{
-		Policies: []string{"default"}, TTL: "30m", Renewable: &renewable, DisplayName: "strongroom-restore",
-	})
+func newMarker(ctx context.Context, c *vaultapi.Client) (*vaultapi.Client, error) {
+	token, err := c.ChildToken(ctx, "strongroom-restore", 30*time.Minute, "default")
 	if err != nil {
 		return nil, fmt.Errorf("mark the present storage: %w", err)
 	}
-	m, err := c.API().Clone()
-	if err != nil {
-		return nil, fmt.Errorf("mark the present storage: %w", err)
-	}
-	m.SetToken(s.Auth.ClientToken)
-	m.SetMaxRetries(0)
-	m.SetClientTimeout(5 * time.Second)
-	return m, nil
+	return c.As(token).Once(markerLimit), nil
 }
 
 // unmark ends the marker where nothing was restored.
-func unmark(ctx context.Context, marker *api.Client) error {
-	if err := marker.Auth().Token().RevokeSelfWithContext(ctx, ""); err != nil {
+func unmark(ctx context.Context, marker *vaultapi.Client) error {
+	if err := marker.RevokeSelf(ctx); err != nil {
 		return fmt.Errorf("remove the marker: %w", err)
 	}
 	return nil
@@ -209,14 +201,14 @@ const sealedFor = 100
 const sealedByHand = 10
 
 // wait returns once Vault is active and does not know the marker any more.
-func wait(ctx context.Context, marker *api.Client, patience, poll time.Duration) error {
+func wait(ctx context.Context, marker *vaultapi.Client, patience, poll time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	tick := time.NewTicker(poll)
 	defer tick.Stop()
 	sealed := 0
 	for {
-		status, err := marker.Sys().SealStatusWithContext(ctx)
+		status, err := marker.SealStatus(ctx)
 		switch {
 		case err == nil && status.Sealed:
 			sealed++
@@ -238,11 +230,11 @@ func wait(ctx context.Context, marker *api.Client, patience, poll time.Duration)
 }
 
 // gone tells whether an active Vault refuses the marker.
-func gone(ctx context.Context, marker *api.Client) bool {
-	_, err := marker.Auth().Token().LookupSelfWithContext(ctx)
+func gone(ctx context.Context, marker *vaultapi.Client) bool {
+	_, err := marker.LookupSelf(ctx)
 	if !vaultapi.IsDenied(err) {
 		return false
 	}
-	h, err := marker.Sys().HealthWithContext(ctx)
+	h, err := marker.Health(ctx)
 	return err == nil && h.Initialized && !h.Sealed && !h.Standby
 }

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -39,6 +40,7 @@ type fakeVault struct {
 	restored bool
 	waits    []string // what max_wait was set to
 	sealed   int      // how many polls it is sealed for after the restore
+	failsAt  int      // one of these polls is answered with 500
 
 	// What may be set before the start.
 	health    string                                        // body of sys/health
@@ -94,6 +96,10 @@ func (f *fakeVault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "sys/seal-status":
 		if f.restored && f.sealed != 0 {
 			f.sealed--
+			if f.failsAt > 0 && f.sealed == f.failsAt {
+				answer(500, `{"errors":["internal"]}`)
+				return
+			}
 			answer(200, `{"sealed":true,"initialized":true,"type":"transit"}`)
 			return
 		}
@@ -300,6 +306,8 @@ func TestRun(t *testing.T) {
 		ends     string // the last call, polls left out
 	}{
 		{"done", &fakeVault{sealed: 3}, false, time.Minute, nil, true, 5, "PUT apikeys/reconcile"},
+		{"done, after a bad answer", &fakeVault{sealed: 20, failsAt: 5}, false, time.Minute, nil, true, 5, "PUT apikeys/reconcile"},
+		{"an engine without a word on its end", &fakeVault{reconcile: `{"fenced":true,"keys":3,"checked":3,"renewed":1,"problems":{}}`}, false, time.Minute, ErrUnfinished, true, 5, "PUT apikeys/reconcile"},
 		{"not initialised", &fakeVault{health: `{"initialized":false,"sealed":true}`}, false, time.Minute, ErrNotReady, false, 4, ""},
 		{"sealed", &fakeVault{health: `{"initialized":true,"sealed":true}`}, false, time.Minute, ErrNotReady, false, 4, ""},
 		{"standby", &fakeVault{health: `{"initialized":true,"standby":true}`}, false, time.Minute, ErrNotReady, false, 4, ""},
@@ -313,7 +321,7 @@ func TestRun(t *testing.T) {
 		{"never restored", &fakeVault{keepsOld: true}, false, 200 * time.Millisecond, context.DeadlineExceeded, true, 5, "POST sys/storage/raft/snapshot"},
 		{"the token is gone", &fakeVault{mounts: 403}, false, time.Minute, ErrTokenGone, true, 5, "GET sys/mounts"},
 		{"an engine fails", &fakeVault{broken: true}, false, time.Minute, ErrUnfinished, true, 5, "PUT apikeys/reconcile"},
-		{"a key cannot be checked", &fakeVault{reconcile: `{"done":false,"fenced":true,"checked":1,"problems":{"app/x":"unreachable"},"finished_time":"2026-11-24T15:15:00Z"}`},
+		{"a key cannot be checked", &fakeVault{reconcile: `{"done":false,"fenced":true,"keys":2,"checked":1,"renewed":0,"problems":{"app/x":"unreachable"},"finished_time":"2026-11-24T15:15:00Z"}`},
 			false, time.Minute, ErrProblems, true, 5, "PUT apikeys/reconcile"},
 	}
 	for _, tt := range tests {
@@ -378,6 +386,26 @@ func readEpoch(t *testing.T, path string) int64 {
 		t.Fatalf("%s, %v", data, err)
 	}
 	return e.Epoch
+}
+
+// What an engine leaves out is no zero, and not "all is well".
+func TestReconcileReadsEveryField(t *testing.T) {
+	var whole map[string]any
+	if err := json.Unmarshal([]byte(reconciled), &whole); err != nil {
+		t.Fatal(err)
+	}
+	for _, field := range []string{"done", "fenced", "keys", "checked", "renewed"} {
+		left := maps.Clone(whole)
+		delete(left, field)
+		text, err := json.Marshal(left)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := &fakeVault{reconcile: string(text)}
+		if _, err := Reconcile(t.Context(), f.start(t)); err == nil || !strings.Contains(err.Error(), `"`+field+`"`) {
+			t.Errorf("without %s: %v", field, err)
+		}
+	}
 }
 
 func TestRunWithForceOnAStockVault(t *testing.T) {

@@ -177,13 +177,21 @@ func (c *Client) Unwrap(ctx context.Context, token string) (Data, error) {
 // Login sends credentials to path and makes every later call use the token that
 // comes back. https://developer.hashicorp.com/vault/api-docs/auth
 func (c *Client) Login(ctx context.Context, path string, data map[string]any) error {
+	token, err := c.newToken(ctx, path, data)
+	if err == nil {
+		c.SetToken(token)
+	}
+	return err
+}
+
+// newToken writes where the answer is a token.
+func (c *Client) newToken(ctx context.Context, path string, data map[string]any) (string, error) {
 	a, err := c.call(ctx, write(path, data))
 	if err != nil {
-		return err
+		return "", err
 	}
 	if a.Auth == nil || a.Auth.ClientToken == "" {
-		return errors.New("the answer holds no token")
+		return "", errors.New("the answer holds no token")
 	}
-	c.SetToken(a.Auth.ClientToken)
-	return nil
+	return a.Auth.ClientToken, nil
 }

@@ -62,6 +62,30 @@ func (c *Client) Health(ctx context.Context) (*Health, error) {
 	return &h.Health, nil
 }
 
+// SealStatus is what Vault tells of its seal to anybody.
+// https://developer.hashicorp.com/vault/api-docs/system/seal-status
+type SealStatus struct {
+	Sealed bool   `json:"sealed"`
+	Type   string `json:"type"` // "shamir" is by hand
+}
+
+// SealStatus asks for it.
+func (c *Client) SealStatus(ctx context.Context) (SealStatus, error) {
+	var s struct {
+		SealStatus
+		Sealed *bool `json:"sealed"`
+	}
+	err := c.sys(ctx, request{method: http.MethodGet, path: "sys/seal-status"}, &s)
+	if err == nil && (s.Sealed == nil || s.Type == "") {
+		err = ErrNoData
+	}
+	if err != nil {
+		return SealStatus{}, fmt.Errorf("read the state of Vault's seal: %w", err)
+	}
+	s.SealStatus.Sealed = *s.Sealed
+	return s.SealStatus, nil
+}
+
 func (c *Client) wait(ctx context.Context, what string, reached func(*Health) bool) error {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()

@@ -39,12 +39,17 @@ func TestRepeats(t *testing.T) {
 		"wrap":   func(ctx context.Context, c *Client) error { _, err := c.Wrap(ctx, "a/b", nil, time.Minute); return err },
 		"unwrap": func(ctx context.Context, c *Client) error { _, err := c.Unwrap(ctx, "token"); return err },
 		"login":  func(ctx context.Context, c *Client) error { return c.LoginAppRole(ctx, "a", "b") },
+		"child token": func(ctx context.Context, c *Client) error {
+			_, err := c.ChildToken(ctx, "a", time.Minute, "default")
+			return err
+		},
+		"seal": func(ctx context.Context, c *Client) error { _, err := c.SealStatus(ctx); return err },
 		"root": func(ctx context.Context, c *Client) error {
 			_, err := c.GenerateRoot(ctx, nil)
 			return err
 		},
 	}
-	reads := map[string]bool{"read": true, "list": true, "raw": true}
+	reads := map[string]bool{"read": true, "list": true, "raw": true, "seal": true}
 	for name, c := range map[string]struct {
 		answer    http.HandlerFunc
 		read      int  // how often a read is sent
@@ -153,6 +158,11 @@ func TestAnswers(t *testing.T) {
 	read := func(ctx context.Context, c *Client) error { _, err := c.Read(ctx, "a/b"); return err }
 	list := func(ctx context.Context, c *Client) error { _, err := c.List(ctx, "a/b"); return err }
 	write := func(ctx context.Context, c *Client) error { _, err := c.Write(ctx, "a/b", nil); return err }
+	seal := func(ctx context.Context, c *Client) error { _, err := c.SealStatus(ctx); return err }
+	token := func(ctx context.Context, c *Client) error {
+		_, err := c.ChildToken(ctx, "a", time.Minute, "default")
+		return err
+	}
 	for name, c := range map[string]struct {
 		status int
 		body   string
@@ -191,6 +201,12 @@ func TestAnswers(t *testing.T) {
 		"denied":                      {403, `{"errors":["1 error occurred:\n\t* permission denied\n\n"]}`, read, IsDenied},
 		"somebody else was faster":    {400, `{"errors":["check-and-set parameter did not match the current version"]}`, write, IsChanged},
 		"another mistake":             {400, `{"errors":["x"]}`, write, func(err error) bool { return IsBadRequest(err) && !IsChanged(err) }},
+		"a seal":                      {200, `{"sealed":true,"type":"shamir"}`, seal, isNil},
+		"a seal without a word":       {200, `{"type":"shamir"}`, seal, isNoData},
+		"a seal of no type":           {200, `{"sealed":true}`, seal, isNoData},
+		"a token":                     {200, `{"auth":{"client_token":"t"}}`, token, isNil},
+		"a token that is none":        {200, `{"auth":{"client_token":""}}`, token, isOther},
+		"no token":                    {200, `{"data":{}}`, token, isOther},
 		"a status that Vault has not": {202, `{"data":{}}`, read, IsRefusal},
 	} {
 		t.Run(name, func(t *testing.T) {
