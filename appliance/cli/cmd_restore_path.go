@@ -15,6 +15,7 @@ import (
 	"strongroom.example/appliance/backup/restorepath"
 	"strongroom.example/appliance/base/credential"
 	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/appliance/base/vaultapi/kv"
 	"strongroom.example/appliance/serve/kms"
 	"strongroom.example/config/machine"
 )
@@ -60,7 +61,7 @@ func runRestorePaths(c *cobra.Command, o restoreOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	if _, err := live.API().Auth().Token().LookupSelfWithContext(ctx); err != nil {
+	if _, err := live.LookupSelf(ctx); err != nil {
 		return vaultError(err)
 	}
 	p := &restorePlan{}
@@ -90,6 +91,9 @@ func runRestorePaths(c *cobra.Command, o restoreOptions) (err error) {
 	if errors.Is(err, restorepath.ErrNoMetadata) {
 		return &Error{Code: ExitOperator, Err: err, Hint: "the secrets listed are back; where metadata was refused, write it with a token that may: vault kv metadata put"}
 	}
+	if errors.Is(err, kv.ErrChanged) || vaultapi.IsUncertain(err) {
+		return &Error{Code: ExitFailed, Err: err, Hint: "run it again: a secret that is as it was then stays untouched"}
+	}
 	if err != nil {
 		return restoreError(err)
 	}
@@ -117,6 +121,10 @@ func (o *restoreOptions) runPaths(ctx context.Context, out io.Writer, p *restore
 	if programs.Vault, err = filepath.Abs(programs.Vault); err != nil {
 		return nil, err
 	}
+	hide, err := auditFolders(ctx, live)
+	if err != nil {
+		return nil, err
+	}
 	dir, err := os.MkdirTemp(o.work, "strongroom-restore-")
 	if err != nil {
 		return nil, fmt.Errorf("--work-dir: %w", err)
@@ -125,7 +133,7 @@ func (o *restoreOptions) runPaths(ctx context.Context, out io.Writer, p *restore
 	return restorepath.Paths(ctx, restorepath.PathsOptions{
 		Snapshot: p.checked, Paths: o.only.paths, Live: live, Keyset: keys, Programs: programs,
 		PluginDir: pluginsFor(o.only.plugin, programs.Plugin, machine.PluginDir),
-		Dir:       dir, Hide: append(auditFolders(ctx, live), o.only.hide...), Patience: o.timeout,
+		Dir:       dir, Hide: append(hide, o.only.hide...), Patience: o.timeout,
 		Login: func(ctx context.Context, c *vaultapi.Client) error { return o.only.login(ctx, c, live) },
 		Step:  func(name string) { fmt.Fprintf(out, "… %s\n", name) },
 	})
@@ -134,31 +142,25 @@ func (o *restoreOptions) runPaths(ctx context.Context, out io.Writer, p *restore
 // login uses the token of now, or a user of then.
 func (p *restorePaths) login(ctx context.Context, c, live *vaultapi.Client) error {
 	if p.user == "" {
-		c.SetToken(live.API().Token())
+		c.SetToken(live.Token())
 		return nil
 	}
 	password, err := credential.Read(credential.Path(p.passwordFile))
 	if err != nil {
 		return err
 	}
-	s, err := c.API().Logical().WriteWithContext(ctx, "auth/"+p.mount+"/login/"+p.user,
-		map[string]any{"password": strings.TrimRight(string(password), "\r\n")})
-	if err != nil {
-		return err
-	}
-	if s == nil || s.Auth == nil {
-		return errors.New("the answer holds no token")
-	}
-	c.SetToken(s.Auth.ClientToken)
-	return nil
+	return c.Login(ctx, "auth/"+p.mount+"/login/"+p.user, map[string]any{"password": strings.TrimRight(string(password), "\r\n")})
 }
 
 // auditFolders are where Vault's file devices write, as far as the token may
 // know: a second Vault must not write there.
-func auditFolders(ctx context.Context, c *vaultapi.Client) []string {
-	devices, err := c.API().Sys().ListAuditWithContext(ctx)
+func auditFolders(ctx context.Context, c *vaultapi.Client) ([]string, error) {
+	devices, err := c.AuditDevices(ctx)
+	if vaultapi.IsDenied(err) {
+		return nil, nil
+	}
 	if err != nil {
-		return nil
+		return nil, fmt.Errorf("look where the audit devices write: %w", err)
 	}
 	var out []string
 	for _, d := range devices {
@@ -167,7 +169,7 @@ func auditFolders(ctx context.Context, c *vaultapi.Client) []string {
 			out = append(out, filepath.Dir(path))
 		}
 	}
-	return out
+	return out, nil
 }
 
 func (o *restoreOptions) printPaths(w io.Writer, p *restorePlan) {

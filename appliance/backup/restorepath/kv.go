@@ -2,13 +2,13 @@ package restorepath
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
 	"strings"
 
 	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/appliance/base/vaultapi/kv"
 )
 
 // kvMount is a KV secrets engine.
@@ -18,92 +18,61 @@ type kvMount struct {
 }
 
 // mountOf finds the KV engine that a path is in.
-func mountOf(ctx context.Context, c *vaultapi.Client, path string) (kvMount, error) {
-	s, err := c.API().Logical().ReadWithContext(ctx, "sys/internal/ui/mounts/"+path)
+func mountOf(ctx context.Context, c *vaultapi.Client, path string) (m kvMount, err error) {
+	data, err := c.Read(ctx, "sys/internal/ui/mounts/"+path)
+	var kind string
+	if err == nil {
+		kind, err = data.Text("type")
+	}
+	if err == nil {
+		m.path, err = data.Text("path")
+	}
+	if err == nil && data.Has("options") {
+		var options vaultapi.Data
+		options, err = data.Map("options")
+		m.v2 = options["version"] == "2"
+	}
 	if err != nil {
 		return kvMount{}, fmt.Errorf("find the engine of %q: %w", path, err)
 	}
-	if s == nil {
-		return kvMount{}, fmt.Errorf("find the engine of %q: none", path)
-	}
-	m := kvMount{}
-	m.path, _ = s.Data["path"].(string)
-	kind, _ := s.Data["type"].(string)
-	if kind != "kv" || m.path == "" {
+	if kind != "kv" {
 		return kvMount{}, fmt.Errorf("%q is in an engine of type %q: only single secrets of kv can be brought back", path, kind)
-	}
-	if options, ok := s.Data["options"].(map[string]any); ok {
-		m.v2 = options["version"] == "2"
 	}
 	return m, nil
 }
 
-func (m kvMount) api(part, rest string) string {
+// name is the mount's without the slash at its end.
+func (m kvMount) name() string { return strings.TrimSuffix(m.path, "/") }
+
+// read gets the newest version, as kv.Store does; one of version 1 of the engine
+// has no number.
+func (m kvMount) read(ctx context.Context, c *vaultapi.Client, rest string) (kv.Stored, error) {
 	if m.v2 {
-		return m.path + part + "/" + rest
+		return kv.New(c).Read(ctx, m.name(), rest)
 	}
-	return m.path + rest
+	data, err := c.Read(ctx, m.path+rest)
+	if vaultapi.IsNotFound(err) {
+		return kv.Stored{}, nil
+	}
+	return kv.Stored{Data: data}, err
 }
 
-// secretVersion is one secret as it was read.
-type secretVersion struct {
-	data    map[string]any
-	version int64          // 0 with version 1 of the engine
-	custom  map[string]any // custom_metadata
-	there   bool
-}
-
-// read gets the newest version; there is false when there is none or it was
-// deleted, and then version is still the number of the last one.
-func (m kvMount) read(ctx context.Context, c *vaultapi.Client, rest string) (secretVersion, error) {
-	s, err := c.API().Logical().ReadWithContext(ctx, m.api("data", rest))
-	if err != nil {
-		return secretVersion{}, err
-	}
-	if s == nil || s.Data == nil {
-		return secretVersion{}, nil
-	}
-	if !m.v2 {
-		return secretVersion{data: s.Data, there: true}, nil
-	}
-	var v secretVersion
-	v.data, v.there = s.Data["data"].(map[string]any)
-	if meta, ok := s.Data["metadata"].(map[string]any); ok {
-		if n, ok := meta["version"].(json.Number); ok {
-			if v.version, err = n.Int64(); err != nil {
-				return secretVersion{}, fmt.Errorf("version %q: %w", n, err)
-			}
-		}
-		v.custom, _ = meta["custom_metadata"].(map[string]any)
-	}
-	return v, nil
-}
-
-// write stores data as a new version on top of over. Somebody else's write in
+// write stores v as a new version on top of over. Somebody else's write in
 // between is an error and not overwritten. With ErrNoMetadata the version is there.
-func (m kvMount) write(ctx context.Context, c *vaultapi.Client, rest string, v secretVersion, over secretVersion) (int64, error) {
+func (m kvMount) write(ctx context.Context, c *vaultapi.Client, rest string, v, over kv.Stored) (int, error) {
 	if !m.v2 {
-		_, err := c.API().Logical().WriteWithContext(ctx, m.api("", rest), v.data)
+		_, err := c.Write(ctx, m.path+rest, v.Data)
 		return 0, err
 	}
-	s, err := c.API().Logical().WriteWithContext(ctx, m.api("data", rest), map[string]any{
-		"data": v.data, "options": map[string]any{"cas": over.version},
-	})
+	version, err := kv.New(c).Write(ctx, m.name(), rest, v.Data, over.Version)
 	if err != nil {
 		return 0, err
-	}
-	n, ok := s.Data["version"].(json.Number)
-	if !ok {
-		return 0, errors.New("the answer has no version")
-	}
-	version, err := n.Int64()
-	if err != nil {
-		return 0, fmt.Errorf("version %q: %w", n, err)
 	}
 	// A secret that was wholly gone gets its metadata back; one that is there
 	// keeps its own.
-	if over.version == 0 && len(v.custom) > 0 {
-		if _, err := c.API().Logical().WriteWithContext(ctx, m.api("metadata", rest), map[string]any{"custom_metadata": v.custom}); err != nil {
+	if over.Version == 0 && len(v.Notes) > 0 {
+		// Not by Annotate, which needs a right that who may write need not have.
+		if _, err := c.Write(ctx, m.path+"metadata/"+rest, map[string]any{"custom_metadata": v.Notes}); err != nil {
 			return version, fmt.Errorf("%w: %w", ErrNoMetadata, err)
 		}
 	}
@@ -113,31 +82,10 @@ func (m kvMount) write(ctx context.Context, c *vaultapi.Client, rest string, v s
 // list gives the names of all secrets at or below rest, which ends in / or is
 // empty.
 func (m kvMount) list(ctx context.Context, c *vaultapi.Client, rest string) ([]string, error) {
-	s, err := c.API().Logical().ListWithContext(ctx, m.api("metadata", rest))
-	if err != nil {
-		return nil, err
+	if m.v2 {
+		return kv.Walk(ctx, kv.New(c), m.name(), rest)
 	}
-	if s == nil {
-		return nil, nil
-	}
-	keys, _ := s.Data["keys"].([]any)
-	var out []string
-	for _, k := range keys {
-		name, ok := k.(string)
-		if !ok {
-			continue
-		}
-		if !strings.HasSuffix(name, "/") {
-			out = append(out, rest+name)
-			continue
-		}
-		below, err := m.list(ctx, c, rest+name)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, below...)
-	}
-	return out, nil
+	return kv.WalkBy(ctx, func(ctx context.Context, folder string) ([]string, error) { return c.List(ctx, m.path+folder) }, rest)
 }
 
 // Copied is what became of one secret.
@@ -145,7 +93,7 @@ type Copied struct {
 	Path string `json:"path"`
 	// From is the version in the snapshot, Over the one that was current, To
 	// the new one; To is 0 when both had the same content.
-	From, Over, To int64
+	From, Over, To int
 	Unchanged      bool
 	// NoMetadata tells that Vault has the secret, and refused its custom metadata.
 	NoMetadata bool
@@ -169,17 +117,17 @@ func copySecret(ctx context.Context, from, to *vaultapi.Client, path string) (Co
 	rest := strings.TrimPrefix(path, source.path)
 	old, err := source.read(ctx, from, rest)
 	if err != nil {
-		return c, fmt.Errorf("read %q in the snapshot: %w", path, err)
+		return c, fmt.Errorf("in the snapshot: %w", err)
 	}
-	if !old.there {
+	if old.Data == nil {
 		return c, fmt.Errorf("%q: %w", path, ErrNoSecret)
 	}
 	now, err := target.read(ctx, to, rest)
 	if err != nil {
-		return c, fmt.Errorf("read %q: %w", path, err)
+		return c, err
 	}
-	c.From, c.Over = old.version, now.version
-	if now.there && reflect.DeepEqual(now.data, old.data) {
+	c.From, c.Over = old.Version, now.Version
+	if now.Data != nil && reflect.DeepEqual(now.Data, old.Data) {
 		c.Unchanged = true
 		return c, nil
 	}
@@ -190,5 +138,3 @@ func copySecret(ctx context.Context, from, to *vaultapi.Client, path string) (Co
 	}
 	return c, nil
 }
-
-func isForbidden(err error) bool { return vaultapi.IsDenied(err) }

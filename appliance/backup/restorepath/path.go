@@ -61,7 +61,7 @@ func Paths(ctx context.Context, o PathsOptions) (copied []Copied, err error) {
 	if o.Step == nil {
 		o.Step = func(string) {}
 	}
-	if _, err := mountsOf(ctx, o.Live, o.Paths); err != nil {
+	if err := mountsOf(ctx, o.Live, o.Paths); err != nil {
 		return nil, err
 	}
 	set := proc.NewSet()
@@ -92,15 +92,13 @@ func Paths(ctx context.Context, o PathsOptions) (copied []Copied, err error) {
 }
 
 // mountsOf sees that every path can be written at all before anything is done.
-func mountsOf(ctx context.Context, c *vaultapi.Client, paths []string) ([]kvMount, error) {
-	var out []kvMount
+func mountsOf(ctx context.Context, c *vaultapi.Client, paths []string) error {
 	var errs []error
 	for _, p := range paths {
-		m, err := mountOf(ctx, c, strings.TrimSuffix(p, "/"))
+		_, err := mountOf(ctx, c, strings.TrimSuffix(p, "/"))
 		errs = append(errs, err)
-		out = append(out, m)
 	}
-	return out, errors.Join(errs...)
+	return errors.Join(errs...)
 }
 
 // bringUp starts a Vault, restores the snapshot into it and logs in.
@@ -136,8 +134,8 @@ func bringUp(ctx context.Context, set *proc.Set, o PathsOptions) (*vaultapi.Clie
 	if err := o.Login(ctx, c); err != nil {
 		return nil, fmt.Errorf("log in to the Vault of the snapshot: %w", err)
 	}
-	if _, err := c.API().Auth().Token().LookupSelfWithContext(ctx); err != nil {
-		if isForbidden(err) {
+	if _, err := c.LookupSelf(ctx); err != nil {
+		if vaultapi.IsDenied(err) {
 			return nil, fmt.Errorf("log in to the Vault of the snapshot: %w: %w", restore.ErrTokenGone, err)
 		}
 		return nil, fmt.Errorf("log in to the Vault of the snapshot: %w", err)
