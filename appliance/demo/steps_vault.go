@@ -138,19 +138,18 @@ path "sys/mounts" { capabilities = ["read"] }
 // replaceRoot makes the identities that are used from here on, and then ends
 // the root token: nothing long-lived can do everything.
 func (r *run) replaceRoot(ctx context.Context) (string, error) {
-	sys, logical := r.root.API().Sys(), r.root.API().Logical()
 	for name, policy := range map[string]string{"demo-user": userPolicy, config.PolicySnapshot: config.Policies()[config.PolicySnapshot]} {
-		if err := sys.PutPolicyWithContext(ctx, name, policy); err != nil {
-			return "", fmt.Errorf("write policy %q: %w", name, err)
+		if err := r.root.PutPolicy(ctx, name, policy); err != nil {
+			return "", err
 		}
 	}
 	for _, method := range []string{machine.AuthUserpass, machine.AuthAppRole} {
-		if _, err := logical.WriteWithContext(ctx, "sys/auth/"+method, map[string]any{"type": method}); err != nil {
+		if _, err := r.root.Write(ctx, "sys/auth/"+method, map[string]any{"type": method}); err != nil {
 			return "", fmt.Errorf("enable auth method %q: %w", method, err)
 		}
 	}
 	r.userPassword = rand.Text()
-	if _, err := logical.WriteWithContext(ctx, "auth/userpass/users/"+userName, map[string]any{
+	if _, err := r.root.Write(ctx, "auth/userpass/users/"+userName, map[string]any{
 		"password": r.userPassword, "token_policies": "demo-user", "token_ttl": "1h", "token_max_ttl": "4h",
 	}); err != nil {
 		return "", fmt.Errorf("make user %q: %w", userName, err)
@@ -171,26 +170,25 @@ func (r *run) replaceRoot(ctx context.Context) (string, error) {
 }
 
 func (r *run) makeAppRole(ctx context.Context, name string) (appRole, error) {
-	logical := r.root.API().Logical()
 	path := "auth/approle/role/" + name
-	if _, err := logical.WriteWithContext(ctx, path, map[string]any{
+	if _, err := r.root.Write(ctx, path, map[string]any{
 		"token_policies": name, "token_ttl": "15m", "token_max_ttl": "1h",
 	}); err != nil {
 		return appRole{}, fmt.Errorf("make AppRole %q: %w", name, err)
 	}
-	id, err := logical.ReadWithContext(ctx, path+"/role-id")
+	id, err := r.root.Read(ctx, path+"/role-id")
 	if err != nil {
 		return appRole{}, fmt.Errorf("read role id of %q: %w", name, err)
 	}
-	secret, err := logical.WriteWithContext(ctx, path+"/secret-id", nil)
+	secret, err := r.root.Write(ctx, path+"/secret-id", nil)
 	if err != nil {
 		return appRole{}, fmt.Errorf("make secret id of %q: %w", name, err)
 	}
-	roleID, err := text(id, "role_id")
+	roleID, err := id.Text("role_id")
 	if err != nil {
 		return appRole{}, err
 	}
-	secretID, err := text(secret, "secret_id")
+	secretID, err := secret.Text("secret_id")
 	if err != nil {
 		return appRole{}, err
 	}
@@ -205,14 +203,9 @@ func (r *run) login(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s, err := c.API().Logical().WriteWithContext(ctx, "auth/userpass/login/"+userName, map[string]any{"password": r.userPassword})
-	if err != nil {
-		return fmt.Errorf("log in as %q through the front: %w", userName, err)
+	if err := c.LoginUserpass(ctx, userName, r.userPassword); err != nil {
+		return fmt.Errorf("through the front: %w", err)
 	}
-	if s == nil || s.Auth == nil {
-		return fmt.Errorf("log in as %q through the front: the answer holds no token", userName)
-	}
-	c.SetToken(s.Auth.ClientToken)
 	r.user = c
 	return nil
 }

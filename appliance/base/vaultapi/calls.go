@@ -53,6 +53,21 @@ func (c *Client) Raw(ctx context.Context, path string, query url.Values) ([]byte
 	return body, nil
 }
 
+// Unchanged says whether what is at path is still what it was when it came with
+// etag; no data comes with the answer then. https://www.rfc-editor.org/rfc/rfc9110#section-13.1.2
+func (c *Client) Unchanged(ctx context.Context, path, etag string) (bool, error) {
+	r := request{method: http.MethodGet, path: path, etag: etag}
+	status, body, err := c.do(ctx, r)
+	if err != nil || status == http.StatusNotModified {
+		return err == nil, err
+	}
+	a, err := parse(r, status, body)
+	if err == nil && a.Data == nil {
+		err = fmt.Errorf("GET %s: %w", path, ErrNoData)
+	}
+	return false, err
+}
+
 // List gives the names directly below path; folders end in "/". It is empty
 // only if whoever answers there says so: Vault has no other way to say "none"
 // than a 404 without a word.

@@ -28,6 +28,7 @@ type request struct {
 	body         any    // JSON; nil for none
 	patch        bool   // body is a merge patch
 	token        string // in place of the client's
+	etag         string // answer with data only if it is not this
 	wrap         time.Duration
 }
 
@@ -123,6 +124,9 @@ func (c *Client) send(ctx context.Context, r request, body io.Reader) (resp *htt
 	}
 	if token != "" {
 		req.Header.Set("X-Vault-Token", token)
+	}
+	if r.etag != "" {
+		req.Header.Set("If-None-Match", r.etag)
 	}
 	if r.wrap > 0 {
 		req.Header.Set("X-Vault-Wrap-TTL", r.wrap.String())

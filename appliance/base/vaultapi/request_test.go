@@ -43,13 +43,14 @@ func TestRepeats(t *testing.T) {
 			_, err := c.ChildToken(ctx, "a", time.Minute, "default")
 			return err
 		},
-		"seal": func(ctx context.Context, c *Client) error { _, err := c.SealStatus(ctx); return err },
+		"unchanged": func(ctx context.Context, c *Client) error { _, err := c.Unchanged(ctx, "a/b", "x"); return err },
+		"seal":      func(ctx context.Context, c *Client) error { _, err := c.SealStatus(ctx); return err },
 		"root": func(ctx context.Context, c *Client) error {
 			_, err := c.GenerateRoot(ctx, nil)
 			return err
 		},
 	}
-	reads := map[string]bool{"read": true, "list": true, "raw": true, "seal": true}
+	reads := map[string]bool{"read": true, "list": true, "raw": true, "seal": true, "unchanged": true}
 	for name, c := range map[string]struct {
 		answer    http.HandlerFunc
 		read      int  // how often a read is sent
@@ -223,6 +224,27 @@ func TestAnswers(t *testing.T) {
 			}
 			if IsNotFound(err) && IsUnsupported(err) {
 				t.Errorf("both: %v", err)
+			}
+		})
+	}
+	for name, c := range map[string]struct {
+		status int
+		body   string
+		want   bool
+		is     func(error) bool
+	}{
+		"it is":         {304, "", true, isNil},
+		"it is not":     {200, `{"data":{"key":"x"}}`, false, isNil},
+		"nothing there": {404, `{"errors":[]}`, false, IsNotFound},
+		"no content":    {204, "", false, isNoData},
+		"wrapped":       {200, wrapped, false, isNoData},
+		"denied":        {403, `{"errors":["permission denied"]}`, false, IsDenied},
+	} {
+		t.Run("unchanged/"+name, func(t *testing.T) {
+			s := serve(t, answers(c.status, c.body))
+			got, err := client(t, Options{Address: s.URL}).Unchanged(t.Context(), "a/b", `"e"`)
+			if got != c.want || !c.is(err) || s.requests()[0].Header.Get("If-None-Match") != `"e"` {
+				t.Errorf("%t, %v", got, err)
 			}
 		})
 	}
