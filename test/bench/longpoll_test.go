@@ -60,7 +60,7 @@ func awaitWaiting(b *testing.B, s *vaulttest.Server, c *crowd, n int) {
 	waiting := "none"
 	for waiting != fmt.Sprint(n) {
 		// While thousands connect, the listen queue may have no room for us.
-		if st, err := s.Root.API().Logical().ReadWithContext(b.Context(), "apikeys/status"); err == nil {
+		if st, err := vaulttest.API(s.Root).Logical().ReadWithContext(b.Context(), "apikeys/status"); err == nil {
 			waiting = fmt.Sprint(st.Data["waiting_reads"])
 		}
 		if err := c.fault(); err != nil {

@@ -132,7 +132,7 @@ func ratio(a, b []float64) float64 {
 // setUpAnswer makes the constant plugin give the answer that the engine gives.
 func setUpAnswer(b *testing.B, s *vaulttest.Server) (etag string) {
 	b.Helper()
-	sec, err := s.Root.API().Logical().ReadWithContext(b.Context(), "apikeys/creds/app/production/x")
+	sec, err := vaulttest.API(s.Root).Logical().ReadWithContext(b.Context(), "apikeys/creds/app/production/x")
 	if err != nil {
 		b.Fatal(err)
 	}

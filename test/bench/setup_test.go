@@ -16,7 +16,7 @@ import (
 
 func write(b *testing.B, s *vaulttest.Server, path string, data map[string]any) *api.Secret {
 	b.Helper()
-	sec, err := s.Root.API().Logical().WriteWithContext(b.Context(), path, data)
+	sec, err := vaulttest.API(s.Root).Logical().WriteWithContext(b.Context(), path, data)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -56,7 +56,7 @@ func setUpPeers(b *testing.B, s *vaulttest.Server) {
 	mountPeer(b, s, "kvext", "kvext", vaulttest.Bin(b, "kvv2"))
 	// A new KV v2 mount upgrades itself in the background.
 	for deadline := time.Now().Add(30 * time.Second); ; {
-		_, err := s.Root.API().Logical().WriteWithContext(b.Context(), "kvext/data/x", kvValue)
+		_, err := vaulttest.API(s.Root).Logical().WriteWithContext(b.Context(), "kvext/data/x", kvValue)
 		if err == nil {
 			return
 		}

@@ -23,7 +23,7 @@ func keyedVault(t *testing.T, grace string) *vaulttest.Server {
 	t.Helper()
 	s := vaulttest.New(t)
 	s.MountAPIKeys(t)
-	l := s.Root.API().Logical()
+	l := vaulttest.API(s.Root).Logical()
 	for path, data := range map[string]map[string]any{
 		"apikeys/providers/internal": {"type": "generated"},
 	} {
@@ -41,7 +41,7 @@ func keyedVault(t *testing.T, grace string) *vaulttest.Server {
 
 func rotate(t *testing.T, s *vaulttest.Server) {
 	t.Helper()
-	if _, err := s.Root.API().Logical().WriteWithContext(t.Context(), "apikeys/rotate/"+clientKey, nil); err != nil {
+	if _, err := vaulttest.API(s.Root).Logical().WriteWithContext(t.Context(), "apikeys/rotate/"+clientKey, nil); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -49,7 +49,7 @@ func rotate(t *testing.T, s *vaulttest.Server) {
 // current reads the key as the tests' own client does.
 func current(t *testing.T, s *vaulttest.Server) string {
 	t.Helper()
-	sec, err := s.Root.API().Logical().ReadWithContext(t.Context(), "apikeys/creds/"+clientKey)
+	sec, err := vaulttest.API(s.Root).Logical().ReadWithContext(t.Context(), "apikeys/creds/"+clientKey)
 	if err != nil || sec == nil {
 		t.Fatalf("read: %v", err)
 	}
@@ -207,7 +207,7 @@ func TestCurlReadsConditionally(t *testing.T) {
 	}()
 	// The engine counts who waits.
 	for deadline := time.Now().Add(50 * time.Second); ; {
-		st, err := s.Root.API().Logical().ReadWithContext(t.Context(), "apikeys/status")
+		st, err := vaulttest.API(s.Root).Logical().ReadWithContext(t.Context(), "apikeys/status")
 		if err != nil {
 			t.Fatal(err)
 		}

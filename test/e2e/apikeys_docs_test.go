@@ -40,7 +40,7 @@ func TestRotateKeysPage(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]string{"app/production/billing": "ok", "app/production/green": "deleting"} {
-		sec, err := s.Root.API().Logical().ReadWithContext(t.Context(), "apikeys/keys/"+name)
+		sec, err := vaulttest.API(s.Root).Logical().ReadWithContext(t.Context(), "apikeys/keys/"+name)
 		if err != nil || sec == nil || fmt.Sprint(sec.Data["condition"]) != want {
 			t.Errorf("%s at the end of the page: %v, %v; want %s", name, sec, err, want)
 		}

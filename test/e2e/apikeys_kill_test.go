@@ -95,7 +95,7 @@ func (c *campaign) setUp() {
 
 func (c *campaign) write(path string, data map[string]any) {
 	c.t.Helper()
-	if _, err := c.s.Root.API().Logical().WriteWithContext(c.t.Context(), path, data); err != nil {
+	if _, err := vaulttest.API(c.s.Root).Logical().WriteWithContext(c.t.Context(), path, data); err != nil {
 		c.t.Fatal(err)
 	}
 }
@@ -109,7 +109,7 @@ func (c *campaign) client() *api.Logical {
 		c.clients++
 		c.mu.Unlock()
 	}
-	cl := s.Client(c.t, c.s.RootToken).API()
+	cl := vaulttest.API(s.Client(c.t, c.s.RootToken))
 	cl.SetMaxRetries(0)
 	cl.SetClientTimeout(time.Minute)
 	return cl.Logical()

@@ -45,7 +45,7 @@ func TestReloadWithThousandWaiters(t *testing.T) {
 	var longest time.Duration
 	var reader sync.WaitGroup
 	reader.Go(func() {
-		c := s.Client(t, s.RootToken).API()
+		c := vaulttest.API(s.Client(t, s.RootToken))
 		last := time.Now()
 		for ctx.Err() == nil {
 			if _, err := c.Logical().ReadWithContext(ctx, "apikeys/creds/"+clientKey); err == nil {
@@ -54,7 +54,7 @@ func TestReloadWithThousandWaiters(t *testing.T) {
 			}
 		}
 	})
-	l := s.Root.API().Logical()
+	l := vaulttest.API(s.Root).Logical()
 	began := time.Now()
 	if _, err := l.WriteWithContext(t.Context(), "apikeys/config", map[string]any{"max_wait": 0}); err != nil {
 		t.Fatal(err)
@@ -86,7 +86,7 @@ func awaitWaiting(t *testing.T, s *vaulttest.Server, n int) {
 	t.Helper()
 	deadline := time.Now().Add(50 * time.Second)
 	for {
-		st, err := s.Root.API().Logical().ReadWithContext(t.Context(), "apikeys/status")
+		st, err := vaulttest.API(s.Root).Logical().ReadWithContext(t.Context(), "apikeys/status")
 		if err != nil {
 			t.Fatal(err)
 		}

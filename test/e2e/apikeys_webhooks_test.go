@@ -61,7 +61,7 @@ func (r *hookReceiver) next(t *testing.T) (id, version string) {
 func TestWebhooksOutliveAKilledVault(t *testing.T) {
 	s := keyedVault(t, "1h")
 	r := newHookReceiver(t)
-	if _, err := s.Root.API().Logical().WriteWithContext(t.Context(), "apikeys/webhooks/ops", map[string]any{
+	if _, err := vaulttest.API(s.Root).Logical().WriteWithContext(t.Context(), "apikeys/webhooks/ops", map[string]any{
 		"url": r.URL, "secret": "0123456789abcdef0123456789abcdef", "events": "rotate", "allow_addresses": "127.0.0.1",
 		"ca_pem": string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: r.Certificate().Raw})),
 	}); err != nil {

@@ -31,7 +31,7 @@ type appSite struct {
 func newAppSite(t *testing.T, conf string) *appSite {
 	t.Helper()
 	s := &appSite{Server: vaulttest.New(t), dir: vaulttest.Dir(t)}
-	ctx, v := t.Context(), s.Root.API()
+	ctx, v := t.Context(), vaulttest.API(s.Root)
 	if err := s.Root.EnableKV2(ctx, "secret"); err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +65,7 @@ func (s *appSite) write(t *testing.T, conf string) {
 // token makes a token with policies and gives the file that holds it.
 func (s *appSite) token(t *testing.T, name string, policies ...string) string {
 	t.Helper()
-	got, err := s.Root.API().Auth().Token().CreateOrphanWithContext(t.Context(), &api.TokenCreateRequest{Policies: policies, TTL: "1h", DisplayName: name})
+	got, err := vaulttest.API(s.Root).Auth().Token().CreateOrphanWithContext(t.Context(), &api.TokenCreateRequest{Policies: policies, TTL: "1h", DisplayName: name})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,7 +162,7 @@ func (s *appSite) startFront(t *testing.T) {
 	if _, err := s.StartFront(ctx); err != nil {
 		t.Fatal(err)
 	}
-	leader, err := s.Root.API().Sys().LeaderWithContext(ctx) // whose address is the front's
+	leader, err := vaulttest.API(s.Root).Sys().LeaderWithContext(ctx) // whose address is the front's
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +181,7 @@ func noDatabaseServer(t *testing.T) string {
 // be made for it.
 func (s *appSite) fakeDatabase(t *testing.T) {
 	t.Helper()
-	v := s.Root.API()
+	v := vaulttest.API(s.Root)
 	if err := v.Sys().MountWithContext(t.Context(), "database", &api.MountInput{Type: "database"}); err != nil {
 		t.Fatal(err)
 	}

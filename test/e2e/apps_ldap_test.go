@@ -241,7 +241,7 @@ group_dn = "ou=groups,dc=example,dc=com"
 		}
 	})
 	lifetime := func() int {
-		got, err := s.Client(t, "").API().Logical().WriteWithContext(t.Context(), "auth/ldap/login/bob", map[string]any{"password": "bobs-password"})
+		got, err := vaulttest.API(s.Client(t, "")).Logical().WriteWithContext(t.Context(), "auth/ldap/login/bob", map[string]any{"password": "bobs-password"})
 		if err != nil {
 			t.Fatal(err)
 		}

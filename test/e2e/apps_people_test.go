@@ -20,7 +20,9 @@ import (
 	"testing"
 	"time"
 
+	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/appliance/cli"
+	"strongroom.example/test/vaulttest"
 )
 
 // certificateOf writes a test server's own certificate to a file.
@@ -62,7 +64,7 @@ secrets = ["x"]
 // policiesOf logs in with data and gives the token's policies.
 func (s *appSite) policiesOf(t *testing.T, path string, data map[string]any) ([]string, error) {
 	t.Helper()
-	got, err := s.Client(t, "").API().Logical().WriteWithContext(t.Context(), path, data)
+	got, err := vaulttest.API(s.Client(t, "")).Logical().WriteWithContext(t.Context(), path, data)
 	if err != nil {
 		return nil, err
 	}
@@ -102,7 +104,7 @@ roles = ["reader"]
 	passwords := map[string]string{}
 	for _, who := range []string{"alice", "bob"} {
 		token := match(t, out, `hand over to userpass/`+who+`, good once until [^:]+:\d\d [^:]*: vault unwrap (\S+)`)
-		got, err := s.Client(t, "").API().Logical().UnwrapWithContext(t.Context(), token)
+		got, err := vaulttest.API(s.Client(t, "")).Logical().UnwrapWithContext(t.Context(), token)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -110,25 +112,25 @@ roles = ["reader"]
 		if strings.Contains(out, passwords[who]) || len(passwords[who]) < 20 {
 			t.Error("the password was printed, or is short")
 		}
-		if _, err := s.Client(t, "").API().Logical().UnwrapWithContext(t.Context(), token); err == nil {
+		if _, err := vaulttest.API(s.Client(t, "")).Logical().UnwrapWithContext(t.Context(), token); err == nil {
 			t.Error("it can be fetched twice")
 		}
 	}
 	got, err := s.policiesOf(t, "auth/userpass/login/alice", map[string]any{"password": passwords["alice"]})
 	wantPolicies(t, got, err, "a-owner", "strongroom-operator", "userpass-self")
-	login, err := s.Client(t, "").API().Logical().WriteWithContext(t.Context(), "auth/userpass/login/bob", map[string]any{"password": passwords["bob"]})
+	login, err := vaulttest.API(s.Client(t, "")).Logical().WriteWithContext(t.Context(), "auth/userpass/login/bob", map[string]any{"password": passwords["bob"]})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if login.Auth.LeaseDuration != 1800 {
 		t.Errorf("bob's token lives %d s", login.Auth.LeaseDuration)
 	}
-	bob := s.Client(t, login.Auth.ClientToken).API().Logical()
-	if _, err := bob.WriteWithContext(t.Context(), "auth/userpass/users/bob/password", map[string]any{"password": "a longer password of bob's"}); err != nil {
+	bob := s.Client(t, login.Auth.ClientToken)
+	if _, err := bob.Write(t.Context(), "auth/userpass/users/bob/password", map[string]any{"password": "a longer password of bob's"}); err != nil {
 		t.Error(err)
 	}
 	for _, path := range []string{"auth/userpass/users/alice/password", "auth/userpass/users/bob", "auth/userpass/users/bob/policies"} {
-		if _, err := bob.WriteWithContext(t.Context(), path, map[string]any{"password": "x", "policies": "strongroom-admin", "token_policies": "strongroom-admin"}); !forbidden(err) {
+		if _, err := bob.Write(t.Context(), path, map[string]any{"password": "x", "policies": "strongroom-admin", "token_policies": "strongroom-admin"}); !vaultapi.IsDenied(err) {
 			t.Errorf("bob writes %s: %v", path, err)
 		}
 	}
@@ -273,7 +275,7 @@ roles = ["reader", "owner:b"]
 `, srv.URL, certificateOf(t, srv), secretFile(t, "the-client-secret")))
 	s.applied(t)
 	login := func(role string) ([]string, error) {
-		v := s.Client(t, "").API()
+		v := vaulttest.API(s.Client(t, ""))
 		const callback = "http://localhost:8250/oidc/callback"
 		got, err := v.Logical().WriteWithContext(t.Context(), "auth/oidc/oidc/auth_url", map[string]any{"role": role, "redirect_uri": callback})
 		if err != nil {

@@ -1,18 +1,17 @@
 package e2e
 
 import (
-	"errors"
-	"net/http"
 	"os"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/hashicorp/vault/api"
 
+	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/appliance/cli"
 	"strongroom.example/config"
+	"strongroom.example/test/vaulttest"
 )
 
 // identities of the example, in the columns' order of matrix.
@@ -100,7 +99,7 @@ func (s *appSite) login(t *testing.T, app, env string) string {
 	if err := c.LoginAppRole(t.Context(), roleID, secretID); err != nil {
 		t.Fatal(err)
 	}
-	return c.API().Token()
+	return c.Token()
 }
 
 func readTrimmed(t *testing.T, file string) string {
@@ -131,7 +130,7 @@ func TestAppPolicies(t *testing.T) {
 		t.Run(who, func(t *testing.T) {
 			for _, m := range matrix {
 				want := capabilities(m.rights[i])
-				got, err := s.Root.API().Sys().CapabilitiesWithContext(t.Context(), tokens[who], m.path)
+				got, err := vaulttest.API(s.Root).Sys().CapabilitiesWithContext(t.Context(), tokens[who], m.path)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -144,7 +143,7 @@ func TestAppPolicies(t *testing.T) {
 		})
 	}
 	t.Run("the default policy gives nothing beside", func(t *testing.T) {
-		got, err := s.Root.API().Sys().CapabilitiesWithContext(t.Context(), tokens["dagster"], "auth/token/renew-self")
+		got, err := vaulttest.API(s.Root).Sys().CapabilitiesWithContext(t.Context(), tokens["dagster"], "auth/token/renew-self")
 		if err != nil || !slices.Equal(got, []string{"update"}) {
 			t.Errorf("renew-self: %q, %v", got, err)
 		}
@@ -176,19 +175,14 @@ func (s *appSite) asks(t *testing.T, token, path string, want []string) {
 	if slices.Contains(want, "sudo") || strings.HasPrefix(path, "database/creds/") {
 		return
 	}
-	_, err := v.API().Logical().ReadWithContext(t.Context(), path)
-	if got := forbidden(err); got == slices.Contains(want, "read") {
+	_, err := v.Read(t.Context(), path)
+	if got := vaultapi.IsDenied(err); got == slices.Contains(want, "read") {
 		t.Errorf("read %s: refused=%t, capabilities %q: %v", path, got, want, err)
 	}
-	_, err = v.API().Logical().ListWithContext(t.Context(), path)
-	if got := forbidden(err); got == slices.Contains(want, "list") && !strings.HasSuffix(path, "/secret-id") {
+	_, err = v.List(t.Context(), path)
+	if got := vaultapi.IsDenied(err); got == slices.Contains(want, "list") && !strings.HasSuffix(path, "/secret-id") {
 		t.Errorf("list %s: refused=%t, capabilities %q: %v", path, got, want, err)
 	}
-}
-
-func forbidden(err error) bool {
-	var answer *api.ResponseError
-	return errors.As(err, &answer) && answer.StatusCode == http.StatusForbidden
 }
 
 // beyondCapabilities is what parameters and wrapping decide.
@@ -196,7 +190,7 @@ func beyondCapabilities(t *testing.T, s *appSite, tokens map[string]string) {
 	v := s.frontClient(t)
 	update := func(who, path string, data map[string]any) error {
 		v.SetToken(tokens[who])
-		_, err := v.API().Logical().WriteWithContext(t.Context(), path, data)
+		_, err := v.Write(t.Context(), path, data)
 		return err
 	}
 	// Leases: one's own roles', by name, and nobody else's.
@@ -206,15 +200,15 @@ func beyondCapabilities(t *testing.T, s *appSite, tokens map[string]string) {
 		"database/creds/bike-data-flow-production-rwx":  false,
 		"auth/userpass/login/alice/x":                   false,
 	} {
-		if err := update("production", "sys/leases/revoke", map[string]any{"lease_id": lease}); forbidden(err) == allowed {
+		if err := update("production", "sys/leases/revoke", map[string]any{"lease_id": lease}); vaultapi.IsDenied(err) == allowed {
 			t.Errorf("revoke %s: %v, allowed=%t", lease, err, allowed)
 		}
 	}
-	if err := update("production", "sys/leases/revoke", map[string]any{"lease_id": "database/creds/bike-data-flow-production-rw/x", "prefix": "true"}); !forbidden(err) {
+	if err := update("production", "sys/leases/revoke", map[string]any{"lease_id": "database/creds/bike-data-flow-production-rw/x", "prefix": "true"}); !vaultapi.IsDenied(err) {
 		t.Errorf("revoke with another parameter: %v", err)
 	}
 	// Secret ids: only wrapped.
-	if err := update("dagster's owner", "auth/approle/role/dagster/secret-id", nil); !forbidden(err) {
+	if err := update("dagster's owner", "auth/approle/role/dagster/secret-id", nil); !vaultapi.IsDenied(err) {
 		t.Errorf("a secret id that is not wrapped: %v", err)
 	}
 	owner := s.token(t, "dagster-owner", config.OwnerPolicy("dagster"))
@@ -232,19 +226,19 @@ func beyondCapabilities(t *testing.T, s *appSite, tokens map[string]string) {
 func loginLimits(t *testing.T, s *appSite, token string) {
 	v := s.frontClient(t)
 	v.SetToken(token)
-	got, err := v.API().Auth().Token().LookupSelfWithContext(t.Context())
+	got, err := v.LookupSelf(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	ttl, err := got.TokenTTL()
-	if err != nil || ttl > time.Hour || ttl < 50*time.Minute {
-		t.Errorf("the token lives %v, %v", ttl, err)
+	ttl, err := got.Number("ttl")
+	if err != nil || ttl > 3600 || ttl < 3000 {
+		t.Errorf("the token lives %d s, %v", ttl, err)
 	}
-	policies, err := got.TokenPolicies()
+	policies, err := got.Strings("policies")
 	if err != nil || !slices.Equal(policies, []string{"dagster-secrets", "default"}) {
 		t.Errorf("policies = %q, %v", policies, err)
 	}
-	role, err := s.Root.API().Logical().ReadWithContext(t.Context(), "auth/approle/role/dagster")
+	role, err := vaulttest.API(s.Root).Logical().ReadWithContext(t.Context(), "auth/approle/role/dagster")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,7 +249,7 @@ func loginLimits(t *testing.T, s *appSite, token string) {
 		t.Errorf("secret_id_ttl = %v, want 30d", got)
 	}
 	// The research's own policy is contained in ours, word for word.
-	text, err := s.Root.API().Sys().GetPolicyWithContext(t.Context(), "dagster-secrets")
+	text, err := vaulttest.API(s.Root).Sys().GetPolicyWithContext(t.Context(), "dagster-secrets")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -268,7 +262,7 @@ func loginLimits(t *testing.T, s *appSite, token string) {
 
 func adminIsNotRoot(t *testing.T, s *appSite) {
 	admin := s.Client(t, readTrimmed(t, s.admin))
-	self, err := admin.API().Auth().Token().LookupSelfWithContext(t.Context())
+	self, err := vaulttest.API(admin).Auth().Token().LookupSelfWithContext(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -276,12 +270,12 @@ func adminIsNotRoot(t *testing.T, s *appSite) {
 		t.Errorf("policies = %q, %v", p, err)
 	}
 	for _, path := range []string{"sys/raw/core/keyring", "sys/seal", "sys/step-down"} {
-		got, err := admin.API().Sys().CapabilitiesSelfWithContext(t.Context(), path)
+		got, err := vaulttest.API(admin).Sys().CapabilitiesSelfWithContext(t.Context(), path)
 		if err != nil || !slices.Equal(got, []string{"deny"}) {
 			t.Errorf("%s: %q, %v", path, got, err)
 		}
 	}
-	if _, err := admin.API().Auth().Token().CreateWithContext(t.Context(), &api.TokenCreateRequest{Policies: []string{"root"}}); err == nil {
+	if _, err := vaulttest.API(admin).Auth().Token().CreateWithContext(t.Context(), &api.TokenCreateRequest{Policies: []string{"root"}}); err == nil {
 		t.Error("an administrator makes a root token")
 	}
 }

@@ -112,7 +112,7 @@ func TestAuditRotationLosesNothing(t *testing.T) {
 		rotations atomic.Int64
 	)
 	for n := range 4 {
-		c := a.s.Client(t, a.s.RootToken).API()
+		c := vaulttest.API(a.s.Client(t, a.s.RootToken))
 		wg.Go(func() {
 			// On until the logs have been rotated under it, however slow that is.
 			for i := 0; i < 150 || rotations.Load() < 6; i++ {
@@ -158,7 +158,7 @@ func TestAuditRotationLosesNothing(t *testing.T) {
 	a.s.KillAndWait(t)
 	a.pid(t)
 	mustRun(t, 0, a.args...)
-	if _, err := a.s.Root.API().Logical().ReadWithContext(t.Context(), "secret/data/load-0"); err != nil {
+	if _, err := vaulttest.API(a.s.Root).Logical().ReadWithContext(t.Context(), "secret/data/load-0"); err != nil {
 		t.Error(err)
 	}
 }

@@ -120,7 +120,7 @@ rotation_period = "90d"
 // and the other nodes know of it at once.
 func clusterApps(t *testing.T, c *vaulttest.Cluster) {
 	leader, standbys := c.Settle()
-	ctx, v := t.Context(), leader.Root.API()
+	ctx, v := t.Context(), vaulttest.API(leader.Root)
 	if err := leader.Root.EnableKV2(ctx, "secret"); err != nil {
 		t.Fatal(err)
 	}
@@ -151,15 +151,15 @@ func clusterApps(t *testing.T, c *vaulttest.Cluster) {
 	// What was made works at nodes that did not make it: a secret id from one, a
 	// login at the next, a read with that token at the third.
 	role := "auth/approle/role/shop-production"
-	id, err := c.Nodes[0].Root.API().Logical().ReadWithContext(ctx, role+"/role-id")
+	id, err := vaulttest.API(c.Nodes[0].Root).Logical().ReadWithContext(ctx, role+"/role-id")
 	if err != nil {
 		t.Fatal(err)
 	}
-	secret, err := c.Nodes[0].Root.API().Logical().WriteWithContext(ctx, role+"/secret-id", nil)
+	secret, err := vaulttest.API(c.Nodes[0].Root).Logical().WriteWithContext(ctx, role+"/secret-id", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Nodes[1].Root.API().KVv2("secret").Put(ctx, "shop/production/database-url", map[string]any{"value": "stored-at-node-2"}); err != nil {
+	if _, err := vaulttest.API(c.Nodes[1].Root).KVv2("secret").Put(ctx, "shop/production/database-url", map[string]any{"value": "stored-at-node-2"}); err != nil {
 		t.Fatal(err)
 	}
 	for i := range c.Nodes {
@@ -167,19 +167,19 @@ func clusterApps(t *testing.T, c *vaulttest.Cluster) {
 		if err := at.LoginAppRole(ctx, id.Data["role_id"].(string), secret.Data["secret_id"].(string)); err != nil {
 			t.Fatal(err)
 		}
-		then.SetToken(at.API().Token())
-		got, err := then.API().KVv2("secret").Get(ctx, "shop/production/database-url")
+		then.SetToken(at.Token())
+		got, err := vaulttest.API(then).KVv2("secret").Get(ctx, "shop/production/database-url")
 		if err != nil || got.Data["value"] != "stored-at-node-2" {
 			t.Errorf("a token from node %d reads at the next %v, %v", i+1, got, err)
 		}
-		key, err := then.API().Logical().ReadWithContext(ctx, "apikeys/creds/shop/production/billing")
+		key, err := vaulttest.API(then).Logical().ReadWithContext(ctx, "apikeys/creds/shop/production/billing")
 		if err != nil || key == nil || key.Data["key"] == "" {
 			t.Errorf("a token from node %d reads at the next the key %v, %v", i+1, key, err)
 		}
 		if err := at.RevokeSelf(ctx); err != nil {
 			t.Error(err)
 		}
-		if _, err := then.API().KVv2("secret").Get(ctx, "shop/production/database-url"); err == nil {
+		if _, err := vaulttest.API(then).KVv2("secret").Get(ctx, "shop/production/database-url"); err == nil {
 			t.Errorf("a token that node %d has revoked still reads at the next", i+1)
 		}
 	}

@@ -102,11 +102,11 @@ func TestNodeIsAdded(t *testing.T) {
 	for path, data := range map[string]map[string]any{
 		"apikeys/providers/generated": {"type": "generated"},
 	} {
-		if _, err := first.Root.API().Logical().WriteWithContext(t.Context(), path, data); err != nil {
+		if _, err := vaulttest.API(first.Root).Logical().WriteWithContext(t.Context(), path, data); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := first.Root.API().Logical().WriteWithContext(t.Context(), "apikeys/keys/"+clientKey, map[string]any{"provider": "generated"}); err != nil {
+	if _, err := vaulttest.API(first.Root).Logical().WriteWithContext(t.Context(), "apikeys/keys/"+clientKey, map[string]any{"provider": "generated"}); err != nil {
 		t.Fatal(err)
 	}
 	before := readNode(t, first, "creds/"+clientKey)
@@ -142,7 +142,7 @@ func TestNodeIsAdded(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), vaulttest.ClusterPatience)
 	defer cancel()
 	refuseFrontsWay(ctx, t, first, second)
-	r, err := second.Root.API().Sys().RaftJoinWithContext(ctx, &api.RaftJoinRequest{LeaderAPIAddr: "http://" + forward(t, first.Layout.VaultSocket())})
+	r, err := vaulttest.API(second.Root).Sys().RaftJoinWithContext(ctx, &api.RaftJoinRequest{LeaderAPIAddr: "http://" + forward(t, first.Layout.VaultSocket())})
 	if err != nil || !r.Joined {
 		t.Fatalf("it did not join: %+v, %v", r, err)
 	}
@@ -180,7 +180,7 @@ func refuseFrontsWay(ctx context.Context, t *testing.T, first, second *vaulttest
 		}
 		*to = string(text)
 	}
-	r, err := second.Root.API().Sys().RaftJoinWithContext(ctx, req)
+	r, err := vaulttest.API(second.Root).Sys().RaftJoinWithContext(ctx, req)
 	if err == nil {
 		t.Fatalf("joined through the front's listener: %+v", r)
 	}

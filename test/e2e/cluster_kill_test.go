@@ -110,7 +110,7 @@ func (c *campaign) loseLeader(cluster *vaulttest.Cluster, how string, quiet func
 		without = time.Since(began)
 		leader.Up(c.t)
 	case "step-down":
-		if err := leader.Root.API().Sys().StepDownWithContext(c.t.Context()); err != nil {
+		if err := vaulttest.API(leader.Root).Sys().StepDownWithContext(c.t.Context()); err != nil {
 			c.t.Fatal(err)
 		}
 		cluster.Leader(leader)
@@ -123,7 +123,7 @@ func (c *campaign) loseLeader(cluster *vaulttest.Cluster, how string, quiet func
 		leader.Freeze(c.t)
 		next := cluster.Leader(leader)
 		without = time.Since(began)
-		l := next.Client(c.t, next.RootToken).API().Logical()
+		l := vaulttest.API(next.Client(c.t, next.RootToken)).Logical()
 		for _, name := range c.names {
 			// Refused where it is in recovery, or where the freeze has cut it off.
 			_, _ = l.WriteWithContext(c.t.Context(), "apikeys/rotate/"+name, nil)

@@ -95,7 +95,7 @@ func keyedCluster(t *testing.T) *vaulttest.Cluster {
 		{"apikeys/providers/generated", map[string]any{"type": "generated"}},
 		{"apikeys/keys/" + clientKey, map[string]any{"provider": "generated", "grace_period": "1h"}},
 	} {
-		if _, err := s.Root.API().Logical().WriteWithContext(t.Context(), w.path, w.data); err != nil {
+		if _, err := vaulttest.API(s.Root).Logical().WriteWithContext(t.Context(), w.path, w.data); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -157,7 +157,7 @@ func clusterReads(t *testing.T, c *vaulttest.Cluster) {
 // verifyAt asks a node whether a presented key is valid.
 func verifyAt(t *testing.T, s *vaulttest.Server, key string) string {
 	t.Helper()
-	r, err := s.Root.API().Logical().WriteWithContext(t.Context(), "apikeys/verify/"+clientKey, map[string]any{"key": key})
+	r, err := vaulttest.API(s.Root).Logical().WriteWithContext(t.Context(), "apikeys/verify/"+clientKey, map[string]any{"key": key})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +181,7 @@ func clusterVerify(t *testing.T, c *vaulttest.Cluster) {
 // rotateAt rotates the key through a node and gives the new version.
 func rotateAt(t *testing.T, s *vaulttest.Server) string {
 	t.Helper()
-	r, err := s.Root.API().Logical().WriteWithContext(t.Context(), "apikeys/rotate/"+clientKey, nil)
+	r, err := vaulttest.API(s.Root).Logical().WriteWithContext(t.Context(), "apikeys/rotate/"+clientKey, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -284,7 +284,7 @@ func clusterEpoch(t *testing.T, c *vaulttest.Cluster) {
 	if reason, _ := fence["reason"].(string); fence["closed"] != true || !strings.Contains(reason, `this is "another"`) {
 		t.Errorf("fence %v", fence)
 	}
-	_, err = next.Root.API().Logical().WriteWithContext(t.Context(), "apikeys/rotate/"+clientKey, nil)
+	_, err = vaulttest.API(next.Root).Logical().WriteWithContext(t.Context(), "apikeys/rotate/"+clientKey, nil)
 	var refused *api.ResponseError
 	if !errors.As(err, &refused) || refused.StatusCode != http.StatusBadRequest || !strings.Contains(err.Error(), "fenced") {
 		t.Errorf("rotate: %v", err)
@@ -297,7 +297,7 @@ func clusterEpoch(t *testing.T, c *vaulttest.Cluster) {
 	}
 	leader.Up(t)
 	c.Settle()
-	if _, err := next.Root.API().Logical().WriteWithContext(t.Context(), "sys/plugins/reload/backend", map[string]any{"mounts": "apikeys/"}); err != nil {
+	if _, err := vaulttest.API(next.Root).Logical().WriteWithContext(t.Context(), "sys/plugins/reload/backend", map[string]any{"mounts": "apikeys/"}); err != nil {
 		t.Fatal(err)
 	}
 	rotateAt(t, next)

@@ -22,7 +22,7 @@ func TestDoctorAsksVault(t *testing.T) {
 	t.Setenv("VAULT_TOKEN", "")
 	s := vaulttest.New(t)
 	s.MountAPIKeys(t)
-	sys, auth := s.Root.API().Sys(), s.Root.API().Auth().Token()
+	sys, auth := vaulttest.API(s.Root).Sys(), vaulttest.API(s.Root).Auth().Token()
 	for _, method := range []string{"approle", "userpass"} {
 		if err := sys.EnableAuthWithOptionsWithContext(t.Context(), method, &api.EnableAuthOptions{Type: method}); err != nil {
 			t.Fatal(err)
@@ -39,7 +39,7 @@ func TestDoctorAsksVault(t *testing.T) {
 		return made.Auth.ClientToken
 	}()
 	// Each AppRole that has logged in has an entity.
-	if _, err := s.Root.API().Logical().WriteWithContext(t.Context(), "identity/entity", map[string]any{"name": "an-approle"}); err != nil {
+	if _, err := vaulttest.API(s.Root).Logical().WriteWithContext(t.Context(), "identity/entity", map[string]any{"name": "an-approle"}); err != nil {
 		t.Fatal(err)
 	}
 	args := statusArgs(t, s, "doctor", "--json", "--no-save", "--token-file", lookToken(t, token))
@@ -61,7 +61,7 @@ func TestDoctorAsksVault(t *testing.T) {
 	}
 	write := func(path string, data map[string]any) {
 		t.Helper()
-		if _, err := s.Root.API().Logical().WriteWithContext(t.Context(), path, data); err != nil {
+		if _, err := vaulttest.API(s.Root).Logical().WriteWithContext(t.Context(), path, data); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -44,7 +44,7 @@ func newDrillSite(t *testing.T) *drillSite {
 		t.Skip("a drill needs root")
 	}
 	s := vaulttest.New(t)
-	ctx, v := t.Context(), s.Root.API()
+	ctx, v := t.Context(), vaulttest.API(s.Root)
 	if err := s.Root.EnableKV2(ctx, "secret"); err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +90,7 @@ func newDrillSite(t *testing.T) *drillSite {
 // role makes one of the appliance's AppRoles and gives the files of its ids.
 func (d *drillSite) role(t *testing.T, name string) [2]string {
 	t.Helper()
-	ctx, l := t.Context(), d.s.Root.API().Logical()
+	ctx, l := t.Context(), vaulttest.API(d.s.Root).Logical()
 	path := "auth/approle/role/" + name
 	if _, err := l.WriteWithContext(ctx, path, map[string]any{"token_policies": name, "token_ttl": "10m", "token_no_default_policy": true}); err != nil {
 		t.Fatal(err)
@@ -122,7 +122,7 @@ func (d *drillSite) backup(t *testing.T) {
 		t.Fatalf("the canary was not written:\n%s", out)
 	}
 	d.verify(t, cli.ExitOK)
-	c, err := d.s.Root.API().KVv2("secret").Get(t.Context(), "strongroom/canary")
+	c, err := vaulttest.API(d.s.Root).KVv2("secret").Get(t.Context(), "strongroom/canary")
 	if err != nil {
 		t.Fatal(err)
 	}

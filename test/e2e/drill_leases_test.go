@@ -63,14 +63,14 @@ func proxyTo(t *testing.T, network, address, targetNetwork, target string) *coun
 func drillLeases(t *testing.T, d *drillSite) {
 	pg := startPostgres(t)
 	pg.admin(t, "CREATE ROLE vault LOGIN SUPERUSER PASSWORD 'a-first-password'")
-	ctx, l := t.Context(), d.s.Root.API().Logical()
+	ctx, l := t.Context(), vaulttest.API(d.s.Root).Logical()
 	socket := fmt.Sprintf(".s.PGSQL.%d", pg.port)
 	port := freePort(t)
 	proxies := map[string]*countingProxy{
 		"tcp":  proxyTo(t, "tcp", fmt.Sprintf("127.0.0.1:%d", port), "tcp", fmt.Sprintf("127.0.0.1:%d", pg.port)),
 		"unix": proxyTo(t, "unix", filepath.Join(d.dir, socket), "unix", filepath.Join(pg.dir, socket)),
 	}
-	if err := d.s.Root.API().Sys().MountWithContext(ctx, "database", &api.MountInput{Type: "database"}); err != nil {
+	if err := vaulttest.API(d.s.Root).Sys().MountWithContext(ctx, "database", &api.MountInput{Type: "database"}); err != nil {
 		t.Fatal(err)
 	}
 	// The leases must outlive the backup: long, where that takes long.

@@ -19,7 +19,7 @@ import (
 // nothing, and no secret is anywhere.
 func TestDrill(t *testing.T) {
 	d := newDrillSite(t)
-	before := engineCounters(t, d.s.Root.API())
+	before := engineCounters(t, vaulttest.API(d.s.Root))
 	fill(t, d.s, 8, 500_000)
 	d.backup(t)
 	out := d.drill(t, cli.ExitOK)
@@ -39,7 +39,7 @@ func TestDrill(t *testing.T) {
 	}
 	t.Logf("RTO %s, the goal is %s", r.RTO(), maxRTO)
 	d.silent(t, out)
-	if after := engineCounters(t, d.s.Root.API()); after != before {
+	if after := engineCounters(t, vaulttest.API(d.s.Root)); after != before {
 		t.Errorf("the live engine's counters went from %s to %s", before, after)
 	}
 	t.Run("signature", func(t *testing.T) { reportSignature(t, d) })
@@ -121,14 +121,14 @@ func drillFaults(t *testing.T, d *drillSite) {
 		{name: "no canary, no plugin, other policies", args: []string{"--plugin-dir", nobody}, code: cli.ExitDrift,
 			says: "none was written before this snapshot", fails: []string{"canary", "engine", "policies"},
 			prepare: func(t *testing.T, d *drillSite) {
-				if err := d.s.Root.API().Sys().PutPolicyWithContext(t.Context(), config.PolicyDoctor, `path "x" { capabilities = ["read"] }`); err != nil {
+				if err := vaulttest.API(d.s.Root).Sys().PutPolicyWithContext(t.Context(), config.PolicyDoctor, `path "x" { capabilities = ["read"] }`); err != nil {
 					t.Fatal(err)
 				}
 				if out := d.take(t, d.s, cli.ExitOK); !strings.Contains(out, "note: no login for the canary") {
 					t.Errorf("take said:\n%s", out)
 				}
 				d.verify(t, cli.ExitOK)
-				if err := d.s.Root.API().Sys().PutPolicyWithContext(t.Context(), config.PolicyDoctor, config.Policies()[config.PolicyDoctor]); err != nil {
+				if err := vaulttest.API(d.s.Root).Sys().PutPolicyWithContext(t.Context(), config.PolicyDoctor, config.Policies()[config.PolicyDoctor]); err != nil {
 					t.Fatal(err)
 				}
 			}},
@@ -233,7 +233,7 @@ func drillRehearsal(t *testing.T, d *drillSite) {
 	if readText(t, filepath.Join(d.state, "last.json")) != last {
 		t.Error("a rehearsal passes for a drill")
 	}
-	mounts, err := d.s.Root.API().Sys().ListMountsWithContext(t.Context())
+	mounts, err := vaulttest.API(d.s.Root).Sys().ListMountsWithContext(t.Context())
 	if err != nil || mounts["apikeys/"].RunningVersion != "v"+d.s.Version {
 		t.Errorf("the live engine runs %q, %v", mounts["apikeys/"].RunningVersion, err)
 	}

@@ -24,7 +24,7 @@ func TestEscrowLetsIn(t *testing.T) {
 	root := func(name, token string) {
 		t.Helper()
 		c.SetToken(token)
-		self, err := c.API().Auth().Token().LookupSelfWithContext(ctx)
+		self, err := vaulttest.API(c).Auth().Token().LookupSelfWithContext(ctx)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -46,7 +46,7 @@ func TestEscrowLetsIn(t *testing.T) {
 	}
 	root("recovery keys", token)
 	// One that somebody began and never ended is in nobody's way.
-	if _, err := s.Root.API().Sys().GenerateRootInitWithContext(ctx, "", ""); err != nil {
+	if _, err := vaulttest.API(s.Root).Sys().GenerateRootInitWithContext(ctx, "", ""); err != nil {
 		t.Fatal(err)
 	}
 	// More keys than are asked for.
@@ -54,18 +54,18 @@ func TestEscrowLetsIn(t *testing.T) {
 		t.Fatal(err)
 	}
 	root("after an attempt that was given up", token)
-	if status, err := s.Root.API().Sys().GenerateRootStatusWithContext(ctx); err != nil || status.Started {
+	if status, err := vaulttest.API(s.Root).Sys().GenerateRootStatusWithContext(ctx); err != nil || status.Started {
 		t.Errorf("an attempt is left open: %+v, %v", status, err)
 	}
 
-	sys := s.Root.API().Sys()
+	sys := vaulttest.API(s.Root).Sys()
 	if err := sys.EnableAuthWithOptionsWithContext(ctx, "userpass", &api.EnableAuthOptions{Type: "userpass"}); err != nil {
 		t.Fatal(err)
 	}
 	if err := sys.PutPolicyWithContext(ctx, config.PolicyAdmin, config.Policies()[config.PolicyAdmin]); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Root.API().Logical().WriteWithContext(ctx, "auth/userpass/users/admin", map[string]any{"password": "canary-pw", "token_policies": config.PolicyAdmin}); err != nil {
+	if _, err := vaulttest.API(s.Root).Logical().WriteWithContext(ctx, "auth/userpass/users/admin", map[string]any{"password": "canary-pw", "token_policies": config.PolicyAdmin}); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.LoginUserpass(ctx, "admin", "canary-no"); err == nil || strings.Contains(err.Error(), "canary") {
@@ -75,7 +75,7 @@ func TestEscrowLetsIn(t *testing.T) {
 		t.Fatal(err)
 	}
 	// It is enough to make the jobs' logins.
-	if err := c.API().Sys().PutPolicyWithContext(ctx, "x", `path "a" { capabilities = ["read"] }`); err != nil {
+	if err := vaulttest.API(c).Sys().PutPolicyWithContext(ctx, "x", `path "a" { capabilities = ["read"] }`); err != nil {
 		t.Errorf("the administrator: %v", err)
 	}
 }

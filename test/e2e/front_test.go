@@ -79,16 +79,16 @@ func TestFrontShowsVaultTheClient(t *testing.T) {
 	if err := s.Root.EnableFileAudit(t.Context(), "front-test", log); err != nil {
 		t.Fatal(err)
 	}
-	secret, err := s.Root.API().Auth().Token().CreateWithContext(t.Context(), &api.TokenCreateRequest{Policies: []string{"default"}})
+	secret, err := vaulttest.API(s.Root).Auth().Token().CreateWithContext(t.Context(), &api.TokenCreateRequest{Policies: []string{"default"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	bound, err := s.Root.API().Logical().WriteWithContext(t.Context(), "auth/token/roles/bound", map[string]any{
+	bound, err := vaulttest.API(s.Root).Logical().WriteWithContext(t.Context(), "auth/token/roles/bound", map[string]any{
 		"allowed_policies": "default", "token_bound_cidrs": "127.0.0.5/32"})
 	if err != nil {
 		t.Fatal(err, bound)
 	}
-	tied, err := s.Root.API().Auth().Token().CreateWithRoleWithContext(t.Context(), &api.TokenCreateRequest{}, "bound")
+	tied, err := vaulttest.API(s.Root).Auth().Token().CreateWithRoleWithContext(t.Context(), &api.TokenCreateRequest{}, "bound")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,7 +29,7 @@ import (
 // its ids.
 func monitorRole(t *testing.T, s *vaulttest.Server, dir string) (roleID, secretID string) {
 	t.Helper()
-	ctx, v := t.Context(), s.Root.API()
+	ctx, v := t.Context(), vaulttest.API(s.Root)
 	if err := v.Sys().PutPolicyWithContext(ctx, config.PolicyMonitor, config.Policies()[config.PolicyMonitor]); err != nil {
 		t.Fatal(err)
 	}
@@ -139,12 +139,12 @@ func monitoredVault(t *testing.T) *monitored {
 		{"apikeys/providers/generated", map[string]any{"type": "generated"}},
 		{"apikeys/keys/shop/production/canary-key-name", map[string]any{"provider": "generated"}},
 	} {
-		if _, err := s.Root.API().Logical().WriteWithContext(ctx, w.path, w.data); err != nil {
+		if _, err := vaulttest.API(s.Root).Logical().WriteWithContext(ctx, w.path, w.data); err != nil {
 			t.Fatal(err)
 		}
 	}
 	value := func() string {
-		c, err := s.Root.API().Logical().ReadWithContext(ctx, "apikeys/creds/shop/production/canary-key-name")
+		c, err := vaulttest.API(s.Root).Logical().ReadWithContext(ctx, "apikeys/creds/shop/production/canary-key-name")
 		if err != nil || c == nil {
 			t.Fatalf("%v, %v", c, err)
 		}
@@ -295,7 +295,7 @@ func TestMetrics(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{"apikeys/creds/shop/production/canary-key-name", "secret/data/x", "apikeys/keys/shop/production/canary-key-name", "sys/policies/acl", "sys/audit"} {
-		if _, err := monitor.API().Logical().ReadWithContext(ctx, path); err == nil || !strings.Contains(err.Error(), "permission denied") {
+		if _, err := vaulttest.API(monitor).Logical().ReadWithContext(ctx, path); err == nil || !strings.Contains(err.Error(), "permission denied") {
 			t.Errorf("the monitor's token reads %s: %v", path, err)
 		}
 	}

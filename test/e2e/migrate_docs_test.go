@@ -49,7 +49,7 @@ func TestMigrateDocs(t *testing.T) {
 	for _, name := range []string{"scan", "plan", "apply", "cutover", "exec", "kv"} {
 		run(name)
 	}
-	if _, err := s.Root.API().Logical().WriteWithContext(t.Context(), "secret/data/bike-data-flow/production/database-url", map[string]any{"data": map[string]any{"url": "x"}}); err != nil {
+	if _, err := vaulttest.API(s.Root).Logical().WriteWithContext(t.Context(), "secret/data/bike-data-flow/production/database-url", map[string]any{"data": map[string]any{"url": "x"}}); err != nil {
 		t.Fatal(err)
 	}
 	if out := run("versions"); !strings.Contains(out, "removed url") || !strings.Contains(out, "version 3 is written") {

@@ -24,7 +24,7 @@ func TestMigrateStoreConformance(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.MountAPIKeys(t)
-	l := s.Root.API().Logical()
+	l := vaulttest.API(s.Root).Logical()
 	for path, data := range map[string]map[string]any{
 		"apikeys/providers/people": {"type": "manual"},
 		"sys/mounts/database":      {"type": "database"},
@@ -43,7 +43,7 @@ func TestMigrateStoreConformance(t *testing.T) {
 // kvState is a secret as Vault shows it, without its times.
 func kvState(t *testing.T, s *vaulttest.Server, mount, path string) string {
 	t.Helper()
-	l := s.Root.API().Logical()
+	l := vaulttest.API(s.Root).Logical()
 	meta, err := l.ReadWithContext(t.Context(), mount+"/metadata/"+path)
 	if err != nil {
 		t.Fatal(err)
@@ -82,7 +82,7 @@ func TestKVExportImportRollback(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	l := s.Root.API().Logical()
+	l := vaulttest.API(s.Root).Logical()
 	put := func(path string, data map[string]any) {
 		t.Helper()
 		if _, err := l.WriteWithContext(t.Context(), path, data); err != nil {

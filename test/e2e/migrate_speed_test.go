@@ -21,7 +21,7 @@ func TestMigrateSpeed(t *testing.T) {
 		t.Fatal(err)
 	}
 	// What others have noted of a secret stays.
-	_, err := s.Root.API().Logical().WriteWithContext(t.Context(), "secret/metadata/big/production/v0", map[string]any{"custom_metadata": map[string]string{"owner": "team"}})
+	_, err := vaulttest.API(s.Root).Logical().WriteWithContext(t.Context(), "secret/metadata/big/production/v0", map[string]any{"custom_metadata": map[string]string{"owner": "team"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +56,7 @@ func TestMigrateSpeed(t *testing.T) {
 			t.Errorf("%v is far more than 60 s", took)
 		}
 	}
-	meta, err := s.Root.API().Logical().ReadWithContext(t.Context(), "secret/metadata/big/production/v0")
+	meta, err := vaulttest.API(s.Root).Logical().ReadWithContext(t.Context(), "secret/metadata/big/production/v0")
 	if err != nil {
 		t.Fatal(err)
 	}

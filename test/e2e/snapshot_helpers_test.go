@@ -152,7 +152,7 @@ func newSite(t *testing.T, s *vaulttest.Server, s3 string) backupSite {
 // snapshotRole makes the AppRole of the installed snapshot job.
 func snapshotRole(t *testing.T, s *vaulttest.Server) (roleID, secretID string) {
 	t.Helper()
-	ctx, v := t.Context(), s.Root.API()
+	ctx, v := t.Context(), vaulttest.API(s.Root)
 	if err := v.Sys().PutPolicyWithContext(ctx, config.PolicySnapshot, config.Policies()[config.PolicySnapshot]); err != nil {
 		t.Fatal(err)
 	}
@@ -206,7 +206,7 @@ func vaultCLI(t *testing.T, s *vaulttest.Server, token string, args ...string) (
 // fill writes n secrets of size bytes each, so that a snapshot has a body.
 func fill(t *testing.T, s *vaulttest.Server, n, size int) {
 	t.Helper()
-	kv := s.Root.API().KVv2("secret")
+	kv := vaulttest.API(s.Root).KVv2("secret")
 	for i := range n {
 		b := make([]byte, size/2)
 		if _, err := rand.Read(b); err != nil {

@@ -63,7 +63,7 @@ func TestSnapshotRestorePath(t *testing.T) {
 
 	putSecret(t, s.Root, "app/prod/one", "broken")
 	putSecret(t, s.Root, "app/other", "newer")
-	kv := s.Root.API().KVv2("secret")
+	kv := vaulttest.API(s.Root).KVv2("secret")
 	if err := kv.DeleteMetadata(ctx, "app/prod/two"); err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +91,7 @@ func TestSnapshotRestorePath(t *testing.T) {
 	}
 
 	// A folder, with what is gone; as a user of then, with a token of now.
-	young, err := s.Root.API().Auth().Token().CreateWithContext(ctx, &api.TokenCreateRequest{Policies: []string{"app"}})
+	young, err := vaulttest.API(s.Root).Auth().Token().CreateWithContext(ctx, &api.TokenCreateRequest{Policies: []string{"app"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +123,7 @@ func TestSnapshotRestorePath(t *testing.T) {
 // user makes a user who may read and write secret/app.
 func user(t *testing.T, s *vaulttest.Server) {
 	t.Helper()
-	ctx, v := t.Context(), s.Root.API()
+	ctx, v := t.Context(), vaulttest.API(s.Root)
 	policy := `path "secret/*" { capabilities = ["read", "list", "create", "update"] }`
 	if err := v.Sys().PutPolicyWithContext(ctx, "app", policy); err != nil {
 		t.Fatal(err)

@@ -22,7 +22,7 @@ import (
 // kv reads and writes secret/ as root.
 func putSecret(t *testing.T, c *vaultapi.Client, path, value string) {
 	t.Helper()
-	if _, err := c.API().KVv2("secret").Put(t.Context(), path, map[string]any{"value": value}); err != nil {
+	if _, err := vaulttest.API(c).KVv2("secret").Put(t.Context(), path, map[string]any{"value": value}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -30,7 +30,7 @@ func putSecret(t *testing.T, c *vaultapi.Client, path, value string) {
 // secret is the value at path, or "" when there is none.
 func secret(t *testing.T, c *vaultapi.Client, path string) string {
 	t.Helper()
-	s, err := c.API().KVv2("secret").Get(t.Context(), path)
+	s, err := vaulttest.API(c).KVv2("secret").Get(t.Context(), path)
 	if err != nil {
 		if strings.Contains(err.Error(), "secret not found") {
 			return ""
@@ -79,10 +79,10 @@ func TestSnapshotRestore(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.MountAPIKeys(t)
-	if _, err := s.Root.API().Logical().WriteWithContext(ctx, "apikeys/providers/generated", map[string]any{"type": "generated"}); err != nil {
+	if _, err := vaulttest.API(s.Root).Logical().WriteWithContext(ctx, "apikeys/providers/generated", map[string]any{"type": "generated"}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Root.API().Logical().WriteWithContext(ctx, "apikeys/keys/app/prod/own", map[string]any{"provider": "generated"}); err != nil {
+	if _, err := vaulttest.API(s.Root).Logical().WriteWithContext(ctx, "apikeys/keys/app/prod/own", map[string]any{"provider": "generated"}); err != nil {
 		t.Fatal(err)
 	}
 	putSecret(t, s.Root, "app/one", "old")
@@ -123,11 +123,11 @@ func TestSnapshotRestore(t *testing.T) {
 			t.Errorf("it did not say %q:\n%s", want, out)
 		}
 	}
-	r, err := s.Root.API().Logical().ReadWithContext(ctx, "apikeys/reconcile")
+	r, err := vaulttest.API(s.Root).Logical().ReadWithContext(ctx, "apikeys/reconcile")
 	if err != nil || r.Data["fenced"] != false {
 		t.Errorf("the engine is still fenced: %v, %v", r, err)
 	}
-	if _, err := s.Root.API().Logical().WriteWithContext(ctx, "apikeys/rotate/app/prod/own", nil); err != nil {
+	if _, err := vaulttest.API(s.Root).Logical().WriteWithContext(ctx, "apikeys/rotate/app/prod/own", nil); err != nil {
 		t.Errorf("rotate after the restore: %v", err)
 	}
 	if after := tree(t, b.dir+"/disk"); after != before {
@@ -272,7 +272,7 @@ func waitSecret(ctx context.Context, t *testing.T, s *vaulttest.Server, path, wa
 		if err := s.WaitActive(ctx); err != nil {
 			return err
 		}
-		got, err := s.Root.API().KVv2("secret").Get(ctx, path)
+		got, err := vaulttest.API(s.Root).KVv2("secret").Get(ctx, path)
 		if err == nil && got.Data["value"] == want {
 			return nil
 		}
@@ -350,7 +350,7 @@ func startShamir(t *testing.T) (c *vaultapi.Client, addr, root, key string) {
 	if err := c.WaitListening(ctx); err != nil {
 		t.Fatal(err)
 	}
-	init, err := c.API().Sys().InitWithContext(ctx, &api.InitRequest{SecretShares: 1, SecretThreshold: 1})
+	init, err := vaulttest.API(c).Sys().InitWithContext(ctx, &api.InitRequest{SecretShares: 1, SecretThreshold: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -366,7 +366,7 @@ func unseal(t *testing.T, c *vaultapi.Client, key string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), vaulttest.Patience)
 	defer cancel()
-	if s, err := c.API().Sys().UnsealWithContext(ctx, key); err != nil || s.Sealed {
+	if s, err := vaulttest.API(c).Sys().UnsealWithContext(ctx, key); err != nil || s.Sealed {
 		t.Fatalf("unseal: %+v, %v", s, err)
 	}
 	if err := c.WaitActive(ctx); err != nil {
@@ -403,7 +403,7 @@ func TestSnapshotRestoreForced(t *testing.T) {
 		t.Fatalf("by force:\n%s", out)
 	}
 	// Its own key is of no use any more.
-	if s, err := to.API().Sys().UnsealWithContext(t.Context(), toKey); err == nil && !s.Sealed {
+	if s, err := vaulttest.API(to).Sys().UnsealWithContext(t.Context(), toKey); err == nil && !s.Sealed {
 		t.Fatal("the replaced Vault's key opens the snapshot")
 	}
 	unseal(t, to, fromKey)

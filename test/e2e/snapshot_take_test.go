@@ -53,7 +53,7 @@ func TestSnapshotTakeVerifyPrune(t *testing.T) {
 // noTokenLeft sees that the job has ended its login.
 func noTokenLeft(t *testing.T, s *vaulttest.Server) {
 	t.Helper()
-	list, err := s.Root.API().Logical().ListWithContext(t.Context(), "auth/token/accessors")
+	list, err := vaulttest.API(s.Root).Logical().ListWithContext(t.Context(), "auth/token/accessors")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,10 +118,10 @@ func TestSnapshotLoginCanDoNothingElse(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{"sys/policies/acl/root", "sys/mounts", "sys/raw/core/keyring", "secret/metadata/fill", "sys/storage/raft/configuration", "auth/token/accessors"} {
-		if r, err := c.API().Logical().ReadWithContext(t.Context(), path); err == nil && r != nil {
+		if r, err := vaulttest.API(c).Logical().ReadWithContext(t.Context(), path); err == nil && r != nil {
 			t.Errorf("it reads %s", path)
 		}
-		if r, err := c.API().Logical().ListWithContext(t.Context(), path); err == nil && r != nil {
+		if r, err := vaulttest.API(c).Logical().ListWithContext(t.Context(), path); err == nil && r != nil {
 			t.Errorf("it lists %s", path)
 		}
 	}
@@ -183,7 +183,7 @@ func TestSnapshotOfAFailingVault(t *testing.T) {
 		unchanged(t)
 	})
 	t.Run("sealed", func(t *testing.T) {
-		if err := s.Root.API().Sys().SealWithContext(t.Context()); err != nil {
+		if err := vaulttest.API(s.Root).Sys().SealWithContext(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if out := b.take(t, s, cli.ExitOperator); !strings.Contains(out, "sealed") {

@@ -41,7 +41,7 @@ func TestStatus(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
 	s := vaulttest.New(t)
 	s.MountAPIKeys(t)
-	logical := s.Root.API().Logical()
+	logical := vaulttest.API(s.Root).Logical()
 	for _, w := range []struct {
 		path string
 		data map[string]any
@@ -99,7 +99,7 @@ func TestStatus(t *testing.T) {
 	if !strings.Contains(out, "the login may not read this") || strings.Contains(out, "hvs.no-such") {
 		t.Errorf("with a dead token:\n%s", out)
 	}
-	if err := s.Root.API().Sys().SealWithContext(t.Context()); err != nil {
+	if err := vaulttest.API(s.Root).Sys().SealWithContext(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if out = mustRun(t, 0, withToken...); !strings.Contains(out, "✗ Vault        SEALED") {

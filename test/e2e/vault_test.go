@@ -15,7 +15,7 @@ func TestUnsealAfterKill(t *testing.T) {
 	if err := s.Root.EnableKV2(ctx, "secret"); err != nil {
 		t.Fatal(err)
 	}
-	kv := s.Root.API().KVv2("secret")
+	kv := vaulttest.API(s.Root).KVv2("secret")
 	if _, err := kv.Put(ctx, "app/test/name", map[string]any{"value": "v1"}); err != nil {
 		t.Fatal(err)
 	}

@@ -80,7 +80,7 @@ func (c *Cluster) Join(node Node) *Server {
 	defer cancel()
 	s := Candidate(c.t, node)
 	first := c.Nodes[0]
-	r, err := s.Root.API().Sys().RaftJoinWithContext(ctx, &api.RaftJoinRequest{LeaderAPIAddr: "unix://" + first.Layout.VaultSocket()})
+	r, err := API(s.Root).Sys().RaftJoinWithContext(ctx, &api.RaftJoinRequest{LeaderAPIAddr: "unix://" + first.Layout.VaultSocket()})
 	if err != nil || !r.Joined {
 		c.t.Fatalf("%s did not join: %+v, %v", node.ID, r, err)
 	}
@@ -102,7 +102,7 @@ func (c *Cluster) Add(s *Server) {
 func ClusterOf(t testing.TB, first *Server) *Cluster {
 	t.Helper()
 	soon := map[string]any{"server_stabilization_time": "1s"}
-	if _, err := first.Root.API().Logical().WriteWithContext(t.Context(), "sys/storage/raft/autopilot/configuration", soon); err != nil {
+	if _, err := API(first.Root).Logical().WriteWithContext(t.Context(), "sys/storage/raft/autopilot/configuration", soon); err != nil {
 		t.Fatal(err)
 	}
 	return &Cluster{t: t, Nodes: []*Server{first}}
@@ -204,7 +204,7 @@ func (c *Cluster) Settle(but ...*Server) (leader *Server, standbys []*Server) {
 			default:
 				leader = s
 			}
-			if _, err := s.Root.API().Auth().Token().LookupSelfWithContext(ctx); err != nil {
+			if _, err := API(s.Root).Auth().Token().LookupSelfWithContext(ctx); err != nil {
 				return err
 			}
 		}

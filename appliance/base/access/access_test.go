@@ -126,8 +126,8 @@ func TestOrder(t *testing.T) {
 				}
 				return
 			}
-			if err != nil || c.API().Token() != tt.token {
-				t.Errorf("token %q, %v; want %q", c.API().Token(), err, tt.token)
+			if err != nil || c.Token() != tt.token {
+				t.Errorf("token %q, %v; want %q", c.Token(), err, tt.token)
 			}
 			if got := strings.Join(w.logins, " "); got != tt.role {
 				t.Errorf("logged in as %q, want %q", got, tt.role)
