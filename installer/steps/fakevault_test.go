@@ -6,14 +6,17 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"path"
 	"strings"
 	"testing"
 
 	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/config/machine"
 )
 
-// fakeVault is the part of a Vault that the jobs' step speaks to: AppRoles,
-// their secret ids, tokens. Any call that changes it can be made to fail.
+// fakeVault is the part of a Vault that an installation speaks to: what is
+// enabled in it, AppRoles, their secret ids, tokens. Any call that changes it can
+// be made to fail.
 type fakeVault struct {
 	t       *testing.T
 	url     string
@@ -22,9 +25,17 @@ type fakeVault struct {
 	tokens  map[string]bool
 	made    int
 	sealed  bool
+	// enabled are what sys/audit, sys/auth, sys/mounts tell, by these names.
+	enabled  map[string]map[string]any
+	policies map[string]any
+	catalog  map[string]map[string]any // by name and version
+	users    []string
+	// answer, if set, comes in place of the answer to calls of its choice; 0
+	// leaves one as it is.
+	answer func(r *http.Request, path string) (status int, body any)
 
-	// Writes counts what has changed it; the one at failAt, from 1, fails, after
-	// its effect where afterEffect says so.
+	// Writes counts what has changed it; the one at failAt, from 1, is refused,
+	// or has its effect and no answer where afterEffect says so.
 	writes, failAt int
 	afterEffect    bool
 }
@@ -35,7 +46,14 @@ type fakeSecret struct {
 }
 
 func newFakeVault(t *testing.T) *fakeVault {
-	f := &fakeVault{t: t, roles: map[string]map[string]any{}, secrets: map[string]*fakeSecret{}, tokens: map[string]bool{fakeRoot: true, "admin": true}}
+	f := &fakeVault{t: t, roles: map[string]map[string]any{}, secrets: map[string]*fakeSecret{}, tokens: map[string]bool{fakeRoot: true, "admin": true},
+		policies: map[string]any{"root": nil, "default": map[string]any{"policy": ""}}, catalog: map[string]map[string]any{},
+		enabled: map[string]map[string]any{
+			"sys/audit": {}, "sys/auth": {"token/": map[string]any{"type": "token"}}, "sys/mounts": {"sys/": map[string]any{"type": "system"}},
+		}}
+	for _, m := range []string{machine.AuthAppRole, machine.AuthUserpass} {
+		f.enabled["sys/auth"][m+"/"] = map[string]any{"type": m}
+	}
 	srv := httptest.NewServer(f)
 	t.Cleanup(srv.Close)
 	f.url = srv.URL
@@ -51,12 +69,23 @@ func (f *fakeVault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p := strings.TrimPrefix(r.URL.Path, "/v1/")
 	var in map[string]any
 	_ = json.NewDecoder(r.Body).Decode(&in) // GET has none
-	read := r.Method == http.MethodGet || r.Method == "LIST"
+	read := r.Method == http.MethodGet
 	status, out := 0, any(nil)
+	if f.answer != nil {
+		if status, out = f.answer(r, p); status != 0 {
+			answerJSON(w, status, out)
+			return
+		}
+	}
 	switch {
 	case p == "sys/health":
 		answerJSON(w, 200, map[string]any{"initialized": true, "sealed": f.sealed, "standby": false})
 		return
+	case r.Header.Get("X-Vault-Namespace") != "": // there are none but in Vault's Enterprise edition
+		status, out = noHandler(p)
+	case r.Header.Get("X-Vault-Wrap-TTL") != "":
+		out = map[string]any{"data": nil, "wrap_info": map[string]any{"token": "wrapped", "ttl": 60}}
+		status = 200
 	case p == "auth/approle/login", strings.HasSuffix(p, "/lookup"), read:
 		status, out = f.call(r, p, in)
 	default:
@@ -64,8 +93,10 @@ func (f *fakeVault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if f.writes != f.failAt || f.afterEffect {
 			status, out = f.call(r, p, in)
 		}
-		if f.writes == f.failAt {
-			// Not one that the client tries again.
+		switch {
+		case f.writes == f.failAt && f.afterEffect:
+			panic(http.ErrAbortHandler)
+		case f.writes == f.failAt:
 			status, out = http.StatusConflict, map[string]any{"errors": []string{"injected fault"}}
 		}
 	}
@@ -76,6 +107,7 @@ func answerJSON(w http.ResponseWriter, status int, out any) {
 	if out == nil && status == 200 {
 		status = http.StatusNoContent
 	}
+	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	if out != nil {
 		_ = json.NewEncoder(w).Encode(out)
@@ -84,9 +116,22 @@ func answerJSON(w http.ResponseWriter, status int, out any) {
 
 func refusal(status int) (int, any) { return status, map[string]any{"errors": []string{"refused"}} }
 
+// nothing is the answer of an engine that has looked.
+func nothing() (int, any) { return http.StatusNotFound, map[string]any{"errors": []string{}} }
+
+// noHandler is the answer where nothing is mounted.
+func noHandler(p string) (int, any) {
+	return http.StatusNotFound, map[string]any{"errors": []string{fmt.Sprintf("no handler for route %q. route entry not found.", p)}}
+}
+
 func data(v any) (int, any) { return 200, map[string]any{"data": v} }
 
 func (f *fakeVault) call(r *http.Request, p string, in map[string]any) (int, any) {
+	if mount, ok := strings.CutPrefix(p, "auth/"); ok {
+		if mount, _, _ = strings.Cut(mount, "/"); f.enabled["sys/auth"][mount+"/"] == nil {
+			return noHandler(p)
+		}
+	}
 	if p == "auth/approle/login" {
 		s := f.secrets[fmt.Sprint(in["secret_id"])]
 		if s == nil || in["role_id"] != "id-of-"+s.role {
@@ -112,17 +157,53 @@ func (f *fakeVault) call(r *http.Request, p string, in map[string]any) (int, any
 		maps.DeleteFunc(f.secrets, func(_ string, s *fakeSecret) bool { return s.half })
 		return 200, nil
 	}
-	rest, ok := strings.CutPrefix(p, "auth/approle/role/")
-	if !ok {
-		f.t.Errorf("unexpected call: %s %s", r.Method, p)
-		return refusal(404)
-	}
-	role, verb, _ := strings.Cut(rest, "/")
-	writes := r.Method != http.MethodGet && r.Method != "LIST" && !strings.HasSuffix(p, "/lookup")
+	writes := r.Method != http.MethodGet && !strings.HasSuffix(p, "/lookup")
 	if writes && token != fakeRoot && token != "admin" {
 		return refusal(403)
 	}
-	return f.role(r, role, verb, in)
+	if rest, ok := strings.CutPrefix(p, "auth/approle/role/"); ok {
+		role, verb, _ := strings.Cut(rest, "/")
+		return f.role(r, role, verb, in)
+	}
+	return f.setup(r, p, in)
+}
+
+// setup is what vault-setup looks at and makes.
+func (f *fakeVault) setup(r *http.Request, p string, in map[string]any) (int, any) {
+	read := r.Method == http.MethodGet
+	parent, name := path.Split(p)
+	switch parent = strings.TrimSuffix(parent, "/"); {
+	case read && f.enabled[p] != nil:
+		return data(f.enabled[p])
+	case !read && f.enabled[parent] != nil:
+		f.enabled[parent][name+"/"] = in
+		return 200, nil
+	case parent == "sys/policies/acl" && read:
+		if f.policies[name] == nil {
+			return nothing()
+		}
+		return data(f.policies[name])
+	case parent == "sys/policies/acl":
+		f.policies[name] = in
+		return 200, nil
+	case parent == "sys/plugins/catalog/secret" && read:
+		if p := f.catalog[name+" "+r.URL.Query().Get("version")]; p != nil {
+			return data(p)
+		}
+		return nothing()
+	case parent == "sys/plugins/catalog/secret":
+		f.catalog[name+" "+fmt.Sprint(in["version"])] = in
+		return 200, nil
+	case p == "auth/userpass/users" && len(f.users) == 0:
+		return nothing()
+	case p == "auth/userpass/users":
+		return data(map[string]any{"keys": f.users})
+	case parent == "auth/userpass/users":
+		f.users = append(f.users, name)
+		return 200, nil
+	}
+	f.t.Errorf("unexpected call: %s %s", r.Method, p)
+	return refusal(404)
 }
 
 func (f *fakeVault) role(r *http.Request, role, verb string, in map[string]any) (int, any) {
@@ -132,14 +213,14 @@ func (f *fakeVault) role(r *http.Request, role, verb string, in map[string]any) 
 	}
 	settings, ok := f.roles[role]
 	if !ok {
-		return refusal(404)
+		return nothing()
 	}
 	switch {
 	case verb == "":
 		return data(settings)
 	case verb == "role-id":
 		return data(map[string]any{"role_id": "id-of-" + role})
-	case verb == "secret-id" && (r.Method == "LIST" || r.URL.Query().Get("list") == "true"):
+	case verb == "secret-id" && r.URL.Query().Get("list") == "true":
 		var keys []string
 		for _, s := range f.secrets {
 			if s.role == role {
@@ -147,7 +228,7 @@ func (f *fakeVault) role(r *http.Request, role, verb string, in map[string]any) 
 			}
 		}
 		if len(keys) == 0 {
-			return refusal(404)
+			return nothing()
 		}
 		return data(map[string]any{"keys": keys})
 	case verb == "secret-id":
@@ -169,7 +250,7 @@ func (f *fakeVault) role(r *http.Request, role, verb string, in map[string]any) 
 		}
 		return data(map[string]any{"metadata": map[string]any{"node": s.node}})
 	}
-	return refusal(404)
+	return http.StatusNotFound, map[string]any{"errors": []string{"failed to find accessor entry"}}
 }
 
 // secret makes a secret id.

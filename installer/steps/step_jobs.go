@@ -87,9 +87,14 @@ func (s jobs) Check(ctx context.Context) (engine.Diff, error) {
 	if err != nil {
 		return nil, err
 	}
+	methods, err := c.AuthMethods(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list auth methods: %w", err)
+	}
+	_, enabled := methods[machine.AuthAppRole+"/"]
 	var all collect
 	for _, j := range jobList() {
-		all.add(s.role(ctx, c, j))
+		all.add(s.role(ctx, c, j, enabled))
 	}
 	for i := range all.diff {
 		if !mayWrite {
@@ -113,15 +118,19 @@ func (e *Env) notReady(ctx context.Context) string {
 	return ""
 }
 
-func (s jobs) role(ctx context.Context, c *vaultapi.Client, j job) (engine.Diff, error) {
-	from, err := s.roleFault(ctx, c, j)
+func (s jobs) role(ctx context.Context, c *vaultapi.Client, j job, enabled bool) (engine.Diff, error) {
+	from, err := missing, error(nil)
+	if enabled { // else nobody answers for its roles, as a plan finds it
+		from, err = s.roleFault(ctx, c, j)
+	}
 	if err != nil {
 		return nil, err
 	}
 	var diff engine.Diff
 	if from != "" {
 		change := engine.Change{What: "AppRole " + j.policy, To: j.what, Apply: func(ctx context.Context) error {
-			return write(ctx, c, j.path(), j.settings())
+			_, err := c.Write(ctx, j.path(), j.settings())
+			return err
 		}}
 		if from != missing {
 			change.From = from
@@ -146,15 +155,15 @@ const missing = "missing"
 
 // roleFault says how the role differs; "" where it doesn't.
 func (s jobs) roleFault(ctx context.Context, c *vaultapi.Client, j job) (string, error) {
-	got, err := c.API().Logical().ReadWithContext(ctx, j.path())
+	got, err := c.Read(ctx, j.path())
+	if vaultapi.IsNotFound(err) {
+		return missing, nil
+	}
 	if err != nil {
 		return "", fmt.Errorf("read AppRole %q: %w", j.policy, err)
 	}
-	if got == nil {
-		return missing, nil
-	}
 	for key, want := range j.settings() {
-		if text := fmt.Sprint(got.Data[key]); text != fmt.Sprint(want) {
+		if text := fmt.Sprint(got[key]); text != fmt.Sprint(want) {
 			return fmt.Sprintf("%s is %s", key, text), nil
 		}
 	}
@@ -205,28 +214,53 @@ func (e *Env) loginJob(ctx context.Context, j job) (*vaultapi.Client, error) {
 }
 
 // newSecret makes a secret id of this node's and seals it. What a run that was
-// killed in it has made is ended first, so that none is alive that nobody holds.
+// killed in it has made is ended first, and what this one has made as soon as it
+// fails, so that none is alive that nobody holds.
 func (s jobs) newSecret(ctx context.Context, c *vaultapi.Client, j job) error {
 	if err := s.endSecrets(ctx, c, j); err != nil {
 		return err
 	}
-	id, err := c.API().Logical().ReadWithContext(ctx, j.path()+"/role-id")
+	id, err := c.Read(ctx, j.path()+"/role-id")
+	var roleID string
+	if err == nil {
+		roleID, err = id.Text("role_id")
+	}
 	if err != nil {
 		return fmt.Errorf("read role id of %q: %w", j.policy, err)
 	}
-	secret, err := c.API().Logical().WriteWithContext(ctx, j.path()+"/secret-id", map[string]any{
+	secret, err := c.Write(ctx, j.path()+"/secret-id", map[string]any{
 		"metadata": fmt.Sprintf(`{"node":%q}`, s.Config.Node.ID),
 	})
-	if err != nil {
+	if err != nil && !vaultapi.IsUncertain(err) {
 		return fmt.Errorf("make secret id of %q: %w", j.policy, err)
 	}
-	var roleID, secretID string
-	if id != nil && secret != nil {
-		roleID, _ = id.Data["role_id"].(string)
-		secretID, _ = secret.Data["secret_id"].(string)
+	if err == nil {
+		err = s.sealSecret(ctx, j, roleID, secret)
+	}
+	if err == nil {
+		return nil
+	}
+	err = fmt.Errorf("make secret id of %q: %w", j.policy, err)
+	// Also for a caller who has given up.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endPatience)
+	defer cancel()
+	if end := s.endSecrets(ctx, c, j); end != nil {
+		return operator("run the same command again: it ends that one", "%w; a secret id may be alive that nobody holds: %w", err, end)
+	}
+	return err
+}
+
+// endPatience is how long Vault may take to end what came to nothing.
+const endPatience = 30 * time.Second
+
+// sealSecret keeps what Vault has made.
+func (s jobs) sealSecret(ctx context.Context, j job, roleID string, made vaultapi.Data) error {
+	secretID, err := made.Text("secret_id")
+	if err != nil {
+		return err
 	}
 	if roleID == "" || secretID == "" {
-		return fmt.Errorf("AppRole %q: Vault's answer holds no ids", j.policy)
+		return errors.New("vault's answer holds no ids")
 	}
 	if err := s.sealCredential(ctx, path.Base(j.roleCred()), j.roleCred(), []byte(roleID)); err != nil {
 		return err
@@ -239,40 +273,42 @@ func (s jobs) newSecret(ctx context.Context, c *vaultapi.Client, j job) error {
 // endSecrets ends the role's secret ids that were made for this node. Another
 // node's are its own.
 func (s jobs) endSecrets(ctx context.Context, c *vaultapi.Client, j job) error {
-	list, err := c.API().Logical().ListWithContext(ctx, j.path()+"/secret-id")
-	if err != nil && !notFound(err) {
+	accessors, err := c.List(ctx, j.path()+"/secret-id")
+	if err != nil {
 		return fmt.Errorf("list secret ids of %q: %w", j.policy, err)
 	}
-	if list == nil {
-		return nil
-	}
-	accessors, _ := list.Data["keys"].([]any)
 	halves := false
 	for _, a := range accessors {
 		body := map[string]any{"secret_id_accessor": a}
-		found, err := c.API().Logical().WriteWithContext(ctx, j.path()+"/secret-id-accessor/lookup", body)
-		if notFound(err) {
+		found, err := c.Write(ctx, j.path()+"/secret-id-accessor/lookup", body)
+		if vaultapi.IsNotFound(err) {
 			// Vault removes the accessor first, and stops where its caller dies.
 			halves = true
 			continue
 		}
+		var meta vaultapi.Data
+		switch {
+		case err != nil:
+		case found == nil:
+			err = vaultapi.ErrNoData
+		case found.Has("metadata"): // one made by hand has none
+			meta, err = found.Map("metadata")
+		}
 		if err != nil {
 			return fmt.Errorf("look up a secret id of %q: %w", j.policy, err)
 		}
-		if found == nil {
+		if meta["node"] != s.Config.Node.ID {
 			continue
 		}
-		if meta, _ := found.Data["metadata"].(map[string]any); meta["node"] != s.Config.Node.ID {
-			continue
-		}
-		if err := write(ctx, c, j.path()+"/secret-id-accessor/destroy", body); err != nil {
+		if _, err := c.Write(ctx, j.path()+"/secret-id-accessor/destroy", body); err != nil {
 			return err
 		}
 	}
 	if halves {
 		// Vault's own way to end those that no accessor leads to; it goes on by
 		// itself.
-		return write(ctx, c, "auth/approle/tidy/secret-id", nil)
+		_, err := c.Write(ctx, "auth/approle/tidy/secret-id", nil)
+		return err
 	}
 	return nil
 }
@@ -298,7 +334,7 @@ func (e *Env) login(ctx context.Context) (c *vaultapi.Client, mayWrite bool, err
 		if c, err = e.Vault(e.AdminToken); err != nil {
 			return nil, false, err
 		}
-		if _, err := c.API().Auth().Token().LookupSelfWithContext(ctx); refused(err) {
+		if _, err := c.LookupSelf(ctx); vaultapi.IsDenied(err) {
 			return nil, false, operator("log in again: vault login -method=userpass username=admin", "Vault refuses the administrator's token that was given")
 		} else if err != nil {
 			return nil, false, fmt.Errorf("look at the administrator's token: %w", err)
@@ -327,8 +363,8 @@ func (e *Env) rootClient(ctx context.Context) (*vaultapi.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = c.API().Auth().Token().LookupSelfWithContext(ctx)
-	if refused(err) {
+	_, err = c.LookupSelf(ctx)
+	if vaultapi.IsDenied(err) {
 		// Revoked by a run that was killed before it had removed the file.
 		return nil, nil
 	}
@@ -357,38 +393,7 @@ func (e *Env) doctorClient(ctx context.Context) (*vaultapi.Client, error) {
 	return c, err
 }
 
-// refused says whether Vault answered that the token, or the AppRole login, is
-// not good.
+// refused says whether Vault answered that an AppRole login is not good.
 func refused(err error) bool {
 	return vaultapi.IsDenied(err) || vaultapi.IsBadRequest(err)
-}
-
-// rootToken ends the root token, then removes its file.
-type rootToken struct{ *Env }
-
-func (rootToken) ID() string    { return "root-token" }
-func (rootToken) Title() string { return "root token revoked" }
-
-func (s rootToken) Check(context.Context) (engine.Diff, error) {
-	there, err := s.exists(machine.RootTokenFile)
-	if err != nil || !there {
-		return nil, err
-	}
-	return engine.Diff{{What: "root token", From: "alive for the installation", To: "revoked", Apply: func(ctx context.Context) error {
-		c, err := s.rootClient(ctx)
-		if err != nil {
-			return err
-		}
-		if c != nil {
-			// Nobody is locked out by this: the doctor's login works, and
-			// the administrator's password is in the escrow.
-			if _, err := s.doctorClient(ctx); err != nil {
-				return err
-			}
-			if err := c.RevokeSelf(ctx); err != nil {
-				return err
-			}
-		}
-		return s.Host.Remove(machine.RootTokenFile)
-	}}}, nil
 }

@@ -95,6 +95,27 @@ func (w *jobWorld) check(t *testing.T, name string) {
 	}
 }
 
+// nobodys asserts that no secret id of this node is alive that is not sealed.
+func (w *jobWorld) nobodys(t *testing.T, name string) {
+	t.Helper()
+	held := map[string]bool{}
+	for _, j := range jobList() {
+		if w.Files[j.secretCred()] == nil {
+			continue
+		}
+		secret, err := w.env().openCredential(t.Context(), j.name+"-secret-id", j.secretCred())
+		if err != nil {
+			t.Fatal(err)
+		}
+		held[string(secret)] = true
+	}
+	for id, s := range w.vault.secrets {
+		if s.node == "node-1" && !s.half && !held[id] {
+			t.Errorf("%s: a secret id of %s is alive, and nobody holds it", name, s.role)
+		}
+	}
+}
+
 func TestJobs(t *testing.T) {
 	w := newJobWorld(t)
 	if _, out, err := w.install(t, w.env()); err != nil {
@@ -124,6 +145,7 @@ func TestJobsCrash(t *testing.T) {
 			t.Errorf("%s: the fault went unnoticed", name)
 			return
 		}
+		w.nobodys(t, name)
 		if _, out, err := w.install(t, w.env()); err != nil {
 			t.Errorf("%s: second run: %v\n%s", name, err, out)
 			return

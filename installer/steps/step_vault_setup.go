@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/url"
 	"path"
 	"slices"
-	"strings"
 
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/config"
@@ -58,34 +58,15 @@ type look struct {
 	c *vaultapi.Client
 }
 
-// keys are the names at a path that Vault answers with a table: sys/audit,
-// sys/mounts, sys/auth.
-func (v look) keys(ctx context.Context, p string) (map[string]map[string]any, error) {
-	s, err := v.c.API().Logical().ReadWithContext(ctx, p)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", p, err)
-	}
-	out := map[string]map[string]any{}
-	if s == nil {
-		return out, nil
-	}
-	for name, value := range s.Data {
-		if t, ok := value.(map[string]any); ok {
-			out[strings.TrimSuffix(name, "/")] = t
-		}
-	}
-	return out, nil
-}
-
 func (v look) audit(ctx context.Context) (engine.Diff, error) {
-	there, err := v.keys(ctx, "sys/audit")
+	there, err := v.c.AuditDevices(ctx)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("list audit devices: %w", err)
 	}
 	var diff engine.Diff
 	// Two: Vault refuses requests when no device can write.
 	for _, name := range []string{"audit-1", "audit-2"} {
-		if _, ok := there[name]; ok {
+		if _, ok := there[name+"/"]; ok {
 			continue
 		}
 		file := path.Join(machine.AuditDir, name+".log")
@@ -110,9 +91,9 @@ func (v look) engines(ctx context.Context) (engine.Diff, error) {
 		diff = append(diff, engine.Change{What: "plugin " + p.Name, To: p.Version + ", sha256 " + p.SHA256[:12],
 			Apply: v.settled("plugin "+p.Name, v.engines, func(ctx context.Context) error { return v.c.RegisterPlugin(ctx, p) })})
 	}
-	mounts, err := v.keys(ctx, "sys/mounts")
+	mounts, err := v.c.Mounts(ctx)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("list mounts: %w", err)
 	}
 	for _, m := range []struct {
 		at, kind, what string
@@ -121,12 +102,12 @@ func (v look) engines(ctx context.Context) (engine.Diff, error) {
 		{machine.MountKeys, p.Name, "engine for API keys", func(ctx context.Context) error { return v.c.MountPlugin(ctx, machine.MountKeys, p) }},
 		{machine.MountKV, "kv", "KV version 2", func(ctx context.Context) error { return v.c.EnableKV2(ctx, machine.MountKV) }},
 	} {
-		t, ok := mounts[m.at]
+		there, ok := mounts[m.at+"/"]
 		switch {
 		case !ok:
 			diff = append(diff, engine.Change{What: "mount " + m.at + "/", To: m.what, Apply: v.settled("mount "+m.at+"/", v.engines, m.mount)})
-		case t["type"] != m.kind:
-			return nil, operator("move that mount, then run the same command again", "something of type %q is mounted at %s/, where %q belongs", t["type"], m.at, m.kind)
+		case there.Type != m.kind:
+			return nil, operator("move that mount, then run the same command again", "something of type %q is mounted at %s/, where %q belongs", there.Type, m.at, m.kind)
 		}
 	}
 	return diff, nil
@@ -134,24 +115,31 @@ func (v look) engines(ctx context.Context) (engine.Diff, error) {
 
 // registered says whether the catalog has exactly p.
 func (v look) registered(ctx context.Context, p vaultapi.Plugin) (bool, error) {
-	s, err := v.c.API().Logical().ReadWithDataWithContext(ctx, "sys/plugins/catalog/secret/"+p.Name, map[string][]string{"version": {p.Version}})
+	there, err := v.c.ReadWith(ctx, "sys/plugins/catalog/secret/"+p.Name, url.Values{"version": {p.Version}})
 	if vaultapi.IsNotFound(err) {
 		return false, nil
+	}
+	var sum, command string
+	if err == nil {
+		sum, err = there.Text("sha256")
+	}
+	if err == nil {
+		command, err = there.Text("command")
 	}
 	if err != nil {
 		return false, fmt.Errorf("read the plugin catalog: %w", err)
 	}
-	return s != nil && s.Data["sha256"] == p.SHA256 && s.Data["command"] == p.Command, nil
+	return sum == p.SHA256 && command == p.Command, nil
 }
 
 func (v look) authMethods(ctx context.Context) (engine.Diff, error) {
-	there, err := v.keys(ctx, "sys/auth")
+	there, err := v.c.AuthMethods(ctx)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("list auth methods: %w", err)
 	}
 	var diff engine.Diff
 	for _, m := range []string{machine.AuthAppRole, machine.AuthUserpass} {
-		if _, ok := there[m]; ok {
+		if _, ok := there[m+"/"]; ok {
 			continue
 		}
 		diff = append(diff, engine.Change{What: "auth method " + m, To: "enabled", Apply: v.settled("auth method "+m, v.authMethods, func(ctx context.Context) error {
@@ -165,22 +153,18 @@ func (v look) policies(ctx context.Context) (engine.Diff, error) {
 	wanted := config.Policies()
 	var diff engine.Diff
 	for _, name := range slices.Sorted(maps.Keys(wanted)) {
-		got, err := v.c.API().Sys().GetPolicyWithContext(ctx, name)
-		if err != nil {
-			return nil, fmt.Errorf("read policy %q: %w", name, err)
-		}
-		if got == wanted[name] {
+		got, err := v.c.Policy(ctx, name)
+		from := "another text"
+		switch {
+		case vaultapi.IsNotFound(err):
+			from = ""
+		case err != nil:
+			return nil, err
+		case got == wanted[name]:
 			continue
 		}
-		from := ""
-		if got != "" {
-			from = "another text"
-		}
 		diff = append(diff, engine.Change{What: "policy " + name, From: from, To: "as of this version", Apply: func(ctx context.Context) error {
-			if err := v.c.API().Sys().PutPolicyWithContext(ctx, name, wanted[name]); err != nil {
-				return fmt.Errorf("write policy %q: %w", name, err)
-			}
-			return nil
+			return v.c.PutPolicy(ctx, name, wanted[name])
 		}})
 	}
 	return diff, nil
@@ -190,12 +174,17 @@ func (v look) policies(ctx context.Context) (engine.Diff, error) {
 // there is any user, people are the operator's affair: a file that is missing
 // has been taken off the machine (docs/escrow.md), and nobody's password changes.
 func (v look) admin(ctx context.Context) (engine.Diff, error) {
-	s, err := v.c.API().Logical().ListWithContext(ctx, "auth/userpass/users")
-	if err != nil && !notFound(err) {
-		return nil, fmt.Errorf("list users: %w", err)
+	// Nobody answers for the users of a method that has yet to be enabled.
+	methods, err := v.c.AuthMethods(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list auth methods: %w", err)
 	}
-	if s != nil {
-		if names, _ := s.Data["keys"].([]any); len(names) > 0 {
+	if _, ok := methods[machine.AuthUserpass+"/"]; ok {
+		users, err := v.c.List(ctx, "auth/"+machine.AuthUserpass+"/users")
+		if err != nil {
+			return nil, fmt.Errorf("list users: %w", err)
+		}
+		if len(users) > 0 {
 			return nil, nil
 		}
 	}
@@ -224,7 +213,7 @@ func (v look) admin(ctx context.Context) (engine.Diff, error) {
 func (v look) settled(what string, look func(context.Context) (engine.Diff, error), do func(context.Context) error) func(context.Context) error {
 	return func(ctx context.Context) error {
 		err := do(ctx)
-		if !badRequest(err) {
+		if !vaultapi.IsBadRequest(err) {
 			return err
 		}
 		if restartErr := v.Host.Restart(ctx, machine.UnitVault); restartErr != nil {
@@ -246,21 +235,7 @@ func (v look) settled(what string, look func(context.Context) (engine.Diff, erro
 	}
 }
 
-func badRequest(err error) bool {
-	return vaultapi.IsBadRequest(err)
-}
-
 func (v look) write(ctx context.Context, p string, data map[string]any) error {
-	return write(ctx, v.c, p, data)
-}
-
-func write(ctx context.Context, c *vaultapi.Client, p string, data map[string]any) error {
-	if _, err := c.API().Logical().WriteWithContext(ctx, p, data); err != nil {
-		return fmt.Errorf("write %s: %w", p, err)
-	}
-	return nil
-}
-
-func notFound(err error) bool {
-	return vaultapi.IsNotFound(err)
+	_, err := v.c.Write(ctx, p, data)
+	return err
 }

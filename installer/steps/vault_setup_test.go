@@ -78,7 +78,12 @@ func TestAdminIsMadeOnce(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if r.URL.Path != "/v1/auth/userpass/users" {
+				switch r.URL.Path {
+				case "/v1/sys/auth":
+					answerJSON(w, http.StatusOK, map[string]any{"data": map[string]any{"userpass/": map[string]any{"type": "userpass"}}})
+					return
+				case "/v1/auth/userpass/users":
+				default:
 					t.Errorf("%s %s", r.Method, r.URL.Path)
 				}
 				if len(c.users) == 0 {

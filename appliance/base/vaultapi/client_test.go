@@ -13,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"strongroom.example/appliance/base/vaultapi/vaulttest"
 )
 
 // server answers as h, and notes what it was asked.
@@ -59,20 +61,6 @@ func answers(status int, body string) http.HandlerFunc {
 	}
 }
 
-// variables are all that HashiCorp's client and command line read, and what
-// would stop the first of them.
-var variables = map[string][]string{
-	"VAULT_ADDR": {"http://127.0.0.1:1", "://"}, "VAULT_AGENT_ADDR": {"http://127.0.0.1:1", "://"},
-	"VAULT_CACERT": {"/nowhere"}, "VAULT_CACERT_BYTES": {"none"}, "VAULT_CAPATH": {"/nowhere"},
-	"VAULT_CLIENT_CERT": {"/nowhere"}, "VAULT_CLIENT_KEY": {"/nowhere"}, "VAULT_CLIENT_TIMEOUT": {"1ns", "garbage"},
-	"VAULT_HEADERS": {`{"X-Canary":"1"}`, "garbage", `{"X-Vault-Token":"other"}`}, "VAULT_SRV_LOOKUP": {"true", "garbage"},
-	"VAULT_SKIP_VERIFY": {"true", "garbage"}, "VAULT_NAMESPACE": {"other"}, "VAULT_TLS_SERVER_NAME": {"other"},
-	"VAULT_WRAP_TTL": {"60s", "garbage"}, "VAULT_MAX_RETRIES": {"0", "garbage"}, "VAULT_TOKEN": {"other", "a b"},
-	"VAULT_MFA": {"other"}, "VAULT_RATE_LIMIT": {"0.0001:1", "garbage"}, "VAULT_HTTP_PROXY": {"http://127.0.0.1:1", "://"},
-	"VAULT_PROXY_ADDR": {"http://127.0.0.1:1", "://"}, "VAULT_DISABLE_REDIRECTS": {"true", "garbage"},
-	"VAULT_ALLOW_PENDING_REMOVAL_DUPLICATE_HCL_ATTRIBUTES": {"true", "garbage"}, "VAULT_ALLOW_PENDING_REMOVAL_MOUNTS": {"true"}, "VAULT_CLI_NO_COLOR": {"1"}, "VAULT_FORMAT": {"json"}, "VAULT_DETAILED": {"true"},
-}
-
 // No variable changes what is sent, or stops a client that was told all it needs.
 func TestEnvironment(t *testing.T) {
 	headers := func(r *http.Request) string {
@@ -101,7 +89,7 @@ func TestEnvironment(t *testing.T) {
 		return strings.Join(out, "\n")
 	}
 	want := read(t)
-	for name, values := range variables {
+	for name, values := range vaulttest.Variables() {
 		for _, value := range values {
 			t.Run(name+"="+value, func(t *testing.T) {
 				t.Setenv(name, value)
@@ -144,7 +132,7 @@ func TestEnvironmentIsComplete(t *testing.T) {
 				continue
 			}
 			found++
-			if _, ok := variables[word]; !ok {
+			if _, ok := vaulttest.Variables()[word]; !ok {
 				t.Errorf("%s knows %s, which is not tried here", filepath.Base(f), word)
 			}
 		}
