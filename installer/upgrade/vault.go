@@ -2,13 +2,10 @@ package upgrade
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
-
-	"github.com/hashicorp/vault/api"
 
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/vaultapi"
@@ -78,7 +75,7 @@ func (v vault) Info(ctx context.Context) (snapshot.VaultInfo, error) {
 }
 
 func (v vault) RaftIndex(ctx context.Context) (uint64, error) {
-	l, err := v.API().Sys().LeaderWithContext(ctx)
+	l, err := v.Leader(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("read Vault's raft index: %w", err)
 	}
@@ -99,17 +96,16 @@ var needed = map[string]string{
 }
 
 func (v vault) MayUpgrade(ctx context.Context) error {
-	if _, err := v.API().Auth().Token().LookupSelfWithContext(ctx); err != nil {
+	if _, err := v.LookupSelf(ctx); err != nil {
 		return fmt.Errorf("vault refuses the token: %w", err)
 	}
 	var lacking []string
 	for path, capability := range needed {
-		got, err := v.API().Sys().CapabilitiesSelfWithContext(ctx, path)
+		got, err := v.Capabilities(ctx, path)
 		if err != nil {
 			return fmt.Errorf("ask what the token may do: %w", err)
 		}
-		all := " " + strings.Join(got, " ") + " "
-		if !strings.Contains(all, " "+capability+" ") && !strings.Contains(all, " root ") {
+		if !slices.Contains(got, capability) && !slices.Contains(got, "root") {
 			lacking = append(lacking, capability+" "+path)
 		}
 	}
@@ -119,32 +115,13 @@ func (v vault) MayUpgrade(ctx context.Context) error {
 	return nil
 }
 
-func (v vault) read(ctx context.Context, path string) (map[string]any, error) {
-	s, err := v.API().Logical().ReadWithContext(ctx, path)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", path, err)
-	}
-	if s == nil {
-		return nil, fmt.Errorf("read %s: there is nothing", path)
-	}
-	return s.Data, nil
-}
-
-func (v vault) write(ctx context.Context, path string, data map[string]any) (*api.Secret, error) {
-	s, err := v.API().Logical().WriteWithContext(ctx, path, data)
-	if err != nil {
-		return nil, fmt.Errorf("write %s: %w", path, err)
-	}
-	return s, nil
-}
-
 func (v vault) Mounted(ctx context.Context) (pinned, running string, err error) {
-	mounts, err := v.API().Sys().ListMountsWithContext(ctx)
+	mounts, err := v.Mounts(ctx)
 	if err != nil {
 		return "", "", fmt.Errorf("list mounts: %w", err)
 	}
 	m := mounts[mount+"/"]
-	if m == nil || m.Type != machine.PluginName {
+	if m.Type != machine.PluginName {
 		return "", "", fmt.Errorf("the engine for API keys is not mounted at %s/", mount)
 	}
 	return m.PluginVersion, m.RunningVersion, nil
@@ -155,82 +132,64 @@ func (v vault) Register(ctx context.Context, p vaultapi.Plugin) error {
 }
 
 func (v vault) Registered(ctx context.Context) ([]string, error) {
-	l, err := v.API().Sys().ListPluginsWithContext(ctx, &api.ListPluginsInput{Type: api.PluginTypeSecrets})
+	versions, err := v.PluginVersions(ctx, machine.PluginName)
 	if err != nil {
 		return nil, fmt.Errorf("list the plugin catalog: %w", err)
-	}
-	var versions []string
-	for _, d := range l.Details {
-		if d.Name == machine.PluginName {
-			versions = append(versions, d.Version)
-		}
 	}
 	return versions, nil
 }
 
 func (v vault) Deregister(ctx context.Context, version string) error {
-	err := v.API().Sys().DeregisterPluginWithContext(ctx, &api.DeregisterPluginInput{
-		Name: machine.PluginName, Type: api.PluginTypeSecrets, Version: version})
-	if err != nil {
+	if err := v.DeregisterPlugin(ctx, machine.PluginName, version); err != nil {
 		return fmt.Errorf("take plugin %s out of the catalog: %w", version, err)
 	}
 	return nil
 }
 
 func (v vault) Pin(ctx context.Context, version string) error {
-	_, err := v.write(ctx, "sys/mounts/"+mount+"/tune", map[string]any{"plugin_version": version})
-	return err
+	return v.TunePlugin(ctx, mount, version)
 }
 
-func (v vault) Reload(ctx context.Context) error {
-	_, err := v.write(ctx, "sys/plugins/reload/backend", map[string]any{"mounts": mount + "/"})
-	return err
-}
+func (v vault) Reload(ctx context.Context) error { return v.ReloadMount(ctx, mount) }
 
 func (v vault) Status(ctx context.Context) (fenced bool, err error) {
-	data, err := v.read(ctx, mount+"/status")
+	data, err := v.Read(ctx, mount+"/status")
 	if err != nil {
 		return false, err
 	}
-	fence, ok := data["fence"].(map[string]any)
-	if !ok {
-		return false, errors.New("the engine's status says nothing of a fence")
+	fence, err := data.Map("fence")
+	if err == nil {
+		fenced, err = fence.Bool("closed")
 	}
-	closed, _ := fence["closed"].(bool)
-	return closed, nil
+	if err != nil {
+		return false, fmt.Errorf("read %s/status: %w", mount, err)
+	}
+	return fenced, nil
 }
 
 func (v vault) MaxWait(ctx context.Context) (int, error) {
-	data, err := v.read(ctx, mount+"/config")
+	data, err := v.Read(ctx, mount+"/config")
 	if err != nil {
 		return 0, err
 	}
-	n, ok := data["max_wait"].(json.Number)
-	if !ok {
-		return 0, fmt.Errorf("read %s/config: max_wait is %v", mount, data["max_wait"])
+	seconds, err := data.Number("max_wait")
+	if err != nil {
+		return 0, fmt.Errorf("read %s/config: %w", mount, err)
 	}
-	seconds, err := n.Int64()
-	return int(seconds), err
+	return int(seconds), nil
 }
 
 func (v vault) SetMaxWait(ctx context.Context, seconds int) error {
-	_, err := v.write(ctx, mount+"/config", map[string]any{"max_wait": seconds})
+	_, err := v.Write(ctx, mount+"/config", map[string]any{"max_wait": seconds})
 	return err
 }
 
 func (v vault) Policy(ctx context.Context, name string) (string, error) {
-	text, err := v.API().Sys().GetPolicyWithContext(ctx, name)
-	if err != nil {
-		return "", fmt.Errorf("read policy %q: %w", name, err)
+	text, err := v.Client.Policy(ctx, name)
+	if vaultapi.IsNotFound(err) {
+		return "", nil
 	}
-	return text, nil
-}
-
-func (v vault) PutPolicy(ctx context.Context, name, text string) error {
-	if err := v.API().Sys().PutPolicyWithContext(ctx, name, text); err != nil {
-		return fmt.Errorf("write policy %q: %w", name, err)
-	}
-	return nil
+	return text, err
 }
 
 func (v vault) Restore(ctx context.Context, r io.Reader) error {
@@ -242,20 +201,24 @@ func (v vault) Restore(ctx context.Context, r io.Reader) error {
 const maxReconciles = 60
 
 func (v vault) Reconcile(ctx context.Context) error {
-	checked := json.Number("")
+	checked := int64(-1)
 	for range maxReconciles {
-		s, err := v.write(ctx, mount+"/reconcile", nil)
+		data, err := v.Write(ctx, mount+"/reconcile", nil)
 		if err != nil {
 			return err
 		}
-		if s == nil {
-			return fmt.Errorf("write %s/reconcile: an empty answer", mount)
+		done, err := data.Bool("done")
+		if err != nil {
+			return fmt.Errorf("write %s/reconcile: %w", mount, err)
 		}
-		if done, _ := s.Data["done"].(bool); done {
+		if done {
 			return nil
 		}
-		now, _ := s.Data["checked"].(json.Number)
-		if s.Data["finished_time"] != nil || now == checked {
+		now, err := data.Number("checked")
+		if err != nil {
+			return fmt.Errorf("write %s/reconcile: %w", mount, err)
+		}
+		if data.Has("finished_time") || now == checked {
 			break
 		}
 		checked = now
