@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"strongroom.example/appliance/base/statefile"
 )
 
 var noon = time.Date(2026, 11, 29, 12, 0, 3, 0, time.UTC)
@@ -76,5 +78,40 @@ func TestKilled(t *testing.T) {
 func TestUnusable(t *testing.T) {
 	if _, err := Begin(filepath.Join(t.TempDir(), "none", "lock"), "x", noon); err == nil || errors.Is(err, ErrBusy) {
 		t.Errorf("no folder: %v", err)
+	}
+}
+
+// A lock whose holder has not said who he is holds, too.
+func TestNameless(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "operation.lock")
+	end, err := statefile.Lock(path, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer end()
+	if _, err := Begin(path, "x", noon); !errors.Is(err, ErrBusy) || err.Error() != ErrBusy.Error() {
+		t.Errorf("held by somebody: %v", err)
+	}
+}
+
+// Who may not hold the lock is let through, though it is held; root never is.
+func TestWithoutRights(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "operation.lock")
+	end, err := Begin(path, "x", noon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer end()
+	if err := os.Chmod(dir, 0); err != nil {
+		t.Fatal(err)
+	}
+	defer os.Chmod(dir, 0o700)
+	end, err = Begin(path, "y", noon)
+	if root := os.Geteuid() == 0; errors.Is(err, ErrBusy) != root || (err == nil) == root {
+		t.Errorf("as root (%t): %v", root, err)
+	}
+	if err == nil {
+		end()
 	}
 }
