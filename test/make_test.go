@@ -46,7 +46,10 @@ func TestMakeTargets(t *testing.T) {
 		}
 		for _, file := range files {
 			in := text(t, file)
-			targets := firsts("(?m)(?:`|^ *|^# |run: )make ([a-z]+)(?: [A-Z]+=\\S+)?(?:`|$)", in)
+			var targets []string
+			for _, words := range firsts("(?m)(?:`|^ *|^# |run: )make ([a-z]+(?: [a-z]+)*)(?: +[A-Z]+=\\S+)?(?: +# .*)?(?:`|$)", in) {
+				targets = append(targets, strings.Fields(words)...)
+			}
 			// A workflow's matrix of targets.
 			for _, row := range firsts(`(?m)^ +run: \[(.*)\]$`, in) {
 				targets = append(targets, firsts(`"([a-z]+)"`, row)...)

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"strongroom.example/appliance/base/fault"
 	"strongroom.example/appliance/base/oldnames"
 )
 
@@ -78,6 +79,14 @@ func TestVocabulary(t *testing.T) {
 	})
 	for name := range unused {
 		t.Errorf("docs/commands.md has --%s, and no command", name)
+	}
+}
+
+// The page has the exit codes in the words of the programs' help.
+func TestExitCodesInDocs(t *testing.T) {
+	_, codes, _ := strings.Cut(fault.Codes, ": ")
+	if !strings.Contains(page(t), codes) {
+		t.Errorf("docs/commands.md does not say %q", codes)
 	}
 }
 
