@@ -88,10 +88,8 @@ demo: build vault ## the whole appliance, once, in a temporary folder
 test: build vault tools lint ## lint, unit tests, end-to-end tests against the real parts
 	$(SAY) "what the tests need of Debian"
 	scripts/test-deps
-	$(SAY) "Go tests (unit, end to end against the real Vault)"
-	scripts/test-go ./...
-	$(SAY) "Python tests"
-	scripts/python-test
+	$(SAY) "Go tests (unit, end to end against the real Vault), and beside them the Python tests"
+	scripts/test
 
 .PHONY: check
 check: need-go bin/staticcheck bin/actionlint ## the quick check that every commit passes: format, vet, linters, types, short tests
