@@ -5,18 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"runtime/debug"
 	"slices"
-	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
+	"strongroom.example/appliance/base/pause"
 	"strongroom.example/appliance/serve/kms"
 	"strongroom.example/config/machine"
 )
@@ -93,38 +92,15 @@ func runKMS(ctx context.Context, o kmsOptions) error {
 	// The listener queues connections from here on, so READY is true already.
 	log.Info("kms is ready", "socket", ln.Addr().String(), "keyset", keys.Fingerprint(), "version", keys.Primary(), "allowed_uids", fmt.Sprint(allow))
 	notify(log, daemon.SdNotifyReady)
-	go stayThin(ctx, log)
-	go watchdog(ctx, log, func(context.Context) error { return selfTest(keys) })
+	go func() {
+		if err := kms.StayThin(ctx, pause.For); err != nil {
+			log.Warn("memory use stays higher than it need be", "error", err)
+		}
+	}()
+	go watchdog(ctx, log, func(context.Context) error { return keys.SelfTest() })
 	err = srv.Serve(ctx, ln)
 	notify(log, daemon.SdNotifyStopping)
 	return err
-}
-
-// stayThin gives memory back once Vault has unsealed, and then at this interval:
-// Vault calls every ten minutes, to test its seal.
-const (
-	thinAfter    = 5 * time.Second
-	thinInterval = time.Minute
-)
-
-// stayThin gives memory back that start and each call have touched, until ctx
-// ends: this process waits for nearly all of its life.
-func stayThin(ctx context.Context, log *slog.Logger) {
-	next := time.NewTimer(thinAfter)
-	defer next.Stop()
-	for {
-		debug.FreeOSMemory()
-		if err := kms.DropStartupPages(); err != nil {
-			log.Warn("memory use stays higher than it need be", "error", err)
-			return
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-next.C:
-			next.Reset(thinInterval)
-		}
-	}
 }
 
 func allowedUIDs(given []uint) []uint32 {
@@ -161,16 +137,4 @@ func kmsListener(path string, allow []uint32) (net.Listener, error) {
 		mode = 0o666
 	}
 	return kms.Listen(path, mode)
-}
-
-func selfTest(keys *kms.Keyset) error {
-	c, err := keys.Encrypt([]byte("watchdog"))
-	if err != nil {
-		return err
-	}
-	p, err := keys.Decrypt(c)
-	if err == nil && string(p) != "watchdog" {
-		err = errors.New("what was encrypted is not what is decrypted")
-	}
-	return err
 }

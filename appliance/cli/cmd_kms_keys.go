@@ -22,9 +22,6 @@ import (
 	"strongroom.example/config/recipient"
 )
 
-// unsealPatience is how long Vault may take to come back after a rotation.
-const unsealPatience = time.Minute
-
 // recipientOptions say who may open an escrow.
 type recipientOptions []string
 
@@ -131,26 +128,30 @@ func confirmRotation(c *cobra.Command, r *kms.Rotation) error {
 	return nil
 }
 
-// restartVault lets the KMS read the new key and Vault re-encrypt its seal.
+// restartVault puts the new key to use.
 func restartVault(c *cobra.Command, vault *vaultAccess) error {
-	start := time.Now()
-	for _, unit := range []string{machine.UnitKMS, machine.UnitVault} {
-		if out, err := command.New(c.Context(), "systemctl", "restart", unit).CombinedOutput(); err != nil {
-			return &Error{Code: ExitFailed, Err: fmt.Errorf("restart %s: %w: %s", unit, err, strings.TrimSpace(string(out))),
-				Hint: "the new key is in force: find out why with journalctl -u " + unit + ", then restart both units"}
-		}
-	}
-	v, err := vault.Client()
+	took, err := kms.Restart{
+		Unit: func(ctx context.Context, unit string) error {
+			out, err := command.New(ctx, "systemctl", "restart", unit).CombinedOutput()
+			if err != nil {
+				err = fmt.Errorf("%w: %s", err, strings.TrimSpace(string(out)))
+			}
+			return err
+		},
+		Active: func(ctx context.Context) error {
+			v, err := vault.Client()
+			if err != nil {
+				return err
+			}
+			return v.WaitActive(ctx)
+		},
+		Now: time.Now,
+	}.Run(c.Context())
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(c.Context(), unsealPatience)
-	defer cancel()
-	if err := v.WaitActive(ctx); err != nil {
-		return &Error{Code: ExitFailed, Err: fmt.Errorf("after the rotation: %w", err), Hint: "see journalctl -u vault -u strongroom-kms and docs/unseal.md"}
-	}
-	fmt.Fprintf(c.OutOrStdout(), "Vault is unsealed again, %.1f s later.\n", time.Since(start).Seconds())
-	return nil
+	_, err = fmt.Fprintf(c.OutOrStdout(), "Vault is unsealed again, %.1f s later.\n", took.Seconds())
+	return err
 }
 
 func kmsExportCommand() *cobra.Command {

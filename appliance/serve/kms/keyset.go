@@ -119,6 +119,19 @@ func addVersion(m *keyset.Manager, version int) (*Keyset, error) {
 	return fromHandle(h)
 }
 
+// SelfTest says whether what the keyset encrypts is what it decrypts.
+func (k *Keyset) SelfTest() error {
+	c, err := k.Encrypt([]byte("watchdog"))
+	if err != nil {
+		return err
+	}
+	p, err := k.Decrypt(c)
+	if err == nil && string(p) != "watchdog" {
+		err = errors.New("what was encrypted is not what is decrypted")
+	}
+	return err
+}
+
 // ParseKeyset reads what Marshal wrote. Text before the keyset's first line is
 // passed over, so that a file may explain itself. The error is one of
 // ErrEmpty, ErrNotKeyset, ErrEncrypted, ErrTruncated and ErrDamaged, and holds

@@ -265,3 +265,24 @@ func FuzzDecrypt(f *testing.F) {
 		}
 	})
 }
+
+// spoilt is an AEAD that fails, or opens to something else.
+type spoilt struct{ encrypt, decrypt error }
+
+func (s spoilt) Encrypt([]byte, []byte) ([]byte, error) { return []byte{1, 0, 0, 0, 1}, s.encrypt }
+func (s spoilt) Decrypt([]byte, []byte) ([]byte, error) { return []byte("other"), s.decrypt }
+
+func TestSelfTest(t *testing.T) {
+	k := newKeyset(t)
+	if err := k.SelfTest(); err != nil {
+		t.Error(err)
+	}
+	broken := errors.New("broken")
+	for name, a := range map[string]spoilt{"cannot encrypt": {encrypt: broken}, "cannot decrypt": {decrypt: broken}, "opens to something else": {}} {
+		bad := *k
+		bad.aead = a
+		if err := bad.SelfTest(); err == nil {
+			t.Errorf("%s: it passes", name)
+		}
+	}
+}
