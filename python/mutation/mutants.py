@@ -27,7 +27,7 @@ class Mutant:
 
     Attributes:
         line: in the module.
-        what: the change, in words.
+        what: where and what the change is, in words.
         source: the whole module with it.
     """
 
@@ -47,11 +47,21 @@ def mutants_of(source: str) -> list[Mutant]:
             new = change(here)
             _put(parent, path[-1], new)
             text = ast.unparse(ast.fix_missing_locations(changed))
-            found.append(Mutant(getattr(node, "lineno", 0), what, text))
+            found.append(Mutant(getattr(node, "lineno", 0), f"{_place(tree, path)}: {what}", text))
     return sorted(found, key=lambda m: m.line)
 
 
 Step = tuple[str, int | None]
+
+
+def _place(tree: ast.AST, path: tuple[Step, ...]) -> str:
+    """The class and the function, `Class.function`."""
+    names = []
+    for end in range(1, len(path) + 1):
+        _, node = _follow(tree, path[:end])
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            names.append(node.name)
+    return ".".join(names) or "module"
 
 
 def _walk(node: ast.AST, path: tuple[Step, ...]) -> Iterator[tuple[tuple[Step, ...], ast.AST]]:
@@ -67,6 +77,8 @@ def _walk(node: ast.AST, path: tuple[Step, ...]) -> Iterator[tuple[tuple[Step, .
         return
     if isinstance(node, ast.Expr) and _speaks(node):
         return
+    if isinstance(node, ast.ClassDef) and "Protocol" in map(ast.unparse, node.bases):
+        return  # for the type checker
     if path:
         yield path, node
     for name, value in ast.iter_fields(node):

@@ -315,3 +315,112 @@ def test_a_renewal_keeps_the_credentials_and_a_new_token_does_not() -> None:
             assert db.current() is not first
             assert vault.user_exists(db.username)
             assert (vault.count("leases/renew"), vault.count("creds/reader")) == (1, 2)
+
+
+def test_blocks_share_a_lease_until_the_last_of_them_ends() -> None:
+    with model_vault() as (vault, _clock, client_for):
+        client = client_for()
+        with client.database("reader") as outer:
+            user = outer.username
+            with client.database("reader") as inner:
+                assert inner.username == user
+            assert vault.user_exists(user)
+            assert outer.current().username == user
+        assert not vault.user_exists(user)
+        assert vault.count("creds/reader") == 1
+
+
+def test_who_looks_while_another_thread_renews_does_not_wait() -> None:
+    with (
+        model_vault(token_max_ttl=10**6) as (vault, clock, client_for),
+        client_for().database("reader") as db,
+        ThreadPoolExecutor(1) as other,
+    ):
+        first = db.current()
+        clock.advance(2500.0)
+        seen = []
+        vault.before["leases/renew"] = lambda: seen.append(other.submit(db.current).result(20))
+        assert db.current() is first
+        assert seen == [first]
+        assert vault.count("leases/renew") == 1
+
+
+def test_at_its_very_end_a_lease_is_replaced_and_not_renewed() -> None:
+    with model_vault(token_ttl=10**6, token_max_ttl=10**6) as (vault, clock, client_for):
+        with client_for().database("reader") as db:
+            first = db.current()
+            clock.advance(3600.0)
+            assert db.current() is not first
+        assert vault.count("leases/renew") == 0
+
+
+@pytest.mark.parametrize(("left", "kept"), [(0.5, True), (0.0, False)])
+def test_a_renewal_that_ends_with_the_lease_is_followed_by_new_credentials(
+    left: float, kept: bool
+) -> None:
+    with (
+        model_vault(token_ttl=10**6, token_max_ttl=10**6) as (vault, clock, client_for),
+        client_for().database("reader") as db,
+    ):
+        first, real, end = db.current(), db._call, clock.time + 3600.0
+
+        def away(method: str, path: str, **keywords: Any) -> dict[str, Any]:
+            if path == "sys/leases/renew":
+                clock.time = end - left
+                raise VaultUnavailableError("away")
+            return real(method, path, **keywords)
+
+        db._call = away
+        clock.advance(3598.0)
+        assert (db.current() is first) is kept
+        assert vault.user_exists(db.username)
+
+
+def test_renewals_and_revocations_may_be_sent_again_within_their_deadline() -> None:
+    with model_vault(token_max_ttl=10**6) as (_vault, clock, client_for):
+        client = client_for(revalidate_deadline=2.0, deadline=7.0)
+        sent: dict[str, dict[str, Any]] = {}
+        with client.database("reader") as db:
+            real = db._call
+
+            def call(method: str, path: str, **keywords: Any) -> dict[str, Any]:
+                sent[path] = {**keywords, "until": keywords["until"] - clock.time}
+                return real(method, path, **keywords)
+
+            db._call = call
+            lease_id = db.current().lease_id
+            clock.advance(2500.0)
+            db.current()
+        assert sent["sys/leases/renew"] == {
+            "until": 2.0, "idempotent": True, "json": {"lease_id": lease_id, "increment": 3600},
+        }  # fmt: skip
+        assert sent["sys/leases/revoke"] == {
+            "until": 2.0, "idempotent": True, "json": {"lease_id": lease_id, "sync": True},
+        }  # fmt: skip
+
+
+def test_a_lease_ends_with_the_token_that_took_the_place_of_the_first() -> None:
+    """The token dies before the credentials are made, and the next one has less time."""
+    with model_vault(token_ttl=10_000.0, token_max_ttl=10_000.0) as (vault, clock, client_for):
+        client = client_for()
+        client.hvac.auth.token.lookup_self()
+        vault.before["creds/reader"] = vault.revoke_tokens
+        vault.token_ttl = vault.token_max_ttl = 1000.0
+        with client.database("reader") as db:
+            for _ in range(30):
+                assert vault.user_exists(db.current().username)
+                clock.advance(100.0)
+
+
+@pytest.mark.parametrize("how", ["block", "fork"])
+def test_a_half_is_not_completed_from_what_was_taken_away(how: str) -> None:
+    with model_vault() as (vault, _clock, client_for):
+        db = client_for().database("reader")
+        with db:
+            first = db.username
+            if how == "fork":
+                db.reset_after_fork()
+                assert db.password != pair_of(vault, first)
+        if how == "block":
+            with db:
+                assert db.password != pair_of(vault, first)
