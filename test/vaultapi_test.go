@@ -1,29 +1,38 @@
 package test
 
 import (
+	"go/parser"
+	"go/token"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 )
 
-// How a refusal of Vault's is read stands in vaultapi alone: whoever compares
-// statuses elsewhere takes a 404 for nothing sooner or later.
-func TestRefusalsAreReadInOnePlace(t *testing.T) {
-	for _, top := range []string{"../appliance", "../installer"} {
+// vaultapi is the only door to Vault: how a refusal is read, what is repeated and
+// what is absent stands there alone. Whoever asks with HashiCorp's client takes a
+// 404 for nothing sooner or later. The engine is not one of those who ask.
+func TestOneDoorToVault(t *testing.T) {
+	for _, top := range []string{"../appliance", "../installer", "../config"} {
+		files := 0
 		err := filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.Contains(path, "/base/vaultapi/") {
+			if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") {
 				return err
 			}
-			text, err := os.ReadFile(path)
-			if strings.Contains(string(text), "api.ResponseError") {
-				t.Errorf("%s reads Vault's refusals by itself: use vaultapi's Is… functions", path)
+			files++
+			f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+			if err != nil {
+				return err
 			}
-			return err
+			for _, i := range f.Imports {
+				if strings.HasPrefix(i.Path.Value, `"github.com/hashicorp/vault/api`) {
+					t.Errorf("%s imports %s: use vaultapi, and in tests below test/ vaulttest.API", path, i.Path.Value)
+				}
+			}
+			return nil
 		})
-		if err != nil {
-			t.Fatal(err)
+		if err != nil || files == 0 {
+			t.Fatalf("%s: %d files, %v", top, files, err)
 		}
 	}
 }

@@ -26,8 +26,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/hashicorp/vault/api"
-
 	"strongroom.example/appliance/base/pause"
 )
 
@@ -56,9 +54,8 @@ type Client struct {
 	repeats int
 	pause   func(context.Context, time.Duration) error
 
-	mu     sync.RWMutex
-	token  string
-	legacy *api.Client
+	mu    sync.RWMutex
+	token string
 }
 
 // New checks o and makes the client; it does not connect.

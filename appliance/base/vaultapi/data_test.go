@@ -4,11 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"strings"
 	"testing"
-
-	"github.com/hashicorp/vault/api"
 )
 
 // A field is there with the type that is meant, or it is an error that does not
@@ -83,7 +80,6 @@ func TestErrors(t *testing.T) {
 		"sealed":         {&Error{Method: "GET", Path: "a", Status: 503}, "GET a: Vault answers 503", []string{"refusal", "sealed"}},
 		"failed":         {&Error{Status: 500}, "500", []string{"refusal", "internal"}},
 		"another server": {&Error{Status: 404, foreign: true}, "is that Vault?", []string{"refusal", "foreign"}},
-		"of HashiCorp's": {&api.ResponseError{StatusCode: http.StatusServiceUnavailable, Errors: []string{"sealed"}}, "sealed", []string{"refusal", "sealed"}},
 		"another error":  {none, "x", nil},
 		"no error":       {nil, "", nil},
 	} {

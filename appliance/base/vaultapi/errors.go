@@ -7,8 +7,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-
-	"github.com/hashicorp/vault/api"
 )
 
 var (
@@ -72,10 +70,7 @@ func Status(err error) int {
 // refused is the refusal in err; nil if there is none.
 func refused(err error) *Error {
 	var e *Error
-	var l *api.ResponseError
-	if !errors.As(err, &e) && errors.As(err, &l) {
-		e = &Error{Status: l.StatusCode, Errors: l.Errors, foreign: l.RawError}
-	}
+	errors.As(err, &e)
 	return e
 }
 
