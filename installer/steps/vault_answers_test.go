@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"strongroom.example/appliance/base/vaultapi/vaulttest"
+	"strongroom.example/appliance/base/vaultapi/vaultenv"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
@@ -68,7 +68,7 @@ func TestVaultVariables(t *testing.T) {
 	if want.changes < len(jobList()) {
 		t.Fatalf("%d changes\n%s", want.changes, want.first)
 	}
-	vaulttest.Garbage(t, func(t *testing.T) {
+	vaultenv.Garbage(t, func(t *testing.T) {
 		if got := run(t); got != want {
 			t.Errorf("with the variables\n%+v\nwithout\n%+v", got, want)
 		}

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"strongroom.example/appliance/base/vaultapi/vaulttest"
+	"strongroom.example/appliance/base/vaultapi/vaultenv"
 )
 
 // server answers as h, and notes what it was asked.
@@ -89,7 +89,7 @@ func TestEnvironment(t *testing.T) {
 		return strings.Join(out, "\n")
 	}
 	want := read(t)
-	for name, values := range vaulttest.Variables() {
+	for name, values := range vaultenv.Variables() {
 		for _, value := range values {
 			t.Run(name+"="+value, func(t *testing.T) {
 				t.Setenv(name, value)
@@ -132,7 +132,7 @@ func TestEnvironmentIsComplete(t *testing.T) {
 				continue
 			}
 			found++
-			if _, ok := vaulttest.Variables()[word]; !ok {
+			if _, ok := vaultenv.Variables()[word]; !ok {
 				t.Errorf("%s knows %s, which is not tried here", filepath.Base(f), word)
 			}
 		}

@@ -58,27 +58,27 @@ func TestMakeBundle(t *testing.T) {
 	target := config.Target{App: "a", Environment: "e", Role: "a-e"}
 	for _, ttl := range []time.Duration{0, minWrap - 1, maxWrap + 1} {
 		m := newMemory()
-		if _, err := MakeBundle(t.Context(), m, target, ttl); !errors.Is(err, ErrWrapTTL) || m.writes != 0 {
+		if _, err := makeBundle(t.Context(), m, target, ttl); !errors.Is(err, ErrWrapTTL) || m.writes != 0 {
 			t.Errorf("%v: %d writes, %v", ttl, m.writes, err)
 		}
 	}
 	m := newMemory()
 	var person *NeedsOperator
-	if _, err := MakeBundle(t.Context(), m, target, time.Hour); !errors.As(err, &person) || !strings.Contains(person.Hint, "app apply") || m.writes != 0 {
+	if _, err := makeBundle(t.Context(), m, target, time.Hour); !errors.As(err, &person) || !strings.Contains(person.Hint, "app apply") || m.writes != 0 {
 		t.Errorf("not applied yet: %v", err)
 	}
 	m.data["auth/approle/role/a-e/role-id"] = map[string]any{"role_id": "r"}
 	for _, ttl := range []time.Duration{minWrap, maxWrap} {
-		b, err := MakeBundle(t.Context(), m, target, ttl)
+		b, err := makeBundle(t.Context(), m, target, ttl)
 		if err != nil || b.App != "a" || b.Environment != "e" || b.RoleID != "r" || b.WrappedSecret != "wrapped" || !b.Expires.Equal(time.Time{}.Add(ttl)) {
 			t.Errorf("%v: %v", b, err)
 		}
 	}
-	if _, err := MakeBundle(t.Context(), refusing{m, "auth/approle/role/a-e/role-id", 403}, target, time.Hour); !vaultapi.IsDenied(err) {
+	if _, err := makeBundle(t.Context(), refusing{m, "auth/approle/role/a-e/role-id", 403}, target, time.Hour); !vaultapi.IsDenied(err) {
 		t.Errorf("denied: %v", err)
 	}
 	m.failAt = m.writes + 1
-	if _, err := MakeBundle(t.Context(), m, target, time.Hour); !errors.Is(err, errInjected) {
+	if _, err := makeBundle(t.Context(), m, target, time.Hour); !errors.Is(err, errInjected) {
 		t.Errorf("not wrapped: %v", err)
 	}
 }
@@ -112,7 +112,7 @@ func TestOpenBundleExchanged(t *testing.T) {
 				w.WriteHeader(tt.status)
 				_, _ = w.Write([]byte(answer))
 			})
-			got, err := OpenBundle(t.Context(), v, Bundle{WrappedSecret: "w", role: tt.role})
+			got, err := openBundle(t.Context(), v, Bundle{WrappedSecret: "w", role: tt.role})
 			if !tt.is(err) || (got == "s") != (err == nil) || opened != tt.opened {
 				t.Errorf("opened %t, %v", opened, err)
 			}

@@ -1,6 +1,6 @@
-// Package vaulttest is the environment that no answer of Vault's may depend on.
+// Package vaultenv is the environment that no answer of Vault's may depend on.
 // It is for tests only.
-package vaulttest
+package vaultenv
 
 import (
 	"slices"
