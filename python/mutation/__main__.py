@@ -27,7 +27,7 @@ import hvac
 import hypothesis.stateful
 import psycopg
 import pytest
-import pytest_timeout
+import pytest_timeout  # type: ignore[import-untyped]
 import sqlalchemy
 
 from .mutants import Mutant, mutants_of

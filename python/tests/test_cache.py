@@ -232,6 +232,44 @@ def test_a_token_with_few_uses_reads_many_as_it_reads_one_by_one(uses: int) -> N
         assert client_for().get_many(names) == values
 
 
+@pytest.mark.parametrize(("uses", "answered"), [(2, True), (0, False)])
+def test_a_token_that_others_use_up_again_and_again_is_replaced_as_often(
+    uses: int, answered: bool
+) -> None:
+    """One without a limit that dies at once twice is no matter of threads: that is said."""
+    with model_vault(token_uses=uses) as (vault, _clock, client_for):
+        value, left = vault.write("x"), [0] * 5
+
+        def use_up() -> None:
+            vault.revoke_tokens()
+            left.pop()
+            if left:
+                vault.before["data/x"] = use_up
+
+        vault.before["data/x"] = use_up
+        if answered:
+            assert client_for().get("x") == value
+            assert vault.logins == 6
+        else:
+            with pytest.raises(AccessDeniedError):
+                client_for().get("x")
+            assert vault.count("data/x") == 2
+
+
+@pytest.mark.parametrize("uses", [1, 2, 3])
+def test_threads_that_share_a_token_with_few_uses_all_read(uses: int) -> None:
+    with model_vault(token_uses=uses) as (vault, _clock, client_for):
+        client, together = client_for(deadline=60.0), threading.Barrier(8)
+        values = {f"s{n}": vault.write(f"s{n}") for n in range(8)}
+
+        def read(name: str) -> str:
+            together.wait(20)
+            return client.get(name)
+
+        with ThreadPoolExecutor(8) as pool:
+            assert dict(zip(values, pool.map(read, values), strict=True)) == values
+
+
 def test_max_entries_is_ten_thousand() -> None:
     assert Settings().max_entries == 10_000
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import pytest
@@ -227,7 +227,8 @@ def test_an_answer_that_is_no_lease_is_one_of_our_errors(answer: dict[str, Any])
         assert caught.value.__context__ is None
 
 
-def test_an_odd_answer_to_a_renewal_leads_to_new_credentials() -> None:
+@pytest.mark.parametrize("seconds", ["x", 0])
+def test_an_odd_answer_to_a_renewal_leads_to_new_credentials(seconds: Any) -> None:
     with model_vault() as (vault, clock, client_for):
         client = client_for()
         with client.database("reader") as db:
@@ -235,7 +236,7 @@ def test_an_odd_answer_to_a_renewal_leads_to_new_credentials() -> None:
 
             def odd(method: str, path: str, **keywords: Any) -> dict[str, Any]:
                 answer = real(method, path, **keywords)
-                return {"lease_duration": "x"} if path == "sys/leases/renew" else answer
+                return {"lease_duration": seconds} if path == "sys/leases/renew" else answer
 
             db._call = odd
             clock.advance(2500.0)
@@ -424,3 +425,78 @@ def test_a_half_is_not_completed_from_what_was_taken_away(how: str) -> None:
         if how == "block":
             with db:
                 assert db.password != pair_of(vault, first)
+
+
+def test_a_lease_that_may_hang_on_a_dead_token_is_not_renewed() -> None:
+    with model_vault(token_ttl=10**6, token_max_ttl=10**6) as (vault, clock, client_for):
+        client = client_for()
+        client.hvac.auth.token.lookup_self()
+        vault.before["creds/reader"] = vault.revoke_tokens
+        with client.database("reader") as db:
+            first = db.current()
+            clock.advance(2500.0)
+            assert db.current() is not first
+            assert vault.count("leases/renew") == 0
+
+
+def test_a_min_ttl_beyond_the_lease_is_half_of_it() -> None:
+    with (
+        model_vault(token_ttl=10**6, token_max_ttl=10**6) as (vault, clock, client_for),
+        client_for().database("reader", min_ttl=10_000.0) as db,
+    ):
+        first = db.current()
+        clock.advance(1799.0)
+        assert db.current() is first
+        assert vault.count("leases/renew") == 0
+        clock.advance(1.0)
+        assert db.current() is first
+        assert vault.count("leases/renew") == 1
+
+
+def test_who_looks_while_another_thread_replaces_what_is_gone_waits() -> None:
+    with (
+        model_vault(token_ttl=10**6, token_max_ttl=10**6) as (vault, clock, client_for),
+        client_for().database("reader") as db,
+        ThreadPoolExecutor(1) as other,
+    ):
+        first = db.current()
+        clock.advance(3600.0)
+        waiting: list[Future[Any]] = []
+
+        def look() -> None:
+            waiting.append(other.submit(db.current))
+            wait(waiting, timeout=0.2)
+
+        vault.before["creds/reader"] = look
+        assert db.current() is not first
+        assert waiting[0].result(20) is db.current()
+
+
+def test_after_a_fork_no_thread_of_the_parent_is_waited_for() -> None:
+    with model_vault() as (vault, _clock, client_for), client_for().database("reader") as db:
+        first = db.current()
+        with ThreadPoolExecutor(1) as other:
+            other.submit(db._lock.acquire).result(10)  # and that thread is not in the child
+            db.reset_after_fork()
+            assert db._lock.acquire(blocking=False)
+            db._lock.release()
+        assert db.current() is not first
+        assert vault.user_exists(first.username)
+
+
+def test_an_engine_is_made_without_a_question() -> None:
+    with model_vault() as (vault, _clock, client_for):
+        engine = client_for().database("reader").engine("postgresql+psycopg://db/bikes", echo=False)
+        assert engine.url.host == "db"
+        assert vault.requests == []
+        engine.dispose()
+
+
+def test_a_connection_is_made_with_the_credentials_of_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+    monkeypatch.setattr("psycopg.connect", lambda *a, **k: made.append((a, k)) or made)
+    with model_vault() as (vault, _clock, client_for), client_for().database("reader") as db:
+        assert db.connect("host=db", autocommit=True) is made
+        user = db.username
+        password = pair_of(vault, user)
+        assert made == [(("host=db",), {"user": user, "password": password, "autocommit": True})]

@@ -20,6 +20,7 @@ from strongroom_dagster import (
     ApiKey,
     AppRoleAuth,
     Credentials,
+    FieldNotFoundError,
     SecretMapping,
     SecretPicklingError,
     Settings,
@@ -28,7 +29,7 @@ from strongroom_dagster import (
     VaultUnavailableError,
 )
 from strongroom_dagster.fake import FakeVaultSecrets
-from strongroom_dagster.masked import Masked, Sensitive
+from strongroom_dagster.masked import Masked, Sensitive, as_text
 
 from .conftest import ClientFactory
 from .harness.scripted import Answer, Scripted
@@ -213,3 +214,48 @@ def test_no_attribute_of_a_masked_value_can_be_set_or_deleted(value: Masked) -> 
         with pytest.raises(AttributeError, match="read-only"):
             delattr(value, name)
         assert getattr(value, name) is before
+
+
+def api_key(**values: str) -> ApiKey:
+    return ApiKey(name="x", values=SecretMapping(values, path="apikeys/x", version=1), version=1)
+
+
+def test_the_text_of_an_api_key_is_its_key_or_one_of_its_values() -> None:
+    key = api_key(key="k", region="eu")
+    assert (key.key, key.text(), key.text("region"), key.text("key")) == ("k", "k", "eu", "k")
+    only = api_key(token="t")
+    assert (only.key, only.text(), only.text("token")) == ("t", "t", "t")
+    with pytest.raises(FieldNotFoundError, match=r"no single field \(.*: a, b\)"):
+        _ = api_key(b="1", a="2").key
+    with pytest.raises(FieldNotFoundError, match=r'no field "c" \(.*: a, b\)'):
+        api_key(b="1", a="2").text("c")
+
+
+def test_a_secret_without_fields_has_none() -> None:
+    empty = SecretMapping({}, path="secret/x", version=1)
+    assert (len(empty), list(empty)) == (0, [])
+    with pytest.raises(FieldNotFoundError, match=r"no single field \(.*: none\)"):
+        empty.text()
+    with pytest.raises(FieldNotFoundError, match=r'no field "c" \(.*: none\)'):
+        empty.text("c")
+
+
+def test_the_field_called_value_stands_for_several_and_a_single_one_for_itself() -> None:
+    assert SecretMapping({"a": 1.5}, path="x").text() == "1.5"
+    assert SecretMapping({"a": "1", "value": "2"}, path="x").text() == "2"
+    assert SecretMapping({"a": None}, path="x").text() == ""
+    assert SecretMapping({"a": "1"}, path="x").version == 0
+    assert (api_key(key="k").cache_ttl, api_key(key="k").ttl) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1e-6, "0.000001"), (-1e-6, "-0.000001"), (9.5e-7, "9.5e-7"), (1e-12, "1e-12"),
+        (1e20, "100000000000000000000"), (1e21, "1e+21"), (1.25, "1.25"), (5432, "5432"),
+        (True, "true"), (None, ""), ("a b", "a b"),
+        ({"b": [1e-7, "ü"], "a": ("\u2028", None)}, '{"a":["\\u2028",null],"b":[1e-7,"ü"]}'),
+    ],
+)  # fmt: skip
+def test_a_field_as_text_is_what_vault_would_write(value: Any, text: str) -> None:
+    assert as_text(value) == text

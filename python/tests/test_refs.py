@@ -55,7 +55,7 @@ def test_a_path(engine: str, name: str, mount: str | None, expected: tuple[Any, 
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("", "empty"), ("#f", "empty"), ("kv:", "empty"), ("x#", 'ends in "#"'), ("kv:x#", "ends"),
+    [("", 'name "" is empty'), ("#f", 'name "#f" is empty'), ("kv:", 'name "kv:" is empty'), ("x#", 'ends in "#"'), ("kv:x#", "ends"),
      ("a/../b", "name|path"), ("/", "path|empty"), (7, "name: a int"), (None, "name: a None")],
 )  # fmt: skip
 def test_a_name_that_is_none(name: Any, words: str) -> None:

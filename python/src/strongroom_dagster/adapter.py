@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import threading
 from collections.abc import Iterator
@@ -18,6 +19,11 @@ from .settings import Settings
 from .transport import UNIX_BASE
 
 _UNSET: Any = object()
+
+#: How often a request is sent whose token was dead: threads that share a token of few uses may
+#: use up one after the other.
+_TRIES = 2
+_TRIES_OF_FEW_USES = 50
 
 #: How Vault is: the answer is the status, sealed or not, and one attempt tells.
 _PROBES = re.compile(r"sys/(health|seal-status|init|leader)")
@@ -36,6 +42,11 @@ _OPEN = re.compile(
 
 class TokenSource(Protocol):
     """What the adapter needs of `auth.TokenManager`."""
+
+    @property
+    def few_uses(self) -> bool:
+        """Whether the token at hand is good for a number of requests only."""
+        ...
 
     def current(self, until: float | None = None) -> Sensitive:
         """A token that is good now; logs in or renews when it must."""
@@ -102,7 +113,7 @@ class TokenAdapter(hvac.adapters.JSONAdapter):  # type: ignore[misc]
             with self._forced(forced):
                 return super().request(method, url, headers, raise_exception, **kwargs)
         until = kwargs.get("until")
-        for last in (False, True):
+        for attempt in itertools.count(1):
             token = self.tokens.current(until)
             denied = None
             with self._forced(token.reveal()):
@@ -115,7 +126,8 @@ class TokenAdapter(hvac.adapters.JSONAdapter):  # type: ignore[misc]
             if denied is None and getattr(answer, "status_code", 200) != 403:
                 return answer
             # A body that was read while it was sent cannot be sent again.
-            last = last or not is_whole(kwargs)
+            tries = _TRIES_OF_FEW_USES if self.tokens.few_uses else _TRIES
+            last = attempt >= tries or not is_whole(kwargs)
             if last or not self.tokens.replace_if_dead(token, until):
                 if denied is not None:
                     raise denied

@@ -106,6 +106,12 @@ class TokenManager:
         """The token at hand, good or not; None before the first login."""
         return self._token
 
+    @property
+    def few_uses(self) -> bool:
+        """Whether the token at hand is good for a number of requests only."""
+        held = self._token
+        return held is not None and held.uses > 0
+
     def current(self, until: float | None = None) -> Sensitive:
         """A token that is good now. See `token`."""
         return self.token(until).value

@@ -59,6 +59,10 @@ class _Tokens:
     def __init__(self, tokens: TokenSource) -> None:
         self._tokens = tokens
 
+    @property
+    def few_uses(self) -> bool:
+        return self._tokens.few_uses
+
     def current(self, until: float | None = None) -> Sensitive:
         return _for_requests(self._tokens.current, until)
 
