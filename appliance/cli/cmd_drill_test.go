@@ -17,7 +17,6 @@ import (
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/statefile"
 	"strongroom.example/config/machine"
-	"strongroom.example/config/recipient"
 )
 
 // runDrillCLI gives the exit code and all that was printed.
@@ -154,9 +153,8 @@ func TestDrillPrepare(t *testing.T) {
 	}
 }
 
-// The drill's key is a recipient wherever it is installed, once, and never the
-// only one.
-func TestTakeWithDrillKey(t *testing.T) {
+// The drill's key does not count alone.
+func TestTakeForTheDrillAlone(t *testing.T) {
 	id, err := age.GenerateX25519Identity()
 	if err != nil {
 		t.Fatal(err)
@@ -164,44 +162,6 @@ func TestTakeWithDrillKey(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "drill-key.pub")
 	if err := os.WriteFile(file, []byte(id.Recipient().String()+"\n"), 0o600); err != nil {
 		t.Fatal(err)
-	}
-	own, err := recipient.Parse(id.Recipient().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	other, err := age.GenerateX25519Identity()
-	if err != nil {
-		t.Fatal(err)
-	}
-	operator, err := recipient.Parse(other.Recipient().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	tests := []struct {
-		name, file string
-		to         []recipient.Recipient
-		want       int
-	}{
-		{"installed", file, []recipient.Recipient{operator}, 2},
-		{"named already", file, []recipient.Recipient{operator, own}, 2},
-		{"not installed", file + ".none", []recipient.Recipient{operator}, 1},
-		{"turned off", "", []recipient.Recipient{operator}, 1},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			o := takeOptions{drillKey: tt.file}
-			got, err := o.withDrillKey(tt.to)
-			if err != nil || len(got) != tt.want {
-				t.Errorf("%d recipients, %v", len(got), err)
-			}
-		})
-	}
-	if err := os.WriteFile(file, []byte("not a key\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	o := takeOptions{drillKey: file}
-	if _, err := o.withDrillKey([]recipient.Recipient{operator}); err == nil {
-		t.Error("a damaged key is passed over")
 	}
 	code, out := runDrillCLI(t, "snapshot", "take", "--dir", t.TempDir(), "--drill-key", file)
 	if code != ExitUsage || !strings.Contains(out, "nobody could ever read it") {

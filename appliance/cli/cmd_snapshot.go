@@ -118,6 +118,10 @@ func snapshotError(err error) error {
 	switch {
 	case vaultapi.IsDenied(err), vaultapi.IsBadRequest(err):
 		code, hint = ExitOperator, "Vault refuses this login: give the job a new secret id or token (docs/backup.md)"
+	case errors.Is(err, snapshot.ErrUninitialised):
+		code = ExitOperator
+	case errors.Is(err, snapshot.ErrSealed):
+		code, hint = ExitOperator, "see docs/unseal.md"
 	case errors.Is(err, snapshot.ErrPassphrase):
 		code, hint = ExitOperator, "run it again and type the passphrase of the private key"
 	case errors.Is(err, snapshot.ErrWrongIdentity):

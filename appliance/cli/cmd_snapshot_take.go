@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -17,11 +15,7 @@ import (
 	"strongroom.example/appliance/base/pause"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
-	"strongroom.example/config/recipient"
 )
-
-// errStandby: this node's Vault is a standby, and the leader's job does the work.
-var errStandby = errors.New("standby")
 
 // byHand is the error of a command that a person gave too little. It is no
 // failure of the job's, and is neither recorded nor told to anybody else.
@@ -81,7 +75,7 @@ It fails when one place of several fails; the others keep what they have.`,
 // configuration, nor where a person must act.
 func takeMayPass(err error) bool {
 	var known *Error
-	return !errors.Is(err, errStandby) && errors.As(snapshotError(err), &known) && known.Code == ExitFailed && !errors.Is(err, snapshot.ErrFull)
+	return !errors.Is(err, snapshot.ErrStandby) && errors.As(snapshotError(err), &known) && known.Code == ExitFailed && !errors.Is(err, snapshot.ErrFull)
 }
 
 func runTake(c *cobra.Command, o takeOptions) error {
@@ -92,18 +86,20 @@ func runTake(c *cobra.Command, o takeOptions) error {
 	}
 	ctx, cancel := context.WithTimeout(c.Context(), o.timeout)
 	defer cancel()
-	var canaryFailure error
 	var taken snapshot.Taken
-	err = o.again.do(ctx, c, "snapshot take", takeMayPass, func() (err error) {
-		taken, err = o.take(ctx, c, b, &canaryFailure)
-		return err
-	})
-	if canaryFailure != nil {
-		// Loud, and yet no failure of the backup.
-		_ = alertOf(c, b, "canary", canaryFailure)
-		fmt.Fprintf(c.ErrOrStderr(), "strongroom: the canary was not written, the next drill will fail: %v\n", canaryFailure)
+	job, err := o.job(c, b)
+	if err == nil {
+		err = o.again.do(ctx, c, "snapshot take", takeMayPass, func() (err error) {
+			taken, err = job.Run(ctx)
+			return err
+		})
+		if failure := job.CanaryFailure; failure != nil {
+			// Loud, and yet no failure of the backup.
+			_ = alertOf(c, b, "canary", failure)
+			fmt.Fprintf(c.ErrOrStderr(), "strongroom: the canary was not written, the next drill will fail: %v\n", failure)
+		}
 	}
-	if errors.Is(err, errStandby) {
+	if errors.Is(err, snapshot.ErrStandby) {
 		fmt.Fprintln(c.OutOrStdout(), "standby: the leader takes the snapshots")
 		return snapshot.RecordStandby(stateDir(o.state, machine.SnapshotState), time.Now())
 	}
@@ -124,96 +120,48 @@ func runTake(c *cobra.Command, o takeOptions) error {
 	return nil
 }
 
-func (o *takeOptions) take(ctx context.Context, c *cobra.Command, b config.Backup, canaryFailure *error) (snapshot.Taken, error) {
-	recipients, err := readRecipients(append(b.Recipients, o.recipients...))
-	if err == nil && len(recipients) == 0 {
-		// The drill's key does not count: it is gone with this machine.
-		err = errors.New("no recipient: nobody could ever read it")
-	}
-	if err == nil {
-		recipients, err = o.withDrillKey(recipients)
-	}
+// job is what is taken, where to, and who asks Vault for it.
+func (o *takeOptions) job(c *cobra.Command, b config.Backup) (*snapshot.Job, error) {
+	recipients, err := snapshot.Readers(append(b.Recipients, o.recipients...), o.drillKey)
 	if err != nil {
-		return snapshot.Taken{}, &Error{Code: ExitUsage, Err: err, Hint: "give --recipient, or recipients in the table [backup]"}
+		return nil, &Error{Code: ExitUsage, Err: err, Hint: "give --recipient, or recipients in the table [backup]"}
 	}
 	dests, err := destinations(b)
 	if err != nil {
-		return snapshot.Taken{}, err
+		return nil, err
 	}
 	client, err := o.vault.Client()
 	if err != nil {
-		return snapshot.Taken{}, err
+		return nil, err
 	}
-	health, err := client.Health(ctx)
-	if err != nil {
-		return snapshot.Taken{}, err
-	}
-	switch {
-	case !health.Initialized:
-		return snapshot.Taken{}, &Error{Code: ExitOperator, Err: errors.New("vault is not initialised")}
-	case health.Sealed:
-		return snapshot.Taken{}, &Error{Code: ExitOperator, Err: errors.New("vault is sealed"), Hint: "see docs/unseal.md"}
-	case health.Standby:
-		return snapshot.Taken{}, errStandby
-	}
-	canary, noted := o.canary(ctx, c)
-	*canaryFailure = noted
-	session, err := o.vault.Login(ctx, client)
-	if err != nil {
-		return snapshot.Taken{}, err
-	}
-	opts := snapshot.TakeOptions{
-		Source:     client,
-		Vault:      snapshot.VaultInfo{ClusterID: health.ClusterID, ClusterName: health.ClusterName, Version: health.Version},
+	j := &snapshot.Job{From: client, Host: hostName(), TakeOptions: snapshot.TakeOptions{
 		Recipients: recipients, Destinations: dests,
 		StateDir: stateDir(o.state, machine.SnapshotState), ToolVersion: o.version,
-		Canary: canary, CanaryFailure: noted,
-	}
+	}}
 	if len(b.Files) > 0 && !o.noFiles {
-		opts.Files = snapshot.FilesFrom(b.Files...)
+		j.Files = snapshot.FilesFrom(b.Files...)
 	}
-	taken, err := snapshot.Take(ctx, opts)
-	return taken, errors.Join(err, session.End(ctx))
-}
-
-// withDrillKey adds the public half of the drill's key where there is one.
-func (o *takeOptions) withDrillKey(to []recipient.Recipient) ([]recipient.Recipient, error) {
-	if _, err := os.Stat(o.drillKey); o.drillKey == "" || errors.Is(err, os.ErrNotExist) {
-		return to, nil
+	j.Login = func(ctx context.Context) (snapshot.End, error) {
+		session, err := o.vault.Login(ctx, client)
+		return session.End, err
 	}
-	keys, err := readRecipients([]string{credential.Path(o.drillKey)})
-	if err != nil {
-		return nil, fmt.Errorf("the drill's key: %w", err)
-	}
-	for _, k := range keys {
-		if !slices.ContainsFunc(to, func(r recipient.Recipient) bool { return r.Fingerprint == k.Fingerprint }) {
-			to = append(to, k)
+	j.CanaryLogin = func(ctx context.Context) (snapshot.Writer, snapshot.End, error) {
+		v := o.vault
+		v.TokenFile = ""
+		v.RoleIDFile, v.SecretIDFile = o.canaryRoleFile, o.canarySecretFile
+		v.Machine = access.Role{ID: machine.CredCanaryRoleID, Secret: machine.CredCanarySecretID}
+		own, err := v.Client()
+		if err != nil {
+			return nil, nil, err
 		}
-	}
-	return to, nil
-}
-
-// canary writes the canary by its own login. Both are nil where there is no
-// such login.
-func (o *takeOptions) canary(ctx context.Context, c *cobra.Command) (_ *snapshot.Canary, err error) {
-	v := o.vault
-	v.TokenFile = ""
-	v.RoleIDFile, v.SecretIDFile = o.canaryRoleFile, o.canarySecretFile
-	v.Machine = access.Role{ID: machine.CredCanaryRoleID, Secret: machine.CredCanarySecretID}
-	client, err := v.Client()
-	if err != nil {
-		return nil, err
-	}
-	session, err := v.LoginAppRole(ctx, client)
-	if errors.Is(err, access.ErrNoLogin) {
-		if !o.json {
-			fmt.Fprintln(c.OutOrStdout(), "note: no login for the canary, so no drill can look for one in this snapshot")
+		session, err := v.LoginAppRole(ctx, own)
+		if errors.Is(err, access.ErrNoLogin) {
+			if !o.json {
+				fmt.Fprintln(c.OutOrStdout(), "note: no login for the canary, so no drill can look for one in this snapshot")
+			}
+			return nil, nil, nil
 		}
-		return nil, nil
+		return own, session.End, err
 	}
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, session.End(ctx)) }()
-	return snapshot.WriteCanary(ctx, snapshot.CanaryOptions{Vault: client, Host: hostName()})
+	return j, nil
 }

@@ -86,7 +86,7 @@ func TestTakeMayPass(t *testing.T) {
 		want bool
 	}{
 		{snapshot.ErrUnreachable, true}, {snapshot.ErrStalled, true},
-		{snapshot.ErrFull, false}, {snapshot.ErrDenied, false}, {errStandby, false},
+		{snapshot.ErrFull, false}, {snapshot.ErrDenied, false}, {snapshot.ErrStandby, false},
 		{&Error{Code: ExitUsage, Err: errors.New("no recipient")}, false},
 	} {
 		if got := takeMayPass(fmt.Errorf("take: %w", tt.err)); got != tt.want {
