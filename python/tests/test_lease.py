@@ -22,6 +22,7 @@ def test_a_lifetime_counts_from_before_the_request() -> None:
     times = granted(90.0)
     assert (times.ttl, times.expires_at, times.renewable) == (90.0, 1090.0, True)
     assert times.renew_at == 1000.0 + 90.0 * RENEW_AT
+    assert granted(0.5).ttl == 0.5
     assert granted(90.0, jitter=0.1).renew_at == pytest.approx(1069.0)
     assert not granted(90.0, renewable=False).renewable
     assert granted(math.inf).renew_at == math.inf
@@ -43,14 +44,14 @@ def test_a_renewal_is_put_off_by_a_share_of_what_is_left() -> None:
     assert times.renew_at == 1087.0
 
 
-@pytest.mark.parametrize("value", [0, 1, 3600, 2764800, 0.5])
+@pytest.mark.parametrize("value", [0, 1, 3600, 2764800, 0.5, 9223372036])
 def test_a_duration_is_a_number_of_seconds(value: float) -> None:
     assert seconds_of({"lease_duration": value}, "lease_duration", "auth/x/login") == value
 
 
 @pytest.mark.parametrize(
     "text",
-    ['"3600"', '"1h"', '""', "null", "true", "-1", "NaN", "Infinity", "1e400", "[]", "{}",
+    ['"3600"', '"1h"', '""', "null", "true", "-1", "NaN", "Infinity", "1e400", "9223372037", "[]", "{}",
      "1" + "0" * 400],
 )  # fmt: skip
 def test_an_odd_duration_is_an_error_that_names_it(text: str) -> None:

@@ -496,7 +496,8 @@ def test_a_connection_is_made_with_the_credentials_of_now(monkeypatch: pytest.Mo
     made: list[Any] = []
     monkeypatch.setattr("psycopg.connect", lambda *a, **k: made.append((a, k)) or made)
     with model_vault() as (vault, _clock, client_for), client_for().database("reader") as db:
-        assert db.connect("host=db", autocommit=True) is made
+        connection: Any = db.connect("host=db", autocommit=True)
+        assert connection is made
         user = db.username
         password = pair_of(vault, user)
         assert made == [(("host=db",), {"user": user, "password": password, "autocommit": True})]

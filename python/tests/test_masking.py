@@ -19,6 +19,7 @@ import requests
 from strongroom_dagster import (
     ApiKey,
     AppRoleAuth,
+    ConfigurationError,
     Credentials,
     FieldNotFoundError,
     SecretMapping,
@@ -245,6 +246,8 @@ def test_the_field_called_value_stands_for_several_and_a_single_one_for_itself()
     assert SecretMapping({"a": "1", "value": "2"}, path="x").text() == "2"
     assert SecretMapping({"a": None}, path="x").text() == ""
     assert SecretMapping({"a": "1"}, path="x").version == 0
+    with pytest.raises(ConfigurationError, match="field"):
+        SecretMapping({"a": "1"}, path="x").text(7)  # type: ignore[arg-type]
     assert (api_key(key="k").cache_ttl, api_key(key="k").ttl) == (0.0, 0.0)
 
 
