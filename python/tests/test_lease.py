@@ -18,6 +18,11 @@ def granted(seconds: float, *, renewable: bool = True, jitter: float = 0.0) -> L
     return times
 
 
+def test_what_was_never_granted_is_over() -> None:
+    times = Lifetime()
+    assert (times.ttl, times.expires_at, times.renew_at, times.renewable) == (0.0, 0.0, 0.0, False)
+
+
 def test_a_lifetime_counts_from_before_the_request() -> None:
     times = granted(90.0)
     assert (times.ttl, times.expires_at, times.renewable) == (90.0, 1090.0, True)

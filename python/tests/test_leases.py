@@ -494,7 +494,12 @@ def test_an_engine_is_made_without_a_question() -> None:
 
 def test_a_connection_is_made_with_the_credentials_of_now(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Any] = []
-    monkeypatch.setattr("psycopg.connect", lambda *a, **k: made.append((a, k)) or made)
+
+    def connect(*arguments: Any, **keywords: Any) -> Any:
+        made.append((arguments, keywords))
+        return made
+
+    monkeypatch.setattr("psycopg.connect", connect)
     with model_vault() as (vault, _clock, client_for), client_for().database("reader") as db:
         connection: Any = db.connect("host=db", autocommit=True)
         assert connection is made
