@@ -47,7 +47,7 @@ QUICK = {
     "singleflight": ["test_singleflight.py", "test_cache.py"],
     "database": ["test_leases.py", "test_close.py"],
     "reads": ["test_identity.py", "test_apikeys.py", "test_cache.py", "test_names.py"],
-    "client": ["test_close.py", "test_cache.py", "test_identity.py", "test_names.py"],
+    "client": ["test_client.py", "test_close.py", "test_cache.py", "test_identity.py", "test_names.py"],
     "refs": ["test_refs.py", "test_names.py"],
     "masked": ["test_masking.py", "test_identity.py"],
     "lease": ["test_lease.py", "test_leases.py"],

@@ -1,0 +1,140 @@
+"""What the client passes on, shares between threads and leaves to a fork."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from strongroom_dagster import ClosedError, InvalidResponseError, RequestRefusedError
+
+from .harness.model import model_vault
+
+
+def test_many_are_asked_for_at_the_same_time() -> None:
+    with model_vault() as (vault, _clock, client_for):
+        values = {name: vault.write(name) for name in ("a", "b")}
+        met = threading.Barrier(2)
+        for name in values:
+            vault.before[f"data/{name}"] = lambda: (met.wait(20), None)[1]
+        assert client_for(deadline=60.0).get_many(values) == values
+        assert not met.broken
+
+
+def test_a_lease_is_shared_by_those_who_ask_for_the_same() -> None:
+    with model_vault() as (_vault, _clock, client_for):
+        client = client_for()
+        lease = client.database("reader")
+        assert client.database("reader", min_ttl=0.0, mount="database") is lease
+        assert client.database("reader", min_ttl=1.0) is not lease
+        assert client.database("writer") is not lease
+        assert client.database("reader", mount="other") is not lease
+        assert lease.path == "database/creds/reader"
+        assert client.database("a b", mount="m n").path == "m%20n/creds/a%20b"
+
+
+def test_a_call_passes_on_what_it_was_given_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[tuple[Any, ...]] = []
+
+    def send(method: str, path: str, **keywords: Any) -> dict[str, Any]:
+        sent.append((method, path, keywords))
+        return {"data": 1}
+
+    with model_vault() as (_vault, _clock, client_for):
+        client = client_for()
+        monkeypatch.setattr(client, "_send", send)
+        usual = {"headers": None, "raise_exception": False, "until": 5.0, "idempotent": False}
+        assert client.call("get", "x", until=5.0) == {"data": 1}
+        assert sent.pop() == ("get", "/v1/x", usual)
+        given = {"read_timeout": 0.5, "params": {"a": "b"}, "json": {}, "headers": {"H": "h"}}
+        client.call("put", "x", until=5.0, idempotent=True, **given)  # type: ignore[arg-type]
+        assert sent.pop() == ("put", "/v1/x", {**usual, "idempotent": True, **given})
+
+
+class _Status:
+    text = ""
+    headers: dict[str, str] = {}  # noqa: RUF012
+
+    def __init__(self, status_code: int) -> None:
+        self.status_code = status_code
+
+    def json(self) -> Any:
+        return {"errors": ["no"]}
+
+
+def test_an_answer_without_an_object_is_empty_only_where_that_is_right() -> None:
+    with model_vault() as (_vault, _clock, client_for):
+        client = client_for()
+        answers: list[Any] = []
+        client._send = lambda *_, **__: answers.pop()  # type: ignore[method-assign]
+
+        def call(answer: Any, *, allow_304: bool = False) -> dict[str, Any]:
+            answers.append(answer)
+            return client.call("get", "x", until=5.0, allow_304=allow_304)
+
+        assert call(_Status(204)) == {}
+        assert call(_Status(304), allow_304=True) == {}
+        with pytest.raises(InvalidResponseError, match="no object"):
+            call([])
+        with pytest.raises(RequestRefusedError):
+            call(_Status(400), allow_304=True)
+
+
+def test_after_a_fork_no_lock_of_the_parents_threads_is_waited_for() -> None:
+    with model_vault() as (vault, _clock, client_for):
+        value, client = vault.write("x"), client_for()
+        lease = client.database("reader")
+
+        def locks() -> list[Any]:
+            return [client._leases_lock, client._cache._lock, client._tokens._lock, lease._lock]
+
+        with ThreadPoolExecutor(1) as other:
+            other.submit(lambda: [lock.acquire() for lock in locks()]).result(10)
+            client._after_fork()
+            for lock in locks():
+                assert lock.acquire(blocking=False)
+                lock.release()
+        assert client.get("x") == value
+
+
+def test_a_fork_of_the_process_is_noticed() -> None:
+    with model_vault() as (_vault, _clock, client_for):
+        client = client_for()
+        fork, held = multiprocessing.get_context("fork"), client._leases_lock
+        with held, ThreadPoolExecutor(1) as other:
+            child = fork.Process(target=lambda: os._exit(7 if client._leases_lock.locked() else 0))
+            other.submit(child.start).result(10)
+            child.join(30)
+        assert child.exitcode == 0
+        assert client._leases_lock is held
+
+
+def test_the_end_of_its_block_closes_a_client() -> None:
+    with model_vault() as (vault, _clock, client_for):
+        vault.write("x")
+        with client_for() as client:
+            client.get("x")
+        assert not [token for token in vault.tokens if vault.alive(token)]
+        with pytest.raises(ClosedError):
+            client.get("x")
+
+
+def test_the_counts_are_of_all_that_was_sent() -> None:
+    with model_vault() as (vault, clock, client_for):
+        vault.write("x")
+        client = client_for()
+        assert client.stats == type(client.stats)(0, 0, 0, 0)
+        client.get("x")
+        client.hvac.auth.token.lookup_self()
+        assert client.stats == type(client.stats)(3, 1, 0, 1)
+        clock.advance(3000.0)
+        client.get("x")
+        assert (client.stats.logins, client.stats.renewals) == (1, 1)
+        assert client.stats.requests == len(vault.requests)
+        client.invalidate()
+        assert client.stats.cached == 0
+        assert repr(client).endswith(", AppRole, cached=0)")
