@@ -123,6 +123,34 @@ def test_the_end_of_its_block_closes_a_client() -> None:
             client.get("x")
 
 
+def test_what_is_at_a_path_is_read_as_it_is() -> None:
+    with model_vault() as (vault, _clock, client_for):
+        value = vault.write("a#b c")
+        client = client_for(app="app", environment="prod")
+        assert client.read_at("kv", "secret", "a#b c").text() == value
+        key = vault.rotate("k#1")
+        assert client.read_at("apikey", "apikeys", "k#1").text() == key
+
+
+def test_names_are_parsed_once_and_the_memory_of_them_is_bounded() -> None:
+    with model_vault() as (_vault, _clock, client_for):
+        client = client_for(max_entries=1)
+        assert client._parse("x") is client._parse("x")
+        values: list[Any] = []
+        client._value = lambda ref: values.append(ref)  # type: ignore[method-assign]
+        client.kv("x")
+        client.kv("x")
+        assert values[0] is values[1]
+        for number in range(1, 10_000):
+            client._parse(f"n{number}")
+            client.kv(f"n{number}")
+        assert (len(client._names), len(client._paths)) == (10_000, 10_000)
+        client._parse("y")
+        client.kv("y")
+        assert (len(client._names), len(client._paths)) == (1, 1)
+        assert client_for(max_entries=6_000)._most_names == 12_000
+
+
 def test_the_counts_are_of_all_that_was_sent() -> None:
     with model_vault() as (vault, clock, client_for):
         vault.write("x")

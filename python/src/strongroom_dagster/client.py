@@ -169,8 +169,6 @@ class VaultSecrets:
             else:
                 entry.used = True
                 found[ref.key] = entry
-        if missing:
-            self._check_open()
         if len(missing) > 1 and self._tokens.token().uses == 0:  # one login, not one a thread
             with ThreadPoolExecutor(min(_PARALLEL, len(missing))) as pool:
                 found.update(zip(missing, pool.map(self._load, missing.values()), strict=True))
