@@ -183,6 +183,12 @@ def test_what_is_no_key(odd: dict[str, Any]) -> None:
         fetch_api_key(Caller(odd), KEY, None, 9.0)
 
 
+@pytest.mark.parametrize("odd", [{"warnings": []}, {"data": []}, {"data": None}])
+def test_an_answer_without_data_is_said_to_hold_none(odd: dict[str, Any]) -> None:
+    with pytest.raises(InvalidResponseError, match="holds no data"):
+        fetch_api_key(Caller(odd), KEY, None, 9.0)
+
+
 def test_named_values_stand_instead_of_the_key() -> None:
     found = fetch_api_key(Caller(key(values={"a": "1", "b": "2"})), KEY, None, 9.0).value
     assert dict(found.values) == {"a": "1", "b": "2"}
@@ -255,6 +261,13 @@ def test_a_mount_that_passes_no_header_on_is_asked_by_number(answer: dict[str, A
     assert caller.asked[1][1]["params"] == {"if_version": "1", "wait": "10"}
     assert caller.asked[1][1]["read_timeout"] == 14.0
     assert caller.asked[2:] == ([] if answer else [("keys/creds/k", {"until": 1015.0})])
+
+
+def test_a_key_without_an_etag_is_waited_for_by_its_number() -> None:
+    found, caller, _ = waiting(fetched(), key(2))
+    assert found is not None
+    assert caller.asked[0][1]["params"] == {"if_version": "1", "wait": "10"}
+    assert "headers" not in caller.asked[0][1]
 
 
 def explained(described: Answer, times: int = 1) -> tuple[Callable[[], object], Caller]:

@@ -93,3 +93,9 @@ def test_the_certificate_of_one_request_is_used_for_it_alone(tmp_path: Path) -> 
                 session.get(address, verify=verify)
         assert session.requests_sent == 0
         assert session.get_adapter(address) is own
+
+
+def test_what_hvac_asks_the_session_for_is_what_the_settings_say() -> None:
+    with session_at("https://127.0.0.1:1") as session:
+        assert (session.verify, session.cert, session.trust_env) == (True, None, False)
+        assert session.headers["Accept-Encoding"] == "identity"
