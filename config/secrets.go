@@ -9,8 +9,9 @@ import (
 )
 
 // DecodePair reads a file of two secret texts, such as a user's name and
-// password, by their names; both must be there, and nothing else. Its error is
-// Faults, which quote nothing of data. A key is named only where it is one of the
+// password, by their names; both must be there, and nothing else. Its error quotes
+// nothing of data, and is none of Faults: those are the configuration's own, and
+// not of a file that it names. A key is named only where it is one of the
 // two or nearly so: what else stands before a sign of equality may be a secret
 // that ends with one.
 func DecodePair(file string, data []byte, first, second string) (a, b string, err error) {
@@ -46,7 +47,7 @@ func DecodePair(file string, data []byte, first, second string) (a, b string, er
 		}
 	}
 	if err := faults.Err(); err != nil {
-		return "", "", err
+		return "", "", errors.New(err.Error())
 	}
 	return into.Elem().Field(0).String(), into.Elem().Field(1).String(), nil
 }

@@ -132,6 +132,10 @@ func TestGivenSecretsAreSealed(t *testing.T) {
 		if !errors.As(err, &failed) || failed.Code != fault.Operator || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", what, err)
 		}
+		// The command line would take it for the configuration's own, and end with 2.
+		if faults := (config.Faults{}); errors.As(err, &faults) {
+			t.Errorf("%s: the file's faults are told as the configuration's", what)
+		}
 		if err != nil && strings.Contains(err.Error()+failed.Hint, canary) {
 			t.Errorf("%s: the error quotes the secret", what)
 		}

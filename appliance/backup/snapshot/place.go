@@ -19,8 +19,7 @@ func OpenPlace(to config.BackupTo, read func(name string) ([]byte, error)) (Dest
 	defer clear(data)
 	access, secret, err := KeyPair(to.Credentials, data)
 	if err != nil {
-		// Not the faults of the configuration itself, but of a file that it names.
-		return nil, fmt.Errorf("key pair of the bucket %q: %v", to.Bucket, err)
+		return nil, fmt.Errorf("key pair of the bucket %q: %w", to.Bucket, err)
 	}
 	return NewS3(S3Config{
 		Endpoint: to.Endpoint, Region: to.Region, Bucket: to.Bucket, Prefix: to.Prefix, CAFile: to.CAFile,
