@@ -123,6 +123,15 @@ def test_the_end_of_its_block_closes_a_client() -> None:
             client.get("x")
 
 
+def test_hvac_that_is_first_asked_for_after_the_end_sends_nothing() -> None:
+    with model_vault() as (vault, _clock, client_for):
+        client = client_for()
+        client.close()
+        with pytest.raises(ClosedError):
+            client.hvac.session.get(f"{client.settings.address}/v1/sys/health")
+        assert vault.requests == []
+
+
 def test_what_is_at_a_path_is_read_as_it_is() -> None:
     with model_vault() as (vault, _clock, client_for):
         value = vault.write("a#b c")

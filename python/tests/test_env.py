@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from strongroom_dagster import (
     ConfigurationError,
     SecretPicklingError,
     StrongroomError,
+    env,
 )
 from strongroom_dagster.env import (
     EnvironmentFallbackWarning,
@@ -146,6 +148,45 @@ def test_a_file_that_is_not_text(tmp_path: Path) -> None:
     file.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigurationError, match="decode"):
         EnvironmentMap.read(file)
+
+
+def test_a_file_that_cannot_be_read_for_no_named_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_text(*_: Any, **__: Any) -> str:
+        raise OSError
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    with pytest.raises(ConfigurationError, match=r'map\.toml": oserror'):
+        EnvironmentMap.read(tmp_path / "map.toml")
+
+
+def test_it_holds_what_is_mapped_and_what_the_process_has(mapping_file: Path) -> None:
+    fake = FakeVaultSecrets({f"/{BASE}/env-database-url": "url"})
+    process = {"DATABASE_URL": "old", "PLAIN": "p"}
+    environ = VaultEnviron(EnvironmentMap.read(mapping_file), fake, process)
+    names = ["DATABASE_URL", "AWS_SECRET_ACCESS_KEY", "PROVIDER_A_TOKEN", "NOT_IN_VAULT", "DENIED"]
+    assert [*environ] == [*names, "PLAIN"]
+    assert len(environ) == 6
+    assert [name in environ for name in ("DENIED", "PLAIN", "NOWHERE")] == [True, True, False]
+    assert environ.get("DATABASE_URL", "default") == "url"
+    assert (environ.get("NOWHERE"), environ.get("NOWHERE", "default")) == (None, "default")
+
+
+def test_the_warning_names_the_line_that_asked(
+    mapping_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asks: list[Callable[[VaultEnviron], str | None]] = [
+        lambda environ: environ["PLAIN"],
+        lambda environ: environ.get("PLAIN"),
+        lambda _: env.getenv("PLAIN"),
+    ]
+    for ask in asks:
+        environ = VaultEnviron(EnvironmentMap.read(mapping_file), environ={"PLAIN": "p"})
+        monkeypatch.setattr(env, "environ", environ)
+        with pytest.warns(EnvironmentFallbackWarning, match="PLAIN is not in") as caught:
+            assert ask(environ) == "p"
+        assert caught[0].filename == __file__
 
 
 def test_defaults_of_a_variable(mapping_file: Path) -> None:

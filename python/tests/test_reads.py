@@ -95,6 +95,13 @@ def test_one_that_is_cached_is_asked_for_its_version() -> None:
     assert paths == ["m/metadata/a/x%20y", "m/metadata/a/x%20y", "m/data/a/x%20y"]
 
 
+def test_one_that_never_said_when_it_was_made_is_read_each_time() -> None:
+    value = SecretMapping({"value": "v"}, path="m/a/x y", version=2, created_time="")
+    caller = Caller(metadata(created=""), kv(value="anew", created=""))
+    entry = fetch_kv(caller, KV, Mounts(), Entry(value, 0.0, 0.0), 9.0)
+    assert entry.value.text() == "anew"
+
+
 def test_a_pinned_version_is_asked_for_itself() -> None:
     caller, old = Caller(kv()), old_kv()
     assert fetch_kv(caller, PINNED, Mounts(), old, 9.0).value is old.value
@@ -175,7 +182,8 @@ def test_a_key_is_asked_conditionally_while_it_is_promised() -> None:
     [
         {}, {"data": []}, {"data": {}}, key(version="x"), key(cache_ttl=-1), key(ttl=-1),
         key(cache_ttl=float("inf")), key(ttl=float("nan")), key(cache_ttl="soon"), key(key=7),
-        key(values={"a": 7}), key(version=None), key(version=float("inf")),
+        key(values={"a": 7}), key(values={"a": "1", "b": 7}), key(version=None),
+        key(version=float("inf")),
     ],
 )  # fmt: skip
 def test_what_is_no_key(odd: dict[str, Any]) -> None:
@@ -236,7 +244,9 @@ def test_a_wait_by_the_key_goes_on_while_only_the_promise_changes() -> None:
     first = caller.asked[0][1]
     assert (first["until"], first["read_timeout"], first["allow_304"]) == (1015.0, 14.0, True)
     assert waiting(one, key(etag="e"))[0] is None
-    assert waiting(one, key(etag="f"), timeout=1)[0] is None
+    found, caller, _ = waiting(one, key(etag="f"), timeout=1)
+    assert found is None
+    assert caller.asked[0][1]["params"] == {"wait": "1"}
     assert waiting(one, {})[0] is None
 
 

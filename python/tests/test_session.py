@@ -14,7 +14,9 @@ from strongroom_dagster.clock import system_clock
 from strongroom_dagster.session import CertificateFileError, RetryingSession
 from strongroom_dagster.transport import Connections
 
+from .harness.raw import Raw
 from .harness.scripted import Answer, Scripted
+from .harness.tls import Authority
 
 
 def session_at(address: str, **settings: Any) -> RetryingSession:
@@ -99,3 +101,27 @@ def test_what_hvac_asks_the_session_for_is_what_the_settings_say() -> None:
     with session_at("https://127.0.0.1:1") as session:
         assert (session.verify, session.cert, session.trust_env) == (True, None, False)
         assert session.headers["Accept-Encoding"] == "identity"
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"204 No Content\r\n\r\n",
+        b"304 Not Modified\r\n\r\n",
+        b"200 OK\r\nContent-Length: 1\r\n\r\n{",
+        b"200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\n\r\n",
+    ],
+    ids=["204", "304", "length", "chunked"],
+)
+def test_an_answer_whose_end_http_tells_is_whole_though_it_is_no_json(rest: bytes) -> None:
+    answer = b"HTTP/1.1 " + rest.replace(b"\r\n", b"\r\nContent-Type: application/json\r\n", 1)
+    with Raw(answer) as server, session_at(server.address) as session:
+        found = session.request("GET", server.address, once=True)
+    assert found.content == (b"{" if found.status_code == 200 else b"")
+
+
+def test_hvac_is_shown_the_certificate_of_the_settings(tmp_path: Path) -> None:
+    pair = Authority(tmp_path).issue("client", ["client.test"])
+    own = str(pair.certificate), str(pair.key)
+    with session_at("https://127.0.0.1:1", client_certificate=own[0], client_key=own[1]) as session:
+        assert session.cert == own
