@@ -232,6 +232,14 @@ def test_a_token_with_few_uses_reads_many_as_it_reads_one_by_one(uses: int) -> N
         assert client_for().get_many(names) == values
 
 
+def test_a_token_with_few_uses_is_spent_by_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    with model_vault(token_uses=2) as (vault, _clock, client_for):
+        values = {name: vault.write(name) for name in ("a", "b", "c")}
+        client = client_for()
+        monkeypatch.delattr("strongroom_dagster.client.ThreadPoolExecutor")  # there is no other
+        assert client.get_many(values) == values
+
+
 @pytest.mark.parametrize(("uses", "answered"), [(2, True), (0, False)])
 def test_a_token_that_others_use_up_again_and_again_is_replaced_as_often(
     uses: int, answered: bool
