@@ -209,6 +209,7 @@ class ApiKey(Fixed):
     """
 
     __slots__ = (
+        "_key",
         "cache_ttl",
         "created_time",
         "etag",
@@ -233,6 +234,7 @@ class ApiKey(Fixed):
     cache_ttl: float
     ttl: float
     warnings: tuple[str, ...]
+    _key: str | None  # made once: it is what every cached read asks for
 
     def __init__(
         self,
@@ -249,7 +251,12 @@ class ApiKey(Fixed):
         ttl: float = 0.0,
         warnings: tuple[str, ...] = (),
     ) -> None:
+        try:
+            key = values.text("key" if "key" in values else None)
+        except FieldNotFoundError:
+            key = None
         self._fill(
+            _key=key,
             name=name,
             values=values,
             version=version,
@@ -270,10 +277,12 @@ class ApiKey(Fixed):
         Raises:
             FieldNotFoundError: it has several named values and none called `key`; use `values`.
         """
-        return self.values.text("key" if "key" in self.values else None)
+        return self._key if self._key is not None else self.values.text()
 
     def text(self, field: str | None = None) -> str:
         """One of its named values; without a name, `key`."""
+        if field is None and self._key is not None:
+            return self._key
         return self.key if field is None else self.values.text(field)
 
     def __repr__(self) -> str:
