@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"path"
 	"strings"
+	"sync"
 	"testing"
 
 	"strongroom.example/appliance/base/vaultapi"
@@ -20,6 +21,7 @@ import (
 type fakeVault struct {
 	t       *testing.T
 	url     string
+	mu      sync.Mutex // of what calls change: an answer may be lost, and its call not yet over
 	roles   map[string]map[string]any
 	secrets map[string]*fakeSecret // by secret id
 	tokens  map[string]bool
@@ -69,6 +71,8 @@ func (f *fakeVault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p := strings.TrimPrefix(r.URL.Path, "/v1/")
 	var in map[string]any
 	_ = json.NewDecoder(r.Body).Decode(&in) // GET has none
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	read := r.Method == http.MethodGet
 	status, out := 0, any(nil)
 	if f.answer != nil {

@@ -109,6 +109,8 @@ func (w *jobWorld) nobodys(t *testing.T, name string) {
 		}
 		held[string(secret)] = true
 	}
+	w.vault.mu.Lock()
+	defer w.vault.mu.Unlock()
 	for id, s := range w.vault.secrets {
 		if s.node == "node-1" && !s.half && !held[id] {
 			t.Errorf("%s: a secret id of %s is alive, and nobody holds it", name, s.role)

@@ -153,10 +153,14 @@ func (u *Upgrade) snapshot(ctx context.Context) error {
 		defer close(ended)
 		pw.CloseWithError(u.Vault.Snapshot(reading, pw))
 	}()
-	err := h.Write(snapshotFile, pr, host.Attr{Mode: 0o600})
-	pr.CloseWithError(errors.New("the snapshot could not be written"))
-	stop()
-	<-ended
+	err := func() error {
+		defer func() { // also when the writing never returns
+			pr.CloseWithError(errors.New("the snapshot could not be written"))
+			stop()
+			<-ended
+		}()
+		return h.Write(snapshotFile, pr, host.Attr{Mode: 0o600})
+	}()
 	if err != nil {
 		return err
 	}
