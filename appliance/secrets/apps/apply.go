@@ -73,7 +73,7 @@ func (p *Plan) mount(ctx context.Context, o Options) (bool, error) {
 			if _, err := p.world.vault.Write(ctx, c.object.path, c.object.write); err != nil {
 				return false, err
 			}
-			done(o, c)
+			p.done(o, c)
 		}
 	}
 	return p.count(kindMount, Create) > 0, nil
@@ -132,7 +132,7 @@ func (p *Plan) converge(ctx context.Context, o Options, kind string) error {
 		if kind == kindConnection {
 			rotated[c.Name] = true
 		}
-		done(o, c)
+		p.done(o, c)
 		return nil
 	})
 	if len(rotated) > 0 {
@@ -195,14 +195,19 @@ func (p *Plan) hand(ctx context.Context, o Options, obj object, password string)
 	if err != nil {
 		return err
 	}
+	p.telling.Lock()
+	defer p.telling.Unlock()
 	o.Reveal(obj.name, w)
 	return nil
 }
 
-func done(o Options, c Change) {
+// done tells of one change. Changes are made side by side, and told one by one.
+func (p *Plan) done(o Options, c Change) {
 	if o.Out == nil {
 		return
 	}
+	p.telling.Lock()
+	defer p.telling.Unlock()
 	verb := map[Action]string{Create: "created", Update: "updated", Delete: "removed"}[c.Action]
 	fmt.Fprintf(o.Out, "%s %s %s\n", verb, c.Kind, c.Name)
 }

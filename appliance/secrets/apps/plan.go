@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"strongroom.example/config"
 )
@@ -45,6 +46,8 @@ type Plan struct {
 	Notes    []string `json:"notes,omitempty"`
 
 	world *world
+	// telling keeps to one line at a time what side by side is done.
+	telling sync.Mutex
 }
 
 // Count is how many changes have one of the actions.

@@ -105,7 +105,7 @@ func Prune(ctx context.Context, o PruneOptions, show func(*Plan) error) (*Plan, 
 		if c.Kind == kindConnection {
 			delete(next.rotated, c.Name)
 		}
-		done(o.Options, c)
+		p.done(o.Options, c)
 	}
 	if next.equal(p.world.ledger) {
 		return p, failed
