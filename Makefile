@@ -80,9 +80,9 @@ $(DEVTOOLS): test/devtools/go.mod test/devtools/go.sum | need-go
 # ── what to run
 
 .PHONY: demo
-demo: build vault ## the whole appliance, once, in a temporary folder
+demo: build ## the whole appliance, once, in a temporary folder
 	$(SAY) "strongroom demo"
-	bin/strongroom demo --once --vault "$(VAULT_BIN)"
+	vault=$$(scripts/demo-vault); bin/strongroom demo --once --vault "$$vault"
 
 .PHONY: test
 test: build vault tools lint ## lint, unit tests, end-to-end tests against the real parts
@@ -96,7 +96,7 @@ check: need-go bin/staticcheck bin/actionlint ## the quick check that every comm
 	scripts/check
 
 .PHONY: race
-race: build vault tools ## the race detector over the whole tree (needs a C compiler)
+race: build vault tools ## the race detector, in tests and in the programs that they run (needs a C compiler)
 	$(SAY) "race detector"
 	scripts/race
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/mail"
-	"os"
 	"strconv"
 	"time"
 )
@@ -50,9 +49,9 @@ func DefaultAlert() Alert {
 // none. A file without the table gives the defaults. Its error is Faults: all of
 // them.
 func LoadAlert(file string) (Alert, error) {
-	data, err := os.ReadFile(file)
+	data, err := Read(file)
 	if err != nil {
-		return Alert{}, fmt.Errorf("read configuration: %w", err)
+		return Alert{}, err
 	}
 	return ParseAlert(file, data)
 }

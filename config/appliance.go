@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/mail"
 	"net/netip"
-	"os"
 	"strings"
 	"time"
 )
@@ -110,9 +109,9 @@ func Default() Appliance {
 
 // Load reads and validates a file. Its error is Faults: all of them.
 func Load(file string) (Appliance, error) {
-	data, err := os.ReadFile(file)
+	data, err := Read(file)
 	if err != nil {
-		return Appliance{}, fmt.Errorf("read configuration: %w", err)
+		return Appliance{}, err
 	}
 	a, at, faults := parse(file, data)
 	if at == nil {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -76,9 +75,9 @@ var defaultLogin = Login{TokenTTL: time.Hour, TokenMaxTTL: 4 * time.Hour, Secret
 
 // LoadApps reads and validates a file. Its error is Faults: all of them.
 func LoadApps(file string) (Apps, error) {
-	data, err := os.ReadFile(file)
+	data, err := Read(file)
 	if err != nil {
-		return Apps{}, fmt.Errorf("read configuration: %w", err)
+		return Apps{}, err
 	}
 	return ParseApps(file, data)
 }

@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"os"
 	"time"
 )
 
@@ -32,9 +31,9 @@ func DefaultAudit() Audit {
 // else is in it. A file without the table gives the defaults. Its error is
 // Faults: all of them.
 func LoadAudit(file string) (Audit, error) {
-	data, err := os.ReadFile(file)
+	data, err := Read(file)
 	if err != nil {
-		return Audit{}, fmt.Errorf("read configuration: %w", err)
+		return Audit{}, err
 	}
 	a := DefaultAudit()
 	at, _, f := decodeTables(file, data, map[string]any{"audit": &a})

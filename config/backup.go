@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
@@ -71,9 +70,9 @@ func DefaultBackup() Backup {
 // LoadBackup reads and validates the table [backup] of a file and passes over
 // what else is in it. Its error is Faults: all of them.
 func LoadBackup(file string) (Backup, error) {
-	data, err := os.ReadFile(file)
+	data, err := Read(file)
 	if err != nil {
-		return Backup{}, fmt.Errorf("read configuration: %w", err)
+		return Backup{}, err
 	}
 	return ParseBackup(file, data)
 }

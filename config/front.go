@@ -5,7 +5,6 @@ import (
 	"io"
 	"net"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -133,9 +132,9 @@ func DefaultFront() Front {
 
 // LoadFront reads and validates a file. Its error is Faults: all of them.
 func LoadFront(file string) (Front, error) {
-	data, err := os.ReadFile(file)
+	data, err := Read(file)
 	if err != nil {
-		return Front{}, fmt.Errorf("read configuration: %w", err)
+		return Front{}, err
 	}
 	return ParseFront(file, data)
 }

@@ -101,3 +101,20 @@ func FuzzParseFront(f *testing.F) {
 		}
 	})
 }
+
+// The same file always reads the same, however many things are wrong with it.
+func TestFaultsHaveOneOrder(t *testing.T) {
+	first := ""
+	for range 20 {
+		_, err := ParseFront("front.toml", nil)
+		if err == nil {
+			t.Fatal("an empty file is taken")
+		}
+		if first == "" {
+			first = err.Error()
+		}
+		if err.Error() != first {
+			t.Fatalf("once:\n%s\nonce:\n%v", first, err)
+		}
+	}
+}

@@ -38,6 +38,15 @@ func indexLines(src string) Lines {
 		}
 		return path
 	}
+	// begins notes where key begins, and the tables that it is in unless they have
+	// begun before it.
+	begins := func(prefix string, key []string, at int) {
+		for n := range key {
+			if path := resolve(prefix, key[:n+1]); out[path] == 0 {
+				out[path] = at
+			}
+		}
+	}
 	for s.skip(" \t\r\n"); !s.end(); s.skip(" \t\r\n") {
 		at := s.line
 		switch {
@@ -48,6 +57,7 @@ func indexLines(src string) Lines {
 			key := s.key()
 			s.pos += 2
 			last := len(key) - 1
+			begins("", key[:last], at)
 			path := join(resolve("", key[:last]), key[last])
 			prefix = fmt.Sprintf("%s[%d]", path, entries[path])
 			entries[path]++
@@ -57,11 +67,13 @@ func indexLines(src string) Lines {
 			}
 		case s.has("["):
 			s.pos++
-			prefix = resolve("", s.key())
+			key := s.key()
 			s.pos++
+			prefix = resolve("", key)
+			begins("", key, at)
 			out[prefix] = at
 		default:
-			out[resolve(prefix, s.key())] = at
+			begins(prefix, s.key(), at)
 			s.pos++ // "="
 			s.value()
 		}

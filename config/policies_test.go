@@ -21,7 +21,7 @@ func TestPolicies(t *testing.T) {
 		PolicyCanary: {"secret/data/strongroom/canary"},
 		PolicyDoctor: {"auth/token/lookup-accessor"}, // a read that Vault has as an update
 		PolicyOperator: {
-			"apikeys/rotate/*", "database/rotate-root/*", "database/rotate-role/*",
+			"apikeys/rotate/*", "apikeys/check/*", "database/rotate-root/*", "database/rotate-role/*",
 			"sys/leases/lookup", "sys/leases/revoke",
 		},
 	}

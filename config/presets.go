@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"embed"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"path"
 	"strings"
-
-	"github.com/BurntSushi/toml"
 )
 
 //go:embed providers/*.toml
@@ -20,10 +20,16 @@ type Preset struct {
 	Type string `json:"type"` // of the provider: "http", "aws_iam", "manual"
 	// Title is the service's in a few words.
 	Title string `json:"title"`
+	// HeldTo is what it was compared with: "paper", the service's documentation;
+	// "specification", the vendor's published schema or client; "live", the service.
+	// HeldToDate says when, as 2026-11-29, and HeldToSource with what exactly.
+	HeldTo       string `json:"held_to"`
+	HeldToDate   string `json:"held_to_date"`
+	HeldToSource string `json:"held_to_source"`
 	// TOML is the file, with its comments.
 	TOML []byte `json:"-"`
 
-	body map[string]any
+	body presetFile
 }
 
 // Presets are all of them, by name.
@@ -38,16 +44,40 @@ func Presets() ([]Preset, error) {
 		if err != nil {
 			return nil, fmt.Errorf("presets: %w", err)
 		}
-		p := Preset{Name: strings.TrimSuffix(f.Name(), ".toml"), TOML: text}
-		if _, err := toml.Decode(string(text), &p.body); err != nil {
-			return nil, fmt.Errorf("preset %q: %w", p.Name, err)
+		p, err := ParsePreset(f.Name(), text)
+		if err != nil {
+			return nil, fmt.Errorf("presets: %w", err)
 		}
-		p.Type, _ = p.body["type"].(string)
-		first, _, _ := strings.Cut(string(text), "\n")
-		p.Title = strings.TrimSpace(strings.TrimPrefix(first, "#"))
 		out = append(out, p)
 	}
 	return out, nil
+}
+
+// presetFile is a preset as it is written. What is in settings the engine knows, and
+// is as strict about it.
+type presetFile struct {
+	Type         string         `toml:"type" json:"type"`
+	Settings     map[string]any `toml:"settings" json:"settings,omitempty"`
+	MaxPerMinute *int           `toml:"max_rotations_per_minute" json:"max_rotations_per_minute,omitempty"`
+}
+
+// ParsePreset reads one, ours or somebody's own; its name is the file's without
+// .toml, and its title the first line's comment. The error is Faults. A credential
+// is refused: what is shown and kept with others holds no secret.
+func ParsePreset(file string, text []byte) (Preset, error) {
+	p := Preset{Name: strings.TrimSuffix(path.Base(file), ".toml"), TOML: text}
+	at, faults := Decode(file, text, &p.body)
+	if at != nil && p.body.Type == "" {
+		faults.Check(file, at)("type", errors.New(`is missing: the provider's, such as "http"`))
+	}
+	p.Type = p.body.Type
+	for name, to := range map[string]*string{"held_to": &p.HeldTo, "held_to_date": &p.HeldToDate, "held_to_source": &p.HeldToSource} {
+		*to, _ = p.body.Settings[name].(string) // the engine is strict about them
+	}
+	if first, _, _ := strings.Cut(string(text), "\n"); strings.HasPrefix(first, "#") {
+		p.Title = strings.TrimSpace(strings.TrimPrefix(first, "#"))
+	}
+	return p, faults.Err()
 }
 
 // JSON is what `vault write apikeys/providers/NAME -` takes, once the credential

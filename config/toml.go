@@ -48,12 +48,13 @@ func (f Faults) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Err sorts by line and gives nil for no fault.
+// Err sorts by line, then by field, so that the same file always reads the same; nil
+// for no fault.
 func (f Faults) Err() error {
 	if len(f) == 0 {
 		return nil
 	}
-	slices.SortStableFunc(f, func(a, b Fault) int { return cmp.Compare(a.Line, b.Line) })
+	slices.SortStableFunc(f, func(a, b Fault) int { return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Field, b.Field)) })
 	return f
 }
 

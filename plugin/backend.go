@@ -13,6 +13,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -54,6 +57,9 @@ type backend struct {
 	providers *providerTable
 	config    *configHolder
 	intents   *intentTable
+	campaigns *campaigns
+	trials    *trials
+	health    *providerHealth
 	waiters   *waiters
 	hooks     *dispatcher
 	stats     counters
@@ -74,15 +80,17 @@ type backend struct {
 	wake    chan struct{}
 	// lastFlush is when the index was last stored, in unix seconds.
 	lastFlush atomic.Int64
-	// lastTick is when the scheduler last looked: nanoseconds of the monotonic
-	// clock, plus one; 0: never.
-	lastTick atomic.Int64
+	// lastTick is when the scheduler last looked; nil: never.
+	lastTick atomic.Pointer[tickTime]
 	// clockReported is the lifecycle.ClockState that was last told.
 	clockReported atomic.Value
 	// lostIntent: the write of an intent has failed, storage must be looked at.
 	lostIntent atomic.Bool
-	// interrupted: a campaign of an earlier run may have to be gone on with.
+	// interrupted: a campaign may have to be gone on with.
 	interrupted atomic.Bool
+	// look is what storage says has to be looked at.
+	lookMu sync.Mutex
+	look   look
 
 	// patience is how long an unload waits for calls to providers.
 	patience time.Duration
@@ -122,6 +130,9 @@ func newBackend(opts Options) (*backend, error) {
 		locks:     newKeyLocks(),
 		config:    newConfigHolder(),
 		intents:   newIntentTable(),
+		campaigns: newCampaigns(),
+		trials:    newTrials(),
+		health:    newProviderHealth(),
 		waiters:   newWaiters(),
 		wake:      make(chan struct{}, 1),
 		providers: newProviderTable(),
@@ -149,11 +160,13 @@ func (b *backend) paths() []*framework.Path {
 		b.pathVerify(),
 		b.pathRotate(),
 		b.pathVersions(),
+		b.pathCheck(),
 		b.pathRollback(),
 		b.pathImport(),
 		b.pathResolve(),
 		b.pathKeys(),
 		b.pathProviderRotate(),
+		b.pathProviderTrial(),
 		b.pathProviders(),
 		b.pathWebhooks(),
 		b.pathConfig(),
@@ -235,7 +248,16 @@ func (b *backend) start(ctx context.Context, s logical.Storage) error {
 	if err := b.hooks.load(ctx, st); err != nil {
 		return err
 	}
+	if err := b.campaigns.load(ctx, st); err != nil {
+		return err
+	}
+	if err := b.trials.load(ctx, st); err != nil {
+		return err
+	}
 	if err := b.rescan(ctx, st); err != nil {
+		return err
+	}
+	if err := b.resumeLooks(ctx, st); err != nil {
 		return err
 	}
 	b.interrupted.Store(true)
@@ -262,6 +284,10 @@ func (b *backend) invalidate(ctx context.Context, key string) {
 		if _, err = fmt.Sscanf(name, "%03x", &n); err == nil && n >= 0 && n < indexShards {
 			err = b.index.invalidate(ctx, st, n)
 		}
+	case campaignPrefix, datePrefix:
+		err = b.campaigns.load(ctx, st)
+		b.cache.purge()
+		b.waiters.endAll()
 	case webhookPrefix:
 		err = b.hooks.reload(ctx, st, name)
 	case configKey:
@@ -301,7 +327,11 @@ func (b *backend) clean(ctx context.Context) {
 		return
 	}
 	st := store{b.storage}
-	if err := errors.Join(b.index.flush(ctx, st), b.clock.save(ctx, st, true)); err != nil {
+	err := errors.Join(b.index.flush(ctx, st), b.clock.save(ctx, st, true))
+	if err == nil && b.index.looks("") == 0 {
+		err = st.put(ctx, cleanKey, true)
+	}
+	if err != nil {
 		b.Logger().Warn("the last flush failed; the next start has more to look at", "error", err)
 	}
 }
@@ -316,7 +346,7 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*log
 	if resp, ok, err := b.plainRead(ctx, req); ok {
 		return resp, err
 	}
-	if err := unpackMaps(req); err != nil {
+	if err := b.checkTypes(req); err != nil {
 		return logical.ErrorResponse(err.Error()), nil
 	}
 	return b.Backend.HandleRequest(ctx, req)
@@ -324,22 +354,66 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*log
 
 // HandleExistenceCheck is the logical.Backend implementation.
 func (b *backend) HandleExistenceCheck(ctx context.Context, req *logical.Request) (checkFound, exists bool, err error) {
-	if err := unpackMaps(req); err != nil {
+	if err := b.checkTypes(req); err != nil {
 		return false, false, errutil.UserError{Err: err.Error()}
 	}
 	return b.Backend.HandleExistenceCheck(ctx, req)
 }
 
-func unpackMaps(req *logical.Request) error {
-	if req.Operation != logical.CreateOperation && req.Operation != logical.UpdateOperation {
+// checkTypes refuses fields of a wrong type before the framework does, whose
+// errors quote the value: a secret that was given twice is a list.
+func (b *backend) checkTypes(req *logical.Request) error {
+	path := b.Backend.Route(req.Path)
+	if path == nil {
 		return nil
 	}
-	for _, field := range mapFields() {
-		if err := unpackMap(req, field); err != nil {
-			return err
+	if req.Operation == logical.CreateOperation || req.Operation == logical.UpdateOperation {
+		for _, field := range mapFields() {
+			if err := unpackMap(req, field); err != nil {
+				return err
+			}
 		}
 	}
-	return nil
+	var wrong []string
+	hint := ""
+	for name, v := range req.Data {
+		if path.Fields[name] == nil {
+			continue
+		}
+		one := framework.FieldData{Raw: map[string]any{name: v}, Schema: path.Fields}
+		if _, _, err := one.GetOkErr(name); err != nil {
+			what := kindOf(v)
+			if text, ok := v.(string); ok && path.Fields[name].Type != framework.TypeString && len(text) < maxQuoted {
+				what = strconv.Quote(text) // too short for a secret in the wrong field
+			}
+			if kindOf(v) == "a list" {
+				hint = "a field that is given twice is a list"
+			}
+			wrong = append(wrong, fmt.Sprintf("%s must be %s, and not %s", name, path.Fields[name].Type, what))
+		}
+	}
+	if len(wrong) == 0 {
+		return nil
+	}
+	slices.Sort(wrong)
+	return refuse(hint, "%s", strings.Join(wrong, "; "))
+}
+
+// maxQuoted is up to which length the text of a wrong value is shown, in bytes.
+const maxQuoted = 16
+
+func kindOf(v any) string {
+	switch v.(type) {
+	case []any, []string:
+		return "a list"
+	case map[string]any:
+		return "an object"
+	case string:
+		return "that text"
+	case nil:
+		return "nothing"
+	}
+	return "that"
 }
 
 // handle makes sure that the start has succeeded before a handler runs.

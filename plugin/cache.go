@@ -8,26 +8,25 @@ import (
 	"github.com/hashicorp/golang-lru/simplelru"
 
 	"strongroom.example/plugin/lifecycle"
+	"strongroom.example/plugin/provider"
 )
 
 // snapshot is what reads are answered from: a record and what follows from it
 // together with the mount's defaults and its provider. It never changes.
 type snapshot struct {
-	rec     *keyRecord
-	policy  *lifecycle.Policy
-	grace   time.Duration // for the next version
-	overlap bool
-	mints   bool // the provider can make keys by itself
-	local   bool // Vault is the issuer
-	maxKeys int
-	// lastUsed: the provider knows when keys were last used.
-	lastUsed bool
-	next     time.Time
+	rec    *keyRecord
+	marked []int // versions that a campaign marks in rec, which is not stored yet
+	policy *lifecycle.Policy
+	grace  time.Duration // for the next version
+	caps   provider.Capabilities
+	known  bool // the provider could be built, so caps is what it can do
+	limit  int  // how many versions may be alive
+	due    lifecycle.Due
+	// promised is until when readers were promised the current version before the provider
+	// or the mount's configuration changed.
+	promised time.Time
 	etag     string // of the current version
 	cost     int
-	// provisional: the provider could not be built, so what it can do is a
-	// guess; the snapshot is not kept.
-	provisional bool
 }
 
 // recordCache holds snapshots up to a number of bytes. Its entries are never
@@ -38,8 +37,9 @@ type recordCache struct {
 	lru   *simplelru.LRU
 	size  int
 	limit int
-	// epoch counts changes per stripe of names.
-	epoch [256]atomic.Uint64
+	// epoch counts changes per stripe of names, purges those that concern all.
+	epoch  [256]atomic.Uint64
+	purges atomic.Uint64
 }
 
 func newRecordCache(limit int) *recordCache {
@@ -62,6 +62,16 @@ func (c *recordCache) get(name string) *snapshot {
 	return v.(*snapshot)
 }
 
+// peek is get for one who goes through all keys, which says nothing of use.
+func (c *recordCache) peek(name string) *snapshot {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if v, ok := c.lru.Peek(name); ok {
+		return v.(*snapshot)
+	}
+	return nil
+}
+
 // mark is taken before a record is read from storage.
 func (c *recordCache) mark(name string) uint64 { return c.epoch[stripe(name)].Load() }
 
@@ -76,17 +86,25 @@ func (c *recordCache) fill(name string, s *snapshot, mark uint64) {
 	c.putLocked(name, s)
 }
 
-// put takes over what has just been written.
-func (c *recordCache) put(name string, s *snapshot) {
+// changes is taken before a snapshot of what will be written is made.
+func (c *recordCache) changes() uint64 { return c.purges.Load() }
+
+// put takes over what has just been written, unless what it depends on has
+// changed since mark was taken: then it is read anew.
+func (c *recordCache) put(name string, s *snapshot, mark uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.epoch[stripe(name)].Add(1)
+	if c.purges.Load() != mark {
+		c.lru.Remove(name)
+		return
+	}
 	c.putLocked(name, s)
 }
 
 func (c *recordCache) putLocked(name string, s *snapshot) {
 	c.lru.Remove(name)
-	if s.cost > c.limit || s.provisional {
+	if s.cost > c.limit {
 		return
 	}
 	c.lru.Add(name, s)
@@ -114,6 +132,7 @@ func (c *recordCache) drop(name string) {
 func (c *recordCache) purge() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.purges.Add(1)
 	for i := range c.epoch {
 		c.epoch[i].Add(1)
 	}

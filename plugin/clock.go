@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"strongroom.example/plugin/lifecycle"
 )
 
@@ -17,17 +19,28 @@ type Clock interface {
 	Monotonic() time.Duration
 }
 
-type systemClock struct{ start time.Time }
+type systemClock struct{}
 
 // SystemClock is the real one.
-func SystemClock() Clock { return systemClock{start: time.Now()} }
+func SystemClock() Clock { return systemClock{} }
 
-func (c systemClock) Wall() time.Time          { return time.Now().UTC().Round(0) }
-func (c systemClock) Monotonic() time.Duration { return time.Since(c.start) }
+func (systemClock) Wall() time.Time { return time.Now().UTC().Round(0) }
+
+// Monotonic counts a suspension of the machine too (CLOCK_BOOTTIME), as the wall
+// clock does.
+func (systemClock) Monotonic() time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		panic("the kernel has no CLOCK_BOOTTIME: " + err.Error())
+	}
+	return time.Duration(ts.Nano())
+}
 
 // clockSaveEvery is how often the engine's time is stored. A clock that jumps
-// back while nothing runs is noticed where it jumps further than this.
-const clockSaveEvery = 10 * time.Minute
+// back while nothing runs is noticed where it jumps further than this. Twice as
+// long after the last time may the run before have lived, and so much may versions
+// be dated ahead that are made soon after a restart.
+const clockSaveEvery = lifecycle.ClockSlack
 
 // engineClock is the time that the engine lives by; see lifecycle.Timeline.
 type engineClock struct {
@@ -36,6 +49,8 @@ type engineClock struct {
 	mu    sync.Mutex
 	line  lifecycle.Timeline
 	saved time.Time
+	// earlier is until when the run before may have lived.
+	earlier time.Time
 }
 
 func newEngineClock(clock Clock) *engineClock {
@@ -58,8 +73,18 @@ func (c *engineClock) resume(ctx context.Context, st store) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.line = lifecycle.StartTimeline(rec.Last, c.clock.Wall(), c.clock.Monotonic())
-	c.saved = rec.Last
+	if c.saved = rec.Last; !rec.Last.IsZero() {
+		c.earlier = rec.Last.Add(2 * clockSaveEvery)
+	}
 	return nil
+}
+
+// before is until when, by the engine's time, the run before may have lived: the
+// time that it stored last is older. Zero: there was none, or nobody knows.
+func (c *engineClock) before() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.earlier
 }
 
 // save stores the engine's time, where the last time is long enough ago.
@@ -85,6 +110,7 @@ func (c *engineClock) accept() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.line.Accept(c.clock.Wall(), c.clock.Monotonic())
+	c.earlier = time.Time{} // it was by another clock
 }
 
 func (c *engineClock) state() (lifecycle.ClockState, time.Duration) {

@@ -1,6 +1,7 @@
 package apikeys
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -34,7 +35,7 @@ func selfMade(t *testing.T) (w *world, old []string) {
 // or the campaign itself is stored as compromised, everything must end, and the
 // provider must still have a credential to go on with.
 func TestCompromisedCredentialGoesOnAfterACrash(t *testing.T) {
-	for n := 1; ; n++ {
+	for n := 1; ; n += stride() {
 		w, old := selfMade(t)
 		cr := &crasher{at: n}
 		w.storage.setFault(cr.storage)
@@ -126,5 +127,145 @@ func TestCompromisedCredentialRotatedAsAKey(t *testing.T) {
 	}
 	if now := w.read("creds/ops/svc", nil)["key"].(string); !w.remote.works(now) {
 		t.Error("the new one does not work")
+	}
+}
+
+// setBack gives an engine with a key, whose wall clock is days behind, and a
+// function that ends its process: the next one goes on from the time that was
+// stored nine minutes ago, or an hour, where storage has taken no later one.
+func setBack(t *testing.T, ago time.Duration) (w *world, restart func()) {
+	t.Helper()
+	w = newWorld(t, remoteCaps())
+	w.remoteKey("k", map[string]any{"grace_period": "1d"})
+	w.clock.jump(-3 * day)
+	w.pass(time.Minute)
+	stored, err := w.storage.Get(t.Context(), clockKey)
+	if err != nil || stored == nil {
+		t.Fatal(stored, err)
+	}
+	w.clock.advance(ago)
+	return w, func() {
+		if err := w.storage.Put(t.Context(), stored); err != nil {
+			t.Fatal(err)
+		}
+		w.start()
+	}
+}
+
+// What was made after a campaign is not known to others, whatever the clock shows
+// afterwards: its readers keep what they were promised, and nothing is made again
+// and again.
+func TestMadeAfterACampaignByAClockThatIsSetBack(t *testing.T) {
+	for name, after := range map[string]func(w *world){
+		"rotated": func(w *world) { w.write("rotate/k", map[string]any{"force": true}) },
+		"imported": func(w *world) {
+			w.remote.keys["mine"] = &serviceKey{id: "mine", value: "mine", alive: true}
+			w.write("import/k", map[string]any{"key": "mine", "provider_key_id": "mine"})
+		},
+		"by itself":      func(w *world) { w.tick() },
+		"a moment later": func(w *world) { w.clock.advance(time.Second); w.write("rotate/k", nil) },
+		"twice":          func(w *world) { w.tick(); w.write("rotate/k", nil) },
+		"another key":    func(w *world) { w.tick(); w.remoteKey("new", nil) },
+	} {
+		for _, looked := range []bool{false, true} {
+			for _, accept := range []bool{false, true} {
+				for _, ago := range []time.Duration{9 * time.Minute, time.Hour} {
+					t.Run(fmt.Sprintf("%s, looked at %v, accepted %v, %s", name, looked, accept, ago), func(t *testing.T) {
+						w, restart := setBack(t, ago)
+						w.write("providers/svc/rotate", map[string]any{"compromised": true})
+						if after(w); looked {
+							w.tick()
+						}
+						restart()
+						promised := w.read("creds/k", nil)["key"].(string)
+						if accept {
+							w.write("config", map[string]any{"accept_clock": true})
+						}
+						made := len(w.remote.keys)
+						for range 2 * 60 {
+							w.pass(time.Minute)
+						}
+						if !w.remote.works(promised) || w.read("creds/k", nil)["key"] != promised {
+							t.Error("what readers were promised was ended")
+						}
+						if n := len(w.remote.keys) - made; n > 0 {
+							t.Errorf("%d keys were made, and nobody has asked for any", n)
+						}
+						if err := settled(w, remoteCaps()); err != nil {
+							t.Error(err)
+						}
+					})
+				}
+			}
+		}
+	}
+}
+
+// A campaign reaches everything that was there when it began, whatever the clock
+// showed when that was made, and ends it within minutes.
+func TestCampaignByAClockThatIsSetBack(t *testing.T) {
+	compromised := func(w *world) { w.write("providers/svc/rotate", map[string]any{"compromised": true}) }
+	accept := func(w *world) { w.write("config", map[string]any{"accept_clock": true}) }
+	for name, then := range map[string]func(w *world, restart func()){
+		"what was made before the restart": func(w *world, restart func()) { restart(); compromised(w) },
+		"a moment later":                   func(w *world, restart func()) { restart(); w.pass(time.Second); compromised(w) },
+		"the clock is accepted first": func(w *world, restart func()) {
+			restart()
+			accept(w)
+			w.pass(time.Second)
+			compromised(w)
+		},
+		"the clock is accepted, and the process ends": func(w *world, _ func()) { accept(w); w.start(); compromised(w) },
+		"a second one": func(w *world, _ func()) { compromised(w); w.write("rotate/k", nil); compromised(w) },
+		"a second one after the restart": func(w *world, restart func()) {
+			compromised(w)
+			w.write("rotate/k", nil)
+			restart()
+			compromised(w)
+		},
+		"the clock is accepted at the same time": func(w *world, restart func()) { accept(w); compromised(w) },
+		"marked before the restart": func(w *world, restart func()) {
+			w.remote.setFault(failing("create", provider.KindTransient))
+			compromised(w)
+			w.tick()
+			w.remote.setFault(nil)
+			restart()
+		},
+		"the clock is accepted before a key is looked at": func(w *world, _ func()) { compromised(w); accept(w) },
+		"the clock is accepted before a restart":          func(w *world, restart func()) { compromised(w); accept(w); w.start() },
+		"the clock is accepted after a restart":           func(w *world, restart func()) { compromised(w); restart(); accept(w) },
+		"one key, with new_first": func(w *world, restart func()) {
+			w.remote.setFault(failing("create", provider.KindTransient))
+			w.write("rotate/k", map[string]any{"compromised": true, "new_first": "5m"})
+			w.remote.setFault(nil)
+			restart()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, restart := setBack(t, 2*clockSaveEvery-10*time.Second)
+			w.write("rotate/k", nil)
+			then(w, restart)
+			var old []string
+			for _, k := range w.remote.keys {
+				old = append(old, k.value)
+			}
+			for range 8 {
+				w.pass(time.Minute)
+			}
+			for _, value := range old {
+				if w.remote.works(value) {
+					t.Errorf("%s is known to others, and works", value)
+				}
+			}
+			if err := settled(w, remoteCaps()); err != nil {
+				t.Error(err)
+			}
+			w.pass(20 * time.Minute)
+			for _, c := range w.b.campaigns.byProvider {
+				if c.Started.After(w.b.clock.now()) {
+					t.Errorf("a date is left in the future: %+v", c)
+				}
+			}
+		})
 	}
 }

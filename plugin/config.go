@@ -24,7 +24,20 @@ type mountConfig struct {
 	MaxWaiters     int           `json:"max_waiters"`
 	CacheBytes     int           `json:"cache_bytes"`
 	RevokeInUse    string        `json:"revoke_in_use"`
+	// Before is what decided before changes when keys rotate: readers of keys that do not
+	// overlap were promised them by that.
+	Before []policyBefore `json:"before,omitempty"`
 }
+
+// policyBefore is what of a configuration decides when keys rotate, until At.
+type policyBefore struct {
+	At             time.Time     `json:"at"`
+	RotationPeriod time.Duration `json:"rotation_period"`
+	Jitter         time.Duration `json:"jitter"`
+}
+
+// maxBefore bounds how many changes are remembered.
+const maxBefore = 16
 
 // Bounds of the mount's configuration and of keys.
 const (

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
+	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"strongroom.example/plugin/lifecycle"
@@ -15,9 +17,6 @@ import (
 )
 
 const (
-	// callTimeout bounds one call to a provider. A request to Vault may last
-	// 90 s, and a rotation makes up to three calls.
-	callTimeout   = 25 * time.Second
 	mountIDLength = 8
 	uidLength     = 12
 	attemptLength = 6
@@ -41,25 +40,35 @@ func (b *backend) snapshot(ctx context.Context, s logical.Storage, name string) 
 	if !b.index.has(name) {
 		return nil, nil
 	}
+	return b.load(ctx, s, name, true)
+}
+
+// load is snapshot for a key that the index may not know.
+func (b *backend) load(ctx context.Context, s logical.Storage, name string, keep bool) (*snapshot, error) {
 	mark := b.cache.mark(name)
 	rec, err := store{s}.key(ctx, name)
 	if err != nil || rec == nil {
 		return nil, err
 	}
 	snap := b.makeSnapshot(rec)
-	b.cache.fill(name, snap, mark)
+	if keep {
+		b.cache.fill(name, snap, mark)
+	}
 	return snap, nil
 }
 
+// makeSnapshot puts a record together with what it depends on: the mount's
+// defaults, its provider, and the campaigns that mark its versions.
 func (b *backend) makeSnapshot(rec *keyRecord) *snapshot {
 	cfg := b.config.get()
-	snap := &snapshot{rec: rec, grace: cfg.graceOf(&rec.Def), cost: costOf(rec)}
+	snap := &snapshot{cost: costOf(rec)}
+	snap.rec, snap.marked = b.campaigns.mark(rec)
+	rec = snap.rec
+	cur := rec.Life.Current()
 	caps, known := b.capabilities(rec.Def.Provider)
-	caps = caps.For(rec.Life.Current() != nil)
-	snap.overlap, snap.mints, snap.local, snap.maxKeys = caps.Overlap, !known || caps.Mint, caps.Local, aliveLimit(caps)
-	snap.lastUsed = caps.LastUsed
-	snap.provisional = !known
-	if cur := rec.Life.Current(); cur != nil {
+	snap.caps, snap.known, snap.limit = caps.For(cur != nil), known, aliveLimit(caps)
+	snap.grace = cfg.graceOf(&rec.Def)
+	if cur != nil {
 		snap.etag = etagOf(rec, cur)
 	}
 	policy, err := cfg.policyOf(&rec.Def)
@@ -67,82 +76,92 @@ func (b *backend) makeSnapshot(rec *keyRecord) *snapshot {
 		// Definitions are validated before they are stored; a zone that the
 		// machine no longer knows is what is left. Reads go on.
 		b.Logger().Error("the key's schedule cannot be used", "key", rec.Name, "error", err)
-		return snap
+	} else {
+		snap.policy = policy
 	}
-	snap.policy = policy
-	snap.next = b.nextRotation(rec, policy)
+	snap.promised = b.promisedBefore(snap)
+	snap.due = lifecycle.RotationDue(rec.subject(snap.limit, caps.Overlap, snap.promised), snap.policy, b.clock.now())
 	return snap
 }
 
-// capabilities of a provider; not known where it cannot be built.
+// promisedBefore is until when readers were promised the current version before its
+// provider, or the mount's configuration, was changed; zero: nothing was.
+func (b *backend) promisedBefore(snap *snapshot) (until time.Time) {
+	rec, cfg := snap.rec, b.config.get()
+	cur, p := rec.Life.Current(), b.providers.record(rec.Def.Provider)
+	if cur == nil || p == nil || !snap.known || snap.caps.Overlap && !cur.Promoted.Before(p.OverlapFrom) {
+		return until
+	}
+	if !cur.Promoted.After(p.OverlapUntil) && !p.OverlapUntil.IsZero() {
+		until = p.OverlapUntil.Add(max(cur.Grace, cur.Promised))
+	}
+	was := append(slices.Clone(cfg.Before), policyBefore{At: p.OverlapFrom, RotationPeriod: cfg.RotationPeriod, Jitter: cfg.Jitter})
+	for _, one := range was {
+		if !cur.Promoted.Before(one.At) {
+			continue
+		}
+		then := *cfg
+		then.RotationPeriod, then.Jitter = one.RotationPeriod, one.Jitter
+		if policy, err := then.policyOf(&rec.Def); err == nil {
+			due := lifecycle.RotationDue(rec.subject(snap.limit, false, time.Time{}), policy, one.At)
+			until = later(until, one.At.Add(lifecycle.Promise(cur, one.At, false, due.At)))
+		}
+	}
+	return until
+}
+
+// rotation is when the key is to be rotated, as seen at now.
+func (s *snapshot) rotation(now time.Time) lifecycle.Due {
+	if s.policy == nil || !s.policy.Windowed() {
+		return s.due // it does not depend on now
+	}
+	return lifecycle.RotationDue(s.rec.subject(s.limit, s.caps.Overlap, s.promised), s.policy, now)
+}
+
+// capabilities of a provider. Where it cannot be built they are not known, and
+// nothing is promised that would need them.
 func (b *backend) capabilities(name string) (caps provider.Capabilities, known bool) {
 	p, err := b.provider(context.Background(), name)
 	if err != nil {
-		return provider.Capabilities{}, false
+		return provider.Capabilities{Mint: true, Revoke: true}, false
 	}
 	return p.Capabilities(), true
 }
 
-// nextRotation is when the policy wants the next rotation; zero: never.
-func (b *backend) nextRotation(rec *keyRecord, policy *lifecycle.Policy) time.Time {
-	if rec.Deleting != nil || policy == nil {
-		return time.Time{}
-	}
-	cur := rec.Life.Current()
-	if cur == nil {
-		return rec.Created
-	}
-	if cur.Compromised {
-		return cur.RevokeAt
-	}
-	from := rec.ScheduleFrom
-	if from.IsZero() {
-		from = rec.LastRotation
-	}
-	next := policy.Next(from, lifecycle.Seed(rec.UID, cur.Number))
-	if !rec.Requested.IsZero() && (next.IsZero() || rec.Requested.Before(next)) {
-		next = rec.Requested
-	}
-	if !cur.Expires.IsZero() && !policy.Disabled() {
-		// The next version must be there a grace period before this one ends.
-		if by := cur.Expires.Add(-cur.Grace); next.IsZero() || by.Before(next) {
-			next = by
-		}
-	}
-	return next
-}
-
-// work is one key under its lock. rec is what storage holds and never changes
-// in place: save replaces it.
+// work is one key under its lock. rec is what storage holds, with what campaigns
+// mark, and never changes in place: save replaces it.
 type work struct {
-	b    *backend
-	st   store
-	rec  *keyRecord
-	prov provider.Provider
-	caps provider.Capabilities
+	b   *backend
+	st  store
+	rec *keyRecord
+	// marked are versions that a campaign has marked, which is not stored yet.
+	marked []int
+	prov   provider.Provider
+	caps   provider.Capabilities
+	// unusable is why the provider cannot be asked anything; nil: it can.
+	unusable error
 	// failed is the provider's error of the last step, already recorded.
 	failed error
+	// quiet: who waits for a change is told when all is done, so that there is a
+	// successor to a version that is known to others where there can be one.
+	quiet bool
+}
+
+// loudly ends quiet and tells those who wait.
+func (w *work) loudly() {
+	w.quiet = false
+	w.b.waiters.notify(w.rec.Name)
 }
 
 var errNoKey = errors.New("there is no such key")
 
-// withKey runs fn under the key's lock, with its provider. A context that ends
-// does not stop fn, because a call to a provider that is cut off half-way
-// leaves uncertainty behind; calls have limits of their own.
+// withKey runs fn under the key's lock: every change of a key, of its place in
+// the index, and of its intents, is made so. It reads the key after it has the
+// lock, so fn sees what the holder before has left. A context that ends does not
+// stop fn, because a call to a provider that is cut off half-way leaves
+// uncertainty behind; calls have limits of their own. Where the provider cannot be
+// built each call to it fails, and everything else works.
 func (b *backend) withKey(ctx context.Context, s logical.Storage, name string, fn func(context.Context, *work) error) error {
-	return b.withRecord(ctx, s, name, func(ctx context.Context, w *work) (err error) {
-		if w.prov, err = b.provider(ctx, w.rec.Def.Provider); err != nil {
-			return err
-		}
-		w.caps = w.prov.Capabilities().For(w.rec.Life.Current() != nil)
-		return fn(ctx, w)
-	})
-}
-
-// withRecord is withKey for what needs no provider, so that it works where the
-// provider cannot be built. It reads the key after it has the lock, so fn sees
-// what the holder before has left.
-func (b *backend) withRecord(ctx context.Context, s logical.Storage, name string, fn func(context.Context, *work) error) error {
 	unlock, err := b.locks.lock(ctx, name)
 	if err != nil {
 		return fmt.Errorf("key %q is busy: %w", name, err)
@@ -154,17 +173,79 @@ func (b *backend) withRecord(ctx context.Context, s logical.Storage, name string
 		return err
 	}
 	if snap == nil {
+		b.index.remove(name) // its record is gone, or was never written
 		return fmt.Errorf("key %q: %w", name, errNoKey)
 	}
-	return fn(ctx, &work{b: b, st: store{s}, rec: snap.rec})
+	if f := snap.rec.newer; f != 0 {
+		return refuse("install the release that wrote it", "key %q has format %d in storage, this release writes up to %d", name, f, storageFormat)
+	}
+	w := b.workOf(ctx, store{s}, snap)
+	if err = fn(ctx, w); err == nil || isAnswer(err) {
+		w.index()
+	}
+	return err
+}
+
+// index takes over where the key stands after work on it.
+func (w *work) index() {
+	if w.b.index.has(w.rec.Name) {
+		w.b.index.apply(w.b.dueOf(w.snap()))
+	}
+}
+
+func (b *backend) workOf(ctx context.Context, st store, snap *snapshot) *work {
+	w := &work{b: b, st: st, rec: snap.rec, marked: snap.marked, caps: snap.caps}
+	if w.prov, w.unusable = b.provider(ctx, w.rec.Def.Provider); w.unusable != nil {
+		w.prov = unusable{w.unusable}
+	}
+	return w
+}
+
+// verb is what is done to one key under its lock.
+type verb func(context.Context, *work) (*logical.Response, error)
+
+// onKey makes the handler of a verb on one key: name, fence, what the request
+// says, lock, in that order.
+func (b *backend) onKey(take func(*framework.FieldData) (verb, error)) framework.OperationFunc {
+	return func(ctx context.Context, req *logical.Request, d *framework.FieldData) (resp *logical.Response, err error) {
+		name, err := keyName(d)
+		if err != nil {
+			return nil, err
+		}
+		if err := b.fence.check(); err != nil {
+			return nil, err
+		}
+		do, err := take(d)
+		if err != nil {
+			return nil, err
+		}
+		err = b.withKey(ctx, req.Storage, name, func(ctx context.Context, w *work) (err error) {
+			resp, err = do(ctx, w)
+			return err
+		})
+		return resp, err
+	}
+}
+
+// ofKey makes the handler of a read of one key.
+func (b *backend) ofKey(read func(context.Context, *snapshot, *framework.FieldData) (*logical.Response, error)) framework.OperationFunc {
+	return func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+		name, err := keyName(d)
+		if err != nil {
+			return nil, err
+		}
+		snap, err := b.snapshot(ctx, req.Storage, name)
+		if err != nil || snap == nil {
+			return nil, err
+		}
+		return read(ctx, snap, d)
+	}
 }
 
 func (w *work) now() time.Time { return w.b.clock.now() }
 
-// call bounds one call to the provider.
-func (w *work) call(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, callTimeout)
-}
+// snap is the key as it stands, with what it depends on.
+func (w *work) snap() *snapshot { return w.b.makeSnapshot(w.rec) }
 
 // save writes the record: index first, so that the key is found; then the
 // record, which is the commit point; then memory. Where the write fails,
@@ -172,42 +253,119 @@ func (w *work) call(ctx context.Context) (context.Context, context.CancelFunc) {
 func (w *work) save(ctx context.Context, next *keyRecord) error {
 	b := w.b
 	next.tidy(b.config.get().versionsOf(&next.Def))
+	w.keepPromise(next)
 	if err := next.Life.Check(); err != nil {
 		return fmt.Errorf("key %q would become inconsistent, nothing was written: %w", next.Name, err)
 	}
+	mark := b.cache.changes()
 	snap := b.makeSnapshot(next)
 	update := b.dueOf(snap)
 	if err := b.index.prepare(ctx, w.st, update); err != nil {
 		return err
 	}
-	if err := w.st.putKey(ctx, next); err != nil { // commit point
+	if err := w.st.putKey(ctx, snap.rec); err != nil { // commit point
 		b.cache.drop(next.Name)
 		b.index.abandon(next.Name)
 		return err
 	}
-	before := w.rec
-	w.rec = next
-	b.cache.put(next.Name, snap)
+	before, marked := w.rec, append(w.marked, snap.marked...)
+	w.rec, w.marked, snap.marked = snap.rec, nil, nil
+	b.cache.put(next.Name, snap, mark)
 	b.index.apply(update)
-	if before == nil || currentNumber(before) != currentNumber(next) || before.Deleting != next.Deleting {
-		b.waiters.notify(next.Name)
+	if before == nil || len(marked) > 0 || readersSee(before) != readersSee(w.rec) {
+		if !w.quiet {
+			b.waiters.notify(next.Name)
+		}
 		for _, name := range b.providers.usingKey(next.Name) {
 			b.providers.reset(name)
 		}
 	}
+	if len(marked) > 0 {
+		b.emit(ctx, "compromised", next.Name, "provider", next.Def.Provider, "versions", fmt.Sprint(marked))
+	}
 	return nil
 }
 
-func currentNumber(rec *keyRecord) int {
-	if cur := rec.Life.Current(); cur != nil {
-		return cur.Number
+// keepPromise holds back a rotation that a change would bring forward, where its
+// birth ends what readers were promised.
+func (w *work) keepPromise(next *keyRecord) {
+	cur := next.Life.Current()
+	if w.rec == nil || w.caps.Overlap || cur == nil || cur.Compromised || !cur.Doubted.IsZero() {
+		return
 	}
-	return 0
+	was, now := w.rec.Life.Current(), w.now()
+	if was == nil || was.Number != cur.Number {
+		return
+	}
+	until := w.promisedUntil()
+	if at := w.b.makeSnapshot(next).rotation(now).At; !at.IsZero() && at.Before(until) {
+		cur.PromisedUntil = until
+	}
 }
+
+// promisedUntil is until when readers were promised the current version because no two
+// keys live at once, or did not when they read it; zero: nothing was.
+func (w *work) promisedUntil() time.Time {
+	snap, now := w.snap(), w.now()
+	if cur := w.rec.Life.Current(); cur != nil && !w.caps.Overlap {
+		return later(snap.promised, now.Add(lifecycle.Promise(cur, now, false, snap.rotation(now).At)))
+	}
+	return snap.promised
+}
+
+// keepRetired lets the version that was current, and is in grace in next, live for as
+// long as its readers were promised.
+func (w *work) keepRetired(next *keyRecord) {
+	v := next.Life.Find(currentNumber(w.rec))
+	if v == nil || v.State != lifecycle.Grace || v.Compromised {
+		return
+	}
+	v.PromisedUntil = w.promisedUntil()
+	v.RevokeAt = later(v.RevokeAt, v.PromisedUntil)
+	if !v.Expires.IsZero() {
+		v.RevokeAt = earlierTime(v.RevokeAt, v.Expires)
+	}
+}
+
+// doubt notes that the current version may be dead: its successor was asked for, and
+// nobody has seen it, where its birth ends the one before. Readers are promised nothing
+// until there is a successor, or the version is seen to work; where it cannot be looked
+// at, a successor is needed. next must be a clone.
+func (w *work) doubt(next *keyRecord) {
+	cur := next.Life.Current()
+	if w.caps.Overlap || cur == nil {
+		return
+	}
+	cur.Doubted = w.now()
+	if !w.caps.Test {
+		next.Requested = earlierTime(next.Requested, cur.Doubted)
+	}
+}
+
+// seen is what those who wait for a change of a key wait for.
+type seen struct {
+	version               int
+	compromised, deleting bool
+}
+
+func readersSee(rec *keyRecord) seen {
+	s := seen{deleting: rec.Deleting != nil}
+	if cur := rec.Life.Current(); cur != nil {
+		s.version, s.compromised = cur.Number, cur.Compromised
+	}
+	return s
+}
+
+func currentNumber(rec *keyRecord) int { return readersSee(rec).version }
 
 // erase removes a key of which nothing is left.
 func (w *work) erase(ctx context.Context) error {
 	name := w.rec.Name
+	if !w.rec.neverHad() {
+		if err := w.st.putLastNumber(ctx, name, w.rec.Life.Last); err != nil {
+			return err
+		}
+	}
 	if err := w.st.removeKey(ctx, name); err != nil {
 		w.b.cache.drop(name)
 		return err
@@ -224,32 +382,50 @@ func (w *work) erase(ctx context.Context) error {
 
 // dueOf says when the scheduler must look at a key again.
 func (b *backend) dueOf(snap *snapshot) indexUpdate {
-	rec := snap.rec
+	rec, now := snap.rec, b.clock.now()
 	u := indexUpdate{name: rec.Name, provider: rec.Def.Provider, group: rec.Def.SpreadGroup, deleting: rec.Deleting != nil}
-	if snap.mints && rec.Uncertain == nil && rec.Life.Pending() == nil && !b.intents.open(rec.Name) {
-		u.rotateAt = unixCeil(b.rotationDue(snap))
+	if rec.newer != 0 {
+		return u // a later release looks after it
 	}
-	if at := rec.nextRevocation(); !at.IsZero() {
-		if f := rec.RevokeFailure; f != nil && f.RetryAt.After(at) {
-			at = f.RetryAt
-		}
-		u.reviewAt = unixCeil(at)
+	review := func(at time.Time) { u.reviewAt = earlier(u.reviewAt, unixCeil(at)) }
+	unfinished := rec.Life.Pending() != nil || b.intents.open(rec.Name)
+	switch {
+	case rec.Uncertain != nil:
+	case unfinished && rec.Wait != nil:
+		review(rec.Wait.Until)
+	case unfinished:
+		review(rec.Created)
+	case snap.caps.Mint:
+		u.rotateAt = unixCeil(snap.rotation(now).At)
 	}
-	if snap.lastUsed {
-		u.reviewAt = earlier(u.reviewAt, unixCeil(rec.nextUseCheck()))
+	if !snap.caps.Mint {
+		review(b.reminderDue(snap, now))
 	}
-	if rec.Uncertain == nil && (rec.Life.Pending() != nil || b.intents.open(rec.Name)) {
-		at := rec.Created
-		if rec.MintFailure != nil {
-			at = rec.MintFailure.RetryAt
-		}
-		u.reviewAt = earlier(u.reviewAt, unixCeil(at))
+	review(rec.nextRevocation())
+	review(rec.Sweep)
+	if snap.caps.LastUsed {
+		review(rec.nextUseCheck())
 	}
-	if !snap.mints {
-		u.reviewAt = earlier(u.reviewAt, unixCeil(b.reminderDue(snap)))
+	if len(snap.marked) > 0 {
+		review(rec.Created)
 	}
 	if rec.Deleting != nil && rec.Life.Alive() == 0 {
-		u.reviewAt = earlier(u.reviewAt, unixCeil(rec.Deleting.At))
+		review(later(rec.Created, rec.Deleting.LookAt))
+	}
+	if snap.unchecked(now) == "" {
+		u.checkAt = b.index.checkAfter(rec, now)
+	}
+	due := snap.rotation(now).Wanted
+	u.summary = summary{b.conditionOf(snap), unixCeil(due), unixCeil(rec.LastRotation)}
+	// When the condition changes by itself.
+	turns := []time.Time{due.Add(time.Second)}
+	if cur := rec.Life.Current(); cur != nil {
+		turns = append(turns, cur.Expires, cur.RevokeAt)
+	}
+	for _, at := range turns {
+		if at.After(now) && rec.Deleting == nil {
+			review(at)
+		}
 	}
 	return u
 }
@@ -259,34 +435,16 @@ const remindEvery = day
 
 // reminderDue is when somebody must be told that a key has to be replaced by
 // hand; zero: never.
-func (b *backend) reminderDue(snap *snapshot) time.Time {
-	if snap.next.IsZero() {
-		return snap.next
+func (b *backend) reminderDue(snap *snapshot, now time.Time) time.Time {
+	at := snap.rotation(now).Wanted
+	if at.IsZero() {
+		return at
 	}
-	at := snap.next.Add(-b.config.get().WarnBefore)
+	at = at.Add(-b.config.get().WarnBefore)
 	if again := snap.rec.Reminded.Add(remindEvery); !snap.rec.Reminded.IsZero() && again.After(at) {
 		at = again
 	}
 	return at
-}
-
-// rotationDue is when the next rotation may start: what the policy wants, put
-// off by a failed try and by a provider that takes no further key yet.
-func (b *backend) rotationDue(snap *snapshot) time.Time {
-	due := snap.next
-	if due.IsZero() {
-		return due
-	}
-	rec := snap.rec
-	if f := rec.MintFailure; f != nil && f.RetryAt.After(due) {
-		due = f.RetryAt
-	}
-	if snap.maxKeys > 0 && rec.Life.Alive() >= snap.maxKeys {
-		if free := rec.nextRevocation(); free.After(due) {
-			due = free
-		}
-	}
-	return due
 }
 
 // maxAlive is how many versions of a key may be alive at once, wherever the
@@ -314,23 +472,29 @@ func unixCeil(t time.Time) int64 {
 	return max(s, 1)
 }
 
-// fail records in next why a step failed and when to try again. The message
-// comes from a provider's error, which holds no secret.
-func (w *work) fail(prev *failure, op string, err error) *failure {
-	cfg := w.b.config.get()
-	now := w.now()
-	f := &failure{Op: op, Kind: provider.KindOf(err).String(), Message: publicMessage(err), Count: 1, At: now}
-	if prev != nil && prev.Op == op {
+// fail is why a step failed, and until when to wait before the next try. The
+// message comes from a provider's error, which holds no secret.
+func (w *work) fail(prev *lifecycle.Failure, step lifecycle.Step, why lifecycle.Why, err error) (*lifecycle.Failure, *lifecycle.Wait) {
+	cfg, now := w.b.config.get(), w.now()
+	f := &lifecycle.Failure{Step: step, Kind: provider.KindOf(err).String(), Message: publicMessage(err), Count: 1, At: now}
+	if prev != nil && prev.Step == step {
 		f.Count = prev.Count + 1
 	}
 	pause := lifecycle.Backoff(f.Count, cfg.RetryBase, cfg.RetryMax, lifecycle.Seed(w.rec.UID, f.Count))
 	var pe *provider.Error
 	if errors.As(err, &pe) && pe.RetryAfter > 0 {
 		pause = max(pause, min(pe.RetryAfter, maxRetry))
+		if why == lifecycle.WhyRetry {
+			why = lifecycle.WhyAsked
+		}
 	}
-	f.RetryAt = now.Add(pause)
 	w.failed = err
-	return f
+	w.b.stats.failures.Add(1)
+	if f.Count&(f.Count-1) == 0 { // the first of a row, and then ever fewer
+		w.b.Logger().Warn("a rotation has failed", "key", w.rec.Name, "provider", w.rec.Def.Provider, "step", f.Step, "failures", f.Count,
+			"next_try", text(now.Add(pause)), "error", f.Message)
+	}
+	return f, &lifecycle.Wait{Why: why, Until: now.Add(pause)}
 }
 
 // publicMessage is what may be shown of a provider's error. An error of

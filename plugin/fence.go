@@ -147,8 +147,8 @@ func (f *fence) check() error {
 
 var errNoMount = errors.New("the mount has no identity yet")
 
-// mintName begins the name of a new version of a key.
-func (f *fence) mintName(uid string, version int, attempt string) (lifecycle.MintName, error) {
+// mintName is the name of a version of a key that is called key here.
+func (f *fence) mintName(uid, key string, version int, attempt string) (lifecycle.MintName, error) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	if f.meta == nil {
@@ -160,6 +160,7 @@ func (f *fence) mintName(uid string, version int, attempt string) (lifecycle.Min
 	}
 	return lifecycle.MintName{
 		Mount: f.meta.Mount, Key: uid, Installation: lifecycle.InstallationTag(id), Version: version, Attempt: attempt,
+		Label: lifecycle.Label(key),
 	}, nil
 }
 

@@ -1,8 +1,10 @@
 package apikeys
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -78,6 +80,14 @@ func text(t time.Time) string { return fmt.Sprint(stamp(t)) }
 
 func itoa(n int) string { return strconv.Itoa(n) }
 
+// count is n things, as people say it.
+func count(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
+
 // takeDuration reads a field of seconds into where it belongs, if it is there.
 func takeDuration(d *framework.FieldData, field string, to *time.Duration) error {
 	v, ok, err := d.GetOkErr(field)
@@ -96,10 +106,12 @@ func takeInt(d *framework.FieldData, field string, to *int) {
 	}
 }
 
-func takeString(d *framework.FieldData, field string, to *string) {
-	if v, ok := d.GetOk(field); ok {
+func takeString(d *framework.FieldData, field string, to *string) bool {
+	v, ok := d.GetOk(field)
+	if ok {
 		*to = v.(string)
 	}
+	return ok
 }
 
 func takeBool(d *framework.FieldData, field string, to *bool) {
@@ -137,7 +149,7 @@ func unpackMap(req *logical.Request, field string) error {
 	out := map[string]any{}
 	for _, item := range items {
 		if strings.HasPrefix(strings.TrimSpace(item), "{") {
-			if err := json.Unmarshal([]byte(item), &out); err != nil {
+			if err := decodeJSON([]byte(item), &out); err != nil {
 				return refuse("write a JSON object", "%s: %v", field, hideJSON(err))
 			}
 			continue
@@ -146,37 +158,51 @@ func unpackMap(req *logical.Request, field string) error {
 		if !ok {
 			return refuse("write a JSON object, or name=value", "%s: neither of the two", field)
 		}
-		out[name] = literal(value)
+		out[name] = value // text stays text: who wants a number reads one out of it
 	}
 	req.Data[field] = out
 	return nil
 }
 
-// literal reads a value from the command line: numbers and truth values as
-// what they are, the rest as text.
-func literal(s string) any {
-	var v any
-	if err := json.Unmarshal([]byte(s), &v); err != nil {
-		return s
+// decodeJSON is the only way in which JSON is read: exactly one value, and numbers
+// as they are written, since a float would change the digits of a secret.
+func decodeJSON(raw []byte, to any) error {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.UseNumber()
+	if err := d.Decode(to); err != nil {
+		return err
 	}
-	switch v.(type) {
-	case float64, bool:
-		return v
+	if _, err := d.Token(); err != io.EOF {
+		return &json.SyntaxError{Offset: d.InputOffset()}
 	}
-	return s
+	return nil
+}
+
+// textOf is a single value as it was written; ok: it has a text.
+func textOf(v any) (text string, ok bool) {
+	switch v := v.(type) {
+	case string:
+		return v, true
+	case json.Number:
+		return v.String(), true
+	case bool:
+		return strconv.FormatBool(v), true
+	case int, int64:
+		return fmt.Sprint(v), true
+	case float64: // Vault hands over numbers as they are written; this one was a number in Go
+		return strconv.FormatFloat(v, 'f', -1, 64), true
+	}
+	return "", false
 }
 
 func stringMap(in map[string]any, field string) (map[string]string, error) {
 	out := make(map[string]string, len(in))
 	for k, v := range in {
-		switch v := v.(type) {
-		case string:
-			out[k] = v
-		case float64, bool, int, int64, json.Number:
-			out[k] = fmt.Sprint(v)
-		default:
+		text, ok := textOf(v)
+		if !ok {
 			return nil, refuse("", "%s: %q must be text", field, k)
 		}
+		out[k] = text
 	}
 	return out, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	mathrand "math/rand/v2"
 	"slices"
 	"strings"
@@ -144,6 +145,8 @@ type world struct {
 	events  *eventLog
 	sys     *testSystem
 	b       *backend
+	// others are further types of providers.
+	others map[string]provider.Factory
 }
 
 // testSystem lets tests change what kind of node this is.
@@ -190,8 +193,10 @@ func (w *world) start() {
 }
 
 func (w *world) tryStart() error {
+	types := map[string]provider.Factory{"generated": generated.New, "remote": w.remote.factory, "http": httpprov.New}
+	maps.Copy(types, w.others)
 	factory := Factory(Options{
-		Providers: map[string]provider.Factory{"generated": generated.New, "remote": w.remote.factory, "http": httpprov.New},
+		Providers: types,
 		Version:   "v1.2.3", Clock: w.clock, Rand: w.rand, EpochFile: w.epoch, ChangedFile: w.changed,
 	})
 	lb, err := factory(context.Background(), &logical.BackendConfig{
@@ -268,11 +273,11 @@ func (w *world) refused(op logical.Operation, path string, data map[string]any, 
 
 // tick lets the scheduler work until nothing is due any more.
 func (w *world) tick() {
-	for range 100 {
+	for range 1000 {
 		w.b.tick(context.Background())
 		w.b.running.Wait()
-		rotate, review := w.b.index.dueCount(w.b.clock.now().Unix())
-		if rotate+review == 0 {
+		rotate, review, check := w.b.index.dueCount(w.b.clock.now().Unix())
+		if rotate+review+check == 0 {
 			return
 		}
 		if !w.progress() {

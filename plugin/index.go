@@ -5,6 +5,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
+
+	"strongroom.example/plugin/condition"
 )
 
 // indexShards is into how many storage entries the index is cut: at 100,000
@@ -27,13 +30,27 @@ type keyIndex struct {
 	shards [indexShards]map[string]*indexEntry
 	groups map[string]map[string]struct{} // spread_group to names
 	queues map[string]*providerQueue
-	dirty  map[int]struct{} // shards whose stored state lags behind
+	// budgets are of rotations and checks that begin by themselves, by account.
+	budgets map[string]*accountBudget
+	dirty   map[int]struct{} // shards whose stored state lags behind
 	// pending are updates whose record is being written: a shard written
 	// meanwhile must hold for the record before and after.
 	pending map[string]indexUpdate
 	busy    int // names that workers have, over all providers
+	looking int // counts the lookAt
+	changes int // counts what may change the report
+	told    *report
+	bad     map[string]struct{} // keys whose condition is not ok
 
 	writing [indexShards]sync.Mutex // one writer per shard; never taken while mu is held
+}
+
+// summary is what status and metrics tell of a key without its record. It is as
+// the last look at the key found it, and who looks says when to look again.
+type summary struct {
+	condition condition.Name // "": nobody has looked since 0.1 wrote the index
+	wanted    int64          // the next rotation
+	rotated   int64          // the last one
 }
 
 // indexEntry is one key in memory. Times are unix seconds; 0 means never.
@@ -46,14 +63,25 @@ type indexEntry struct {
 	rotateAt int64 // next rotation
 	reviewAt int64 // next revocation, retry or recovery
 
-	// notBefore puts off what is due after a fault; it is not stored.
+	summary
+	checks
+
+	// notBefore puts off what is due after a fault, the strikes-th in a row; it is
+	// not stored.
 	notBefore int64
+	strikes   int
+	// checkFault is why the last check did not tell.
+	checkFault string
+	// look, unless 0, is the lookAt for which the key must still be looked at;
+	// taken is what a worker has of it.
+	look, taken int
 
 	// What storage holds: guarantees of the last write.
 	stored storedEntry
 
 	rotatePos int // position in the queue's heaps; -1: not queued
 	reviewPos int
+	checkPos  int
 	busy      bool // taken by a worker
 }
 
@@ -61,8 +89,10 @@ func newKeyIndex() *keyIndex {
 	return &keyIndex{
 		groups:  map[string]map[string]struct{}{},
 		queues:  map[string]*providerQueue{},
+		budgets: map[string]*accountBudget{},
 		dirty:   map[int]struct{}{},
 		pending: map[string]indexUpdate{},
+		bad:     map[string]struct{}{},
 	}
 }
 
@@ -78,20 +108,22 @@ func (x *keyIndex) insertLocked(p packedEntry) {
 		e = x.newEntryLocked(p.Name)
 		x.names = append(x.names, p.Name)
 	}
-	if e.provider != p.Provider {
-		x.unqueueLocked(e)
-	}
+	x.setProviderLocked(e, p.Provider)
 	x.setGroupLocked(e, p.Group)
-	e.provider, e.deleting = p.Provider, p.Deleting
-	e.stored = storedEntry{present: true, group: p.Group, rotateAt: p.RotateAt, reviewAt: p.ReviewAt}
+	e.deleting = p.Deleting
+	e.stored = p.stored()
 	e.rotateAt, e.reviewAt = p.RotateAt, p.ReviewAt
+	x.summarizeLocked(e, p.summary())
+	if e.checks = p.checks(); p.Condition == "" || p.CheckAt == 0 {
+		x.setLookLocked(e, max(x.looking, 1)) // an earlier release wrote it
+	}
 	x.queueLocked(e)
 }
 
 func (x *keyIndex) entryLocked(name string) *indexEntry { return x.shards[shardOf(name)][name] }
 
 func (x *keyIndex) newEntryLocked(name string) *indexEntry {
-	e := &indexEntry{name: name, rotatePos: -1, reviewPos: -1}
+	e := &indexEntry{name: name, rotatePos: -1, reviewPos: -1, checkPos: -1}
 	shard := shardOf(name)
 	if x.shards[shard] == nil {
 		x.shards[shard] = map[string]*indexEntry{}
@@ -130,9 +162,32 @@ func (x *keyIndex) remove(name string) {
 	}
 }
 
+func (x *keyIndex) summarizeLocked(e *indexEntry, s summary) {
+	x.changes++
+	if e.summary = s; s.condition == condition.OK {
+		delete(x.bad, e.name)
+	} else {
+		x.bad[e.name] = struct{}{}
+	}
+}
+
+func (x *keyIndex) setProviderLocked(e *indexEntry, provider string) {
+	if e.provider == provider {
+		return
+	}
+	x.unqueueLocked(e)
+	look := e.look
+	x.setLookLocked(e, 0)
+	e.provider = provider
+	x.setLookLocked(e, look)
+}
+
 func (x *keyIndex) dropLocked(e *indexEntry) {
 	x.unqueueLocked(e)
+	x.setLookLocked(e, 0)
 	x.setGroupLocked(e, "")
+	x.changes++
+	delete(x.bad, e.name)
 	delete(x.shards[shardOf(e.name)], e.name)
 	if i, ok := slices.BinarySearch(x.names, e.name); ok {
 		x.names = slices.Delete(x.names, i, i+1)
@@ -193,6 +248,37 @@ func (x *keyIndex) searchAfter(name string) int {
 		i++
 	}
 	return i
+}
+
+// lastRotation is the latest of any key, in full seconds, rounded up.
+func (x *keyIndex) lastRotation() time.Time {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	last := int64(0)
+	for _, shard := range x.shards {
+		for _, e := range shard {
+			last = max(last, e.rotated)
+		}
+	}
+	return time.Unix(last, 0).UTC()
+}
+
+// countOf is the number of a provider's keys, or, without a name, of all.
+func (x *keyIndex) countOf(provider string) int {
+	if provider == "" {
+		return x.size()
+	}
+	return len(x.ofProvider(provider))
+}
+
+// providerOf gives the provider of a key, or "".
+func (x *keyIndex) providerOf(name string) string {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	if e := x.entryLocked(name); e != nil {
+		return e.provider
+	}
+	return ""
 }
 
 // ofProvider lists the names of a provider's keys.

@@ -5,29 +5,66 @@ import (
 	"time"
 )
 
-// providerQueue holds a provider's keys ordered by due time, rotations apart
-// from the rest, because only rotations are capped.
+// providerQueue holds a provider's keys ordered by due time: rotations and checks of
+// the current key apart from the rest, because only they are capped.
 type providerQueue struct {
 	rotate dueHeap
 	review dueHeap
-	budget mintBudget
+	check  dueHeap
 	taken  map[string]bool // names that workers have
+	looks  int             // keys that lookAt waits for
 }
 
-// reviewAll makes every key due for a look at the time given, for a change
-// that concerns all of them. A flush makes it last over a crash.
-func (x *keyIndex) reviewAll(at time.Time) {
+// lookAt makes every key of a provider, or all, due for a look now, for a change
+// that concerns them. Only who has looked at a key takes that from it, so what is
+// computed from the old meanwhile cannot put it off. It gives how many there are,
+// and costs some milliseconds at 100,000.
+func (x *keyIndex) lookAt(provider string) int {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	for n, shard := range x.shards {
+	x.looking++
+	n := 0
+	for _, shard := range x.shards {
 		for _, e := range shard {
-			e.reviewAt = earlier(e.reviewAt, at.Unix())
-			x.queueLocked(e)
-		}
-		if len(shard) > 0 {
-			x.dirty[n] = struct{}{}
+			if provider != "" && e.provider != provider {
+				continue
+			}
+			n++
+			x.setLookLocked(e, x.looking)
+			e.notBefore = 0 // what failed may not fail any more
+			if q := x.queueFor(e.provider); !e.busy && e.reviewPos < 0 {
+				e.reviewPos = len(q.review.items)
+				q.review.items = append(q.review.items, e)
+			}
 		}
 	}
+	for name, q := range x.queues {
+		if provider == "" || name == provider {
+			heap.Init(&q.review)
+			heap.Init(&q.rotate)
+			heap.Init(&q.check)
+		}
+	}
+	return n
+}
+
+func (x *keyIndex) setLookLocked(e *indexEntry, look int) {
+	q := x.queueFor(e.provider)
+	q.looks += boolInt(look != 0) - boolInt(e.look != 0)
+	e.look = look
+}
+
+// looks is how many keys of a provider, or of all, lookAt still waits for.
+func (x *keyIndex) looks(provider string) int {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	n := 0
+	for name, q := range x.queues {
+		if provider == "" || name == provider {
+			n += q.looks
+		}
+	}
+	return n
 }
 
 // review makes one key due for a look at the time given.
@@ -44,7 +81,7 @@ func (x *keyIndex) queueFor(provider string) *providerQueue {
 	q := x.queues[provider]
 	if q == nil {
 		q = &providerQueue{taken: map[string]bool{}}
-		q.rotate.rotate = true
+		q.rotate.of, q.review.of, q.check.of = ofRotate, ofReview, ofCheck
 		x.queues[provider] = q
 	}
 	return q
@@ -58,31 +95,49 @@ func (x *keyIndex) queueLocked(e *indexEntry) {
 	}
 	q := x.queueFor(e.provider)
 	q.rotate.set(e, e.rotateAt != 0)
-	q.review.set(e, e.reviewAt != 0)
+	q.review.set(e, e.reviewAt != 0 || e.look != 0)
+	q.check.set(e, e.checkAt != 0)
 }
 
 func (x *keyIndex) unqueueLocked(e *indexEntry) {
 	q := x.queueFor(e.provider)
 	q.rotate.set(e, false)
 	q.review.set(e, false)
+	q.check.set(e, false)
 }
 
-// dueHeap is a heap of entries by one of their two due times.
+// dueHeap is a heap of entries by one of their due times.
 type dueHeap struct {
-	rotate bool
-	items  []*indexEntry
+	of    dueTime
+	items []*indexEntry
 }
+
+type dueTime int
+
+const (
+	ofRotate dueTime = iota
+	ofReview
+	ofCheck
+)
 
 func (h *dueHeap) at(e *indexEntry) int64 {
-	if h.rotate {
+	switch {
+	case h.of == ofRotate:
 		return max(e.rotateAt, e.notBefore)
+	case h.of == ofCheck:
+		return max(e.checkAt, e.notBefore)
+	case e.look != 0:
+		return e.notBefore
 	}
 	return max(e.reviewAt, e.notBefore)
 }
 
 func (h *dueHeap) pos(e *indexEntry) *int {
-	if h.rotate {
+	switch h.of {
+	case ofRotate:
 		return &e.rotatePos
+	case ofCheck:
+		return &e.checkPos
 	}
 	return &e.reviewPos
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+
+	"strongroom.example/plugin/condition"
 )
 
 type storedEntry struct {
@@ -13,6 +15,8 @@ type storedEntry struct {
 	group    string
 	rotateAt int64
 	reviewAt int64
+	summary
+	checks
 }
 
 // packedEntry is an entry of a shard.
@@ -23,6 +27,13 @@ type packedEntry struct {
 	RotateAt int64  `json:"r,omitempty"`
 	ReviewAt int64  `json:"v,omitempty"`
 	Deleting bool   `json:"d,omitempty"`
+	// What is told of the key; 0.1 did not keep it.
+	Condition condition.Name `json:"c,omitempty"`
+	Wanted    int64          `json:"w,omitempty"`
+	Rotated   int64          `json:"l,omitempty"`
+	// When the current key is looked at; -1: never, and 0 is an earlier release's.
+	CheckAt int64 `json:"k,omitempty"`
+	SeenAt  int64 `json:"s,omitempty"`
 }
 
 // unload makes the next load read everything anew.
@@ -32,9 +43,10 @@ func (x *keyIndex) unload() {
 	x.loaded, x.names = false, nil
 	clear(x.groups)
 	for _, q := range x.queues {
-		q.rotate.items, q.review.items = nil, nil
+		q.rotate.items, q.review.items, q.check.items, q.looks = nil, nil, nil, 0
 	}
 	clear(x.dirty)
+	clear(x.bad)
 	for n := range x.shards {
 		x.shards[n] = nil
 	}
@@ -142,6 +154,8 @@ type indexUpdate struct {
 	deleting bool
 	rotateAt int64
 	reviewAt int64
+	checkAt  int64
+	summary
 }
 
 // prepare makes storage keep the index's guarantees for a record that is about
@@ -196,11 +210,17 @@ func (x *keyIndex) writeShard(ctx context.Context, st store, shard int) error {
 	}
 	for _, p := range packed {
 		if e := x.entryLocked(p.Name); e != nil {
-			e.stored = storedEntry{present: true, group: p.Group, rotateAt: p.RotateAt, reviewAt: p.ReviewAt}
+			e.stored = p.stored()
 		}
 	}
 	return nil
 }
+
+func (p packedEntry) stored() storedEntry {
+	return storedEntry{present: true, group: p.Group, rotateAt: p.RotateAt, reviewAt: p.ReviewAt, summary: p.summary(), checks: p.checks()}
+}
+
+func (p packedEntry) summary() summary { return summary{p.Condition, p.Wanted, p.Rotated} }
 
 // weaker is what is certain while p replaces s.
 func (s storedEntry) weaker(p packedEntry) storedEntry {
@@ -222,7 +242,8 @@ func laterDue(a, b int64) int64 {
 func (x *keyIndex) packLocked(shard int) []packedEntry {
 	packed := make([]packedEntry, 0, len(x.shards[shard])+1)
 	for name, e := range x.shards[shard] {
-		p := packedEntry{Name: name, Provider: e.provider, Group: e.group, RotateAt: e.rotateAt, ReviewAt: e.reviewAt, Deleting: e.deleting}
+		p := packedEntry{Name: name, Provider: e.provider, Group: e.group, RotateAt: e.rotateAt, ReviewAt: e.reviewAt, Deleting: e.deleting,
+			Condition: e.condition, Wanted: e.wanted, Rotated: e.rotated, CheckAt: packCheck(e.checkAt), SeenAt: e.seenAt}
 		if u, ok := x.pending[name]; ok {
 			p.Group = u.group
 			p.RotateAt, p.ReviewAt = earlier(e.rotateAt, u.rotateAt), earlier(e.reviewAt, u.reviewAt)
@@ -236,6 +257,7 @@ func (x *keyIndex) packLocked(shard int) []packedEntry {
 		if shardOf(name) == shard && x.entryLocked(name) == nil {
 			packed = append(packed, packedEntry{
 				Name: name, Provider: u.provider, Group: u.group, Deleting: u.deleting, RotateAt: u.rotateAt, ReviewAt: u.reviewAt,
+				Condition: u.condition, Wanted: u.wanted, Rotated: u.rotated, CheckAt: packCheck(u.checkAt),
 			})
 		}
 	}
@@ -264,18 +286,17 @@ func (x *keyIndex) apply(u indexUpdate) {
 	if e == nil {
 		e = x.newEntryLocked(u.name)
 		if prepared {
-			e.stored = storedEntry{present: true, group: u.group, rotateAt: u.rotateAt, reviewAt: u.reviewAt}
+			e.stored = storedEntry{present: true, group: u.group, rotateAt: u.rotateAt, reviewAt: u.reviewAt, summary: u.summary, checks: checks{checkAt: u.checkAt}}
 		}
 		i, _ := slices.BinarySearch(x.names, u.name)
 		x.names = slices.Insert(x.names, i, u.name)
 	}
-	if e.provider != u.provider {
-		x.unqueueLocked(e)
-	}
+	x.setProviderLocked(e, u.provider)
 	x.setGroupLocked(e, u.group)
-	e.provider, e.deleting = u.provider, u.deleting
-	e.rotateAt, e.reviewAt = u.rotateAt, u.reviewAt
-	if e.stored.rotateAt != e.rotateAt || e.stored.reviewAt != e.reviewAt {
+	e.deleting = u.deleting
+	e.rotateAt, e.reviewAt, e.checkAt = u.rotateAt, u.reviewAt, u.checkAt
+	x.summarizeLocked(e, u.summary)
+	if e.stored.rotateAt != e.rotateAt || e.stored.reviewAt != e.reviewAt || e.stored.summary != e.summary || e.stored.checks != e.checks {
 		x.dirty[shardOf(u.name)] = struct{}{}
 	}
 	x.queueLocked(e)
@@ -295,6 +316,7 @@ func (x *keyIndex) abandon(name string) {
 	if e == nil {
 		e = x.newEntryLocked(name)
 		e.provider, e.deleting = u.provider, true // hidden until its record is seen
+		x.summarizeLocked(e, summary{})
 		i, _ := slices.BinarySearch(x.names, name)
 		x.names = slices.Insert(x.names, i, name)
 	}

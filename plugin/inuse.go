@@ -66,7 +66,10 @@ func (r *keyRecord) nextRevocation() time.Time {
 		if !v.Alive() || v.RevokeAt.IsZero() {
 			continue
 		}
-		at := v.RevokeAt
+		if v.Stuck() {
+			continue // it waits for somebody
+		}
+		at := later(v.RevokeAt, v.RetryAt())
 		if u := r.Uses[v.Number]; u != nil && holdable(v) && u.HeldUntil.After(at) {
 			at = u.HeldUntil
 		}
@@ -93,7 +96,7 @@ func (w *work) checkUse(ctx context.Context) error {
 		if at := useCheckAt(w.rec, &v); at.IsZero() || w.now().Before(at) {
 			continue
 		}
-		used, err := w.lastUsed(ctx, &v)
+		used, err := w.as(ctx, &v).lastUsed(ctx, v.ProviderID)
 		if err != nil {
 			w.b.Logger().Debug("the provider did not tell of a version's last use", "key", w.rec.Name, "version", v.Number, "error", publicMessage(err))
 		}
@@ -117,12 +120,6 @@ func (w *work) noteUse(ctx context.Context, v *lifecycle.Version, u *useRecord) 
 	return nil
 }
 
-func (w *work) lastUsed(ctx context.Context, v *lifecycle.Version) (time.Time, error) {
-	callCtx, cancel := w.call(ctx)
-	defer cancel()
-	return w.prov.LastUsed(callCtx, w.rec.Def.Parameters, v.ProviderID)
-}
-
 // hold puts a revocation that is due off where the version is in use and the
 // mount wants that, for one more grace period at most. Readers were promised
 // less, so nothing is taken from anybody.
@@ -141,7 +138,7 @@ func (w *work) hold(ctx context.Context, v *lifecycle.Version) (held bool, err e
 	if !now.Before(last) {
 		return false, nil
 	}
-	used, err := w.lastUsed(ctx, v)
+	used, err := w.as(ctx, v).lastUsed(ctx, v.ProviderID)
 	if err != nil || !used.After(now.Add(-2*useStep(v))) {
 		return false, nil // nobody knows of a use
 	}
@@ -178,21 +175,21 @@ func inUse(rec *keyRecord) []map[string]any {
 
 // addLastUsed asks the provider now for the last use of every version that is
 // alive. What it does not tell is a warning.
-func (b *backend) addLastUsed(ctx context.Context, rec *keyRecord, versions map[string]any, resp *logical.Response) error {
-	p, err := b.provider(ctx, rec.Def.Provider)
-	if err != nil {
-		return err
-	}
-	if !p.Capabilities().LastUsed {
+func (b *backend) addLastUsed(ctx context.Context, snap *snapshot, versions map[string]any, resp *logical.Response) error {
+	rec := snap.rec
+	w := b.workOf(ctx, store{b.storage}, snap)
+	switch {
+	case w.unusable != nil:
+		return w.unusable
+	case !w.caps.LastUsed:
 		return refuse("", "provider %q does not know when keys were last used", rec.Def.Provider)
 	}
-	w := &work{b: b, rec: rec, prov: p}
 	for i := range rec.Life.Versions {
 		v := &rec.Life.Versions[i]
 		if !v.Alive() || v.ProviderID == "" {
 			continue
 		}
-		used, err := w.lastUsed(ctx, v)
+		used, err := w.as(ctx, v).lastUsed(ctx, v.ProviderID)
 		if err != nil {
 			resp.AddWarning("version " + itoa(v.Number) + ": " + publicMessage(err))
 			continue

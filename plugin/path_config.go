@@ -2,6 +2,7 @@ package apikeys
 
 import (
 	"context"
+	"slices"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -81,37 +82,49 @@ func (b *backend) handleConfigWrite(ctx context.Context, req *logical.Request, d
 	if err := next.validate(); err != nil {
 		return nil, refuse("", "%v", err)
 	}
-	if err := b.applyConfig(ctx, store{req.Storage}, &next); err != nil {
+	if err := b.applyConfig(ctx, store{req.Storage}, &next, d.Get("accept_clock").(bool)); err != nil {
 		return nil, err
-	}
-	if d.Get("accept_clock").(bool) {
-		b.clock.accept()
-		if err := b.clock.save(ctx, store{req.Storage}, true); err != nil {
-			return nil, err
-		}
-		b.index.reviewAll(b.clock.now())
 	}
 	b.emitChange(ctx, "config-update", "config")
 	return nil, nil
 }
 
-// applyConfig stores a configuration. Where it changes when keys are due, every
-// key is marked for a look first, so that a crash in between loses nothing.
-func (b *backend) applyConfig(ctx context.Context, st store, next *mountConfig) error {
+// applyConfig stores a configuration, and a clock that is believed. Where that
+// changes when keys are due, every key is looked at.
+func (b *backend) applyConfig(ctx context.Context, st store, next *mountConfig, acceptClock bool) error {
 	old := b.config.get()
-	reschedules := old.RotationPeriod != next.RotationPeriod || old.Jitter != next.Jitter
-	if reschedules {
-		b.index.reviewAll(b.clock.now())
-		if err := b.index.flush(ctx, st); err != nil {
+	switch {
+	case acceptClock:
+		next.Before = nil // by whatever clock
+	case old.RotationPeriod != next.RotationPeriod || old.Jitter != next.Jitter:
+		next.Before = append(slices.Clone(old.Before), policyBefore{b.clock.now(), old.RotationPeriod, old.Jitter})
+		next.Before = next.Before[max(0, len(next.Before)-maxBefore):]
+	}
+	set := func() error {
+		if err := st.put(ctx, configKey, next); err != nil { // commit point
 			return err
 		}
+		b.config.set(next)
+		if acceptClock {
+			b.clock.accept()
+			if err := b.campaigns.notBeyond(ctx, st, b.clock.now()); err != nil {
+				return err
+			}
+			return b.clock.save(ctx, st, true)
+		}
+		return nil
 	}
-	if err := st.put(ctx, configKey, next); err != nil { // commit point
-		return err
+	if acceptClock || old.RotationPeriod != next.RotationPeriod || old.Jitter != next.Jitter || old.WarnBefore != next.WarnBefore {
+		if err := b.changed(ctx, st, "", set); err != nil {
+			return err
+		}
+	} else {
+		if err := set(); err != nil {
+			return err
+		}
+		b.cache.purge()
 	}
-	b.config.set(next)
 	b.cache.resize(next.CacheBytes)
-	b.cache.purge()
 	if next.MaxWait == 0 {
 		b.waiters.endAll()
 	}

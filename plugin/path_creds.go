@@ -5,7 +5,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,17 +23,16 @@ func (b *backend) pathCreds() []*framework.Path {
 		"name":       nameField(),
 		"version":    {Type: framework.TypeInt, Query: true, Description: "A version that is still in its grace period; 0: the current one."},
 		"if_version": {Type: framework.TypeInt, Query: true, Description: "Answer 304 without a body where this is the current version, as If-None-Match does with an etag."},
-		"wait":       {Type: framework.TypeInt, Query: true, Description: "With if_version or If-None-Match: wait up to so many seconds, at most 60, for another version."},
+		"wait":       {Type: framework.TypeInt, Query: true, Description: "With if_version or If-None-Match: wait up to so many seconds for another version. 55 are the most, because stock clients give up after 60; the answer says in wait how many it was. Where too many wait it is 0, and the header Retry-After says when to come again."},
 	}
 	b.readCreds = b.handle(b.handleCredsRead)
+	read := map[logical.Operation]framework.OperationFunc{logical.ReadOperation: b.readCreds}
 	return []*framework.Path{{
 		Pattern: "creds/" + namePattern,
 		Fields:  b.readFields,
 		// Callbacks and not Operations: for the latter the SDK asks Vault for
 		// its replication state with every request, which costs a round trip.
-		Callbacks: map[logical.Operation]framework.OperationFunc{
-			logical.ReadOperation: b.readCreds,
-		},
+		Callbacks:    read,
 		HelpSynopsis: "Read the current version of a key.",
 		HelpDescription: `
 The answer has no lease. key is the API key (further values of it are in
@@ -43,12 +44,29 @@ With if_version=N or the header If-None-Match the answer is a 304 without a
 body while that version is current; it renews the promise. The header needs the
 mount tuned with passthrough_request_headers=If-None-Match, and the etag comes
 as a header where it has allowed_response_headers=ETag. With wait=SECONDS the
-answer comes as soon as there is another version.
+answer comes as soon as there is another version. A wrapped answer promises so
+much less as it may be unwrapped later.
+
+stable-creds/NAME is the same without anything that changes while the key does
+not, for readers that take any change for a new key.
 
 Clients that lose a key to a revocation although they keep to cache_ttl have
 found a fault, unless somebody used force or compromised=true.`,
-	}, b.listing("the keys that can be read", "creds")}
+	}, b.listing("the keys that can be read", "creds"), {
+		Pattern:      stablePrefix + namePattern,
+		Fields:       b.readFields,
+		Callbacks:    read,
+		HelpSynopsis: "Read the current version of a key, byte by byte the same until it is another one.",
+		HelpDescription: `
+As creds/NAME, but the answer holds only key, values, version and created_time.
+It says nothing of how long the key may be used: read it again more often than
+the key's grace_period, or use creds/NAME.`,
+	}}
 }
+
+// stablePrefix begins the paths whose answers hold no countdowns: the Vault
+// Secrets Operator and External Secrets take any changed field for a new key.
+const stablePrefix = "stable-creds/"
 
 // plainRead answers what nearly every request is, the read of a key without
 // any field, past the framework's table of paths: its search by regular
@@ -78,7 +96,7 @@ func (b *backend) handleCredsRead(ctx context.Context, req *logical.Request, d *
 	if err != nil || snap == nil {
 		return nil, err
 	}
-	if q.wait > 0 && q.known(snap) {
+	if q.waits && q.known(snap) {
 		if snap, err = b.waitForChange(ctx, req, snap, q); err != nil || snap == nil {
 			return nil, err
 		}
@@ -91,7 +109,13 @@ type credsQuery struct {
 	version   int
 	ifVersion int
 	etags     []string
+	any       bool // If-None-Match: *
+	waits     bool // wait was given
 	wait      time.Duration
+	refused   bool // it may not wait
+	stable    bool
+	// wrapped is how long the answer may lie in a wrapping token before somebody reads it.
+	wrapped time.Duration
 }
 
 func (b *backend) takeQuery(req *logical.Request, d *framework.FieldData) (*credsQuery, error) {
@@ -106,19 +130,50 @@ func (b *backend) takeQuery(req *logical.Request, d *framework.FieldData) (*cred
 	if wait < 0 || time.Duration(wait)*time.Second > maxWaitLimit {
 		return nil, refuse("", "wait %d: must be from 0 to %d seconds", wait, seconds(maxWaitLimit))
 	}
-	for _, h := range req.Headers["If-None-Match"] {
-		for _, tag := range strings.Split(h, ",") {
-			q.etags = append(q.etags, strings.TrimPrefix(strings.TrimSpace(tag), "W/"))
-		}
-	}
+	q.takeEtags(req)
 	if wait > 0 && q.ifVersion == 0 && len(q.etags) == 0 {
 		return nil, refuse("add if_version=N, the version that you have", "wait needs to know what to wait for")
 	}
 	if wait > 0 && q.version != 0 {
 		return nil, refuse("", "wait and version=%d: only the current version changes", q.version)
 	}
-	q.wait = min(time.Duration(wait)*time.Second, b.config.get().MaxWait)
+	q.waits = wait > 0
+	q.wait = min(time.Duration(wait)*time.Second, b.config.get().MaxWait, longestWait)
+	q.stable = strings.HasPrefix(req.Path, stablePrefix)
+	if req.WrapInfo != nil {
+		q.wrapped = req.WrapInfo.TTL
+	}
 	return q, nil
+}
+
+// longestWait leaves stock clients time to read the answer: Go's give up 60 s
+// after they have asked.
+const longestWait = 55 * time.Second
+
+// A read that may not wait, because too many do or because nobody may, is held for
+// a moment and told when to come again: clients that ask as soon as they have an
+// answer would otherwise ask without pause.
+const (
+	noWaitPause = time.Second
+	comeAgain   = 5 * time.Second
+)
+
+// takeEtags reads If-None-Match, which is a star or a list of entity tags whose
+// weakness does not count (RFC 9110, 13.1.2).
+func (q *credsQuery) takeEtags(req *logical.Request) {
+	for name, lines := range req.Headers {
+		if !strings.EqualFold(name, "If-None-Match") {
+			continue
+		}
+		for _, h := range lines {
+			q.any = q.any || strings.TrimSpace(h) == "*"
+			for _, tag := range strings.Split(h, ",") { // our tags hold no comma
+				if tag = strings.TrimPrefix(strings.TrimSpace(tag), "W/"); tag != "" && tag != "*" {
+					q.etags = append(q.etags, tag)
+				}
+			}
+		}
+	}
 }
 
 // known tells whether the reader already has what it would get.
@@ -127,19 +182,11 @@ func (q *credsQuery) known(snap *snapshot) bool {
 	if v == nil {
 		return false
 	}
-	if q.ifVersion != 0 && q.ifVersion == v.Number {
+	// A number stands for the key alone, an etag for what was promised, too.
+	if q.any || (q.ifVersion == v.Number && v.PromiseKept()) {
 		return true
 	}
-	if len(q.etags) == 0 {
-		return false
-	}
-	tag := snap.etagOf(v)
-	for _, t := range q.etags {
-		if t == tag {
-			return true
-		}
-	}
-	return false
+	return len(q.etags) > 0 && slices.Contains(q.etags, snap.etagOf(v))
 }
 
 func (q *credsQuery) choose(snap *snapshot) *lifecycle.Version {
@@ -156,13 +203,18 @@ func (b *backend) waitForChange(ctx context.Context, req *logical.Request, snap 
 	until := b.opts.Clock.Monotonic() + q.wait
 	for {
 		told, leave, ok := b.waiters.join(name, b.config.get().MaxWaiters)
-		if !ok {
-			return snap, nil // too many wait: answer at once
+		if !ok || q.wait <= 0 {
+			if ok {
+				leave()
+			}
+			q.wait, q.refused = 0, true
+			b.waiters.pause(ctx, noWaitPause)
+			return b.snapshot(ctx, req.Storage, name)
 		}
 		// Look again now that a change cannot be missed any more.
 		next, err := b.snapshot(ctx, req.Storage, name)
 		left := until - b.opts.Clock.Monotonic()
-		if err != nil || next == nil || !q.known(next) || left <= 0 || ctx.Err() != nil || b.config.get().MaxWait == 0 {
+		if err != nil || next == nil || !q.known(next) || !q.choose(next).ReadableAt(b.clock.now()) || left <= 0 || ctx.Err() != nil || b.config.get().MaxWait == 0 {
 			leave()
 			return next, err
 		}
@@ -189,22 +241,66 @@ func (b *backend) credsResponse(snap *snapshot, q *credsQuery) (*logical.Respons
 		return nil, refuse("read the current one", "version %d of key %q is kept as a hash only", v.Number, rec.Name)
 	}
 	etag := snap.etagOf(v)
-	if q.known(snap) && renewable(snap, v) {
+	if q.known(snap) && renewable(snap, v) && q.wrapped == 0 {
 		b.stats.notModified.Add(1)
-		return notModified(etag), nil
+		return q.told(notModified(etag)), nil
 	}
-	promise := lifecycle.Promise(v, now, snap.overlap, b.effectiveNext(snap))
-	if !snap.overlap && v.State == lifecycle.Current && b.intents.open(rec.Name) {
+	promise := lifecycle.Promise(v, now, snap.caps.Overlap, snap.rotation(now).At)
+	switch {
+	case !snap.known:
+		promise = min(promise, v.Grace) // nobody knows whether its successor's birth ends it
+	case !snap.caps.Overlap && v.State == lifecycle.Current && b.intents.open(rec.Name):
 		promise = 0 // it may have been replaced by a key whose birth nobody has seen
 	}
-	return b.fullResponse(snap, v, etag, promise, now), nil
+	if q.wrapped > 0 && q.wrapped >= promise {
+		return nil, refuse("wrap it for less, or hand over a token that may read it",
+			"key %q may be dead before it is unwrapped: it is promised for %s, the wrapping token lives for %s", rec.Name, promise, q.wrapped)
+	}
+	promise -= q.wrapped
+	if q.stable {
+		return q.told(&logical.Response{Data: keyData(rec, v), Headers: map[string][]string{"ETag": {etag}}}), nil
+	}
+	return q.told(b.fullResponse(snap, v, etag, promise, now)), nil
+}
+
+// told adds how long the engine has let this read wait at most: in the answer
+// and, as a 304 has no body, in the header that RFC 7240 has for it.
+func (q *credsQuery) told(resp *logical.Response) *logical.Response {
+	if !q.waits {
+		return resp
+	}
+	if q.refused {
+		resp.Headers["Retry-After"] = []string{fmt.Sprint(seconds(comeAgain))}
+	}
+	resp.Headers["Preference-Applied"] = []string{fmt.Sprintf("wait=%d", seconds(q.wait))}
+	if _, raw := resp.Data[logical.HTTPStatusCode]; !raw && !q.stable {
+		resp.Data["wait"] = seconds(q.wait)
+		if q.refused {
+			resp.Data["retry_after"] = seconds(comeAgain)
+		}
+	}
+	return resp
+}
+
+// keyData is what of an answer belongs to the version itself: it never changes.
+func keyData(rec *keyRecord, v *lifecycle.Version) map[string]any {
+	values := rec.Values[v.Number]
+	data := map[string]any{
+		"key":          values[provider.PrimaryValue],
+		"version":      v.Number,
+		"created_time": stamp(v.Created),
+	}
+	if len(values) > 1 {
+		data["values"] = values
+	}
+	return data
 }
 
 // renewable tells whether a 304 says the truth: a reader that gets one counts
 // its cache_ttl anew, so the promise must not be one that runs out at a fixed
 // time.
 func renewable(snap *snapshot, v *lifecycle.Version) bool {
-	return v.State == lifecycle.Current && snap.overlap && v.RevokeAt.IsZero() && v.Expires.IsZero()
+	return v.State == lifecycle.Current && snap.caps.Overlap && v.RevokeAt.IsZero() && v.Expires.IsZero() && v.Doubted.IsZero()
 }
 
 func notModified(etag string) *logical.Response {
@@ -219,39 +315,25 @@ func notModified(etag string) *logical.Response {
 	}
 }
 
-// effectiveNext is the next rotation as far as it can be told: after a failed
-// try it is the next one.
-func (b *backend) effectiveNext(snap *snapshot) time.Time {
-	if !snap.mints {
-		return snap.next
-	}
-	return b.rotationDue(snap)
-}
-
 func (b *backend) fullResponse(snap *snapshot, v *lifecycle.Version, etag string, promise time.Duration, now time.Time) *logical.Response {
 	rec := snap.rec
-	next := snap.next
+	due := snap.rotation(now).Wanted
+	next := due
 	if v.State != lifecycle.Current {
 		next = time.Time{} // it is replaced already
 	}
 	ttl := lifecycle.TTL(promise, next, now, b.retryInterval(snap, now))
-	values := rec.Values[v.Number]
-	data := map[string]any{
-		"key":                 values[provider.PrimaryValue],
-		"version":             v.Number,
+	data := keyData(rec, v)
+	maps.Copy(data, map[string]any{
 		"etag":                etag,
 		"state":               string(v.State),
-		"created_time":        stamp(v.Created),
 		"last_rotated_time":   stamp(rec.LastRotation),
-		"next_rotation_time":  stamp(snap.next),
+		"next_rotation_time":  stamp(due),
 		"last_vault_rotation": stamp(rec.LastRotation),
-		"rotation_period":     b.periodSeconds(snap),
+		"rotation_period":     b.periodSeconds(snap, due),
 		"cache_ttl":           seconds(promise),
 		"ttl":                 max(seconds(ttl), 1),
-	}
-	if len(values) > 1 {
-		data["values"] = values
-	}
+	})
 	if len(rec.Def.Metadata) > 0 {
 		data["custom_metadata"] = rec.Def.Metadata
 	}
@@ -265,19 +347,19 @@ func (b *backend) fullResponse(snap *snapshot, v *lifecycle.Version, etag string
 
 // periodSeconds is rotation_period as Vault Agent wants it: with a schedule,
 // the time between the last and the next rotation.
-func (b *backend) periodSeconds(snap *snapshot) int64 {
+func (b *backend) periodSeconds(snap *snapshot, due time.Time) int64 {
 	rec := snap.rec
 	if snap.policy != nil && snap.policy.Scheduled() {
-		if !snap.next.IsZero() && !rec.LastRotation.IsZero() {
-			return max(seconds(snap.next.Sub(rec.LastRotation)), 1)
+		if !due.IsZero() && !rec.LastRotation.IsZero() {
+			return max(seconds(due.Sub(rec.LastRotation)), 1)
 		}
 	}
 	return seconds(b.config.get().periodOf(&rec.Def))
 }
 
 func (b *backend) retryInterval(snap *snapshot, now time.Time) time.Duration {
-	if f := snap.rec.MintFailure; f != nil {
-		return f.RetryAt.Sub(now)
+	if w := snap.rec.Wait; w != nil {
+		return w.Until.Sub(now)
 	}
 	return 0
 }
@@ -288,15 +370,19 @@ func (b *backend) warn(resp *logical.Response, snap *snapshot, v *lifecycle.Vers
 	if rec.Uncertain != nil {
 		resp.AddWarning("a rotation of this key was interrupted and needs a person: see resolve/" + rec.Name)
 	}
-	if snap.mints || snap.next.IsZero() || v.State != lifecycle.Current {
+	if !v.Doubted.IsZero() {
+		resp.AddWarning(fmt.Sprintf("whether version %d still works is not known: its successor was asked for at %s, and has not come", v.Number, text(v.Doubted)))
+	}
+	due := snap.rotation(now).Wanted
+	if snap.caps.Mint || due.IsZero() || v.State != lifecycle.Current {
 		return
 	}
-	if left := snap.next.Sub(now); left <= b.config.get().WarnBefore {
+	if left := due.Sub(now); left <= b.config.get().WarnBefore {
 		if left > 0 {
-			resp.AddWarning(fmt.Sprintf("this key must be replaced by hand by %s: make a new one and write it to import/%s", stamp(snap.next), rec.Name))
+			resp.AddWarning(fmt.Sprintf("this key must be replaced by hand by %s: make a new one and write it to import/%s", stamp(due), rec.Name))
 			return
 		}
-		resp.AddWarning(fmt.Sprintf("this key should have been replaced by hand on %s: make a new one and write it to import/%s", stamp(snap.next), rec.Name))
+		resp.AddWarning(fmt.Sprintf("this key should have been replaced by hand on %s: make a new one and write it to import/%s", stamp(due), rec.Name))
 	}
 }
 
@@ -304,28 +390,39 @@ func (b *backend) warn(resp *logical.Response, snap *snapshot, v *lifecycle.Vers
 // side, which passes.
 func (b *backend) noVersion(snap *snapshot) (*logical.Response, error) {
 	rec := snap.rec
-	if rec.Life.Last == 0 && !snap.mints {
+	if rec.neverHad() && !snap.caps.Mint {
 		return nil, refuse("write the first one to import/"+rec.Name, "key %q has no version yet", rec.Name)
 	}
 	why := "its first version is not ready yet"
+	if cur := rec.Life.Current(); cur != nil {
+		why = fmt.Sprintf("version %d is %s", cur.Number, stateWord(cur, b.clock.now()))
+	} else if len(rec.Life.Versions) > 0 {
+		why = "its last version is " + stateWord(&rec.Life.Versions[len(rec.Life.Versions)-1], b.clock.now())
+	}
 	if rec.MintFailure != nil {
-		why = rec.MintFailure.Message
-	} else if rec.Life.Last > 0 {
-		why = "its last version has been revoked"
+		why += ", and there is no new one: " + rec.MintFailure.Message
+	} else if !snap.caps.Mint {
+		why += ": make a new one and write it to import/" + rec.Name
 	}
 	return nil, logical.CodedError(http.StatusServiceUnavailable, fmt.Sprintf("key %q has no valid version: %s", rec.Name, why))
 }
 
+// stateWord is a version's state as it is at now, whether or not the engine
+// has got to it yet.
 func stateWord(v *lifecycle.Version, now time.Time) string {
 	switch {
 	case v.Compromised:
 		return "compromised"
+	case v.State == lifecycle.Revoked:
+		return string(v.State)
 	case v.Found:
 		return "known by name only"
+	case v.ExpiredAt(now):
+		return "expired since " + text(v.Expires)
 	case v.State == lifecycle.Grace && !now.Before(v.RevokeAt):
 		return "past its grace period"
-	case !v.Expires.IsZero() && !now.Before(v.Expires):
-		return "expired"
+	case v.State == lifecycle.Current && !v.ReadableAt(now):
+		return "ended since " + text(v.RevokeAt)
 	}
 	return string(v.State)
 }

@@ -2,7 +2,6 @@ package apikeys
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"strings"
@@ -26,7 +25,7 @@ func (b *backend) pathImport() []*framework.Path {
 			"expire_time":     {Type: framework.TypeTime, Description: "When the provider ends the key by itself; RFC 3339 or unix seconds."},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.UpdateOperation: b.writes(b.handleImport, "Bring in a key that was made elsewhere."),
+			logical.UpdateOperation: b.writes(b.onKey(b.takeImport), "Bring in a key that was made elsewhere."),
 		},
 		HelpSynopsis: "Bring in a key that was made elsewhere.",
 		HelpDescription: `
@@ -36,30 +35,25 @@ providers that cannot make keys this is the way to rotate.`,
 	}}
 }
 
-func (b *backend) handleImport(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	name, err := keyName(d)
+func (b *backend) takeImport(d *framework.FieldData) (verb, error) {
+	key, err := b.importedKey(d)
 	if err != nil {
 		return nil, err
 	}
-	if err := b.fence.check(); err != nil {
-		return nil, err
-	}
-	key, err := b.takeImport(d)
-	if err != nil {
-		return nil, err
-	}
-	var resp *logical.Response
-	err = b.withKey(ctx, req.Storage, name, func(ctx context.Context, w *work) (err error) {
-		resp, err = w.importKey(ctx, key)
-		return err
-	})
-	if errors.Is(err, errNoKey) {
-		return nil, refuse("write keys/"+name+" first", "there is no key %q", name)
-	}
-	return resp, err
+	return func(ctx context.Context, w *work) (*logical.Response, error) {
+		number, err := w.importKey(ctx, key)
+		if err != nil {
+			return nil, err
+		}
+		resp := &logical.Response{Data: map[string]any{"version": number}}
+		if key.ID == "" && w.caps.Revoke && !w.caps.Local {
+			resp.AddWarning(fmt.Sprintf("without provider_key_id version %d cannot be revoked at the provider when its time is over", number))
+		}
+		return resp, nil
+	}, nil
 }
 
-func (b *backend) takeImport(d *framework.FieldData) (provider.Key, error) {
+func (b *backend) importedKey(d *framework.FieldData) (provider.Key, error) {
 	key := provider.Key{ID: d.Get("provider_key_id").(string)}
 	if v, ok := d.GetOk("values"); ok {
 		values, err := stringMap(v.(map[string]any), "values")
@@ -85,6 +79,9 @@ func (b *backend) takeImport(d *framework.FieldData) (provider.Key, error) {
 	}
 	if v, ok := d.GetOk("expire_time"); ok {
 		key.Expires = v.(time.Time)
+		if key.Expires.UTC().Year() > 9999 {
+			return key, refuse("seconds, not milliseconds", "expire_time: the year %d", key.Expires.UTC().Year())
+		}
 		if !key.Expires.After(b.clock.now()) {
 			return key, refuse("", "expire_time %s is over", stamp(key.Expires))
 		}
@@ -103,44 +100,53 @@ func oneLine(key string) string {
 	return line
 }
 
-func (w *work) importKey(ctx context.Context, key provider.Key) (*logical.Response, error) {
+// importKey makes a key that a person brings the current version.
+func (w *work) importKey(ctx context.Context, key provider.Key) (version int, err error) {
 	rec := w.rec
-	if rec.Deleting != nil {
-		return nil, refuse("", "key %q is being deleted", rec.Name)
-	}
-	if v := rec.Life.Pending(); v != nil {
-		return nil, refuse("wait for it", "version %d of key %q is being brought in", v.Number, rec.Name)
+	switch {
+	case rec.Deleting != nil:
+		return 0, refuse("", "key %q is being deleted", rec.Name)
+	case w.unusable != nil:
+		return 0, w.unusable
+	case rec.Life.Pending() != nil:
+		return 0, refuse("wait for it", "version %d of key %q is being brought in", rec.Life.Pending().Number, rec.Name)
 	}
 	for i := range rec.Life.Versions {
 		if n := rec.Life.Versions[i].Number; maps.Equal(rec.Values[n], key.Values) {
-			return nil, refuse("", "this key is version %d of %q already", n, rec.Name)
+			return 0, refuse("", "this key is version %d of %q already", n, rec.Name)
+		}
+	}
+	if key.ID != "" {
+		if left, err := w.withoutHolder(ctx, []string{key.ID}); err != nil {
+			return 0, err
+		} else if len(left) == 0 {
+			return 0, refuse("one of the two would end the other", "provider_key_id %q is a version of another key of this mount", key.ID)
 		}
 	}
 	if w.caps.Test {
-		callCtx, cancel := w.call(ctx)
-		err := w.prov.Test(callCtx, rec.Def.Parameters, key)
-		cancel()
-		if err != nil && provider.KindOf(err) == provider.KindUnauthorized {
-			return nil, refuse("", "the provider refuses the key: %s", publicMessage(err))
+		end, refused, err := w.asNow().examine(ctx, key)
+		if refused != nil {
+			return 0, refuse("", "the provider refuses the key: %s", publicMessage(refused))
 		}
 		if err != nil {
-			return nil, providerFault("the key could not be tested, nothing was changed", err)
+			return 0, &fault{"the key could not be tested, nothing was changed", err}
+		}
+		if !end.IsZero() && !end.After(w.now()) {
+			return 0, refuse("", "the provider says that the key has ended at %s", stamp(end))
+		}
+		if !end.IsZero() {
+			key.Expires = end
 		}
 	}
-	next, now := rec.clone(), w.now()
-	number := next.Life.Last + 1
-	if err := next.Life.Add(lifecycle.Version{
-		Number: number, State: lifecycle.Pending, ProviderID: key.ID, Created: now, Expires: key.Expires, Imported: true,
-	}); err != nil {
-		return nil, err
+	next := rec.clone()
+	version = next.Life.Last + 1
+	v := lifecycle.Version{Number: version, State: lifecycle.Pending, ProviderID: key.ID, Created: w.madeNow(), Expires: key.Expires, Imported: true}
+	if p := w.b.providers.record(rec.Def.Provider); p != nil {
+		v.Identity = p.Identity
 	}
-	next.setValues(number, key.Values)
-	if err := w.promote(ctx, next); err != nil {
-		return nil, err
+	if err := next.Life.Add(v); err != nil {
+		return 0, err
 	}
-	resp := &logical.Response{Data: map[string]any{"version": number}}
-	if key.ID == "" && w.caps.Revoke && !w.caps.Local {
-		resp.AddWarning(fmt.Sprintf("without provider_key_id version %d cannot be revoked at the provider when its time is over", number))
-	}
-	return resp, nil
+	next.setValues(version, key.Values)
+	return version, w.promote(ctx, next)
 }

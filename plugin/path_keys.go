@@ -1,16 +1,19 @@
 package apikeys
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
+	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"strongroom.example/plugin/condition"
-	"strongroom.example/plugin/provider"
+	"strongroom.example/plugin/lifecycle"
 )
 
 // Bounds of custom metadata and parameters.
@@ -53,7 +56,7 @@ func (b *backend) pathKeys() []*framework.Path {
 			"revoke_now":                 {Type: framework.TypeBool, Query: true, Description: "With DELETE: revoke every version at once, without grace."},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation:   b.reads(b.handleKeyRead, "Read a key's definition and state."),
+			logical.ReadOperation:   b.reads(b.ofKey(b.handleKeyRead), "Read a key's definition and state."),
 			logical.CreateOperation: b.writes(b.handleKeyWrite, "Define a key and make its first version."),
 			logical.UpdateOperation: b.writes(b.handleKeyWrite, "Change a key's definition."),
 			logical.DeleteOperation: b.writes(b.handleKeyDelete, "Delete a key."),
@@ -92,51 +95,108 @@ func (b *backend) handleList(_ context.Context, _ *logical.Request, d *framework
 	return logical.ListResponse(b.index.list(folder, d.Get("after").(string), limit)), nil
 }
 
-func (b *backend) handleKeyRead(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	name, err := keyName(d)
-	if err != nil {
-		return nil, err
-	}
-	snap, err := b.snapshot(ctx, req.Storage, name)
-	if err != nil || snap == nil {
-		return nil, err
-	}
+func (b *backend) handleKeyRead(_ context.Context, snap *snapshot, _ *framework.FieldData) (*logical.Response, error) {
 	rec, cfg := snap.rec, b.config.get()
 	def := &rec.Def
-	data := map[string]any{
+	data := definitionData(cfg, def)
+	for _, field := range effective {
+		data["effective_"+field] = data[field]
+	}
+	maps.Copy(data, def.Written)
+	data["created_time"] = stamp(rec.Created)
+	if name, err := b.fence.mintName(rec.UID, "", 1, ""); err == nil && !snap.caps.Local && snap.caps.Mint {
+		data["name_prefix"] = name.KeyPrefix() // a person finds it at the service by that
+	}
+	maps.Copy(data, b.stateOf(snap))
+	return &logical.Response{Data: data}, nil
+}
+
+// effective are the fields of a definition that may be left to the mount. What
+// holds is shown a second time under a name of its own.
+var effective = [...]string{"rotation_period", "grace_period", "max_versions", "spread_distance"}
+
+// definitionData is a definition with what the mount makes of it.
+func definitionData(cfg *mountConfig, def *keyDef) map[string]any {
+	return map[string]any{
+		"provider":                   def.Provider,
 		"parameters":                 def.Parameters,
 		"rotation_period":            seconds(cfg.periodOf(def)),
 		"rotation_schedule":          def.RotationSchedule,
 		"time_zone":                  def.TimeZone,
 		"rotation_window":            seconds(def.RotationWindow),
-		"grace_period":               seconds(snap.grace),
+		"grace_period":               seconds(cfg.graceOf(def)),
 		"max_versions":               cfg.versionsOf(def),
 		"disable_automated_rotation": def.Disabled,
 		"hash_old_versions":          def.HashOld,
 		"spread_group":               def.SpreadGroup,
 		"spread_distance":            seconds(cfg.spreadOf(def)),
 		"custom_metadata":            def.Metadata,
-		"created_time":               stamp(rec.Created),
 	}
-	maps.Copy(data, b.stateOf(snap))
-	return &logical.Response{Data: data}, nil
+}
+
+// keepWritten notes the fields that a read would show in another form than they
+// were written in ("90d", 0 for the mount's default, null): tools that hold a
+// definition as text, such as Terraform, see a change in that.
+func (def *keyDef) keepWritten(raw map[string]any, cfg *mountConfig) error {
+	shown := definitionData(cfg, def)
+	kept := maps.Clone(def.Written)
+	for field, show := range shown {
+		wrote, ok := raw[field]
+		if !ok {
+			continue
+		}
+		delete(kept, field)
+		a, err := json.Marshal(wrote)
+		if err != nil {
+			return refuse("", "%s: not representable as JSON", field)
+		}
+		b, err := json.Marshal(show)
+		if err != nil {
+			return err
+		}
+		if bytes.Equal(a, b) {
+			continue
+		}
+		if kept == nil {
+			kept = map[string]any{}
+		}
+		kept[field] = wrote
+	}
+	var err error
+	def.Written, err = normalizeJSON(kept)
+	return err
 }
 
 // stateOf is what an operator wants to know of a key's condition.
 func (b *backend) stateOf(snap *snapshot) map[string]any {
 	rec := snap.rec
+	due := snap.rotation(b.clock.now())
 	data := map[string]any{
 		"provider":           rec.Def.Provider,
 		"version":            currentNumber(rec),
 		"last_rotated_time":  stamp(rec.LastRotation),
-		"next_rotation_time": stamp(snap.next),
+		"next_rotation_time": stamp(due.Wanted),
+		"rotation_reason":    string(due.Source),
 		"condition":          string(b.conditionOf(snap)),
 	}
-	if f := rec.MintFailure; f != nil {
-		data["rotation_failure"] = failureData(f)
+	if due.Held != lifecycle.WhyNever {
+		data["rotation_waits_for"], data["rotation_waits_until"] = string(due.Held), stamp(due.At)
 	}
-	if f := rec.RevokeFailure; f != nil {
-		data["revocation_failure"] = failureData(f)
+	if rotate, review, _ := b.health.pauses(b.providers.account(rec.Def.Provider)); later(rotate, review).After(b.clock.now()) {
+		data["provider_paused_until"] = stamp(later(rotate, review))
+	}
+	if f := rec.MintFailure; f != nil {
+		retry := f.At
+		if rec.Wait != nil {
+			retry = rec.Wait.Until
+		}
+		data["rotation_failure"] = failureData(f, retry)
+	}
+	for i := range rec.Life.Versions {
+		if f := endingData(&rec.Life.Versions[i]); f != nil {
+			data["revocation_failure"] = f
+			break
+		}
 	}
 	if u := rec.Uncertain; u != nil {
 		data["uncertain"] = map[string]any{"name": u.Name, "version": u.Version, "since": stamp(u.Since), "reason": u.Message}
@@ -147,37 +207,63 @@ func (b *backend) stateOf(snap *snapshot) map[string]any {
 	if rec.Deleting != nil {
 		data["deleted_time"] = stamp(rec.Deleting.At)
 	}
+	data["check"] = b.checkData(snap)
 	return data
 }
 
-func failureData(f *failure) map[string]any {
+func failureData(f *lifecycle.Failure, retry time.Time) map[string]any {
 	return map[string]any{
-		"operation": f.Op, "kind": f.Kind, "message": f.Message, "count": f.Count, "time": stamp(f.At), "retry_time": stamp(f.RetryAt),
+		"operation": string(f.Step), "kind": f.Kind, "message": f.Message, "count": f.Count, "time": stamp(f.At), "retry_time": stamp(retry),
 	}
+}
+
+// endingData is why a version whose time is over is not seen to be dead; nil:
+// nothing has failed.
+func endingData(v *lifecycle.Version) map[string]any {
+	if !v.Alive() || v.Ending == nil || v.Ending.Failure == nil {
+		return nil
+	}
+	data := failureData(v.Ending.Failure, v.Ending.Until)
+	data["version"] = v.Number
+	return data
 }
 
 // conditionOf is one word for a key's state, the gravest that holds.
 func (b *backend) conditionOf(snap *snapshot) condition.Name {
 	rec, now := snap.rec, b.clock.now()
-	cur := rec.Life.Current()
+	cur, due := rec.Life.Current(), snap.rotation(now)
+	unfinished := rec.Life.Pending() != nil || b.intents.open(rec.Name)
+	failing, unverified := false, false
+	for i := range rec.Life.Versions {
+		if v := &rec.Life.Versions[i]; v.Alive() && v.Ending != nil && v.Ending.Failure != nil {
+			failing = true
+			unverified = unverified || v.Stuck() || v.Ending.Failure.Step == lifecycle.StepVerify
+		}
+	}
 	switch {
+	case rec.Deleting != nil && unverified:
+		return condition.RevokedUnverified
 	case rec.Deleting != nil:
 		return condition.Deleting
 	case cur == nil || !cur.ReadableAt(now):
-		if rec.Life.Last == 0 && !snap.mints {
+		if rec.neverHad() && !snap.caps.Mint {
 			return condition.AwaitingImport
 		}
 		return condition.Down
+	case isDead(rec):
+		return condition.Dead
 	case rec.Uncertain != nil:
 		return condition.Uncertain
-	case rec.MintFailure != nil && rec.MintFailure.Op != "spread":
+	case rec.MintFailure != nil && (unfinished || due.Overdue(now)), isDoubted(rec):
 		return condition.Failing
-	case rec.Life.Pending() != nil:
-		return condition.Pending
-	case !snap.next.IsZero() && now.After(snap.next):
+	case unverified:
+		return condition.RevokedUnverified
+	case due.Overdue(now):
 		return condition.Overdue
-	case rec.RevokeFailure != nil:
+	case failing:
 		return condition.RevocationFailing
+	case unfinished:
+		return condition.Pending
 	case inUse(rec) != nil:
 		return condition.InUse
 	}
@@ -220,7 +306,45 @@ func (b *backend) createKey(ctx context.Context, req *logical.Request, d *framew
 	if err := b.takeDef(d, &def); err != nil {
 		return nil, err
 	}
-	p, err := b.checkDef(ctx, name, &def)
+	w, err := b.define(ctx, st, name, def)
+	if err != nil {
+		return nil, err
+	}
+	if w.rec.neverHad() && w.failed == nil && w.caps.Mint {
+		if err := w.mint(ctx); err != nil {
+			return nil, err
+		}
+	}
+	resp := &logical.Response{}
+	never := w.failed != nil && w.rec.neverHad() && !b.intents.open(name) && (w.lastSweep(ctx) == nil || !answered(w.failed))
+	switch {
+	case !w.caps.Mint:
+		resp.AddWarning(fmt.Sprintf("the provider cannot make keys: write the first one to import/%s", name))
+	case w.failed == nil:
+	case never:
+		// Its first version could surely not be made: a mistake leaves nothing behind.
+		if err := w.erase(ctx); err != nil {
+			return nil, err
+		}
+		return nil, &fault{fmt.Sprintf("key %q was not created", name), w.failed}
+	default:
+		resp.AddWarning("the first version is not ready yet, the engine goes on trying: " + publicMessage(w.failed))
+	}
+	w.index()
+	b.emit(ctx, "key-create", name)
+	return resp, nil
+}
+
+// define stores a key's definition, which its provider cannot vanish from under
+// meanwhile. A local provider's first version is part of the same write: nothing
+// can fail half-way.
+func (b *backend) define(ctx context.Context, st store, name string, def keyDef) (*work, error) {
+	unlock, err := b.locks.lock(ctx, "provider:"+def.Provider)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	p, err := b.checkDef(ctx, name, &def, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -230,60 +354,13 @@ func (b *backend) createKey(ctx context.Context, req *logical.Request, d *framew
 	}
 	w := &work{b: b, st: st, prov: p, caps: p.Capabilities().For(false)}
 	rec := &keyRecord{Name: name, UID: uid, Created: b.clock.now(), Def: def}
+	if rec.Life.Last, err = st.lastNumber(ctx, name); err != nil {
+		return nil, err
+	}
+	rec.SweepFrom = rec.Life.Last + 1
 	if w.caps.Local {
-		// Nothing can fail half-way: definition and first version are one write.
 		w.rec = rec
-		if err := w.mint(ctx); err != nil {
-			return nil, err
-		}
-		if w.failed != nil {
-			return nil, w.undoCreate(ctx)
-		}
-		b.emit(ctx, "key-create", name)
-		return nil, nil
+		return w, w.mint(ctx)
 	}
-	if err := w.save(ctx, rec); err != nil {
-		return nil, err
-	}
-	b.emit(ctx, "key-create", name)
-	if !w.caps.Mint {
-		resp := &logical.Response{}
-		resp.AddWarning(fmt.Sprintf("the provider cannot make keys: write the first one to import/%s", name))
-		return resp, nil
-	}
-	if err := w.mint(ctx); err != nil {
-		return nil, err
-	}
-	return w.afterFirstMint(ctx)
-}
-
-// afterFirstMint takes a definition back whose first version could surely not
-// be made, so that a mistake in it leaves nothing behind.
-func (w *work) afterFirstMint(ctx context.Context) (*logical.Response, error) {
-	if w.failed == nil {
-		return nil, nil
-	}
-	if w.rec.Life.Last == 0 && !w.b.intents.open(w.rec.Name) {
-		return nil, w.undoCreate(ctx)
-	}
-	resp := &logical.Response{}
-	resp.AddWarning("the first version is not ready yet, the engine goes on trying: " + publicMessage(w.failed))
-	return resp, nil
-}
-
-func (w *work) undoCreate(ctx context.Context) error {
-	if err := w.erase(ctx); err != nil {
-		return err
-	}
-	return providerFault(fmt.Sprintf("key %q was not created", w.rec.Name), w.failed)
-}
-
-// providerFault is a provider's error as a caller gets it: 502, or 400 where
-// the provider refuses the request as it is.
-func providerFault(what string, err error) error {
-	msg := what + ": " + publicMessage(err)
-	if provider.KindOf(err) == provider.KindRejected {
-		return refuse("", "%s", msg)
-	}
-	return logical.CodedError(502, msg)
+	return w, w.save(ctx, rec)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -17,20 +18,26 @@ import (
 
 func (b *backend) changeKey(ctx context.Context, req *logical.Request, d *framework.FieldData, name string) (*logical.Response, error) {
 	var resp *logical.Response
-	err := b.withKey(ctx, req.Storage, name, func(ctx context.Context, w *work) error {
+	err := b.withKey(ctx, req.Storage, name, func(ctx context.Context, w *work) (err error) {
 		if w.rec.Deleting != nil {
-			return refuse("wait until its last version is revoked, or delete it with revoke_now=true",
-				"key %q is being deleted", name)
+			resp, err = w.createAgain(ctx, d)
+			return err
 		}
 		next := w.rec.clone()
 		if err := b.takeDef(d, &next.Def); err != nil {
 			return err
 		}
+		if !reflect.DeepEqual(next.Def.Parameters, w.rec.Def.Parameters) {
+			was := next.Def.Parameters
+			next.Def.Parameters = w.rec.Def.Parameters
+			next.keepParameters()
+			next.Def.Parameters = was
+		}
 		if next.Def.Provider != w.rec.Def.Provider {
 			return refuse("delete the key and define it anew", "key %q is made by provider %q, which cannot become %q",
 				name, w.rec.Def.Provider, next.Def.Provider)
 		}
-		if _, err := b.checkDef(ctx, name, &next.Def); err != nil {
+		if _, err := b.checkDef(ctx, name, &next.Def, &w.rec.Def); err != nil {
 			return err
 		}
 		resp = b.changePromise(next, d.Get("force").(bool))
@@ -54,10 +61,10 @@ func (b *backend) changePromise(next *keyRecord, force bool) *logical.Response {
 	resp := &logical.Response{}
 	switch {
 	case grace > cur.Grace:
-		cur.Grace = grace
+		cur.SetGrace(grace)
 	case grace < cur.Grace && force:
 		resp.AddWarning(fmt.Sprintf("readers of version %d were promised %s, it is now %s: some may use it after it is revoked", cur.Number, cur.Grace, grace))
-		cur.Grace = grace
+		cur.SetGrace(grace)
 	case grace < cur.Grace:
 		resp.AddWarning(fmt.Sprintf("readers of version %d were promised %s: the shorter grace holds from the next version on; force=true makes it hold now", cur.Number, cur.Grace))
 	}
@@ -95,20 +102,25 @@ func (b *backend) takeDef(d *framework.FieldData, def *keyDef) error {
 		}
 		def.Metadata = meta
 	}
-	return nil
+	return def.keepWritten(d.Raw, b.config.get())
 }
 
 // checkDef reports every fault of a definition at once, and gives its provider.
-func (b *backend) checkDef(ctx context.Context, name string, def *keyDef) (provider.Provider, error) {
+// old is the one before, which may go on without a provider that can be built.
+func (b *backend) checkDef(ctx context.Context, name string, def, old *keyDef) (provider.Provider, error) {
 	if def.Provider == "" {
 		return nil, refuse("", "key %q needs a provider", name)
 	}
 	p, err := b.provider(ctx, def.Provider)
-	if err != nil {
+	if err != nil && (old == nil || old.Provider != def.Provider || old.HashOld != def.HashOld || !reflect.DeepEqual(old.Parameters, def.Parameters)) {
 		return nil, err
 	}
-	caps := p.Capabilities()
-	errs := []error{p.ValidateParameters(def.Parameters), checkMetadata(def.Metadata), checkParameterSize(def.Parameters)}
+	var errs []error
+	if err == nil {
+		errs = append(errs, p.ValidateParameters(def.Parameters))
+	}
+	caps, known := b.capabilities(def.Provider)
+	errs = append(errs, checkMetadata(def.Metadata), checkParameterSize(def.Parameters))
 	if _, err := b.config.get().policyOf(def); err != nil {
 		errs = append(errs, err)
 	}
@@ -127,7 +139,7 @@ func (b *backend) checkDef(ctx context.Context, name string, def *keyDef) (provi
 	if def.SpreadGroup != "" && checkKeyName(def.SpreadGroup) != nil {
 		errs = append(errs, fmt.Errorf("spread_group %.80q: the same characters as in a key's name are allowed", def.SpreadGroup))
 	}
-	if def.HashOld && !caps.Local {
+	if def.HashOld && known && !caps.Local {
 		errs = append(errs, fmt.Errorf("hash_old_versions: provider %q is not local, its old keys must be kept to be tested and revoked", def.Provider))
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -160,35 +172,54 @@ func checkParameterSize(params map[string]any) error {
 }
 
 func (b *backend) handleKeyDelete(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	name, err := keyName(d)
-	if err != nil {
-		return nil, err
+	resp, err := b.onKey(takeKeyDelete)(ctx, req, d)
+	if errors.Is(err, errNoKey) {
+		return nil, nil
 	}
-	if err := b.fence.check(); err != nil {
-		return nil, err
-	}
-	if used := b.providers.usingKey(name); len(used) > 0 {
-		return nil, refuse("give it another credential first", "key %q is the credential of provider %q", name, used[0])
-	}
+	return resp, err
+}
+
+func takeKeyDelete(d *framework.FieldData) (verb, error) {
 	revoke, now := d.Get("revoke").(bool), d.Get("revoke_now").(bool)
 	if now && !revoke {
 		return nil, refuse("", "revoke=false and revoke_now=true contradict each other")
 	}
-	err = b.withKey(ctx, req.Storage, name, func(ctx context.Context, w *work) error {
-		return w.delete(ctx, revoke, now)
-	})
-	if errors.Is(err, errNoKey) {
-		return nil, nil
-	}
-	return nil, err
+	return func(ctx context.Context, w *work) (*logical.Response, error) {
+		if used := w.b.providers.usingKey(w.rec.Name); len(used) > 0 {
+			return nil, refuse("give it another credential first", "key %q is the credential of provider %q", w.rec.Name, used[0])
+		}
+		if err := w.delete(ctx, revoke, now); err != nil || !now {
+			return nil, err
+		}
+		var resp *logical.Response
+		for i := range w.rec.Life.Versions {
+			n := w.rec.Life.Versions[i].Number
+			if err := w.notDead(n); err != nil {
+				if resp == nil {
+					resp = &logical.Response{}
+				}
+				resp.AddWarning(fmt.Sprintf("version %d is not revoked at the provider yet, the engine goes on trying: %s", n, publicMessage(err)))
+			}
+		}
+		return resp, nil
+	}, nil
 }
 
 // delete hides a key and sets the end of each of its versions.
 func (w *work) delete(ctx context.Context, revoke, immediately bool) error {
 	now := w.now()
-	next := w.rec.clone()
+	if revoke {
+		// While its versions live, what they left can be told from them. Later tries follow.
+		if err := w.lastSweep(ctx); err != nil {
+			w.b.Logger().Warn("what a deleted key may have left at its provider is looked for later", "key", w.rec.Name, "error", publicMessage(err))
+		}
+	}
+	next, promised := w.rec.clone(), w.promisedUntil()
 	if next.Deleting == nil {
 		next.Deleting = &deletion{At: now}
+	}
+	if revoke && w.sweeps() {
+		next.Sweep = now
 	}
 	next.Uncertain = nil // the intent stays, and is looked for as long as the record is there
 	for i := range next.Life.Versions {
@@ -198,14 +229,18 @@ func (w *work) delete(ctx context.Context, revoke, immediately bool) error {
 		}
 		at := now
 		if v.State == lifecycle.Current && !immediately {
-			at = now.Add(v.Grace)
+			// Where no two keys live, readers were promised it until the next rotation.
+			at, v.PromisedUntil = later(now.Add(v.Grace), promised), promised
 		} else if v.State == lifecycle.Grace && !immediately {
 			at = v.RevokeAt
 		}
 		if v.State != lifecycle.Grace {
 			v.State, v.Retired = lifecycle.Grace, now
 		}
-		v.RevokeAt = at
+		if v.Compromised {
+			at = v.RevokeAt
+		}
+		v.RevokeAt, v.Ending = at, nil
 		if !revoke {
 			v.Keep, v.RevokeAt = true, now
 		}

@@ -179,20 +179,19 @@ func TestDeleteRevokesAfterTheGraceByDefault(t *testing.T) {
 				t.Error("its record stays for ever")
 			}
 			w.remoteKey("k", nil)
-			if v := w.version("k"); v != 1 {
-				t.Errorf("a key of the same name begins with version %d", v)
+			if v := w.version("k"); v != 3 {
+				t.Errorf("a key of the same name begins with version %d, which readers may have had of the one before", v)
 			}
 		})
 	}
 }
 
-func TestNameIsTakenWhileVersionsOfADeletedKeyLive(t *testing.T) {
+func TestADeletedKeyOnlyEndsOrIsDefinedAnew(t *testing.T) {
 	w := newWorld(t, remoteCaps())
 	w.remoteKey("k", nil)
 	if _, err := w.do(opDelete, "keys/k", nil); err != nil {
 		t.Fatal(err)
 	}
-	w.refused(opWrite, "keys/k", map[string]any{"provider": "svc"}, "being deleted", "revoke_now")
 	for path, data := range map[string]map[string]any{"rotate/k": nil, "import/k": {"key": "x"}, "rollback/k": {"version": 1}} {
 		w.refused(opWrite, path, data, "being deleted")
 	}
@@ -317,7 +316,7 @@ func TestDefinitionIsKeptAndShown(t *testing.T) {
 	w.start()
 	got := w.read("keys/k", nil)
 	want := map[string]any{
-		"provider": "svc", "rotation_schedule": "0 3 1 * *", "time_zone": "Europe/Berlin", "rotation_window": int64(7200),
+		"provider": "svc", "rotation_schedule": "0 3 1 * *", "time_zone": "Europe/Berlin", "rotation_window": "2h",
 		"max_versions": 5, "disable_automated_rotation": true, "next_rotation_time": nil, "condition": "ok", "version": 1,
 	}
 	for field, v := range want {
@@ -354,8 +353,8 @@ func TestShorterGraceNeedsForce(t *testing.T) {
 	}
 	for _, s := range steps {
 		resp := w.write("keys/k", map[string]any{"grace_period": s.grace, "force": s.force})
-		if (len(resp.Warnings) > 0) != s.warning {
-			t.Errorf("grace %s: warnings %v", s.grace, resp.Warnings)
+		if (resp != nil) != s.warning || resp != nil && len(resp.Warnings) == 0 {
+			t.Errorf("grace %s: %v", s.grace, resp)
 		}
 		if got := ttl(); got != s.want {
 			t.Errorf("grace %s, force %v: cache_ttl %v, want %d", s.grace, s.force, got, s.want)
@@ -381,5 +380,32 @@ func TestExistenceChecksAndHelp(t *testing.T) {
 				t.Errorf("%s: the field %s has no help", p.Pattern, name)
 			}
 		}
+	}
+}
+
+// Who deletes a key to have it dead now is told where it is not.
+func TestDeletionThatRevokesNothingSaysSo(t *testing.T) {
+	for name, c := range map[string]struct {
+		now, fails, warned bool
+	}{
+		"at once, refused":    {true, true, true},
+		"at once, done":       {true, false, false},
+		"after its grace":     {false, false, false},
+		"after it, a refusal": {false, true, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, remoteCaps())
+			w.remoteKey("k", nil)
+			if c.fails {
+				w.remote.setFault(failing("revoke", provider.KindTransient))
+			}
+			resp, err := w.do(opDelete, "keys/k", map[string]any{"revoke_now": c.now})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if (resp != nil) != c.warned || c.warned && !strings.Contains(strings.Join(resp.Warnings, ""), "version 1 is not revoked") {
+				t.Errorf("%v", resp)
+			}
+		})
 	}
 }

@@ -33,7 +33,7 @@ type metric struct {
 
 func (b *backend) metrics() []metric {
 	now := b.clock.now()
-	rotate, review := b.index.dueCount(now.Unix())
+	rotate, review, check := b.index.dueCount(now.Unix())
 	entries, bytes := b.cache.stats()
 	clock, skew := b.clock.state()
 	var delivered, failed, dropped int64
@@ -46,6 +46,7 @@ func (b *backend) metrics() []metric {
 		{"keys", "gauge", "Keys in the mount.", int64(b.index.size())},
 		{"due_rotations", "gauge", "Rotations that are due and have not begun.", int64(rotate)},
 		{"due_reviews", "gauge", "Revocations, retries and recoveries that are due.", int64(review)},
+		{"due_checks", "gauge", "Looks at current keys that are due.", int64(check)},
 		{"open_intents", "gauge", "Mints whose end is not known.", int64(b.intents.size())},
 		{"fenced", "gauge", "1 while the engine waits for reconcile.", int64(boolInt(b.fence.closed() != ""))},
 		{"clock_believed", "gauge", "0 while the machine's clock is not believed.", int64(boolInt(clock == lifecycle.ClockOK))},
@@ -57,6 +58,7 @@ func (b *backend) metrics() []metric {
 		{"revocations_total", "counter", "Versions that were ended.", s.revocations.Load()},
 		{"failures_total", "counter", "Calls to providers that failed.", s.failures.Load()},
 		{"reaped_total", "counter", "Keys found after an interruption and ended.", s.reaped.Load()},
+		{"checks_total", "counter", "Looks at current keys at their services.", s.checks.Load()},
 		{"reads_total", "counter", "Reads of creds.", s.reads.Load()},
 		{"reads_unchanged_total", "counter", "Reads of creds that were answered with 304.", s.notModified.Load()},
 		{"waits_total", "counter", "Reads that had to wait.", s.waits.Load()},

@@ -56,42 +56,35 @@ func (b *backend) handleProviderRotate(ctx context.Context, req *logical.Request
 	}
 	st := store{req.Storage}
 	resp := &logical.Response{Data: map[string]any{}}
-	if compromised {
-		n, err := b.compromiseProvider(context.WithoutCancel(ctx), st, rec, resp)
-		if err != nil {
-			b.interrupted.Store(true)
-			b.wakeUp()
-			return nil, fmt.Errorf("%d keys are marked, the engine goes on: %w", n, err)
-		}
-		resp.Data["marked_keys"] = n
-		b.wakeUp()
-		return resp, nil
+	if !compromised {
+		return resp, b.withKey(ctx, st.s, rec.CredentialKey, func(ctx context.Context, w *work) error {
+			out, err := w.rotate(ctx, false)
+			if err == nil {
+				addCredential(resp, out.response())
+			}
+			return err
+		})
 	}
-	return resp, b.withKey(ctx, st.s, rec.CredentialKey, func(ctx context.Context, w *work) error {
-		return w.rotateCredential(ctx, name, false, resp)
-	})
+	credential, keys, err := b.compromiseProvider(context.WithoutCancel(ctx), st, rec)
+	if err != nil {
+		b.interrupted.Store(true)
+		b.wakeUp()
+		return nil, fmt.Errorf("the keys are marked, the engine goes on: %w", err)
+	}
+	resp.Data["marked_keys"] = keys
+	if credential != nil {
+		addCredential(resp, credential.response())
+	}
+	b.wakeUp()
+	return resp, nil
 }
 
-// rotateCredential makes a new credential with the old one. Where that fails
-// although the old one is known to others, the rest goes on all the same.
-func (w *work) rotateCredential(ctx context.Context, providerName string, compromised bool, resp *logical.Response) error {
-	if err := w.ready(ctx, compromised); err != nil {
-		return err
+// addCredential tells what became of the provider's own credential.
+func addCredential(to, of *logical.Response) {
+	to.Data["credential"] = of.Data
+	for _, text := range of.Warnings {
+		to.AddWarning(text)
 	}
-	rotate := func() (*logical.Response, error) { return w.rotateNow(ctx, false) }
-	if compromised {
-		rotate = func() (*logical.Response, error) { return w.rotateCompromised(ctx) }
-	}
-	rotated, err := rotate()
-	if err != nil {
-		return err
-	}
-	w.b.providers.reset(providerName)
-	resp.Data["credential"] = rotated.Data
-	for _, text := range rotated.Warnings {
-		resp.AddWarning(text)
-	}
-	return nil
 }
 
 func (b *backend) handleDryRun(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {

@@ -41,7 +41,7 @@ func TestDryRun(t *testing.T) {
 func TestProviderIsDeletedWhenNothingIsMadeWithIt(t *testing.T) {
 	w := newWorld(t, remoteCaps())
 	w.remoteKey("k", nil)
-	w.refused(logical.DeleteOperation, "providers/svc", nil, "used by 1 keys", `"k"`)
+	w.refused(logical.DeleteOperation, "providers/svc", nil, "used by 1 key,", `"k"`)
 	if _, err := w.do(logical.DeleteOperation, "keys/k", map[string]any{"revoke_now": true}); err != nil {
 		t.Fatal(err)
 	}

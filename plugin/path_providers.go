@@ -2,6 +2,7 @@ package apikeys
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -28,6 +29,7 @@ func (b *backend) pathProviders() []*framework.Path {
 			"settings":                 {Type: framework.TypeMap, Description: "What the type needs, as an object (settings=@file.json) or as name=value. It replaces what was there."},
 			"credential":               {Type: framework.TypeMap, Description: "Secret values by which the engine authenticates. Written, never read back.", DisplayAttrs: &framework.DisplayAttributes{Sensitive: true}},
 			"credential_key":           {Type: framework.TypeString, Description: "In place of credential: a key of this mount whose current version is the credential, so that it rotates like every other."},
+			"account":                  {Type: framework.TypeString, Description: "What you call the account at the service. Providers of one account share pauses, the cap on rotations and the limit of keys. Not given: those of one type that ask the same place with the same credential."},
 			"max_rotations_per_minute": {Type: framework.TypeInt, Description: "How many rotations may start by themselves in a minute; 0: no cap. Default 30, for types that are local 0."},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
@@ -60,6 +62,9 @@ func (b *backend) handleProviderRead(_ context.Context, _ *logical.Request, d *f
 	if rec == nil {
 		return nil, nil
 	}
+	if rec.unreadable != nil {
+		return nil, refuse("", "%v", rec.unreadable)
+	}
 	credential := make([]string, 0, len(rec.Credential))
 	for name := range rec.Credential {
 		credential = append(credential, name)
@@ -70,6 +75,7 @@ func (b *backend) handleProviderRead(_ context.Context, _ *logical.Request, d *f
 		"settings":                 rec.Settings,
 		"credential_fields":        credential,
 		"credential_key":           rec.CredentialKey,
+		"account":                  rec.Account,
 		"max_rotations_per_minute": rec.MaxPerMinute,
 		"updated_time":             stamp(rec.Updated),
 	}
@@ -77,7 +83,7 @@ func (b *backend) handleProviderRead(_ context.Context, _ *logical.Request, d *f
 		data["capabilities"] = map[string]any{
 			"mint": caps.Mint, "list": caps.List, "named": caps.Named, "test": caps.Test, "revoke": caps.Revoke,
 			"last_used": caps.LastUsed, "overlap": caps.Overlap, "local": caps.Local, "max_keys": caps.MaxKeys,
-			"from_current": caps.FromCurrent,
+			"from_current": caps.FromCurrent, "expires": caps.Expires,
 		}
 	}
 	return &logical.Response{Data: data}, nil
@@ -88,13 +94,25 @@ func (b *backend) handleProviderWrite(ctx context.Context, req *logical.Request,
 	if err := checkProviderName(name); err != nil {
 		return nil, err
 	}
+	if key := ""; takeString(d, "credential_key", &key) && key != "" {
+		// The key must not be deleted before it is known to be in use.
+		unlock, err := b.locks.lock(ctx, key)
+		if err != nil {
+			return nil, err
+		}
+		defer unlock()
+	}
 	unlock, err := b.locks.lock(ctx, "provider:"+name)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
 	old := b.providers.record(name)
-	next, err := b.nextProvider(d, name, old)
+	var newer *newerFormat
+	if old != nil && errors.As(old.unreadable, &newer) {
+		return nil, refuse("", "%v", old.unreadable)
+	}
+	next, given, err := b.nextProvider(ctx, d, name, old)
 	if err != nil {
 		return nil, err
 	}
@@ -102,23 +120,44 @@ func (b *backend) handleProviderWrite(ctx context.Context, req *logical.Request,
 	if err != nil {
 		return nil, refuse("", "provider %q: %v", name, err)
 	}
+	if err := b.checkDestinations(ctx, old, next, p, given); err != nil {
+		return nil, err
+	}
 	if old == nil && p.Capabilities().Local {
 		if _, given := d.GetOk("max_rotations_per_minute"); !given {
 			next.MaxPerMinute = 0
 		}
 	}
-	if err := (store{req.Storage}).putProvider(ctx, next); err != nil {
+	if old != nil {
+		next.keepIdentity(old)
+		if caps, known := b.capabilities(name); known && caps.Overlap != p.Capabilities().Overlap {
+			if caps.Overlap {
+				next.OverlapUntil = b.clock.now()
+			} else {
+				next.OverlapFrom = b.clock.now()
+			}
+		}
+	}
+	st := store{req.Storage}
+	if err := b.changed(ctx, st, name, func() error {
+		if err := st.putProvider(ctx, next); err != nil { // commit point
+			return err
+		}
+		b.health.forget(b.providers.account(name))
+		b.providers.set(name, next)
+		return nil
+	}); err != nil {
 		return nil, err
 	}
-	b.providers.set(name, next)
-	b.cache.purge() // what is known of its capabilities
 	b.emitChange(ctx, "provider-update", "providers/"+name)
 	return nil, nil
 }
 
-// nextProvider lays the request over what there is.
-func (b *backend) nextProvider(d *framework.FieldData, name string, old *providerRecord) (*providerRecord, error) {
-	next := &providerRecord{Name: name, MaxPerMinute: defaultMaxPerMinute}
+// nextProvider lays the request over what there is. given tells that the
+// request shows the credential: it was written anew or, beside credential_key,
+// is the one that the key holds now.
+func (b *backend) nextProvider(ctx context.Context, d *framework.FieldData, name string, old *providerRecord) (next *providerRecord, given bool, err error) {
+	next = &providerRecord{Name: name, MaxPerMinute: defaultMaxPerMinute}
 	if old != nil {
 		copied := *old
 		next = &copied
@@ -126,36 +165,48 @@ func (b *backend) nextProvider(d *framework.FieldData, name string, old *provide
 	next.Updated = b.clock.now()
 	if kind, ok := d.GetOk("type"); ok {
 		if old != nil && old.Type != kind.(string) {
-			return nil, refuse("write another provider", "provider %q has type %q, which cannot become %q", name, old.Type, kind)
+			return nil, false, refuse("write another provider", "provider %q has type %q, which cannot become %q", name, old.Type, kind)
 		}
 		next.Type = kind.(string)
 	}
 	if next.Type == "" {
-		return nil, refuse("known are "+strings.Join(b.providerTypes(), ", "), "provider %q needs a type", name)
+		return nil, false, refuse("known are "+strings.Join(b.providerTypes(), ", "), "provider %q needs a type", name)
 	}
 	if v, ok := d.GetOk("settings"); ok {
 		settings, err := normalizeJSON(v.(map[string]any))
 		if err != nil {
-			return nil, refuse("", "settings: %v", err)
+			return nil, false, refuse("", "settings: %v", err)
 		}
 		next.Settings = settings
 	}
 	if v, ok := d.GetOk("credential"); ok {
 		credential, err := stringMap(v.(map[string]any), "credential")
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
-		next.Credential = credential
+		next.Credential, given = credential, len(credential) > 0
 	}
 	takeString(d, "credential_key", &next.CredentialKey)
+	if takeString(d, "account", &next.Account); next.Account != "" {
+		if err := checkProviderName(next.Account); err != nil {
+			return nil, false, refuse("1 to 64 of a-z, A-Z, 0-9, _, . and -", "account %.100q", next.Account)
+		}
+	}
+	if given && next.CredentialKey != "" {
+		// It is compared, and not kept.
+		values, err := b.credentialOf(ctx, next.CredentialKey)
+		if err == nil && sameSecrets(values, next.Credential) {
+			next.Credential = nil
+		}
+	}
 	takeInt(d, "max_rotations_per_minute", &next.MaxPerMinute)
 	if next.MaxPerMinute < 0 || next.MaxPerMinute > maxPerMinuteLimit {
-		return nil, refuse("", "max_rotations_per_minute %d: must be from 0 to %d", next.MaxPerMinute, maxPerMinuteLimit)
+		return nil, false, refuse("", "max_rotations_per_minute %d: must be from 0 to %d", next.MaxPerMinute, maxPerMinuteLimit)
 	}
 	if next.CredentialKey != "" && len(next.Credential) > 0 {
-		return nil, refuse("write the other one empty", "provider %q: only one of credential and credential_key can hold", name)
+		return nil, false, refuse("write the other one empty", "provider %q: only one of credential and credential_key can hold", name)
 	}
-	return next, nil
+	return next, given, nil
 }
 
 func (b *backend) handleProviderDelete(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
@@ -166,12 +217,22 @@ func (b *backend) handleProviderDelete(ctx context.Context, req *logical.Request
 	}
 	defer unlock()
 	if keys := b.index.ofProvider(name); len(keys) > 0 {
-		return nil, refuse("delete its keys first", "provider %q is used by %d keys, the first is %q", name, len(keys), keys[0])
+		return nil, refuse("delete its keys first", "provider %q is used by %s, the first is %q", name, count(len(keys), "key"), keys[0])
+	}
+	if b.trials.unfinished(name) {
+		return nil, refuse("read providers/"+name+"/trial, and wait for it", "a trial of provider %q is not finished", name)
+	}
+	if err := (store{req.Storage}).remove(ctx, trialPrefix+name); err != nil {
+		return nil, err
 	}
 	if err := (store{req.Storage}).removeProvider(ctx, name); err != nil {
 		return nil, fmt.Errorf("provider %q: %w", name, err)
 	}
 	b.providers.set(name, nil)
+	b.campaigns.set(name, nil)
+	if err := (store{req.Storage}).removeCampaigns(ctx, name); err != nil {
+		return nil, err
+	}
 	b.emitChange(ctx, "provider-delete", "providers/"+name)
 	return nil, nil
 }

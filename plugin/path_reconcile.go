@@ -3,7 +3,6 @@ package apikeys
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -83,12 +82,7 @@ func (b *backend) handleReconcile(ctx context.Context, req *logical.Request, d *
 	if err != nil {
 		return nil, fmt.Errorf("reconcile: %w", err)
 	}
-	blocked := 0
-	for _, p := range progress.Problems {
-		if strings.HasPrefix(p, blockingProblem) {
-			blocked++
-		}
-	}
+	blocked := progress.Blocked
 	resp := &logical.Response{}
 	switch {
 	case dry:
@@ -96,13 +90,15 @@ func (b *backend) handleReconcile(ctx context.Context, req *logical.Request, d *
 	case progress.Finished.IsZero():
 		resp.AddWarning("not done yet: write reconcile again")
 	case blocked > 0 && !d.Get("accept_problems").(bool):
-		resp.AddWarning(fmt.Sprintf("%d keys could not be checked, the fence stays closed: write reconcile again, or accept_problems=true", blocked))
+		resp.AddWarning(fmt.Sprintf("%s could not be checked, the fence stays closed: write reconcile again, or accept_problems=true", count(blocked, "key")))
 	default:
 		if err := b.fence.lift(ctx, st); err != nil {
 			return nil, err
 		}
 		b.emit(ctx, "reconcile", "")
-		b.index.reviewAll(b.clock.now())
+		if err := b.changed(ctx, st, "", func() error { return nil }); err != nil {
+			return nil, err
+		}
 	}
 	resp.Data = b.reconcileData(progress)
 	return resp, nil

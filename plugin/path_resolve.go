@@ -2,10 +2,11 @@ package apikeys
 
 import (
 	"context"
-	"errors"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"strongroom.example/plugin/lifecycle"
 )
 
 func (b *backend) pathResolve() []*framework.Path {
@@ -16,9 +17,10 @@ func (b *backend) pathResolve() []*framework.Path {
 			"action": {Type: framework.TypeString, Required: true, AllowedValues: []any{"absent", "revoke"},
 				Description: "absent: you have looked, the key is not at the provider (any more). revoke: revoke the one in provider_key_id."},
 			"provider_key_id": {Type: framework.TypeString, Description: "The provider's identifier of the key to revoke."},
+			"version":         {Type: framework.TypeInt, Description: "A version that was revoked and is not seen to be dead. absent: you have seen that it is. revoke: try again."},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.UpdateOperation: b.writes(b.handleResolve, "Say how an uncertain rotation ended."),
+			logical.UpdateOperation: b.writes(b.onKey(takeResolve), "Say how an uncertain rotation ended."),
 		},
 		HelpSynopsis: "Say how an uncertain rotation ended.",
 		HelpDescription: `
@@ -27,32 +29,30 @@ its keys, the engine does not know whether the key exists, and does not rotate
 again before a person has looked. status and keys/NAME show the name under which
 it would be there. If it is not there, write action=absent. If it is, either end
 it there and write action=absent, or let the engine do it with action=revoke; or,
-if you can see it, write it to import/NAME and then action=absent.`,
+if you can see it, write it to import/NAME and then action=absent.
+
+A version that was revoked, but is not seen to be dead after several tries, waits
+for a person too (revoked_unverified): look, and write version=N action=absent, or
+version=N action=revoke, which tries again.`,
 	}}
 }
 
-func (b *backend) handleResolve(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	name, err := keyName(d)
-	if err != nil {
-		return nil, err
-	}
-	if err := b.fence.check(); err != nil {
-		return nil, err
-	}
-	action, id := d.Get("action").(string), d.Get("provider_key_id").(string)
-	if action != "absent" && action != "revoke" {
+func takeResolve(d *framework.FieldData) (verb, error) {
+	action, id, number := d.Get("action").(string), d.Get("provider_key_id").(string), d.Get("version").(int)
+	switch {
+	case action != "absent" && action != "revoke":
 		return nil, refuse("absent or revoke", "action %q is not known", action)
-	}
-	if (action == "revoke") != (id != "") {
+	case number != 0 && id != "":
+		return nil, refuse("write one of them", "version %d and provider_key_id %q", number, id)
+	case number == 0 && (action == "revoke") != (id != ""):
 		return nil, refuse("it belongs to action=revoke, and only there", "provider_key_id %q", id)
 	}
-	err = b.withKey(ctx, req.Storage, name, func(ctx context.Context, w *work) error {
-		return w.resolve(ctx, id)
-	})
-	if errors.Is(err, errNoKey) {
-		return nil, refuse("", "there is no key %q", name)
-	}
-	return nil, err
+	return func(ctx context.Context, w *work) (*logical.Response, error) {
+		if number != 0 {
+			return nil, w.resolveVersion(ctx, number, action)
+		}
+		return nil, w.resolve(ctx, id)
+	}, nil
 }
 
 func (w *work) resolve(ctx context.Context, revokeID string) error {
@@ -60,29 +60,72 @@ func (w *work) resolve(ctx context.Context, revokeID string) error {
 		return refuse("", "nothing about key %q is uncertain", w.rec.Name)
 	}
 	if revokeID != "" {
-		if v := w.rec.Life.ByProviderID(revokeID); v != nil {
-			return refuse("that one is not the uncertain one", "provider_key_id %q is version %d", revokeID, v.Number)
-		}
-		if !w.caps.Revoke {
-			return refuse("end it there, and write action=absent", "provider %q cannot revoke", w.rec.Def.Provider)
-		}
-		callCtx, cancel := w.call(ctx)
-		err := w.prov.Revoke(callCtx, w.rec.Def.Parameters, revokeID)
-		cancel()
-		if err != nil {
-			return providerFault("the key could not be revoked, the rotation stays uncertain", err)
+		if err := w.revokeUnknown(ctx, revokeID); err != nil {
+			return err
 		}
 	}
 	for _, in := range w.b.intents.of(w.rec.Name) {
+		if v := w.rec.Life.ByName(in.Name); v != nil && v.State == lifecycle.Pending {
+			continue
+		}
 		if err := w.closeIntent(ctx, in); err != nil {
 			return err
 		}
 	}
 	next := w.rec.clone()
-	next.Uncertain, next.MintFailure = nil, nil
+	next.Uncertain, next.MintFailure, next.Wait = nil, nil, nil
 	if err := w.save(ctx, next); err != nil {
 		return err
 	}
 	w.b.emit(ctx, "resolve", next.Name)
 	return nil
+}
+
+// revokeUnknown ends a key at the provider that is no version of any key here.
+func (w *work) revokeUnknown(ctx context.Context, id string) error {
+	if v := w.rec.Life.ByProviderID(id); v != nil {
+		return refuse("that one is not the uncertain one", "provider_key_id %q is version %d", id, v.Number)
+	}
+	if left, err := w.withoutHolder(ctx, []string{id}); err != nil {
+		return err
+	} else if len(left) == 0 {
+		return refuse("that one is not the uncertain one", "provider_key_id %q is a version of another key of this mount", id)
+	}
+	switch {
+	case w.unusable != nil:
+		return w.unusable
+	case !w.caps.Revoke:
+		return refuse("end it there, and write action=absent", "provider %q cannot revoke", w.rec.Def.Provider)
+	}
+	as := w.asNow()
+	for _, in := range w.b.intents.of(w.rec.Name) {
+		if in.Name == w.rec.Uncertain.Name {
+			as = w.asIntent(ctx, &in)
+		}
+	}
+	if err := as.revoke(ctx, id, ""); err != nil {
+		return &fault{"the key could not be revoked, the rotation stays uncertain", err}
+	}
+	return nil
+}
+
+// resolveVersion takes a person's word for the end of a version that the engine
+// could not see, or tries again to end it.
+func (w *work) resolveVersion(ctx context.Context, number int, action string) error {
+	v := w.rec.Life.Find(number)
+	if v == nil || v.Ending == nil {
+		return refuse("versions/"+w.rec.Name+" shows which do", "version %d of key %q does not wait for anybody", number, w.rec.Name)
+	}
+	next := w.rec.clone()
+	next.Life.Find(number).Ending = nil
+	if action == "absent" {
+		if err := next.Life.MarkRevoked(number, w.now(), lifecycle.ByPerson); err != nil {
+			return err
+		}
+	}
+	if err := w.save(ctx, next); err != nil {
+		return err
+	}
+	w.b.emit(ctx, "resolve", next.Name, "version", itoa(number))
+	return w.b.advance(ctx, w)
 }

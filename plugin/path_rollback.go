@@ -10,7 +10,6 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"strongroom.example/plugin/lifecycle"
-	"strongroom.example/plugin/provider"
 )
 
 func (b *backend) pathRollback() []*framework.Path {
@@ -21,7 +20,7 @@ func (b *backend) pathRollback() []*framework.Path {
 			"version": {Type: framework.TypeInt, Required: true, Description: "The version that becomes the current one; it must be in its grace period."},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.UpdateOperation: b.writes(b.handleRollback, "Make a version that is still alive the current one."),
+			logical.UpdateOperation: b.writes(b.onKey(takeRollback), "Make a version that is still alive the current one."),
 		},
 		HelpSynopsis: "Make a version that is still alive the current one.",
 		HelpDescription: `
@@ -32,25 +31,11 @@ counted from now.`,
 	}}
 }
 
-func (b *backend) handleRollback(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	name, err := keyName(d)
-	if err != nil {
-		return nil, err
-	}
-	if err := b.fence.check(); err != nil {
-		return nil, err
-	}
+func takeRollback(d *framework.FieldData) (verb, error) {
 	number := d.Get("version").(int)
-	err = b.withKey(ctx, req.Storage, name, func(ctx context.Context, w *work) error {
-		return w.rollback(ctx, number)
-	})
-	if errors.Is(err, errNoKey) {
-		return nil, refuse("", "there is no key %q", name)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return &logical.Response{Data: map[string]any{"version": number}}, nil
+	return func(ctx context.Context, w *work) (*logical.Response, error) {
+		return &logical.Response{Data: map[string]any{"version": number}}, w.rollback(ctx, number)
+	}, nil
 }
 
 func (w *work) rollback(ctx context.Context, number int) error {
@@ -58,6 +43,12 @@ func (w *work) rollback(ctx context.Context, number int) error {
 		return refuse("", "key %q is being deleted", w.rec.Name)
 	}
 	next, now := w.rec.clone(), w.now()
+	if v := next.Life.Pending(); v != nil {
+		// It would take over as soon as it works.
+		if err := next.Life.Retire(v.Number, now, now, true); err != nil {
+			return err
+		}
+	}
 	if err := next.Life.Rollback(number, now, w.b.config.get().graceOf(&next.Def)); err != nil {
 		return rollbackRefusal(w.rec, number, err)
 	}
@@ -65,25 +56,26 @@ func (w *work) rollback(ctx context.Context, number int) error {
 		return refuse("", "version %d of key %q is kept as a hash only", number, next.Name)
 	}
 	if w.caps.Test {
-		callCtx, cancel := w.call(ctx)
-		err := w.prov.Test(callCtx, next.Def.Parameters, next.providerKey(next.Life.Find(number)))
-		cancel()
-		if provider.KindOf(err) == provider.KindUnauthorized && err != nil {
+		v := next.Life.Find(number)
+		refused, err := w.as(ctx, v).test(ctx, next.providerKey(v))
+		if refused != nil {
 			return refuse("", "the provider no longer accepts version %d of key %q", number, next.Name)
 		}
 		if err != nil {
-			return providerFault(fmt.Sprintf("version %d could not be tested, nothing was changed", number), err)
+			return &fault{fmt.Sprintf("version %d could not be tested, nothing was changed", number), err}
 		}
 	}
+	w.keepRetired(next)
 	next.LastRotation, next.ScheduleFrom, next.Requested = now, now, time.Time{}
+	next.MintFailure, next.Wait = nil, nil
 	if err := hashOld(next, w.b.opts.Rand); err != nil {
 		return err
 	}
 	if err := w.save(ctx, next); err != nil {
 		return err
 	}
-	w.b.emit(ctx, "rollback", next.Name, "version", fmt.Sprint(number))
-	return nil
+	w.b.emit(ctx, "rollback", next.Name, "version", itoa(number))
+	return w.closeIntents(ctx)
 }
 
 func rollbackRefusal(rec *keyRecord, number int, err error) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -18,10 +19,11 @@ func (b *backend) pathRotate() []*framework.Path {
 		Fields: map[string]*framework.FieldSchema{
 			"name":        nameField(),
 			"force":       {Type: framework.TypeBool, Description: "Rotate even where that takes a key from readers who were promised it, or within spread_distance."},
+			"new_first":   {Type: framework.TypeDurationSecond, Description: "With compromised=true: readers keep the current version until the new one is current, at most so long, up to 5 minutes. For services that take a while to make a new key work everywhere."},
 			"compromised": {Type: framework.TypeBool, Description: "The key is known to others: revoke every version at once, without grace."},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.UpdateOperation: b.writes(b.handleRotate, "Rotate a key now."),
+			logical.UpdateOperation: b.writes(b.onKey(takeRotate), "Rotate a key now."),
 		},
 		HelpSynopsis: "Rotate a key now.",
 		HelpDescription: `
@@ -35,69 +37,78 @@ same, and the key is down until one can.`,
 	}}
 }
 
-func (b *backend) handleRotate(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	name, err := keyName(d)
-	if err != nil {
-		return nil, err
+func takeRotate(d *framework.FieldData) (verb, error) {
+	force, known := d.Get("force").(bool), d.Get("compromised").(bool)
+	first := time.Duration(d.Get("new_first").(int)) * time.Second
+	if first < 0 || first > maxNewFirst || first > 0 && !known {
+		return nil, refuse("it belongs to compromised=true", "new_first %s: must be from 0 to %s", first, maxNewFirst)
 	}
-	if err := b.fence.check(); err != nil {
-		return nil, err
-	}
-	force, compromised := d.Get("force").(bool), d.Get("compromised").(bool)
-	var resp *logical.Response
-	err = b.withKey(ctx, req.Storage, name, func(ctx context.Context, w *work) (err error) {
-		if err := w.ready(ctx, compromised); err != nil {
-			return err
+	return func(ctx context.Context, w *work) (*logical.Response, error) {
+		if known {
+			out, err := w.compromise(ctx, first)
+			return out.response(), err
 		}
-		if compromised {
-			resp, err = w.rotateCompromised(ctx)
-			return err
-		}
-		resp, err = w.rotateNow(ctx, force)
-		return err
-	})
-	if errors.Is(err, errNoKey) {
-		return nil, refuse("write keys/"+name+" first", "there is no key %q", name)
-	}
-	return resp, err
+		out, err := w.rotate(ctx, force)
+		return out.response(), err
+	}, nil
 }
 
-// ready brings a key into a state from which it can be rotated.
-func (w *work) ready(ctx context.Context, compromised bool) error {
-	if w.rec.Deleting != nil && !compromised {
-		return refuse("", "key %q is being deleted", w.rec.Name)
-	}
-	if compromised {
+// maxNewFirst bounds for how long a version that is known to others may be read.
+const maxNewFirst = 5 * time.Minute
+
+// rotation is how a rotation by hand has ended.
+type rotation struct {
+	Version   int // the current one
+	Rotated   bool
+	Scheduled time.Time // it waits until then; zero: it does not
+	Last      time.Time
+	Next      time.Time
+	Held      error // there is a new version, which is not current yet, for this reason
+}
+
+// response never holds the key itself, because whoever may rotate need not be
+// allowed to read.
+func (r *rotation) response() *logical.Response {
+	if r == nil {
 		return nil
 	}
-	if !w.caps.Mint {
-		return refuse("write the new one to import/"+w.rec.Name, "provider %q cannot make keys", w.rec.Def.Provider)
+	data := map[string]any{"version": r.Version, "rotated": r.Rotated}
+	resp := &logical.Response{Data: data}
+	if !r.Scheduled.IsZero() {
+		data["scheduled_time"] = stamp(r.Scheduled)
+		resp.AddWarning("the provider lets no two keys live at once and readers were promised this one: the rotation waits; force=true does not")
+		return resp
 	}
-	if err := w.recover(ctx); err != nil {
-		return err
+	data["last_rotated_time"], data["next_rotation_time"] = stamp(r.Last), stamp(r.Next)
+	if r.Held != nil {
+		resp.AddWarning("the new version is there, but not current yet: " + publicMessage(r.Held))
 	}
-	if u := w.rec.Uncertain; u != nil {
-		return refuse("look at the provider and write resolve/"+w.rec.Name, "the rotation of %s is uncertain: %s", stamp(u.Since), u.Message)
-	}
-	if w.b.intents.open(w.rec.Name) && w.rec.Life.Pending() == nil {
-		return refuse("try again in a minute", "an interrupted rotation of key %q is still being cleared up", w.rec.Name)
-	}
-	return nil
+	return resp
 }
 
-func (w *work) rotateNow(ctx context.Context, force bool) (*logical.Response, error) {
+// rotate makes a new version now, or says when.
+func (w *work) rotate(ctx context.Context, force bool) (*rotation, error) {
+	if err := w.ready(ctx); err != nil {
+		return nil, err
+	}
 	if w.rec.Life.Pending() != nil {
 		if err := w.finishPending(ctx); err != nil {
 			return nil, err
 		}
 		return w.rotated()
 	}
-	cur := w.rec.Life.Current()
-	if cur != nil && !w.caps.Overlap && !force {
+	if w.rec.Life.Current() != nil && !w.caps.Overlap && !force {
 		return w.schedule(ctx)
 	}
 	if err := w.makeRoom(ctx, force); err != nil {
 		return nil, err
+	}
+	if full, err := w.crowded(ctx); err != nil {
+		return nil, err
+	} else if full != nil && !force {
+		return nil, refuse("wait, or use force=true, which asks the service all the same",
+			"the account of provider %q takes %s, and %s of %s are alive: the next ends at %s",
+			w.rec.Def.Provider, count(w.caps.MaxKeys, "key"), count(full.alive, "version"), count(full.keys, "key"), stamp(full.until))
 	}
 	release, wait, err := w.spread(ctx)
 	if err != nil {
@@ -114,12 +125,34 @@ func (w *work) rotateNow(ctx context.Context, force bool) (*logical.Response, er
 	return w.rotated()
 }
 
+// ready brings a key into a state from which it can be rotated.
+func (w *work) ready(ctx context.Context) error {
+	switch {
+	case w.rec.Deleting != nil:
+		return refuse("", "key %q is being deleted", w.rec.Name)
+	case w.unusable != nil:
+		return w.unusable
+	case !w.caps.Mint:
+		return refuse("write the new one to import/"+w.rec.Name, "provider %q cannot make keys", w.rec.Def.Provider)
+	case w.rec.Wait.For(lifecycle.WhyAsked) && !w.rec.Wait.Over(w.now()):
+		return refuse("wait until then", "the service has asked to be left alone until %s", stamp(w.rec.Wait.Until))
+	}
+	if err := w.recover(ctx); err != nil {
+		return err
+	}
+	if u := w.rec.Uncertain; u != nil {
+		return refuse("look at the provider and write resolve/"+w.rec.Name, "the rotation of %s is uncertain: %s", stamp(u.Since), u.Message)
+	}
+	if w.b.intents.open(w.rec.Name) && w.rec.Life.Pending() == nil {
+		return refuse("try again in a minute", "an interrupted rotation of key %q is still being cleared up", w.rec.Name)
+	}
+	return nil
+}
+
 // schedule asks for a rotation at the end of what readers were promised.
-func (w *work) schedule(ctx context.Context) (*logical.Response, error) {
-	snap := w.b.makeSnapshot(w.rec)
+func (w *work) schedule(ctx context.Context) (*rotation, error) {
 	now := w.now()
-	promised := lifecycle.Promise(w.rec.Life.Current(), now, w.caps.Overlap, w.b.rotationDue(snap))
-	at := now.Add(promised)
+	at := now.Add(lifecycle.Promise(w.rec.Life.Current(), now, w.caps.Overlap, w.snap().rotation(now).At))
 	if w.rec.Requested.IsZero() || at.Before(w.rec.Requested) {
 		next := w.rec.clone()
 		next.Requested = at
@@ -127,11 +160,7 @@ func (w *work) schedule(ctx context.Context) (*logical.Response, error) {
 			return nil, err
 		}
 	}
-	resp := &logical.Response{Data: map[string]any{
-		"version": currentNumber(w.rec), "rotated": false, "scheduled_time": stamp(w.rec.Requested),
-	}}
-	resp.AddWarning("the provider lets no two keys live at once and readers were promised this one: the rotation waits; force=true does not")
-	return resp, nil
+	return &rotation{Version: currentNumber(w.rec), Scheduled: w.rec.Requested}, nil
 }
 
 // makeRoom ends the oldest version in grace where no further one may live.
@@ -139,27 +168,26 @@ func (w *work) makeRoom(ctx context.Context, force bool) error {
 	for w.caps.Overlap && w.rec.Life.Alive() >= aliveLimit(w.caps) {
 		oldest := w.rec.oldestInGrace()
 		if oldest == nil {
-			return refuse("", "at most %d versions of a key of provider %q may be alive at once, and none of them is in grace", aliveLimit(w.caps), w.rec.Def.Provider)
+			return refuse("", "at most %s of a key of provider %q may be alive at once, and none of them is in grace", count(aliveLimit(w.caps), "version"), w.rec.Def.Provider)
 		}
 		if !force {
 			return refuse("wait, or use force=true, which revokes it now",
-				"at most %d versions of a key of provider %q may be alive at once, and readers were promised version %d until %s",
-				aliveLimit(w.caps), w.rec.Def.Provider, oldest.Number, stamp(oldest.RevokeAt))
+				"at most %s of a key of provider %q may be alive at once, and readers were promised version %d until %s",
+				count(aliveLimit(w.caps), "version"), w.rec.Def.Provider, oldest.Number, stamp(oldest.RevokeAt))
 		}
 		next := w.rec.clone()
 		now := w.now()
 		if err := next.Life.Retire(oldest.Number, now, now, true); err != nil {
 			return err
 		}
-		next.RevokeFailure = nil
 		if err := w.save(ctx, next); err != nil {
 			return err
 		}
 		if err := w.revokeDue(ctx); err != nil {
 			return err
 		}
-		if w.failed != nil {
-			return providerFault(fmt.Sprintf("version %d could not be revoked", oldest.Number), w.failed)
+		if err := w.notDead(oldest.Number); err != nil {
+			return &fault{fmt.Sprintf("version %d could not be revoked", oldest.Number), err}
 		}
 	}
 	return nil
@@ -174,58 +202,104 @@ func (r *keyRecord) oldestInGrace() *lifecycle.Version {
 	return nil
 }
 
-// rotated is the answer after a mint: never the key itself, because whoever
-// may rotate need not be allowed to read.
-func (w *work) rotated() (*logical.Response, error) {
-	if w.failed != nil && w.rec.Life.Pending() == nil {
-		return nil, providerFault(fmt.Sprintf("key %q was not rotated, version %d stays", w.rec.Name, currentNumber(w.rec)), w.failed)
+// rotated is how a mint has ended.
+func (w *work) rotated() (*rotation, error) {
+	pending := w.rec.Life.Pending() != nil
+	if w.failed != nil && !pending {
+		what := "version %d stays"
+		if isDoubted(w.rec) {
+			what = "whether version %d still works is not known, the engine looks and goes on"
+		}
+		return nil, &fault{fmt.Sprintf("key %q was not rotated, "+what, w.rec.Name, currentNumber(w.rec)), w.failed}
 	}
-	resp := &logical.Response{Data: map[string]any{
-		"version": currentNumber(w.rec), "rotated": w.failed == nil, "last_rotated_time": stamp(w.rec.LastRotation),
-		"next_rotation_time": stamp(w.b.makeSnapshot(w.rec).next),
-	}}
-	if w.failed != nil {
-		resp.AddWarning("the new version is there, but not current yet: " + publicMessage(w.failed))
+	held := w.failed
+	if held == nil && pending {
+		if f := w.rec.MintFailure; f != nil {
+			held = refuse("", "%s", f.Message)
+		} else {
+			held = refuse("", "the service has not accepted it so far")
+		}
 	}
-	return resp, nil
+	return &rotation{Version: currentNumber(w.rec), Rotated: !pending, Last: w.rec.LastRotation,
+		Next: w.snap().rotation(w.now()).Wanted, Held: held}, nil
 }
 
-// rotateCompromised ends every version, whatever becomes of the new one. That
-// they must end is stored first, so that a crash cannot forget it.
-func (w *work) rotateCompromised(ctx context.Context) (*logical.Response, error) {
+// compromised is what became of a key that is known to others.
+type compromised struct {
+	Key     string
+	Version int   // the current one
+	Live    bool  // readers get a version
+	Dead    []int // of those that were marked
+	Down    string
+	Left    error // why not all are dead yet
+}
+
+func (c *compromised) response() *logical.Response {
+	if c == nil {
+		return nil
+	}
+	resp := &logical.Response{Data: map[string]any{"version": c.Version, "rotated": c.Live, "revoked_versions": c.Dead}}
+	if !c.Live {
+		resp.AddWarning(fmt.Sprintf("key %q is down: there is no new version: %s", c.Key, c.Down))
+	}
+	if c.Left != nil {
+		resp.AddWarning("not every version is revoked yet, the engine goes on trying: " + publicMessage(c.Left))
+	}
+	return resp
+}
+
+// compromise ends every version, whatever becomes of the new one, and whatever
+// else does not work. That they must end is stored first, so that a crash cannot
+// forget it, and readers get none of them from then on.
+//
+// With first the current version is given to readers until its successor is, at
+// most for so long.
+func (w *work) compromise(ctx context.Context, first time.Duration) (*compromised, error) {
 	now := w.now()
 	next := w.rec.clone()
-	numbers := next.Life.Compromise(now)
-	next.MintFailure, next.RevokeFailure, next.Requested = nil, nil, time.Time{}
+	numbers := slices.Concat(w.marked, next.compromise(later(now, w.made()), now, now.Add(first)))
+	w.marked, w.quiet = numbers, true
+	defer w.loudly()
 	if err := w.save(ctx, next); err != nil {
 		return nil, err
 	}
-	w.b.emit(ctx, "compromised", next.Name, "versions", fmt.Sprint(numbers))
 	mintErr := w.replaceCompromised(ctx)
 	minted := w.failed
 	w.failed = nil
 	if err := errors.Join(mintErr, w.revokeDue(ctx)); err != nil {
 		return nil, err
 	}
-	resp := &logical.Response{Data: map[string]any{
-		"version": currentNumber(w.rec), "rotated": w.live(), "revoked_versions": w.dead(numbers),
-	}}
-	if !w.live() {
-		why := "the provider cannot make one"
-		switch {
-		case minted != nil:
-			why = publicMessage(minted)
-		case w.rec.Uncertain != nil:
-			why = fmt.Sprintf("the rotation of %s is uncertain: look at the provider and write resolve/%s", stamp(w.rec.Uncertain.Since), w.rec.Name)
-		case w.b.intents.open(w.rec.Name):
-			why = "an interrupted rotation is still being cleared up, and the engine makes one after that"
+	out := &compromised{Key: w.rec.Name, Version: currentNumber(w.rec), Live: w.live() && !readersSee(w.rec).compromised, Dead: []int{}}
+	for _, n := range numbers {
+		if err := w.notDead(n); err != nil {
+			out.Left = err
+		} else {
+			out.Dead = append(out.Dead, n)
 		}
-		resp.AddWarning(fmt.Sprintf("key %q is down: there is no new version: %s", w.rec.Name, why))
 	}
-	if w.failed != nil {
-		resp.AddWarning("not every version is revoked yet, the engine goes on trying: " + publicMessage(w.failed))
+	switch v := w.rec.Life.Pending(); {
+	case out.Live:
+	case v != nil && w.rec.Wait != nil:
+		out.Down = fmt.Sprintf("version %d is made, and the service does not accept it so far; the engine looks again at %s", v.Number, stamp(w.rec.Wait.Until))
+	case minted != nil:
+		out.Down = publicMessage(minted) + "; the engine goes on trying"
+	case w.rec.Uncertain != nil:
+		out.Down = fmt.Sprintf("the rotation of %s is uncertain: look at the provider and write resolve/%s", stamp(w.rec.Uncertain.Since), w.rec.Name)
+	case w.b.intents.open(w.rec.Name):
+		out.Down = "an interrupted rotation is still being cleared up, and the engine makes one after that"
+	default:
+		out.Down = "the provider cannot make one"
 	}
-	return resp, nil
+	return out, nil
+}
+
+// made is when the last version was made.
+func (w *work) made() time.Time {
+	var at time.Time
+	for i := range w.rec.Life.Versions {
+		at = later(at, w.rec.Life.Versions[i].Created)
+	}
+	return at
 }
 
 func (w *work) replaceCompromised(ctx context.Context) error {
@@ -238,7 +312,7 @@ func (w *work) replaceCompromised(ctx context.Context) error {
 	if w.b.intents.open(w.rec.Name) {
 		return nil
 	}
-	if w.rec.Life.Alive() >= aliveLimit(w.caps) {
+	if w.unusable == nil && w.rec.Life.Alive() >= aliveLimit(w.caps) {
 		// No room for a new one before an old one is gone.
 		if err := w.revokeDue(ctx); err != nil || w.failed != nil {
 			return err
@@ -251,15 +325,4 @@ func (w *work) replaceCompromised(ctx context.Context) error {
 func (w *work) live() bool {
 	cur := w.rec.Life.Current()
 	return cur != nil && cur.ReadableAt(w.now())
-}
-
-// dead gives those of the versions that are revoked by now.
-func (w *work) dead(numbers []int) []int {
-	out := []int{}
-	for _, n := range numbers {
-		if v := w.rec.Life.Find(n); v == nil || v.State == lifecycle.Revoked {
-			out = append(out, n)
-		}
-	}
-	return out
 }

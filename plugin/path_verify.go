@@ -52,7 +52,7 @@ func (b *backend) handleVerify(ctx context.Context, req *logical.Request, d *fra
 	if snap == nil {
 		return nil, refuse("", "there is no key %q", name)
 	}
-	if !snap.local && !snap.provisional {
+	if !snap.caps.Local && snap.known {
 		return nil, refuse("", "key %q is made by provider %q: only that service can verify it", name, snap.rec.Def.Provider)
 	}
 	v := snap.rec.matching(presented)

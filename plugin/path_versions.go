@@ -22,12 +22,13 @@ func (b *backend) pathVersions() []*framework.Path {
 			"force":     {Type: framework.TypeBool, Query: true, Description: "With DELETE: revoke it even though readers were promised it for longer."},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation:   b.reads(b.handleVersionsRead, "Read the states and times of all versions."),
-			logical.DeleteOperation: b.writes(b.handleVersionsDelete, "Revoke one version before its time."),
+			logical.ReadOperation:   b.reads(b.ofKey(b.handleVersionsRead), "Read the states and times of all versions."),
+			logical.DeleteOperation: b.writes(b.onKey(takeVersionsDelete), "Revoke one version before its time."),
 		},
 		HelpSynopsis: "The versions of a key, their states and times.",
 		HelpDescription: `
-A version is pending, current, grace or revoked. The answer holds no key.
+A version is pending, current, grace, revoked, or expired where the service has
+ended it by itself. readable tells whether creds gives it. The answer holds no key.
 last_used_time is what the provider said shortly before the version's end, or
 says now with last_used=true; not every provider knows it.
 
@@ -37,40 +38,36 @@ first, or use rotate with compromised=true.`,
 	}}
 }
 
-func (b *backend) handleVersionsRead(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	name, err := keyName(d)
-	if err != nil {
-		return nil, err
-	}
-	snap, err := b.snapshot(ctx, req.Storage, name)
-	if err != nil || snap == nil {
-		return nil, err
-	}
+func (b *backend) handleVersionsRead(ctx context.Context, snap *snapshot, d *framework.FieldData) (*logical.Response, error) {
 	versions := map[string]any{}
 	for i := range snap.rec.Life.Versions {
 		v := &snap.rec.Life.Versions[i]
-		versions[itoa(v.Number)] = versionData(snap.rec, v)
+		versions[itoa(v.Number)] = versionData(snap.rec, v, b.clock.now())
 	}
 	data := b.stateOf(snap)
 	data["versions"] = versions
 	resp := &logical.Response{Data: data}
 	if d.Get("last_used").(bool) {
-		if err := b.addLastUsed(ctx, snap.rec, versions, resp); err != nil {
+		if err := b.addLastUsed(ctx, snap, versions, resp); err != nil {
 			return nil, err
 		}
 	}
 	return resp, nil
 }
 
-func versionData(rec *keyRecord, v *lifecycle.Version) map[string]any {
+func versionData(rec *keyRecord, v *lifecycle.Version, now time.Time) map[string]any {
 	used, checked := time.Time{}, time.Time{}
 	if u := rec.Uses[v.Number]; u != nil {
 		used, checked = u.LastUsed, u.Checked
 	}
+	state := string(v.State)
+	if v.Alive() && v.ExpiredAt(now) {
+		state = "expired"
+	}
 	return map[string]any{
 		"last_used_time":         stamp(used),
 		"last_used_checked_time": stamp(checked),
-		"state":                  string(v.State),
+		"state":                  state,
 		"created_time":           stamp(v.Created),
 		"current_since":          stamp(v.Promoted),
 		"retired_time":           stamp(v.Retired),
@@ -78,56 +75,58 @@ func versionData(rec *keyRecord, v *lifecycle.Version) map[string]any {
 		"revoked_time":           stamp(v.RevokedAt),
 		"expire_time":            stamp(v.Expires),
 		"promised_grace":         seconds(v.Grace),
+		"doubted_time":           stamp(v.Doubted),
 		"name":                   v.Name,
 		"provider_key_id":        v.ProviderID,
 		"compromised":            v.Compromised,
 		"imported":               v.Imported,
 		"found":                  v.Found,
 		"kept_at_provider":       v.Keep,
-		"readable":               len(rec.Values[v.Number]) > 0,
+		"readable":               len(rec.Values[v.Number]) > 0 && v.ReadableAt(now),
 		"verifiable_hashed":      len(rec.Hashes[v.Number]) > 0,
+		"evidence":               string(v.Evidence),
+		"revocation_failure":     endingData(v),
 	}
 }
 
-func (b *backend) handleVersionsDelete(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	name, err := keyName(d)
-	if err != nil {
-		return nil, err
-	}
-	if err := b.fence.check(); err != nil {
-		return nil, err
-	}
+func takeVersionsDelete(d *framework.FieldData) (verb, error) {
 	number, force := d.Get("version").(int), d.Get("force").(bool)
 	if number < 1 {
 		return nil, refuse("add version=N", "version %d: which one?", number)
 	}
-	var resp *logical.Response
-	err = b.withKey(ctx, req.Storage, name, func(ctx context.Context, w *work) error {
+	return func(ctx context.Context, w *work) (*logical.Response, error) {
 		next, now := w.rec.clone(), w.now()
 		if err := next.Life.Retire(number, now, now, force); err != nil {
-			return retireRefusal(w.rec, number, err)
+			return nil, retireRefusal(w.rec, number, err)
 		}
-		next.RevokeFailure = nil
 		before := *w.rec.Life.Find(number)
 		if err := w.save(ctx, next); err != nil {
-			return err
+			return nil, err
 		}
 		if err := w.revokeDue(ctx); err != nil {
-			return err
+			return nil, err
 		}
-		resp = &logical.Response{}
+		resp := &logical.Response{}
 		if before.ReadableAt(now) {
 			resp.AddWarning(fmt.Sprintf("readers were promised version %d until %s; who still uses it is cut off", number, stamp(before.RevokeAt)))
 		}
-		if w.failed != nil {
-			resp.AddWarning("it is not revoked at the provider yet, the engine goes on trying: " + publicMessage(w.failed))
+		if err := w.notDead(number); err != nil {
+			resp.AddWarning("it is not revoked at the provider yet, the engine goes on trying: " + publicMessage(err))
 		}
+		return resp, nil
+	}, nil
+}
+
+// notDead is why a version that should be revoked is not seen to be; nil: it is.
+func (w *work) notDead(number int) error {
+	v := w.rec.Life.Find(number)
+	switch {
+	case v == nil || !v.Alive():
 		return nil
-	})
-	if errors.Is(err, errNoKey) {
-		return nil, refuse("", "there is no key %q", name)
+	case v.Ending != nil && v.Ending.Failure != nil:
+		return refuse("", "%s", v.Ending.Failure.Message)
 	}
-	return resp, err
+	return refuse("", "the service has not ended version %d so far", number)
 }
 
 func retireRefusal(rec *keyRecord, number int, err error) error {

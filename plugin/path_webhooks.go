@@ -52,14 +52,16 @@ Each event is posted as JSON: id, type, time, mount, key, data; never a secret.
 The header Strongroom-Signature is t=UNIX,v1=HEX, where HEX is the HMAC-SHA256,
 under the secret, of the decimal time, a full stop and the body. Any answer but
 2xx is tried again, up to 8 times over about two hours. What waits is stored, up
-to 1000 events for each webhook, and goes on after a restart. An event may come
+to 5,000 events for each webhook, and goes on after a restart; where there was room
+for no more, an event missed says how many there were: read status then. An event may come
 twice: its id, which the header Strongroom-Delivery has too, stays the same.
 
 Kinds: rotate, rotate-fail, revoke, revoke-fail, rollback, compromised, reap,
 uncertain, resolve, due (a key must be replaced by hand), in-use (a replaced
-version is still used shortly before it is revoked), key-create,
+version is still used shortly before it is revoked), dead (the service refuses the
+current version), alive (it does no longer), key-create,
 key-update, key-delete, provider-update, provider-delete, config-update,
-webhook-update, webhook-delete, reconcile, clock.`,
+webhook-update, webhook-delete, reconcile, clock, missed.`,
 	}}
 }
 

@@ -25,6 +25,8 @@ type finding struct {
 	// renew: readers may hold a version that cannot be read back, or the
 	// current one is dead, so a new one is needed.
 	renew bool
+	// unsure is what was said of versions that may be a refusal, or of something else.
+	unsure error
 	// foreign are ids at the provider of which nothing can be said.
 	foreign []string
 }
@@ -49,7 +51,7 @@ func (w *work) inspect(ctx context.Context) (*finding, error) {
 }
 
 func (w *work) findLater(ctx context.Context, f *finding) error {
-	base, err := w.b.fence.mintName(w.rec.UID, 1, "")
+	base, err := w.b.fence.mintName(w.rec.UID, w.rec.Name, 1, "")
 	if err != nil {
 		return err
 	}
@@ -57,15 +59,13 @@ func (w *work) findLater(ctx context.Context, f *finding) error {
 	if w.caps.Named {
 		prefix = base.KeyPrefix()
 	}
-	callCtx, cancel := w.call(ctx)
-	defer cancel()
-	remote, err := w.prov.List(callCtx, w.rec.Def.Parameters, prefix)
+	remote, err := w.asNow().list(ctx, prefix)
 	if err != nil {
 		return err
 	}
 	newest := w.rec.newest()
 	for _, r := range remote {
-		if w.rec.Life.ByProviderID(r.ID) != nil || w.rec.Life.ByName(r.Name) != nil {
+		if w.rec.Life.Knows(r.ID, r.Name) || w.rec.Life.ByName(r.Name) != nil {
 			continue
 		}
 		v := lifecycle.Version{Name: r.Name, ProviderID: r.ID, Created: r.Created, Expires: r.Expires, State: lifecycle.Grace, Found: true}
@@ -78,7 +78,7 @@ func (w *work) findLater(ctx context.Context, f *finding) error {
 			f.later, f.renew = append(f.later, v), true
 			continue
 		}
-		name, err := lifecycle.ParseMintName(r.Name)
+		name, err := w.parseName(r.Name)
 		if err != nil {
 			f.foreign = append(f.foreign, r.ID)
 			continue
@@ -109,16 +109,16 @@ func (w *work) findDead(ctx context.Context, f *finding) error {
 		if !v.Alive() || len(w.rec.Values[v.Number]) == 0 {
 			continue
 		}
-		callCtx, cancel := w.call(ctx)
-		err := w.prov.Test(callCtx, w.rec.Def.Parameters, w.rec.providerKey(v))
-		cancel()
-		switch {
-		case err == nil:
-		case provider.KindOf(err) == provider.KindUnauthorized:
+		refused, err := w.as(ctx, v).test(ctx, w.rec.providerKey(v))
+		if err != nil {
+			return fmt.Errorf("test version %d: %w", v.Number, err)
+		}
+		var pe *provider.Error
+		if errors.As(refused, &pe) && pe.Unsure {
+			f.unsure = refused
+		} else if refused != nil {
 			f.dead = append(f.dead, v.Number)
 			f.renew = f.renew || v.State == lifecycle.Current
-		default:
-			return fmt.Errorf("test version %d: %w", v.Number, err)
 		}
 	}
 	return nil
@@ -142,13 +142,13 @@ func (w *work) settle(ctx context.Context, f *finding) error {
 		}
 	}
 	for _, n := range f.dead {
-		if err := next.Life.MarkRevoked(n, now); err != nil {
+		if err := next.Life.MarkRevoked(n, now, lifecycle.ByTest); err != nil {
 			return err
 		}
 	}
 	next.Life.Last += restoreGap
 	if f.renew && w.caps.Mint {
-		next.Requested, next.MintFailure = now, nil
+		next.Requested, next.MintFailure, next.Wait = now, nil, nil
 	}
 	if err := w.save(ctx, next); err != nil {
 		return err
@@ -176,7 +176,7 @@ func (w *work) dropRestoredIntents(ctx context.Context) error {
 			}
 			continue
 		}
-		if v := w.rec.Life.ByName(in.Name); v != nil && v.State == lifecycle.Pending {
+		if v := w.rec.Life.ByName(in.Name); v != nil && v.State == lifecycle.Pending || v == nil && w.unsettled(in) > 0 {
 			continue
 		}
 		if err := w.closeIntent(ctx, in); err != nil {
@@ -198,6 +198,9 @@ type reconcileRecord struct {
 	Dead     int               `json:"dead"`
 	Foreign  map[string]int    `json:"foreign,omitempty"`
 	Problems map[string]string `json:"problems,omitempty"`
+	// Blocked counts the problems because of which the fence stays closed: nothing
+	// is known about the key.
+	Blocked int `json:"blocked,omitempty"`
 }
 
 // maxReported bounds the lists in a report.
@@ -257,6 +260,9 @@ func (b *backend) reconcileKey(ctx context.Context, st store, name string, progr
 			return nil
 		}
 		progress.note(name, f)
+		if f.unsure != nil {
+			progress.problem(name, "whether it works is not known: "+publicMessage(f.unsure))
+		}
 		if dry {
 			return nil
 		}
@@ -279,14 +285,11 @@ func (b *backend) reconcileKey(ctx context.Context, st store, name string, progr
 	}
 	progress.Checked++
 	if problem != nil {
-		progress.problem(name, blockingProblem+publicMessage(problem))
+		progress.Blocked++
+		progress.problem(name, "not checked: "+publicMessage(problem))
 	}
 	return nil
 }
-
-// blockingProblem begins a problem because of which the fence stays closed:
-// nothing is known about the key.
-const blockingProblem = "not checked: "
 
 func (p *reconcileRecord) note(name string, f *finding) {
 	p.Found += len(f.later)

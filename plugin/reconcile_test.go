@@ -189,6 +189,30 @@ func TestReconcileReplacesAKeyThatIsDead(t *testing.T) {
 	}
 }
 
+// A refusal that may be of the account makes no key dead: a comparison that ran while
+// the account was locked would replace, and write off, every key there is.
+func TestReconcileTakesNoBareRefusalForADeadKey(t *testing.T) {
+	w := newWorld(t, remoteCaps())
+	w.remoteKey("k", nil)
+	before := w.read("creds/k", nil)["key"]
+	w.remote.setFault(func(op string, after bool) error {
+		if op == "test" && !after {
+			return &provider.Error{Op: "test", Kind: provider.KindUnauthorized, Status: 403, Unsure: true, Msg: "the service refuses the key"}
+		}
+		return nil
+	})
+	got := w.write("reconcile", nil).Data
+	if got["done"] != true || got["found_dead"] != 0 || got["renewed"] != 0 {
+		t.Errorf("%v", got)
+	}
+	if problems := fmt.Sprint(got["problems"]); !strings.Contains(problems, "is not known") {
+		t.Errorf("problems: %s", problems)
+	}
+	if w.read("creds/k", nil)["key"] != before {
+		t.Error("it was replaced")
+	}
+}
+
 func TestUncheckedKeysKeepTheFenceClosed(t *testing.T) {
 	w := epochWorld(t, remoteCaps())
 	w.remoteKey("k", nil)
@@ -211,7 +235,7 @@ func TestUncheckedKeysKeepTheFenceClosed(t *testing.T) {
 }
 
 func TestReconcileGoesOnAfterACrash(t *testing.T) {
-	for n := 1; ; n++ {
+	for n := 1; ; n += stride() {
 		w := epochWorld(t, remoteCaps())
 		for i := range 3 {
 			w.remoteKey(fmt.Sprintf("k%d", i), map[string]any{"grace_period": "2d"})

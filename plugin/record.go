@@ -24,14 +24,16 @@ type keyRecord struct {
 	Values map[int]map[string]string `json:"values,omitempty"`
 	// Hashes stand in place of the values of old versions where Def.HashOld.
 	Hashes map[int][]byte `json:"hashes,omitempty"`
+	// Made holds the parameters that versions were made with, where those of Def
+	// have changed since.
+	Made map[int]map[string]any `json:"made,omitempty"`
 	// Uses is what the provider said of the last use of replaced versions.
 	Uses map[int]*useRecord `json:"uses,omitempty"`
 	// HashKey keys Hashes.
 	HashKey []byte `json:"hash_key,omitempty"`
 
 	LastRotation time.Time `json:"last_rotation,omitzero"`
-	// ScheduleFrom is what the next rotation is counted from: the last
-	// rotation or, where a window was missed, the time that was noticed.
+	// ScheduleFrom is what the next rotation is counted from.
 	ScheduleFrom time.Time `json:"schedule_from,omitzero"`
 	// Requested is when a rotation asked for by hand may start; zero: none is.
 	Requested time.Time `json:"requested,omitzero"`
@@ -39,10 +41,190 @@ type keyRecord struct {
 	// Reminded is when somebody was last told that the key must be replaced by hand.
 	Reminded time.Time `json:"reminded,omitzero"`
 
-	MintFailure   *failure   `json:"mint_failure,omitempty"`
-	RevokeFailure *failure   `json:"revoke_failure,omitempty"`
-	Uncertain     *uncertain `json:"uncertain,omitempty"`
-	Deleting      *deletion  `json:"deleting,omitempty"`
+	// Sweep is when to look next for keys at the provider that carry this key's
+	// names and are none of its versions; zero: not.
+	Sweep time.Time `json:"sweep,omitzero"`
+	// SweepFrom is the lowest number whose keys at the provider may be ended where no
+	// version is known: one that is forgotten before it may have been left alive.
+	SweepFrom int `json:"sweep_from,omitempty"`
+	// Tried is the highest number for which the provider was asked in vain.
+	Tried int `json:"tried,omitempty"`
+
+	// Wait is what the next try of a rotation waits for, MintFailure why the last
+	// one did not succeed.
+	Wait        *lifecycle.Wait    `json:"wait,omitempty"`
+	MintFailure *lifecycle.Failure `json:"mint_failure,omitempty"`
+	// RevokeFailure was written by 0.1; see adopt.
+	RevokeFailure *lifecycle.Failure `json:"revoke_failure,omitempty"`
+	Uncertain     *uncertain         `json:"uncertain,omitempty"`
+	Deleting      *deletion          `json:"deleting,omitempty"`
+	// Refusal is that the current version is not accepted; see check.go.
+	Refusal *lifecycle.Refusal `json:"refusal,omitempty"`
+
+	// newer is the format of a later release that has written the record, which
+	// is read as far as it goes, and never written, rotated or ended.
+	newer int
+}
+
+// adopt turns what 0.1 has written into what is written today: its failures said
+// by their step what was waited for, and one stood for all revocations.
+func (r *keyRecord) adopt() {
+	if f := r.MintFailure; f != nil && !f.RetryAt.IsZero() {
+		why := map[lifecycle.Step]lifecycle.Why{lifecycle.StepTest: lifecycle.WhyTest, lifecycle.StepRecover: lifecycle.WhyList, "spread": lifecycle.WhySpread}[f.Step]
+		if why == lifecycle.WhyNever {
+			why = lifecycle.WhyRetry
+		}
+		r.Wait = &lifecycle.Wait{Why: why, Until: f.RetryAt}
+		if f.RetryAt = (time.Time{}); why == lifecycle.WhySpread || why == lifecycle.WhyList && f.Kind == provider.KindUncertain.String() {
+			r.MintFailure = nil // nothing has failed
+		}
+	}
+	if f := r.RevokeFailure; f != nil {
+		for i := range r.Life.Versions {
+			if v := &r.Life.Versions[i]; v.Alive() && !v.RevokeAt.IsZero() && !v.RevokeAt.After(f.At) {
+				v.Ending = &lifecycle.Ending{Failure: f, Until: f.RetryAt}
+			}
+		}
+		r.RevokeFailure = nil
+	}
+	if r.SweepFrom == 0 { // it did not say how the versions had ended that it forgot
+		r.SweepFrom = r.Life.Last + 1
+		if !r.neverHad() {
+			r.SweepFrom = r.Life.Versions[0].Number
+		}
+	}
+}
+
+// subject is what of the record decides when it is rotated.
+// promised is until when readers were promised the current version, where its
+// successor's birth ends it and something else than the record was changed since.
+func (r *keyRecord) subject(limit int, overlap bool, promised time.Time) lifecycle.Subject {
+	s := lifecycle.Subject{Key: &r.Life, UID: r.UID, Created: r.Created, From: r.ScheduleFrom, Requested: r.Requested, Deleting: r.Deleting != nil,
+		Wait: r.Wait, Free: r.nextRevocation(), Limit: limit}
+	if s.From.IsZero() {
+		s.From = r.LastRotation
+	}
+	if cur := r.Life.Current(); cur != nil && !overlap && cur.Doubted.IsZero() {
+		s.Promised = later(cur.PromisedUntil, promised)
+		for i := range r.Life.Versions {
+			if v := &r.Life.Versions[i]; v.State == lifecycle.Grace && !v.Compromised && !v.Found && !v.Keep {
+				s.Promised = later(s.Promised, v.RevokeAt) // it would be ended, too
+			}
+		}
+	}
+	return s
+}
+
+// notBeyond takes the times of the record back to what they can be at now, and
+// tells whether any was beyond. made is what a version that is begun at now counts
+// as made: what was made after a campaign stays so. The record must be a clone.
+func (r *keyRecord) notBeyond(now, made time.Time, cfg *mountConfig) (changed bool) {
+	limit := func(at *time.Time, most time.Duration) {
+		if last := now.Add(most); at.After(last.Add(lifecycle.ClockSlack)) {
+			*at, changed = last, true
+		}
+	}
+	limit(&r.Created, 0)
+	limit(&r.LastRotation, 0)
+	limit(&r.ScheduleFrom, 0)
+	limit(&r.Reminded, 0)
+	limit(&r.Sweep, 2*sweepEvery)
+	if f := r.Refusal; f != nil {
+		at := *f
+		limit(&at.First, 0)
+		limit(&at.Dead, 0)
+		r.Refusal = &at
+	}
+	if f, w := r.MintFailure, r.Wait; f != nil && f.At.After(now.Add(lifecycle.ClockSlack)) {
+		// What it waits for was counted from then.
+		if w != nil {
+			r.Wait = &lifecycle.Wait{Why: w.Why, Until: now.Add(max(w.Until.Sub(f.At), 0))}
+		}
+		failed := *f
+		failed.At, r.MintFailure, changed = now, &failed, true
+	}
+	if w := r.Wait; w != nil {
+		until := w.Until
+		if limit(&until, max(maxRetry, cfg.spreadOf(&r.Def))); changed {
+			r.Wait = &lifecycle.Wait{Why: w.Why, Until: until}
+		}
+	}
+	for i := range r.Life.Versions {
+		v := &r.Life.Versions[i]
+		if !v.Alive() {
+			continue
+		}
+		limit(&v.Created, made.Sub(now))
+		limit(&v.Promoted, 0)
+		limit(&v.Retired, 0)
+		limit(&v.Doubted, 0)
+		limit(&v.PromisedUntil, lifecycle.MaxGrace) // by whatever policy there was
+		switch {
+		case v.Compromised:
+			limit(&v.LastRead, maxNewFirst)
+			limit(&v.RevokeAt, max(v.LastRead.Sub(now), 0))
+		case v.Found || r.Deleting != nil:
+			limit(&v.RevokeAt, lifecycle.MaxGrace)
+		default:
+			limit(&v.RevokeAt, max(v.Grace, cfg.graceOf(&r.Def), v.PromisedUntil.Sub(now)))
+		}
+		if e := v.Ending; e != nil {
+			at := *e
+			from := e.Asked // what it waits for was counted from then
+			if f := e.Failure; f != nil {
+				if from = f.At; from.After(now.Add(lifecycle.ClockSlack)) {
+					failed := *f
+					failed.At, at.Failure = now, &failed
+				}
+			}
+			if from.After(now.Add(lifecycle.ClockSlack)) {
+				if changed = true; !e.Until.IsZero() {
+					at.Until = now.Add(max(e.Until.Sub(from), 0))
+				}
+			}
+			limit(&at.Asked, 0)
+			limit(&at.Until, maxRetry)
+			v.Ending = &at
+		}
+	}
+	if cur := r.Life.Current(); cur != nil {
+		limit(&r.Requested, max(cur.Grace, cfg.periodOf(&r.Def)))
+	}
+	return changed
+}
+
+// parameters are those that a version was made with.
+func (r *keyRecord) parameters(version int) map[string]any {
+	if made, ok := r.Made[version]; ok {
+		return made
+	}
+	return r.Def.Parameters
+}
+
+// keepParameters notes, before they change, with which parameters the versions
+// that are alive were made: by them they are ended.
+func (r *keyRecord) keepParameters() {
+	for i := range r.Life.Versions {
+		v := &r.Life.Versions[i]
+		if _, have := r.Made[v.Number]; have || !v.Alive() {
+			continue
+		}
+		if r.Made == nil {
+			r.Made = map[int]map[string]any{}
+		}
+		r.Made[v.Number] = r.Def.Parameters
+	}
+}
+
+// compromise marks what was made no later than until as known to others, and
+// gives the numbers of what it has marked; see lifecycle.Key. The record must be a
+// clone.
+func (r *keyRecord) compromise(until, now, last time.Time) []int {
+	numbers := r.Life.Compromise(until, now, last)
+	if len(numbers) > 0 {
+		r.Wait, r.MintFailure, r.Requested = nil, nil, time.Time{}
+	}
+	return numbers
 }
 
 // keyDef is what an operator writes to keys/NAME. Zero values mean the mount's
@@ -61,16 +243,8 @@ type keyDef struct {
 	SpreadGroup      string            `json:"spread_group,omitempty"`
 	SpreadDistance   time.Duration     `json:"spread_distance,omitempty"`
 	Metadata         map[string]string `json:"custom_metadata,omitempty"`
-}
-
-// failure is why the last try did not succeed, and when the next one starts.
-type failure struct {
-	Op      string    `json:"op"`
-	Kind    string    `json:"kind"`
-	Message string    `json:"message"` // never holds a secret
-	Count   int       `json:"count"`   // in a row
-	At      time.Time `json:"at"`
-	RetryAt time.Time `json:"retry_at"`
+	// Written is what a read shows in place of the fields above where it was written in another form.
+	Written map[string]any `json:"written,omitempty"`
 }
 
 // uncertain is a mint of which nobody can tell whether it took effect.
@@ -84,6 +258,8 @@ type uncertain struct {
 // deletion is a key whose definition is gone while its versions live on.
 type deletion struct {
 	At time.Time `json:"at"`
+	// LookAt is when the provider is asked again what it may have left; zero: at once.
+	LookAt time.Time `json:"look_at,omitzero"`
 }
 
 func (r *keyRecord) clone() *keyRecord {
@@ -91,15 +267,12 @@ func (r *keyRecord) clone() *keyRecord {
 	c.Life = r.Life.Clone()
 	c.Values = maps.Clone(r.Values)
 	c.Hashes = maps.Clone(r.Hashes)
-	c.Uses = maps.Clone(r.Uses) // what they point to never changes
-	for _, p := range []**failure{&c.MintFailure, &c.RevokeFailure} {
-		if *p != nil {
-			f := **p
-			*p = &f
-		}
-	}
+	c.Made, c.Uses = maps.Clone(r.Made), maps.Clone(r.Uses) // what they point to never changes, as with all pointers
 	return &c
 }
+
+// neverHad tells that no version of the key has ever been there.
+func (r *keyRecord) neverHad() bool { return len(r.Life.Versions) == 0 }
 
 // setValues keeps a version's values; the record must be a clone.
 func (r *keyRecord) setValues(version int, values map[string]string) {
@@ -112,21 +285,22 @@ func (r *keyRecord) setValues(version int, values map[string]string) {
 // tidy drops what no longer has a use: values of dead versions and more of
 // them than are kept as history.
 func (r *keyRecord) tidy(maxVersions int) {
-	r.Life.Prune(maxVersions)
-	for n := range r.Values {
-		if v := r.Life.Find(n); v == nil || v.State == lifecycle.Revoked {
-			delete(r.Values, n)
+	old := r.Life.Clone()
+	for _, n := range r.Life.Prune(maxVersions) {
+		if how := old.Find(n).Evidence; how != lifecycle.ByList && how != lifecycle.ByTest && how != lifecycle.ByAnswer {
+			r.SweepFrom = max(r.SweepFrom, n+1)
 		}
 	}
-	for n := range r.Uses {
-		if v := r.Life.Find(n); v == nil || v.State == lifecycle.Current {
-			delete(r.Uses, n)
-		}
-	}
-	for n := range r.Hashes {
-		if v := r.Life.Find(n); v == nil || v.State == lifecycle.Revoked {
-			delete(r.Hashes, n)
-		}
+	dead := func(n int) bool { v := r.Life.Find(n); return v == nil || !v.Alive() }
+	maps.DeleteFunc(r.Values, func(n int, _ map[string]string) bool { return dead(n) })
+	maps.DeleteFunc(r.Hashes, func(n int, _ []byte) bool { return dead(n) })
+	maps.DeleteFunc(r.Made, func(n int, _ map[string]any) bool { return dead(n) })
+	maps.DeleteFunc(r.Uses, func(n int, _ *useRecord) bool {
+		v := r.Life.Find(n)
+		return v == nil || v.State == lifecycle.Current
+	})
+	if cur := r.Life.Current(); r.Refusal != nil && (cur == nil || cur.Number != r.Refusal.Version) {
+		r.Refusal = nil
 	}
 }
 
@@ -143,9 +317,31 @@ type providerRecord struct {
 	Credential map[string]string `json:"credential,omitempty"`
 	// CredentialKey names a key of this mount whose values are the credential.
 	CredentialKey string `json:"credential_key,omitempty"`
+	// Account is what the operator calls the account at the service; see accountOf.
+	Account string `json:"account,omitempty"`
 	// MaxPerMinute caps the rotations that start by themselves; 0: no cap.
 	MaxPerMinute int       `json:"max_rotations_per_minute"`
 	Updated      time.Time `json:"updated"`
+	// Identity counts the changes of where and as whom it asks; Past is what it
+	// was for versions that were made before, by that number.
+	Identity int                   `json:"identity,omitempty"`
+	Past     map[int]*pastIdentity `json:"past,omitempty"`
+	// OverlapUntil is when the service ceased to let two keys live at once. Who
+	// has read before was promised that the key outlives its successor's birth.
+	OverlapUntil time.Time `json:"overlap_until,omitzero"`
+	// OverlapFrom is when it began to. Who has read before was promised the key until the
+	// rotation that was due then.
+	OverlapFrom time.Time `json:"overlap_from,omitzero"`
+
+	unreadable error // it is in storage, and this release cannot read it
+}
+
+// pastIdentity is where, and as whom, a provider asked before a change. A
+// credential is there where it changed together with the rest.
+type pastIdentity struct {
+	Settings      map[string]any    `json:"settings,omitempty"`
+	Credential    map[string]string `json:"credential,omitempty"`
+	CredentialKey string            `json:"credential_key,omitempty"`
 }
 
 const intentKind = "mint"
@@ -161,8 +357,18 @@ type intent struct {
 	Started time.Time `json:"started"`
 	// Known are the ids at the provider beforehand, where names are not kept there.
 	Known []string `json:"known,omitempty"`
+	// Parameters and Identity are what the key is made with.
+	Parameters map[string]any `json:"parameters,omitempty"`
+	Identity   int            `json:"identity,omitempty"`
 
 	id string
+	// seen is when this process came to know of it, by the monotonic clock: the
+	// clock of the one that wrote it may have been another. read: from storage,
+	// where it may have been closed since; restored: from storage that was.
+	seen time.Duration
+	// asked: the provider was asked for the key, as far as this process knows.
+	asked          bool
+	read, restored bool
 }
 
 // metaRecord identifies the mount.
@@ -188,7 +394,7 @@ func normalizeJSON(data map[string]any) (map[string]any, error) {
 		return nil, fmt.Errorf("not representable as JSON: %w", err)
 	}
 	var out map[string]any
-	if err := json.Unmarshal(raw, &out); err != nil {
+	if err := decodeJSON(raw, &out); err != nil {
 		return nil, fmt.Errorf("not representable as JSON: %w", err)
 	}
 	return out, nil

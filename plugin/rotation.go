@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"maps"
 	"time"
 
 	"strongroom.example/plugin/lifecycle"
@@ -15,23 +15,45 @@ import (
 const (
 	maxValues     = 16
 	maxValueBytes = 32 << 10
+	// maxMintBytes is what a new version takes in a record at most.
+	maxMintBytes = maxValueBytes + 8<<10
 	// testPatience is how long a new key may be refused before it is given
-	// up: services take a while to spread a key to all their servers.
-	testPatience = 10 * time.Minute
+	// up, and one that was revoked accepted: services take a while to tell all
+	// their servers. silencePatience is how long the service may give no answer.
+	testPatience    = 10 * time.Minute
+	silencePatience = 6 * time.Hour
 )
 
 // advance does everything that is due for a key, in an order in which each
-// step is safe to repeat: finish what a crash left, end what is over, take up
-// a version that waits for its test, and mint.
+// step is safe to repeat: store what a campaign marks, finish what a crash left,
+// end what is over, take up a version that waits for its test, mint, and then look
+// at what is there.
 func (b *backend) advance(ctx context.Context, w *work) error {
-	steps := []func(context.Context) error{w.recover, w.checkUse, w.revokeDue, w.finishPending, w.rotateIfDue, w.remindIfDue, w.eraseIfGone}
+	steps := []func(context.Context) error{w.storeMarks, w.backInTime, w.recover, w.checkUse, w.revokeDue, w.finishPending, w.rotateIfDue, w.sweep, w.checkIfDue, w.remindIfDue, w.eraseIfGone}
+	if len(w.marked) > 0 {
+		w.quiet = true
+		defer w.loudly()
+	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return err
 		}
-		if b.index.has(w.rec.Name) {
-			b.index.apply(b.dueOf(b.makeSnapshot(w.rec)))
-		}
+	}
+	return nil
+}
+
+func (w *work) storeMarks(ctx context.Context) error {
+	if len(w.marked) == 0 {
+		return nil
+	}
+	return w.save(ctx, w.rec.clone())
+}
+
+// backInTime puts right what was stored by a clock that was ahead, once a person
+// has said that it was: nothing lies in the future but what is counted from now.
+func (w *work) backInTime(ctx context.Context) error {
+	if next := w.rec.clone(); next.notBeyond(w.now(), w.madeNow(), w.b.config.get()) {
+		return w.save(ctx, next)
 	}
 	return nil
 }
@@ -39,9 +61,9 @@ func (b *backend) advance(ctx context.Context, w *work) error {
 // remindIfDue tells that a key must be replaced by hand, once a day from
 // warn_before on.
 func (w *work) remindIfDue(ctx context.Context) error {
-	snap := w.b.makeSnapshot(w.rec)
-	due, now := w.b.reminderDue(snap), w.now()
-	if snap.mints || due.IsZero() || now.Before(due) {
+	snap, now := w.snap(), w.now()
+	due := w.b.reminderDue(snap, now)
+	if snap.caps.Mint || due.IsZero() || now.Before(due) {
 		return nil
 	}
 	next := w.rec.clone()
@@ -49,42 +71,48 @@ func (w *work) remindIfDue(ctx context.Context) error {
 	if err := w.save(ctx, next); err != nil {
 		return err
 	}
-	w.b.emit(ctx, "due", next.Name, "due_time", fmt.Sprint(stamp(snap.next)))
+	w.b.emit(ctx, "due", next.Name, "due_time", text(snap.rotation(now).Wanted))
 	return nil
 }
 
 func (w *work) rotateIfDue(ctx context.Context) error {
-	rec := w.rec
-	if rec.Deleting != nil || rec.Uncertain != nil || !w.caps.Mint || rec.Life.Pending() != nil || w.b.intents.open(rec.Name) {
+	rec, now := w.rec, w.now()
+	if rec.Uncertain != nil || !w.caps.Mint || rec.Life.Pending() != nil || w.b.intents.open(rec.Name) {
 		return nil
 	}
-	snap := w.b.makeSnapshot(rec)
-	due := w.b.rotationDue(snap)
-	now := w.now()
-	if due.IsZero() || now.Before(due) {
+	due := w.snap().rotation(now)
+	if due.At.IsZero() || now.Before(due.At) {
 		return nil
 	}
-	if cur := rec.Life.Current(); cur != nil && !cur.Compromised && rec.Requested.IsZero() && snap.policy.Missed(snap.next, now) {
-		next := rec.clone()
-		next.ScheduleFrom = now
-		return w.save(ctx, next)
+	account := w.b.sharesOf(rec.Def.Provider)
+	if due.Source != lifecycle.WhyCompromise && now.Unix() < account.rotateFrom {
+		return nil // it is left alone
 	}
 	release, wait, err := w.spread(ctx)
 	if err != nil {
 		return err
 	}
 	defer release()
-	if cur := rec.Life.Current(); wait == 0 && cur != nil && !cur.Compromised && rec.Requested.IsZero() {
-		limit, _ := w.b.providers.maxPerMinute(rec.Def.Provider)
-		if !w.b.index.reserveMint(rec.Def.Provider, now.Unix(), limit) {
-			return nil // its turn comes in a later minute
-		}
-	}
 	if wait > 0 {
 		next := rec.clone()
-		next.MintFailure = &failure{Op: "spread", Kind: "waiting", At: now, RetryAt: now.Add(wait),
-			Message: fmt.Sprintf("another key of spread group %q has just rotated", rec.Def.SpreadGroup)}
+		next.Wait = &lifecycle.Wait{Why: lifecycle.WhySpread, Until: now.Add(wait)}
 		return w.save(ctx, next)
+	}
+	if due.Source != lifecycle.WhyCompromise {
+		full, err := w.crowded(ctx)
+		if err != nil {
+			return err
+		}
+		if full != nil {
+			next := rec.clone()
+			next.Wait = &lifecycle.Wait{Why: lifecycle.WhyLimit, Until: earlierTime(full.until, now.Add(crowdedLook))}
+			return w.save(ctx, next)
+		}
+	}
+	if due.Source == lifecycle.WhyPolicy || due.Source == lifecycle.WhyExpiry {
+		if !w.b.index.reserveMint(account.account, now.Unix(), account.mints) {
+			return nil // its turn comes in a later minute
+		}
 	}
 	return w.mint(ctx)
 }
@@ -100,6 +128,9 @@ func (w *work) spread(ctx context.Context) (release func(), wait time.Duration, 
 	if err != nil {
 		return nil, 0, err
 	}
+	if w.rec.Life.Current() == nil {
+		return release, 0, nil
+	}
 	now, distance := w.now(), w.b.config.get().spreadOf(&w.rec.Def)
 	for _, name := range w.b.index.group(group) {
 		if name == w.rec.Name {
@@ -110,13 +141,10 @@ func (w *work) spread(ctx context.Context) (release func(), wait time.Duration, 
 			release()
 			return nil, 0, err
 		}
-		if snap == nil || snap.rec.LastRotation.IsZero() || snap.rec.Life.Last <= 1 {
+		if snap == nil || snap.rec.LastRotation.IsZero() || len(snap.rec.Life.Versions) <= 1 {
 			continue // a first version replaces nothing
 		}
 		wait = max(wait, snap.rec.LastRotation.Add(distance).Sub(now))
-	}
-	if w.rec.Life.Current() == nil {
-		wait = 0
 	}
 	return release, wait, nil
 }
@@ -126,39 +154,49 @@ func (w *work) spread(ctx context.Context) (release func(), wait time.Duration, 
 // in between, the key can be found and ended.
 func (w *work) mint(ctx context.Context) error {
 	b, rec := w.b, w.rec
+	if w.unusable != nil {
+		return w.mintFailed(ctx, nil, unusable{w.unusable}.fail("create"))
+	}
+	if err := w.room(); err != nil {
+		return w.mintFailed(ctx, nil, err)
+	}
 	in, err := w.newIntent(ctx)
 	if err != nil {
 		return w.mintFailed(ctx, nil, err)
 	}
 	if !w.caps.Local {
 		if in.id, err = w.st.putIntent(ctx, in); err != nil {
+			b.intents.inVain(in.Name)
 			b.lostIntent.Store(true)
 			return err
 		}
+		in.seen = b.opts.Clock.Monotonic()
 		b.intents.add(*in)
 	}
-	req := provider.CreateRequest{Name: in.Name, Parameters: rec.Def.Parameters}
+	req := provider.CreateRequest{Name: in.Name}
 	if cur := rec.Life.Current(); cur != nil {
 		key := rec.providerKey(cur)
 		req.Current = &key
 	}
-	callCtx, cancel := w.call(ctx)
-	key, err := w.prov.Create(callCtx, req)
-	cancel()
+	key, err := w.asNow().create(ctx, req)
+	in.asked = err == nil || answered(err) || provider.KindOf(err) == provider.KindUncertain
 	if err == nil {
-		err = checkMinted(key)
+		err = w.checkNew(key)
 	}
 	if err != nil {
 		return w.mintFailed(ctx, in, err)
 	}
 	next := rec.clone()
-	now := w.now()
-	version := lifecycle.Version{Number: in.Version, State: lifecycle.Pending, Name: in.Name, ProviderID: key.ID, Created: now, Expires: key.Expires}
+	version := lifecycle.Version{Number: in.Version, State: lifecycle.Pending, Name: in.Name, ProviderID: key.ID,
+		Created: in.Started, Expires: key.Expires, Identity: in.Identity}
 	if err := next.Life.Add(version); err != nil {
 		return err
 	}
 	next.setValues(in.Version, key.Values)
-	next.MintFailure = nil
+	if err := w.tooShort(key); err != nil {
+		return w.stillborn(ctx, next, err)
+	}
+	next.Wait = nil
 	if w.testsFirst() {
 		if err := w.save(ctx, next); err != nil {
 			return err
@@ -168,9 +206,19 @@ func (w *work) mint(ctx context.Context) error {
 	return w.promote(ctx, next)
 }
 
-// testsFirst tells whether a new version is tested before readers get it.
-// Where minting has killed the one before, waiting could only hurt.
-func (w *work) testsFirst() bool { return w.caps.Test && w.caps.Overlap }
+// testsFirst tells whether a new version is tested, and its end asked for, before
+// readers get it. Where minting has killed the one before, waiting could only hurt.
+func (w *work) testsFirst() bool { return (w.caps.Test || w.caps.Expires) && w.caps.Overlap }
+
+// room refuses to make a key that could not be stored.
+func (w *work) room() error {
+	entry, err := encodeEntry(keyPrefix+w.rec.Name, w.rec)
+	if err == nil && len(entry.Value)+maxMintBytes <= maxEntryBytes {
+		return nil
+	}
+	return &provider.Error{Op: "create", Kind: provider.KindRejected,
+		Msg: fmt.Sprintf("the key's %d living versions leave no room in storage for another: shorten grace_period", w.rec.Life.Alive())}
+}
 
 func (w *work) newIntent(ctx context.Context) (*intent, error) {
 	attempt, err := w.b.randomID(attemptLength)
@@ -178,15 +226,16 @@ func (w *work) newIntent(ctx context.Context) (*intent, error) {
 		return nil, err
 	}
 	version := w.rec.Life.Last + 1
-	name, err := w.b.fence.mintName(w.rec.UID, version, attempt)
+	name, err := w.b.fence.mintName(w.rec.UID, w.rec.Name, version, attempt)
 	if err != nil {
 		return nil, err
 	}
-	in := &intent{Key: w.rec.Name, UID: w.rec.UID, Name: name.String(), Version: version, Started: w.now()}
+	in := &intent{Key: w.rec.Name, UID: w.rec.UID, Name: name.String(), Version: version, Started: w.madeNow(), Parameters: w.rec.Def.Parameters}
+	if rec := w.b.providers.record(w.rec.Def.Provider); rec != nil {
+		in.Identity = rec.Identity
+	}
 	if w.caps.List && !w.caps.Named {
-		callCtx, cancel := w.call(ctx)
-		defer cancel()
-		remote, err := w.prov.List(callCtx, w.rec.Def.Parameters, "")
+		remote, err := w.asNow().list(ctx, "")
 		if err != nil {
 			return nil, nothingHappened(err)
 		}
@@ -218,20 +267,70 @@ func checkMinted(key provider.Key) error {
 	return nil
 }
 
+// checkNew holds what a provider hands over against what is known: it must be a
+// key, and another one than those that are alive.
+func (w *work) checkNew(key provider.Key) error {
+	if err := checkMinted(key); err != nil {
+		return err
+	}
+	for i := range w.rec.Life.Versions {
+		v := &w.rec.Life.Versions[i]
+		if values := w.rec.Values[v.Number]; v.Alive() && values != nil && maps.Equal(values, key.Values) {
+			return &provider.Error{Op: "create", Kind: provider.KindRejected,
+				Msg: fmt.Sprintf("the service has answered with version %d in place of a new key", v.Number)}
+		}
+	}
+	return nil
+}
+
+// tooShort is why a new key must not become current: it has ended already, or will
+// before anybody could use it.
+func (w *work) tooShort(key provider.Key) error {
+	now := w.now()
+	if key.Expires.IsZero() || key.Expires.Sub(now) >= lifecycle.MinPeriod {
+		return nil
+	}
+	return &provider.Error{Op: "create", Kind: provider.KindRejected,
+		Msg: fmt.Sprintf("the service says that its new key ends at %s, and it is %s: its clock, or where the settings find the end, is wrong", text(key.Expires), text(now))}
+}
+
+// stillborn stores a new version that readers must not get, so that it is ended.
+func (w *work) stillborn(ctx context.Context, next *keyRecord, why error) error {
+	now := w.now()
+	if err := next.Life.Retire(next.Life.Pending().Number, now, now, true); err != nil {
+		return err
+	}
+	next.MintFailure, next.Wait = w.fail(w.rec.MintFailure, lifecycle.StepCreate, lifecycle.WhyRetry, why)
+	w.doubt(next)
+	if err := w.save(ctx, next); err != nil {
+		return err
+	}
+	w.tellFailure(ctx)
+	if err := w.closeIntents(ctx); err != nil {
+		return err
+	}
+	return w.revokeDue(ctx)
+}
+
 // mintFailed records why there is no new version. The intent stays open where
 // the key may exist all the same; recover then looks for it.
 func (w *work) mintFailed(ctx context.Context, in *intent, err error) error {
 	maybe := in != nil && !w.caps.Local && provider.KindOf(err) == provider.KindUncertain
 	next := w.rec.clone()
-	next.MintFailure = w.fail(w.rec.MintFailure, "create", err)
+	next.MintFailure, next.Wait = w.fail(w.rec.MintFailure, lifecycle.StepCreate, lifecycle.WhyRetry, err)
 	if maybe && !w.caps.List {
 		next.Uncertain = &uncertain{Name: in.Name, Version: in.Version, Since: w.now(), Message: next.MintFailure.Message}
+	}
+	if in != nil {
+		w.sweepSoon(next, in) // whatever the service says, it may be there
+		if in.asked {
+			w.doubt(next)
+		}
 	}
 	if err := w.save(ctx, next); err != nil {
 		return err
 	}
-	w.b.stats.failures.Add(1)
-	w.b.emit(ctx, "rotate-fail", w.rec.Name, "reason", next.MintFailure.Message)
+	w.tellFailure(ctx)
 	if maybe && !w.caps.Overlap {
 		return w.recover(ctx) // readers may hold a dead key: look at once
 	}
@@ -239,6 +338,13 @@ func (w *work) mintFailed(ctx context.Context, in *intent, err error) error {
 		return nil
 	}
 	return w.closeIntent(ctx, *in)
+}
+
+// tellFailure tells of a rotation that has begun to fail, not of each further try.
+func (w *work) tellFailure(ctx context.Context) {
+	if f := w.rec.MintFailure; f != nil && f.Count == 1 {
+		w.b.emit(ctx, "rotate-fail", w.rec.Name, "reason", f.Message)
+	}
 }
 
 func (w *work) closeIntent(ctx context.Context, in intent) error {
@@ -249,50 +355,77 @@ func (w *work) closeIntent(ctx context.Context, in intent) error {
 	return nil
 }
 
+// closeIntents closes those of versions that are stored.
+func (w *work) closeIntents(ctx context.Context) error {
+	for _, in := range w.b.intents.of(w.rec.Name) {
+		if v := w.rec.Life.ByName(in.Name); v != nil && v.State != lifecycle.Pending {
+			if err := w.closeIntent(ctx, in); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // finishPending tests the version that waits for it, and promotes it.
 func (w *work) finishPending(ctx context.Context) error {
 	v := w.rec.Life.Pending()
-	if v == nil || w.rec.Deleting != nil {
+	if v == nil || w.rec.Deleting != nil || w.rec.Wait.For(lifecycle.WhyTest) && !w.rec.Wait.Over(w.now()) {
 		return nil
 	}
-	if f := w.rec.MintFailure; f != nil && f.Op == "test" && w.now().Before(f.RetryAt) {
-		return nil
-	}
+	next := w.rec.clone()
 	if w.testsFirst() {
-		callCtx, cancel := w.call(ctx)
-		err := w.prov.Test(callCtx, w.rec.Def.Parameters, w.rec.providerKey(v))
-		cancel()
-		if err != nil {
-			return w.testFailed(ctx, v, err)
+		end, refused, err := w.as(ctx, v).examine(ctx, w.rec.providerKey(v))
+		if refused != nil || err != nil {
+			return w.testFailed(ctx, v, refused, err)
+		}
+		next.Life.Find(v.Number).Expires = end
+		if err := w.tooShort(provider.Key{Expires: end}); err != nil {
+			return w.stillborn(ctx, next, err)
 		}
 	}
-	return w.promote(ctx, w.rec.clone())
+	return w.promote(ctx, next)
 }
 
-func (w *work) testFailed(ctx context.Context, v *lifecycle.Version, err error) error {
-	next := w.rec.clone()
-	next.MintFailure = w.fail(w.rec.MintFailure, "test", err)
-	now := w.now()
-	if provider.KindOf(err) == provider.KindUnauthorized && now.Sub(v.Created) > testPatience {
-		// It never worked: end it and start over.
+func (w *work) testFailed(ctx context.Context, v *lifecycle.Version, refused, err error) error {
+	next, now := w.rec.clone(), w.now()
+	patience := testPatience
+	if refused == nil {
+		patience = silencePatience
+	} else {
+		err = refused
+	}
+	next.MintFailure, next.Wait = w.fail(w.rec.MintFailure, lifecycle.StepTest, lifecycle.WhyTest, err)
+	if now.Sub(v.Created) > patience {
+		// It never worked, or nobody will ever know: end it and start over.
 		if err := next.Life.Retire(v.Number, now, now, true); err != nil {
 			return err
 		}
+		next.Wait.Why = lifecycle.WhyRetry
+	} else if !w.live() || readersSee(w.rec).compromised {
+		// Readers have nothing good meanwhile: look as often as it helps.
+		next.Wait.Until = now.Add(min(max(now.Sub(v.Created), 2*time.Second), 30*time.Second))
 	}
-	w.b.stats.failures.Add(1)
-	return w.save(ctx, next)
+	if err := w.save(ctx, next); err != nil {
+		return err
+	}
+	w.tellFailure(ctx)
+	return w.closeIntents(ctx)
 }
 
 // promote makes the pending version of next current. The record's write is
 // the commit point of a rotation; the intent is closed after it.
 func (w *work) promote(ctx context.Context, next *keyRecord) error {
-	v := next.Life.Pending()
-	now := w.now()
-	number := v.Number
-	if err := next.Life.Promote(number, now, w.b.config.get().graceOf(&next.Def), w.caps.Overlap); err != nil {
+	now, number := w.now(), next.Life.Pending().Number
+	// A key that a person brings ends no other: the one before is ended as elsewhere.
+	overlap := w.caps.Overlap || next.Life.Pending().Imported
+	if err := next.Life.Promote(number, now, w.b.config.get().graceOf(&next.Def), overlap); err != nil {
 		return err
 	}
-	next.LastRotation, next.ScheduleFrom, next.Requested, next.Reminded, next.MintFailure = now, now, time.Time{}, time.Time{}, nil
+	w.keepRetired(next)
+	next.LastRotation, next.ScheduleFrom, next.Requested, next.Reminded = now, now, time.Time{}, time.Time{}
+	next.MintFailure, next.Wait = nil, nil
+	w.sweepSoon(next, nil)
 	if err := hashOld(next, w.b.opts.Rand); err != nil {
 		return err
 	}
@@ -302,111 +435,9 @@ func (w *work) promote(ctx context.Context, next *keyRecord) error {
 	w.b.stats.rotations.Add(1)
 	w.b.touchChanged()
 	w.b.emitRotate(ctx, next.Name, next.Life.Find(number))
-	for _, in := range w.b.intents.of(next.Name) {
-		if next.Life.ByName(in.Name) != nil {
-			if err := w.closeIntent(ctx, in); err != nil {
-				// The rotation is done. The intent is closed by the next look at the key.
-				w.b.Logger().Warn("an intent could not be closed yet", "key", next.Name, "error", err)
-				w.b.index.review(next.Name, now)
-			}
-		}
+	if err := w.closeIntents(ctx); err != nil {
+		// The rotation is done. The intent is closed by the next look at the key.
+		w.b.Logger().Warn("an intent could not be closed yet", "key", next.Name, "error", err)
 	}
 	return nil
-}
-
-// revokeDue ends the versions whose time is over: revoke at the provider, make
-// sure that it is dead, record it. Each step may be repeated.
-func (w *work) revokeDue(ctx context.Context) error {
-	for _, number := range w.rec.Life.DueRevocations(w.now()) {
-		if f := w.rec.RevokeFailure; f != nil && w.now().Before(f.RetryAt) {
-			return nil
-		}
-		v := w.rec.Life.Find(number)
-		if v.State == lifecycle.Current && !v.Compromised {
-			continue
-		}
-		if w.succeedsItself(v) {
-			continue
-		}
-		held, err := w.hold(ctx, v)
-		if err != nil {
-			return err
-		}
-		if held {
-			continue
-		}
-		v = w.rec.Life.Find(number)
-		next := w.rec.clone()
-		if err := w.kill(ctx, v); err != nil {
-			next.RevokeFailure = w.fail(w.rec.RevokeFailure, "revoke", err)
-			w.b.stats.failures.Add(1)
-			w.b.emit(ctx, "revoke-fail", next.Name, "version", fmt.Sprint(number), "reason", next.RevokeFailure.Message)
-			return w.save(ctx, next)
-		}
-		if err := next.Life.MarkRevoked(number, w.now()); err != nil {
-			return err
-		}
-		next.RevokeFailure = nil
-		if err := w.save(ctx, next); err != nil {
-			return err
-		}
-		w.b.stats.revocations.Add(1)
-		w.b.emit(ctx, "revoke", next.Name, "version", fmt.Sprint(number))
-	}
-	return nil
-}
-
-// succeedsItself tells that a compromised version is needed once more: the
-// provider makes the next one out of it, or by means of it where it is the
-// provider's own credential. Where that has failed, it is revoked without a
-// successor.
-func (w *work) succeedsItself(v *lifecycle.Version) bool {
-	if v.State != lifecycle.Current || !w.caps.Mint || w.rec.Deleting != nil || w.rec.Uncertain != nil {
-		return false
-	}
-	f := w.rec.MintFailure
-	if w.isItsCredential() {
-		// An interrupted mint can only be cleared up with it, too.
-		return f == nil || f.waitsForList()
-	}
-	return w.caps.FromCurrent && f == nil && !w.b.intents.open(w.rec.Name)
-}
-
-// isItsCredential tells whether the key's provider uses the key itself as its
-// credential.
-func (w *work) isItsCredential() bool {
-	return slices.Contains(w.b.providers.usingKey(w.rec.Name), w.rec.Def.Provider)
-}
-
-// kill revokes a version at the provider, where that is possible, and checks
-// that it no longer works.
-func (w *work) kill(ctx context.Context, v *lifecycle.Version) error {
-	if v.Keep || !w.caps.Revoke || v.ProviderID == "" {
-		return nil
-	}
-	callCtx, cancel := w.call(ctx)
-	defer cancel()
-	params := w.rec.Def.Parameters
-	if err := w.prov.Revoke(callCtx, params, v.ProviderID); err != nil {
-		return err
-	}
-	if !w.caps.Test || len(w.rec.Values[v.Number]) == 0 {
-		return nil
-	}
-	err := w.prov.Test(callCtx, params, w.rec.providerKey(v))
-	switch {
-	case err == nil:
-		return &provider.Error{Op: "revoke", Kind: provider.KindTransient, Msg: "the key still works after it was revoked"}
-	case provider.KindOf(err) == provider.KindUnauthorized:
-		return nil
-	}
-	return err
-}
-
-// eraseIfGone removes a deleted key once nothing of it is alive.
-func (w *work) eraseIfGone(ctx context.Context) error {
-	if w.rec.Deleting == nil || w.rec.Life.Alive() > 0 || w.b.intents.open(w.rec.Name) {
-		return nil
-	}
-	return w.erase(ctx)
 }

@@ -9,14 +9,17 @@ import (
 
 // Limits of the scheduler.
 const (
-	// maxWorkers is how many keys are worked on at once, over all providers;
-	// workersPerProvider keeps one slow service from taking all of them.
+	// maxWorkers is how many keys are worked on at once, over all providers.
+	// A provider that has a cap takes up to workersPerProvider of them, one that
+	// has none up to half of what the others leave: a slow service takes never all.
 	maxWorkers         = 32
 	workersPerProvider = 8
 	// flushEvery is how often due times that have moved later are stored.
 	flushEvery = 2 * time.Minute
-	// pauseAfterError is how long a key rests after its storage failed.
+	// pauseAfterError is how long a key rests after its storage failed; it doubles
+	// with each further time, up to maxErrorPause.
 	pauseAfterError = 5 * time.Second
+	maxErrorPause   = 10 * time.Minute
 	// hungAfter is the pause between two ticks after which another node may have
 	// taken over: raft elects a new leader within a few seconds.
 	hungAfter = 3 * time.Second
@@ -26,15 +29,18 @@ const (
 
 // counters are what status and the metrics show.
 type counters struct {
-	rotations, revocations, failures, reaped atomic.Int64
-	reads, notModified, waits                atomic.Int64
+	rotations, revocations, failures, reaped, checks atomic.Int64
+	reads, notModified, waits                        atomic.Int64
 }
 
-// mintBudget counts the rotations of a provider that began in one minute.
+// mintBudget counts the rotations at an account that began in one minute.
 type mintBudget struct {
 	minute int64
 	used   int
 }
+
+// accountBudget is what of an account's minute is used.
+type accountBudget struct{ mints, checks mintBudget }
 
 // left is how many may still start in the minute of now (unix seconds).
 func (m *mintBudget) left(now int64, limit int) int {
@@ -83,7 +89,7 @@ func (b *backend) tick(ctx context.Context) {
 			return
 		}
 	}
-	b.lastTick.Store(int64(b.opts.Clock.Monotonic()) + 1)
+	b.lastTick.Store(&tickTime{b.opts.Clock.Wall(), b.opts.Clock.Monotonic()})
 	b.reportClock(ctx)
 	if b.lostIntent.Load() {
 		if err := b.rescan(ctx, st); err != nil {
@@ -91,25 +97,26 @@ func (b *backend) tick(ctx context.Context) {
 		}
 	}
 	if b.fence.closed() == "" {
-		if b.interrupted.Load() {
-			if err := b.resumeCampaigns(ctx, st); err != nil {
-				b.Logger().Error("an interrupted revocation could not go on yet", "error", publicError(err))
-			} else {
-				b.interrupted.Store(false)
-			}
+		if b.interrupted.CompareAndSwap(true, false) {
+			b.running.Add(1)
+			go b.resumeCampaigns(ctx, st)
 		}
+		b.resumeTrials(b.stopped, st)
 		if b.hooks.behind.Load() {
 			b.running.Add(1)
 			go b.catchUpHooks(ctx)
 		}
 		for {
-			name := b.index.take(now.Unix(), b.providers.maxPerMinute)
+			name := b.index.take(now.Unix(), b.sharesOf)
 			if name == "" {
 				break
 			}
 			b.running.Add(1)
 			go b.workOn(name)
 		}
+	}
+	if err := b.finishLooks(ctx, st); err != nil {
+		b.Logger().Warn("what was looked at could not be stored; a restart looks again", "error", err)
 	}
 	if now.Sub(b.flushed()) >= flushEvery {
 		b.setFlushed(now)
@@ -125,9 +132,17 @@ func (b *backend) tick(ctx context.Context) {
 // intent must be written first; a version that the new leader has rolled back to
 // could be revoked. So a write comes first, which storage takes of the leader
 // only.
+//
+// In a machine that was suspended the monotonic clock may have stood still as
+// well, so either clock tells.
 func (b *backend) hung() bool {
-	last := time.Duration(b.lastTick.Load())
-	return last != 0 && b.opts.Clock.Monotonic()-last > hungAfter
+	last := b.lastTick.Load()
+	return last != nil && (b.opts.Clock.Monotonic()-last.mono > hungAfter || b.opts.Clock.Wall().Sub(last.wall) > hungAfter)
+}
+
+type tickTime struct {
+	wall time.Time
+	mono time.Duration
 }
 
 func (b *backend) catchUpHooks(ctx context.Context) {
@@ -144,21 +159,21 @@ func (b *backend) setFlushed(t time.Time) { b.lastFlush.Store(t.Unix()) }
 func (b *backend) workOn(name string) {
 	defer b.running.Done()
 	err := b.withKey(b.stopped, b.storage, name, b.advance)
+	now, looked := b.clock.now(), true
+	var refused *refusal
 	switch {
-	case errors.Is(err, errNoKey):
-		b.index.remove(name)
-	case err != nil && b.stopped.Err() == nil:
-		b.Logger().Error("a key could not be worked on", "key", name, "error", publicError(err))
-		until := b.clock.now().Add(pauseAfterError)
-		b.index.postpone(name, until)
-		b.index.review(name, until)
-	default:
+	case err == nil:
 		// What is still due has made no progress; it must not take a worker all the time.
-		if now := b.clock.now(); b.index.isDue(name, now) {
-			b.index.postpone(name, now.Add(time.Second))
-		}
+		b.index.postpone(name, now, time.Second, false)
+	case errors.Is(err, errNoKey):
+	case errors.As(err, &refused): // not by this release
+		b.index.postpone(name, now, maxErrorPause, true)
+	case b.stopped.Err() == nil:
+		b.Logger().Error("a key could not be worked on", "key", name, "error", publicError(err))
+		b.index.postpone(name, now, pauseAfterError, true)
+		looked = false
 	}
-	b.index.giveBack(name)
+	b.index.giveBack(name, looked)
 	b.wakeUp()
 }
 
@@ -174,28 +189,76 @@ func (b *backend) wakeUp() {
 // provider's without its cause.
 func publicError(err error) string { return truncate(err.Error(), 500) }
 
+// shares are what a provider may have of the scheduler now.
+type shares struct {
+	account string
+	mints   int // rotations per minute that start by themselves; 0: no cap
+	workers int // at once; 0: half of what others leave
+	// No rotation before rotateFrom, nothing else before reviewFrom, in unix
+	// seconds: the provider is left alone. One at a time afterwards, while trial.
+	rotateFrom, reviewFrom int64
+	// checks per minute, none before checkFrom: what is left by rotations.
+	checks    int
+	checkFrom int64
+}
+
+func (b *backend) sharesOf(name string) shares {
+	s := shares{mints: defaultMaxPerMinute, workers: workersPerProvider}
+	if rec := b.providers.record(name); rec != nil {
+		if s.mints = rec.MaxPerMinute; s.mints == 0 {
+			s.workers = 0
+		}
+	}
+	if s.checks = s.mints; s.checks == 0 {
+		s.checks = defaultMaxPerMinute
+	}
+	s.account = b.providers.account(name)
+	rotate, review, check := b.health.pauses(s.account)
+	s.rotateFrom, s.reviewFrom, s.checkFrom = unixCeil(rotate), unixCeil(review), unixCeil(check)
+	return s
+}
+
 // take gives the name of a key that is due, or "": nothing is, or no worker is
 // free. Reviews go first: they end keys, which must not wait behind a cap.
 // The caller gives the key back when it is done.
-func (x *keyIndex) take(now int64, limitOf func(provider string) (limit, workers int)) string {
+func (x *keyIndex) take(now int64, of func(provider string) shares) string {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.busy >= maxWorkers {
 		return ""
 	}
+	all, taken := map[string]shares{}, map[string]int{}
 	for name, q := range x.queues {
-		limit, workers := limitOf(name)
-		if len(q.taken) >= workers {
+		all[name] = of(name)
+		taken[all[name].account] += len(q.taken)
+	}
+	for name, q := range x.queues {
+		s := all[name]
+		workers := s.workers
+		if workers == 0 {
+			workers = max((maxWorkers-x.busy+taken[s.account])/2, 1)
+		}
+		if s.rotateFrom != 0 || s.reviewFrom != 0 {
+			workers = 1
+		}
+		if taken[s.account] >= workers {
 			continue
 		}
-		e := q.review.top(now)
+		var e *indexEntry
+		if now >= s.reviewFrom {
+			e = q.review.top(now)
+		}
+		if e == nil && now >= s.rotateFrom && x.budgetLocked(s.account).mints.left(now, s.mints) > 0 {
+			e = q.rotate.top(now)
+		}
+		if e == nil && q.mayCheck(now, s, x.budgetLocked(s.account), taken[s.account]) {
+			e = q.check.top(now)
+		}
 		if e == nil {
-			if e = q.rotate.top(now); e == nil || q.budget.left(now, limit) <= 0 {
-				continue
-			}
+			continue
 		}
 		x.unqueueLocked(e)
-		e.busy = true
+		e.busy, e.taken = true, e.look
 		q.taken[e.name] = true
 		x.busy++
 		return e.name
@@ -203,67 +266,63 @@ func (x *keyIndex) take(now int64, limitOf func(provider string) (limit, workers
 	return ""
 }
 
-// reserveMint takes one of the rotations that a provider may still begin in
-// this minute.
-func (x *keyIndex) reserveMint(provider string, now int64, limit int) bool {
+// reserveMint takes one of the rotations that may still begin in this minute at an
+// account.
+func (x *keyIndex) reserveMint(account string, now int64, limit int) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	q := x.queueFor(provider)
-	if q.budget.left(now, limit) <= 0 {
+	budget := &x.budgetLocked(account).mints
+	if budget.left(now, limit) <= 0 {
 		return false
 	}
-	q.budget.used++
+	budget.used++
 	return true
 }
 
-// giveBack queues a key again by the due times that its work has left.
-func (x *keyIndex) giveBack(name string) {
+func (x *keyIndex) budgetLocked(account string) *accountBudget {
+	if x.budgets[account] == nil {
+		x.budgets[account] = &accountBudget{}
+	}
+	return x.budgets[account]
+}
+
+// giveBack queues a key again by the due times that its work has left. looked
+// tells that the work saw everything that was there to be seen when it began.
+func (x *keyIndex) giveBack(name string, looked bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.busy--
 	for _, q := range x.queues {
-		if q.taken[name] {
-			delete(q.taken, name)
-		}
+		delete(q.taken, name)
 	}
-	if e := x.entryLocked(name); e != nil {
-		e.busy = false
-		x.queueLocked(e)
-	}
-}
-
-// isDue tells whether a key must be looked at.
-func (x *keyIndex) isDue(name string, now time.Time) bool {
-	x.mu.RLock()
-	defer x.mu.RUnlock()
 	e := x.entryLocked(name)
 	if e == nil {
-		return false
+		return
 	}
-	due := earlier(e.rotateAt, e.reviewAt)
-	return due != 0 && due <= now.Unix()
+	if e.busy = false; looked && e.look == e.taken {
+		x.setLookLocked(e, 0)
+	}
+	x.queueLocked(e)
 }
 
-// postpone puts off what is due until the time given, in memory only.
-func (x *keyIndex) postpone(name string, until time.Time) {
+// postpone puts off, in memory only, what is due at now of a key that a worker
+// has: for a moment where nothing was wrong, and for longer with each fault in a
+// row, after which the key is looked at again.
+func (x *keyIndex) postpone(name string, now time.Time, pause time.Duration, fault bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	e := x.entryLocked(name)
 	if e == nil {
 		return
 	}
-	e.notBefore = until.Unix()
-	x.queueLocked(e)
-}
-
-// maxPerMinute gives a provider's cap on rotations and its share of workers.
-func (t *providerTable) maxPerMinute(name string) (limit, workers int) {
-	rec := t.record(name)
-	if rec == nil {
-		return defaultMaxPerMinute, workersPerProvider
+	if !fault {
+		e.strikes = 0
+		if due := earlier(e.rotateAt, e.reviewAt); due != 0 && due <= now.Unix() {
+			e.notBefore = now.Add(pause).Unix()
+		}
+		return
 	}
-	if rec.MaxPerMinute == 0 {
-		return 0, maxWorkers
-	}
-	return rec.MaxPerMinute, workersPerProvider
+	until := now.Add(min(pause<<min(e.strikes, 10), maxErrorPause)).Unix()
+	e.strikes++
+	e.notBefore, e.reviewAt = until, earlier(e.reviewAt, until)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/vault/sdk/helper/consts"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"strongroom.example/plugin/condition"
 	"strongroom.example/plugin/provider"
 )
 
@@ -375,12 +376,15 @@ func bigWorld(tb testing.TB, n int) *world {
 			tb.Fatal(err)
 		}
 		s := shardOf(rec.Name)
-		shards[s] = append(shards[s], packedEntry{Name: rec.Name, Provider: "gen", RotateAt: due})
+		shards[s] = append(shards[s], packedEntry{Name: rec.Name, Provider: "gen", RotateAt: due, Condition: condition.OK, Wanted: due})
 	}
 	for s, entries := range shards {
 		if err := (store{w.storage}).putShard(context.Background(), s, entries); err != nil {
 			tb.Fatal(err)
 		}
+	}
+	if err := (store{w.storage}).put(context.Background(), cleanKey, true); err != nil {
+		tb.Fatal(err)
 	}
 	w.storage.puts = nil
 	w.b = nil

@@ -25,6 +25,12 @@ type service struct {
 	killed []string
 	// strict: what is asked with a credential that does not work is refused.
 	strict bool
+	// scoped: keys of another scope (a parameter) are not there.
+	scoped bool
+	// build is asked before a client is made, answer may change what Create says.
+	build  func() error
+	answer func(*provider.Key)
+	builds int
 }
 
 // refuses answers a request whose credential does not work.
@@ -37,6 +43,7 @@ func (c *serviceClient) refuses(op string) error {
 
 type serviceKey struct {
 	id, name, value string
+	scope           string
 	created         time.Time
 	alive           bool
 	expires         time.Time
@@ -56,7 +63,16 @@ func (s *service) factory(cfg provider.Config) (provider.Provider, error) {
 	if cfg.Settings["broken"] == true {
 		return nil, errors.New("settings: broken is not allowed")
 	}
-	return &serviceClient{s: s, credential: cfg.Credential}, nil
+	s.mu.Lock()
+	build := s.build
+	s.builds++
+	s.mu.Unlock()
+	if build != nil {
+		if err := build(); err != nil {
+			return nil, err
+		}
+	}
+	return &serviceClient{s: s, credential: cfg.Credential, host: cfg.Settings["base_url"], caps: s.caps}, nil
 }
 
 func (s *service) hook(op string, after bool) error {
@@ -105,9 +121,16 @@ func (s *service) setFault(f func(op string, after bool) error) {
 type serviceClient struct {
 	s          *service
 	credential map[string]string
+	host       any
+	caps       provider.Capabilities // as they were when it was built
 }
 
-func (c *serviceClient) Capabilities() provider.Capabilities { return c.s.caps }
+// sees tells whether a key is one of the account that is asked.
+func (c *serviceClient) sees(k *serviceKey, params map[string]any) bool {
+	return !c.s.scoped || fmt.Sprint(params["scope"], c.host) == k.scope
+}
+
+func (c *serviceClient) Capabilities() provider.Capabilities { return c.caps }
 
 func (c *serviceClient) ValidateParameters(params map[string]any) error {
 	for name := range params {
@@ -145,15 +168,19 @@ func (c *serviceClient) Create(_ context.Context, req provider.CreateRequest) (p
 	}
 	s.count++
 	id := fmt.Sprintf("id-%d", s.count)
-	k := &serviceKey{id: id, name: req.Name, value: fmt.Sprintf("value-%d-of-%s", s.count, req.Name), created: s.clock.Wall(), alive: true}
+	k := &serviceKey{id: id, name: req.Name, value: fmt.Sprintf("value-%d-of-%s", s.count, req.Name), created: s.clock.Wall(), alive: true, scope: fmt.Sprint(req.Parameters["scope"], c.host)}
 	s.keys[id] = k
 	if err := s.hook("create", true); err != nil {
 		return provider.Key{}, err
 	}
-	return provider.Key{ID: id, Name: k.name, Values: map[string]string{provider.PrimaryValue: k.value}, Expires: k.expires}, nil
+	key := provider.Key{ID: id, Name: k.name, Values: map[string]string{provider.PrimaryValue: k.value}, Expires: k.expires}
+	if s.answer != nil {
+		s.answer(&key)
+	}
+	return key, nil
 }
 
-func (c *serviceClient) List(_ context.Context, _ map[string]any, prefix string) ([]provider.RemoteKey, error) {
+func (c *serviceClient) List(_ context.Context, params map[string]any, prefix string) ([]provider.RemoteKey, error) {
 	s := c.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -163,7 +190,7 @@ func (c *serviceClient) List(_ context.Context, _ map[string]any, prefix string)
 	}
 	var out []provider.RemoteKey
 	for _, k := range s.keys {
-		if !k.alive || (s.caps.Named && !strings.HasPrefix(k.name, prefix)) {
+		if !k.alive || !c.sees(k, params) || (s.caps.Named && !strings.HasPrefix(k.name, prefix)) {
 			continue
 		}
 		r := provider.RemoteKey{ID: k.id, Created: k.created}
@@ -189,7 +216,7 @@ func (c *serviceClient) Test(_ context.Context, _ map[string]any, key provider.K
 	return s.hook("test", true)
 }
 
-func (c *serviceClient) Revoke(_ context.Context, _ map[string]any, id string) error {
+func (c *serviceClient) Revoke(_ context.Context, params map[string]any, id string) error {
 	s := c.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -197,7 +224,7 @@ func (c *serviceClient) Revoke(_ context.Context, _ map[string]any, id string) e
 	if err := errors.Join(c.refuses("revoke"), s.hook("revoke", false)); err != nil {
 		return err
 	}
-	if k := s.keys[id]; k != nil {
+	if k := s.keys[id]; k != nil && c.sees(k, params) {
 		k.alive = false
 		s.killed = append(s.killed, id)
 	}

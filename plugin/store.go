@@ -24,14 +24,24 @@ import (
 //	wal/UUID        intents, in the SDK's format
 //	reconcile       progress of a reconcile
 //	webhook/NAME    a webhook with its secret
-//	campaign/NAME   the revocation of all keys of a provider, until all are marked
+//	campaign/NAME   the revocation of all keys of a provider, until all were looked at
+//	compromised/NAME  until when keys of that provider are known to others
+//	clean           the index says of every key what its record does
+//	look            whose keys must be looked at, since what decides when they are due has changed
 //	event/NAME/…    what a webhook has not been told yet
+//	ended/NAME      the last version number of a key that is gone
 //
 // Every entry carries the format that wrote it.
 
 // storageFormat is raised when an entry's meaning changes. Older formats stay
-// readable for ever; a newer one is refused.
-const storageFormat = 1
+// readable for ever; a newer one is refused. Format 1 is 0.1's: it drops what it does
+// not know, as where a version was made and how far its end has come, and then ends
+// keys at the wrong place.
+const storageFormat = 2
+
+// StorageFormat is the format that this release writes, for the program to tell. Who
+// goes back to a release with a lower one needs the storage of before, too.
+const StorageFormat = storageFormat
 
 const (
 	metaKey        = "meta"
@@ -43,7 +53,12 @@ const (
 	indexPrefix    = "index/"
 	webhookPrefix  = "webhook/"
 	campaignPrefix = "campaign/"
+	datePrefix     = "compromised/"
+	lookKey        = "look"
+	cleanKey       = "clean"
 	eventsPrefix   = "event/"
+	endedPrefix    = "ended/"
+	trialPrefix    = "trial/"
 )
 
 // maxEntryBytes keeps entries below what raft takes without harm (512 KiB).
@@ -54,7 +69,10 @@ func sealWrapPaths() []string {
 	return []string{keyPrefix, providerPrefix, webhookPrefix, framework.WALPrefix}
 }
 
-var errEntryTooLarge = errors.New("storage entry too large")
+var (
+	errEntryTooLarge = errors.New("storage entry too large")
+	errDamaged       = errors.New("is damaged")
+)
 
 // store reads and writes entries. It holds no state and takes no locks.
 type store struct{ s logical.Storage }
@@ -83,19 +101,36 @@ func encodeEntry(key string, data any) (*logical.StorageEntry, error) {
 // decodeEntry never quotes the entry in its errors, which may hold secrets.
 func decodeEntry(key string, value []byte, data any) error {
 	var env versioned
-	if err := json.Unmarshal(value, &env); err != nil {
-		return fmt.Errorf("storage entry %s is damaged: %w", key, hideJSON(err))
+	if err := decodeJSON(value, &env); err != nil {
+		return fmt.Errorf("storage entry %s %w: %w", key, errDamaged, hideJSON(err))
 	}
-	switch {
-	case env.Format > storageFormat:
-		return fmt.Errorf("storage entry %s has format %d, this release reads up to %d: install the release that wrote it", key, env.Format, storageFormat)
-	case env.Format < 1:
+	if env.Format < 1 {
 		return fmt.Errorf("storage entry %s has no format", key)
 	}
-	if err := json.Unmarshal(env.Data, data); err != nil {
-		return fmt.Errorf("storage entry %s is damaged: %w", key, hideJSON(err))
+	if env.Data == nil {
+		return fmt.Errorf("storage entry %s is damaged: it has no data", key)
+	}
+	// What a later release has written is read as far as it can be: the caller
+	// decides whether that is of use.
+	err := decodeJSON(env.Data, data)
+	if env.Format > storageFormat {
+		return &newerFormat{key: key, format: env.Format, unreadable: err != nil}
+	}
+	if err != nil {
+		return fmt.Errorf("storage entry %s %w: %w", key, errDamaged, hideJSON(err))
 	}
 	return nil
+}
+
+// newerFormat is an entry that a later release has written.
+type newerFormat struct {
+	key        string
+	format     int
+	unreadable bool
+}
+
+func (e *newerFormat) Error() string {
+	return fmt.Sprintf("storage entry %s has format %d, this release reads up to %d: install the release that wrote it", e.key, e.format, storageFormat)
 }
 
 // hideJSON keeps the place of a fault and drops the value that it quotes.
@@ -111,8 +146,20 @@ func hideJSON(err error) error {
 	return errors.New("not the expected JSON")
 }
 
-// get decodes the entry at key into data and tells whether there is one.
+// get decodes the entry at key into data and tells whether there is one. What a
+// later release has written is taken as far as it can be read.
 func (st store) get(ctx context.Context, key string, data any) (bool, error) {
+	ok, err := st.getOwn(ctx, key, data)
+	var newer *newerFormat
+	if errors.As(err, &newer) && !newer.unreadable {
+		return ok, nil
+	}
+	return ok, err
+}
+
+// getOwn is get for what somebody has defined: of a later release it is an error,
+// so that nobody writes over it.
+func (st store) getOwn(ctx context.Context, key string, data any) (bool, error) {
 	entry, err := st.s.Get(ctx, key)
 	if err != nil {
 		return false, fmt.Errorf("read %s: %w", key, err)
@@ -143,10 +190,15 @@ func (st store) remove(ctx context.Context, key string) error {
 
 func (st store) key(ctx context.Context, name string) (*keyRecord, error) {
 	rec := &keyRecord{}
-	ok, err := st.get(ctx, keyPrefix+name, rec)
+	ok, err := st.getOwn(ctx, keyPrefix+name, rec)
+	var newer *newerFormat
+	if errors.As(err, &newer) && !newer.unreadable && rec.Name == name && rec.Life.Check() == nil {
+		rec.newer, err = newer.format, nil
+	}
 	if err != nil || !ok {
 		return nil, err
 	}
+	rec.adopt()
 	return rec, nil
 }
 
@@ -158,9 +210,25 @@ func (st store) removeKey(ctx context.Context, name string) error {
 	return st.remove(ctx, keyPrefix+name)
 }
 
+// ended is what is left of a key that is gone. Readers compare numbers, so those
+// of the next key of that name go on from there.
+type ended struct {
+	Last int `json:"last"`
+}
+
+func (st store) lastNumber(ctx context.Context, name string) (int, error) {
+	var e ended
+	_, err := st.get(ctx, endedPrefix+name, &e)
+	return e.Last, err
+}
+
+func (st store) putLastNumber(ctx context.Context, name string, last int) error {
+	return st.put(ctx, endedPrefix+name, ended{last})
+}
+
 func (st store) provider(ctx context.Context, name string) (*providerRecord, error) {
 	rec := &providerRecord{}
-	ok, err := st.get(ctx, providerPrefix+name, rec)
+	ok, err := st.getOwn(ctx, providerPrefix+name, rec)
 	if err != nil || !ok {
 		return nil, err
 	}
@@ -187,7 +255,7 @@ func (st store) list(ctx context.Context, prefix string) ([]string, error) {
 
 func (st store) webhook(ctx context.Context, name string) (*webhookRecord, error) {
 	rec := &webhookRecord{}
-	ok, err := st.get(ctx, webhookPrefix+name, rec)
+	ok, err := st.getOwn(ctx, webhookPrefix+name, rec)
 	if err != nil || !ok {
 		return nil, err
 	}
@@ -204,24 +272,44 @@ func (st store) removeWebhook(ctx context.Context, name string) error {
 
 func (st store) webhooks(ctx context.Context) ([]string, error) { return st.list(ctx, webhookPrefix) }
 
-func (st store) campaign(ctx context.Context, provider string) (*campaign, error) {
-	c := &campaign{}
-	ok, err := st.get(ctx, campaignPrefix+provider, c)
-	if err != nil || !ok {
-		return nil, err
-	}
-	return c, nil
-}
-
 func (st store) putCampaign(ctx context.Context, c *campaign) error {
 	return st.put(ctx, campaignPrefix+c.Provider, c)
 }
 
-func (st store) removeCampaign(ctx context.Context, provider string) error {
-	return st.remove(ctx, campaignPrefix+provider)
+// finishCampaign keeps no more than the date of a campaign.
+func (st store) finishCampaign(ctx context.Context, c *campaign) error {
+	if err := st.put(ctx, datePrefix+c.Provider, c); err != nil {
+		return err
+	}
+	return st.remove(ctx, campaignPrefix+c.Provider)
+}
+
+// removeCampaigns forgets those of a provider, of which no key is left.
+func (st store) removeCampaigns(ctx context.Context, provider string) error {
+	return errors.Join(st.remove(ctx, campaignPrefix+provider), st.remove(ctx, datePrefix+provider))
 }
 
 func (st store) campaigns(ctx context.Context) ([]string, error) { return st.list(ctx, campaignPrefix) }
+
+// campaignsAndDates reads the campaigns that are under way and those that are over.
+func (st store) campaignsAndDates(ctx context.Context) ([]*campaign, error) {
+	var out []*campaign
+	for _, prefix := range []string{datePrefix, campaignPrefix} {
+		names, err := st.list(ctx, prefix)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range names {
+			c := &campaign{}
+			if ok, err := st.get(ctx, prefix+name, c); err != nil {
+				return nil, err
+			} else if ok {
+				out = append(out, c)
+			}
+		}
+	}
+	return out, nil
+}
 
 // shards lists the numbers of the index shards that exist.
 func (st store) shards(ctx context.Context) ([]int, error) {
@@ -272,6 +360,14 @@ func (st store) closeIntent(ctx context.Context, id string) error {
 	return nil
 }
 
+func (st store) hasIntent(ctx context.Context, id string) (bool, error) {
+	entry, err := framework.GetWAL(ctx, st.s, id)
+	if err != nil {
+		return false, fmt.Errorf("read intent %s: %w", id, err)
+	}
+	return entry != nil, nil
+}
+
 // intents reads every open intent.
 func (st store) intents(ctx context.Context) ([]intent, error) {
 	ids, err := framework.ListWAL(ctx, st.s)
@@ -320,7 +416,7 @@ func decodeIntent(id string, entry *framework.WALEntry) (intent, error) {
 
 // classify tells Invalidate what kind of thing a storage key holds.
 func classify(key string) (kind, name string) {
-	for _, prefix := range []string{keyPrefix, providerPrefix, indexPrefix, webhookPrefix, framework.WALPrefix} {
+	for _, prefix := range []string{keyPrefix, providerPrefix, indexPrefix, webhookPrefix, campaignPrefix, datePrefix, framework.WALPrefix} {
 		if rest, ok := strings.CutPrefix(key, prefix); ok {
 			return prefix, rest
 		}

@@ -34,5 +34,8 @@ func warnOfUnits(resp *logical.Response, err error, d *framework.FieldData) (*lo
 		}
 		resp.AddWarning(fmt.Sprintf("%s=%s is in seconds: write %[2]sd for days", field, text))
 	}
+	if resp != nil && len(resp.Data) == 0 && len(resp.Warnings) == 0 {
+		resp = nil // clients say Success! to no answer, and nothing to an empty one
+	}
 	return resp, nil
 }

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+
+	"github.com/hashicorp/vault/sdk/logical"
 )
 
 func TestDurationWithoutUnitIsToldAsSeconds(t *testing.T) {
@@ -33,6 +35,9 @@ func TestDurationWithoutUnitIsToldAsSeconds(t *testing.T) {
 				var got []string
 				if resp != nil {
 					got = resp.Warnings
+					if len(got) == 0 {
+						t.Errorf("%s: an answer that says nothing, which clients show as nothing", again)
+					}
 				}
 				if again == "changed" && len(got) > len(c.want) {
 					got = got[len(got)-len(c.want):] // after those about the promise
@@ -45,6 +50,27 @@ func TestDurationWithoutUnitIsToldAsSeconds(t *testing.T) {
 						t.Errorf("%s: warning %q, want %q", again, got[i], want)
 					}
 				}
+			}
+		})
+	}
+}
+
+// What is said of a wrong value fits it.
+func TestHintOfAWrongType(t *testing.T) {
+	w := newWorld(t, remoteCaps())
+	for name, c := range map[string]struct {
+		value any
+		list  bool
+	}{
+		"no duration":  {"3dd", false},
+		"an object":    {map[string]any{"a": 1}, false},
+		"a list":       {[]any{"3d", "4d"}, true},
+		"a list of Go": {[]string{"3d", "4d"}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := w.b.checkTypes(&logical.Request{Operation: logical.UpdateOperation, Path: "keys/k", Data: map[string]any{"rotation_period": c.value}})
+			if err == nil || strings.Contains(err.Error(), "given twice") != c.list {
+				t.Errorf("%v", err)
 			}
 		})
 	}

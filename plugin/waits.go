@@ -24,13 +24,15 @@ type waiters struct {
 	crowds map[*waitCrowd]struct{}
 	count  int
 	closed bool
+	// pause holds a read for a moment that may not wait; see noWaitPause.
+	pause func(context.Context, time.Duration)
 }
 
 // waitCrowd is reads that are being told, bit by bit.
 type waitCrowd struct{ left []chan struct{} }
 
 func newWaiters() *waiters {
-	return &waiters{byName: map[string]map[chan struct{}]struct{}{}, crowds: map[*waitCrowd]struct{}{}}
+	return &waiters{byName: map[string]map[chan struct{}]struct{}{}, crowds: map[*waitCrowd]struct{}{}, pause: pause}
 }
 
 // join registers a wait for name, unless limit waits are under way. leave must
@@ -106,9 +108,15 @@ func (w *waiters) release(c *waitCrowd) {
 }
 
 // endAll ends every wait at once; new ones may begin.
-func (w *waiters) endAll() {
+func (w *waiters) endAll() { w.end(false) }
+
+// closeAll ends every wait and allows no more.
+func (w *waiters) closeAll() { w.end(true) }
+
+func (w *waiters) end(closed bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.closed = w.closed || closed
 	for name, set := range w.byName {
 		for ch := range set {
 			close(ch)
@@ -120,19 +128,14 @@ func (w *waiters) endAll() {
 	}
 }
 
-// closeAll ends every wait and allows no more.
-func (w *waiters) closeAll() {
-	w.endAll()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.closed = true
-}
-
 func (w *waiters) size() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.count
 }
+
+// pause returns when the time is over or ctx ends.
+func pause(ctx context.Context, d time.Duration) { waitFor(ctx, nil, d) }
 
 // waitFor returns when told is closed, the time is over or ctx ends.
 func waitFor(ctx context.Context, told <-chan struct{}, d time.Duration) {

@@ -125,12 +125,35 @@ func TestWaitThatNothingEnds(t *testing.T) {
 	t.Run("too many wait", func(t *testing.T) {
 		w.write("config", map[string]any{"max_waiters": 1})
 		first := w.startWait(map[string]any{"wait": 60, "if_version": 1})
-		resp, err := w.do(opRead, "creds/k", map[string]any{"wait": 60, "if_version": 1})
-		if err != nil || resp.Data[logical.HTTPStatusCode] != 304 {
-			t.Errorf("one too many: %v %v, want a 304 at once", err, resp)
+		// A client that asks at once again is slowed down, and told when to come.
+		held := 0
+		w.b.waiters.pause = func(_ context.Context, d time.Duration) { held += int(d / time.Second) }
+		turnedAway := func(when string) {
+			held = 0
+			resp, err := w.do(opRead, "creds/k", map[string]any{"wait": 60, "if_version": 1})
+			if err != nil || resp.Data[logical.HTTPStatusCode] != 304 || held != 1 {
+				t.Errorf("%s: %v %v, held for %d s; want a 304 after a second", when, err, resp, held)
+			}
+			if h := resp.Headers; h["Retry-After"][0] != "5" || h["Preference-Applied"][0] != "wait=0" {
+				t.Errorf("%s: %v", when, h)
+			}
+			resp, err = w.do(opRead, "creds/k", map[string]any{"wait": 60, "if_version": 7})
+			if err != nil || held != 1 || resp.Headers["Retry-After"] != nil {
+				t.Errorf("%s, who has another version: %v %v, held for %d s; want the key at once", when, err, resp, held)
+			}
 		}
-		w.write("config", map[string]any{"max_wait": 0})
+		turnedAway("one too many")
+		// The key changes in that moment: the answer is the new one, and says it all in its body.
+		w.b.waiters.pause = func(context.Context, time.Duration) { w.write("rotate/k", nil) }
+		resp, err := w.do(opRead, "creds/k", map[string]any{"wait": 60, "if_version": 1})
+		if err != nil || resp.Data["version"] != 2 || resp.Data["wait"] != int64(0) || resp.Data["retry_after"] != int64(5) {
+			t.Errorf("rotated meanwhile: %v %v", err, resp)
+		}
 		answer(t, first)
+		w.b.waiters.pause = func(_ context.Context, d time.Duration) { held += int(d / time.Second) }
+		w.write("config", map[string]any{"max_wait": 0})
+		w.write("rollback/k", map[string]any{"version": 1})
+		turnedAway("nobody may")
 	})
 }
 

@@ -2,8 +2,10 @@ package apikeys
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -13,21 +15,37 @@ import (
 
 // Times that decide what a crash can have left at a provider.
 const (
-	// settleTime is how long after an intent a key may still turn up at the
-	// provider: the call's own limit and then some, for services whose lists
-	// lag behind.
-	settleTime = callTimeout + 35*time.Second
-	// clockDistance is how far the provider's clock may be from ours.
-	clockDistance = 2 * time.Minute
+	// settleTime is how long after an intent a key is waited for that the provider
+	// does not list: mostly the call's limit and then some, for lists that lag.
+	settleTime = time.Minute
+	// sweepEvery is how often a key's names are looked for at its provider.
+	sweepEvery = day
 )
 
 // intentTable is the open intents in memory, by key.
 type intentTable struct {
 	mu    sync.RWMutex
 	byKey map[string][]intent
+	// vain are the names of intents whose write failed, so that nobody was asked
+	// for a key, though they may be in storage.
+	vain map[string]bool
 }
 
-func newIntentTable() *intentTable { return &intentTable{byKey: map[string][]intent{}} }
+func newIntentTable() *intentTable {
+	return &intentTable{byKey: map[string][]intent{}, vain: map[string]bool{}}
+}
+
+func (t *intentTable) inVain(name string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.vain[name] = true
+}
+
+func (t *intentTable) wasInVain(name string) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.vain[name]
+}
 
 func (t *intentTable) add(in intent) {
 	t.mu.Lock()
@@ -81,6 +99,7 @@ func (b *backend) rescan(ctx context.Context, st store) error {
 		return err
 	}
 	for _, in := range open {
+		in.seen, in.read, in.restored = b.opts.Clock.Monotonic(), true, b.fence.closed() != ""
 		b.intents.add(in)
 		b.index.review(in.Key, b.clock.now())
 	}
@@ -92,10 +111,7 @@ func (b *backend) rescan(ctx context.Context, st store) error {
 // left open: what was stored goes on, what was not is found at the provider
 // and ended, because its value cannot be had a second time.
 func (w *work) recover(ctx context.Context) error {
-	if w.rec.Uncertain != nil {
-		return nil
-	}
-	if f := w.rec.MintFailure; f != nil && f.Op == "recover" && w.now().Before(f.RetryAt) {
+	if w.rec.Uncertain != nil || w.rec.Wait.For(lifecycle.WhyList) && !w.rec.Wait.Over(w.now()) {
 		return nil
 	}
 	for _, in := range w.b.intents.of(w.rec.Name) {
@@ -113,6 +129,17 @@ func (w *work) recoverOne(ctx context.Context, in intent) (done bool, err error)
 		// intents were closed: this one was, as far as storage is concerned.
 		return true, w.closeIntent(ctx, in)
 	}
+	if in.read {
+		if there, err := w.st.hasIntent(ctx, in.id); err != nil {
+			return false, err
+		} else if !there { // closed while all were being read
+			w.b.intents.remove(in)
+			return true, nil
+		}
+	}
+	if w.b.intents.wasInVain(in.Name) {
+		return true, w.closeIntent(ctx, in)
+	}
 	if v := w.rec.Life.ByName(in.Name); v != nil {
 		if v.State == lifecycle.Pending {
 			return true, nil // finishPending closes it
@@ -125,25 +152,35 @@ func (w *work) recoverOne(ctx context.Context, in intent) (done bool, err error)
 	if !w.caps.List {
 		return false, w.markUncertain(ctx, in, "the provider cannot list its keys, so nobody can tell whether the key exists")
 	}
-	found, err := w.findMinted(ctx, in)
+	as := w.asIntent(ctx, &in)
+	ours, others, err := w.findMinted(ctx, as, in)
 	if err != nil {
 		return false, w.recoverFailed(ctx, err)
 	}
-	if len(found) > 1 {
-		return false, w.markUncertain(ctx, in, fmt.Sprintf("%d keys at the provider may be the one", len(found)))
+	if len(others) > 0 {
+		return false, w.markUncertain(ctx, in, fmt.Sprintf("the service does not keep names, and lists %s that it did not list before and that nobody has here: one may be ours: %s", count(len(others), "key"), truncate(strings.Join(others, ", "), 300)))
 	}
-	if len(found) == 0 {
-		if settled := in.Started.Add(settleTime); w.now().Before(settled) {
-			return false, w.wait(ctx, settled)
+	if len(ours) == 0 {
+		if left := w.unsettled(in); left > 0 {
+			return false, w.wait(ctx, w.now().Add(left))
 		}
 		return true, w.recovered(ctx, in)
 	}
-	callCtx, cancel := w.call(ctx)
-	defer cancel()
-	if err := w.prov.Revoke(callCtx, w.rec.Def.Parameters, found[0]); err != nil {
+	if in.restored {
+		return true, w.adoptFound(ctx, in, ours)
+	}
+	for _, id := range ours {
+		if err := as.revoke(ctx, id, in.Name); err != nil {
+			return false, w.recoverFailed(ctx, err)
+		}
+	}
+	if left, _, err := w.findMinted(ctx, as, in); err != nil || len(left) > 0 {
+		if err == nil {
+			err = &provider.Error{Op: "revoke", Kind: provider.KindTransient, Msg: "the service still lists a key that nobody has after it was revoked"}
+		}
 		return false, w.recoverFailed(ctx, err)
 	}
-	w.b.stats.reaped.Add(1)
+	w.b.stats.reaped.Add(int64(len(ours)))
 	w.b.emit(ctx, "reap", w.rec.Name, "name", in.Name)
 	if err := w.replacedInVain(ctx, in); err != nil {
 		return false, err
@@ -151,88 +188,282 @@ func (w *work) recoverOne(ctx context.Context, in intent) (done bool, err error)
 	return true, w.recovered(ctx, in)
 }
 
+// adoptFound takes up what an intent of restored storage has left: it may have
+// become current after that storage was copied, so readers may have it. It ends
+// after a full grace.
+func (w *work) adoptFound(ctx context.Context, in intent, ids []string) error {
+	next, now := w.rec.clone(), w.now()
+	for _, id := range ids {
+		if err := next.Life.Add(lifecycle.Version{Number: next.Life.Last + 1, State: lifecycle.Grace, Name: in.Name, ProviderID: id, Found: true,
+			Created: in.Started, Retired: now, RevokeAt: now.Add(w.b.config.get().graceOf(&next.Def)), Identity: in.Identity}); err != nil {
+			return err
+		}
+	}
+	next.Wait = nil
+	if err := w.save(ctx, next); err != nil {
+		return err
+	}
+	return w.closeIntent(ctx, in)
+}
+
+// unsettled is for how long a key of this intent may still turn up.
+func (w *work) unsettled(in intent) time.Duration {
+	left := in.Started.Add(settleTime).Sub(w.now())
+	if left > settleTime+lifecycle.ClockSlack {
+		left = 0 // it was written by a clock that was ahead
+	}
+	return max(left, in.seen+settleTime-w.b.opts.Clock.Monotonic())
+}
+
 // replacedInVain notes that the current version died when a key was minted
 // that nobody will ever see: the provider lets no two live. The next mint
 // starts at once.
 func (w *work) replacedInVain(ctx context.Context, in intent) error {
 	cur := w.rec.Life.Current()
-	if w.caps.Overlap || cur == nil || cur.Number > in.Version {
+	if w.caps.Overlap || cur == nil || cur.Number >= in.Version { // what was brought meanwhile was tested after that
 		return nil
 	}
 	next := w.rec.clone()
-	if err := next.Life.MarkRevoked(cur.Number, w.now()); err != nil {
+	if err := next.Life.MarkRevoked(cur.Number, w.now(), lifecycle.ByList); err != nil {
 		return err
 	}
-	next.MintFailure = nil
+	next.MintFailure, next.Wait = nil, nil
 	return w.save(ctx, next)
 }
 
-// findMinted gives the ids of the keys at the provider that can only be, or
-// (without names) may be, the intent's.
-func (w *work) findMinted(ctx context.Context, in intent) ([]string, error) {
-	prefix := in.Name
-	if !w.caps.Named {
-		prefix = ""
+// findMinted gives the ids of the keys at the provider that are an intent's. What
+// is ours is told by its name, which holds the mount's and the key's identity,
+// also where the service has cut it off, or has made two keys of one request. Where
+// names are not kept, others are those that are new since the intent and are no
+// key's of this mount: nothing says whose they are.
+func (w *work) findMinted(ctx context.Context, as asked, in intent) (ours, others []string, err error) {
+	prefix := ""
+	if w.caps.Named {
+		if prefix, err = w.keyPrefix(); err != nil {
+			return nil, nil, err
+		}
 	}
-	callCtx, cancel := w.call(ctx)
-	defer cancel()
-	remote, err := w.prov.List(callCtx, w.rec.Def.Parameters, prefix)
+	remote, err := as.list(ctx, prefix)
+	if err != nil {
+		return nil, nil, err
+	}
+	// A name that is cut may be that of any version: they are told apart by their ids
+	// alone, so each that lives must be listed by the one that it has here.
+	sure := !slices.ContainsFunc(w.rec.Life.Versions, func(v lifecycle.Version) bool {
+		return v.Alive() && v.Name != "" && !slices.ContainsFunc(remote, func(r provider.RemoteKey) bool { return r.ID == v.ProviderID })
+	})
+	for _, r := range remote {
+		cut := len(r.Name) >= len(prefix) && strings.HasPrefix(in.Name, r.Name)
+		switch {
+		case r.ID == "" || w.rec.Life.Knows(r.ID, r.Name):
+		case w.caps.Named && (lifecycle.ListedAs(in.Name, r.Name) || cut && sure):
+			ours = append(ours, r.ID)
+		case w.caps.Named && cut:
+			others = append(others, r.ID)
+		case w.caps.Named:
+		case !slices.Contains(in.Known, r.ID):
+			others = append(others, r.ID)
+		}
+	}
+	if len(others) > 0 {
+		others, err = w.withoutHolder(ctx, others)
+	}
+	return ours, others, err
+}
+
+// sweeps tells whether the provider can be swept: what it lists is told by name.
+func (w *work) sweeps() bool { return w.caps.List && w.caps.Named && w.caps.Revoke && !w.caps.Local }
+
+// sweep ends the keys at the provider that this installation has made for this key
+// and that no version knows: a request that a proxy has sent twice, an answer that
+// came when nobody waited any more, a list that lagged. It looks when the list has
+// had time after a mint, and once a day.
+func (w *work) sweep(ctx context.Context) error {
+	now := w.now()
+	if w.rec.Sweep.IsZero() || now.Before(w.rec.Sweep) || !w.sweeps() || w.b.intents.open(w.rec.Name) {
+		return nil
+	}
+	remote, listErr := w.leftovers(ctx)
+	next := w.rec.clone()
+	next.Sweep = now.Add(sweepEvery - time.Duration(lifecycle.Seed(w.rec.UID, w.rec.Life.Last)%uint64(sweepEvery/8)))
+	if len(remote) > 0 {
+		next.Sweep = now.Add(time.Hour) // look whether they are gone
+	} else if listErr != nil {
+		next.Sweep = now.Add(sweepEvery / 4)
+	}
+	// A write first: storage takes it of the leader only, who knows all versions.
+	if err := w.save(ctx, next); err != nil {
+		return err
+	}
+	for _, r := range remote {
+		if err := w.asNow().revoke(ctx, r.ID, r.Name); err != nil {
+			w.b.Logger().Warn("a key that no version knows could not be ended yet", "key", w.rec.Name, "name", r.Name, "error", publicMessage(err))
+			continue
+		}
+		w.b.stats.reaped.Add(1)
+		w.b.emit(ctx, "reap", w.rec.Name, "name", r.Name)
+	}
+	return nil
+}
+
+// leftovers are the keys at the provider that were certainly made for this key and
+// that no version is. Where one carries a version's name, or a name that is cut, it
+// is told from that version by its id alone: so the list must show a version that
+// lives by the id which it has here.
+func (w *work) leftovers(ctx context.Context) ([]provider.RemoteKey, error) {
+	base, err := w.b.fence.mintName(w.rec.UID, w.rec.Name, 1, "")
 	if err != nil {
 		return nil, err
 	}
-	var ids []string
-	for _, r := range remote {
-		if w.caps.Named {
-			if r.Name == in.Name {
-				ids = append(ids, r.ID)
-			}
-			continue
-		}
-		if slices.Contains(in.Known, r.ID) || w.rec.Life.ByProviderID(r.ID) != nil {
-			continue
-		}
-		from, to := in.Started.Add(-clockDistance), in.Started.Add(settleTime+clockDistance)
-		if !r.Created.IsZero() && (r.Created.Before(from) || r.Created.After(to)) {
-			continue // somebody else's: nothing was asked for at that time
-		}
-		ids = append(ids, r.ID)
+	remote, err := w.asNow().list(ctx, base.KeyPrefix())
+	if err != nil {
+		return nil, err
 	}
-	return ids, nil
+	// Of a deleted key whose versions are all dead nothing is to live.
+	sure := w.rec.Deleting != nil && w.rec.Life.Alive() == 0
+	for i := range w.rec.Life.Versions {
+		v := &w.rec.Life.Versions[i]
+		listed := slices.ContainsFunc(remote, func(r provider.RemoteKey) bool { return r.ID == v.ProviderID })
+		if v.Alive() && v.Name != "" && !listed {
+			sure = false
+			break
+		}
+		sure = sure || v.Alive() && listed
+	}
+	return slices.DeleteFunc(remote, func(r provider.RemoteKey) bool {
+		if r.ID == "" || w.rec.Life.Knows(r.ID, r.Name) {
+			return true
+		}
+		if w.rec.Life.ByName(r.Name) != nil {
+			return !sure
+		}
+		name, err := w.parseName(r.Name)
+		return err != nil || name.Version < w.rec.SweepFrom || name.Mount != base.Mount || name.Key != base.Key || name.Installation != base.Installation ||
+			name.Version > max(w.rec.Life.Last, w.rec.Tried)
+	}), nil
 }
 
-// recovered closes an intent and lets the next mint start.
-func (w *work) recovered(ctx context.Context, in intent) error {
-	if err := w.closeIntent(ctx, in); err != nil {
+// lastSweep is the last chance for what a key may have left whose record goes. An
+// error says that nobody could look, or that it is still there, and that a later try
+// may help.
+func (w *work) lastSweep(ctx context.Context) error {
+	kept := slices.ContainsFunc(w.rec.Life.Versions, func(v lifecycle.Version) bool { return v.Keep })
+	if w.rec.Sweep.IsZero() || !w.sweeps() || kept {
+		return nil
+	}
+	left, err := w.leftovers(ctx)
+	for _, r := range left {
+		if err == nil {
+			err = w.asNow().revoke(ctx, r.ID, r.Name)
+		}
+		if err == nil {
+			w.b.stats.reaped.Add(1)
+			w.b.emit(ctx, "reap", w.rec.Name, "name", r.Name)
+		}
+	}
+	if len(left) > 0 && err == nil {
+		if left, err = w.leftovers(ctx); err == nil && len(left) > 0 {
+			err = &provider.Error{Op: "revoke", Kind: provider.KindTransient, Msg: "the service still lists a key that nobody has after it was revoked"}
+		}
+	}
+	switch provider.KindOf(err) {
+	case provider.KindTransient, provider.KindRateLimited, provider.KindUncertain:
 		return err
 	}
-	f := w.rec.MintFailure
-	if f == nil || f.Op == "create" {
-		return nil // the backoff of a failed create stays
+	return nil // no later try would do better
+}
+
+// answered tells whether an error is what a service said. One that said no may have
+// made the key all the same; one that was not reached has not.
+func answered(err error) bool {
+	var pe *provider.Error
+	return errors.As(err, &pe) && pe.Status != 0
+}
+
+// sweepSoon has the provider swept when its list has had time. in is what was
+// asked for in vain; nil: it was not.
+func (w *work) sweepSoon(next *keyRecord, in *intent) {
+	if !w.sweeps() {
+		return
 	}
+	next.Sweep = w.now().Add(settleTime)
+	if in != nil {
+		next.Tried = max(next.Tried, in.Version)
+	}
+}
+
+// keyPrefix begins the names of this key's versions at the provider.
+func (w *work) keyPrefix() (string, error) {
+	name, err := w.b.fence.mintName(w.rec.UID, w.rec.Name, 1, "")
+	return name.KeyPrefix(), err
+}
+
+// parseName takes a name at the provider apart. One with another label than this
+// key's was given by somebody else, who may have copied a name of ours.
+func (w *work) parseName(listed string) (lifecycle.MintName, error) {
+	name, err := lifecycle.ParseMintName(listed)
+	if err != nil {
+		return name, err
+	}
+	name.Label = lifecycle.Label(w.rec.Name)
+	if !lifecycle.ListedAs(name.String(), listed) {
+		return name, fmt.Errorf("name %q: its label is not this key's", listed)
+	}
+	return name, nil
+}
+
+// withoutHolder gives those of the ids that no version of another key of this
+// provider has.
+func (w *work) withoutHolder(ctx context.Context, ids []string) ([]string, error) {
+	left := slices.Clone(ids)
+	for _, name := range w.b.index.ofProvider(w.rec.Def.Provider) {
+		if name == w.rec.Name || len(left) == 0 {
+			continue
+		}
+		snap := w.b.cache.get(name)
+		if snap == nil {
+			var err error
+			if snap, err = w.b.load(ctx, w.st.s, name, false); err != nil {
+				return nil, err
+			}
+		}
+		if snap != nil {
+			left = slices.DeleteFunc(left, func(id string) bool { return snap.rec.Life.ByProviderID(id) != nil })
+		}
+	}
+	return left, nil
+}
+
+// recovered closes an intent and lets the next mint start; the pause after a
+// create that failed stays. First it notes what to look for later: a list that
+// lags shows the key when its intent is long gone.
+func (w *work) recovered(ctx context.Context, in intent) error {
 	next := w.rec.clone()
-	next.MintFailure = nil
-	return w.save(ctx, next)
+	w.sweepSoon(next, &in)
+	if cur := next.Life.Current(); cur != nil && cur.Number < in.Version {
+		w.doubt(next)
+	}
+	if next.Wait.For(lifecycle.WhyList) {
+		if next.Wait = nil; next.MintFailure != nil && next.MintFailure.Step == lifecycle.StepRecover {
+			next.MintFailure = nil
+		}
+	}
+	if err := w.save(ctx, next); err != nil {
+		return err
+	}
+	return w.closeIntent(ctx, in)
 }
 
 func (w *work) recoverFailed(ctx context.Context, err error) error {
 	next := w.rec.clone()
-	next.MintFailure = w.fail(w.rec.MintFailure, "recover", err)
-	w.b.stats.failures.Add(1)
+	next.MintFailure, next.Wait = w.fail(w.rec.MintFailure, lifecycle.StepRecover, lifecycle.WhyList, err)
 	return w.save(ctx, next)
-}
-
-// waitsForList tells that nothing has failed: the provider's list may lag.
-func (f *failure) waitsForList() bool {
-	return f.Op == "recover" && f.Kind == provider.KindUncertain.String()
 }
 
 // wait looks again at a time at which the provider's list can be trusted.
 func (w *work) wait(ctx context.Context, until time.Time) error {
 	next := w.rec.clone()
-	next.MintFailure = &failure{
-		Op: "recover", Kind: provider.KindUncertain.String(), At: w.now(), RetryAt: until,
-		Message: "a rotation was interrupted; the provider does not list its key so far",
-	}
+	next.Wait = &lifecycle.Wait{Why: lifecycle.WhyList, Until: until}
 	return w.save(ctx, next)
 }
 

@@ -2,6 +2,8 @@ package apikeys
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"slices"
 )
 
@@ -53,6 +55,7 @@ func (h *hook) reserve(e hookEvent) bool {
 	}
 	if len(h.queue)+h.coming >= hookQueue {
 		h.dropped++
+		h.missed++
 		return false
 	}
 	h.coming++
@@ -95,15 +98,43 @@ func (h *hook) waiting() []hookEvent {
 	return slices.Clone(h.queue)
 }
 
-// forget drops the first event, which has been dealt with. Where storage keeps
-// it, the receiver gets it again after the next start.
+// forget drops an event that has been dealt with, under every time at which it was
+// told of. Where storage keeps it, the receiver gets it again after the next start.
 func (d *dispatcher) forget(ctx context.Context, h *hook, e hookEvent) {
-	if err := d.storage().removeEvent(context.WithoutCancel(ctx), h.rec.Name, &e); err != nil {
-		d.warn("an event that was delivered could not be removed; it will be delivered again after the next start", "webhook", h.rec.Name, "error", err)
+	told := slices.DeleteFunc(h.waiting(), func(have hookEvent) bool { return have.ID != e.ID })
+	for i := range told {
+		if err := d.storage().removeEvent(context.WithoutCancel(ctx), h.rec.Name, &told[i]); err != nil {
+			d.warn("an event that was delivered could not be removed; it will be delivered again after the next start", "webhook", h.rec.Name, "error", err)
+		}
 	}
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.queue = slices.DeleteFunc(h.queue, func(have hookEvent) bool { return have.ID == e.ID })
+	h.queue = slices.DeleteFunc(h.queue, func(have hookEvent) bool {
+		return slices.ContainsFunc(told, func(t hookEvent) bool { return t.ID == have.ID && t.Time.Equal(have.Time) })
+	})
+	missed := 0
+	if len(h.queue)+h.coming < hookQueue/2 {
+		missed, h.missed = h.missed, 0
+	}
+	h.mu.Unlock()
+	if missed > 0 {
+		d.tellMissed(context.WithoutCancel(ctx), h, e, missed)
+	}
+}
+
+// tellMissed says, once there is room again, how many events there was none for, so
+// that the receiver reads status in place of them.
+func (d *dispatcher) tellMissed(ctx context.Context, h *hook, last hookEvent, missed int) {
+	sum := sha256.Sum256([]byte("missed\x00" + last.ID))
+	e := hookEvent{ID: hex.EncodeToString(sum[:])[:eventIDLength], Type: "missed", Time: d.clock.Wall(), Mount: last.Mount,
+		Data: map[string]string{"count": itoa(missed)}}
+	d.warn("there was no room for events of a webhook", "webhook", h.rec.Name, "count", missed)
+	if !h.reserve(e) {
+		return
+	}
+	if err := d.storage().putEvent(ctx, h.rec.Name, &e); err != nil {
+		d.warn("an event could not be stored; it is lost if the engine ends before it is delivered", "webhook", h.rec.Name, "type", e.Type, "error", err)
+	}
+	h.push(e)
 }
 
 // catchUp queues the events that an earlier run has left in storage, before
@@ -131,8 +162,11 @@ func (d *dispatcher) readQueues(ctx context.Context) error {
 			return err
 		}
 		d.mu.Lock()
-		h := d.hooks[name]
+		h, broken := d.hooks[name], d.broken[name] != ""
 		d.mu.Unlock()
+		if broken {
+			continue
+		}
 		if h == nil {
 			if err := st.removeEvents(ctx, name); err != nil {
 				return err

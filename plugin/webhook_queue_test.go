@@ -185,7 +185,7 @@ func TestQueueIsBoundedInStorageToo(t *testing.T) {
 // be told of, at least once, and always under the same id.
 func TestEventsOutliveACrashAtEveryPoint(t *testing.T) {
 	const name = "app/k"
-	for n := 1; ; n++ {
+	for n := 1; ; n += stride() {
 		w := newWorld(t, remoteCaps())
 		r := newReceiver(t)
 		w.remoteKey(name, nil)
@@ -245,6 +245,35 @@ func TestEventsOutliveACrashAtEveryPoint(t *testing.T) {
 	}
 }
 
+// After a crash the queue is read from storage while the key's next step tells of
+// the same event again, at another time: both get into the queue and into storage,
+// and neither may stay there.
+func TestAnEventThatIsToldTwiceLeavesNothing(t *testing.T) {
+	w := newWorld(t, remoteCaps())
+	r := newReceiver(t)
+	w.hook(r, nil)
+	w.die()
+	d, h := w.b.hooks, w.b.hooks.hooks["h"]
+	before := hookEvent{ID: "0a", Type: "rotate", Time: w.clock.Wall()}
+	again := before
+	again.Time = before.Time.Add(time.Minute)
+	st := store{w.storage}
+	if err := errors.Join(st.putEvent(t.Context(), "h", &before), st.putEvent(t.Context(), "h", &again)); err != nil {
+		t.Fatal(err)
+	}
+	if !h.reserve(again) {
+		t.Fatal("no place in the queue")
+	}
+	if twice := h.insert([]hookEvent{before}); len(twice) != 0 {
+		t.Fatalf("%v is known already", twice)
+	}
+	h.push(again)
+	d.forget(t.Context(), h, before)
+	if left := w.storedEvents(); len(left) != 0 || !h.idle() {
+		t.Errorf("%v are left in storage, %d in the queue", left, len(h.waiting()))
+	}
+}
+
 // settle waits until the receiver has what was sent, or the process is dead.
 func (w *world) settle(cr *crasher) {
 	w.eventually(func() bool {
@@ -274,4 +303,26 @@ func FuzzStoredEvent(f *testing.F) {
 			t.Errorf("%q lies at %q", raw, key)
 		}
 	})
+}
+
+// A receiver for whose events there was no room is told how many it has missed.
+func TestMissedEventsAreTold(t *testing.T) {
+	w := newWorld(t, remoteCaps())
+	r := newReceiver(t)
+	w.localKey("k", nil)
+	w.hook(r, map[string]any{"events": "rotate"})
+	w.b.hooks.mu.Lock()
+	h := w.b.hooks.hooks["h"]
+	w.b.hooks.mu.Unlock()
+	h.mu.Lock()
+	h.missed = 42
+	h.mu.Unlock()
+	w.write("rotate/k", nil)
+	if got := r.next(t).event.Type; got != "rotate" {
+		t.Errorf("%s", got)
+	}
+	if got := r.next(t).event; got.Type != "missed" || got.Data["count"] != "42" || got.ID == "" {
+		t.Errorf("%+v", got)
+	}
+	w.eventually(func() bool { return len(w.storedEvents()) == 0 })
 }

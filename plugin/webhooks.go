@@ -24,7 +24,7 @@ import (
 
 // Limits of the delivery of webhooks.
 const (
-	hookQueue   = 1000 // events that wait for one receiver; further ones are dropped and counted
+	hookQueue   = 5000 // events that wait for one receiver; further ones are dropped and counted
 	hookTimeout = 10 * time.Second
 	hookAnswer  = 16 << 10 // bytes of an answer that are read, and thrown away
 	hookTries   = 8        // over about two hours
@@ -101,9 +101,11 @@ type dispatcher struct {
 	mu    sync.Mutex
 	st    store // valid once loaded
 	hooks map[string]*hook
-	done  sync.WaitGroup
-	ctx   context.Context
-	stop  context.CancelFunc
+	// broken are those that are stored and cannot be used, and why.
+	broken map[string]string
+	done   sync.WaitGroup
+	ctx    context.Context
+	stop   context.CancelFunc
 	// behind tells that storage may hold events that no queue does.
 	behind atomic.Bool
 }
@@ -119,11 +121,12 @@ type hook struct {
 	queue                      []hookEvent // the first one is being delivered
 	coming                     int         // events that are being stored, and have a place
 	delivered, failed, dropped int64
+	missed                     int // dropped, and the receiver was not told
 	lastError                  string
 }
 
 func newDispatcher(clock Clock, warn func(msg string, args ...any)) *dispatcher {
-	d := &dispatcher{clock: clock, warn: warn, hooks: map[string]*hook{}}
+	d := &dispatcher{clock: clock, warn: warn, hooks: map[string]*hook{}, broken: map[string]string{}}
 	d.ctx, d.stop = context.WithCancel(context.Background())
 	d.pause = func(ctx context.Context, d time.Duration) { waitFor(ctx, nil, d) }
 	return d
@@ -141,6 +144,7 @@ func (d *dispatcher) set(name string, rec *webhookRecord) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	delete(d.broken, name)
 	old := d.hooks[name]
 	if old != nil {
 		old.cancel()
@@ -181,7 +185,7 @@ func (d *dispatcher) serve(ctx context.Context, h *hook) {
 			}
 			continue
 		}
-		if h.rec.wants(e.Type) && !d.deliver(ctx, h, e) {
+		if (e.Type == "missed" || h.rec.wants(e.Type)) && !d.deliver(ctx, h, e) {
 			return
 		}
 		d.forget(ctx, h, e)
@@ -257,6 +261,9 @@ func (d *dispatcher) names() []string {
 	for name := range d.hooks {
 		out = append(out, name)
 	}
+	for name := range d.broken {
+		out = append(out, name)
+	}
 	slices.Sort(out)
 	return out
 }
@@ -264,8 +271,11 @@ func (d *dispatcher) names() []string {
 // get gives a webhook and how its deliveries went; nil where there is none.
 func (d *dispatcher) get(name string) (*webhookRecord, map[string]any) {
 	d.mu.Lock()
-	h := d.hooks[name]
+	h, broken := d.hooks[name], d.broken[name]
 	d.mu.Unlock()
+	if broken != "" {
+		return &webhookRecord{Name: name}, map[string]any{"last_error": broken}
+	}
 	if h == nil {
 		return nil, nil
 	}
@@ -301,10 +311,19 @@ func (d *dispatcher) load(ctx context.Context, st store) error {
 	}
 	for _, name := range names {
 		if err := d.reload(ctx, st, name); err != nil {
-			return err
+			// The mount is there for keys: it goes on without a webhook that cannot be used.
+			d.warn("a webhook cannot be used: write it anew", "webhook", name, "error", err)
+			d.note(name, err)
 		}
 	}
 	return nil
+}
+
+// note keeps why a webhook that is stored cannot be used.
+func (d *dispatcher) note(name string, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.broken[name] = truncate(err.Error(), 500)
 }
 
 func (d *dispatcher) reload(ctx context.Context, st store, name string) error {

@@ -53,7 +53,7 @@ var rules = []rule{
 	{"appliance/cli", []string{
 		"config", "appliance/base", "appliance/serve", "appliance/secrets", "appliance/backup", "appliance/watch", "appliance/demo",
 	}},
-	{"appliance/cmd", []string{"appliance/cli"}},
+	{"appliance/cmd", []string{"appliance/base", "appliance/cli"}},
 	{"installer", []string{
 		"config", "systemd", "appliance/base",
 		"appliance/serve/dnscheck", "appliance/serve/escrow", "appliance/serve/kms", "appliance/serve/localtls",

@@ -51,7 +51,7 @@ func command(conf string, args ...string) told {
 // and a value, which may be a secret in the wrong place, is never quoted.
 func TestConfigurationFilesAreStrict(t *testing.T) {
 	mapping := func(file string) (struct{}, error) {
-		_, err := appenv.LoadMapping(t.Context(), nil, file)
+		_, err := appenv.ReadMapping(file)
 		return struct{}{}, err
 	}
 	files := map[string]struct {
@@ -83,11 +83,12 @@ func TestConfigurationFilesAreStrict(t *testing.T) {
 			line string
 			says []string
 		}{
-			"an unknown key": {f.typo + " = \"" + canary + "\"", []string{f.typo, "unknown key; known here: " + f.first}},
-			"a wrong type":   {f.key + " = 12345678987654321", []string{f.key, "a text in quotes is wanted"}},
-			"no quotes":      {f.key + " = " + canary, nil},
-			"a lone word":    {canary, nil},
-			"no end":         {f.key + " = \"" + canary, nil},
+			"an unknown key":  {f.typo + " = \"" + canary + "\"", []string{f.typo, "unknown key; known here: " + f.first}},
+			"a wrong type":    {f.key + " = 12345678987654321", []string{f.key, "a text in quotes is wanted"}},
+			"a table nowhere": {"[nowhere.deep]\nkey = \"" + canary + "\"", []string{"unknown key; known here: "}},
+			"no quotes":       {f.key + " = " + canary, nil},
+			"a lone word":     {canary, nil},
+			"no end":          {f.key + " = \"" + canary, nil},
 		} {
 			t.Run(name+"/"+fault, func(t *testing.T) {
 				file := filepath.Join(t.TempDir(), "file.toml")
@@ -104,6 +105,38 @@ func TestConfigurationFilesAreStrict(t *testing.T) {
 					t.Errorf("it quotes a value:\n%s", got)
 				}
 			})
+		}
+	}
+}
+
+// A key that is spelt with dots, or a table of a table that has no head of its
+// own, has a line, too; and no file is read for ever.
+func TestConfigurationFilesSayTheLine(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "appliance.toml")
+	for text, want := range map[string]string{
+		"domain = \"vault.example.com\"\ntls.mode = \"acme\"\ntls.acme.foo = 1\n":  ":3: tls.acme.foo: unknown key",
+		"domain = \"vault.example.com\"\n\ntls.foo.bar = 1\n":                      ":3: tls.foo: unknown key",
+		"domain = \"vault.example.com\"\n[tls.foo.bar]\nbaz = 1\n":                 ":2: tls.foo: unknown key",
+		"domain = \"vault.example.com\"\n[[backup.from.to]]\n[[backup.from.to]]\n": ":2: backup.from: unknown key",
+		"domain = \"vault.example.com\"\n[tls.acme]\n[tls]\nmode = 1\n":            ":4: tls.mode: a text in quotes is wanted",
+	} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := config.Load(file); err == nil || !strings.Contains(err.Error(), file+want) {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
+	}
+	for name, load := range map[string]func(string) error{
+		"appliance.toml": func(f string) error { _, err := config.Load(f); return err },
+		"[backup]":       func(f string) error { _, err := config.LoadBackup(f); return err },
+		"[alert]":        func(f string) error { _, err := config.LoadAlert(f); return err },
+		"[audit]":        func(f string) error { _, err := config.LoadAudit(f); return err },
+		"apps.toml":      func(f string) error { _, err := config.LoadApps(f); return err },
+		"front.toml":     func(f string) error { _, err := config.LoadFront(f); return err },
+	} {
+		if err := load("/dev/zero"); err == nil || !strings.Contains(err.Error(), `"/dev/zero" has more than`) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

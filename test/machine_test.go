@@ -328,15 +328,16 @@ func TestLockStandsOnce(t *testing.T) {
 // own, but for those that are given by their path or belong to who asks.
 func TestCommandsHaveTheirOwnPath(t *testing.T) {
 	allowed := map[string]string{
-		"../appliance/base/command/command.go":    "is the one",
-		"../appliance/base/proc/proc.go":          "daemons of a scratch Vault, by path, each with its environment",
-		"../appliance/secrets/migrate/history.go": "the person's git",
-		"../appliance/cli/programs.go":            "looks for the person's Vault",
-		"../appliance/cli/cmd_env_exec.go":        "the person's program",
-		"../appliance/cli/cmd_drill_all.go":       "asks a program that was given by its path for its version",
-		"../appliance/demo/check.go":              "the same",
-		"../appliance/cli/cmd_front.go":           "this program again",
-		"../appliance/demo/ending.go":             "whether the person has a vault to type",
+		"../appliance/base/command/command.go":         "is the one",
+		"../appliance/base/proc/proc.go":               "daemons of a scratch Vault, by path, each with its environment",
+		"../appliance/secrets/migrate/history.go":      "the person's git",
+		"../appliance/secrets/migrate/patch_python.go": "the person's Python, or the system's",
+		"../appliance/cli/programs.go":                 "looks for the person's Vault",
+		"../appliance/cli/cmd_env_exec.go":             "the person's program",
+		"../appliance/backup/drill/rehearse.go":        "asks a program that was given by its path for its version",
+		"../appliance/demo/check.go":                   "the same",
+		"../appliance/cli/cmd_front.go":                "this program again",
+		"../appliance/demo/ending.go":                  "whether the person has a vault to type",
 	}
 	call := regexp.MustCompile(`\bexec\.(Command|CommandContext|LookPath)\(|\bos\.StartProcess\(|\bsyscall\.(Exec|ForkExec)\(`)
 	seen := map[string]bool{}

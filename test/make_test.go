@@ -3,6 +3,7 @@ package test
 import (
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -152,4 +153,58 @@ func goTests(t *testing.T) []string {
 		}
 	}
 	return out
+}
+
+// Each area starts what its row names, with the long form asked for, goes on after
+// a failure, and ends with it.
+func TestSoakStartsEachArea(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "scripts"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, script := range map[string]string{
+		"soak": text(t, "../scripts/soak"),
+		// What is called says so, and fails.
+		"test-go": "#!/bin/sh\necho \"called $STRONGROOM_SOAK test-go $*\"\nexit 5\n", "test": "#!/bin/sh\necho \"called $STRONGROOM_SOAK test $*\"\nexit 6\n",
+		"python-test": "#!/bin/sh\necho \"called $STRONGROOM_SOAK python-test $*\"\nexit 7\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, "scripts", name), []byte(script), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	soak := func(args ...string) (string, int) {
+		c := exec.CommandContext(t.Context(), "bash", append([]string{filepath.Join(dir, "scripts", "soak")}, args...)...)
+		out, err := c.CombinedOutput()
+		if c.ProcessState == nil {
+			t.Fatal(err)
+		}
+		return string(out), c.ProcessState.ExitCode()
+	}
+	listed, _ := soak("--list")
+	areas := strings.Fields(listed)
+	if len(areas) < 9 {
+		t.Fatalf("the areas are %q", areas)
+	}
+	for _, area := range areas {
+		out, code := soak(area)
+		called := firsts(`(?m)^called 1 (.*)$`, out)
+		switch {
+		case area == "python":
+			if code != 7 || !slices.Equal(called, []string{"python-test "}) {
+				t.Errorf("python: exit code %d, called %q", code, called)
+			}
+		case code != 5 || !strings.Contains(out, "soak, "+area+": "):
+			t.Errorf("%s: exit code %d:\n%s", area, code, out)
+		case len(called) == 0 || !strings.Contains(called[len(called)-1], "-run ^Test.*(") || !strings.HasSuffix(called[len(called)-1], " ./test/e2e ./test/vps"):
+			t.Errorf("%s: it called %q", area, called)
+		case area != "cluster" && (len(called) != 2 || !strings.Contains(called[0], "/...")):
+			t.Errorf("%s: it called %q, its packages are not there", area, called)
+		}
+	}
+	if out, code := soak(); code != 6 || !strings.Contains(out, "called 1 test -timeout") {
+		t.Errorf("all of it: exit code %d:\n%s", code, out)
+	}
+	if out, code := soak("nonsense"); code != 2 || !strings.Contains(out, "engine cluster front") {
+		t.Errorf("no area: exit code %d:\n%s", code, out)
+	}
 }

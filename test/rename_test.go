@@ -64,7 +64,7 @@ func TestRenameModule(t *testing.T) {
 	run := func(name string, args ...string) (string, error) {
 		cmd := exec.Command(name, args...)
 		cmd.Dir = dir
-		cmd.Env = append(os.Environ(), "GOFLAGS=-mod=readonly")
+		cmd.Env = append(os.Environ(), "GOFLAGS=-trimpath -mod=readonly")
 		out, err := cmd.CombinedOutput()
 		return string(out), err
 	}

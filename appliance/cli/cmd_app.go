@@ -76,6 +76,16 @@ func (o *appOptions) targets(conf config.Apps) ([]config.Target, error) {
 	return t, nil
 }
 
+// loadTargets is load, and the environments that are meant.
+func (o *appOptions) loadTargets() (config.Apps, apps.Vault, []config.Target, error) {
+	conf, v, err := o.load()
+	if err != nil {
+		return conf, nil, nil, err
+	}
+	targets, err := o.targets(conf)
+	return conf, v, targets, err
+}
+
 // target is the one environment that is meant.
 func (o *appOptions) target(conf config.Apps) (config.Target, error) {
 	all, err := o.targets(conf)

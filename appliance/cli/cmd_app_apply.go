@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"strongroom.example/appliance/base/argument"
 	"strongroom.example/appliance/secrets/apps"
 	"strongroom.example/config"
 )
@@ -18,9 +19,9 @@ func appPlanCommand(o *appOptions) *cobra.Command {
 
 Exit codes: 0 nothing to do, 3 Vault differs from the file, 4 something is in
 the way that a person must look at.`,
-		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return appError(runAppPlan(c, o)) },
 	}
+	argument.One(c, "FILE", "config", &o.config)
 	c.Flags().BoolVar(&o.json, "json", false, "print JSON, the unchanged things too")
 	o.addApply(c)
 	return c
@@ -70,9 +71,9 @@ something is in the way, and nothing is removed: that is what prune does.
 
 A new person's first password is not printed: Vault keeps it, and prints a token
 with which that person fetches it, once.`,
-		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return appError(runAppApply(c, o)) },
 	}
+	argument.One(c, "FILE", "config", &o.config)
 	o.addApply(c)
 	return c
 }
@@ -105,9 +106,9 @@ manifest has made is looked at. Secrets that hold a value stay, unless
 
 Exit codes: 0 nothing (left) to remove, 3 there is something, and --yes was not
 given.`,
-		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return appError(runAppPrune(c, o)) },
 	}
+	argument.One(c, "FILE", "config", &o.config)
 	c.Flags().BoolVarP(&o.yes, "yes", "y", false, "do not ask")
 	c.Flags().BoolVarP(&o.dryRun, "dry-run", "n", false, "change nothing, and show what would be removed")
 	c.Flags().BoolVar(&o.withValues, "delete-values", false, "remove secrets that hold a value, too")

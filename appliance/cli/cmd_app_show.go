@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"strongroom.example/appliance/base/argument"
 	"strongroom.example/appliance/secrets/apps"
 )
 
@@ -15,20 +16,16 @@ func appShowCommand(o *appOptions) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "show",
 		Short: "Show each environment as it is in Vault, without a secret",
-		Args:  cobra.NoArgs,
 		RunE:  func(c *cobra.Command, _ []string) error { return appError(runAppShow(c, o)) },
 	}
+	argument.One(c, "FILE", "config", &o.config)
 	o.addTarget(c)
 	c.Flags().BoolVar(&o.json, "json", false, "print JSON")
 	return c
 }
 
 func runAppShow(c *cobra.Command, o *appOptions) error {
-	conf, v, err := o.load()
-	if err != nil {
-		return err
-	}
-	targets, err := o.targets(conf)
+	_, v, targets, err := o.loadTargets()
 	if err != nil {
 		return err
 	}
@@ -109,20 +106,16 @@ is refused. A static role's password is tried. Needs the address of the database
 server, which this machine must reach.
 
 Exit codes: 0 all roles work, 3 one doesn't.`,
-		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return appError(runCheckDB(c, o)) },
 	}
+	argument.One(c, "FILE", "config", &o.config)
 	o.addTarget(c)
 	c.Flags().BoolVar(&o.json, "json", false, "print JSON")
 	return c
 }
 
 func runCheckDB(c *cobra.Command, o *appOptions) error {
-	conf, v, err := o.load()
-	if err != nil {
-		return err
-	}
-	targets, err := o.targets(conf)
+	conf, v, targets, err := o.loadTargets()
 	if err != nil {
 		return err
 	}

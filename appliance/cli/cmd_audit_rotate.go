@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"strongroom.example/appliance/base/statefile"
+	"strongroom.example/appliance/base/words"
 	"strongroom.example/appliance/watch/audit"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
@@ -97,7 +98,7 @@ func printAudit(c *cobra.Command, rep audit.Report) {
 		fmt.Fprintf(w, "deleted %s\n", name)
 	}
 	if rep.Disk.Total > 0 {
-		fmt.Fprintf(w, "%d logs, %d rotated ones with %s, disk used to %.0f%%\n", len(rep.Logs), rep.Kept, size(rep.KeptBytes), rep.Disk.Percent())
+		fmt.Fprintf(w, "%d logs, %d rotated ones with %s, disk used to %.0f%%\n", len(rep.Logs), rep.Kept, words.Size(rep.KeptBytes), rep.Disk.Percent())
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"os/signal"
 	"strings"
 	"syscall"
 
@@ -53,9 +52,6 @@ afterwards, unless --keep is given; no process is left, whatever ends it.`,
 }
 
 func runDemo(ctx context.Context, c *cobra.Command, o demoOptions, version string) error {
-	// A terminal that goes away ends the demo as Ctrl-C does.
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP)
-	defer stop()
 	programs, err := findPrograms(o.vault, o.plugin)
 	if err != nil {
 		return err

@@ -53,7 +53,7 @@ func (k *drillKeys) add(c *cobra.Command) {
 func (k *drillKeys) options(c *cobra.Command, version, state string) (drill.Options, error) {
 	o := drill.Options{
 		StateDir: state, PluginDir: k.pluginDir, Hide: k.hide, Policies: config.Policies(),
-		Version: version, Patience: k.timeout, Host: hostname(),
+		Version: version, Patience: k.timeout, Host: hostName(),
 	}
 	var err error
 	if o.Programs, err = findPrograms(k.vault, ""); err != nil {
@@ -165,41 +165,20 @@ func (s *drillSource) options(ctx context.Context, state string) (drill.FetchOpt
 	if err != nil {
 		return o, err
 	}
-	if o.Destinations, err = destinations(b); err != nil {
-		return o, err
-	}
+	o.Destinations = destinations(b)
 	if s.id != "" {
 		if o.ID, err = snapshot.ParseID(s.id); err != nil {
 			return o, &Error{Code: ExitUsage, Err: err, Hint: "strongroom snapshot list shows the names"}
 		}
 		return o, nil
 	}
-	var errs []error
-	for _, d := range o.Destinations {
-		if o.Cluster, err = s.clusterIn(ctx, d, s.takeState); err == nil {
-			return o, nil
-		}
-		errs = append(errs, err)
-	}
-	return o, errors.Join(errs...)
+	o.Cluster, err = snapshot.ClusterOf(ctx, o.Destinations, s.cluster, s.takeState)
+	return o, err
 }
 
-func hostname() string {
-	host, err := os.Hostname()
-	if err != nil {
-		return "unknown"
-	}
-	return host
-}
-
-// recordedKey is the fingerprint that was recorded with the escrow of the master
-// key; empty where there is none.
-func recordedKey(dir string) (string, error) {
-	key, err := escrowedKey(dir)
-	if err != nil {
-		return "", &Error{Code: ExitOperator, Err: fmt.Errorf("--escrow: %w", err)}
-	}
-	return key, nil
+// escrowFault is of what the escrow's folder says.
+func escrowFault(err error) error {
+	return &Error{Code: ExitOperator, Err: fmt.Errorf("--escrow: %w", err)}
 }
 
 // drillError gives the exit code and what to do.

@@ -5,17 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"regexp"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"strongroom.example/appliance/backup/drill"
 	"strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/appliance/base/access"
-	"strongroom.example/appliance/serve/escrow"
 	"strongroom.example/config/machine"
 )
 
@@ -93,15 +89,22 @@ func (o *drillOptions) validate() error {
 	case o.with.plugin == "" && (o.with.pluginVersion != "" || o.with.tokenFile != ""):
 		return usage("--plugin-version and --token-file need --plugin-binary")
 	}
-	for name, path := range map[string]string{"--vault-binary": o.with.vault, "--plugin-binary": o.with.plugin} {
+	var vault os.FileInfo
+	for _, program := range []struct{ name, path string }{{"--vault-binary", o.with.vault}, {"--plugin-binary", o.with.plugin}} {
+		name, path := program.name, program.path
 		if path == "" {
 			continue
 		}
-		if fi, err := os.Stat(path); err != nil {
+		fi, err := os.Stat(path)
+		switch {
+		case err != nil:
 			return usage("%s: %w", name, err)
-		} else if !fi.Mode().IsRegular() || fi.Mode()&0o100 == 0 {
+		case !fi.Mode().IsRegular() || fi.Mode()&0o100 == 0:
 			return usage("%s %q is not an executable file", name, path)
+		case vault != nil && os.SameFile(vault, fi):
+			return usage("--vault-binary %q and --plugin-binary %q are one file: a Vault and a plugin are two programs", o.with.vault, path)
 		}
+		vault = fi
 	}
 	return nil
 }
@@ -125,8 +128,8 @@ func runDrill(c *cobra.Command, o drillOptions) error {
 	if err != nil {
 		return err
 	}
-	if run.EscrowKey, err = recordedKey(o.escrowDir); err != nil {
-		return err
+	if run.EscrowKey, err = drill.EscrowedKey(o.escrowDir); err != nil {
+		return escrowFault(err)
 	}
 	if run.Rehearse, err = o.rehearsal(ctx); err != nil {
 		return err
@@ -159,23 +162,26 @@ func (o *drillOptions) rehearsal(ctx context.Context) (*drill.Rehearsal, error) 
 		return nil, nil
 	}
 	h := &drill.Rehearsal{PluginVersion: o.with.pluginVersion}
-	for from, to := range map[string]*string{o.with.vault: &h.Vault, o.with.plugin: &h.Plugin} {
-		if from == "" {
+	for _, program := range []struct {
+		from string
+		to   *string
+	}{{o.with.vault, &h.Vault}, {o.with.plugin, &h.Plugin}} {
+		if program.from == "" {
 			continue
 		}
-		abs, err := filepath.Abs(from)
+		abs, err := filepath.Abs(program.from)
 		if err != nil {
 			return nil, err
 		}
-		*to = abs
+		*program.to = abs
 	}
 	if h.Plugin == "" {
 		return h, nil
 	}
 	if h.PluginVersion == "" {
 		var err error
-		if h.PluginVersion, err = pluginVersion(ctx, h.Plugin); err != nil {
-			return nil, &Error{Code: ExitUsage, Err: err, Hint: "give --plugin-version"}
+		if h.PluginVersion, err = drill.PluginVersion(ctx, h.Plugin); err != nil {
+			return nil, &Error{Code: ExitUsage, Err: err, Hint: "give --plugin-binary the plugin's program, or --plugin-version where it does not tell its own"}
 		}
 	}
 	var err error
@@ -184,37 +190,4 @@ func (o *drillOptions) rehearsal(ctx context.Context) (*drill.Rehearsal, error) 
 		return nil, drillError(fmt.Errorf("%w: none was given", drill.ErrNeedsToken))
 	}
 	return h, err
-}
-
-var versionLine = regexp.MustCompile(`^\S+ v?([0-9]+\.[0-9]+\.[0-9]+[0-9A-Za-z.+-]*)\b`)
-
-// pluginVersion asks the program itself.
-func pluginVersion(ctx context.Context, path string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, path, "--version")
-	cmd.Env = []string{}
-	out, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("%s --version: %w", path, err)
-	}
-	m := versionLine.FindSubmatch(out)
-	if m == nil {
-		return "", fmt.Errorf("%s --version tells no version", path)
-	}
-	return string(m[1]), nil
-}
-
-// escrowedKey reads the escrow's record of the master key.
-func escrowedKey(dir string) (string, error) {
-	files, err := escrow.LoadStatus(dir)
-	if err != nil {
-		return "", err
-	}
-	for _, f := range files {
-		if f.File == filepath.Base(machine.MasterKeyEscrow) {
-			return f.Key, nil
-		}
-	}
-	return "", nil
 }

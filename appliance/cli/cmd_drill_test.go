@@ -37,12 +37,22 @@ func TestDrillUsage(t *testing.T) {
 	if err := os.WriteFile(plain, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	program := filepath.Join(dir, "program")
+	if err := os.WriteFile(program, []byte("#!/bin/sh\necho Vault v1.21.1 '(abc)'\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(dir, "link")
+	if err := os.Symlink(program, link); err != nil {
+		t.Fatal(err)
+	}
 	tests := []struct {
 		name string
 		args []string
 		code int
 		says string
 	}{
+		{"one path for both programs", []string{"--rehearse", "--vault-binary", program, "--plugin-binary", program}, ExitUsage, "are one file"},
+		{"one file for both programs", []string{"--rehearse", "--vault-binary", program, "--plugin-binary", link}, ExitUsage, "are one file"},
 		{"a program without --rehearse", []string{"--vault-binary", plain}, ExitUsage, "need --rehearse"},
 		{"a version without a plugin", []string{"--rehearse", "--plugin-version", "1.2.3"}, ExitUsage, "need --plugin-binary"},
 		{"no such Vault", []string{"--rehearse", "--vault-binary", filepath.Join(dir, "none")}, ExitUsage, "no such file"},
@@ -62,6 +72,44 @@ func TestDrillUsage(t *testing.T) {
 				t.Errorf("exit code %d, want %d:\n%s", code, tt.code, out)
 			}
 		})
+	}
+}
+
+// Each of the two programs of a rehearsal is the one that its own flag names,
+// from wherever it was named; a Vault is not taken for a plugin.
+func TestRehearsalPrograms(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	t.Setenv("VAULT_TOKEN", "t")
+	for name, says := range map[string]string{"vault": "Vault v1.21.1 (abc)", "plugin": machine.PluginName + " 1.2.3 (abc)"} {
+		if err := os.WriteFile(name, []byte("#!/bin/sh\necho '"+says+"'\n"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	vault, plugin := filepath.Join(dir, "vault"), filepath.Join(dir, "plugin")
+	for _, c := range []struct {
+		name string
+		with rehearseFlags
+		want drill.Rehearsal
+		says string
+	}{
+		{"both", rehearseFlags{vault: "vault", plugin: "./plugin"}, drill.Rehearsal{Vault: vault, Plugin: plugin, PluginVersion: "1.2.3", Token: "t"}, ""},
+		{"Vault", rehearseFlags{vault: vault}, drill.Rehearsal{Vault: vault}, ""},
+		{"plugin", rehearseFlags{plugin: plugin}, drill.Rehearsal{Plugin: plugin, PluginVersion: "1.2.3", Token: "t"}, ""},
+		{"neither", rehearseFlags{}, drill.Rehearsal{}, ""},
+		{"the other way round", rehearseFlags{vault: plugin, plugin: vault}, drill.Rehearsal{}, `calls itself "Vault"`},
+	} {
+		o := drillOptions{rehearse: true, with: c.with}
+		got, err := o.rehearsal(t.Context())
+		if c.says != "" {
+			if err == nil || !strings.Contains(err.Error(), c.says) || !strings.Contains(err.Error(), vault) {
+				t.Errorf("%s: %+v, %v", c.name, got, err)
+			}
+			continue
+		}
+		if err != nil || *got != c.want {
+			t.Errorf("%s: %+v, %v; want %+v", c.name, got, err, c.want)
+		}
 	}
 }
 
@@ -110,32 +158,10 @@ func TestDrillError(t *testing.T) {
 	}
 }
 
-func TestPluginVersion(t *testing.T) {
-	for out, want := range map[string]string{
-		"vault-plugin-secrets-apikeys 0.1.0 (abc)": "0.1.0",
-		"plugin v1.2.3-rc.1+x":                     "1.2.3-rc.1+x",
-		"0.1.0":                                    "",
-		"plugin one":                               "",
-		"":                                         "",
-	} {
-		m := versionLine.FindStringSubmatch(out)
-		got := ""
-		if m != nil {
-			got = m[1]
-		}
-		if got != want {
-			t.Errorf("%q: %q, want %q", out, got, want)
-		}
-	}
-	if _, err := pluginVersion(t.Context(), "/no/such/program"); err == nil {
-		t.Error("no error for a program that is not there")
-	}
-}
-
 // What root prepares is what the job reads.
 func TestDrillPrepare(t *testing.T) {
 	dir := t.TempDir()
-	if key, err := readPrepared(dir); key != "" || err != nil {
+	if key, err := drill.Prepared(dir); key != "" || err != nil {
 		t.Errorf("before: %q, %v", key, err)
 	}
 	if err := os.MkdirAll(filepath.Join(dir, "work", "left"), 0o700); err != nil {
@@ -145,7 +171,7 @@ func TestDrillPrepare(t *testing.T) {
 	if code != ExitOK {
 		t.Fatalf("exit code %d:\n%s", code, out)
 	}
-	if key, err := readPrepared(dir); key != "" || err != nil {
+	if key, err := drill.Prepared(dir); key != "" || err != nil {
 		t.Errorf("without an escrow: %q, %v", key, err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "work")); !errors.Is(err, os.ErrNotExist) {

@@ -4,20 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"strongroom.example/appliance/backup/drill"
 	"strongroom.example/appliance/backup/drill/report"
-	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/base/argument"
 	"strongroom.example/appliance/base/atomicfile"
 	"strongroom.example/appliance/base/credential"
-	"strongroom.example/appliance/base/pause"
 	"strongroom.example/config/machine"
 )
 
@@ -27,7 +23,7 @@ func drillFetchCommand(version string) *cobra.Command {
 	var s drillSource
 	var state string
 	var timeout time.Duration
-	again := retries{wait: pause.For}
+	var again retries
 	s.version = version
 	c := &cobra.Command{
 		Use:   "fetch",
@@ -36,42 +32,28 @@ func drillFetchCommand(version string) *cobra.Command {
 folder. strongroom-drill-fetch.service runs it; "strongroom drill run" goes on
 from there without a network. What it could not fetch in the end, it notes for
 "strongroom status" and "strongroom doctor", to which it is a drill that failed.`,
-		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			spareMemory()
 			ctx, cancel := context.WithTimeout(c.Context(), timeout)
 			defer cancel()
 			dir := stateDir(state, machine.DrillState)
-			var f drill.Fetched
-			err := again.do(ctx, c, "drill fetch", fetchMayPass, func() error {
-				o, err := s.options(ctx, dir)
-				if err == nil {
-					f, err = drill.Fetch(ctx, o)
-				}
-				return err
-			})
+			f, err := drill.FetchJob{
+				StateDir: dir, Tries: again.tries(c, "drill fetch"), Now: time.Now,
+				Options: func(ctx context.Context) (drill.FetchOptions, error) { return s.options(ctx, dir) },
+			}.Run(ctx)
 			if err != nil {
-				return drillError(errors.Join(err, drill.RecordFetchFailure(dir, time.Now(), err)))
+				return drillError(err)
 			}
 			fmt.Fprintf(c.OutOrStdout(), "fetched %s from %s in %s\n", f.ID, f.From, f.FinishedAt.Sub(f.StartedAt).Round(10*time.Millisecond))
 			return nil
 		},
 	}
+	argument.Several(c, "FOLDER", "dir", &s.dirs)
 	s.add(c)
 	c.Flags().StringVar(&state, "state", "", "folder of the job's state (default: systemd's, else "+machine.DrillState+")")
 	c.Flags().DurationVar(&timeout, "timeout", 2*time.Hour, "give up after this time, all tries together")
 	again.add(c)
 	return c
-}
-
-// fetchMayPass says whether another try may fetch: after a fault of the network,
-// whatever else was wrong with other places, and not where a person must act.
-func fetchMayPass(err error) bool {
-	if errors.Is(err, snapshot.ErrUnreachable) || errors.Is(err, snapshot.ErrStalled) {
-		return true
-	}
-	var known *Error
-	return errors.As(drillError(err), &known) && known.Code == ExitFailed && !errors.Is(err, snapshot.ErrFull)
 }
 
 func drillRunCommand(version string) *cobra.Command {
@@ -95,7 +77,7 @@ before anything is restored it looks whether that is so.`,
 				return err
 			}
 			o.Isolated = true
-			if o.EscrowKey, err = readPrepared(dir); err != nil {
+			if o.EscrowKey, err = drill.Prepared(dir); err != nil {
 				return err
 			}
 			report, err := drill.Run(c.Context(), o)
@@ -107,10 +89,6 @@ before anything is restored it looks whether that is so.`,
 	return c
 }
 
-// preparedFile holds the fingerprint of the master key that the escrow's record
-// names, for a job that may not look into the escrow's folder.
-const preparedFile = "escrow-key"
-
 func drillPrepareCommand() *cobra.Command {
 	var state, from string
 	c := &cobra.Command{
@@ -120,32 +98,16 @@ func drillPrepareCommand() *cobra.Command {
 		Args:   cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			dir := stateDir(state, machine.DrillState)
-			key, err := recordedKey(from)
+			key, err := drill.EscrowedKey(from)
 			if err != nil {
-				return err
+				return escrowFault(err)
 			}
-			// A drill by hand that was killed leaves what is root's.
-			if err := drill.Discard(dir); err != nil {
-				return drillError(err)
-			}
-			// A fingerprint gives nothing of the key away.
-			return atomicfile.Write(filepath.Join(dir, preparedFile), []byte(key+"\n"), 0o644)
+			return drillError(drill.Prepare(dir, key))
 		},
 	}
 	c.Flags().StringVar(&state, "state", "", "folder of the job's state (default: systemd's, else "+machine.DrillState+")")
 	c.Flags().StringVar(&from, "escrow", machine.EscrowDir, "the escrow's folder")
 	return c
-}
-
-func readPrepared(dir string) (string, error) {
-	data, err := os.ReadFile(filepath.Join(dir, preparedFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil
-	}
-	if err != nil {
-		return "", fmt.Errorf("the escrow's record: %w", err)
-	}
-	return strings.TrimSpace(string(data)), nil
 }
 
 func verifyReportCommand() *cobra.Command {
@@ -162,7 +124,7 @@ nothing about whether the drill passed: the report does.`,
   strongroom drill verify-report --key drill-signing.pub last.json`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			pub, err := os.ReadFile(keyFile)
+			pub, err := atomicfile.ReadSmall(keyFile, atomicfile.MaxSmall)
 			if err != nil {
 				return &Error{Code: ExitUsage, Err: fmt.Errorf("--key: %w", err), Hint: "give the file drill-signing.pub of the machine that drilled"}
 			}

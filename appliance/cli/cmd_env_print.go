@@ -1,9 +1,10 @@
 package cli
 
 import (
-	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -11,7 +12,6 @@ import (
 
 	"strongroom.example/appliance/base/atomicfile"
 	"strongroom.example/appliance/secrets/appenv"
-	"strongroom.example/appliance/secrets/dotenv"
 )
 
 func envPrintCommand(o *envOptions) *cobra.Command {
@@ -20,31 +20,35 @@ func envPrintCommand(o *envOptions) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "print",
 		Short: "Render an app's secrets as a file",
-		Long: `Renders python (.env for python-dotenv), compose (.env for docker-compose), shell
-or json. To a file, which gets mode 0600, or to standard output with --reveal.
-Without either only the names are printed.`,
+		Long: `Renders a file in the form of who reads it: dotenv (one text for python-dotenv,
+docker-compose and Node's dotenv), python, compose, node (the package dotenv and
+--env-file), systemd (EnvironmentFile=), docker (run --env-file, and
+docker-compose's "format: raw"), shell or json. To a file, which gets mode 0600,
+or to standard output with --reveal. Without either only the names are printed.
+
+What the reader cannot hold, such as an end of line for docker, is refused by
+the variable's name, and nothing is written.`,
 		Example: "  strongroom env print --app bike-data-flow --env staging --output .env",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			render, err := renderer(format)
+			if !slices.Contains(appenv.Formats(), format) {
+				return &Error{Code: ExitUsage, Err: fmt.Errorf("--format %q is none of %s", format, strings.Join(appenv.Formats(), ", ")), Hint: "see strongroom env print --help"}
+			}
+			pairs, err := o.load(c.Context(), c.ErrOrStderr())
 			if err != nil {
 				return err
 			}
-			pairs, err := o.load(c.Context())
-			if err != nil {
-				return err
-			}
-			return printEnv(c, pairs, render, output, reveal)
+			return printEnv(c, pairs, format, output, reveal)
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&format, "format", "python", "python, compose, shell or json")
+	f.StringVar(&format, "format", "python", "form of the output: "+strings.Join(appenv.Formats(), ", "))
 	f.StringVarP(&output, "output", "o", "", "where to write: a file, mode 0600")
 	f.BoolVar(&reveal, "reveal", false, "print the values to standard output")
 	return c
 }
 
-func printEnv(c *cobra.Command, pairs []appenv.Pair, render func([]appenv.Pair) ([]byte, error), output string, reveal bool) error {
+func printEnv(c *cobra.Command, pairs []appenv.Pair, format, output string, reveal bool) error {
 	if output == "" && !reveal {
 		for _, p := range pairs {
 			fmt.Fprintln(c.OutOrStdout(), p.Name)
@@ -54,7 +58,11 @@ func printEnv(c *cobra.Command, pairs []appenv.Pair, render func([]appenv.Pair) 
 		}
 		return nil
 	}
-	data, err := render(pairs)
+	data, err := appenv.Render(pairs, format)
+	var cannot *appenv.CannotHoldError
+	if errors.As(err, &cannot) {
+		return &Error{Code: ExitFailed, Err: err, Hint: "nothing was written: choose another --format (json holds everything), or another value"}
+	}
 	if err != nil {
 		return err
 	}
@@ -63,42 +71,4 @@ func printEnv(c *cobra.Command, pairs []appenv.Pair, render func([]appenv.Pair) 
 	}
 	_, err = c.OutOrStdout().Write(data)
 	return err
-}
-
-func renderer(format string) (func([]appenv.Pair) ([]byte, error), error) {
-	lines := func(quote func(string) string) func([]appenv.Pair) ([]byte, error) {
-		return func(pairs []appenv.Pair) ([]byte, error) {
-			var b strings.Builder
-			for _, p := range pairs {
-				fmt.Fprintf(&b, "%s=%s\n", p.Name, quote(p.Value))
-			}
-			return []byte(b.String()), nil
-		}
-	}
-	switch format {
-	case "python":
-		return lines(func(v string) string { return dotenv.Quote(v, dotenv.Python) }), nil
-	case "compose":
-		return lines(func(v string) string { return dotenv.Quote(v, dotenv.Compose) }), nil
-	case "shell":
-		render := lines(func(v string) string { return "'" + strings.ReplaceAll(v, "'", `'\''`) + "'" })
-		return func(pairs []appenv.Pair) ([]byte, error) {
-			for _, p := range pairs {
-				if strings.ContainsAny(p.Name, ".-") {
-					return nil, &Error{Code: ExitFailed, Err: fmt.Errorf("%q is no name for a shell's variable", p.Name), Hint: "use --format json"}
-				}
-			}
-			return render(pairs)
-		}, nil
-	case "json":
-		return func(pairs []appenv.Pair) ([]byte, error) {
-			m := map[string]string{}
-			for _, p := range pairs {
-				m[p.Name] = p.Value
-			}
-			data, err := json.MarshalIndent(m, "", "  ")
-			return append(data, '\n'), err
-		}, nil
-	}
-	return nil, &Error{Code: ExitUsage, Err: fmt.Errorf("--format %q is none of python, compose, shell, json", format), Hint: "see strongroom env print --help"}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"strongroom.example/appliance/base/argument"
 	"strongroom.example/appliance/serve/escrow"
 	"strongroom.example/appliance/serve/kms"
 	"strongroom.example/config/machine"
@@ -63,7 +64,6 @@ func escrowStatusCommand(o *escrowOptions) *cobra.Command {
 		Use:   "status",
 		Short: "Say which files of the escrow have proved that they open",
 		Long:  "Says which files of the escrow have proved that they open off this machine.\nExit code 3: one has not.",
-		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			files, err := escrow.LoadStatus(o.dir)
 			if err != nil {
@@ -79,6 +79,7 @@ func escrowStatusCommand(o *escrowOptions) *cobra.Command {
 			return unconfirmed(o.dir, files)
 		},
 	}
+	argument.One(c, "FOLDER", "escrow", &o.dir)
 	c.Flags().BoolVar(&o.json, "json", false, "print JSON")
 	return c
 }

@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 
 	"filippo.io/age"
 	"github.com/spf13/cobra"
 
+	"strongroom.example/appliance/base/atomicfile"
 	"strongroom.example/appliance/serve/escrow"
 )
 
@@ -81,7 +81,7 @@ func answerAll(c *cobra.Command, dir string, questions []escrow.Question, ids []
 	answered := 0
 	var passed []error
 	for _, q := range questions {
-		sealed, err := os.ReadFile(filepath.Join(dir, q.File))
+		sealed, err := atomicfile.ReadSmall(filepath.Join(dir, q.File), atomicfile.MaxSmall)
 		if errors.Is(err, fs.ErrNotExist) {
 			passed = append(passed, err)
 			continue

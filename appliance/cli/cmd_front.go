@@ -7,9 +7,9 @@ import (
 	"os"
 	"syscall"
 
-	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
+	"strongroom.example/appliance/base/daemon"
 	"strongroom.example/appliance/serve/front"
 	"strongroom.example/config"
 )
@@ -33,13 +33,13 @@ It runs until SIGTERM or SIGINT and then lets requests in flight finish.`,
 			if err := aloneToNotify(); err != nil {
 				return err
 			}
-			log := daemonLog()
+			log := daemon.Log(os.Stderr)
 			return front.Run(c.Context(), cfg, front.Hooks{
 				Ready: func(alive func(context.Context) error) {
-					notify(log, daemon.SdNotifyReady)
-					go watchdog(c.Context(), log, alive)
+					daemon.Ready(log)
+					go daemon.Watchdog(c.Context(), log, alive)
 				},
-				Stopping: func() { notify(log, daemon.SdNotifyStopping) },
+				Stopping: func() { daemon.Stopping(log) },
 			})
 		},
 	}

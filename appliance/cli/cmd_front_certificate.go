@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"strongroom.example/appliance/base/argument"
 	"strongroom.example/appliance/base/credential"
 	"strongroom.example/appliance/serve/front"
 	"strongroom.example/config/machine"
@@ -33,9 +34,9 @@ A pair that does not fit ends it with exit code 1, as between the two writes of 
 renewal, and systemd tries again; after a minute of that, or where the pair would
 not do for clients, the exit code is 4. What is served stays as it was.`,
 		Example: "  systemctl start strongroom-front-certificate",
-		Args:    cobra.NoArgs,
 		RunE:    func(c *cobra.Command, _ []string) error { return runFrontCertificate(c, file, time.Now()) },
 	}
+	argument.One(c, "FILE", "config", &file)
 	c.Flags().StringVar(&file, "config", machine.FrontTOML, "configuration file of the front")
 	return c
 }

@@ -4,17 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"slices"
 
-	"github.com/coreos/go-systemd/v22/activation"
-	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
+	"strongroom.example/appliance/base/daemon"
 	"strongroom.example/appliance/base/pause"
 	"strongroom.example/appliance/serve/kms"
 	"strongroom.example/config/machine"
@@ -72,7 +69,7 @@ func (o *kmsOptions) validate() error {
 }
 
 func runKMS(ctx context.Context, o kmsOptions) error {
-	log := daemonLog()
+	log := daemon.Log(os.Stderr)
 	for _, err := range kms.Harden() {
 		log.Warn("memory is less protected than it could be", "error", err)
 	}
@@ -84,22 +81,22 @@ func runKMS(ctx context.Context, o kmsOptions) error {
 		return masterKeyFault(err)
 	}
 	allow := allowedUIDs(o.allow)
-	ln, err := kmsListener(o.socket, allow)
+	ln, err := daemon.Listener(o.socket, func(path string) (net.Listener, error) { return kms.ListenFor(path, allow) })
 	if err != nil {
-		return err
+		return socketFault(err, "--socket PATH")
 	}
 	srv := &kms.Server{Keyset: keys, KeyName: o.keyName, Allow: allow, Log: log}
 	// The listener queues connections from here on, so READY is true already.
 	log.Info("kms is ready", "socket", ln.Addr().String(), "keyset", keys.Fingerprint(), "version", keys.Primary(), "allowed_uids", fmt.Sprint(allow))
-	notify(log, daemon.SdNotifyReady)
+	daemon.Ready(log)
 	go func() {
 		if err := kms.StayThin(ctx, pause.For); err != nil {
 			log.Warn("memory use stays higher than it need be", "error", err)
 		}
 	}()
-	go watchdog(ctx, log, func(context.Context) error { return keys.SelfTest() })
+	go daemon.Watchdog(ctx, log, func(context.Context) error { return keys.SelfTest() })
 	err = srv.Serve(ctx, ln)
-	notify(log, daemon.SdNotifyStopping)
+	daemon.Stopping(log)
 	return err
 }
 
@@ -112,29 +109,4 @@ func allowedUIDs(given []uint) []uint32 {
 		uids = append(uids, uint32(u))
 	}
 	return uids
-}
-
-// kmsListener takes the socket from systemd, or makes it.
-func kmsListener(path string, allow []uint32) (net.Listener, error) {
-	inherited, err := activation.Listeners()
-	if err != nil {
-		return nil, fmt.Errorf("take the socket from systemd: %w", err)
-	}
-	inherited = slices.DeleteFunc(inherited, func(l net.Listener) bool { return l == nil })
-	switch {
-	case len(inherited) == 1 && path == "":
-		return inherited[0], nil
-	case len(inherited) > 0:
-		return nil, &Error{Code: ExitUsage,
-			Err:  fmt.Errorf("systemd passes %d sockets and --socket is %q: exactly one in all is wanted", len(inherited), path),
-			Hint: "remove --socket from the unit, or the socket unit"}
-	case path == "":
-		return nil, &Error{Code: ExitUsage, Err: errors.New("no --socket, and systemd passes none"),
-			Hint: "give --socket PATH"}
-	}
-	mode := fs.FileMode(0o600)
-	if !slices.Equal(allow, []uint32{uint32(os.Geteuid())}) {
-		mode = 0o666
-	}
-	return kms.Listen(path, mode)
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -14,9 +13,8 @@ import (
 	"filippo.io/age"
 	"github.com/spf13/cobra"
 
-	"strongroom.example/appliance/base/atomicfile"
+	"strongroom.example/appliance/base/argument"
 	"strongroom.example/appliance/base/command"
-	"strongroom.example/appliance/serve/escrow"
 	"strongroom.example/appliance/serve/kms"
 	"strongroom.example/config/machine"
 	"strongroom.example/config/recipient"
@@ -64,8 +62,9 @@ The first step ends with exit code 4, since a person must act.`,
   strongroom kms rotate --confirm`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if fi, err := os.Stat(path); err == nil && fi.IsDir() {
-				path = filepath.Join(path, filepath.Base(machine.MasterKeyEscrow))
+			path, err := kms.EscrowFile(path)
+			if err != nil {
+				return &Error{Code: ExitUsage, Err: fmt.Errorf("--escrow: %w", err)}
 			}
 			end, err := begin(c, lock)
 			if err != nil {
@@ -119,10 +118,6 @@ func confirmRotation(c *cobra.Command, r *kms.Rotation) error {
 	p, err := r.Confirm(c.Context(), code)
 	if err != nil {
 		return masterKeyFault(err)
-	}
-	// The code was in the new escrow and nowhere else.
-	if err := escrow.Record(filepath.Dir(r.Escrow), filepath.Base(r.Escrow), escrow.ByRotation, p.Fingerprint, time.Now()); err != nil {
-		return err
 	}
 	fmt.Fprintf(c.OutOrStdout(), "Version %d of the master key is in force at the next start of the KMS; the escrow is %s.\n", p.Version, r.Escrow)
 	return nil
@@ -188,7 +183,7 @@ escrow challenge" beside it: the escrow is then to be confirmed anew.`,
 			if err != nil {
 				return masterKeyFault(err)
 			}
-			ours, err := exportMasterKey(k, out, recipients)
+			ours, err := kms.Export{Escrow: machine.EscrowDir, Rand: rand.Reader, Now: time.Now}.To(out, k, recipients...)
 			if err != nil {
 				return err
 			}
@@ -205,28 +200,6 @@ escrow challenge" beside it: the escrow is then to be confirmed anew.`,
 	return c
 }
 
-// exportMasterKey writes the escrow, and tells whether that is one of this
-// machine's, of which "strongroom escrow challenge" asks.
-func exportMasterKey(k *kms.Keyset, out string, to []age.Recipient) (ours bool, err error) {
-	text, err := kms.EscrowText(k, "")
-	if err != nil {
-		return false, err
-	}
-	defer clear(text)
-	dir, name := filepath.Dir(out), filepath.Base(out)
-	if ours, err = escrow.IsFolder(dir); err != nil {
-		return false, err
-	}
-	if ours || dir == machine.EscrowDir {
-		return true, escrow.Folder{Dir: dir, Now: time.Now}.Put(name, text, k.Fingerprint(), rand.Reader, to...)
-	}
-	sealed, err := escrow.Seal(text, to...)
-	if err != nil {
-		return false, err
-	}
-	return false, atomicfile.Write(out, sealed, 0o600)
-}
-
 func kmsFingerprintCommand() *cobra.Command {
 	var key masterKeyOptions
 	var stdin bool
@@ -237,7 +210,6 @@ func kmsFingerprintCommand() *cobra.Command {
 and on what an escrow holds, to see that they are the same.`,
 		Example: `  strongroom kms fingerprint
   age -d -i ~/.ssh/id_ed25519 master-key.age | strongroom kms fingerprint --stdin`,
-		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			var plain []byte
 			var err error
@@ -259,6 +231,7 @@ and on what an escrow holds, to see that they are the same.`,
 			return nil
 		},
 	}
+	argument.One(c, "FILE", "key-file", &key.keyFile)
 	key.add(c)
 	c.Flags().BoolVar(&stdin, "stdin", false, "read an opened escrow from standard input")
 	return c

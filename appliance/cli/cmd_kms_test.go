@@ -29,6 +29,15 @@ func runKMSCLI(t *testing.T, stdin string, args ...string) (int, string, string)
 }
 
 func TestKMSKeyLife(t *testing.T) {
+	t.Run("escrow as a file", func(t *testing.T) { kmsKeyLife(t, func(file string) string { return file }) })
+	t.Run("escrow as its folder", func(t *testing.T) { kmsKeyLife(t, filepath.Dir) })
+	t.Run("escrow as its folder, with a slash", func(t *testing.T) {
+		kmsKeyLife(t, func(file string) string { return filepath.Dir(file) + "/" })
+	})
+}
+
+// kmsKeyLife names the escrow to rotate as named does.
+func kmsKeyLife(t *testing.T, named func(file string) string) {
 	dir := t.TempDir()
 	id, err := age.GenerateX25519Identity()
 	if err != nil {
@@ -73,7 +82,7 @@ func TestKMSKeyLife(t *testing.T) {
 		t.Fatalf("fingerprint of the escrow: %d %q %q", code, out, said)
 	}
 
-	rotate := append([]string{"rotate", "--escrow", esc}, where...)
+	rotate := append([]string{"rotate", "--escrow", named(esc)}, where...)
 	if code, _, said = runKMSCLI(t, "AAAA\n", append(rotate, "--confirm", "--no-restart")...); code != ExitOperator || !strings.Contains(said, "no rotation") {
 		t.Fatalf("confirm with nothing to confirm: %d %q", code, said)
 	}
@@ -95,6 +104,16 @@ func TestKMSKeyLife(t *testing.T) {
 	}
 	if code, out, said = runKMSCLI(t, "", append([]string{"fingerprint"}, where...)...); code != ExitOK || !strings.Contains(out, "versions [1 2]") {
 		t.Fatalf("fingerprint after the rotation: %d %q %q", code, out, said)
+	}
+	if code, out, said = runKMSCLI(t, open(esc), "fingerprint", "--stdin"); code != ExitOK || !strings.Contains(out, "versions [1 2]") {
+		t.Fatalf("fingerprint of the new escrow: %d %q %q", code, out, said)
+	}
+	// The code was proof that it opens.
+	if files, err := escrow.LoadStatus(dir); err != nil || len(files) != 1 || files[0].File != "master-key.age" || files[0].By != escrow.ByRotation {
+		t.Errorf("%+v, %v", files, err)
+	}
+	if code, _, said = runKMSCLI(t, "", "rotate", "--key-file", key, "--escrow", filepath.Join(key, "below"), "--recipient", id.Recipient().String()); code != ExitUsage || !strings.Contains(said, "--escrow") {
+		t.Errorf("an escrow below a file: %d %q", code, said)
 	}
 }
 

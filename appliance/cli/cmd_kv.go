@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"strongroom.example/appliance/base/vaultapi/kv"
 	"strongroom.example/appliance/secrets/kvexport"
 	"strongroom.example/appliance/secrets/migrate"
 	"strongroom.example/config/machine"
@@ -62,6 +63,9 @@ func kvError(err error) error {
 		return &Error{Code: ExitDrift, Err: err, Hint: "nothing was written; use another copy of the file"}
 	case errors.Is(err, kvexport.ErrConflict):
 		return &Error{Code: ExitDrift, Err: err, Hint: "nothing was written; --force makes the export's values the newest versions"}
+	}
+	if errors.Is(err, kv.ErrChanged) {
+		return &Error{Code: ExitFailed, Err: err, Hint: "somebody else has written it meanwhile: look at what is there, and run it again"}
 	}
 	return vaultError(err)
 }

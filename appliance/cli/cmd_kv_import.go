@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -31,8 +33,11 @@ is not there gets its versions with their numbers; times of creation are new.`,
 			if err != nil {
 				return err
 			}
-			open := func() (io.ReadCloser, error) { return os.Open(args[0]) }
+			open := func() (io.ReadCloser, error) { return os.OpenFile(args[0], os.O_RDONLY|syscall.O_NONBLOCK, 0) }
 			done, err := kvexport.Import(c.Context(), open, kvexport.ImportOptions{Store: kv.New(client), Mount: o.mount, Identities: ids, Force: force, DryRun: dryRun})
+			if errors.Is(err, kvexport.ErrDamaged) {
+				err = fmt.Errorf("%q: %w", args[0], err)
+			}
 			if o.json {
 				if err := printJSON(c, done); err != nil {
 					return err

@@ -4,16 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"os"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/activation"
-	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
 	"strongroom.example/appliance/base/access"
+	"strongroom.example/appliance/base/daemon"
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/appliance/watch/evidence"
 	"strongroom.example/appliance/watch/metrics"
@@ -70,12 +67,15 @@ func runMetrics(c *cobra.Command, o metricsOptions) error {
 	if err != nil {
 		return err
 	}
-	ln, err := o.listener()
+	ln, err := daemon.Listener(o.listen, metrics.Listen)
+	if errors.Is(err, metrics.ErrNotLoopback) {
+		return &Error{Code: ExitUsage, Err: fmt.Errorf("--listen %w", err), Hint: "let Prometheus reach it through SSH, a VPN or an exporter proxy that authenticates"}
+	}
 	if err != nil {
-		return err
+		return socketFault(err, "--listen 127.0.0.1:9468")
 	}
 	defer ln.Close()
-	log := daemonLog()
+	log := daemon.Log(os.Stderr)
 	vault := metrics.NewVault(client, o.mount, o.logIn)
 	opts := metrics.Options{
 		Version: o.version, Places: evidence.Below(o.states), AuditState: o.states + "/audit", AuditLogs: o.auditLogs,
@@ -94,11 +94,11 @@ func runMetrics(c *cobra.Command, o metricsOptions) error {
 	if err != nil {
 		return err
 	}
-	notify(log, daemon.SdNotifyReady)
-	go watchdog(c.Context(), log, func(ctx context.Context) error { return answers(ctx, ln.Addr().String()) })
+	daemon.Ready(log)
+	go daemon.Watchdog(c.Context(), log, func(ctx context.Context) error { return metrics.Answers(ctx, ln.Addr().String()) })
 	log.Info("metrics", "address", ln.Addr().String())
 	err = metrics.Serve(c.Context(), ln, h)
-	notify(log, daemon.SdNotifyStopping)
+	daemon.Stopping(log)
 	end, cancel := context.WithTimeout(context.WithoutCancel(c.Context()), 5*time.Second)
 	defer cancel()
 	if eerr := vault.End(end); eerr != nil {
@@ -113,7 +113,7 @@ func (o *metricsOptions) name() (string, error) {
 	if o.domain != "" {
 		return o.domain, nil
 	}
-	data, err := os.ReadFile(o.config)
+	data, err := config.Read(o.config)
 	if err != nil {
 		return "", err
 	}
@@ -124,30 +124,6 @@ func (o *metricsOptions) name() (string, error) {
 	return conf.Domain, err
 }
 
-// listener is systemd's socket, or one on loopback.
-func (o *metricsOptions) listener() (net.Listener, error) {
-	inherited, err := activation.Listeners()
-	if err != nil {
-		return nil, fmt.Errorf("sockets from systemd: %w", err)
-	}
-	switch {
-	case len(inherited) > 1 || len(inherited) == 1 && inherited[0] == nil:
-		return nil, &Error{Code: ExitUsage, Err: fmt.Errorf("systemd passes %d sockets, want one stream", len(inherited))}
-	case len(inherited) == 1 && o.listen != "":
-		return nil, &Error{Code: ExitUsage, Err: errors.New("--listen, and a socket from systemd"), Hint: "one of them"}
-	case len(inherited) == 1:
-		return inherited[0], nil
-	case o.listen == "":
-		return nil, &Error{Code: ExitUsage, Err: errors.New("no socket"), Hint: "give --listen 127.0.0.1:9468"}
-	}
-	host, _, err := net.SplitHostPort(o.listen)
-	if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
-		return nil, &Error{Code: ExitUsage, Err: fmt.Errorf("--listen %q is not an address on loopback such as 127.0.0.1:9468", o.listen),
-			Hint: "let Prometheus reach it through SSH, a VPN or an exporter proxy that authenticates"}
-	}
-	return net.Listen("tcp", o.listen)
-}
-
 // logIn makes client somebody, for package metrics.
 func (o *metricsOptions) logIn(ctx context.Context, client *vaultapi.Client) (func(context.Context) error, error) {
 	session, err := o.vault.Login(ctx, client)
@@ -155,21 +131,4 @@ func (o *metricsOptions) logIn(ctx context.Context, client *vaultapi.Client) (fu
 		err = metrics.ErrNoLogin
 	}
 	return session.End, err
-}
-
-// answers asks the daemon itself.
-func answers(ctx context.Context, address string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/healthz", nil)
-	if err != nil {
-		return err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return errors.New(resp.Status)
-	}
-	return nil
 }

@@ -3,8 +3,10 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -28,7 +30,8 @@ func migrateCommand() *cobra.Command {
 		Short: "Move secrets from .env files into Vault, with a way back at each step",
 		Long: `Six steps: scan looks and changes nothing; plan writes a file that you edit;
 apply writes to Vault; verify compares; cutover takes the secrets out of the
-.env files, with an encrypted backup; rollback restores every byte.
+.env files, with an encrypted backup; rollback restores every byte. Afterwards
+check finds what still sets a moved variable.
 
 Values are never printed, unless --reveal asks for it.`,
 	}
@@ -36,7 +39,7 @@ Values are never printed, unless --reveal asks for it.`,
 	f.StringVar(&o.root, "root", ".", "top folder of the source tree")
 	f.StringVar(&o.plan, "plan-file", "", "file of the plan (default: "+migrate.PlanFile+" in the root)")
 	f.BoolVar(&o.json, "json", false, "print JSON")
-	c.AddCommand(migrateScanCommand(o), migratePlanCommand(o), migrateApplyCommand(o), migrateVerifyCommand(o), migrateCutoverCommand(o), migrateRollbackCommand(o))
+	c.AddCommand(migrateScanCommand(o), migratePlanCommand(o), migrateApplyCommand(o), migrateVerifyCommand(o), migrateCutoverCommand(o), migrateCheckCommand(o), migrateRollbackCommand(o))
 	return c
 }
 
@@ -47,10 +50,33 @@ func (o *migrateOptions) planFile() string {
 	return filepath.Join(o.root, migrate.PlanFile)
 }
 
+// planAbove says that a folder above the root has a plan, for who stands in a
+// folder of the tree; else it is empty.
+func (o *migrateOptions) planAbove() string {
+	dir, err := filepath.Abs(o.root)
+	if o.plan != "" || err != nil {
+		return ""
+	}
+	for above := filepath.Dir(dir); above != dir; dir, above = above, filepath.Dir(above) {
+		if st, err := os.Stat(filepath.Join(above, migrate.PlanFile)); err == nil && st.Mode().IsRegular() {
+			return fmt.Sprintf("a plan is in %q, above this folder: run it there, or name that folder with --root", above)
+		}
+	}
+	return ""
+}
+
+// orAbove is what to do where there is no plan.
+func (o *migrateOptions) orAbove(hint string) string {
+	if above := o.planAbove(); above != "" {
+		return above
+	}
+	return hint
+}
+
 func (o *migrateOptions) loadPlan() (*migrate.Plan, error) {
 	p, err := migrate.LoadPlan(o.planFile())
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, &Error{Code: ExitUsage, Err: err, Hint: "write one with strongroom migrate plan --app NAME"}
+		return nil, &Error{Code: ExitUsage, Err: err, Hint: o.orAbove("write one with strongroom migrate plan --app NAME")}
 	}
 	if err != nil {
 		return nil, &Error{Code: ExitUsage, Err: err, Hint: "correct the plan: see docs/migrate.md"}
@@ -69,6 +95,7 @@ func (o *migrateOptions) store() (*migrate.Vault, error) {
 // migrateError gives the exit code and what to do.
 func migrateError(err error) error {
 	var refused *migrate.Refused
+	var file *fs.PathError // a socket is Vault's
 	switch {
 	case err == nil:
 		return nil
@@ -78,6 +105,8 @@ func migrateError(err error) error {
 		return &Error{Code: ExitFailed, Err: err, Hint: "wait until it ends"}
 	case errors.Is(err, kv.ErrChanged):
 		return &Error{Code: ExitFailed, Err: err, Hint: "run it again: it takes up where it stopped"}
+	case errors.As(err, &file) && errors.Is(err, os.ErrPermission):
+		return &Error{Code: ExitOperator, Err: err, Hint: "run it as the user whose tree it is: the journal and the backups are that user's alone"}
 	case errors.Is(err, migrate.ErrWrongIdentity):
 		return &Error{Code: ExitOperator, Err: err, Hint: "give --identity FILE with the private key of a recipient of the backup"}
 	}
@@ -93,4 +122,33 @@ func problems(c *cobra.Command, all []migrate.Problem) {
 		}
 		fmt.Fprintf(c.OutOrStdout(), "%s: %s\n", word, p)
 	}
+}
+
+func addFrom(c *cobra.Command, from *string) {
+	c.Flags().StringVar(from, "from", "", "also take what another store prints, from this file or from standard input (-): flat JSON or lines of NAME=VALUE")
+}
+
+// readFrom reads what --from names, once, into memory alone.
+func readFrom(c *cobra.Command, from string) (data []byte, err error) {
+	switch from {
+	case "":
+		return nil, nil
+	case "-":
+		data, err = migrate.ReadOtherStore(c.InOrStdin())
+	default:
+		// A pipe that nobody writes to is empty: it is not waited for.
+		f, openErr := os.OpenFile(from, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+		if openErr != nil {
+			return nil, &Error{Code: ExitUsage, Err: fmt.Errorf("--from: %w", openErr)}
+		}
+		defer f.Close()
+		data, err = migrate.ReadOtherStore(f)
+	}
+	if err != nil {
+		return nil, &Error{Code: ExitUsage, Err: fmt.Errorf("--from %q: %w", from, err)}
+	}
+	if from != "-" {
+		fmt.Fprintf(c.ErrOrStderr(), "note: %s stays as it is: delete it when its secrets are in Vault\n", from)
+	}
+	return data, nil
 }

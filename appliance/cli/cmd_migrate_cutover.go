@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"strongroom.example/appliance/base/words"
 	"strongroom.example/appliance/secrets/migrate"
 	"strongroom.example/config/recipient"
 )
@@ -61,16 +62,48 @@ func runCutover(c *cobra.Command, o cutoverOptions) error {
 	if err != nil {
 		return err
 	}
+	search, err := migrate.NewSearch(c.Context(), o.root, plan, store)
+	if err != nil {
+		return migrateError(err)
+	}
 	r, err := migrate.Cutover(c.Context(), migrate.CutoverOptions{
 		Root: o.root, Plan: plan, Store: store, Recipients: recipient.Age(to), PatchCode: o.patchCode, DryRun: o.dryRun,
 	})
 	if err != nil {
+		if r.Backup == "" { // nothing was begun
+			return migrateError(err)
+		}
+		if !o.json {
+			printCutover(c, o, r)
+			fmt.Fprintln(c.OutOrStdout(), "it stopped there: run it again to go on, or strongroom migrate rollback to go back")
+		} else if err := printJSON(c, r); err != nil {
+			return err
+		}
 		return migrateError(err)
 	}
-	if o.json {
-		return printJSON(c, r)
+	remains, err := search.Run(c.Context())
+	if err != nil {
+		printCutover(c, o, r)
+		return &Error{Code: ExitFailed, Err: err, Hint: "the cutover is done; strongroom migrate verify looks for what is left"}
 	}
-	printCutover(c, o, r)
+	if o.json {
+		err = printJSON(c, struct {
+			migrate.CutoverReport
+			Remains migrate.Remains `json:"remains"`
+		}{r, remains})
+		if err != nil {
+			return err
+		}
+	} else {
+		printCutover(c, o, r)
+		if o.dryRun {
+			fmt.Fprintln(c.OutOrStdout(), "what would be left after that:")
+		}
+		printRemains(c.OutOrStdout(), remains, 0)
+	}
+	if n := len(r.Unplanned); n > 0 {
+		return &Error{Code: ExitDrift, Err: fmt.Errorf("%s that look like secrets and that no plan moves", words.Count(n, "variable")), Hint: "run strongroom migrate plan, apply and cutover again: what is done stays done"}
+	}
 	return nil
 }
 
@@ -84,20 +117,33 @@ func printCutover(c *cobra.Command, o cutoverOptions, r migrate.CutoverReport) {
 		if len(ch.Removed) > 0 {
 			fmt.Fprintf(out, "%s: %s out %s\n", ch.File, verb, strings.Join(ch.Removed, ", "))
 		}
-		if ch.Diff != "" && !ch.Applied {
+		if o.dryRun {
 			fmt.Fprint(out, ch.Diff)
+		}
+		if ch.Diff != "" && !ch.Applied && (o.dryRun || !o.patchCode) {
+			fmt.Fprintf(out, "not patched: %s: strongroom migrate cutover --patch-code makes the change that --dry-run shows; without it the program needs strongroom env exec\n", ch.File)
 		}
 		if ch.Diff != "" && ch.Applied {
 			fmt.Fprintf(out, "%s: patched\n", ch.File)
 		}
 		for _, h := range ch.ByHand {
-			fmt.Fprintf(out, "note: %s: %s\n", ch.File, h)
+			fmt.Fprintf(out, "note: %s\n", placed(ch.File, h))
 		}
 	}
-	switch {
-	case len(r.Changes) == 0 || r.Backup == "" && !o.dryRun:
-		fmt.Fprintln(out, "no .env file holds a moved secret any more")
-	case r.Backup != "":
+	for _, p := range r.Unplanned {
+		fmt.Fprintf(out, "in clear: %s\n", p)
+	}
+	if r.Backup != "" {
 		fmt.Fprintf(out, "backup: %s. Way back: strongroom migrate rollback --identity FILE\n", r.Backup)
 	}
+}
+
+// placed is what is to be done by hand, as FILE:LINE: why.
+func placed(file, why string) string {
+	if rest, ok := strings.CutPrefix(why, "line "); ok {
+		if line, what, ok := strings.Cut(rest, ": "); ok {
+			return file + ":" + line + ": " + what
+		}
+	}
+	return file + ": " + why
 }

@@ -2,9 +2,14 @@ package cli
 
 import (
 	"bytes"
+	"fmt"
+	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -16,17 +21,39 @@ func TestMigrateEnvKVUsage(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// A tree that has a plan, and a folder of it in which somebody stands.
+	tree := t.TempDir()
+	below := filepath.Join(tree, "api")
+	for name, text := range map[string]string{
+		"strongroom-migrate.toml": "format = 1\napp = \"a\"\ndialect = \"python\"\n", "api/.env": "DB_PASSWORD=s3cret-x\n",
+		"dollar/.env": "DB_PASSWORD='x$${s3cret}'\n", "id.pub": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMxFzT9qIVhqIX7Lt8hjVc2DXrFVCjM5qNpjK4zqhQx6 a@b\n",
+	} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(tree, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(tree, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	tests := []struct {
 		name string
 		args []string
 		want int
 		says string
 	}{
+		{"a step below the plan", []string{"migrate", "apply", "--root", below}, ExitUsage, "a plan is in " + strconv.Quote(tree)},
+		{"a plan without app below the plan", []string{"migrate", "plan", "--root", below}, ExitUsage, "a plan is in " + strconv.Quote(tree)},
+		{"a second plan below the plan", []string{"migrate", "plan", "--app", "b", "--root", below}, ExitOK, "a plan is in " + strconv.Quote(tree)},
+		{"a rollback below the plan", []string{"migrate", "rollback", "--root", filepath.Join(tree, "dollar")}, ExitOK, "a plan is in " + strconv.Quote(tree)},
+		{"a rollback elsewhere", []string{"migrate", "rollback", "--root", dir}, ExitOK, "nothing to take back in " + strconv.Quote(dir)},
+		{"rollback by the public key", []string{"migrate", "rollback", "--root", dir, "--identity", tree + "/id.pub"}, ExitOperator, "the private key"},
+		{"a part from outside", []string{"migrate", "plan", "--app", "c", "--root", filepath.Join(tree, "dollar")}, ExitDrift, "1 variable of the plan cannot be moved"},
+		{"a part from outside as JSON", []string{"migrate", "scan", "--json", "--root", filepath.Join(tree, "dollar")}, ExitOK, "•••"},
 		{"unknown dialect", []string{"migrate", "scan", "--dialect", "ruby"}, ExitUsage, `"ruby"`},
 		{"bad env-file", []string{"migrate", "scan", "--env-file", "x"}, ExitUsage, `"x"`},
 		{"a tree named twice", []string{"migrate", "scan", dir, "--root", dir}, ExitUsage, "as the argument"},
 		{"no tree", []string{"migrate", "scan", dir + "/none"}, ExitFailed, "none"},
-		{"malformed", []string{"migrate", "scan", "--root", dir}, ExitDrift, "1 faults in .env files"},
+		{"malformed", []string{"migrate", "scan", "--root", dir}, ExitDrift, "1 fault in .env files"},
 		{"plan without app", []string{"migrate", "plan", "--root", dir}, ExitUsage, "--app"},
 		{"plan of a malformed tree", []string{"migrate", "plan", "--root", dir, "--app", "a"}, ExitDrift, "no plan was written"},
 		{"no plan", []string{"migrate", "apply", "--root", dir}, ExitUsage, "strongroom migrate plan"},
@@ -58,12 +85,26 @@ func TestMigrateEnvKVUsage(t *testing.T) {
 			if got := Report(&errOut, c.ExecuteContext(t.Context())); got != tt.want {
 				t.Errorf("exit code %d, want %d; it said %q", got, tt.want, errOut.String())
 			}
-			if !strings.Contains(errOut.String(), tt.says) {
-				t.Errorf("said %q, want %q in it", errOut.String(), tt.says)
+			if said := errOut.String() + out.String(); !strings.Contains(said, tt.says) {
+				t.Errorf("said %q, want %q in it", said, tt.says)
 			}
 			if strings.Contains(out.String()+errOut.String(), "s3cret") {
 				t.Error("a value shows")
 			}
 		})
+	}
+}
+
+// Another's tree is a person's matter, and a socket of Vault's is not the tree.
+func TestMigrateErrorOfPermission(t *testing.T) {
+	for want, err := range map[string]error{
+		"the user whose tree it is": fmt.Errorf("lock: %w", &fs.PathError{Op: "open", Path: "lock", Err: fs.ErrPermission}),
+		"VAULT_ADDR":                fmt.Errorf("read: %w", &net.OpError{Op: "dial", Net: "unix", Err: os.NewSyscallError("connect", syscall.EACCES)}),
+	} {
+		var said bytes.Buffer
+		Report(&said, migrateError(err))
+		if !strings.Contains(said.String(), want) {
+			t.Errorf("said %q, want %q in it", said.String(), want)
+		}
 	}
 }

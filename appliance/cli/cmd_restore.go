@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -9,13 +8,15 @@ import (
 	"strings"
 	"time"
 
-	"filippo.io/age"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"strongroom.example/appliance/backup/restore"
 	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/base/argument"
+	"strongroom.example/appliance/base/credential"
 	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/appliance/base/words"
 	"strongroom.example/config/machine"
 )
 
@@ -42,7 +43,7 @@ type restoreOptions struct {
 func restoreCommand(version string) *cobra.Command {
 	o := restoreOptions{snapshotOptions: snapshotOptions{version: version}, lock: machine.OperationLock}
 	c := &cobra.Command{
-		Use:   "restore [FILE]",
+		Use:   "restore [FILE|FOLDER]",
 		Short: "Bring a snapshot back into Vault",
 		Long: `Brings the newest verified snapshot back into the Vault that runs here: on this
 machine or a new one that the installer has set up with the escrowed master key.
@@ -64,12 +65,13 @@ must act, as the message says; after "restored" the snapshot is in.`,
 		Example: `  strongroom restore --identity ~/.ssh/id_ed25519
   strongroom restore --identity key.txt --id CLUSTER/20261124T151500Z-1a2b3c4d
   strongroom restore vault.snap
+  strongroom restore /mnt/backup --identity key.txt
   strongroom restore --identity key.txt --files /root/old
   systemd-creds decrypt --name=master-key /etc/strongroom/credentials/master-key - |
     strongroom restore --identity ~/.ssh/id_ed25519 --yes --key-file - --path secret/app/prod/name`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := subject(c, args, "file", &o.file); err != nil {
+			if err := o.about(c, args); err != nil {
 				return err
 			}
 			if err := o.only.validate(); err != nil {
@@ -108,52 +110,63 @@ must act, as the message says; after "restored" the snapshot is in.`,
 	return c
 }
 
-// restorePlan is what will be done.
-type restorePlan struct {
-	from     string
-	choice   restore.Choice // zero with --file
-	checked  *restore.Checked
-	health   *vaultapi.Health
-	keep     *snapshot.TakeOptions
-	warnings []string
+// about takes the argument: a snapshot's file, or a folder with snapshots.
+func (o *restoreOptions) about(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if fi, err := os.Stat(args[0]); err != nil || !fi.IsDir() {
+		return argument.Take(c, args, "file", &o.file)
+	}
+	if c.Flags().Changed("file") {
+		return &Error{Code: ExitUsage, Err: fmt.Errorf("--file, and the folder %q as the argument", args[0]), Hint: "one of them"}
+	}
+	return argument.Take(c, args, "dir", nil)
 }
 
 func runRestore(c *cobra.Command, o restoreOptions) error {
-	ctx := c.Context()
 	client, err := o.vault.client()
 	if err != nil {
 		return err
 	}
-	p, err := o.plan(ctx, client)
+	keep, err := o.keeping()
+	if err != nil {
+		return err
+	}
+	from, err := o.source(o.file == "")
 	if err != nil {
 		return restoreError(err)
 	}
-	defer p.checked.Close()
-	p.print(c.OutOrStdout(), o)
+	p, err := restore.NewPlan(c.Context(), from, keep, restore.Options{
+		Vault: client, Force: o.force, EpochFile: o.epoch, WaitsFile: machine.RestoreWaits, Patience: o.timeout,
+		Step: func(name string) { fmt.Fprintf(c.OutOrStdout(), "… %s\n", name) },
+	})
+	if err != nil {
+		return restoreError(err)
+	}
+	defer p.Close()
+	o.print(c.OutOrStdout(), p)
 	if o.dryRun {
 		return nil
+	}
+	if o.yes && p.Choice.Older {
+		return &Error{Code: ExitOperator, Err: errors.New("nothing was done: the newest verified snapshot is damaged in every place, and --yes was not given for an older one"),
+			Hint: "name it with --id " + p.Choice.Manifest.ID}
 	}
 	if err := o.confirm(c); err != nil {
 		return err
 	}
-	return o.bringBack(c, client, p)
+	return o.bringBack(c, p)
 }
 
 // bringBack does what was planned.
-func (o *restoreOptions) bringBack(c *cobra.Command, client *vaultapi.Client, p *restorePlan) error {
+func (o *restoreOptions) bringBack(c *cobra.Command, p *restore.Plan) error {
 	end, err := begin(c, o.lock)
 	if err != nil {
 		return err
 	}
 	defer end()
-	if err := o.openKeep(p); err != nil {
-		return err
-	}
-	res, err := restore.Run(c.Context(), restore.Options{
-		Snapshot: p.checked, Vault: client, Force: o.force, Keep: p.keep,
-		EpochFile: o.epoch, WaitsFile: machine.RestoreWaits, Patience: o.timeout,
-		Step: func(name string) { fmt.Fprintf(c.OutOrStdout(), "… %s\n", name) },
-	})
+	res, err := p.Run(c.Context())
 	printRestored(c.OutOrStdout(), res)
 	if err != nil {
 		return restoreError(err)
@@ -161,165 +174,75 @@ func (o *restoreOptions) bringBack(c *cobra.Command, client *vaultapi.Client, p 
 	return nil
 }
 
-func (o *restoreOptions) plan(ctx context.Context, client *vaultapi.Client) (*restorePlan, error) {
-	p := &restorePlan{}
+// source is the file, or what lies where backups go. A file need not be encrypted,
+// and then nobody has to give an identity.
+func (o *restoreOptions) source(encrypted bool) (restore.Source, error) {
+	s := restore.Source{File: o.file, Cluster: o.cluster, TakeState: machine.SnapshotState, Dir: o.work}
 	var err error
-	if p.health, err = client.Health(ctx); err != nil {
-		return nil, err
-	}
-	if err := o.fetch(ctx, p); err != nil {
-		return nil, err
-	}
-	if err := o.planKeep(ctx, p, client); err != nil {
-		return nil, errors.Join(err, p.checked.Close())
-	}
-	m := p.choice.Manifest
-	if m.VaultVersion != "" && m.VaultVersion != p.health.Version {
-		p.warnings = append(p.warnings, fmt.Sprintf("it was taken of Vault %s and goes into %s; an older Vault may not read newer storage", m.VaultVersion, p.health.Version))
-	}
-	if o.file == "" && p.choice.VerifiedAt.IsZero() {
-		p.warnings = append(p.warnings, "it was not verified when it was taken; it has been checked now")
-	}
-	return p, nil
-}
-
-// fetch finds the snapshot and checks it on this machine.
-func (o *restoreOptions) fetch(ctx context.Context, p *restorePlan) error {
-	if o.file != "" {
-		ids, err := o.optionalIdentities()
-		if err != nil {
-			return err
-		}
-		p.from = o.file
-		p.checked, err = restore.FromFile(ctx, o.file, ids)
-		return err
-	}
-	b, err := o.backup()
-	if err != nil {
-		return err
-	}
-	dests, err := destinations(b)
-	if err != nil {
-		return err
-	}
-	ids, err := readIdentities(o.identities, machine.CredDrillKey)
-	if err != nil {
-		return err
-	}
-	if p.choice, err = o.choose(ctx, p, dests); err != nil {
-		return err
-	}
-	p.from = p.choice.Destination.Name()
-	p.checked, err = restore.Fetch(ctx, p.choice, ids, o.work)
-	return err
-}
-
-// optionalIdentities are for a file, which need not be encrypted.
-func (o *restoreOptions) optionalIdentities() ([]age.Identity, error) {
-	if len(o.identities) == 0 && os.Getenv("CREDENTIALS_DIRECTORY") == "" {
-		return nil, nil
-	}
-	return readIdentities(o.identities, machine.CredDrillKey)
-}
-
-func (o *restoreOptions) choose(ctx context.Context, p *restorePlan, dests []snapshot.Destination) (restore.Choice, error) {
 	if o.id != "" {
-		id, err := snapshot.ParseID(o.id)
+		if s.ID, err = snapshot.ParseID(o.id); err != nil {
+			return s, &Error{Code: ExitUsage, Err: err, Hint: "strongroom snapshot list shows the names"}
+		}
+	}
+	if o.file == "" {
+		b, err := o.backup()
 		if err != nil {
-			return restore.Choice{}, &Error{Code: ExitUsage, Err: err, Hint: "strongroom snapshot list shows the names"}
+			return s, err
 		}
-		return restore.ByID(ctx, dests, id)
+		s.Places = destinations(b)
 	}
-	cluster, err := o.clusterOf(ctx, dests)
-	if err != nil {
-		return restore.Choice{}, err
+	if encrypted || len(o.identities) > 0 || credential.InUnit() {
+		s.Identities, err = readIdentities(o.identities, machine.CredDrillKey)
 	}
-	choice, others, err := restore.Newest(ctx, dests, cluster)
-	if others != nil {
-		p.warnings = append(p.warnings, "not every place could be asked: "+others.Error())
-	}
-	return choice, err
+	return s, err
 }
 
-// clusterOf is the cluster of the first place that tells.
-func (o *restoreOptions) clusterOf(ctx context.Context, dests []snapshot.Destination) (string, error) {
-	var errs []error
-	for _, d := range dests {
-		cluster, err := o.clusterIn(ctx, d, machine.SnapshotState)
-		if err == nil {
-			return cluster, nil
-		}
-		errs = append(errs, err)
-	}
-	return "", errors.Join(errs...)
-}
-
-func (o *restoreOptions) planKeep(ctx context.Context, p *restorePlan, client *vaultapi.Client) error {
+// keeping is nil with --no-keep.
+func (o *restoreOptions) keeping() (*restore.Keeping, error) {
 	if o.noKeep {
-		return nil
+		return nil, nil
 	}
 	b, err := o.backup()
 	if err != nil && o.file == "" {
-		return err
+		return nil, err
 	}
 	recipients, err := readRecipients(append(b.Recipients, o.recipients...))
 	if err == nil && len(recipients) == 0 {
 		err = errors.New("nobody could open the snapshot of what is replaced")
 	}
 	if err != nil {
-		return &Error{Code: ExitUsage, Err: err, Hint: "give --recipient, or --no-keep"}
+		return nil, &Error{Code: ExitUsage, Err: err, Hint: "give --recipient, or --no-keep"}
 	}
-	p.keep = &snapshot.TakeOptions{
-		Source:     client,
-		Vault:      snapshot.VaultInfo{ClusterID: p.health.ClusterID, ClusterName: p.health.ClusterName, Version: p.health.Version},
-		Recipients: recipients, StateDir: o.keepDir, ToolVersion: o.version,
-	}
-	return nil
+	return &restore.Keeping{Dir: o.keepDir, Recipients: recipients, ToolVersion: o.version}, nil
 }
 
-// openKeep makes the folder for what is replaced, once that is wanted.
-func (o *restoreOptions) openKeep(p *restorePlan) error {
-	if p.keep == nil {
-		return nil
-	}
-	if err := os.MkdirAll(o.keepDir, 0o700); err != nil {
-		return fmt.Errorf("--keep-dir: nothing was done: %w", err)
-	}
-	dir, err := snapshot.NewDir(o.keepDir)
-	if err != nil {
-		return fmt.Errorf("--keep-dir: nothing was done: %w", err)
-	}
-	p.keep.Destinations = []snapshot.Destination{dir}
-	return nil
-}
-
-func (p *restorePlan) print(w io.Writer, o restoreOptions) {
+func (o *restoreOptions) print(w io.Writer, p *restore.Plan) {
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(w, "  %-10s "+format+"\n", append([]any{name}, args...)...)
 	}
 	fmt.Fprintln(w, "Restore")
-	m := p.choice.Manifest
+	m := p.Choice.Manifest
 	if o.file == "" {
 		line("snapshot", "%s", m.ID)
 		line("taken", "%s, %s ago", m.TakenAt.Format(time.RFC3339), time.Since(m.TakenAt).Round(time.Minute))
 	}
-	line("from", "%s", p.from)
-	line("content", "%s, raft index %d, term %d; checked wholly", size(p.checked.Size), p.checked.Archive.Index, p.checked.Archive.Term)
-	line("into", "Vault %s, cluster %q", p.health.Version, p.health.ClusterID)
-	if m.ClusterID != "" && m.ClusterID != p.health.ClusterID {
+	line("from", "%s", p.From)
+	line("content", "%s, raft index %d, term %d; checked wholly", words.Size(p.Size), p.Archive.Index, p.Archive.Term)
+	line("into", "Vault %s, cluster %q", p.Health.Version, p.Health.ClusterID)
+	if m.ClusterID != "" && m.ClusterID != p.Health.ClusterID {
 		line("", "which becomes cluster %q", m.ClusterID)
 	}
 	line("loses", "all that was written since it was taken: secrets, keys, tokens, leases")
-	for _, warning := range p.warnings {
-		line("note", "%s", warning)
+	for _, note := range p.Notes {
+		line("note", "%s", note)
 	}
 	fmt.Fprintln(w, "Steps")
-	if p.keep != nil {
+	if !o.noKeep {
 		fmt.Fprintf(w, "  - keep an encrypted snapshot of what is there now in %s\n", o.keepDir)
 	} else {
 		fmt.Fprintln(w, "  - keep nothing of what is there now (--no-keep)")
 	}
-	if _, err := os.Stat(o.epoch); err == nil {
+	if p.RaisesEpoch {
 		fmt.Fprintf(w, "  - raise the epoch in %s: no engine acts on old state\n", o.epoch)
 	}
 	fmt.Fprintln(w, "  - hand the snapshot to Vault and wait until it is active")

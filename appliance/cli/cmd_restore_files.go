@@ -1,17 +1,14 @@
 package cli
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"strongroom.example/appliance/backup/restore"
-	"strongroom.example/config/machine"
 )
 
 // restoreFiles are the flags of a restore of the files beside a snapshot.
@@ -31,18 +28,18 @@ func runRestoreFiles(c *cobra.Command, o restoreOptions) error {
 		return &Error{Code: ExitUsage, Err: fmt.Errorf("--files %q is no folder", o.files.dir), Hint: "make it first: mkdir -m 700 " + o.files.dir}
 	}
 	ctx := c.Context()
-	files, from, err := o.fetchFiles(ctx)
+	src, err := o.source(true)
+	if err != nil {
+		return filesError(err)
+	}
+	files, from, err := src.FetchFiles(ctx)
 	if err != nil {
 		return filesError(err)
 	}
 	defer files.Close()
-	opts := restore.UnpackOptions{Root: o.files.dir, Overwrite: o.files.overwrite, KeepOwners: os.Geteuid() == 0}
-	var left []string
-	if isRootDir(o.files.dir) {
-		opts.Want = mayComeBack
-		if left, err = leftOut(ctx, files); err != nil {
-			return filesError(err)
-		}
+	opts, left, err := files.InPlace(ctx, restore.UnpackOptions{Root: o.files.dir, Overwrite: o.files.overwrite, KeepOwners: os.Geteuid() == 0})
+	if err != nil {
+		return filesError(err)
 	}
 	u, err := files.Plan(ctx, opts)
 	if err != nil {
@@ -79,69 +76,6 @@ func runRestoreFiles(c *cobra.Command, o restoreOptions) error {
 	}
 	fmt.Fprintln(w, "unpacked")
 	return nil
-}
-
-// isRootDir tells whether files go into their own places.
-func isRootDir(dir string) bool {
-	fi, err := os.Stat(dir)
-	if err != nil {
-		return false
-	}
-	root, err := os.Stat("/")
-	return err == nil && os.SameFile(fi, root)
-}
-
-// mayComeBack tells what may come back into its own place. The epoch must
-// never go back, the record of what is installed is true already, and credentials
-// and the link to Vault fit their own machine and time only.
-func mayComeBack(name string) bool {
-	switch name {
-	case "etc/strongroom/epoch.json", "etc/strongroom/installed.json":
-		return false
-	}
-	return !strings.HasPrefix(name, "etc/strongroom/credentials/") && !strings.HasPrefix(name, "etc/strongroom/tls/")
-}
-
-func leftOut(ctx context.Context, files *restore.Files) ([]string, error) {
-	entries, err := files.List(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var out []string
-	for _, e := range entries {
-		if !e.Mode.IsDir() && !mayComeBack(e.Name) {
-			out = append(out, e.Name)
-		}
-	}
-	return out, nil
-}
-
-// fetchFiles finds the archive and checks it on this machine.
-func (o *restoreOptions) fetchFiles(ctx context.Context) (*restore.Files, string, error) {
-	ids, err := readIdentities(o.identities, machine.CredDrillKey)
-	if err != nil {
-		return nil, "", err
-	}
-	if o.file != "" {
-		f, err := restore.FilesFromFile(ctx, o.file, ids)
-		return f, o.file, err
-	}
-	b, err := o.backup()
-	if err != nil {
-		return nil, "", err
-	}
-	dests, err := destinations(b)
-	if err != nil {
-		return nil, "", err
-	}
-	var p restorePlan
-	choice, err := o.choose(ctx, &p, dests)
-	if err != nil {
-		return nil, "", err
-	}
-	f, err := restore.FetchFiles(ctx, choice, ids, o.work)
-	from := fmt.Sprintf("%s, from %s", choice.Manifest.ID, choice.Destination.Name())
-	return f, strings.Join(append([]string{from}, p.warnings...), "; "), err
 }
 
 func filesError(err error) error {

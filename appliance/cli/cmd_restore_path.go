@@ -16,6 +16,7 @@ import (
 	"strongroom.example/appliance/base/credential"
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/appliance/base/vaultapi/kv"
+	"strongroom.example/appliance/base/words"
 	"strongroom.example/appliance/serve/kms"
 	"strongroom.example/config/machine"
 )
@@ -55,7 +56,7 @@ func (p *restorePaths) validate() error {
 	return nil
 }
 
-func runRestorePaths(c *cobra.Command, o restoreOptions) (err error) {
+func runRestorePaths(c *cobra.Command, o restoreOptions) error {
 	ctx := c.Context()
 	live, err := o.vault.client()
 	if err != nil {
@@ -64,11 +65,15 @@ func runRestorePaths(c *cobra.Command, o restoreOptions) (err error) {
 	if _, err := live.LookupSelf(ctx); err != nil {
 		return vaultError(err)
 	}
-	p := &restorePlan{}
-	if err := o.fetch(ctx, p); err != nil {
+	from, err := o.source(o.file == "")
+	if err != nil {
 		return restoreError(err)
 	}
-	defer p.checked.Close()
+	p, err := from.Fetch(ctx)
+	if err != nil {
+		return restoreError(err)
+	}
+	defer p.Close()
 	o.printPaths(c.OutOrStdout(), p)
 	if o.dryRun {
 		return nil
@@ -113,16 +118,12 @@ func printCopied(w io.Writer, copied []restorepath.Copied) {
 	}
 }
 
-func (o *restoreOptions) runPaths(ctx context.Context, out io.Writer, p *restorePlan, live *vaultapi.Client, keys *kms.Keyset) (copied []restorepath.Copied, err error) {
+func (o *restoreOptions) runPaths(ctx context.Context, out io.Writer, p *restore.Found, live *vaultapi.Client, keys *kms.Keyset) (copied []restorepath.Copied, err error) {
 	programs, err := findPrograms(o.only.vault, o.only.plugin)
 	if err != nil {
 		return nil, err
 	}
 	if programs.Vault, err = filepath.Abs(programs.Vault); err != nil {
-		return nil, err
-	}
-	hide, err := auditFolders(ctx, live)
-	if err != nil {
 		return nil, err
 	}
 	dir, err := os.MkdirTemp(o.work, "strongroom-restore-")
@@ -131,9 +132,9 @@ func (o *restoreOptions) runPaths(ctx context.Context, out io.Writer, p *restore
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	return restorepath.Paths(ctx, restorepath.PathsOptions{
-		Snapshot: p.checked, Paths: o.only.paths, Live: live, Keyset: keys, Programs: programs,
-		PluginDir: pluginsFor(o.only.plugin, programs.Plugin, machine.PluginDir),
-		Dir:       dir, Hide: append(hide, o.only.hide...), Patience: o.timeout,
+		Snapshot: p.Checked, Paths: o.only.paths, Live: live, Keyset: keys, Programs: programs,
+		PluginDir: restorepath.PluginDir(o.only.plugin, programs.Plugin, machine.PluginDir),
+		Dir:       dir, Hide: o.only.hide, Patience: o.timeout,
 		Login: func(ctx context.Context, c *vaultapi.Client) error { return o.only.login(ctx, c, live) },
 		Step:  func(name string) { fmt.Fprintf(out, "… %s\n", name) },
 	})
@@ -152,55 +153,20 @@ func (p *restorePaths) login(ctx context.Context, c, live *vaultapi.Client) erro
 	return c.Login(ctx, "auth/"+p.mount+"/login/"+p.user, map[string]any{"password": strings.TrimRight(string(password), "\r\n")})
 }
 
-// auditFolders are where Vault's file devices write, as far as the token may
-// know: a second Vault must not write there.
-func auditFolders(ctx context.Context, c *vaultapi.Client) ([]string, error) {
-	devices, err := c.AuditDevices(ctx)
-	if vaultapi.IsDenied(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("look where the audit devices write: %w", err)
-	}
-	var out []string
-	for _, d := range devices {
-		path := d.Options["file_path"]
-		if d.Type == "file" && filepath.IsAbs(path) && filepath.Dir(path) != "/" {
-			out = append(out, filepath.Dir(path))
-		}
-	}
-	return out, nil
-}
-
-func (o *restoreOptions) printPaths(w io.Writer, p *restorePlan) {
+func (o *restoreOptions) printPaths(w io.Writer, p *restore.Found) {
 	fmt.Fprintln(w, "Bring back single secrets")
 	if o.file == "" {
-		fmt.Fprintf(w, "  snapshot   %s\n", p.choice.Manifest.ID)
+		fmt.Fprintf(w, "  snapshot   %s\n", p.Choice.Manifest.ID)
 	}
-	fmt.Fprintf(w, "  from       %s\n", p.from)
-	fmt.Fprintf(w, "  content    %s, raft index %d; checked wholly\n", size(p.checked.Size), p.checked.Archive.Index)
+	fmt.Fprintf(w, "  from       %s\n", p.From)
+	fmt.Fprintf(w, "  content    %s, raft index %d; checked wholly\n", words.Size(p.Size), p.Archive.Index)
 	for _, path := range o.only.paths {
 		fmt.Fprintf(w, "  secret     %s\n", path)
 	}
-	for _, warning := range p.warnings {
-		fmt.Fprintf(w, "  note       %s\n", warning)
+	for _, note := range p.Notes {
+		fmt.Fprintf(w, "  note       %s\n", note)
 	}
 	fmt.Fprintln(w, "Steps")
 	fmt.Fprintln(w, "  - bring the snapshot up in a Vault of its own that reaches no network")
 	fmt.Fprintln(w, "  - write each secret's newest version as a new version; nothing else is touched")
-}
-
-// pluginsFor is the plugin directory of an installed machine, where the plugin is
-// neither named nor beside this program; empty where there is none.
-func pluginsFor(named, beside, installed string) string {
-	if named != "" {
-		return ""
-	}
-	if _, err := os.Stat(beside); err == nil {
-		return ""
-	}
-	if _, err := os.Stat(installed); err != nil {
-		return ""
-	}
-	return installed
 }

@@ -41,26 +41,6 @@ func TestRestoreErrors(t *testing.T) {
 	}
 }
 
-// A plan makes nothing, not even the folder for what is replaced.
-func TestRestorePlanMakesNoFolder(t *testing.T) {
-	o := restoreOptions{file: "x", keepDir: filepath.Join(t.TempDir(), "a", "replaced")}
-	o.recipients = []string{"age1yt3tfqlfrwdwx0z0ynwplcr6qxcxfaqycuprpmy89nr83ltx74tqdpszlw"}
-	o.dirs = []string{t.TempDir()}
-	p := &restorePlan{health: &vaultapi.Health{ClusterID: "one"}}
-	if err := o.planKeep(t.Context(), p, nil); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(o.keepDir); err == nil {
-		t.Error("the plan made --keep-dir")
-	}
-	if err := o.openKeep(p); err != nil || len(p.keep.Destinations) != 1 {
-		t.Fatalf("%+v, %v", p.keep, err)
-	}
-	if fi, err := os.Stat(o.keepDir); err != nil || fi.Mode().Perm() != 0o700 {
-		t.Errorf("%v, %v", fi, err)
-	}
-}
-
 // Into their own places go all files but those of this machine alone, and what
 // was wrong with another place is told apart from the snapshot's own.
 func TestRestoreFilesIntoTheirPlaces(t *testing.T) {
@@ -97,7 +77,7 @@ func TestRestoreFilesIntoTheirPlaces(t *testing.T) {
 	if code != ExitOK || !strings.Contains(out, "3 new, 0 to replace") {
 		t.Errorf("exit code %d:\n%s", code, out)
 	}
-	if want := fmt.Sprintf("Files of %s, from %s; not every place", taken.Manifest.ID, d.Name()); !strings.Contains(out, want) {
+	if want := fmt.Sprintf("Files of %s, from %s; not every copy", taken.Manifest.ID, d.Name()); !strings.Contains(out, want) {
 		t.Errorf("want %q:\n%s", want, out)
 	}
 	for _, name := range own {

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -69,43 +68,9 @@ func (o *snapshotOptions) backup() (config.Backup, error) {
 	return b, nil
 }
 
-// destinations opens the places of a configuration.
-func destinations(b config.Backup) ([]snapshot.Destination, error) {
-	out, err := snapshot.OpenPlaces(b.To, credential.Read)
-	if err != nil {
-		return nil, &Error{Code: ExitUsage, Err: err, Hint: "see docs/backup.md"}
-	}
-	return out, nil
-}
-
-// clusterIn finds out which cluster is meant in a destination.
-func (o *snapshotOptions) clusterIn(ctx context.Context, d snapshot.Destination, takeState string) (string, error) {
-	if o.cluster != "" {
-		return o.cluster, nil
-	}
-	if s, err := snapshot.LoadTakeState(takeState); err == nil {
-		if last, ok := s.Last[d.Name()]; ok {
-			if id, err := snapshot.ParseID(last.ID); err == nil {
-				return id.Cluster, nil
-			}
-		}
-	}
-	entries, err := snapshot.List(ctx, d, "")
-	if err != nil {
-		return "", err
-	}
-	found := ""
-	for _, e := range entries {
-		if found != "" && e.ID.Cluster != found {
-			return "", &Error{Code: ExitUsage, Err: fmt.Errorf("%s holds snapshots of several clusters: %q, %q", d.Name(), found, e.ID.Cluster),
-				Hint: "name one with --cluster"}
-		}
-		found = e.ID.Cluster
-	}
-	if found == "" {
-		return "", fmt.Errorf("%s: %w", d.Name(), snapshot.ErrNoSnapshot)
-	}
-	return found, nil
+// destinations are the places of a configuration.
+func destinations(b config.Backup) []snapshot.Destination {
+	return snapshot.Places(b.To, credential.Read)
 }
 
 // snapshotError gives the exit code and what to do.
@@ -118,6 +83,8 @@ func snapshotError(err error) error {
 	switch {
 	case vaultapi.IsDenied(err), vaultapi.IsBadRequest(err):
 		code, hint = ExitOperator, "Vault refuses this login: give the job a new secret id or token (docs/backup.md)"
+	case errors.Is(err, snapshot.ErrPlace):
+		code, hint = ExitOperator, "mount the disk or make the folder, or correct [[backup.to]] and its credentials: see docs/backup.md. The other places were served as ever"
 	case errors.Is(err, snapshot.ErrUninitialised):
 		code = ExitOperator
 	case errors.Is(err, snapshot.ErrSealed):
@@ -131,6 +98,8 @@ func snapshotError(err error) error {
 		code, hint = ExitDrift, "the last good snapshot is untouched (strongroom snapshot list); take a new one, and look at the destination"
 	case errors.Is(err, snapshot.ErrNoSnapshot):
 		code, hint = ExitDrift, "take one with strongroom snapshot take"
+	case errors.Is(err, snapshot.ErrClusters):
+		code, hint = ExitUsage, "name one with --cluster"
 	case errors.Is(err, statefile.ErrBusy):
 		hint = "wait until it ends"
 	case errors.Is(err, snapshot.ErrFull):

@@ -9,6 +9,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/base/argument"
+	"strongroom.example/appliance/base/words"
 )
 
 // listed is one snapshot in one place, as --json prints it.
@@ -32,15 +34,18 @@ func (l listed) state() string {
 }
 
 func snapshotListCommand(o *snapshotOptions) *cobra.Command {
-	return &cobra.Command{
+	c := &cobra.Command{
 		Use:   "list",
 		Short: "List the snapshots in every place",
 		Long: `Lists the snapshots in every place, oldest first: of all clusters, or of the one
 that --cluster names. "verified" means that one was downloaded, decrypted and
 checked, here or on another machine.`,
-		Args: cobra.NoArgs,
+		Example: `  strongroom snapshot list
+  strongroom snapshot list /mnt/backup`,
 		RunE: func(c *cobra.Command, _ []string) error { return runSnapshotList(c, o) },
 	}
+	argument.Several(c, "FOLDER", "dir", &o.dirs)
+	return c
 }
 
 func runSnapshotList(c *cobra.Command, o *snapshotOptions) error {
@@ -48,21 +53,11 @@ func runSnapshotList(c *cobra.Command, o *snapshotOptions) error {
 	if err != nil {
 		return err
 	}
-	dests, err := destinations(b)
-	if err != nil {
-		return err
-	}
+	found, err := snapshot.ListPlaces(c.Context(), destinations(b), o.cluster)
+	errs := []error{err}
 	all := []listed{}
-	var errs []error
-	for _, d := range dests {
-		entries, err := snapshot.List(c.Context(), d, o.cluster)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		for _, e := range entries {
-			all = append(all, listed{d.Name(), e.ID.String(), e.ID.Time(), e.Size, e.Complete, e.Verified})
-		}
+	for _, e := range found {
+		all = append(all, listed{e.Place, e.ID.String(), e.ID.Time(), e.Size, e.Complete, e.Verified})
 	}
 	if o.json {
 		errs = append(errs, printJSON(c, all))
@@ -70,7 +65,7 @@ func runSnapshotList(c *cobra.Command, o *snapshotOptions) error {
 		w := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
 		fmt.Fprintln(w, "TAKEN\tSIZE\tSTATE\tNAME\tPLACE")
 		for _, l := range all {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", l.TakenAt.Format("2006-01-02 15:04"), size(l.Size), l.state(), l.ID, l.Place)
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", l.TakenAt.Format("2006-01-02 15:04"), words.Size(l.Size), l.state(), l.ID, l.Place)
 		}
 		errs = append(errs, w.Flush())
 	}

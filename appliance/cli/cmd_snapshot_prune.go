@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/base/argument"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
 )
@@ -25,14 +26,14 @@ func pruneCommand(shared *snapshotOptions) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "prune",
 		Short: "Delete the snapshots that are no longer to be kept",
-		Long: `Keeps, for each of the last hours, days, weeks and months, the newest verified
-snapshot, and deletes the others, with the remains of interrupted uploads.
+		Long: `Keeps, for each of the last hours, days, weeks and months that have any, the newest
+verified snapshot, and deletes the others, with the remains of interrupted uploads.
 
 The newest verified snapshot is never deleted, nor anything newer; where nothing
 is verified, no complete snapshot is. What object lock holds stays.`,
-		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return runPrune(c, o) },
 	}
+	argument.Several(c, "FOLDER", "dir", &shared.dirs)
 	f := c.Flags()
 	f.BoolVarP(&o.dryRun, "dry-run", "n", false, "change nothing, and show what would be deleted, and why the others stay")
 	f.IntVar(&o.keep.Hourly, "keep-hourly", 0, "hours for which to keep one each (default: the configuration's)")
@@ -71,29 +72,15 @@ func runPrune(c *cobra.Command, o pruneOptions) error {
 	if o.keep != (config.BackupKeep{}) {
 		keep = o.keep
 	}
-	policy := snapshot.Policy{Hourly: keep.Hourly, Daily: keep.Daily, Weekly: keep.Weekly, Monthly: keep.Monthly}
+	policy := policyOf(keep)
 	if err := policy.Validate(); err != nil {
 		return &Error{Code: ExitUsage, Err: err, Hint: "see " + c.CommandPath() + " --help"}
 	}
-	dests, err := destinations(b)
-	if err != nil {
-		return err
-	}
+	done, err := snapshot.PrunePlaces(c.Context(), destinations(b), o.takeState, snapshot.PruneOptions{ClusterID: o.cluster, Policy: policy, DryRun: o.dryRun})
+	errs := []error{err}
 	all := []pruned{}
-	var errs []error
-	for _, d := range dests {
-		cluster, err := o.clusterIn(c.Context(), d, o.takeState)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		res, err := snapshot.Prune(c.Context(), snapshot.PruneOptions{Destination: d, ClusterID: cluster, Policy: policy, DryRun: o.dryRun})
-		errs = append(errs, err)
-		p := pruned{Place: d.Name(), Deleted: res.Deleted, Swept: res.Swept, Decisions: []decision{}}
-		for _, dec := range res.Decisions {
-			p.Decisions = append(p.Decisions, decision{dec.Entry.ID.String(), dec.Keep, dec.Why})
-		}
-		all = append(all, p)
+	for _, res := range done {
+		all = append(all, prunedOf(res))
 	}
 	if o.json {
 		errs = append(errs, printJSON(c, all))
@@ -101,6 +88,18 @@ func runPrune(c *cobra.Command, o pruneOptions) error {
 		errs = append(errs, printPruned(c, all, o.dryRun))
 	}
 	return alertOf(c, b, "snapshot prune", snapshotError(errors.Join(errs...)))
+}
+
+func policyOf(k config.BackupKeep) snapshot.Policy {
+	return snapshot.Policy{Hourly: k.Hourly, Daily: k.Daily, Weekly: k.Weekly, Monthly: k.Monthly}
+}
+
+func prunedOf(res snapshot.Pruned) pruned {
+	p := pruned{Place: res.Place, Deleted: res.Deleted, Swept: res.Swept, Decisions: []decision{}}
+	for _, dec := range res.Decisions {
+		p.Decisions = append(p.Decisions, decision{dec.Entry.ID.String(), dec.Keep, dec.Why})
+	}
+	return p
 }
 
 func printPruned(c *cobra.Command, all []pruned, dryRun bool) error {

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/base/argument"
 	"strongroom.example/config/machine"
 )
 
@@ -20,10 +21,9 @@ func soonCommand() *cobra.Command {
 ($STRONGROOM_CHANGED_FILE) has been left alone for a while, and the last snapshot
 is not too recent, then removes it and ends. The unit that starts it takes the
 snapshot then, so that several rotations in one go make one snapshot.`,
-		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if o.Changed == "" {
-				return &Error{Code: ExitUsage, Err: errors.New("--changed is required"), Hint: "give the file that $STRONGROOM_CHANGED_FILE of vault.service names"}
+				return &Error{Code: ExitUsage, Err: errors.New("no FILE that is touched after a rotation"), Hint: "give the file that $STRONGROOM_CHANGED_FILE of vault.service names"}
 			}
 			if o.Quiet < 0 || o.Most < 0 || o.Every < 0 {
 				return &Error{Code: ExitUsage, Err: errors.New("--quiet, --most and --every must not be negative")}
@@ -35,6 +35,7 @@ snapshot then, so that several rotations in one go make one snapshot.`,
 			return nil
 		},
 	}
+	argument.One(c, "FILE", "changed", &o.Changed)
 	f := c.Flags()
 	f.StringVar(&o.Changed, "changed", "", "file that is touched after a rotation")
 	f.StringVar(&o.TakeStateDir, "take-state", machine.SnapshotState, "folder of the taking job's state: it tells when the last one was taken")

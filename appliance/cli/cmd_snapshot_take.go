@@ -11,8 +11,9 @@ import (
 
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/access"
+	"strongroom.example/appliance/base/argument"
 	"strongroom.example/appliance/base/credential"
-	"strongroom.example/appliance/base/pause"
+	"strongroom.example/appliance/base/words"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
 )
@@ -38,7 +39,7 @@ type takeOptions struct {
 }
 
 func takeCommand(shared *snapshotOptions) *cobra.Command {
-	o := takeOptions{snapshotOptions: shared, again: retries{wait: pause.For}}
+	o := takeOptions{snapshotOptions: shared}
 	o.vault.Machine = access.Role{ID: machine.CredSnapshotRoleID, Secret: machine.CredSnapshotSecretID}
 	c := &cobra.Command{
 		Use:   "take",
@@ -52,12 +53,13 @@ which the drill looks for. Without that login it is passed over with a note; whe
 it fails, the snapshot is taken all the same and the failure is told.
 
 It is not a backup before "strongroom snapshot verify" has read it back.
-It fails when one place of several fails; the others keep what they have.`,
+It fails when one place of several fails; the others keep what they have, none
+waits for another, and --retries serves those alone that have nothing yet.`,
 		Example: `  strongroom snapshot take
-  strongroom snapshot take --dir /mnt/backup --recipient ~/.ssh/id_ed25519.pub --token-file token`,
-		Args: cobra.NoArgs,
+  strongroom snapshot take /mnt/backup --recipient ~/.ssh/id_ed25519.pub --token-file token`,
 		RunE: func(c *cobra.Command, _ []string) error { return runTake(c, o) },
 	}
+	argument.Several(c, "FOLDER", "dir", &shared.dirs)
 	f := c.Flags()
 	o.vault.add(f)
 	f.StringArrayVar(&o.recipients, "recipient", nil, "who can open it, repeatable, beside the configuration's: age1…, an SSH public key, or a file of them")
@@ -71,13 +73,6 @@ It fails when one place of several fails; the others keep what they have.`,
 	return c
 }
 
-// takeMayPass says whether another try may take it: not after a wrong
-// configuration, nor where a person must act.
-func takeMayPass(err error) bool {
-	var known *Error
-	return !errors.Is(err, snapshot.ErrStandby) && errors.As(snapshotError(err), &known) && known.Code == ExitFailed && !errors.Is(err, snapshot.ErrFull)
-}
-
 func runTake(c *cobra.Command, o takeOptions) error {
 	spareMemory()
 	b, err := o.backup()
@@ -89,10 +84,17 @@ func runTake(c *cobra.Command, o takeOptions) error {
 	var taken snapshot.Taken
 	job, err := o.job(c, b)
 	if err == nil {
-		err = o.again.do(ctx, c, "snapshot take", takeMayPass, func() (err error) {
+		tries := o.again.tries(c, "snapshot take")
+		tries.MayPass = snapshot.MayPass
+		err = tries.Do(ctx, func(ctx context.Context) (err error) {
 			taken, err = job.Run(ctx)
+			o.tell(c, taken)
 			return err
 		})
+		err = errors.Join(err, job.Lasting)
+		if job.LoginLeft != nil {
+			journal(c, journalWarning, "the login of the snapshot could not be ended; it ends by itself: %v", job.LoginLeft)
+		}
 		if failure := job.CanaryFailure; failure != nil {
 			// Loud, and yet no failure of the backup.
 			_ = alertOf(c, b, "canary", failure)
@@ -114,10 +116,17 @@ func runTake(c *cobra.Command, o takeOptions) error {
 	if o.json {
 		return printJSON(c, taken)
 	}
+	return nil
+}
+
+// tell says what was stored.
+func (o *takeOptions) tell(c *cobra.Command, taken snapshot.Taken) {
+	if o.json || len(taken.Held) == 0 {
+		return
+	}
 	m := taken.Manifest
 	fmt.Fprintf(c.OutOrStdout(), "taken %s: %s of Vault %s, raft index %d, for %d recipients, in %s\n",
-		m.ID, size(m.Snapshot.Size), m.VaultVersion, m.RaftIndex, len(m.Recipients), strings.Join(taken.Held, " and "))
-	return nil
+		m.ID, words.Size(m.Snapshot.Size), m.VaultVersion, m.RaftIndex, len(m.Recipients), strings.Join(taken.Held, " and "))
 }
 
 // job is what is taken, where to, and who asks Vault for it.
@@ -126,16 +135,12 @@ func (o *takeOptions) job(c *cobra.Command, b config.Backup) (*snapshot.Job, err
 	if err != nil {
 		return nil, &Error{Code: ExitUsage, Err: err, Hint: "give --recipient, or recipients in the table [backup]"}
 	}
-	dests, err := destinations(b)
-	if err != nil {
-		return nil, err
-	}
 	client, err := o.vault.Client()
 	if err != nil {
 		return nil, err
 	}
 	j := &snapshot.Job{From: client, Host: hostName(), TakeOptions: snapshot.TakeOptions{
-		Recipients: recipients, Destinations: dests,
+		Recipients: recipients, Destinations: destinations(b),
 		StateDir: stateDir(o.state, machine.SnapshotState), ToolVersion: o.version,
 	}}
 	if len(b.Files) > 0 && !o.noFiles {

@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/base/argument"
+	"strongroom.example/appliance/base/words"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
 )
@@ -19,6 +23,7 @@ type verifyOptions struct {
 	id               string
 	state, takeState string
 	unlessStandby    bool
+	prune            bool
 	timeout          time.Duration
 }
 
@@ -27,22 +32,25 @@ func verifyCommand(shared *snapshotOptions) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "verify",
 		Short: "Download, decrypt and check the newest snapshot in every place",
-		Long: `Downloads the newest snapshot from every place, decrypts it, checks Vault's own
-sums and compares all of it with the manifest. Only then is it recorded as good.
+		Long: `Downloads the snapshot that this machine has stored last from every place, or the
+newest one where it has stored none, decrypts it, checks Vault's own sums and
+compares all of it with the manifest. Only then is it recorded as good. No place
+waits for another.
 
 Exit code 3: a snapshot is damaged, incomplete or not there. 4: the identity
 does not open it. The last good record is never changed by a failure.`,
 		Example: `  strongroom snapshot verify
-  strongroom snapshot verify --dir /mnt/backup --identity ~/.ssh/id_ed25519`,
-		Args: cobra.NoArgs,
+  strongroom snapshot verify /mnt/backup --identity ~/.ssh/id_ed25519`,
 		RunE: func(c *cobra.Command, _ []string) error { return runVerify(c, o) },
 	}
+	argument.Several(c, "FOLDER", "dir", &shared.dirs)
 	f := c.Flags()
 	f.StringArrayVar(&o.identities, "identity", nil, "file with an age identity or an SSH private key, repeatable (default: systemd's credential)")
 	f.StringVar(&o.id, "id", "", "which snapshot, CLUSTER/NAME as list shows it (default: the newest)")
 	f.StringVar(&o.state, "state", "", "folder of the job's state (default: systemd's, else "+machine.VerifyState+")")
 	f.StringVar(&o.takeState, "take-state", machine.SnapshotState, "folder of the taking job's state: what it recorded must be what is there")
 	f.DurationVar(&o.timeout, "timeout", 4*time.Hour, "give up after this time")
+	f.BoolVar(&o.prune, "prune", false, "then delete in each place what is no longer to be kept, as snapshot prune does")
 	f.BoolVar(&o.unlessStandby, "unless-standby", false, "do nothing where the taking job stood aside because Vault is a standby")
 	return c
 }
@@ -59,7 +67,7 @@ func runVerify(c *cobra.Command, o verifyOptions) error {
 	}
 	ctx, cancel := context.WithTimeout(c.Context(), o.timeout)
 	defer cancel()
-	good, err := o.verify(ctx, b)
+	good, gone, err := o.verify(ctx, b)
 	if errors.Is(err, errNoIdentity) {
 		return byHand(ExitUsage, errNoIdentity, "give --identity FILE: the private key of one of the recipients")
 	}
@@ -72,8 +80,9 @@ func runVerify(c *cobra.Command, o verifyOptions) error {
 	} else {
 		for name, rec := range good {
 			fmt.Fprintf(c.OutOrStdout(), "good %s in %s: %s, raft index %d, taken %s\n",
-				rec.ID, name, size(rec.Size), rec.RaftIndex, rec.TakenAt.Format(time.RFC3339))
+				rec.ID, name, words.Size(rec.Size), rec.RaftIndex, rec.TakenAt.Format(time.RFC3339))
 		}
+		err = errors.Join(err, printPruned(c, gone, false))
 	}
 	return alertOf(c, b, "snapshot verify", err)
 }
@@ -84,41 +93,40 @@ func standsBy(takeState string) bool {
 	return err == nil && s.Standby != nil
 }
 
-// verify gives the records of the places that are good, and all errors.
-func (o *verifyOptions) verify(ctx context.Context, b config.Backup) (map[string]snapshot.VerifiedRecord, error) {
-	dests, err := destinations(b)
-	if err != nil {
-		return nil, err
-	}
+// verify gives the records of the places that are good, what was pruned, and all
+// errors.
+func (o *verifyOptions) verify(ctx context.Context, b config.Backup) (map[string]snapshot.VerifiedRecord, []pruned, error) {
 	identities, err := readIdentities(o.identities, machine.CredDrillKey)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var id snapshot.ID
 	if o.id != "" {
 		if id, err = snapshot.ParseID(o.id); err != nil {
-			return nil, &Error{Code: ExitUsage, Err: err, Hint: "strongroom snapshot list shows the names"}
+			return nil, nil, &Error{Code: ExitUsage, Err: err, Hint: "strongroom snapshot list shows the names"}
 		}
 	}
-	good := map[string]snapshot.VerifiedRecord{}
-	var errs []error
-	for _, d := range dests {
-		cluster := id.Cluster
-		if cluster == "" {
-			if cluster, err = o.clusterIn(ctx, d, o.takeState); err != nil {
-				errs = append(errs, err)
-				continue
-			}
-		}
-		rec, err := snapshot.Verify(ctx, snapshot.VerifyOptions{
-			Destination: d, Identities: identities, ClusterID: cluster, ID: id,
-			StateDir: stateDir(o.state, machine.VerifyState), TakeStateDir: o.takeState, ToolVersion: o.version,
-		})
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		good[d.Name()] = rec
+	v := snapshot.VerifyOptions{
+		Identities: identities, ClusterID: o.cluster, ID: id,
+		StateDir: stateDir(o.state, machine.VerifyState), TakeStateDir: o.takeState, ToolVersion: o.version,
 	}
-	return good, snapshotError(errors.Join(errs...))
+	var mu sync.Mutex
+	var gone []pruned
+	if o.prune {
+		policy := policyOf(b.Keep)
+		if err := policy.Validate(); err != nil {
+			return nil, nil, &Error{Code: ExitUsage, Err: err, Hint: "see docs/backup.md"}
+		}
+		v.Then = func(ctx context.Context, d snapshot.Destination, cluster string) error {
+			res, err := snapshot.Prune(ctx, snapshot.PruneOptions{Destination: d, ClusterID: cluster, Policy: policy})
+			mu.Lock()
+			defer mu.Unlock()
+			gone = append(gone, prunedOf(snapshot.Pruned{Place: d.Name(), PruneResult: res}))
+			return err
+		}
+	}
+	good, err := snapshot.VerifyPlaces(ctx, destinations(b), v)
+	mu.Lock()
+	defer mu.Unlock()
+	return good, slices.Clone(gone), snapshotError(err)
 }

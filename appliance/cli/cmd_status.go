@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -87,8 +85,7 @@ func runStatus(c *cobra.Command, o *statusOptions) error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	ctx := c.Context()
 	s := o.sources(client)
 	s.NoLogin = o.login(ctx, client)
 	defer func() { _ = o.session.End(ctx) }() // it ends by itself in minutes
@@ -184,7 +181,7 @@ type terminalState struct {
 
 // terminal looks at where output goes. https://no-color.org
 func terminal(w io.Writer) terminalState {
-	f, ok := w.(*os.File)
+	f, ok := w.(interface{ Fd() uintptr })
 	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return terminalState{}
 	}

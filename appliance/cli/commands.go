@@ -8,6 +8,7 @@ func commands(version string) []*cobra.Command {
 		demoCommand(version),
 		kmsCommand(),
 		escrowCommand(),
+		generateRootCommand(),
 		statusCommand(),
 		doctorCommand(version),
 		snapshotCommand(version),

@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"filippo.io/age"
 	"golang.org/x/term"
 
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/credential"
+	"strongroom.example/config/recipient"
 )
 
 // errNoIdentity is a command by hand that was given no key; a job has its own.
@@ -36,7 +38,11 @@ func readIdentities(files []string, own string) ([]age.Identity, error) {
 		}
 		ids, err := snapshot.ParseIdentities(data, passphraseFor(name))
 		if err != nil {
-			return nil, &Error{Code: ExitOperator, Err: fmt.Errorf("identity %q: %w", name, err)}
+			hint := ""
+			if _, public := recipient.Parse(strings.TrimSpace(string(data))); public == nil {
+				hint = "this is the public key: give the file with the private key"
+			}
+			return nil, &Error{Code: ExitOperator, Err: fmt.Errorf("identity %q: %w", name, err), Hint: hint}
 		}
 		all = append(all, ids...)
 	}

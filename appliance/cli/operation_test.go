@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"strongroom.example/appliance/backup/restore"
 	"strongroom.example/appliance/base/operation"
 	"strongroom.example/config/machine"
 )
@@ -65,7 +66,7 @@ func TestRestoreWaitsForOperations(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer end()
-	if err := o.bringBack(&cobra.Command{Use: "restore"}, nil, &restorePlan{}); !errors.Is(err, operation.ErrBusy) {
+	if err := o.bringBack(&cobra.Command{Use: "restore"}, &restore.Plan{}); !errors.Is(err, operation.ErrBusy) {
 		t.Errorf("%v", err)
 	}
 	if _, err := os.Stat(o.keepDir); !errors.Is(err, fs.ErrNotExist) {

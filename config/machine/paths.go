@@ -20,6 +20,8 @@ const (
 	NftablesConf = Etc + "/nftables.conf"
 	// ManifestFile lists all files that the installer has put on the machine.
 	ManifestFile = Etc + "/installed.json"
+	// ManifestFormat is that of ManifestFile.
+	ManifestFormat = 1
 	// DrillKeyPub is the recipient of backups whose private half the machine
 	// keeps, so that it can prove them.
 	DrillKeyPub = Etc + "/drill-key.pub"

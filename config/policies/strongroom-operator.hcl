@@ -18,6 +18,9 @@ path "apikeys/status" {
 path "apikeys/rotate/*" {
   capabilities = ["create", "update"]
 }
+path "apikeys/check/*" {
+  capabilities = ["read", "update"]
+}
 path "apikeys/config" {
   capabilities = ["read"]
 }

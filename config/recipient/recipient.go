@@ -14,6 +14,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"syscall"
 
 	"filippo.io/age"
 	"filippo.io/age/agessh"
@@ -161,7 +162,8 @@ func FromArgs(args []string) ([]Recipient, error) {
 		if errors.Is(err, ErrSecret) || errors.Is(err, ErrPostQuantum) {
 			return nil, fmt.Errorf("--recipient: %w", err)
 		}
-		f, openErr := os.Open(arg)
+		// A pipe that nobody writes to is empty: it is not waited for.
+		f, openErr := os.OpenFile(arg, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 		if openErr != nil {
 			return nil, fmt.Errorf("--recipient%s: %w; as a file: %w", quotePath(arg), err, errno(openErr))
 		}

@@ -54,7 +54,9 @@ func TestUsage(t *testing.T) {
 	}{
 		"unknown verb": {[]string{"instal"}, "unknown command"},
 		"unknown flag": {[]string{"plan", "--nope"}, "unknown flag: --nope"},
-		"arguments":    {[]string{"install", "now"}, "unknown command"},
+		"arguments":    {[]string{"upgrade", "now"}, "unknown command"},
+		"no such file": {[]string{"cloud-init", "now", "--url", "https://downloads.example.com/x"}, "now: no such file"},
+		"two words":    {[]string{"install", "it", "now"}, "accepts at most 1 arg(s)"},
 		"two files":    {[]string{"config", "check", "a", "b"}, "accepts 1 arg(s), received 2"},
 		"no file":      {[]string{"config", "check", "/no/such/file"}, "/no/such/file"},
 	} {

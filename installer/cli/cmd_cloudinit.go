@@ -37,8 +37,7 @@ on the machine afterwards. The escrow goes to escrow.recipients or, where none
 are named, to the SSH keys that the provider puts into root's authorized_keys.
 
 It needs neither root nor the machine.`,
-		Example: "  ./" + program + " cloud-init --config appliance.toml \\\n      --url https://downloads.example.com/" + program + " >user-data",
-		Args:    args(cobra.NoArgs),
+		Example: "  ./" + program + " cloud-init appliance.toml \\\n      --url https://downloads.example.com/" + program + " >user-data",
 		RunE: func(c *cobra.Command, _ []string) error {
 			o.from(c)
 			// Nothing is asked: the output goes to a file.
@@ -50,6 +49,7 @@ It needs neither root nor the machine.`,
 	f.StringVar(&o.url, "url", "", "https URL from which the machine gets the installer")
 	f.StringVar(&o.sha256, "sha256", "", "SHA-256 of the installer (default: of this program itself)")
 	f.StringVar(&o.config, "config", "", "configuration file of the appliance")
+	about(c, &o.config)
 	f.StringVar(&o.domain, "domain", "", "the name under which Vault is reached")
 	f.StringVar(&o.email, "email", "", "address for the certificate authority")
 	f.StringVar(&o.tls, "tls", "", "where the certificate comes from: acme or internal")
@@ -65,7 +65,7 @@ func (o *cloudInitOptions) print(c *cobra.Command) error {
 	var data []byte
 	if o.config != "" {
 		var err error
-		if data, err = os.ReadFile(o.config); err != nil {
+		if data, err = config.Read(o.config); err != nil {
 			return configError(err)
 		}
 		if cfg, err = config.Parse(o.config, data); err != nil {

@@ -49,9 +49,9 @@ be there yet, or to standard output.`,
 }
 
 func runConfigCheck(out io.Writer, file string) error {
-	data, err := os.ReadFile(file)
+	data, err := config.Read(file)
 	if err != nil {
-		return configError(fmt.Errorf("read configuration: %w", err))
+		return configError(err)
 	}
 	cfg, err := config.Parse(file, data)
 	if err != nil {

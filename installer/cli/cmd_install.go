@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"strongroom.example/appliance/base/argument"
 	"strongroom.example/appliance/base/fault"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
@@ -90,7 +91,6 @@ func planCommand(version string) *cobra.Command {
 		Use:   "plan",
 		Short: "Print what install would change, and change nothing",
 		Long:  "Prints what install would change, and changes nothing. Exit code 3: there are\ndifferences.\n\n" + whatItDoes,
-		Args:  args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			o.from(c)
 			return o.run(c.Context(), c, func(ctx context.Context, env *steps.Env) error {
@@ -101,6 +101,7 @@ func planCommand(version string) *cobra.Command {
 		},
 	}
 	o.flags(c)
+	about(c, &o.config)
 	return c
 }
 
@@ -111,15 +112,21 @@ func installCommand(version string) *cobra.Command {
 		Short:   "Make this machine a Vault, or bring it back to what it should be",
 		Long:    "Makes this machine a Vault, or brings it back to what it should be. It may be\nstopped anywhere and run again.\n\n" + whatItDoes,
 		Example: "  sudo ./" + program + " install --domain vault.example.com --tls internal",
-		Args:    args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			o.from(c)
 			return o.run(c.Context(), c, o.install)
 		},
 	}
 	o.flags(c)
+	about(c, &o.config)
 	c.Flags().BoolVarP(&o.yes, "yes", "y", false, "do not ask")
 	return c
+}
+
+// about lets the configuration be given as the argument.
+func about(c *cobra.Command, to *string) {
+	argument.One(c, "FILE", "config", to)
+	c.Args = args(c.Args)
 }
 
 func (o *options) from(c *cobra.Command) {
@@ -188,7 +195,7 @@ func (o *options) load(c *cobra.Command) (config.Appliance, error) {
 	}
 	if file != "" {
 		var err error
-		if data, err = os.ReadFile(file); err != nil {
+		if data, err = config.Read(file); err != nil {
 			return cfg, configError(err)
 		}
 		if cfg, err = config.Parse(file, data); err != nil {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"strongroom.example/appliance/base/fault"
+	"strongroom.example/appliance/base/words"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
@@ -66,18 +67,11 @@ func (o *options) askToInstall(ctx context.Context, env *steps.Env) error {
 	if !o.terminal {
 		return &fault.Error{Code: fault.Usage, Err: errors.New("nobody can be asked here"), Hint: "say --yes"}
 	}
-	fmt.Fprintf(o.out, "Installing Vault at https://%s on this machine;\n%s can open the escrow.\n", env.Config.Domain, keys(len(env.Recipients)))
+	fmt.Fprintf(o.out, "Installing Vault at https://%s on this machine;\n%s can open the escrow.\n", env.Config.Domain, words.Count(len(env.Recipients), "key"))
 	if err := o.askYes(ctx, "Type yes to go on: ", 10*time.Minute); err != nil {
 		return &fault.Error{Code: fault.Operator, Err: err, Hint: "nothing has been changed"}
 	}
 	return nil
-}
-
-func keys(n int) string {
-	if n == 1 {
-		return "1 key"
-	}
-	return fmt.Sprintf("%d keys", n)
 }
 
 // ending says what the operator must know and do now. After a run that has

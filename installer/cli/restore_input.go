@@ -12,6 +12,7 @@ import (
 
 	"strongroom.example/appliance/backup/restore"
 	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/base/atomicfile"
 	"strongroom.example/appliance/base/fault"
 	"strongroom.example/appliance/serve/escrow"
 	"strongroom.example/appliance/serve/kms"
@@ -25,7 +26,7 @@ func (o *restoreOptions) readIdentities() ([]age.Identity, error) {
 	}
 	var all []age.Identity
 	for _, name := range o.identities {
-		data, err := os.ReadFile(name)
+		data, err := atomicfile.ReadSmall(name, atomicfile.MaxSmall)
 		if err != nil {
 			return nil, &fault.Error{Code: fault.Usage, Err: fmt.Errorf("--identity: %w", err), Hint: "copy your private key here for the time of the restore, or an age identity made for that"}
 		}
@@ -72,7 +73,7 @@ func (o *restoreOptions) readMasterKey() ([]byte, error) {
 	case "-":
 		return io.ReadAll(io.LimitReader(o.in, maxMasterKey))
 	}
-	b, err := os.ReadFile(o.masterKey)
+	b, err := atomicfile.ReadSmall(o.masterKey, maxMasterKey)
 	if err != nil {
 		return nil, &fault.Error{Code: fault.Usage, Err: fmt.Errorf("--key-file: %w", err)}
 	}

@@ -67,7 +67,7 @@ func TestRestoreRefuses(t *testing.T) {
 		{"half a master key", []string{"--identity", path("id"), "--key-file", path("half")}, 4, "master key"},
 		{"no place", opened, 2, "where are the snapshots?"},
 		{"half a bucket", append(opened, "--bucket", "b"), 2, "--endpoint, --bucket and --backup-credentials"},
-		{"a key pair that is none", append(opened, "--endpoint", "http://127.0.0.1:1", "--bucket", "b", "--backup-credentials", path("nopair")), 1, "access_key"},
+		{"a key pair that is none", append(opened, "--endpoint", "http://127.0.0.1:1", "--bucket", "b", "--backup-credentials", path("nopair")), 4, "access_key"},
 		{"a configuration without a place", append(opened, "--config", path("none.toml")), 2, "backup"},
 		{"a folder that is not there", append(opened, "--dir", path("nowhere")), 4, "no such file"},
 		{"a folder without snapshots", append(opened, "--dir", path("empty")), 4, "no snapshot"},

@@ -38,7 +38,7 @@ says so when nothing does.
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usage(c, err) })
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.AddCommand(planCommand(version), installCommand(version), upgradeCommand(version),
-		restoreCommand(version), uninstallCommand(version), cloudInitCommand(version), configCommand())
+		restoreCommand(version), uninstallCommand(version), cloudInitCommand(version), configCommand(), fetchVaultCommand())
 	oldnames.Accept(root)
 	return root
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"strongroom.example/appliance/base/fault"
+	"strongroom.example/appliance/base/words"
 )
 
 // ErrDiffers is what Plan returns, with ExitDrift, when the machine is not as
@@ -61,7 +62,7 @@ func (e *Engine) Plan(ctx context.Context) (Result, error) {
 		fmt.Fprintf(e.Out, "Nothing to change: all %d steps are as they should be.\n", res.Steps)
 		return res, nil
 	}
-	fmt.Fprintf(e.Out, "%d of %d steps have %s. Nothing has been changed.\n", res.Changed, res.Steps, count(res.Changes, "change"))
+	fmt.Fprintf(e.Out, "%d of %d steps have %s. Nothing has been changed.\n", res.Changed, res.Steps, words.Count(res.Changes, "change"))
 	return res, &fault.Error{Code: fault.Drift, Err: ErrDiffers}
 }
 
@@ -93,7 +94,7 @@ func (e *Engine) Install(ctx context.Context) (Result, error) {
 			e.progress(i, "=", s, took, "no change")
 			continue
 		}
-		e.progress(i, "✓", s, took, count(n, "change"))
+		e.progress(i, "✓", s, took, words.Count(n, "change"))
 	}
 	if err := e.Journal.add(Entry{Event: EventDone}); err != nil {
 		return res, err
@@ -102,7 +103,7 @@ func (e *Engine) Install(ctx context.Context) (Result, error) {
 	if res.Changes == 0 {
 		fmt.Fprintf(e.Out, "Nothing to change: all %d steps are as they should be (%s).\n", res.Steps, seconds(res.Took))
 	} else {
-		fmt.Fprintf(e.Out, "Done: %s in %d of %d steps (%s).\n", count(res.Changes, "change"), res.Changed, res.Steps, seconds(res.Took))
+		fmt.Fprintf(e.Out, "Done: %s in %d of %d steps (%s).\n", words.Count(res.Changes, "change"), res.Changed, res.Steps, seconds(res.Took))
 	}
 	return res, nil
 }
@@ -166,10 +167,3 @@ func stepError(s Step, what string, err error) error {
 }
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.2fs", d.Seconds()) }
-
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
-}

@@ -12,12 +12,15 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/coreos/go-systemd/v22/dbus"
 	godbus "github.com/godbus/dbus/v5"
+
+	"strongroom.example/appliance/base/systembus"
 )
 
-// systemBus answers at the system bus's address as far as Open needs it, and then
-// refuses every call.
-func systemBus(t *testing.T) {
+// systemBus answers as the system's bus does, as far as Open needs it, and then refuses
+// every call. It gives its address.
+func systemBus(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "bus")
 	l, err := net.Listen("unix", path)
@@ -25,7 +28,6 @@ func systemBus(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+path)
 	go func() {
 		for {
 			conn, err := l.Accept()
@@ -35,6 +37,7 @@ func systemBus(t *testing.T) {
 			go serveBus(conn)
 		}
 	}()
+	return "unix:path=" + path
 }
 
 func serveBus(conn net.Conn) {
@@ -86,9 +89,9 @@ func serveBus(conn net.Conn) {
 
 // After an interrupt things are put back, over the same connection.
 func TestConnectionOutlivesTheSignal(t *testing.T) {
-	systemBus(t)
+	bus := systemBus(t)
 	ctx, interrupt := context.WithCancel(t.Context())
-	h, closing, err := Open(ctx)
+	h, closing, err := open(ctx, func(ctx context.Context) (*dbus.Conn, error) { return systembus.At(ctx, bus) })
 	if err != nil {
 		t.Fatal(err)
 	}

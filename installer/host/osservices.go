@@ -15,19 +15,6 @@ type OSServices struct{ conn *dbus.Conn }
 
 var _ Services = (*OSServices)(nil)
 
-// NewOSServices connects to the system's service manager: by its private
-// socket, which root may use and which is there before the bus is.
-func NewOSServices(ctx context.Context) (*OSServices, error) {
-	conn, err := dbus.NewSystemdConnectionContext(ctx)
-	if err != nil {
-		conn, err = dbus.NewSystemConnectionContext(ctx)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("connect to systemd: %w", err)
-	}
-	return &OSServices{conn}, nil
-}
-
 // Close ends the connection.
 func (o *OSServices) Close() { o.conn.Close() }
 

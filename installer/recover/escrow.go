@@ -12,6 +12,7 @@ import (
 	"filippo.io/age"
 
 	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/base/atomicfile"
 	"strongroom.example/appliance/serve/escrow"
 	"strongroom.example/appliance/serve/kms"
 )
@@ -136,12 +137,7 @@ func escrowNames(dir string) ([]string, error) {
 // the master key whatever it is called.
 func (o *Opened) add(dir, name string, only bool, ids []age.Identity) error {
 	path := filepath.Join(dir, name)
-	if fi, err := os.Stat(path); err != nil {
-		return err
-	} else if fi.Size() > maxEscrowFile {
-		return fmt.Errorf("%d bytes are more than an escrow has", fi.Size())
-	}
-	sealed, err := os.ReadFile(path)
+	sealed, err := atomicfile.ReadSmall(path, maxEscrowFile)
 	if err != nil {
 		return err
 	}
@@ -153,7 +149,7 @@ func (o *Opened) add(dir, name string, only bool, ids []age.Identity) error {
 	if errors.Is(err, escrow.ErrWrongIdentity) && (name != masterKeyFile || o.MasterKey != nil) {
 		// Another person's; recovery keys are spread over several, and a master
 		// key that is given opened has been opened where its identity is.
-		if b, err := os.ReadFile(filepath.Join(dir, escrow.ChecksName(name, sealed))); err == nil && len(b) <= maxEscrowFile {
+		if b, err := atomicfile.ReadSmall(filepath.Join(dir, escrow.ChecksName(name, sealed)), maxEscrowFile); err == nil {
 			f.Checks = b
 		}
 		o.Files = append(o.Files, f)

@@ -17,6 +17,7 @@ import (
 	"strongroom.example/appliance/backup/restore"
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/fault"
+	"strongroom.example/appliance/base/statefile"
 	"strongroom.example/appliance/serve/escrow"
 	"strongroom.example/appliance/serve/kms"
 	"strongroom.example/config"
@@ -275,5 +276,45 @@ func TestState(t *testing.T) {
 		if s, err := LoadState(h); err == nil || errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s: %+v, %v", bad, s, err)
 		}
+	}
+}
+
+// What is no state of a recovery is not none: the recovery would begin anew over what
+// it has half done.
+func TestLoadState(t *testing.T) {
+	const whole = `{"format":1,"id":"c/x","began":"2026-11-24T12:00:00Z"}`
+	for _, tt := range []struct {
+		name, text string
+		corrupt    bool
+	}{
+		{"whole", whole, false},
+		{"cut off", whole[:20], true}, {"empty", "", true}, {"no object", "[]", true},
+		{"of a later format", strings.Replace(whole, "1", "2", 1), true}, {"of no format", `{"id":"c/x","began":"2026-11-24T12:00:00Z"}`, true},
+		{"of no snapshot", `{"format":1,"began":"2026-11-24T12:00:00Z"}`, true}, {"of no beginning", `{"format":1,"id":"c/x"}`, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			m := host.NewMemory()
+			m.Files[StatePath] = &host.Node{Info: host.Info{Attr: host.Attr{Mode: 0o600}}, Data: []byte(tt.text)}
+			s, err := LoadState(m)
+			if tt.corrupt != errors.Is(err, statefile.ErrCorrupt) || tt.corrupt == (s != nil) || !tt.corrupt && err != nil {
+				t.Errorf("%+v, %v", s, err)
+			}
+			if err := Unfinished(m); err == nil {
+				t.Error("nothing is unfinished")
+			}
+		})
+	}
+	if s, err := LoadState(host.NewMemory()); s != nil || err != nil {
+		t.Errorf("none: %+v, %v", s, err)
+	}
+	// What is written is what is read.
+	m := host.NewMemory()
+	m.Files["/var/lib/strongroom"] = &host.Node{Info: host.Info{Attr: host.Attr{Mode: 0o755}, Type: fs.ModeDir}}
+	want := State{Format: stateFormat, ID: "c/x", Began: m.Clock.UTC(), From: "dir:/srv"}
+	if err := want.save(m.Host()); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := LoadState(m); err != nil || s.ID != want.ID || !s.Began.Equal(want.Began) || s.From != want.From {
+		t.Errorf("%+v, %v", s, err)
 	}
 }

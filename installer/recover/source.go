@@ -5,12 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 
 	"filippo.io/age"
 
 	"strongroom.example/appliance/backup/restore"
 	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/base/atomicfile"
 	"strongroom.example/config"
 )
 
@@ -35,7 +35,7 @@ type Found struct {
 	restore.Choice
 	Snapshot *restore.Checked
 	Files    *restore.Files // nil: none were kept beside it
-	// Notes tell of places that could not be asked.
+	// Notes tell of copies that could not be used.
 	Notes []string
 }
 
@@ -55,43 +55,39 @@ func (s Source) Fetch(ctx context.Context) (*Found, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &Found{}
-	if f.Choice, err = s.choose(ctx, dests, f); err != nil {
-		return nil, err
-	}
-	if f.Snapshot, err = restore.Fetch(ctx, f.Choice, s.Identities, s.WorkDir); err != nil {
-		return nil, err
-	}
-	f.Files, err = restore.FetchFiles(ctx, f.Choice, s.Identities, s.WorkDir)
-	if errors.Is(err, restore.ErrNoFiles) {
-		return f, nil
+	want := restore.Wanted{Places: dests, Cluster: s.Cluster}
+	switch {
+	case s.ID != "":
+		want.ID, err = snapshot.ParseID(s.ID)
+	case s.Cluster == "":
+		want.Cluster, err = clusterOf(ctx, dests)
 	}
 	if err != nil {
-		return nil, errors.Join(err, f.Snapshot.Close())
+		return nil, err
 	}
+	f := &Found{}
+	var others error
+	f.Choice, others, err = restore.First(ctx, want, func(c restore.Choice) error { return s.fetch(ctx, c, f) })
+	if err != nil {
+		return nil, err
+	}
+	f.Notes = restore.Notes(f.Choice, others)
 	return f, nil
 }
 
-func (s Source) choose(ctx context.Context, dests []snapshot.Destination, f *Found) (restore.Choice, error) {
-	if s.ID != "" {
-		id, err := snapshot.ParseID(s.ID)
-		if err != nil {
-			return restore.Choice{}, err
-		}
-		return restore.ByID(ctx, dests, id)
+// fetch downloads one copy with its files.
+func (s Source) fetch(ctx context.Context, c restore.Choice, f *Found) (err error) {
+	if f.Snapshot, err = restore.Fetch(ctx, c, s.Identities, s.WorkDir); err != nil {
+		return err
 	}
-	cluster := s.Cluster
-	if cluster == "" {
-		var err error
-		if cluster, err = clusterOf(ctx, dests); err != nil {
-			return restore.Choice{}, err
-		}
+	f.Files, err = restore.FetchFiles(ctx, c, s.Identities, s.WorkDir)
+	if errors.Is(err, restore.ErrNoFiles) {
+		return nil
 	}
-	c, others, err := restore.Newest(ctx, dests, cluster)
-	if others != nil {
-		f.Notes = append(f.Notes, "not every place could be asked: "+others.Error())
+	if err != nil {
+		return errors.Join(err, f.Snapshot.Close())
 	}
-	return c, err
+	return nil
 }
 
 // clusterOf is the one cluster that has snapshots in the places.
@@ -121,7 +117,7 @@ func (s Source) open() ([]snapshot.Destination, error) {
 	if len(s.Places) == 0 {
 		return nil, errors.New("no place with snapshots is given")
 	}
-	return snapshot.OpenPlaces(s.Places, func(name string) ([]byte, error) {
-		return os.ReadFile(cmp.Or(s.Keys[name], name))
-	})
+	return snapshot.Places(s.Places, func(name string) ([]byte, error) {
+		return atomicfile.ReadSmall(cmp.Or(s.Keys[name], name), atomicfile.MaxSmall)
+	}), nil
 }

@@ -2,13 +2,13 @@ package recover
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"time"
 
 	"strongroom.example/appliance/backup/restore"
+	"strongroom.example/appliance/base/statefile"
 	"strongroom.example/config/machine"
 	"strongroom.example/installer/host"
 	"strongroom.example/installer/steps"
@@ -45,11 +45,11 @@ func LoadState(fsys host.FS) (*State, error) {
 		return nil, err
 	}
 	var s State
-	if err := json.Unmarshal(b, &s); err != nil {
-		return nil, fmt.Errorf("%q: %w", StatePath, err)
+	if err := statefile.Decode(b, stateFormat, &s); err != nil {
+		return nil, fmt.Errorf("recovery state %q: %w", StatePath, err)
 	}
-	if s.Format != stateFormat || s.ID == "" || s.Began.IsZero() {
-		return nil, fmt.Errorf("%q is not the state of a recovery of format %d", StatePath, stateFormat)
+	if s.ID == "" || s.Began.IsZero() {
+		return nil, fmt.Errorf("recovery state %q: %w: it names no snapshot, or no beginning", StatePath, statefile.ErrCorrupt)
 	}
 	return &s, nil
 }
@@ -67,9 +67,9 @@ func Unfinished(fsys host.FS) error {
 }
 
 func (s *State) save(h *host.Host) error {
-	b, err := json.MarshalIndent(s, "", "  ")
+	b, err := statefile.Encode(s)
 	if err != nil {
 		return fmt.Errorf("recovery state: %w", err)
 	}
-	return h.Write(StatePath, bytes.NewReader(append(b, '\n')), host.Attr{Mode: 0o600})
+	return h.Write(StatePath, bytes.NewReader(b), host.Attr{Mode: 0o600})
 }

@@ -1,6 +1,7 @@
 package recover
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 
 	"strongroom.example/appliance/backup/restore"
 	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/appliance/base/wayin"
 	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/steps"
@@ -170,9 +172,11 @@ func (s rootStep) make(ctx context.Context) error {
 	}
 	var faults []error
 	if len(s.Escrow.Shares) > 0 {
-		token, err := l.c.GenerateRoot(ctx, s.Escrow.Shares)
-		if err == nil {
-			return s.Env.PutRootToken(ctx, token)
+		token, err := s.door(l.c).GenerateRoot(ctx, s.Escrow.Shares)
+		if token != "" {
+			// A door that stays open is told after the token is safe, and shut by the
+			// same command.
+			return errors.Join(s.Env.PutRootToken(ctx, token), err)
 		}
 		faults = append(faults, err)
 	}
@@ -185,6 +189,23 @@ func (s rootStep) make(ctx context.Context) error {
 	}
 	return steps.Operator("the snapshot is restored. Give more of the escrow (other people's --identity), or log in as an administrator (VAULT_ADDR=unix://"+machine.VaultSocket+
 		" vault login) and run the same command with that token in VAULT_TOKEN; it goes on here", errors.Join(append(faults, ErrNoWayIn)...))
+}
+
+// door is the restored Vault's way in for recovery keys.
+func (r *Recovery) door(c *vaultapi.Client) wayin.Door {
+	h := r.Env.Host
+	return wayin.Door{
+		Vault: c, Patience: time.Minute,
+		Read: func() ([]byte, error) { return h.ReadFile(machine.VaultHCL) },
+		Write: func(data []byte) error {
+			is, err := h.Stat(machine.VaultHCL)
+			if err != nil {
+				return err
+			}
+			return h.Write(machine.VaultHCL, bytes.NewReader(data), is.Attr)
+		},
+		Reload: func(ctx context.Context) error { return h.ReloadService(ctx, machine.UnitVault) },
+	}
 }
 
 // engineStep lets the secrets engines of the restored Vault run as this version,

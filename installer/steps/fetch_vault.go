@@ -1,17 +1,21 @@
 package steps
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/hashicorp/go-version"
 	"github.com/hashicorp/hc-install/product"
 	"github.com/hashicorp/hc-install/releases"
 
+	"strongroom.example/appliance/base/atomicfile"
 	"strongroom.example/appliance/base/fault"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
@@ -55,6 +59,44 @@ func fetchVault(ctx context.Context, want config.Vault, key, dir string) (file s
 		return "", nil, errors.Join(err, remove())
 	}
 	return file, remove, nil
+}
+
+// FetchVaultTo is FetchVault into a file, which must not be there yet. A host that
+// has not answered at all after within is not waited for.
+func FetchVaultTo(ctx context.Context, want config.Vault, file string, within time.Duration) error {
+	return fetchVaultTo(ctx, want, "", file, within)
+}
+
+func fetchVaultTo(ctx context.Context, want config.Vault, key, file string, within time.Duration) error {
+	if _, err := os.Lstat(file); !errors.Is(err, fs.ErrNotExist) {
+		return &fault.Error{Code: fault.Usage, Err: errors.Join(fmt.Errorf("%q is there already", file), err), Hint: "name a file that is not"}
+	}
+	if err := answers(ctx, want, within); err != nil {
+		return &fault.Error{Code: fault.Failed, Err: fmt.Errorf("download Vault %s: %w", want.Version, err)}
+	}
+	got, remove, err := fetchVault(ctx, want, key, file+".download")
+	if err != nil {
+		return err
+	}
+	return errors.Join(atomicfile.Copy(got, file, 0o755), remove())
+}
+
+// answers asks the host for anything.
+func answers(ctx context.Context, want config.Vault, within time.Duration) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, within, fmt.Errorf("no answer within %s", within))
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodHead, cmp.Or(want.Mirror, "https://releases.hashicorp.com")+"/vault/"+want.Version+"/index.json", nil)
+	if err != nil {
+		return err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	return res.Body.Close()
 }
 
 // temporaryFiles has this process make its temporary files in dir, as hc-install

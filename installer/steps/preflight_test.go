@@ -61,6 +61,7 @@ func TestPreflightRefuses(t *testing.T) {
 		"no systemd":    {func(v *vps, _ *Env) { delete(v.Commands, "systemctl") }, "systemd: "},
 		"no recipient":  {func(_ *vps, e *Env) { e.Recipients = nil }, "escrow: no key to encrypt to"},
 		"port taken":    {func(_ *vps, e *Env) { e.Network = network{taken: []int{443}} }, "port 443/tcp is taken"},
+		"clock unset":   {func(v *vps, _ *Env) { v.Clock = time.Unix(0, 0) }, "clock: it says 1970; set it"},
 		"vault.d":       {file("/etc/vault.d", ""), `another Vault: "/etc/vault.d" is there`},
 		"foreign unit":  {file(machine.UnitDir+"/vault.service", ""), "another Vault"},
 		"foreign data": {func(v *vps, _ *Env) {
@@ -263,6 +264,49 @@ func TestOddMachines(t *testing.T) {
 		var out bytes.Buffer
 		if _, err := v.engine(v.env(), &out).Install(t.Context()); err == nil || !strings.Contains(err.Error(), "is masked") {
 			t.Errorf("error = %v", err)
+		}
+	})
+	t.Run("kernel settings of a container", func(t *testing.T) {
+		// /proc/sys can be read there and not written: what it says stays as it is.
+		for mounts, asked := range map[string]bool{
+			"proc /proc proc rw 0 0\nproc /proc/sys proc ro,nosuid 0 0\n":                               false,
+			"/dev/sda1 / ext4 ro 0 0\nproc /proc proc rw 0 0\nproc /proc/sysrq-trigger proc ro 0 0\n":   true,
+			"proc /proc proc ro 0 0\nproc /proc/sys proc rw,nosuid 0 0\n":                               true,
+			"an odd line\nproc /proc/sys proc ro,nosuid 0 0\nproc /proc/sys/fs/suid_dumpable proc rw 0": true,
+		} {
+			v := newVPS(t)
+			v.Files["/proc/self"] = &host.Node{Info: host.Info{Type: fs.ModeDir}}
+			v.Files["/proc/self/mounts"] = &host.Node{Data: []byte(mounts)}
+			diff, err := system{v.env()}.sysctl("fs.suid_dumpable", "0")
+			if err != nil || len(diff) > 0 != asked {
+				t.Errorf("mounts %q: %v, %v; asked for: want %v", mounts, diff, err, asked)
+			}
+		}
+	})
+	t.Run("a folder where a file belongs", func(t *testing.T) {
+		v := newVPS(t)
+		v.Files[machine.SysctlFile] = &host.Node{Info: host.Info{Type: fs.ModeDir}}
+		var out bytes.Buffer
+		_, err := v.engine(v.env(), &out).Install(t.Context())
+		var e *fault.Error
+		if !errors.As(err, &e) || e.Code != fault.Operator || !strings.Contains(e.Hint, "move it away") ||
+			!strings.Contains(err.Error(), `"`+machine.SysctlFile+`" is a folder where a file belongs`) {
+			t.Errorf("error = %v", err)
+		}
+	})
+	t.Run("a link where a file belongs", func(t *testing.T) {
+		v := newVPS(t)
+		v.Files["/root/kept"] = &host.Node{Data: []byte("somebody's")}
+		v.Files[machine.SysctlFile] = &host.Node{Info: host.Info{Type: fs.ModeSymlink, Target: "/root/kept"}}
+		var out bytes.Buffer
+		if _, err := v.engine(v.env(), &out).Install(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if n := v.Files[machine.SysctlFile]; n.Type != 0 || !bytes.Contains(n.Data, []byte("fs.suid_dumpable = 0")) {
+			t.Errorf("the file is %+v", n)
+		}
+		if got := string(v.Files["/root/kept"].Data); got != "somebody's" {
+			t.Errorf("what the link led to holds %q now", got)
 		}
 	})
 	t.Run("a file where a folder belongs", func(t *testing.T) {

@@ -2,7 +2,6 @@ package steps
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -61,8 +60,8 @@ func (e *Env) verified() (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	var state snapshot.VerifyState
-	if err := json.Unmarshal(b, &state); err != nil {
+	state, err := snapshot.ParseVerifyState(b)
+	if err != nil {
 		return 0, operator("move that file away, then run the same command again", "%q is no state of the verifying job", VerifiedState)
 	}
 	return len(state.LastGood), nil

@@ -120,7 +120,7 @@ func (s initialise) initialise(ctx context.Context) error {
 
 // tryPlaces writes and reads back what will hold the keys.
 func (s initialise) tryPlaces(ctx context.Context) error {
-	const probe = "probe"
+	const probe = "what is written and read back" // with spaces, which nothing encrypted has in base64
 	id, err := age.GenerateX25519Identity()
 	if err != nil {
 		return fmt.Errorf("try the escrow: %w", err)
@@ -144,10 +144,10 @@ func (s initialise) tryPlaces(ctx context.Context) error {
 		return fmt.Errorf("try the escrow: %w", err)
 	}
 	cred := machine.CredentialDir + "/probe"
-	if err := s.sealCredential(ctx, probe, cred, []byte(probe)); err != nil {
+	if err := s.sealCredential(ctx, "probe", cred, []byte(probe)); err != nil {
 		return err
 	}
-	got, err := s.openCredential(ctx, probe, cred)
+	got, err := s.openCredential(ctx, "probe", cred)
 	if err != nil {
 		return err
 	}

@@ -1,9 +1,7 @@
 package steps
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,12 +9,11 @@ import (
 	"path"
 	"slices"
 
+	"strongroom.example/appliance/base/statefile"
 	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
 )
-
-const manifestFormat = 1
 
 // Manifest is the content of ManifestPath. The doctor compares the machine with
 // it, uninstall goes by it.
@@ -49,7 +46,7 @@ func ReadManifest(h *host.Host) (*Manifest, error) {
 		return nil, err
 	}
 	var m Manifest
-	if err := json.Unmarshal(b, &m); err != nil {
+	if err := statefile.Decode(b, machine.ManifestFormat, &m); err != nil {
 		return nil, fmt.Errorf("%q: %w", machine.ManifestFile, err)
 	}
 	return &m, nil
@@ -86,19 +83,17 @@ func (s manifest) Check(context.Context) (engine.Diff, error) {
 	if files == nil {
 		files = map[string]ManifestFile{}
 	}
-	m := Manifest{Format: manifestFormat, Version: s.Version}
+	m := Manifest{Format: machine.ManifestFormat, Version: s.Version}
 	for _, p := range slices.Sorted(maps.Keys(files)) {
 		if f := files[p]; f.GID != nobody && f.UID != nobody {
 			m.Files = append(m.Files, f)
 		}
 	}
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetIndent("", "  ")
-	if err := enc.Encode(m); err != nil {
+	b, err := statefile.Encode(m)
+	if err != nil {
 		return nil, fmt.Errorf("installed.json: %w", err)
 	}
-	return s.file(machine.ManifestFile, bytesSource(b.Bytes()), root(0o644))
+	return s.file(machine.ManifestFile, bytesSource(b), root(0o644))
 }
 
 // want notes a file that a step wants to be there.

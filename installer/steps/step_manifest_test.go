@@ -16,10 +16,13 @@ func TestOtherVersion(t *testing.T) {
 		want  string // in the error
 	}{
 		{"fresh machine", nil, ""},
-		{"same version", map[string]string{machine.ManifestFile: `{"version":"1.1.0"}`, "/usr/local/bin/strongroom": "x"}, ""},
-		{"older", map[string]string{machine.ManifestFile: `{"version":"1.0.0"}`, "/usr/local/bin/strongroom": "x"}, "version 1.0.0 is installed here"},
-		{"newer", map[string]string{machine.ManifestFile: `{"version":"1.2.0"}`, "/usr/local/bin/strongroom": "x"}, "this installer is version 1.1.0"},
-		{"uninstalled, data kept", map[string]string{machine.ManifestFile: `{"version":"1.0.0"}`}, ""},
+		{"same version", map[string]string{machine.ManifestFile: `{"format":1,"version":"1.1.0"}`, "/usr/local/bin/strongroom": "x"}, ""},
+		{"older", map[string]string{machine.ManifestFile: `{"format":1,"version":"1.0.0"}`, "/usr/local/bin/strongroom": "x"}, "version 1.0.0 is installed here"},
+		{"newer", map[string]string{machine.ManifestFile: `{"format":1,"version":"1.2.0"}`, "/usr/local/bin/strongroom": "x"}, "this installer is version 1.1.0"},
+		{"uninstalled, data kept", map[string]string{machine.ManifestFile: `{"format":1,"version":"1.0.0"}`}, ""},
+		{"of a later format", map[string]string{machine.ManifestFile: `{"format":2,"version":"1.1.0"}`, "/usr/local/bin/strongroom": "x"}, "format 2, this program reads 1"},
+		{"of no format", map[string]string{machine.ManifestFile: `{}`, "/usr/local/bin/strongroom": "x"}, "format 0"},
+		{"an empty list", map[string]string{machine.ManifestFile: ``}, machine.ManifestFile},
 		{"a spoilt list", map[string]string{machine.ManifestFile: `{`}, machine.ManifestFile},
 	} {
 		t.Run(c.name, func(t *testing.T) {

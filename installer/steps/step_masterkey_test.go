@@ -106,3 +106,47 @@ func TestMasterKeyIsNeverMadeAgain(t *testing.T) {
 		t.Error("a new master key was made beside old data")
 	}
 }
+
+// A confirmation or a credential that cannot be read is neither "confirmed" nor
+// "not confirmed": nothing is written over it, and the message says which file.
+func TestMasterKeyUnreadable(t *testing.T) {
+	confirmation := path.Join(machine.EscrowDir, escrow.ConfirmationFile)
+	for _, c := range []struct {
+		name   string
+		spoil  func(v *vps)
+		where  string
+		person bool // has to act, and is told how
+	}{
+		{"a spoilt confirmation", func(v *vps) { v.Files[confirmation] = &host.Node{Data: []byte("{")} }, confirmation, true},
+		{"a confirmation of a later format", func(v *vps) { v.Files[confirmation] = &host.Node{Data: []byte(`{"format":9}`)} }, confirmation, true},
+		{"a credential of another name", func(v *vps) { v.Files[machine.MasterKeyFile].Data = []byte("another:eA==") }, machine.CredMasterKey, false},
+		{"a credential that holds no key", func(v *vps) {
+			v.Files[machine.MasterKeyFile].Data = []byte(machine.CredMasterKey + ":eA==")
+			v.Files[confirmation] = &host.Node{Data: []byte(`{"format":1,"files":{"master-key.age":{"sealed_sha256":"` +
+				strings.Repeat("0", 64) + `","key":"k","at":"2026-01-01T00:00:00Z","by":"challenge"}}}`)}
+		}, machine.MasterKeyFile, false},
+		{"nothing to put into the escrow again", func(v *vps) { v.Files[machine.MasterKeyFile].Data = []byte(machine.CredMasterKey + ":eA==") }, machine.MasterKeyFile, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			v := newVPS(t)
+			var out bytes.Buffer
+			if _, err := v.engine(v.env(), &out).Install(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			delete(v.Files, machine.MasterKeyEscrow)
+			c.spoil(v)
+			credential := string(v.Files[machine.MasterKeyFile].Data)
+			_, err := v.engine(v.env(), &out).Install(t.Context())
+			if err == nil || !strings.Contains(err.Error(), c.where) {
+				t.Errorf("error = %v, want one about %s", err, c.where)
+			}
+			var e *fault.Error
+			if c.person && (!errors.As(err, &e) || e.Code != fault.Operator || !strings.Contains(e.Hint, "move it away")) {
+				t.Errorf("error = %#v", err)
+			}
+			if _, there := v.Files[machine.MasterKeyEscrow]; there || string(v.Files[machine.MasterKeyFile].Data) != credential {
+				t.Error("the key's files were written")
+			}
+		})
+	}
+}

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"regexp"
 	"slices"
 
+	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
@@ -87,17 +87,15 @@ func (s places) place(i int, dir string) (engine.Diff, error) {
 		if err != nil {
 			return nil, err
 		}
-		if info.Type != fs.ModeDir || info.GID == u.GID {
+		// What root has stored by hand may be closed to the group.
+		if info.Type != fs.ModeDir || info.GID == u.GID && info.Mode&0o070 == 0o070 {
 			continue
 		}
-		diff = append(diff, engine.Change{What: p, From: "another machine's, " + describe(info.Attr), To: "for the user " + machine.UserSnapshot + ", with all that is in it",
+		diff = append(diff, engine.Change{What: p, From: "another's, " + describe(info.Attr), To: "for the user " + machine.UserSnapshot + ", with all that is in it",
 			Apply: func(ctx context.Context) error { return s.takeOver(ctx, p, want) }})
 	}
 	return diff, nil
 }
-
-// clusterFolder is the name of what a cluster has stored in a place: its id.
-var clusterFolder = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 
 // clusters are the folders of snapshots in a place. What else lies there is
 // somebody else's, and stays so.
@@ -108,7 +106,7 @@ func (s places) clusters(dir string) ([]string, error) {
 	}
 	var out []string
 	for _, n := range names {
-		if clusterFolder.MatchString(n) {
+		if snapshot.VaultCluster(n) {
 			out = append(out, path.Join(dir, n))
 		}
 	}

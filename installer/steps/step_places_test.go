@@ -1,11 +1,14 @@
 package steps
 
 import (
+	"errors"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
 
+	"strongroom.example/appliance/base/fault"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
@@ -51,7 +54,7 @@ func TestPlaceOfAnotherMachine(t *testing.T) {
 		return diff
 	}
 	diff := changes()
-	if len(diff) != 1 || diff[0].What != cluster || !strings.Contains(diff[0].String(), "another machine's") {
+	if len(diff) != 1 || diff[0].What != cluster || !strings.Contains(diff[0].String(), "another's") {
 		t.Fatalf("changes: %v, want that of %s alone", diff, cluster)
 	}
 	if err := diff[0].Apply(t.Context()); err != nil {
@@ -65,5 +68,29 @@ func TestPlaceOfAnotherMachine(t *testing.T) {
 	}
 	if diff := changes(); len(diff) != 0 {
 		t.Errorf("a second look: %v", diff)
+	}
+}
+
+// A place is looked for and never made, and everything that is wrong is said at
+// once, with which of the places it is.
+func TestPlacesThatAreNone(t *testing.T) {
+	v := newVPS(t)
+	v.Files["/mnt"] = &host.Node{Info: host.Info{Type: fs.ModeDir}}
+	v.Files["/mnt/file"] = &host.Node{}
+	e := v.env()
+	e.Config.Backup.To = []config.BackupTo{{Type: config.BackupS3}, {Type: config.BackupDir, Path: "/mnt/usb"}, {Type: config.BackupDir, Path: "/mnt/file"}}
+	before := v.state()
+	_, err := places{e}.Check(t.Context())
+	var fe *fault.Error
+	if !errors.As(err, &fe) || fe.Code != fault.Operator || fe.Hint == "" {
+		t.Fatalf("error = %v", err)
+	}
+	for _, want := range []string{`backup.to[1]: "/mnt/usb" is not there`, `backup.to[2]: "/mnt/file" is no folder`} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("error = %v, want %q", err, want)
+		}
+	}
+	if !maps.Equal(v.state(), before) {
+		t.Error("the machine was changed")
 	}
 }

@@ -51,6 +51,7 @@ func (s services) running() []service {
 
 func (s services) Check(ctx context.Context) (engine.Diff, error) {
 	var diff engine.Diff
+	stopped := false // the front, for a socket of its own
 	for _, svc := range s.running() {
 		u, err := s.Host.Unit(ctx, svc.name)
 		if err != nil {
@@ -65,11 +66,17 @@ func (s services) Check(ctx context.Context) (engine.Diff, error) {
 				Apply: func(ctx context.Context) error { return s.start(ctx, svc.name) }})
 			continue
 		}
+		if svc.name == machine.UnitFront && stopped {
+			diff = append(diff, engine.Change{What: svc.name, From: "stopped for its sockets", To: "started",
+				Apply: func(ctx context.Context) error { return s.start(ctx, svc.name) }})
+			continue
+		}
 		newer, err := s.newer(svc.reads, u.Since)
 		if err != nil {
 			return nil, err
 		}
 		if newer != "" {
+			stopped = stopped || socketOfFront(svc.name)
 			diff = append(diff, engine.Change{What: svc.name, From: "older than " + newer, To: "restarted",
 				Apply: func(ctx context.Context) error { return s.restart(ctx, svc.name) }})
 		}
@@ -98,9 +105,16 @@ func (s services) start(ctx context.Context, name string) error {
 	return explain(name, s.Host.Start(ctx, name))
 }
 
+// socketOfFront says whether a unit is one of those that hold the front's ports.
+func socketOfFront(name string) bool {
+	return name == machine.UnitFrontHTTPS || name == machine.UnitFrontHTTP || name == machine.UnitFrontHTTP3
+}
+
+// restart restarts a unit; a socket's front is left stopped, for Check to start
+// after all of them.
 func (s services) restart(ctx context.Context, name string) error {
 	// A socket can't be restarted under its running service.
-	if name == machine.UnitFrontHTTPS || name == machine.UnitFrontHTTP || name == machine.UnitFrontHTTP3 {
+	if socketOfFront(name) {
 		if err := s.Host.Stop(ctx, machine.UnitFront); err != nil {
 			return err
 		}

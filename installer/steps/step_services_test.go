@@ -2,9 +2,12 @@ package steps
 
 import (
 	"bytes"
+	"errors"
+	"strings"
 	"testing"
 	"time"
 
+	"strongroom.example/appliance/base/fault"
 	"strongroom.example/config/machine"
 )
 
@@ -28,5 +31,46 @@ func TestRestartAfterChange(t *testing.T) {
 		if restarted != (svc.name == machine.UnitVault) {
 			t.Errorf("%s: restarted = %v after a change of Vault's configuration", svc.name, restarted)
 		}
+	}
+}
+
+// The front holds its sockets' descriptors: it is stopped before one of them is
+// put right, and the same run starts it again.
+func TestSocketRestartedWithItsService(t *testing.T) {
+	v := newVPS(t)
+	var out bytes.Buffer
+	if _, err := v.engine(v.env(), &out).Install(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	front := v.Units[machine.UnitFront]
+	since := front.Since
+	var down bool
+	v.OnStart[machine.UnitFrontHTTPS] = func() error { down = front.Active != "active"; return nil }
+	v.Clock = v.Clock.Add(time.Second)
+	v.Files[machine.UnitDir+"/"+machine.UnitFrontHTTPS].ModTime = v.Clock
+	if _, err := v.engine(v.env(), &out).Install(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !down {
+		t.Error("the socket was restarted under its running service")
+	}
+	if front.Active != "active" || !front.Since.After(since) {
+		t.Errorf("the front: %+v, before it ran since %v", *front, since)
+	}
+}
+
+// What does not start is named, with where to look.
+func TestServiceDoesNotStart(t *testing.T) {
+	v := newVPS(t)
+	v.OnStart[machine.UnitVault] = func() error { return errors.New("status=1/FAILURE") }
+	var out bytes.Buffer
+	_, err := v.engine(v.env(), &out).Install(t.Context())
+	var e *fault.Error
+	if !errors.As(err, &e) || e.Code != fault.Failed || !strings.Contains(e.Hint, "journalctl -u "+machine.UnitVault) ||
+		!strings.Contains(err.Error(), "status=1/FAILURE") {
+		t.Errorf("error = %v", err)
+	}
+	if u := v.Units[machine.UnitFront]; u != nil && u.Active == "active" {
+		t.Error("the front runs without a Vault behind it")
 	}
 }

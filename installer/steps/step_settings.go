@@ -4,12 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 
+	"strongroom.example/appliance/backup/restore"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
@@ -110,13 +110,9 @@ func (s settings) epoch() (engine.Diff, error) {
 		return nil, err
 	}
 	if err == nil {
-		var e struct {
-			Installation string `json:"installation_id"`
-			Epoch        int    `json:"epoch"`
-		}
-		if err := json.Unmarshal(b, &e); err != nil || e.Installation == "" {
+		if _, err := restore.ParseEpoch(b); err != nil {
 			return nil, operator("restore "+machine.EpochFile+" from a backup; without one remove it, and run `vault write -f apikeys/reconcile` afterwards",
-				"%q is not an epoch file", machine.EpochFile)
+				"%q is not an epoch file: %w", machine.EpochFile, err)
 		}
 		diff, err := s.file(machine.EpochFile, bytesSource(b), attr)
 		// A restore changes it.
@@ -128,10 +124,10 @@ func (s settings) epoch() (engine.Diff, error) {
 		if _, err := io.ReadFull(s.Rand, id); err != nil {
 			return fmt.Errorf("installation id: %w", err)
 		}
-		b, err := json.Marshal(map[string]any{"installation_id": hex.EncodeToString(id), "epoch": 1})
+		b, err := restore.Epoch{Installation: hex.EncodeToString(id), Epoch: 1}.Encode()
 		if err != nil {
 			return err
 		}
-		return s.Host.Write(machine.EpochFile, newReader(append(b, '\n')), attr)
+		return s.Host.Write(machine.EpochFile, newReader(b), attr)
 	}}}, nil
 }

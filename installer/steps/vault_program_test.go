@@ -15,11 +15,13 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp"
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
 
 	"strongroom.example/appliance/base/fault"
+	"strongroom.example/config"
 	"strongroom.example/config/machine"
 	"strongroom.example/installer/host"
 )
@@ -189,5 +191,57 @@ func TestInstalledVaultIsKept(t *testing.T) {
 	}
 	if doc := regexp.MustCompile(`docs/\S+\.md`).FindString(failed.Hint); doc != "docs/upgrade.md" {
 		t.Errorf("hint %q", failed.Hint)
+	}
+}
+
+// A release goes into a file of its own, whole and verified or not at all, and a host
+// that says nothing is not waited for.
+func TestFetchVaultTo(t *testing.T) {
+	key, public := pgpKey(t)
+	silent := make(chan struct{})
+	defer close(silent)
+	for name, c := range map[string]struct {
+		there  string // in the file before
+		host   func(release) http.Handler
+		within time.Duration
+		want   string
+	}{
+		"a good one":   {host: func(r release) http.Handler { return r }, within: time.Minute},
+		"a liar":       {host: func(r release) http.Handler { r[releaseZip] = append(r[releaseZip], 0); return r }, within: time.Minute, want: "checksum does not match"},
+		"no release":   {host: func(release) http.Handler { return http.NotFoundHandler() }, within: time.Minute, want: "2.2.2"},
+		"one is there": {there: "mine", host: func(r release) http.Handler { return r }, within: time.Minute, want: "is there already"},
+		"a silent host": {host: func(release) http.Handler {
+			return http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-silent })
+		}, within: 50 * time.Millisecond, want: "no answer within 50ms"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			file := filepath.Join(dir, "vault")
+			if c.there != "" {
+				if err := os.WriteFile(file, []byte(c.there), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			srv := httptest.NewServer(c.host(newRelease(t, key)))
+			defer srv.CloseClientConnections()
+			err := fetchVaultTo(t.Context(), config.Vault{Version: "2.2.2", Mirror: srv.URL}, public, file, c.within)
+			if c.want == "" && err != nil || c.want != "" && !strings.Contains(fmt.Sprint(err), c.want) {
+				t.Errorf("error %v, want %q", err, c.want)
+			}
+			got, readErr := os.ReadFile(file)
+			fi, statErr := os.Stat(file)
+			switch {
+			case c.want == "":
+				if string(got) != "a Vault from the mirror" || statErr != nil || fi.Mode() != 0o755 {
+					t.Errorf("%v, %v, the file is %q", readErr, statErr, got)
+				}
+			case string(got) != c.there:
+				t.Errorf("the file is %q", got)
+			}
+			left, err := os.ReadDir(dir)
+			if want := len(got); err != nil || len(left) != min(want, 1) {
+				t.Errorf("left behind: %v, %v", left, err)
+			}
+		})
 	}
 }

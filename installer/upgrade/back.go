@@ -3,7 +3,6 @@ package upgrade
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"strongroom.example/appliance/backup/restore"
 	"strongroom.example/appliance/base/fault"
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/config/machine"
@@ -31,6 +31,7 @@ func (u *Upgrade) back(ctx context.Context, why error) error {
 			return u.stuck(why, err)
 		}
 		u.rec.StorageWanted = u.rec.StorageKept && now != u.rec.From.VaultSHA256
+		u.rec.SnapshotWanted = u.rec.Switched && u.otherFormat() && !u.rec.StorageWanted
 	}
 	if err := u.at(RollingBack); err != nil {
 		return u.stuck(why, err)
@@ -139,18 +140,14 @@ func raiseEpoch(h *host.Host) error {
 	if err != nil {
 		return err
 	}
-	var e struct {
-		Installation string `json:"installation_id"`
-		Epoch        int64  `json:"epoch"`
+	e, err := restore.ParseEpoch(b)
+	if err != nil {
+		return fmt.Errorf("epoch file %q: %w", machine.EpochFile, err)
 	}
-	if err := json.Unmarshal(b, &e); err != nil || e.Installation == "" || e.Epoch < 0 {
-		return fmt.Errorf("epoch file %q: want one JSON object with installation_id and epoch", machine.EpochFile)
-	}
-	e.Epoch++
-	if b, err = json.Marshal(e); err != nil {
+	if b, err = e.Next().Encode(); err != nil {
 		return err
 	}
-	return h.Write(machine.EpochFile, bytes.NewReader(append(b, '\n')), info.Attr)
+	return h.Write(machine.EpochFile, bytes.NewReader(b), info.Attr)
 }
 
 // vaultBack starts the daemons with what is on disk now and sets Vault's own
@@ -166,6 +163,10 @@ func (u *Upgrade) vaultBack(ctx context.Context) error {
 	}
 	if u.Env.AdminToken == "" {
 		return errNoToken
+	}
+	if u.rec.SnapshotWanted && !u.rec.StorageBack {
+		u.say("  the old plugin would misread what the new one has written: Vault's data is put back as it was when the new one began")
+		return u.restoreSnapshot(ctx)
 	}
 	if _, plugin, _ := u.rec.changes(); plugin {
 		if err := u.pluginBack(ctx); err != nil {
@@ -285,7 +286,9 @@ func (u *Upgrade) wellAgain(ctx context.Context) error {
 	if err != nil && !u.rec.StorageBack && u.engineUnwell(ctx) {
 		u.say("  not healthy (%v): the snapshot of before is put back", err)
 		if err = errors.Join(err, u.restoreSnapshot(ctx)); u.rec.StorageBack {
-			err = u.healthy(ctx, u.rec.From)
+			if err = u.unfence(ctx); err == nil {
+				err = u.healthy(ctx, u.rec.From)
+			}
 		}
 	}
 	if err != nil {
@@ -322,10 +325,7 @@ func (u *Upgrade) restoreSnapshot(ctx context.Context) error {
 	if err := h.Restart(ctx, machine.UnitVault); err != nil {
 		return err
 	}
-	if err := u.vaultBack(ctx); err != nil {
-		return err
-	}
-	return u.unfence(ctx)
+	return u.vaultBack(ctx)
 }
 
 // unfence reconciles an engine that is fenced only because its storage was put

@@ -132,8 +132,25 @@ func (u *Upgrade) switchPlugin(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
+	if !u.rec.Switched {
+		// The old plugin would misread what the new one writes: what is written until
+		// now comes back with it.
+		if u.otherFormat() && !u.rec.StorageKept {
+			if err := u.writeSnapshot(ctx); err != nil {
+				return err
+			}
+		}
+		u.rec.Switched = true
+		if err := u.rec.save(u.Env.Host, RecordPath); err != nil {
+			return err
+		}
+	}
 	return u.use(ctx, u.rec.To.Plugin)
 }
+
+// otherFormat says that the old plugin and the new one write the engine's storage in
+// different ways.
+func (u *Upgrade) otherFormat() bool { return u.rec.FromFormat != u.rec.ToFormat }
 
 // use has the mount run a version.
 func (u *Upgrade) use(ctx context.Context, version string) error {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"strconv"
 	"strings"
 
 	"strongroom.example/appliance/backup/snapshot"
@@ -49,7 +50,7 @@ func (u *Upgrade) well(ctx context.Context, from Versions) error {
 
 // prepare does all that leaves the machine as it is.
 func (u *Upgrade) prepare(ctx context.Context) error {
-	p, err := u.stage()
+	p, err := u.stage(ctx)
 	if err != nil {
 		return err
 	}
@@ -77,7 +78,7 @@ func (u *Upgrade) prepare(ctx context.Context) error {
 }
 
 // stage puts the new programs beside the old ones.
-func (u *Upgrade) stage() (Programs, error) {
+func (u *Upgrade) stage(ctx context.Context) (Programs, error) {
 	h := u.Env.Host
 	var p Programs
 	if err := mkdirs(h, Dir); err != nil {
@@ -95,6 +96,10 @@ func (u *Upgrade) stage() (Programs, error) {
 	if err := h.Mkdir(stagedDir, host.Attr{Mode: 0o755}); err != nil {
 		return p, err
 	}
+	var err error
+	if u.rec.FromFormat, err = u.storageFormat(ctx, u.rec.From.Plugin); err != nil {
+		return p, err
+	}
 	p = Programs{
 		Strongroom: path.Join(stagedDir, machine.ProgramName),
 		Plugin:     path.Join(machine.PluginDir, machine.PluginFile(u.Env.Version)),
@@ -105,6 +110,9 @@ func (u *Upgrade) stage() (Programs, error) {
 			return p, err
 		}
 	}
+	if u.rec.ToFormat, err = u.storageFormat(ctx, u.rec.To.Plugin); err != nil {
+		return p, err
+	}
 	if _, _, vault := u.rec.changes(); vault {
 		p.Vault = stagedVault
 		if err := copyFile(h, u.Env.VaultBinary, stagedVault, host.Attr{Mode: 0o755}); err != nil {
@@ -112,6 +120,21 @@ func (u *Upgrade) stage() (Programs, error) {
 		}
 	}
 	return p, nil
+}
+
+// storageFormat asks a version of the plugin how it writes the engine's storage. 0.1
+// does not know the question.
+func (u *Upgrade) storageFormat(ctx context.Context, version string) (int, error) {
+	file := path.Join(machine.PluginDir, machine.PluginFile(strings.TrimPrefix(version, "v")))
+	out, err := u.Env.Host.Run(ctx, host.Command{Args: []string{file, "--storage-format"}})
+	var refused *host.ExitError
+	if err != nil && !errors.As(err, &refused) {
+		return 0, fmt.Errorf("ask plugin %s for its storage format: %w", version, err)
+	}
+	if n, err := strconv.Atoi(strings.TrimSpace(string(out.Stdout))); err == nil {
+		return n, nil
+	}
+	return 1, nil
 }
 
 const stagedVault = stagedDir + "/vault"
@@ -144,6 +167,29 @@ func (u *Upgrade) snapshot(ctx context.Context) error {
 	if err := u.Mark(ctx); err != nil {
 		return err
 	}
+	if err := u.writeSnapshot(ctx); err != nil {
+		return err
+	}
+	info, err := u.Vault.Info(ctx)
+	if err != nil {
+		return err
+	}
+	if err := u.Seal(ctx, snapshotFile, info); err != nil {
+		return err
+	}
+	if len(u.Env.Config.Backup.To) == 0 {
+		return nil
+	}
+	unit, err := h.Unit(ctx, machine.UnitSnapshot)
+	if err != nil || unit.Load != "loaded" {
+		return err
+	}
+	return u.backUp(ctx)
+}
+
+// writeSnapshot has Vault write its data to snapshotFile.
+func (u *Upgrade) writeSnapshot(ctx context.Context) error {
+	h := u.Env.Host
 	// Vault's archive is encrypted by its barrier, as its storage beside it on
 	// this disk is: it gives nobody more than that.
 	reading, stop := context.WithCancel(ctx)
@@ -174,21 +220,7 @@ func (u *Upgrade) snapshot(ctx context.Context) error {
 		return err
 	}
 	u.rec.RaftIndex = a.Index
-	info, err := u.Vault.Info(ctx)
-	if err != nil {
-		return err
-	}
-	if err := u.Seal(ctx, snapshotFile, info); err != nil {
-		return err
-	}
-	if len(u.Env.Config.Backup.To) == 0 {
-		return nil
-	}
-	unit, err := h.Unit(ctx, machine.UnitSnapshot)
-	if err != nil || unit.Load != "loaded" {
-		return err
-	}
-	return u.backUp(ctx)
+	return nil
 }
 
 // backUp has the appliance's own jobs take a snapshot and read it back.

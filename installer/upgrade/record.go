@@ -2,13 +2,13 @@ package upgrade
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"time"
 
 	"strongroom.example/appliance/base/fault"
+	"strongroom.example/appliance/base/statefile"
 	"strongroom.example/config/machine"
 	"strongroom.example/installer/host"
 )
@@ -94,6 +94,14 @@ type Record struct {
 	Policies map[string]string `json:"policies,omitempty"`
 	// RaftIndex is that of before; it never goes back but with the storage.
 	RaftIndex uint64 `json:"raft_index"`
+	// FromFormat and ToFormat are those of the engine's storage, as the old plugin and
+	// the new one write it.
+	FromFormat int `json:"from_format,omitempty"`
+	ToFormat   int `json:"to_format,omitempty"`
+	// Switched says that the new plugin may have written.
+	Switched bool `json:"switched,omitempty"`
+	// SnapshotWanted says that the rollback has to put Vault's data back, through Vault.
+	SnapshotWanted bool `json:"snapshot_wanted,omitempty"`
 	// StorageKept says that the copy of Vault's storage is whole.
 	StorageKept bool `json:"storage_kept"`
 	// StorageWanted says that the rollback has to put the storage back.
@@ -120,22 +128,19 @@ func Load(h *host.Host, path string) (*Record, error) {
 		return nil, fmt.Errorf("upgrade's record: %w", err)
 	}
 	var r Record
-	if err := json.Unmarshal(b, &r); err != nil {
+	if err := statefile.Decode(b, recordFormat, &r); err != nil {
 		return nil, fmt.Errorf("upgrade's record %q: %w", path, err)
-	}
-	if r.Format != recordFormat {
-		return nil, fmt.Errorf("upgrade's record %q is of format %d; this installer knows %d", path, r.Format, recordFormat)
 	}
 	return &r, nil
 }
 
 // save makes r durable.
 func (r *Record) save(h *host.Host, path string) error {
-	b, err := json.MarshalIndent(r, "", "  ")
+	b, err := statefile.Encode(r)
 	if err != nil {
 		return fmt.Errorf("upgrade's record: %w", err)
 	}
-	if err := h.Write(path, bytes.NewReader(append(b, '\n')), host.Attr{Mode: 0o600}); err != nil {
+	if err := h.Write(path, bytes.NewReader(b), host.Attr{Mode: 0o600}); err != nil {
 		return fmt.Errorf("upgrade's record: %w", err)
 	}
 	return nil

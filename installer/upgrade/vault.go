@@ -6,7 +6,9 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
+	"strongroom.example/appliance/backup/restore"
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/config/machine"
@@ -47,7 +49,7 @@ type Vault interface {
 	PutPolicy(ctx context.Context, name, text string) error
 	// Snapshot writes a raft snapshot to w, not encrypted.
 	Snapshot(ctx context.Context, w io.Writer) error
-	// Restore brings back a snapshot of this Vault's own.
+	// Restore brings back a snapshot of this Vault's own, and returns when it is there.
 	Restore(ctx context.Context, r io.Reader) error
 	// Reconcile lifts the fence of an engine whose storage was put back.
 	Reconcile(ctx context.Context) error
@@ -193,8 +195,11 @@ func (v vault) Policy(ctx context.Context, name string) (string, error) {
 }
 
 func (v vault) Restore(ctx context.Context, r io.Reader) error {
-	return v.RestoreSnapshot(ctx, r, false)
+	return restore.HandOver(ctx, v.Client, r, restorePatience)
 }
+
+// restorePatience is how long Vault may take to bring a snapshot back.
+const restorePatience = 10 * time.Minute
 
 // maxReconciles bounds how often the engine is told to go on; a round takes up
 // to a minute.

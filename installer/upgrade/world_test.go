@@ -37,6 +37,11 @@ type world struct {
 	// running is what Vault and the engine run; "" when down.
 	running, engine string
 	rehearsed       int
+	// lax: an older plugin takes what a newer one has written for its own, and drops
+	// what it does not know, as 0.1 does.
+	lax bool
+	// meanwhile is what clients write while a rehearsal runs.
+	meanwhile func()
 }
 
 // killed is what a process that is no more panics with.
@@ -52,15 +57,17 @@ func (w *world) mutate() error {
 
 // storage is the content of the fake Vault's storage.
 type storage struct {
-	Format   string            `json:"format"` // the Vault that has written it
-	Engine   string            `json:"engine"` // the plugin that has written it
-	Index    uint64            `json:"index"`
-	Pinned   string            `json:"pinned"`
-	Catalog  map[string]string `json:"catalog"`
-	MaxWait  int               `json:"max_wait"`
-	Policies map[string]string `json:"policies"`
-	Secret   string            `json:"secret"`
-	Epoch    int               `json:"epoch"`
+	Format string `json:"format"` // the Vault that has written it
+	Engine string `json:"engine"` // the plugin that has written it
+	// WrittenBy are the plugins that have written it since the beginning.
+	WrittenBy []string          `json:"written_by,omitempty"`
+	Index     uint64            `json:"index"`
+	Pinned    string            `json:"pinned"`
+	Catalog   map[string]string `json:"catalog"`
+	MaxWait   int               `json:"max_wait"`
+	Policies  map[string]string `json:"policies"`
+	Secret    string            `json:"secret"`
+	Epoch     int               `json:"epoch"`
 }
 
 const (
@@ -111,12 +118,25 @@ func newWorld(t *testing.T) *world {
 	}
 	m.Commands = map[string]func(host.Command, []byte) (host.Output, error){
 		"strongroom": w.print, "vault": w.print, "vault-new": w.print,
+		machine.PluginFile("1.0.0"): w.format, machine.PluginFile("1.1.0"): w.format,
 		"cp": w.cp, "mv": w.mv,
 		"sync": func(host.Command, []byte) (host.Output, error) { return host.Output{}, nil },
 		"nft":  func(host.Command, []byte) (host.Output, error) { return host.Output{}, nil },
 	}
 	w.running, w.engine = "1.0.0", "1.0.0"
 	return w
+}
+
+// format is a plugin that is asked for its storage format, which stands in its text.
+func (w *world) format(c host.Command, _ []byte) (host.Output, error) {
+	b, err := w.ReadFile(c.Args[0])
+	if err != nil {
+		return host.Output{}, err
+	}
+	if _, n, ok := strings.Cut(string(b), "format "); ok && c.Args[1] == "--storage-format" {
+		return host.Output{Stdout: []byte(n + "\n")}, nil
+	}
+	return host.Output{}, &host.ExitError{Command: c.Args[0], Code: 1, Stderr: "unknown flag"}
 }
 
 // print is a program that prints what it is.
@@ -178,8 +198,11 @@ func (w *world) startEngine() {
 		return
 	}
 	version := strings.TrimPrefix(s.Pinned, "v")
-	if s.Engine > version {
+	if s.Engine > version && !w.lax {
 		return // it doesn't know what it finds
+	}
+	if s.Engine != version {
+		s.WrittenBy = append(s.WrittenBy, version)
 	}
 	s.Engine, w.engine = version, version
 	w.put(s)
@@ -382,6 +405,9 @@ func (w *world) upgrade(strongroom, plugin, vaultFile string) (*Upgrade, *bytes.
 		Seal: func(context.Context, string, snapshot.VaultInfo) error { return m.mutate() },
 		Rehearse: func(_ context.Context, _ *Record, p Programs) error {
 			w.rehearsed++
+			if w.meanwhile != nil {
+				w.meanwhile()
+			}
 			for _, f := range []string{p.Strongroom, p.Plugin, p.Vault} {
 				if err := w.starts(f); err != nil {
 					return err

@@ -21,7 +21,9 @@ const (
 	Overdue           Name = "overdue"
 	Failing           Name = "failing"
 	RevocationFailing Name = "revocation_failing"
+	RevokedUnverified Name = "revoked_unverified"
 	Uncertain         Name = "uncertain"
+	Dead              Name = "dead"
 	Down              Name = "down"
 )
 
@@ -75,8 +77,12 @@ func All() []Condition {
 			"read the reason; mostly the provider's credential. The engine goes on by itself"},
 		{RevocationFailing, "a replaced version could not be ended", Bad, alertFail,
 			"read the reason; the old version may still work. The engine goes on by itself"},
+		{RevokedUnverified, "a version was revoked, and the service still shows it alive", Bad, alertFail,
+			"look for it at the service and end it there, then `vault write apikeys/resolve/NAME version=N action=absent`; `action=revoke` tries again. `versions/NAME` has its id"},
 		{Uncertain, "whether the service has made a new version is not known", Bad, alertFail,
 			"the answer to a request for a new key was lost and the service cannot list. Look at its console for the name that `keys/NAME` shows, end that key there, then `vault write apikeys/resolve/NAME action=absent`"},
+		{Dead, "the service refuses the current version, and readers still get it", Bad, alertFail,
+			"somebody has ended it at the service, or it ended by itself: `vault write apikeys/rotate/NAME force=true`, or `import` for a key that a person brings. `vault write -f apikeys/check/NAME` looks again"},
 		{Down, "it has no version that can be read", Bad, alertFail,
 			"`vault write -f apikeys/rotate/NAME`, or `import` for a key that a person brings"},
 	}

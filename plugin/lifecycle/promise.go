@@ -6,26 +6,34 @@ import "time"
 // overdue: a ttl of 0 would make Vault Agent read once a second.
 const MinOverdueTTL = 60 * time.Second
 
-// StockReaderDelay is by how much ttl stays below the promise where that is
-// long enough: Vault Agent sleeps ttl plus a second, and then has to ask. It
-// would otherwise hold a dead key for that moment.
-const StockReaderDelay = 2 * time.Second
+// By how much ttl stays below the promise. Stock readers sleep ttl plus a
+// second, then ask, and then have something to do (write a file, restart a
+// child) before the new key is in use. The margin grows with the promise: a
+// tenth, within these bounds, but never more than half.
+const (
+	MinMargin = 5 * time.Second
+	MaxMargin = 5 * time.Minute
+)
+
+func margin(promise time.Duration) time.Duration {
+	return min(max(promise/10, MinMargin), MaxMargin, promise/2)
+}
 
 // Promise is how long a reader may use what it reads at now, without asking
 // again, and be sure that it works: for the current version the grace fixed
 // when it became current, for one in grace the time that is left. Where the
 // provider lets no two keys overlap, it is the time until the next rotation,
 // which then waits for it.
+// Of a version that may be dead already, or that ends as soon as it has a
+// successor, nothing is promised.
 func Promise(v *Version, now time.Time, overlap bool, nextRotation time.Time) time.Duration {
-	var d time.Duration
-	switch {
-	case !v.ReadableAt(now):
+	if !v.ReadableAt(now) || v.Compromised || !v.Doubted.IsZero() {
 		return 0
-	case v.State == Grace:
+	}
+	d := v.Grace
+	if v.State == Grace {
 		d = v.RevokeAt.Sub(now)
-	case overlap || nextRotation.IsZero():
-		d = v.Grace
-	default:
+	} else if !overlap && !nextRotation.IsZero() {
 		d = nextRotation.Sub(now)
 	}
 	if v.State == Current && !v.RevokeAt.IsZero() {
@@ -41,9 +49,7 @@ func Promise(v *Version, now time.Time, overlap bool, nextRotation time.Time) ti
 // but always before the promise ends, and while the rotation is overdue (or retry
 // says that the last try failed) after the retry interval.
 func TTL(promise time.Duration, nextRotation, now time.Time, retry time.Duration) time.Duration {
-	if promise >= 10*StockReaderDelay {
-		promise -= StockReaderDelay
-	}
+	promise -= margin(promise)
 	if nextRotation.IsZero() {
 		return promise
 	}

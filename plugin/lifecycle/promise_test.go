@@ -42,12 +42,12 @@ func TestTTLIsNeverLongerThanThePromise(t *testing.T) {
 	cases := map[string]struct {
 		promise, left, retry, want time.Duration
 	}{
-		"rotation far away":                {grace, 90 * grace, 0, grace - StockReaderDelay},
+		"rotation far away":                {grace, 90 * grace, 0, grace - MaxMargin},
 		"rotation soon":                    {grace, time.Minute, 0, time.Minute},
 		"overdue":                          {grace, -time.Minute, 0, MinOverdueTTL},
 		"overdue, next try in an hour":     {grace, -time.Minute, time.Hour, time.Hour},
-		"overdue, promise shorter than it": {40 * time.Second, -time.Minute, time.Hour, 40*time.Second - StockReaderDelay},
-		"promise too short to come early":  {10 * time.Second, -time.Minute, time.Hour, 10 * time.Second},
+		"overdue, promise shorter than it": {40 * time.Second, -time.Minute, time.Hour, 35 * time.Second},
+		"a promise of seconds":             {10 * time.Second, -time.Minute, time.Hour, 5 * time.Second},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -56,7 +56,25 @@ func TestTTLIsNeverLongerThanThePromise(t *testing.T) {
 			}
 		})
 	}
-	if got := TTL(grace, time.Time{}, t0, 0); got != grace-StockReaderDelay {
+	if got := TTL(grace, time.Time{}, t0, 0); got != grace-MaxMargin {
 		t.Errorf("a key that never rotates: %s", got)
+	}
+}
+
+// Who sleeps ttl and a second more, asks, and has a few seconds' work with what
+// comes is never late, however long the promise is; and nobody asks much too often.
+func TestTheMarginGrowsWithThePromise(t *testing.T) {
+	for promise := time.Second; promise <= MaxGrace; promise += max(promise/7, time.Second) {
+		ttl := TTL(promise, time.Time{}, t0, 0)
+		left := promise - ttl
+		switch {
+		case left > promise/2 || left > MaxMargin:
+			t.Errorf("promise %s: the margin is %s", promise, left)
+		case promise >= 2*MinMargin && (left < MinMargin || left < min(promise/10, MaxMargin)):
+			t.Errorf("promise %s: the margin is only %s", promise, left)
+		}
+	}
+	if ttl := TTL(0, time.Time{}, t0, 0); ttl != 0 {
+		t.Errorf("no promise: ttl %s", ttl)
 	}
 }

@@ -119,6 +119,9 @@ func loadZone(name string) (*time.Location, error) {
 // Scheduled tells whether a cron expression decides.
 func (p *Policy) Scheduled() bool { return p.schedule != nil }
 
+// Windowed tells whether a rotation may only start for a while after its time.
+func (p *Policy) Windowed() bool { return p.schedule != nil && p.window > 0 }
+
 // Disabled tells whether nothing happens by itself.
 func (p *Policy) Disabled() bool { return p.disabled }
 
@@ -133,15 +136,19 @@ func (p *Policy) Next(last time.Time, seed uint64) time.Time {
 	if p.schedule == nil {
 		return last.Add(p.period - spread(min(p.jitter, p.period/10), seed))
 	}
-	at := p.nextScheduled(last)
-	if at.IsZero() {
-		return at
+	if at := p.nextScheduled(last); !at.IsZero() {
+		return at.Add(p.offset(seed))
 	}
+	return time.Time{}
+}
+
+// offset is by how much a scheduled rotation comes later than its time.
+func (p *Policy) offset(seed uint64) time.Duration {
 	limit := p.jitter
 	if p.window > 0 {
 		limit = min(limit, p.window/2)
 	}
-	return at.Add(spread(limit, seed))
+	return spread(limit, seed)
 }
 
 // nextScheduled walks the expression in local wall time, as people mean it,
@@ -193,10 +200,14 @@ func instant(wall time.Time, loc *time.Location) time.Time {
 	return hi.Truncate(time.Second).UTC()
 }
 
-// Missed tells whether the window of a rotation that was due at due has closed
-// before now; it then waits for the next scheduled time.
-func (p *Policy) Missed(due, now time.Time) bool {
-	return p.schedule != nil && p.window > 0 && now.After(due.Add(p.window))
+// NextOpen is Next, or, where the window of that time has closed before now, the
+// first time whose window has not.
+func (p *Policy) NextOpen(last, now time.Time, seed uint64) (at time.Time, missed bool) {
+	at = p.Next(last, seed)
+	if at.IsZero() || !p.Windowed() || !now.After(at.Add(p.window)) {
+		return at, false
+	}
+	return p.Next(now.Add(-p.window-p.offset(seed)-1), seed), true
 }
 
 // Seed is the number that spreads the rotations of different keys, and of the

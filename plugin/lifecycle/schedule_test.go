@@ -75,10 +75,16 @@ func TestJitterIsBoundedAndDeterministic(t *testing.T) {
 func TestWindow(t *testing.T) {
 	p := mustPolicy(t, PolicySpec{Cron: "0 3 * * *", Window: time.Hour})
 	due := p.Next(t0, 0)
-	if p.Missed(due, due.Add(time.Hour)) || !p.Missed(due, due.Add(time.Hour+time.Second)) {
-		t.Error("the window does not close after an hour")
+	if at, missed := p.NextOpen(t0, due.Add(time.Hour), 0); missed || !at.Equal(due) {
+		t.Error("the window closes before its time")
 	}
-	if mustPolicy(t, PolicySpec{Cron: "0 3 * * *"}).Missed(due, due.Add(1000*time.Hour)) {
+	if at, missed := p.NextOpen(t0, due.Add(time.Hour+time.Second), 0); !missed || !at.Equal(due.Add(24*time.Hour)) {
+		t.Errorf("the window does not close after an hour: %s", at)
+	}
+	if at, missed := p.NextOpen(t0, due.Add(30*24*time.Hour+time.Hour), 0); !missed || !at.Equal(due.Add(30*24*time.Hour)) {
+		t.Errorf("within a later window: %s", at)
+	}
+	if _, missed := mustPolicy(t, PolicySpec{Cron: "0 3 * * *"}).NextOpen(t0, due.Add(1000*time.Hour), 0); missed {
 		t.Error("without a window nothing is missed")
 	}
 	if !p.Scheduled() || p.Disabled() {

@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"strings"
 	"testing"
 	"time"
 )
@@ -107,13 +108,54 @@ func TestMintNames(t *testing.T) {
 	if got, err := ParseMintName(m.String()); err != nil || got != m {
 		t.Errorf("got %+v, %v", got, err)
 	}
-	for _, bad := range []string{"", "sr", "xx-0011aabb-0123456789ab-6f1b22cc-12-a1b2c3", "sr-a-b-c-0-d", "sr-a-b-c-012-d", "sr-a-b-c-x-d", "sr-a--c-1-d", "sr-a-b-c-1-d-e"} {
+	for _, bad := range []string{"", "sr", "xx-0011aabb-0123456789ab-6f1b22cc-12-a1b2c3", "sr-a-b-c-0-d", "sr-a-b-c-012-d", "sr-a-b-c-x-d", "sr-a--c-1-d", "sr-a-b-c-1-d-", "sr-a-b-c-1-d-" + strings.Repeat("e", 52)} {
 		if _, err := ParseMintName(bad); err == nil {
 			t.Errorf("%q was taken for a name", bad)
 		}
 	}
 	if got := InstallationTag("--"); got != "local" {
 		t.Errorf("no installation gives %q", got)
+	}
+}
+
+// A person reads in a service's console whose key it is, and nothing depends on it.
+func TestMintNameLabels(t *testing.T) {
+	base := MintName{Mount: "0011aabb", Key: "0123456789ab", Installation: "6f1b22cc", Version: 12, Attempt: "a1b2c3"}
+	const bare = "sr-0011aabb-0123456789ab-6f1b22cc-12-a1b2c3"
+	for key, label := range map[string]string{
+		"b":                                "-b",
+		"app/production/billing":           "-production-billing",
+		"App/Staging/Mail_Out.2":           "-staging-mail-out-2",
+		"bike-data-flow/production/maps":   "-production-maps",
+		"x/averyveryveryverylongname":      "-veryveryverylongname",
+		"größe/München":                    "-gr-e-m-nchen",
+		"__":                               "",
+		strings.Repeat("a/", 100) + "mail": "-a-a-a-a-a-a-a-mail",
+	} {
+		m := base
+		m.Label = Label(key)
+		name := m.String()
+		if name != bare+label || len(name) > MaxMintName {
+			t.Errorf("%s is called %s (%d), want the label %q", key, name, len(name), label)
+		}
+		got, err := ParseMintName(name)
+		if got.Label = ""; err != nil || got != base {
+			t.Errorf("%s is read as %+v, %v", name, got, err)
+		}
+		if WithoutLabel(name) != bare {
+			t.Errorf("%s without its label: %s", name, WithoutLabel(name))
+		}
+		for listed, want := range map[string]bool{name: true, bare: true, name[:max(len(name)-3, len(bare))]: true,
+			name + "-copy": false, bare + "-other": false, bare[:40]: false, "": false, strings.ToUpper(name): false} {
+			if ListedAs(name, listed) != want {
+				t.Errorf("%s may be listed as %q: %v", name, listed, !want)
+			}
+		}
+	}
+	for _, other := range []string{"", "theirs", "a-b-c-d-e-f-g-h", "sr-1-2"} {
+		if WithoutLabel(other) != other {
+			t.Errorf("%q became %q", other, WithoutLabel(other))
+		}
 	}
 }
 

@@ -48,22 +48,100 @@ type Version struct {
 	RevokedAt  time.Time     `json:"revoked_at,omitzero"` // end of its life
 	Expires    time.Time     `json:"expires,omitzero"`    // the provider ends it by itself
 	Grace      time.Duration `json:"grace,omitempty"`     // promised to readers while current
+	// Promised is the longest grace that readers had been promised before it was cut to Grace.
+	Promised time.Duration `json:"promised,omitempty"`
+	// PromisedUntil is until when readers were promised it, where its successor's birth
+	// ends it and a change since would let it be rotated sooner.
+	PromisedUntil time.Time `json:"promised_until,omitzero"`
+	// Doubted is when its successor was last asked for in vain, where that may have ended
+	// it all the same; zero: it was not, or the version was seen to work since.
+	Doubted time.Time `json:"doubted,omitzero"`
 	// Compromised versions are revoked without grace and never become current again.
 	Compromised bool `json:"compromised,omitempty"`
+	// LastRead is until when a compromised version may be read for want of another.
+	LastRead time.Time `json:"last_read,omitzero"`
 	// Imported versions were brought by a person, not minted.
 	Imported bool `json:"imported,omitempty"`
 	// Found versions were discovered at the provider by reconcile: their value is unknown.
 	Found bool `json:"found,omitempty"`
 	// Keep: the engine must not revoke it at the provider, it only forgets it.
 	Keep bool `json:"keep,omitempty"`
+	// Identity is which of its provider's identities it was made with.
+	Identity int `json:"identity,omitempty"`
+	// Ending is how far its end has come at the provider; nil: it was not tried.
+	Ending *Ending `json:"ending,omitempty"`
+	// Evidence is how the engine knows that it is dead.
+	Evidence Evidence `json:"evidence,omitempty"`
 }
+
+// Evidence is how the engine knows of a version's end.
+type Evidence string
+
+// What there may be.
+const (
+	ByList   Evidence = "list"   // the provider no longer lists it
+	ByTest   Evidence = "test"   // the provider refuses it
+	ByAnswer Evidence = "answer" // the provider said so, and has nothing by which it could be seen
+	ByPerson Evidence = "person" // somebody has looked
+	ByNobody Evidence = "none"   // it is given up: the engine cannot end it, or must not
+)
+
+// Ending is how far the end of a version has come at its provider. Each version
+// has its own, so that one that cannot be ended keeps no other alive.
+type Ending struct {
+	// Asked is when the provider took the revocation; it is not seen to work so far.
+	Asked time.Time `json:"asked,omitzero"`
+	// Failure is the last try that failed.
+	Failure *Failure `json:"failure,omitempty"`
+	// Until is when to try, or to look, again; zero: not before somebody says so.
+	Until time.Time `json:"until,omitzero"`
+}
+
+// Failure is why the last try of a step did not succeed.
+type Failure struct {
+	Step    Step      `json:"op"`
+	Kind    string    `json:"kind"`
+	Message string    `json:"message"` // never holds a secret
+	Count   int       `json:"count"`   // in a row
+	At      time.Time `json:"at"`
+	// RetryAt was written by 0.1, which has no Wait.
+	RetryAt time.Time `json:"retry_at,omitzero"`
+}
+
+// Step is what of a key's life was tried.
+type Step string
+
+// The steps that can fail.
+const (
+	StepCreate  Step = "create"
+	StepTest    Step = "test"
+	StepRecover Step = "recover"
+	StepRevoke  Step = "revoke"
+	StepVerify  Step = "verify"
+)
+
+// RetryAt is when its end is tried again; zero: it was not tried, or waits for somebody.
+func (v *Version) RetryAt() time.Time {
+	if v.Ending == nil {
+		return time.Time{}
+	}
+	return v.Ending.Until
+}
+
+// Stuck tells whether its end waits for somebody to look.
+func (v *Version) Stuck() bool { return v.Ending != nil && v.Ending.Until.IsZero() }
 
 // Alive tells whether the version may still be valid at the provider.
 func (v *Version) Alive() bool { return v.State != Revoked }
 
+// ExpiredAt tells whether the provider has ended the version by itself.
+func (v *Version) ExpiredAt(now time.Time) bool {
+	return !v.Expires.IsZero() && !now.Before(v.Expires)
+}
+
 // ReadableAt tells whether readers may still be given this version.
 func (v *Version) ReadableAt(now time.Time) bool {
-	if v.Compromised || v.Found || (!v.Expires.IsZero() && !now.Before(v.Expires)) {
+	if v.Found || v.ExpiredAt(now) || v.Compromised && (v.State != Current || !now.Before(v.LastRead)) {
 		return false
 	}
 	switch v.State {
@@ -74,6 +152,16 @@ func (v *Version) ReadableAt(now time.Time) bool {
 	}
 	return false
 }
+
+// SetGrace changes what readers are promised from now on.
+func (v *Version) SetGrace(grace time.Duration) {
+	v.Promised = max(v.Promised, v.Grace)
+	v.Grace = grace
+}
+
+// PromiseKept tells whether what readers are promised now is all that they
+// have ever been promised: only then may one be told "unchanged" and count anew.
+func (v *Version) PromiseKept() bool { return v.Grace >= v.Promised }
 
 // Key is all versions of one key in ascending order of their numbers.
 type Key struct {
@@ -113,30 +201,67 @@ func (k *Key) Current() *Version { return k.inState(Current) }
 // Pending gives the version that is minted but not yet promoted, or nil.
 func (k *Key) Pending() *Version { return k.inState(Pending) }
 
-// Alive counts the versions that may still be valid at the provider.
+// Alive counts what may still be valid at the provider; versions that share an
+// identifier there are one.
 func (k *Key) Alive() int {
 	n := 0
 	for i := range k.Versions {
-		if k.Versions[i].Alive() {
+		v := &k.Versions[i]
+		if v.Alive() && k.livingID(v.ProviderID, i) == nil {
 			n++
 		}
 	}
 	return n
 }
 
-// ByName gives the version minted under this name, or nil.
+// livingID gives the first of the versions before end that is alive under this
+// identifier at the provider, or nil.
+func (k *Key) livingID(id string, end int) *Version {
+	for i := range k.Versions[:end] {
+		if v := &k.Versions[i]; id != "" && v.ProviderID == id && v.Alive() {
+			return v
+		}
+	}
+	return nil
+}
+
+// Twin gives another living version with the identifier of this one whose time
+// is not over at now, or nil: what ends the one at the provider ends the other.
+func (k *Key) Twin(v *Version, now time.Time) *Version {
+	for i := range k.Versions {
+		o := &k.Versions[i]
+		if v.ProviderID == "" || o.ProviderID != v.ProviderID || o.Number == v.Number || !o.Alive() {
+			continue
+		}
+		if o.RevokeAt.IsZero() || now.Before(o.RevokeAt) {
+			return o
+		}
+	}
+	return nil
+}
+
+// ByName gives the version that the provider lists under this name, or nil.
 func (k *Key) ByName(name string) *Version {
 	for i := range k.Versions {
-		if name != "" && k.Versions[i].Name == name {
+		if ListedAs(k.Versions[i].Name, name) {
 			return &k.Versions[i]
 		}
 	}
 	return nil
 }
 
-// ByProviderID gives the version with this identifier at the provider, or nil.
+// Knows tells whether a key that the provider lists under this identifier and name
+// is one of the versions. A dead one's identifier may have been given again, to a
+// key of another name.
+func (k *Key) Knows(id, name string) bool {
+	return slices.ContainsFunc(k.Versions, func(v Version) bool {
+		return id != "" && v.ProviderID == id && (v.Alive() || v.Name == "" || name == "" || ListedAs(v.Name, name))
+	})
+}
+
+// ByProviderID gives the newest version with this identifier at the provider, or nil.
 func (k *Key) ByProviderID(id string) *Version {
-	for i := range k.Versions {
+	for i := len(k.Versions) - 1; i >= 0; i-- {
 		if id != "" && k.Versions[i].ProviderID == id {
 			return &k.Versions[i]
 		}
@@ -169,7 +294,8 @@ func (k *Key) Promote(number int, now time.Time, grace time.Duration, overlap bo
 		return fmt.Errorf("promote version %d, which is %s: %w", number, v.State, ErrNotAlive)
 	}
 	k.retireCurrent(now, overlap)
-	v.State, v.Promoted, v.Grace = Current, now, grace
+	v.State, v.Promoted = Current, now
+	v.SetGrace(grace)
 	return nil
 }
 
@@ -187,6 +313,9 @@ func (k *Key) retireCurrent(now time.Time, overlap bool) {
 	at := now.Add(old.Grace)
 	if old.RevokeAt.IsZero() || at.Before(old.RevokeAt) {
 		old.RevokeAt = at
+	}
+	if !old.Expires.IsZero() && old.Expires.Before(old.RevokeAt) {
+		old.RevokeAt = old.Expires // nobody was promised more
 	}
 	if old.Compromised && old.RevokeAt.After(now) {
 		old.RevokeAt = now
@@ -210,7 +339,8 @@ func (k *Key) Rollback(number int, now time.Time, grace time.Duration) error {
 	k.retireCurrent(now, true)
 	v = k.Find(number)
 	// Readers of its first time as current may have been promised more.
-	v.State, v.Promoted, v.Grace = Current, now, max(grace, v.RevokeAt.Sub(now))
+	v.State, v.Promoted = Current, now
+	v.SetGrace(max(grace, v.RevokeAt.Sub(now)))
 	v.Retired, v.RevokeAt = time.Time{}, time.Time{}
 	return nil
 }
@@ -227,53 +357,65 @@ func (k *Key) Retire(number int, at, now time.Time, force bool) error {
 	case v.State == Current:
 		return fmt.Errorf("revoke version %d: %w", number, ErrCurrent)
 	case v.State == Pending:
-		v.State, v.Retired, v.RevokeAt = Grace, now, at
+		v.State, v.Retired, v.RevokeAt, v.Ending = Grace, now, at, nil
 		return nil
 	case !force && at.Before(v.RevokeAt):
 		return fmt.Errorf("revoke version %d: %w", number, ErrPromise)
 	}
+	v.Ending = nil // somebody wants it now
 	if at.Before(v.RevokeAt) {
 		v.RevokeAt = at
 	}
 	return nil
 }
 
-// Compromise marks every version that is alive as known to others: none of
-// them is given to readers any more, and all are due for revocation at once.
-// It returns their numbers.
-func (k *Key) Compromise(now time.Time) []int {
+// Compromise marks every version that is alive, and made no later than until, as
+// known to others: none of them is given to readers any more, and all are due for
+// revocation at once; the current one only when it has a successor, or at last at
+// the end given, where that is later. It returns their numbers.
+func (k *Key) Compromise(until, now, last time.Time) []int {
 	var numbers []int
 	for i := range k.Versions {
 		v := &k.Versions[i]
-		if !v.Alive() || v.Compromised {
+		if !v.Alive() || v.Compromised || v.Created.After(until) {
 			continue
 		}
-		v.Compromised, v.RevokeAt = true, now
-		if v.State == Pending {
+		v.Compromised, v.RevokeAt, v.Ending = true, now, nil
+		switch {
+		case v.State == Pending:
 			v.State, v.Retired = Grace, now
+		case v.State == Current && last.After(now):
+			v.RevokeAt, v.LastRead = last, last
 		}
 		numbers = append(numbers, v.Number)
 	}
 	return numbers
 }
 
-// MarkRevoked records that a version is dead.
-func (k *Key) MarkRevoked(number int, now time.Time) error {
+// Exposed tells whether Compromise would mark anything.
+func (k *Key) Exposed(until time.Time) bool {
+	return slices.ContainsFunc(k.Versions, func(v Version) bool {
+		return v.Alive() && !v.Compromised && !v.Created.After(until)
+	})
+}
+
+// MarkRevoked records that a version is dead, and how that is known.
+func (k *Key) MarkRevoked(number int, now time.Time, how Evidence) error {
 	v := k.Find(number)
 	if v == nil {
 		return fmt.Errorf("mark version %d as revoked: %w", number, ErrNoVersion)
 	}
-	v.State, v.RevokedAt = Revoked, now
+	v.State, v.RevokedAt, v.Evidence, v.Ending = Revoked, now, how, nil
 	return nil
 }
 
-// DueRevocations gives the numbers of the versions whose time is over,
-// compromised ones first.
+// DueRevocations gives the numbers of the versions whose time is over, and whose
+// next try has come, compromised ones first.
 func (k *Key) DueRevocations(now time.Time) []int {
 	var urgent, due []int
 	for i := range k.Versions {
 		v := &k.Versions[i]
-		if !v.Alive() || v.RevokeAt.IsZero() || now.Before(v.RevokeAt) {
+		if !v.Alive() || v.RevokeAt.IsZero() || now.Before(v.RevokeAt) || v.Stuck() || now.Before(v.RetryAt()) {
 			continue
 		}
 		if v.Compromised {

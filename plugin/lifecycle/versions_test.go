@@ -67,13 +67,13 @@ func TestRefusedTransitions(t *testing.T) {
 		"roll back to the current":           {func(k *Key) error { return k.Rollback(3, at, grace) }, ErrCurrent},
 		"roll back to none":                  {func(k *Key) error { return k.Rollback(9, at, grace) }, ErrNoVersion},
 		"roll back after the grace":          {func(k *Key) error { return k.Rollback(1, at.Add(grace), grace) }, ErrNotAlive},
-		"roll back to a compromised one":     {func(k *Key) error { k.Compromise(at); return k.Rollback(2, at, grace) }, ErrCompromised},
+		"roll back to a compromised one":     {func(k *Key) error { k.Compromise(at, at, at); return k.Rollback(2, at, grace) }, ErrCompromised},
 		"revoke the current":                 {func(k *Key) error { return k.Retire(3, at, at, true) }, ErrCurrent},
 		"revoke none":                        {func(k *Key) error { return k.Retire(9, at, at, true) }, ErrNoVersion},
 		"revoke one that was promised":       {func(k *Key) error { return k.Retire(2, at, at, false) }, ErrPromise},
-		"mark one that is not there revoked": {func(k *Key) error { return k.MarkRevoked(9, at) }, ErrNoVersion},
+		"mark one that is not there revoked": {func(k *Key) error { return k.MarkRevoked(9, at, ByTest) }, ErrNoVersion},
 		"revoke twice": {func(k *Key) error {
-			if err := k.MarkRevoked(2, at); err != nil {
+			if err := k.MarkRevoked(2, at, ByTest); err != nil {
 				return err
 			}
 			return k.Retire(2, at, at, true)
@@ -109,7 +109,7 @@ func TestCompromiseEndsEverythingAtOnceAndForEver(t *testing.T) {
 		t.Fatal(err)
 	}
 	at := t0.Add(4 * time.Hour)
-	if got := k.Compromise(at); len(got) != 4 {
+	if got := k.Compromise(at, at, at); len(got) != 4 {
 		t.Errorf("compromised are %v", got)
 	}
 	if got := k.DueRevocations(at); len(got) != 4 {
@@ -120,7 +120,7 @@ func TestCompromiseEndsEverythingAtOnceAndForEver(t *testing.T) {
 			t.Errorf("version %d is given to readers", k.Versions[i].Number)
 		}
 	}
-	if got := k.Compromise(at); got != nil {
+	if got := k.Compromise(at, at, at); got != nil {
 		t.Errorf("a second time: %v", got)
 	}
 }
@@ -128,7 +128,7 @@ func TestCompromiseEndsEverythingAtOnceAndForEver(t *testing.T) {
 func TestPruneKeepsWhatIsAlive(t *testing.T) {
 	k := keyWith(t, 5)
 	for _, n := range []int{1, 2} {
-		if err := k.MarkRevoked(n, t0); err != nil {
+		if err := k.MarkRevoked(n, t0, ByTest); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -183,7 +183,7 @@ func randomStep(rng *rand.Rand, k *Key, now time.Time) {
 		_ = k.Retire(n, now, now, false)
 	}
 	for _, due := range k.DueRevocations(now) {
-		_ = k.MarkRevoked(due, now)
+		_ = k.MarkRevoked(due, now, ByTest)
 	}
 	k.Prune(8)
 }
@@ -203,5 +203,26 @@ func TestCheckFindsWhatMustNotBe(t *testing.T) {
 				t.Error("not found")
 			}
 		})
+	}
+}
+
+// Of three versions that share an identifier, the first is not ended by it while
+// the last lives, though the second's time is over as well.
+func TestTwinIsWhoeverMustLiveOn(t *testing.T) {
+	k := Key{Versions: []Version{
+		{Number: 1, State: Grace, ProviderID: "id", RevokeAt: t0},
+		{Number: 2, State: Grace, ProviderID: "id", RevokeAt: t0},
+		{Number: 3, State: Current, ProviderID: "id"},
+		{Number: 4, State: Grace, RevokeAt: t0},
+		{Number: 5, State: Grace, RevokeAt: t0},
+	}, Last: 5}
+	for number, want := range map[int]int{1: 3, 2: 3, 3: 0, 4: 0} {
+		got := 0
+		if twin := k.Twin(k.Find(number), t0); twin != nil {
+			got = twin.Number
+		}
+		if got != want {
+			t.Errorf("version %d: twin %d, want %d", number, got, want)
+		}
 	}
 }

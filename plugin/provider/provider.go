@@ -43,8 +43,8 @@ type Provider interface {
 	// params name.
 	List(ctx context.Context, params map[string]any, prefix string) ([]RemoteKey, error)
 
-	// Test asks the service whether key works. A key that is refused is
-	// KindUnauthorized; every other error says nothing about the key.
+	// Test asks the service whether key works. Of a key that is refused, or
+	// over, Refused(err) is true; every other error says nothing about the key.
 	Test(ctx context.Context, params map[string]any, key Key) error
 
 	// Revoke makes the key with this provider id invalid. A key that does not
@@ -67,7 +67,8 @@ type Capabilities struct {
 	LastUsed bool // LastUsed works
 	Overlap  bool // the old key stays valid when a new one is minted
 	Local    bool // Vault is the issuer: no network, no remote state
-	MaxKeys  int  // keys that may be alive at once per identity; 0: no limit that matters
+	Expires  bool // Examine tells when a key ends, which Create does not
+	MaxKeys  int  // keys that may be alive at once in an account, or a pool of it; 0: no limit that matters
 	// FromCurrent: Create makes the new key out of CreateRequest.Current, so
 	// the first one has to be imported.
 	FromCurrent bool
@@ -138,14 +139,17 @@ type Kind int
 const (
 	KindTransient    Kind = iota + 1 // nothing happened; try again with backoff
 	KindRateLimited                  // nothing happened; try again after RetryAfter
-	KindUnauthorized                 // the credential, or the tested key, is refused
+	KindUnauthorized                 // the credential or, in a test, the key itself is refused
+	KindExpired                      // the credential or, in a test, the key itself is over
+	KindForbidden                    // the credential is known and may not do this
+	KindLimit                        // the account has no place for one more; nothing happened
 	KindRejected                     // the service refuses the request as it is; a person must act
 	KindNotFound                     // what was asked for is not there
 	KindUnsupported                  // this provider cannot do that
 	KindUncertain                    // it may have taken effect: look before trying again
 )
 
-var kindNames = [...]string{"", "transient", "rate_limited", "unauthorized", "rejected", "not_found", "unsupported", "uncertain"}
+var kindNames = [...]string{"", "transient", "rate_limited", "unauthorized", "expired", "forbidden", "limit", "rejected", "not_found", "unsupported", "uncertain"}
 
 // String is the kind's name as status shows it.
 func (k Kind) String() string {
@@ -161,8 +165,19 @@ type Error struct {
 	Kind       Kind
 	Status     int           // HTTP status where there was one
 	RetryAfter time.Duration // what the service asked for; 0: nothing
+	Unsure     bool          // Test: by itself the answer may be of the account or a right as well
 	Msg        string        // for people; never holds a secret or an unmasked answer
 	Err        error         // cause; never printed unmasked
+}
+
+// Refused tells of an error of Test that the key itself does not work: not its
+// rights, its account or the service.
+func Refused(err error) bool {
+	if err == nil {
+		return false
+	}
+	kind := KindOf(err)
+	return kind == KindUnauthorized || kind == KindExpired
 }
 
 // Error is op, kind and message; the cause is left to Unwrap because it may

@@ -11,7 +11,8 @@ import (
 func TestKinds(t *testing.T) {
 	for kind, want := range map[Kind]string{
 		KindTransient: "transient", KindRateLimited: "rate_limited", KindUnauthorized: "unauthorized", KindRejected: "rejected",
-		KindNotFound: "not_found", KindUnsupported: "unsupported", KindUncertain: "uncertain", 0: "kind(0)", 8: "kind(8)", -1: "kind(-1)",
+		KindExpired: "expired", KindForbidden: "forbidden", KindLimit: "limit",
+		KindNotFound: "not_found", KindUnsupported: "unsupported", KindUncertain: "uncertain", 0: "kind(0)", 11: "kind(11)", -1: "kind(-1)",
 	} {
 		if got := kind.String(); got != want {
 			t.Errorf("%d: %q, want %q", int(kind), got, want)
@@ -64,5 +65,17 @@ func TestCapabilitiesFor(t *testing.T) {
 		if got := tc.caps.For(true).Mint; got != tc.with {
 			t.Errorf("%+v with one: %v", tc.caps, got)
 		}
+	}
+}
+
+func TestRefused(t *testing.T) {
+	for kind := KindTransient; kind <= KindUncertain; kind++ {
+		want := kind == KindUnauthorized || kind == KindExpired
+		if got := Refused(&Error{Op: "test", Kind: kind}); got != want {
+			t.Errorf("%v: %v", kind, got)
+		}
+	}
+	if Refused(nil) || Refused(errors.New("lost")) {
+		t.Error("what is no refusal is one")
 	}
 }

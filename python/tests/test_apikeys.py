@@ -245,6 +245,14 @@ def test_several_named_values() -> None:
         {"version": 1, "key": "k"}, {"version": 1, "cache_ttl": "soon", "key": "k"},
         {"version": 1, "cache_ttl": float("nan"), "key": "k"},
         {"version": 1, "cache_ttl": None, "key": "k"},
+        {"version": 1, "cache_ttl": 1e300, "key": "k"}, {"version": 1, "cache_ttl": -1, "key": "k"},
+        {"version": 1, "cache_ttl": True, "key": "k"}, {"version": 1, "cache_ttl": "60", "key": "k"},
+        {"version": 1, "cache_ttl": 5, "ttl": 1e300, "key": "k"},
+        {"version": 1, "cache_ttl": 5, "ttl": "soon", "key": "k"},
+        {"version": 1, "cache_ttl": 5, "ttl": [], "key": "k"},
+        {"version": 1.5, "cache_ttl": 5, "key": "k"}, {"version": True, "cache_ttl": 5, "key": "k"},
+        {"version": "1", "cache_ttl": 5, "key": "k"}, {"version": 1, "cache_ttl": 5, "key": 5},
+        {"version": 1, "cache_ttl": 5, "key": None}, {"version": 1, "cache_ttl": 5, "values": {"a": 5}},
     ],
 )  # fmt: skip
 def test_malformed_answers_are_refused_and_not_shown(data: Any) -> None:

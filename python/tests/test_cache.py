@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import hvac
 import pytest
 
 from strongroom_dagster import (
@@ -159,15 +160,15 @@ def test_who_may_keep_nothing_does_not_follow_a_read_that_began_before(begins_wi
 def test_who_waits_for_a_leader_that_never_took_off_gives_up_and_the_next_one_leads() -> None:
     clock = FakeClock()
     flights: SingleFlight[str] = SingleFlight(clock.clock)
-    # As if an interrupt had come between the entry in the list and the call.
+    # As if an interrupt had come between the entry in the list and the call of another thread.
     real = flights._lead
 
     def interrupted(*_: Any) -> str:
         raise KeyboardInterrupt
 
     flights._lead = interrupted  # type: ignore[assignment,method-assign]
-    with pytest.raises(KeyboardInterrupt):
-        flights.do("k", lambda: "never", clock.time)
+    with ThreadPoolExecutor(1) as pool, pytest.raises(KeyboardInterrupt):
+        pool.submit(flights.do, "k", lambda: "never", clock.time).result(20)
     flights._lead = real  # type: ignore[method-assign]
     assert flights.busy("k")
     with pytest.raises(VaultUnavailableError, match="another thread"):
@@ -224,12 +225,80 @@ def test_get_many_reads_what_is_cached_at_the_moment_of_the_call_once() -> None:
         assert len(vault.requests) == asked + len(names)
 
 
+@pytest.mark.parametrize("names_dead", [True, False])
 @pytest.mark.parametrize("uses", [1, 2, 3, 5])
-def test_a_token_with_few_uses_reads_many_as_it_reads_one_by_one(uses: int) -> None:
-    with model_vault(token_uses=uses) as (vault, _clock, client_for):
+def test_a_token_with_few_uses_reads_many_as_it_reads_one_by_one(
+    uses: int, names_dead: bool
+) -> None:
+    with model_vault(token_uses=uses, names_dead=names_dead) as (vault, _clock, client_for):
         names = [f"s{n}" for n in range(17)]
         values = {name: vault.write(name) for name in names}
         assert client_for().get_many(names) == values
+        alone = client_for()
+        assert {name: alone.get(name) for name in names} == values
+
+
+@pytest.mark.parametrize("names_dead", [True, False])
+@pytest.mark.parametrize("uses", [1, 2, 3, 5])
+def test_what_a_token_with_few_uses_may_not_read_is_denied(uses: int, names_dead: bool) -> None:
+    """The path is at fault, and no login helps; what it may read is read in between."""
+    path = "secret/data/denied"
+    with model_vault(token_uses=uses, names_dead=names_dead, denied=frozenset({path})) as (
+        vault,
+        _clock,
+        client_for,
+    ):
+        values, client = {f"s{n}": vault.write(f"s{n}") for n in range(9)}, client_for()
+        for name, value in values.items():
+            before, asked = vault.logins, vault.count(path)
+            with pytest.raises(AccessDeniedError):
+                client.get("denied")
+            assert vault.count(path) - asked <= 2  # once more with another token, and no more
+            # A token of one use is another one for each request; the third asks after the mount.
+            assert vault.logins - before <= (3 if uses == 1 else 2)
+            assert client.get(name) == value
+
+
+@pytest.mark.parametrize("names_dead", [True, False])
+def test_a_denied_path_costs_hvac_one_login_more_at_the_most(names_dead: bool) -> None:
+    denied = frozenset({"secret/data/denied"})
+    with model_vault(token_uses=1, names_dead=names_dead, denied=denied) as (vault, _, client_for):
+        client = client_for()
+        for number in range(1, 4):
+            with pytest.raises(hvac.exceptions.Forbidden):
+                client.hvac.adapter.get("/v1/secret/data/denied")
+            assert vault.logins <= 2 * number
+
+
+@pytest.mark.parametrize("names_dead", [True, False])
+@pytest.mark.parametrize("uses", [1, 2, 3])
+def test_a_token_is_given_out_as_often_as_it_is_good_for(uses: int, names_dead: bool) -> None:
+    """So that nothing is refused, and each request sent once; what the token itself asks counts."""
+    with model_vault(
+        token_uses=uses, token_ttl=100.0, token_max_ttl=1000.0, names_dead=names_dead
+    ) as (vault, clock, client_for):
+        client = client_for()
+        for number in range(12):
+            clock.advance(30.0)
+            name = f"s{number}"
+            assert client.get(name.replace(name, vault.write(name) and name))
+            assert vault.count(f"data/{name}") == 1
+        assert vault.count("lookup-self") == 0
+
+
+def test_a_child_does_not_use_up_its_parents_token_of_few_uses() -> None:
+    """Neither would know how many of its uses the other has taken."""
+    with model_vault(token_uses=4, names_dead=False) as (vault, _clock, client_for):
+        names = [f"s{number}" for number in range(6)]
+        values = {name: vault.write(name) for name in names}
+        client = client_for()
+        assert client.get("s0") == values["s0"]
+        held = client._tokens.held
+        client._after_fork()
+        assert client._tokens.held is None
+        assert held is not None
+        assert {name: client.get(name) for name in names} == values
+        assert vault.tokens[held.value.reveal()].uses == 3
 
 
 def test_a_token_with_few_uses_is_spent_by_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,9 +333,10 @@ def test_a_token_that_others_use_up_again_and_again_is_replaced_as_often(
             assert vault.count("data/x") == 2
 
 
+@pytest.mark.parametrize("names_dead", [True, False])
 @pytest.mark.parametrize("uses", [1, 2, 3])
-def test_threads_that_share_a_token_with_few_uses_all_read(uses: int) -> None:
-    with model_vault(token_uses=uses) as (vault, _clock, client_for):
+def test_threads_that_share_a_token_with_few_uses_all_read(uses: int, names_dead: bool) -> None:
+    with model_vault(token_uses=uses, names_dead=names_dead) as (vault, _clock, client_for):
         client, together = client_for(deadline=60.0), threading.Barrier(8)
         values = {f"s{n}": vault.write(f"s{n}") for n in range(8)}
 

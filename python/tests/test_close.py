@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from strongroom_dagster import ConfigurationError, StrongroomError, VaultSecrets
+from strongroom_dagster import ClosedError, StrongroomError, VaultSecrets
 
 from .harness.model import model_vault
 
@@ -35,7 +35,7 @@ def test_a_use_after_close_is_an_error_and_logs_in_nowhere(use: str) -> None:
         client.api_key("k")
         client.close()
         asked = list(vault.requests)
-        with pytest.raises(ConfigurationError, match="closed"):
+        with pytest.raises(ClosedError, match="closed"):
             USES[use](client)
         assert vault.requests == asked
         assert not [token for token in vault.tokens if vault.alive(token)]
@@ -50,7 +50,7 @@ def test_a_lease_that_was_got_before_the_close() -> None:
             db.current()
             client.close()
             for use in (db.current, lambda: db.username, lease.__enter__):
-                with pytest.raises(ConfigurationError, match=r"the lease of .* is closed"):
+                with pytest.raises(ClosedError, match=r"the lease of .* is closed"):
                     use()
         assert vault.logins == 1
         assert not [user for user in vault.leases if vault.user_exists(user)]
@@ -67,7 +67,7 @@ def test_a_read_that_is_under_way_when_the_client_is_closed_leaves_nothing_behin
             with contextlib.suppress(StrongroomError):  # cut off: right too
                 assert reading.result(20).startswith("value")
         assert client.stats.cached == 0
-        with pytest.raises(ConfigurationError, match="closed"):
+        with pytest.raises(ClosedError, match="closed"):
             client.get("x")
         assert not [token for token in vault.tokens if vault.alive(token)]
 

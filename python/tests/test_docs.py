@@ -1,4 +1,4 @@
-"""Every Python block of docs/dagster.md runs, its TOML is read and its policy is enough."""
+"""Every Python block of docs/dagster.md and README.md runs, its TOML is read, its policy is enough."""
 
 from __future__ import annotations
 
@@ -13,15 +13,24 @@ import yaml  # type: ignore[import-untyped]
 
 from strongroom_dagster.env import EnvironmentMap
 
+from .conftest import database_role
 from .harness.postgres import Postgres
-from .harness.vault import DOCS, VaultServer
+from .harness.vault import DOCS, PACKAGE, VaultServer
 
 PAGE = (DOCS / "dagster.md").read_text()
+README = (PACKAGE / "README.md").read_text()
 BASE = "bike-data-flow/production"
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+def blocks(language: str, page: str = PAGE) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+
+
+PYTHON = {
+    f"{name} {number}": code
+    for name, page in (("dagster.md", PAGE), ("README.md", README))
+    for number, code in enumerate(blocks("python", page))
+}
 
 
 def run_block(code: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
@@ -41,6 +50,7 @@ def documented(
     policy += 'path "database/creds/reader" { capabilities = ["read"] }'
     role_id, secret_id = apikeys.approle("documented", policy)
     (tmp_path / "secret-id").write_text(secret_id)
+    database_role(apikeys, "bike-data-flow-production-rw", "1h", "24h")
     apikeys.put(f"{BASE}/database-url", value="postgres://x")
     apikeys.put(f"{BASE}/aws-credentials", access_key="AK", secret_key="SK")
     # The same key as the example project's.
@@ -48,24 +58,30 @@ def documented(
     apikeys.define_key(f"{BASE}/provider-a", provider="bike-data-flow")
     for name, value in {
         "VAULT_ADDR": apikeys.https, "VAULT_CACERT": apikeys.ca, "VAULT_ROLE_ID": role_id,
-        "VAULT_SECRET_ID_FILE": str(tmp_path / "secret-id"),
+        "VAULT_SECRET_ID_FILE": str(tmp_path / "secret-id"), "SSL_CERT_FILE": apikeys.ca,
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-@pytest.mark.parametrize("number", range(len(blocks("python"))))
+@pytest.mark.parametrize("block", PYTHON)
 @pytest.mark.filterwarnings("ignore::strongroom_dagster.env.EnvironmentFallbackWarning")
 def test_every_python_block_runs(
-    documented: Path, postgres: Postgres, number: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    documented: Path, postgres: Postgres, block: str, apikeys: VaultServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     import dagster as dg
 
-    code = blocks("python")[number]
+    code = PYTHON[block]
+    if block.startswith("README"):
+        monkeypatch.setenv("STRONGROOM_APP", "bike-data-flow")
+        monkeypatch.setenv("STRONGROOM_ENVIRONMENT", "production")
+        code = code.replace("https://vault.example.org", apikeys.https)
     code = code.replace("/run/credentials/dagster/secret-id", str(documented / "secret-id"))
     code = code.replace("host=127.0.0.1 dbname=bikes", postgres.conninfo)
-    code = code.replace("postgresql+psycopg://127.0.0.1/bikes", postgres.url)
+    for host in ("127.0.0.1", "localhost"):
+        code = code.replace(f"postgresql+psycopg://{host}/bikes", postgres.url)
     for module in ("dagster_dbt", "dagster_sling", "dagster_snowflake"):
         if f"from {module} import" in code:
             pytest.importorskip(module)  # they do not come for every Python

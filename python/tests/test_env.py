@@ -71,7 +71,10 @@ def test_reading_from_vault_and_falling_back(
     apikeys.put(f"{BASE}/env-database-url", value="postgres://vault")
     apikeys.put(f"{BASE}/env-aws", access_key="AK", secret_key="SK")
     apikeys.define_key(f"{BASE}/env-provider")
-    process = {"DATABASE_URL": "postgres://old", "NOT_IN_VAULT": "here", "PLAIN": "p"}
+    process = {
+        "DATABASE_URL": "postgres://old", "NOT_IN_VAULT": "here", "PLAIN": "p",
+        "STRONGROOM_ENV_PREFER": "vault",
+    }  # fmt: skip
     client = client_for(apikeys)
     environ = VaultEnviron(EnvironmentMap.read(mapping_file), client, process)
     with warnings.catch_warnings():
@@ -121,15 +124,15 @@ def test_without_a_file_everything_comes_from_the_environment(
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("format = 2", "format: 2 must be 1"),
-        ("", "format: None must be 1"),
+        ("format = 2", "format: must be 1"),
+        ("", "format: must be 1"),
         ("format = 1\nextra = 1", 'unknown key "extra"'),
         ("format = 1\nvariables = 3", "variables: must be a table"),
         ("format = 1\n[variables]\nA = 1", "variables.A: must be a table"),
         ("format = 1\n[variables.A]", "variables.A.path: is missing"),
         ("format = 1\n[variables.A]\npath = ''", "variables.A.path: must be a text"),
         ("format = 1\n[variables.A]\npath = 'a/../b'", "segment"),
-        ("format = 1\n[variables.A]\npath = 'a'\nengine = 'x'", "variables.A.engine: 'x' must be"),
+        ("format = 1\n[variables.A]\npath = 'a'\nengine = 'x'", "variables.A.engine: must be"),
         ("format = 1\n[variables.A]\npath = 'a'\nx = 'y'", 'variables.A: unknown key "x"'),
         ("format = 1\n[variables.A]\nfield = 3\n[variables.B]", "A.field.*A.path.*B.path"),
         ("format = [", "line 1|invalid|unclosed"),
@@ -141,6 +144,11 @@ def test_a_faulty_file_is_refused_with_every_fault(tmp_path: Path, text: str, wo
     with pytest.raises(ConfigurationError, match=words) as caught:
         EnvironmentMap.read(file)
     assert str(file) in str(caught.value)
+
+
+def test_a_file_may_be_named_by_a_text(mapping_file: Path) -> None:
+    named: Any = str(mapping_file)
+    assert EnvironmentMap.read(named) == EnvironmentMap.read(mapping_file)
 
 
 def test_a_file_that_is_not_text(tmp_path: Path) -> None:
@@ -163,7 +171,7 @@ def test_a_file_that_cannot_be_read_for_no_named_reason(
 
 def test_it_holds_what_is_mapped_and_what_the_process_has(mapping_file: Path) -> None:
     fake = FakeVaultSecrets({f"/{BASE}/env-database-url": "url"})
-    process = {"DATABASE_URL": "old", "PLAIN": "p"}
+    process = {"DATABASE_URL": "", "PLAIN": "p"}
     environ = VaultEnviron(EnvironmentMap.read(mapping_file), fake, process)
     names = ["DATABASE_URL", "AWS_SECRET_ACCESS_KEY", "PROVIDER_A_TOKEN", "NOT_IN_VAULT", "DENIED"]
     assert [*environ] == [*names, "PLAIN"]
@@ -171,6 +179,38 @@ def test_it_holds_what_is_mapped_and_what_the_process_has(mapping_file: Path) ->
     assert [name in environ for name in ("DENIED", "PLAIN", "NOWHERE")] == [True, True, False]
     assert environ.get("DATABASE_URL", "default") == "url"
     assert (environ.get("NOWHERE"), environ.get("NOWHERE", "default")) == (None, "default")
+
+
+def test_the_client_is_made_from_the_environment_that_was_given(mapping_file: Path) -> None:
+    given = {"VAULT_ADDR": "https://given.example.com", "VAULT_TOKEN": "t"}
+    environ = VaultEnviron(EnvironmentMap.read(mapping_file), environ=given)
+    client = environ._vault()
+    assert client.settings.address == "https://given.example.com"
+    assert environ._vault() is client
+    client.close()
+
+
+def test_without_a_mapping_it_is_the_process_s_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STRONGROOM_TEST_PLAIN", "p")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert VaultEnviron(EnvironmentMap(Path("x"), {}))["STRONGROOM_TEST_PLAIN"] == "p"
+
+
+def test_a_file_in_the_working_directory_needs_no_name(
+    mapping_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(mapping_file.parent)
+    assert "DATABASE_URL" in VaultEnviron(environ={}).mapping().variables
+    monkeypatch.chdir("/")
+    assert VaultEnviron(environ={}).mapping().variables == {}
+
+
+def test_the_environment_is_not_pickled_with_what_it_holds(mapping_file: Path) -> None:
+    environ = VaultEnviron(EnvironmentMap.read(mapping_file), environ={"PLAIN": "p"})
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        with pytest.raises(SecretPicklingError):
+            pickle.dumps(environ, protocol)
 
 
 def test_the_warning_names_the_line_that_asked(
@@ -186,7 +226,7 @@ def test_the_warning_names_the_line_that_asked(
         monkeypatch.setattr(env, "environ", environ)
         with pytest.warns(EnvironmentFallbackWarning, match="PLAIN is not in") as caught:
             assert ask(environ) == "p"
-        assert caught[0].filename == __file__
+        assert (caught[0].filename, caught[0].lineno) == (__file__, ask.__code__.co_firstlineno)
 
 
 def test_defaults_of_a_variable(mapping_file: Path) -> None:
@@ -225,7 +265,7 @@ def test_an_api_key_follows_its_rotation(mapping_file: Path) -> None:
 
 
 def test_a_variable_that_leaves_the_environment_while_it_is_read_is_not_read_twice(
-    mapping_file: Path,
+    mapping_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Leaving(dict[str, str]):
         """What is asked for is gone at the next question."""
@@ -237,7 +277,9 @@ def test_a_variable_that_leaves_the_environment_while_it_is_read_is_not_read_twi
             return self.pop(name, default)
 
     mapping = EnvironmentMap.read(mapping_file)
-    environ = VaultEnviron(mapping, FakeVaultSecrets(), Leaving(NOT_IN_VAULT="here", PLAIN="p"))
+    own = Leaving(NOT_IN_VAULT="here", PLAIN="p")
+    monkeypatch.setattr(VaultEnviron, "_own", lambda *_: None)  # which would be the first to ask
+    environ = VaultEnviron(mapping, FakeVaultSecrets(), own)
     with pytest.warns(EnvironmentFallbackWarning):
         assert environ["NOT_IN_VAULT"] == "here"
     with pytest.raises(StrongroomError):
@@ -292,3 +334,83 @@ def test_a_lock_of_a_parents_thread_is_not_the_childs(mapping_file: Path) -> Non
         if child == 0:
             os._exit(0 if environ["DATABASE_URL"] == "url" else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+SAID = (
+    "strongroom: DATABASE_URL comes from this process's environment and not from Vault "
+    "(STRONGROOM_ENV_PREFER=vault turns that round)\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("process", "value", "said"),
+    [
+        ({}, "url", ""),
+        ({"DATABASE_URL": "own-value"}, "own-value", SAID),
+        ({"DATABASE_URL": ""}, "url", ""),
+        ({"DATABASE_URL": " "}, " ", SAID),
+        ({"DATABASE_URL": "own-value", "STRONGROOM_ENV_PREFER": ""}, "own-value", SAID),
+        ({"DATABASE_URL": "own-value", "STRONGROOM_ENV_PREFER": "environment"}, "own-value", SAID),
+        ({"DATABASE_URL": "own-value", "STRONGROOM_ENV_PREFER": "vault"}, "url", ""),
+        ({"database_url": "own-value"}, "url", ""),
+    ],
+)
+def test_the_process_own_environment_wins_and_one_line_says_so(
+    mapping_file: Path,
+    capsys: pytest.CaptureFixture[str],
+    process: dict[str, str],
+    value: str,
+    said: str,
+) -> None:
+    fake = FakeVaultSecrets({f"/{BASE}/env-database-url": "url"})
+    environ = VaultEnviron(EnvironmentMap.read(mapping_file), fake, process)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert environ["DATABASE_URL"] == value
+        assert environ.get("DATABASE_URL", "default") == value
+        assert "DATABASE_URL" in environ
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", said)
+
+
+def test_what_the_program_sets_later_wins_from_then_on(
+    mapping_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    fake = FakeVaultSecrets({f"/{BASE}/env-database-url": "url"})
+    environ = VaultEnviron(EnvironmentMap.read(mapping_file), fake)
+    assert environ["DATABASE_URL"] == "url"
+    monkeypatch.setenv("DATABASE_URL", "for this test")
+    assert environ["DATABASE_URL"] == "for this test"
+    monkeypatch.delenv("DATABASE_URL")
+    assert environ["DATABASE_URL"] == "url"
+    assert capsys.readouterr().err == SAID
+
+
+def test_a_preference_that_is_none_is_refused(mapping_file: Path) -> None:
+    process = {"STRONGROOM_ENV_PREFER": "Vault", "DATABASE_URL": "own-value"}
+    environ = VaultEnviron(EnvironmentMap.read(mapping_file), FakeVaultSecrets(), process)
+    with pytest.raises(
+        ConfigurationError, match="STRONGROOM_ENV_PREFER: must be environment or vault"
+    ) as caught:
+        _ = environ["DATABASE_URL"]
+    assert "own-value" not in str(caught.value)
+
+
+def test_an_empty_variable_is_no_way_out(mapping_file: Path) -> None:
+    """A program that waits for a secret never gets nothing instead."""
+    environ = VaultEnviron(
+        EnvironmentMap.read(mapping_file), FakeVaultSecrets(), {"NOT_IN_VAULT": ""}
+    )
+    with pytest.raises(StrongroomError):
+        _ = environ["NOT_IN_VAULT"]
+
+
+def test_a_process_without_standard_error(
+    mapping_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    environ = VaultEnviron(
+        EnvironmentMap.read(mapping_file), FakeVaultSecrets(), {"DATABASE_URL": "own-value"}
+    )
+    assert environ["DATABASE_URL"] == "own-value"

@@ -80,6 +80,13 @@ def test_a_name_that_is_none_is_refused(vault: Any, name: str) -> None:
         pytest.fail("the block ran")
 
 
+@pytest.mark.parametrize("given", ["OLD", b"OLD", ["OLD"], [("OLD", "one")], None])
+def test_what_is_no_mapping_is_refused(vault: Any, given: Any) -> None:
+    with pytest.raises(ConfigurationError, match="must be a mapping"), vault.environment(given):
+        pass
+    assert os.environ["OLD"] == "before"
+
+
 def test_a_nul_byte_is_refused_and_not_quoted() -> None:
     with (
         FakeVaultSecrets({"nul": "s3cr3t\x00"}) as client,

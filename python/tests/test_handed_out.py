@@ -22,6 +22,7 @@ import requests
 from strongroom_dagster import (
     AppRoleAuth,
     ClosedError,
+    ConfigurationError,
     Settings,
     Source,
     StrongroomError,
@@ -199,6 +200,27 @@ def test_a_stream_that_was_begun_before_a_fork_is_the_parents() -> None:
 
 
 # --- 7 ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://127.0.0.1:{other}", "https://127.0.0.1:{port}", "http://localhost:{port}",
+     "http://127.0.0.1:{port}@127.0.0.1:{other}", "http://u@127.0.0.1:{port}", "//127.0.0.1:{port}",
+     "http://127.0.0.1:{port}.evil.test", "", "https://[nonsense"],
+)  # fmt: skip
+def test_another_address_that_is_set_on_hvac_gets_no_token(url: str) -> None:
+    with Scripted(lambda _: Answer(200, {})) as server, Scripted(lambda _: Answer()) as another:
+        client = VaultSecrets(Settings(address=server.address), TokenAuth(Source.of("t")))
+        ports = {"port": server.address.split(":")[2], "other": another.address.split(":")[2]}
+        client.hvac.token = "hvs.own"
+        client.hvac.url = url.format(**ports)
+        for use in (client.hvac.sys.list_policies, client.hvac.sys.is_sealed):
+            with pytest.raises(ConfigurationError, match="to nobody else"):
+                use()
+        client.hvac.url = server.address.replace("http", "HTTP")
+        assert client.hvac.sys.list_policies() == {}
+        assert another.requests == []
+        assert len(server.requests) == 1
 
 
 def test_what_is_set_on_hvac_does_not_reach_the_reads(

@@ -141,6 +141,189 @@ def test_an_answer_that_is_cut_within_its_head_is_asked_for_again_wherever() -> 
             assert client.stats.requests == 3, cut
 
 
+@pytest.mark.parametrize(
+    "interim",
+    [
+        b"HTTP/1.1 103 Early Hints\r\nLink: </x>; rel=preload\r\n\r\n",
+        b"HTTP/1.1 102 Processing\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\n",
+        b"HTTP/1.1 103\r\n\r\nHTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 199 x\r\n\r\n",
+    ],
+    ids=["103", "102", "100", "several"],
+)  # fmt: skip
+@pytest.mark.parametrize("late", [False, True])
+def test_what_comes_before_the_answer_is_not_the_answer(interim: bytes, late: bool) -> None:
+    """Else the answer stays on the connection, and the next request takes it for its own."""
+    with KeepAlive(interim, late=late) as server:
+        client = client_at(server.address)
+        for name in ("a", "b", "c"):
+            assert client.get(name) == name
+        assert client.stats.requests == 4
+        assert server.connections == 1
+
+
+class KeepAlive(Raw):
+    """Answers each request on one connection with the name that it asks for, after `interim`."""
+
+    def __init__(self, interim: bytes, *, late: bool) -> None:
+        self._interim, self._late = interim, late
+        self.connections = 0
+        super().__init__(b"")
+
+    def _serve(self, conn: socket.socket) -> None:
+        conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.connections += 1
+        got = b""
+        while data := conn.recv(65536):
+            got += data
+            while b"\r\n\r\n" in got:
+                head, _, got = got.partition(b"\r\n\r\n")
+                name = head.split()[1].decode().rpartition("/")[2]
+                data_ = {"data": {"value": name}, "metadata": {"version": 1}}
+                body = LOOKUP if name == "lookup-self" else {"data": data_}
+                answer = http(body).replace(b"Connection: close\r\n", b"")
+                if self._late:
+                    conn.sendall(self._interim)
+                    conn.sendall(answer)
+                else:
+                    conn.sendall(self._interim + answer)
+
+
+@pytest.mark.parametrize(
+    "odd", [b"HTTP/1.1 101 Switching Protocols\r\n\r\n", b"HTTP/1.1 103 x\r\n\r\n" * 1000]
+)
+def test_an_answer_before_which_too_much_comes_is_told_at_once(odd: bytes) -> None:
+    with Raw(answering(odd)) as server:
+        client = client_at(server.address)
+        with pytest.raises(InvalidResponseError, match="does not speak HTTP"):
+            client.get("x")
+        assert client.stats.requests == 2
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        ("Content-Length: 3", f"Content-Length: {len(RAW)}"),
+        (f"Content-Length: {len(RAW)}, 3",), tuple(f"X-{n}: x" for n in range(200)),
+        *((f"Content-Length: {odd}",) for odd in ("-5", "0x53", "+83", "", "8_3", "9" * 5000)),
+        ("Content-Length : 83",), ("no header", "Content-Length: 83"),
+        ("Transfer-Encoding: gzip, chunked",), ("Transfer-Encoding: gzip",),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_headers_that_tell_nothing_are_told_at_once(
+    headers: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    with Raw(answering(http(SECRET, *headers, length=False))) as server:
+        client = client_at(server.address)
+        with pytest.raises(InvalidResponseError, match="headers that contradict each other"):
+            client.get("x")
+        assert client.stats.requests == 2
+    assert not caplog.records  # urllib3 would warn of them, and quote them
+
+
+@pytest.mark.parametrize(
+    "headers", [(f"Content-Length: {len(RAW)}",) * 2, (f"Content-Length: {len(RAW)}, {len(RAW)}",)]
+)
+def test_the_same_length_twice_is_one(headers: tuple[str, ...]) -> None:
+    """And the connection stays open after it: its end is not what ends the body."""
+    answer = http(SECRET, *headers, length=False).replace(b"Connection: close\r\n", b"")
+    with Held(lambda request: vault_like(request) or answer) as server:
+        assert client_at(server.address).get("x") == "v"
+
+
+class Held(Raw):
+    """A server that does not hang up until its client does."""
+
+    def _serve(self, conn: socket.socket) -> None:
+        super()._serve(conn)
+        while conn.recv(65536):
+            pass
+
+
+@pytest.mark.parametrize(
+    "body", [b"zz\r\n" + RAW, b"-5\r\n" + RAW, b"%x\r\n%s0\r\n\r\n" % (len(RAW), RAW)],
+    ids=["no number", "below 0", "no end of a chunk"],
+)  # fmt: skip
+def test_chunks_that_are_none_are_told_at_once(body: bytes) -> None:
+    with Raw(answering(http(body, "Transfer-Encoding: chunked", length=False))) as server:
+        client = client_at(server.address)
+        with pytest.raises(InvalidResponseError, match="chunks that are none"):
+            client.get("x")
+        assert client.stats.requests == 2
+
+
+@pytest.mark.parametrize("kind", ["application/json; charset=iso-8859-1", "text/plain", "x/y", ""])
+def test_json_is_utf_8_whatever_the_header_says(kind: str) -> None:
+    body = {"data": {"data": {"value": "\u00e9\u2713"}, "metadata": {"version": 1}}}
+    answer = http(json.dumps(body, ensure_ascii=False).encode())
+    answer = answer.replace(b"application/json", kind.encode())
+    with Raw(answering(answer)) as server:
+        assert client_at(server.address).get("x") == "\u00e9\u2713"
+
+
+@pytest.mark.parametrize(
+    "kind", ["application/json", "application/json; charset=latin1", "text/plain"]
+)
+@pytest.mark.parametrize("length", [True, False])
+def test_a_value_that_is_not_utf_8_is_not_guessed(kind: str, length: bool) -> None:
+    body = b'{"data":{"data":{"value":"' + CANARY.encode() + b'\xe9"},"metadata":{"version":1}}}'
+    answer = http(body, length=length).replace(b"application/json", kind.encode())
+    with Raw(answering(answer)) as server:
+        client = client_at(server.address)
+        with pytest.raises(InvalidResponseError, match="not UTF-8") as caught:
+            client.get("x")
+        assert client.stats.requests == 2
+    assert CANARY not in everything(caught.value)
+
+
+def test_what_is_no_json_may_be_any_bytes() -> None:
+    with Raw(answering(http(b"\x30\x82\xff").replace(b"application/json", b"x/pkix"))) as server:
+        answer = client_at(server.address).hvac.adapter.get("/v1/pki/crl")
+        assert answer.content == b"\x30\x82\xff"
+
+
+@pytest.mark.parametrize("status", ["400 Bad Request", "413 Too Large", "414 URI", "431 Headers"])
+def test_a_refusal_that_is_not_vaults_asks_for_the_address(status: str) -> None:
+    page = http(b"<html>denied</html>", status=status)
+    with (
+        Raw(answering(page)) as server,
+        pytest.raises(InvalidResponseError, match="not by a vault"),
+    ):
+        client_at(server.address).get("x")
+
+
+def test_a_request_that_did_not_come_whole_is_sent_again() -> None:
+    """408: a proxy that hung up an idle connection; nothing was done, whatever the method."""
+    late = Answer(408, b"")
+    login = Answer(
+        200, {"auth": {"client_token": "hvs.x", "lease_duration": 60, "renewable": True}}
+    )
+    answers = [late, login, late, Answer(200, SECRET)]
+    with Scripted(lambda _: answers.pop(0)) as server:
+        client = client_at(server.address, auth=AppRoleAuth("r", Source.of("s")))
+        assert client.get("x") == "v"
+
+
+@pytest.mark.parametrize("cut", range(1, 12))
+def test_chunks_that_are_cut_are_asked_for_again(cut: int) -> None:
+    whole = http(chunked(RAW[:9], RAW[9:]), "Transfer-Encoding: chunked", length=False)
+    short = whole[: -cut - len("0\r\n\r\n")]
+    with Raw(answering_in_turn([short, whole])) as server:
+        client = client_at(server.address)
+        assert client.get("x") == "v"
+        assert client.stats.requests == 3
+
+
+@pytest.mark.parametrize("length", [True, False])
+@pytest.mark.parametrize("status", ["200 OK", "403 Forbidden", "404 Not Found"])
+def test_json_that_is_nested_too_deeply_is_one_of_our_errors(status: str, length: bool) -> None:
+    deep = b'{"data":' * 200_000
+    with Raw(answering(http(deep, status=status, length=length))) as server:
+        client = client_at(server.address)
+        with pytest.raises(StrongroomError):
+            client.get("x")
+
+
 def test_an_answer_of_a_tls_port_to_plain_http_is_told_at_once() -> None:
     odd = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
     with Raw(odd) as server:
@@ -151,8 +334,13 @@ def test_an_answer_of_a_tls_port_to_plain_http_is_told_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "odd", [b"SSH-2.0-OpenSSH_9.6\r\n", b"\x15\x03\x01\x00\x02\x02\x46\r\n", b"220 mail ESMTP\r\n"]
-)
+    "odd",
+    [
+        b"SSH-2.0-OpenSSH_9.6\r\n", b"\x15\x03\x01\x00\x02\x02\x46\r\n", b"220 mail ESMTP\r\n",
+        # And without the end of a line, as TLS sends its alert.
+        b"\x15\x03\x01\x00\x02\x02\x46", b"SSH-2.0", b"{}", b"\x00", b"HTP/1.1 200",
+    ],
+)  # fmt: skip
 def test_an_answer_that_is_no_http_is_told_at_once(odd: bytes) -> None:
     with Raw(odd) as server:
         client = client_at(server.address)
@@ -171,6 +359,9 @@ def test_an_answer_that_is_no_http_is_told_at_once(odd: bytes) -> None:
         ({"Retry-After": "soon"}, 0.05),
         ({"Retry-After": "-5"}, 0.05),
         ({"Retry-After": "inf"}, 0.05),
+        ({"Retry-After": "7, 7"}, 0.05),
+        ({"Retry-After": "Sat, 28 Nov 99999999999999999999999 10:00:09 GMT", "Date": "x"}, 0.05),
+        ({"Retry-After": "Sat, 28 Nov 2026 10:00:09 +99999999"}, 0.05),
         ({}, 0.05),
     ],
 )  # fmt: skip
@@ -264,6 +455,15 @@ def test_how_vault_is_is_asked_once_and_without_a_login() -> None:
     assert client.stats.requests == 1
 
 
+@pytest.mark.parametrize("after", ["9" * 400, "9" * 5000, "86400"])
+def test_a_wait_beyond_the_deadline_is_not_begun(after: str) -> None:
+    clock = FakeClock()
+    busy = http({"errors": ["busy"]}, f"Retry-After: {after}", status="429 Too Many")
+    with Raw(answering(busy)) as server, pytest.raises(VaultUnavailableError, match="busy"):
+        client_at(server.address, clock).get("x")
+    assert clock.pauses == []
+
+
 def test_what_needs_no_token_is_sent_without_a_login() -> None:
     seen: list[str] = []
 
@@ -280,7 +480,11 @@ def test_what_needs_no_token_is_sent_without_a_login() -> None:
         h.auth.approle.login("r", "s", use_token=False)
         h.auth.userpass.login("u", "p", use_token=False)
         h.auth.jwt.jwt_login("r", "j", use_token=False, path="deep/mount")
-    assert len(seen) == 6
+        h.secrets.identity.read_well_known_configurations()
+        h.secrets.identity.read_active_public_keys()
+        h.adapter.get("/v1/identity/oidc/provider/default/.well-known/openid-configuration")
+        h.adapter.post("/v1/sys/mfa/validate", json={})
+    assert len(seen) == 10
 
 
 # --- 15: at once -----------------------------------------------------------------------------

@@ -177,6 +177,16 @@ def test_outside_of_a_job_that_may_ask_it_is_said_what_to_write(
     assert not github
 
 
+@pytest.mark.parametrize("status", [429, 500, 502, 503])
+def test_github_that_cannot_now_is_no_refusal(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token that is still good is then used further."""
+    with Scripted(lambda _: Answer(status)) as service:
+        monkeypatch.setenv("ACTIONS_ID_TOKEN_REQUEST_URL", service.address)
+        monkeypatch.setenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN", REQUEST_TOKEN)
+        with pytest.raises(VaultUnavailableError, match=f"GitHub answered {status}"):
+            JwtAuth("ci").login(None)  # type: ignore[arg-type]
+
+
 ODD_ANSWERS = {
     "401": Answer(401),
     "redirect": Answer(302),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
@@ -42,6 +44,30 @@ def test_user_and_password_are_one_pair_around_a_replacement(order: tuple[str, s
                 seen.add(half["username"])
             assert len(seen) > 3
         assert not [user for user in seen if vault.user_exists(user)]
+
+
+@pytest.mark.parametrize("order", [("username", "password"), ("password", "username")])
+def test_user_and_password_are_one_pair_in_each_task(order: tuple[str, str]) -> None:
+    """Tasks of one thread, one of which comes in between the two halves of another."""
+
+    async def take(db: DatabaseLease, between: Callable[[], None]) -> dict[str, str]:
+        half = {order[0]: getattr(db, order[0])}
+        between()
+        await asyncio.sleep(0)
+        return {**half, order[1]: getattr(db, order[1])}
+
+    async def both(db: DatabaseLease, clock: FakeClock) -> Sequence[dict[str, str]]:
+        return await asyncio.gather(
+            take(db, lambda: let_it_be_replaced(db, clock)), take(db, lambda: None)
+        )
+
+    with (
+        model_vault(lease_max_ttl=3600.0) as (vault, clock, client_for),
+        client_for().database("reader") as db,
+    ):
+        pairs = asyncio.run(both(db, clock))
+        assert [p["password"] for p in pairs] == [pair_of(vault, p["username"]) for p in pairs]
+        assert pairs[0] != pairs[1]
 
 
 def test_the_same_half_again_is_of_the_credentials_that_are_good_now() -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 
 from strongroom_dagster import (
@@ -15,8 +16,10 @@ from strongroom_dagster import (
     AuthenticationError,
     ConfigurationError,
     InvalidResponseError,
+    JwtAuth,
     KubernetesAuth,
     SecretPicklingError,
+    Settings,
     Source,
     TokenAuth,
     TokenFileAuth,
@@ -24,8 +27,8 @@ from strongroom_dagster import (
 from strongroom_dagster.methods import log_in
 
 LOGIN = {"auth": {"client_token": "hvs.t", "lease_duration": 60, "renewable": True}}
-OF_ANY: Any = AppRoleAuth, TokenAuth, TokenFileAuth, KubernetesAuth
-APPROLE, TOKEN, FILE, KUBERNETES = OF_ANY
+OF_ANY: Any = AppRoleAuth, TokenAuth, TokenFileAuth, KubernetesAuth, JwtAuth
+APPROLE, TOKEN, FILE, KUBERNETES, JWT = OF_ANY
 MADE_HERE = {"data": {"creation_path": "auth/approle/role/app/secret-id"}}
 
 
@@ -184,9 +187,35 @@ def test_a_token_that_was_made_for_us_is_ours_alone_and_one_that_was_given_is_no
         lambda: FILE(""), lambda: FILE(7),
         lambda: KUBERNETES(""), lambda: KUBERNETES("r", ""),
         lambda: KUBERNETES("r", mount="a/../b"),
+        lambda: JWT("r", "s3cr3t"), lambda: JWT("r", audience=7), lambda: JWT("r", audience=""),
+        lambda: APPROLE("r", Source.of("s"), wrapped="false"),
     ],
 )  # fmt: skip
 def test_what_no_login_can_come_of_is_refused_when_it_is_made(make: Any) -> None:
     with pytest.raises(ConfigurationError) as caught:
         make()
     assert "s3cr3t" not in str(caught.value)
+
+
+UNRESOLVED: Any = dg.EnvVar("S3CR3T"), dg.EnvVar.int("S3CR3T")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda v: APPROLE(v), lambda v: APPROLE("r", mount=v), lambda v: FILE(v),
+        lambda v: KUBERNETES(v), lambda v: KUBERNETES("r", v), lambda v: JWT(v),
+        lambda v: JWT("r", audience=v), lambda v: Source.of(v), lambda v: Source(file=v),
+        lambda v: Source(variable=v),
+    ],
+)  # fmt: skip
+def test_an_env_var_is_not_taken_for_the_value_that_it_stands_for(make: Any) -> None:
+    with pytest.raises(ConfigurationError):
+        make(UNRESOLVED[0])
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(Settings)])
+def test_an_env_var_is_no_setting(name: str) -> None:
+    for value in UNRESOLVED:
+        with pytest.raises(ConfigurationError, match=f"{name}: an EnvVar is only resolved"):
+            Settings(**{name: value})

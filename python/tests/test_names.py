@@ -113,7 +113,7 @@ def test_a_version_that_is_no_number_from_1_on(version: Any) -> None:
 @pytest.mark.parametrize("timeout", [0, 61, -1, None, "5", 1.5, True, float("nan")])
 def test_a_timeout_that_is_no_number_of_seconds(timeout: Any) -> None:
     client = FakeVaultSecrets(api_keys={"x": "k"})
-    with pytest.raises(ConfigurationError, match="timeout"):
+    with pytest.raises(ConfigurationError, match="timeout: must be from 1 to 60"):
         client.wait_for_rotation("x", 1, timeout=timeout)
 
 

@@ -83,6 +83,29 @@ def test_a_secret_is_kept_from_before_it_was_asked_for() -> None:
     assert caller.asked == [("m/data/a/x%20y", {"until": 9.0, "params": None})]
 
 
+def test_what_is_read_first_says_nothing_about_the_metadata() -> None:
+    mounts, caller = Mounts(), Caller(kv(), metadata())
+    first = fetch_kv(caller, KV, mounts, None, 9.0)
+    assert mounts.metadata_denied == set()
+    assert fetch_kv(caller, KV, mounts, first, 9.0).value is first.value
+    assert [path.split("/")[1] for path, _ in caller.asked] == ["data", "metadata"]
+
+
+def test_a_secret_that_does_not_say_when_it_was_made_has_no_time() -> None:
+    answer = kv()
+    del answer["data"]["metadata"]["created_time"]
+    assert fetch_kv(Caller(answer), KV, Mounts(), None, 9.0).value.created_time == ""
+
+
+def test_a_key_without_an_etag_is_not_asked_conditionally() -> None:
+    """A 304 to no condition would be taken for the old key."""
+    old = fetch_api_key(Caller(key()), KEY, None, 9.0)
+    caller = Caller(key())
+    fetch_api_key(caller, KEY, old, 9.0)
+    plain = {"until": 9.0, "headers": None, "params": None, "allow_304": False}
+    assert caller.asked == [("keys/creds/k", plain)]
+
+
 def test_one_that_is_cached_is_asked_for_its_version() -> None:
     caller, old = Caller(metadata(), metadata(3), kv(3)), old_kv()
     entry = fetch_kv(caller, KV, Mounts(), old, 9.0)
@@ -232,6 +255,31 @@ def test_a_wait_by_number() -> None:
 def fetched(**more: Any) -> ApiKey:
     found: ApiKey = fetch_api_key(Caller(key(**more)), KEY, None, 9.0).value
     return found
+
+
+class Waiting(Caller):
+    """Answers in turn; each takes as long as the engine waits at most."""
+
+    longest = 55.0
+
+    def call(self, method: str, path: str, **keywords: Any) -> dict[str, Any]:
+        self.clock.advance(min(self.longest, float(keywords["params"]["wait"])) - 1.0)
+        return super().call(method, path, **keywords)
+
+
+@pytest.mark.parametrize(
+    ("longest", "asked", "version"),
+    [(55.0, ["60", "5"], 2), (60.0, ["60"], None), (4.0, ["60"], None), (20.0, ["60", "40", "20"], None)],
+)  # fmt: skip
+def test_what_is_left_of_a_wait_is_asked_for_again(
+    longest: float, asked: list[str], version: int | None
+) -> None:
+    caller = Waiting(*[{}] * (len(asked) - 1), key(version) if version else {})
+    caller.longest = longest
+    cache = Cache(caller.clock.clock, max_entries=9, deadline=5.0, revalidate_deadline=1.0)
+    found = wait_for_api_key(caller, cache, KEY, 1, 60)
+    assert (found.version if found else None) == version
+    assert [k["params"]["wait"] for _, k in caller.asked] == asked
 
 
 def test_a_wait_by_the_key_goes_on_while_only_the_promise_changes() -> None:

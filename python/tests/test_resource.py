@@ -129,6 +129,16 @@ def test_configure_at_launch_takes_credentials_by_name(argument: str) -> None:
     assert SECRET not in everything_said(caught.value)
 
 
+@pytest.mark.parametrize(
+    "address", ["https://user:s3cr3t@h", "https://s3cr3t@h", "unix://s3cr3t@/v"]
+)
+def test_an_address_with_a_user_is_refused_as_a_literal(address: str) -> None:
+    for make in (VaultSecretsResource, VaultSecretsResource.configure_at_launch):
+        with pytest.raises(ConfigurationError, match="must not hold a user") as caught:
+            make(token_file="/t", address=address)
+        assert "s3cr3t" not in everything_said(caught.value)
+
+
 # --- row 30: the proxy's password --------------------------------------------------------------
 
 

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 
+from strongroom_dagster import (
+    ConfigurationError,
+    build_rotation_check,
+    build_rotation_sensor,
+)
 from strongroom_dagster.fake import FakeVaultSecrets
 from strongroom_dagster.masked import ApiKey, SecretMapping
 from strongroom_dagster.rotation import RotationState, parse_time, rotation_states
@@ -35,6 +41,16 @@ def test_a_key_is_overdue_when_it_is_later_than_is_tolerated() -> None:
     assert overdue("") == timedelta(0)
     assert overdue("2026-03-01T11:59:50Z", timedelta(seconds=9)) == timedelta(seconds=10)
     assert overdue("", timedelta(-1)) == timedelta(0)
+
+
+@pytest.mark.parametrize("names", ["2026-03-01T10:59:59Z", b"x"])
+def test_a_single_name_is_no_list_of_them(names: Any) -> None:
+    with pytest.raises(ConfigurationError, match="takes a list"):
+        rotation_states(Keys(), names)
+    with pytest.raises(ConfigurationError, match="takes a list"):
+        build_rotation_check(asset="a", keys=names)
+    with pytest.raises(ConfigurationError, match="takes a list"):
+        build_rotation_sensor(keys=names)
 
 
 def test_the_states_are_in_the_order_of_the_names_and_hold_what_the_key_says() -> None:

@@ -16,6 +16,18 @@ from .harness import wait
 from .harness.clock import FakeClock
 
 
+def test_who_is_interrupted_by_what_asks_again_does_not_wait_for_itself() -> None:
+    """The handler of a signal runs in the thread that it interrupts."""
+    clock = FakeClock()
+    flights: SingleFlight[str] = SingleFlight(clock.clock)
+
+    def interrupted() -> str:
+        return "outer and " + flights.do("k", lambda: "inner", clock.time + 60.0)
+
+    assert flights.do("k", interrupted, clock.time + 60.0) == "outer and inner"
+    assert not flights.busy("k")
+
+
 class Crowd:
     """One leader that is held up, and followers that wait for it."""
 

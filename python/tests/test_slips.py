@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -78,6 +80,27 @@ def test_no_error_quotes_a_credential_in_run_configuration(slip: dict[str, Any])
     with pytest.raises(Exception) as caught:  # noqa: PT011
         job.execute_in_process(run_config={"resources": {"vault": {"config": config}}})
     assert PLAIN_SECRET not in everything_said(caught.value)
+
+
+def test_no_error_quotes_a_credential_that_is_set_or_nested() -> None:
+    class Loader(dg.ConfigurableResource[Any]):
+        vault: VaultSecretsResource
+
+    given = VaultSecretsResource(token=dg.EnvVar("VAULT_TOKEN"))
+    nested: list[Any] = [
+        SECRET, SECRET.encode(), [SECRET], (SECRET,), dg.EnvVar(SECRET), {"secret_id": SECRET},
+        {"token_variable": SECRET}, {SECRET: "x"}, {"address": [SECRET]},
+    ]  # fmt: skip
+    names = ("address", "role_id", "namespace", "app", "environment", "ca_bundle", "kv_mount")
+    uses: list[Callable[[], object]] = [
+        *(partial(setattr, given, name, SECRET) for name in ("address", "secret_id", "vault")),
+        *(partial(Loader, vault=value) for value in nested),
+        *(partial(resource, **{name: dg.EnvVar(SECRET)}) for name in names),
+    ]
+    for use in uses:
+        with pytest.raises(Exception) as caught:  # noqa: PT011
+            use()
+        assert SECRET not in everything_said(caught.value)
 
 
 def test_a_secret_that_dagster_resolved_from_a_variable_is_not_quoted(

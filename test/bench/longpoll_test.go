@@ -25,7 +25,7 @@ func BenchmarkLongPoll(b *testing.B) {
 	const clients = 10_000
 	l := load{socket: s.Layout.VaultSocket(), token: s.RootToken}
 	for version := 1; b.Loop(); version++ {
-		plugin, err := childNamed(s.Process.PID(), engine)
+		plugin, err := vaulttest.ChildNamed(s.Process.PID(), engine)
 		if err != nil {
 			b.Fatal(err)
 		}

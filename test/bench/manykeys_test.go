@@ -103,7 +103,7 @@ func (k *keyed) rate(b *testing.B, round int) float64 {
 
 func (k *keyed) plugin(b *testing.B) int {
 	b.Helper()
-	pid, err := childNamed(k.Process.PID(), engine)
+	pid, err := vaulttest.ChildNamed(k.Process.PID(), engine)
 	if err != nil {
 		b.Fatal(err)
 	}

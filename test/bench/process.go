@@ -4,33 +4,10 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 )
-
-// childNamed gives the process id of parent's child that runs the program of
-// this name.
-func childNamed(parent int, name string) (int, error) {
-	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", parent))
-	if err != nil {
-		return 0, err
-	}
-	for _, task := range tasks {
-		data, err := os.ReadFile(task)
-		if err != nil {
-			continue // the thread has ended
-		}
-		for _, field := range strings.Fields(string(data)) {
-			exe, err := os.Readlink("/proc/" + field + "/exe")
-			if err == nil && filepath.Base(exe) == name {
-				return strconv.Atoi(field)
-			}
-		}
-	}
-	return 0, fmt.Errorf("process %d has no child %q", parent, name)
-}
 
 // cpuTime is what a process has used of the processors so far, in steps of
 // 10 ms (proc(5), /proc/PID/stat, utime and stime).

@@ -82,7 +82,7 @@ func measure(b *testing.B, s *vaulttest.Server, targets []*target) {
 			plugin := 0
 			if t.plugin != "" {
 				var err error
-				if plugin, err = childNamed(vault, t.plugin); err != nil {
+				if plugin, err = vaulttest.ChildNamed(vault, t.plugin); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -16,6 +16,7 @@ import (
 
 // The commands of docs/apps.md, in its order.
 func TestAppsPageCommands(t *testing.T) {
+	t.Parallel()
 	s := newAppSite(t, noDatabaseServer(t))
 	s.fakeDatabase(t)
 	dir := t.TempDir()
@@ -69,6 +70,7 @@ func (s *appSite) changesPassword(t *testing.T, env []string) {
 // 200 apps that are as they should be: the goal is to look at them in less than
 // five seconds, on a machine with nothing else to do.
 func TestTwoHundredAppsUnchanged(t *testing.T) {
+	t.Parallel()
 	var b strings.Builder
 	b.WriteString("manifest = \"many\"\n")
 	for i := range 200 {

@@ -162,6 +162,7 @@ func startLDAP(t *testing.T) *ldapServer {
 // People by LDAP, by both ways of TLS, and by a directory whose certificate
 // nobody vouches for.
 func TestPeopleLDAP(t *testing.T) {
+	t.Parallel()
 	srv := startLDAP(t)
 	otherCA := writeCertificate(t, t.TempDir())
 	const maps = `

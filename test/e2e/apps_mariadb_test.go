@@ -115,6 +115,7 @@ username = "legacy"
 }
 
 func TestAppsMariaDB(t *testing.T) {
+	t.Parallel()
 	for _, engine := range []string{"mariadb", "mysql"} {
 		t.Run(engine, func(t *testing.T) { mariaDB(t, engine) })
 	}

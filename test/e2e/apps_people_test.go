@@ -88,6 +88,7 @@ func wantPolicies(t *testing.T, got []string, err error, want ...string) {
 // A new person's password is seen by that person alone, who can then change it
 // and nobody else's.
 func TestPeopleUserpass(t *testing.T) {
+	t.Parallel()
 	s := newAppSite(t, twoApps+`
 [[auth]]
 type = "userpass"
@@ -149,6 +150,7 @@ roles = ["reader"]
 
 // Pods: a cluster's API server that knows two service accounts' tokens.
 func TestPodsKubernetes(t *testing.T) {
+	t.Parallel()
 	accounts := map[string]string{jwtFor(t, "dagster"): "dagster", jwtFor(t, "other"): "other"}
 	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var review struct {
@@ -229,6 +231,7 @@ func jwtFor(t *testing.T, account string) string {
 // People by OIDC: the whole flow with an identity provider that says who is in
 // which group.
 func TestPeopleOIDC(t *testing.T) {
+	t.Parallel()
 	var nonce string
 	group := "data-platform"
 	var srv *httptest.Server
@@ -312,6 +315,7 @@ roles = ["reader", "owner:b"]
 // A bundle is opened once; the second one learns that somebody was first, and
 // a token made elsewhere is refused.
 func TestLoginBundles(t *testing.T) {
+	t.Parallel()
 	s := newAppSite(t, replaceAll(t, twoApps, map[string]string{"name = \"b\"\n": "name = \"b\"\n[app.login]\ncidrs = [\"10.9.8.0/24\"]\nsecret_id_uses = 2\n[[app.environment]]\nname = \"e\"\n"}))
 	s.applied(t)
 	dir := t.TempDir()

@@ -49,6 +49,7 @@ var matrix = []struct {
 	{"apikeys/creds/bike-data-flow/staging/x", []string{"-", "r", "r", "r", "-", "-", "-"}},
 	{"apikeys/keys/bike-data-flow/production/provider-a", []string{"-", "-", "-", "rl", "-", "rl", "rl"}},
 	{"apikeys/rotate/bike-data-flow/production/provider-a", []string{"-", "-", "-", "cu", "-", "cu", "-"}},
+	{"apikeys/check/bike-data-flow/production/provider-a", []string{"-", "-", "-", "ru", "-", "ru", "-"}},
 	{"apikeys/import/bike-data-flow/production/provider-a", []string{"-", "-", "-", "cu", "-", "-", "-"}},
 	{"apikeys/providers/provider-a", []string{"-", "-", "-", "-", "-", "rl", "-"}},
 	{"apikeys/status", []string{"-", "-", "-", "-", "-", "r", "r"}},
@@ -116,6 +117,7 @@ func readTrimmed(t *testing.T, file string) string {
 // Each identity × each path × each capability, as Vault itself sees it; and
 // then as requests.
 func TestAppPolicies(t *testing.T) {
+	t.Parallel()
 	s := newAppSite(t, noDatabaseServer(t))
 	s.fakeDatabase(t)
 	s.applied(t)

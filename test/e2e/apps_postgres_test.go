@@ -70,6 +70,7 @@ func (s *appSite) revoke(t *testing.T, u dbUser) {
 }
 
 func TestAppsPostgreSQL(t *testing.T) {
+	t.Parallel()
 	pg := startPostgres(t)
 	pg.admin(t, docBlock(t, "databases.md", "postgresql-account"))
 	s := newAppSite(t, exampleApps(t, pg))
@@ -300,6 +301,7 @@ func staticRole(t *testing.T, s *appSite, pg *dbServer) {
 
 // What check-db says of roles that don't work.
 func TestAppsCheckDBFindsFaults(t *testing.T) {
+	t.Parallel()
 	pg := startPostgres(t)
 	pg.admin(t, docBlock(t, "databases.md", "postgresql-account"))
 	s := newAppSite(t, exampleApps(t, pg))

@@ -103,6 +103,7 @@ func (a auditSite) entries(t *testing.T, device string) map[string]int {
 // Under load every request is in both devices' logs, once, however often they
 // are rotated.
 func TestAuditRotationLosesNothing(t *testing.T) {
+	t.Parallel()
 	a := newAuditSite(t, "[audit]\nwarn_percent = 98\nfull_percent = 99\n")
 	var (
 		wg  sync.WaitGroup

@@ -30,6 +30,7 @@ func clone(t *testing.T) string {
 
 // A clone in an empty folder builds, and two of them give the same bytes.
 func TestCloneBuildsReproducibly(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("builds the programs twice: not with -short")
 	}
@@ -78,6 +79,7 @@ func TestCloneBuildsReproducibly(t *testing.T) {
 }
 
 func TestMakeWithoutGo(t *testing.T) {
+	t.Parallel()
 	for _, target := range []string{"build", "vault", "demo", "test"} {
 		t.Run(target, func(t *testing.T) {
 			bin := t.TempDir()

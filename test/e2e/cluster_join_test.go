@@ -93,6 +93,7 @@ func forward(t *testing.T, socket string) (addr string) {
 // A Vault that was installed alone gets a second node, with the steps that
 // docs/install.md gives, and loses it again.
 func TestNodeIsAdded(t *testing.T) {
+	t.Parallel()
 	keys, err := kms.NewKeyset()
 	if err != nil {
 		t.Fatal(err)

@@ -105,6 +105,7 @@ func keyedCluster(t *testing.T) *vaulttest.Cluster {
 // Three nodes of one Vault. Only the leader runs the engine; a standby forwards
 // to it, so whatever a client asks of any node is as fresh as the leader's.
 func TestCluster(t *testing.T) {
+	t.Parallel()
 	c := keyedCluster(t)
 	t.Run("reads", func(t *testing.T) { clusterReads(t, c) })
 	t.Run("verify", func(t *testing.T) { clusterVerify(t, c) })

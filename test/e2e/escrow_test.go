@@ -102,6 +102,7 @@ func (b escrowBench) run(t *testing.T, stdin, name string, args ...string) (int,
 // The lines that "challenge" prints are run as they are, by a shell with age
 // and sha256sum, and by this program: each confirms.
 func TestEscrowConfirm(t *testing.T) {
+	t.Parallel()
 	b := newEscrow(t)
 	if code, out := b.on(t, "", "status"); code != 3 || strings.Count(out, "only copy is on this disk") != 4 {
 		t.Fatalf("status before: %d\n%s", code, out)

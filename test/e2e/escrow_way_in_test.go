@@ -1,13 +1,23 @@
 package e2e
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"os"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/hashicorp/vault/api"
 
 	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/appliance/base/wayin"
 	"strongroom.example/config"
 	"strongroom.example/test/vaulttest"
 )
@@ -15,6 +25,7 @@ import (
 // What an escrow holds lets its owner into a real Vault: the recovery keys make
 // a root token, and the first administrator logs in.
 func TestEscrowLetsIn(t *testing.T) {
+	t.Parallel()
 	s := vaulttest.New(t)
 	ctx := t.Context()
 	c, err := vaultapi.New(vaultapi.Options{Address: vaultAddr(s)})
@@ -77,5 +88,75 @@ func TestEscrowLetsIn(t *testing.T) {
 	// It is enough to make the jobs' logins.
 	if err := vaulttest.API(c).Sys().PutPolicyWithContext(ctx, "x", `path "a" { capabilities = ["read"] }`); err != nil {
 		t.Errorf("the administrator: %v", err)
+	}
+}
+
+// Vault 2.x makes a root token for nobody without a token, unless the configuration
+// that it has read last says so. None can be had here, so its rule stands before a real
+// 1.21, which reads the line, and goes on, at each reload.
+func TestEscrowLetsInWhereVaultWantsAToken(t *testing.T) {
+	s := vaulttest.New(t)
+	file := s.Layout.VaultConfig()
+	before, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", s.Layout.VaultSocket())
+	}}
+	var open atomic.Bool
+	refused := 0
+	rule := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/v1/sys/generate-root/") && r.Header.Get("X-Vault-Token") == "" && !open.Load() {
+			refused++
+			w.WriteHeader(http.StatusForbidden)
+			fmt.Fprint(w, `{"errors":["permission denied"]}`)
+			return
+		}
+		p := &httputil.ReverseProxy{Transport: socket, Rewrite: func(r *httputil.ProxyRequest) { r.Out.URL.Scheme, r.Out.URL.Host = "http", "vault" }}
+		p.ServeHTTP(w, r)
+	}))
+	defer rule.Close()
+	c, err := vaultapi.New(vaultapi.Options{Address: rule.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	door := wayin.Door{
+		Vault: c, Patience: vaulttest.Patience,
+		Read:  func() ([]byte, error) { return os.ReadFile(file) },
+		Write: func(b []byte) error { return os.WriteFile(file, b, 0o600) },
+		Reload: func(context.Context) error {
+			b, err := os.ReadFile(file)
+			if err != nil {
+				return err
+			}
+			if err := syscall.Kill(s.Process.PID(), syscall.SIGHUP); err != nil {
+				return err
+			}
+			open.Store(strings.Contains(string(b), "enable_unauthenticated_access"))
+			return nil
+		},
+	}
+	if _, err := c.GenerateRoot(t.Context(), s.Recovery); !vaultapi.WantsToken(err) {
+		t.Fatalf("the rule is not in force: %v", err)
+	}
+	for range 2 {
+		token, err := door.GenerateRoot(t.Context(), s.Recovery)
+		if err != nil {
+			t.Fatal(err)
+		}
+		self, err := vaulttest.API(s.Client(t, token)).Auth().Token().LookupSelfWithContext(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p, err := self.TokenPolicies(); err != nil || len(p) != 1 || p[0] != "root" {
+			t.Errorf("policies %q, %v", p, err)
+		}
+	}
+	if after, err := os.ReadFile(file); err != nil || string(after) != string(before) || open.Load() || refused == 0 {
+		t.Errorf("open %v, refused %d times, %v, and the file is\n%s", open.Load(), refused, err, after)
+	}
+	if _, err := c.GenerateRoot(t.Context(), s.Recovery); !vaultapi.WantsToken(err) {
+		t.Errorf("afterwards the door is open: %v", err)
 	}
 }

@@ -74,6 +74,7 @@ func ask(t *testing.T, c *http.Client, method, url, token, body string, headers 
 // Vault sees who asks: its audit log names the client, whatever the client
 // says of itself, and a token bound to an address works from there alone.
 func TestFrontShowsVaultTheClient(t *testing.T) {
+	t.Parallel()
 	s, url := frontedVault(t)
 	log := s.Layout.Audit("front-test")
 	if err := s.Root.EnableFileAudit(t.Context(), "front-test", log); err != nil {
@@ -126,6 +127,7 @@ func TestFrontShowsVaultTheClient(t *testing.T) {
 
 // Nobody but the front can use Vault's own listener.
 func TestVaultTakesNobodyButTheFront(t *testing.T) {
+	t.Parallel()
 	s, _ := frontedVault(t)
 	c := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	res, err := c.Get("https://" + s.TCPAddress + "/v1/sys/health")
@@ -138,6 +140,7 @@ func TestVaultTakesNobodyButTheFront(t *testing.T) {
 // What stock clients do works through the front, and what belongs to the
 // machine does not, with the root token either.
 func TestStockClientsThroughTheFront(t *testing.T) {
+	t.Parallel()
 	s, url := frontedVault(t)
 	if err := s.Root.EnableKV2(t.Context(), "secret"); err != nil {
 		t.Fatal(err)

@@ -54,6 +54,7 @@ func (k *recordingKMS) taken() []string {
 // After a rotation Vault unseals with the old version once, re-encrypts its
 // seal, and from then on needs the new version alone.
 func TestKMSRotationReachesVaultsSeal(t *testing.T) {
+	t.Parallel()
 	s := vaulttest.New(t)
 	if err := s.KMS.Stop(); err != nil {
 		t.Fatal(err)

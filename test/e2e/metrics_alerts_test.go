@@ -100,6 +100,7 @@ const (
 // dashboard's queries are of the form that Grafana's schema wants, and find
 // something.
 func TestAlertsAndDashboard(t *testing.T) {
+	t.Parallel()
 	prom, grafana := goOracle(t, "promrules"), goOracle(t, "grafana")
 	m := monitoredVault(t)
 	rules, _ := written(t, "strongroom.rules.yml", "metrics", "rules")

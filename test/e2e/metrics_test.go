@@ -233,6 +233,7 @@ func monitoredVault(t *testing.T) *monitored {
 // Every metric that the alert rules and the dashboard name is in a real scrape;
 // nothing secret is; and the daemon goes on when Vault has been killed.
 func TestMetrics(t *testing.T) {
+	t.Parallel()
 	m := monitoredVault(t)
 	ctx, s, child, url, log := t.Context(), m.s, m.child, m.url, m.log
 	roleID, secretID, secrets, text, vault := m.roleID, m.secretID, m.secrets, m.metrics, m.vault

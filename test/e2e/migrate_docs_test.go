@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"strongroom.example/appliance/secrets/dotenv"
 	"strongroom.example/appliance/secrets/migrate"
 	"strongroom.example/test/vaulttest"
 )
@@ -46,7 +47,7 @@ func TestMigrateDocs(t *testing.T) {
 		}
 		return string(out)
 	}
-	for _, name := range []string{"scan", "plan", "apply", "cutover", "exec", "kv"} {
+	for _, name := range []string{"scan", "check", "plan", "apply", "cutover", "again", "exec", "kv"} {
 		run(name)
 	}
 	if _, err := vaulttest.API(s.Root).Logical().WriteWithContext(t.Context(), "secret/data/bike-data-flow/production/database-url", map[string]any{"data": map[string]any{"url": "x"}}); err != nil {
@@ -58,7 +59,8 @@ func TestMigrateDocs(t *testing.T) {
 	if out := run("rollback"); !strings.Contains(out, "database-url was written since") {
 		t.Errorf("rollback: %s", out)
 	}
-	if after := fileTree(t, dir, ".git", migrate.StateDir, migrate.PlanFile, "bikes.age"); !maps.Equal(before, after) {
+	before[".env.production"] += "PAYMENT_TOKEN=tok-4711-Xy\n"
+	if after := fileTree(t, dir, ".git", migrate.StateDir, migrate.PlanFile, "bikes.age", ".strongroom-baseline.json"); !maps.Equal(before, after) {
 		t.Error("the rollback does not restore the tree")
 	}
 }
@@ -80,11 +82,15 @@ func TestMigrateDocsTable(t *testing.T) {
 		return "`" + show.Replace(s) + "`"
 	}
 	for _, r := range grammarTable(t) {
-		compose := code(r.Compose)
-		if r.Compose == r.Python {
-			compose = "the same"
+		row := "| " + code(r.Text)
+		for i, d := range dotenv.Dialects() {
+			cell := code(r.Reads[d.String()])
+			if i > 0 && r.Reads[d.String()] == r.Reads[dotenv.Python.String()] {
+				cell = "same"
+			}
+			row += " | " + cell
 		}
-		if row := "| " + code(r.Text) + " | " + code(r.Python) + " | " + compose + " |\n"; !strings.Contains(string(page), row) {
+		if row += " |\n"; !strings.Contains(string(page), row) {
 			t.Errorf("docs/migrate.md lacks the row %s", row)
 		}
 	}

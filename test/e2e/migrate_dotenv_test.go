@@ -117,7 +117,10 @@ func envTexts(seed uint64, n int) []string {
 	return texts
 }
 
-type grammarRow struct{ Name, Text, Python, Compose string }
+type grammarRow struct {
+	Name, Text string
+	Reads      map[string]string // by dialect
+}
 
 // grammarTable is the table of docs/migrate.md. The unit tests hold our reading
 // against it, and these tests our reading against the programs.
@@ -144,6 +147,10 @@ func TestDotenvAgreesWithPython(t *testing.T) {
 	texts := envTexts(oracleSeed, oracleCases)
 	for _, row := range grammarTable(t) {
 		texts = append(texts, row.Text)
+	}
+	for _, format := range []string{"python", "dotenv"} {
+		out, _ := printed(t, format)
+		texts = append(texts, out...)
 	}
 	c := exec.Command(python, filepath.Join(vaulttest.Root(t), "appliance", "secrets", "dotenv", "testdata", "python_oracle.py"))
 	type answer struct {
@@ -204,6 +211,10 @@ func TestDotenvAgreesWithCompose(t *testing.T) {
 	texts := envTexts(oracleSeed+1, oracleCases)
 	for _, row := range grammarTable(t) {
 		texts = append(texts, row.Text)
+	}
+	for _, format := range []string{"compose", "dotenv"} {
+		out, _ := printed(t, format)
+		texts = append(texts, out...)
 	}
 	type answer struct {
 		Values map[string]string `json:"values"`

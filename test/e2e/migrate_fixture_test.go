@@ -107,7 +107,7 @@ class Mail(BaseSettings):
 	write("tools/sync/main.go", "package main\n\nimport \"os\"\n\n// os.Getenv(\"NOT_A_USE\")\nfunc main() { println(os.Getenv(\"AWS_SECRET_ACCESS_KEY\")); _, _ = os.LookupEnv(\"AWS_ACCESS_KEY_ID\") }\n", 0o644)
 	write("scripts/deploy.sh", "#!/bin/sh\nset -eu\nTARGET=web\n# $NOT_A_USE\ncurl -H \"Authorization: $JWT_SECRET\" \"https://$DB_HOST/${TARGET}\"\n", 0o755)
 	write("Dockerfile", "FROM python:3.12\nARG GITHUB_TOKEN\nENV APP_ENV=production LOG_LEVEL=info\nRUN pip install git+https://$GITHUB_TOKEN@github.com/x/y\n", 0o644)
-	write("docker-compose.yml", "services:\n  web:\n    image: x\n    env_file:\n      - .env.production\n    environment:\n      DATABASE_URL: ${DATABASE_URL}\n      TZ: UTC\n  cache:\n    image: redis\n    environment:\n      - REDIS_PASSWORD=in-the-compose-file-1\n      - SESSION_SALT\n", 0o644)
+	write("docker-compose.yml", "services:\n  web:\n    image: x\n    env_file:\n      - .env.development\n    environment:\n      DATABASE_URL: ${DATABASE_URL}\n      TZ: UTC\n  cache:\n    image: redis\n    environment:\n      - REDIS_PASSWORD=in-the-compose-file-1\n      - SESSION_SALT\n", 0o644)
 	write("deploy/bikes.service", "[Service]\nEnvironmentFile=-/etc/bikes/env\nEnvironment=LOG_LEVEL=warn \"MODE=a b\"\nExecStart=/usr/bin/bikes --dsn ${SENTRY_DSN}\n", 0o644)
 	write(".github/workflows/ci.yml", "on: push\njobs:\n  test:\n    env:\n      LOG_LEVEL: debug\n    steps:\n      - run: pytest\n        env:\n          KEY: ${{ secrets.PROVIDER_A_API_KEY }}\n", 0o644)
 	write("node_modules/x/index.js", "process.env.NOT_A_USE\n", 0o644)

@@ -100,7 +100,12 @@ func TestMigrateThereAndBack(t *testing.T) {
 	checkScan(t, o, secrets)
 	o.must(2, "migrate", "apply") // no plan yet
 	o.must(0, "migrate", "plan", "--app", "bike-data-flow")
-	o.must(2, "migrate", "plan", "--app", "bike-data-flow") // never replaces edits
+	planned := fileTree(t, dir, ".git", migrate.StateDir)
+	o.must(0, "migrate", "plan") // edits stay
+	if !maps.Equal(planned, fileTree(t, dir, ".git", migrate.StateDir)) {
+		t.Error("a second plan is another one")
+	}
+	o.must(2, "migrate", "plan", "--app", "another")
 
 	o.must(3, "migrate", "verify")
 	if out := o.must(4, "migrate", "cutover", "--recipient", recipient); !strings.Contains(out, "run strongroom migrate apply") {
@@ -136,26 +141,38 @@ func TestMigrateThereAndBack(t *testing.T) {
 	checkCut(t, o, secrets)
 	o.must(0, "migrate", "verify")
 	checkExec(t, o, secrets)
+	checkExecOfService(t, s, o, secrets)
 
 	// The way back: refused with the wrong key and for edited files.
 	_, stranger := newKey(t)
 	o.must(4, "migrate", "rollback", "--identity", stranger)
-	edited := filepath.Join(dir, ".env.staging")
+	edited := filepath.Join(dir, "bikes", "settings.py")
 	cut, err := os.ReadFile(edited)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(edited, append(cut, "NEW=1\n"...), 0o640); err != nil {
+	if err := os.WriteFile(edited, bytes.Replace(cut, []byte("strongroom_env.environ["), []byte("dict(strongroom_env.environ)["), 1), 0o640); err != nil {
 		t.Fatal(err)
 	}
-	if out := o.must(4, "migrate", "rollback", "--identity", identity); !strings.Contains(out, ".env.staging: was edited") {
+	if out := o.must(4, "migrate", "rollback", "--identity", identity); !strings.Contains(out, "bikes/settings.py: was edited") {
 		t.Errorf("rollback over an edit: %s", out)
 	}
 	if err := os.WriteFile(edited, cut, 0o640); err != nil {
 		t.Fatal(err)
 	}
 	o.must(0, "migrate", "rollback", "--identity", identity, "--from-vault", "--dry-run")
+	// What was done stands in the journal: a plan that is lost or spoilt since does not matter.
+	plan, err := os.ReadFile(filepath.Join(dir, migrate.PlanFile))
+	if err == nil {
+		err = os.Remove(filepath.Join(dir, migrate.PlanFile))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	o.must(0, "migrate", "rollback", "--identity", identity, "--from-vault")
+	if err := os.WriteFile(filepath.Join(dir, migrate.PlanFile), plan, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	if after := fileTree(t, dir, ".git", migrate.StateDir, migrate.PlanFile); !maps.Equal(before, after) {
 		for name := range before {
 			if before[name] != after[name] {
@@ -342,6 +359,14 @@ func checkExec(t *testing.T, o *operator, secrets map[string]string) {
 			t.Errorf("env exec %q leaves the token to the program", which)
 		}
 	}
+	own := *o
+	for prefer, want := range map[string]bool{"": true, "vault": false} {
+		own.env = append(slices.Clone(o.env), "DATABASE_URL=of-the-caller", "REDIS_URL=", "STRONGROOM_ENV_PREFER="+prefer)
+		out, _ := own.reveal("env", "exec", "--app", "bike-data-flow", "--env", "production", "--", "sh", "-c", `printf '%s;%s;' "$DATABASE_URL" "$REDIS_URL"`)
+		if got := strings.Contains(out, "of-the-caller;"+secrets["REDIS_URL"]+";") && strings.Contains(out, "strongroom: DATABASE_URL comes from this process's environment"); got != want {
+			t.Errorf("env exec, preferring %q: the caller's variable wins: %v", prefer, got)
+		}
+	}
 	o.must(2, "env", "exec", "--app", "bike-data-flow", "--env", "production", "--", "no-such-program-here")
 	o.must(2, "env", "exec", "--", "true")
 	o.must(1, "env", "exec", "--app", "bike-data-flow", "--env", "nowhere", "--", "true")
@@ -377,5 +402,71 @@ func checkExec(t *testing.T, o *operator, secrets map[string]string) {
 				t.Errorf("%v: %s is not what .env.production had", d, v.Name)
 			}
 		}
+	}
+}
+
+// checkExecOfService has a service log in by its AppRole: its program gets the
+// secrets, of one environment alone, and no login is left behind.
+func checkExecOfService(t *testing.T, s *vaulttest.Server, o *operator, secrets map[string]string) {
+	t.Helper()
+	l := vaulttest.API(s.Root).Logical()
+	mustWrite := func(path string, data map[string]any) map[string]any {
+		t.Helper()
+		sec, err := l.WriteWithContext(t.Context(), path, data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sec == nil {
+			return nil
+		}
+		return sec.Data
+	}
+	tokens := func() int {
+		t.Helper()
+		sec, err := l.ListWithContext(t.Context(), "auth/token/accessors")
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, _ := sec.Data["keys"].([]any)
+		return len(all)
+	}
+	mustWrite("sys/auth/approle", map[string]any{"type": "approle"})
+	mustWrite("sys/policies/acl/bikes", map[string]any{"policy": `path "secret/data/bike-data-flow/production/*" { capabilities = ["read"] }
+path "secret/metadata/bike-data-flow/production/*" { capabilities = ["read", "list"] }
+path "auth/token/revoke-self" { capabilities = ["update"] }`})
+	mustWrite("auth/approle/role/bikes", map[string]any{"token_policies": "bikes", "token_no_default_policy": true})
+	role, err := l.ReadWithContext(t.Context(), "auth/approle/role/bikes/role-id")
+	if err != nil {
+		t.Fatal(err)
+	}
+	secretID, _ := mustWrite("auth/approle/role/bikes/secret-id", nil)["secret_id"].(string)
+	roleID, _ := role.Data["role_id"].(string)
+	dir := t.TempDir()
+	for name, text := range map[string]string{"role-id": roleID, "secret-id": secretID, "wrong": "inv-4711-no-such-id"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	service := *o
+	service.env = slices.DeleteFunc(slices.Clone(o.env), func(e string) bool { return strings.HasPrefix(e, "VAULT_TOKEN=") })
+	exec := func(which []string, secretID string) (string, int) {
+		t.Helper()
+		args := append([]string{"env", "exec", "--role-id-file", filepath.Join(dir, "role-id"), "--secret-id-file", filepath.Join(dir, secretID)}, which...)
+		return service.reveal(append(args, "--", "sh", "-c", `printf '%s;' "$DATABASE_URL"; env | grep -c '^VAULT_TOKEN='; exit 7`)...)
+	}
+	before := tokens()
+	for _, which := range [][]string{{"--app", "bike-data-flow", "--env", "production"}, {"--mapping", "strongroom-env.production.toml"}} {
+		if out, code := exec(which, "secret-id"); code != 7 || out != secrets["DATABASE_URL"]+";0\n" {
+			t.Errorf("env exec %q by AppRole: exit code %d, %d bytes", which, code, len(out))
+		}
+	}
+	for name, refused := range map[string]struct{ env, secretID string }{"another environment": {"staging", "secret-id"}, "a wrong secret id": {"production", "wrong"}} {
+		out, code := exec([]string{"--app", "bike-data-flow", "--env", refused.env}, refused.secretID)
+		if code != 4 || strings.Contains(out, secretID) || strings.Contains(out, "inv-4711") || strings.Contains(out, secrets["DATABASE_URL"]) {
+			t.Errorf("%s: exit code %d: %s", name, code, out)
+		}
+	}
+	if now := tokens(); now != before {
+		t.Errorf("%d logins are left behind", now-before)
 	}
 }

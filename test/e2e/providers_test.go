@@ -36,7 +36,11 @@ func presetJSON(t *testing.T, name, url, ca string, credential map[string]any) s
 	t.Helper()
 	doc := shownPreset(t, name)
 	settings := doc["settings"].(map[string]any)
-	settings["variables"].(map[string]any)["url"] = url
+	variables := settings["variables"].(map[string]any)
+	variables["url"] = url
+	if _, own := variables["token_url"]; own {
+		variables["token_url"] = url + "/oauth/token"
+	}
 	settings["allow_addresses"] = []string{"127.0.0.1"}
 	settings["ca_certificate"] = ca
 	if credential != nil {
@@ -52,6 +56,7 @@ func presetJSON(t *testing.T, name, url, ca string, credential map[string]any) s
 // Each preset, written to a real Vault with the stock CLI, makes keys, rotates
 // them with the overlap it promises, and ends them.
 func TestPresetsInVault(t *testing.T) {
+	t.Parallel()
 	s := vaulttest.New(t)
 	s.MountAPIKeys(t)
 	env := []string{"VAULT_ADDR=unix://" + s.Layout.VaultSocket(), "VAULT_TOKEN=" + s.RootToken, "HOME=" + vaulttest.Dir(t)}
@@ -61,6 +66,11 @@ func TestPresetsInVault(t *testing.T) {
 	}{
 		"cloudflare": {map[string]any{"key": "canary-cf-credential"},
 			`{"policies":[{"effect":"allow","resources":{"com.cloudflare.api.account.zone.1":"*"},"permission_groups":[{"id":"g"}]}]}`},
+		"databricks": {map[string]any{"client_id": "canary-client", "key": "canary-client-secret"},
+			`{"application_id":"12345678-90ab-cdef-1234-567890abcdef"}`},
+		"snowflake-pat": {map[string]any{"client_id": "canary-client", "key": "canary-client-secret"},
+			`{"user":"DAGSTER","role":"LOADER"}`},
+		"dbt-cloud":           {map[string]any{"key": "dbtc_canary-credential"}, `{"account_id":42,"permissions":[{"permission_set":"job_admin"}]}`},
 		"sendgrid":            {map[string]any{"key": "SG.canary-sendgrid"}, `{"scopes":["mail.send"]}`},
 		"datadog":             {map[string]any{"key": "canary-dd-api", "application_key": "canary-dd-app"}, `{}`},
 		"grafana":             {map[string]any{"key": "glsa_canary-grafana"}, `{"service_account_id":2}`},
@@ -80,6 +90,10 @@ func TestPresetsInVault(t *testing.T) {
 			service := presettest.Services()[name]()
 			url, ca := service.Start(t)
 			vault(t, env, presetJSON(t, name, url, ca, tc.credential), "write", "apikeys/providers/"+name, "-")
+			trial := vault(t, env, `{"live":true,"parameters":`+tc.parameters+`}`, "write", "-format=json", "apikeys/providers/"+name+"/trial", "-")
+			if !strings.Contains(trial, `"state": "passed"`) || len(service.Alive()) != 0 {
+				t.Fatalf("the trial leaves %d keys alive: %s", len(service.Alive()), trial)
+			}
 			vault(t, env, `{"provider":"`+name+`","parameters":`+tc.parameters+`}`, "write", "apikeys/keys/app/"+name, "-")
 			first := readKey(t, env, "app/"+name)
 			if !service.Works(first) {
@@ -98,6 +112,9 @@ func TestPresetsInVault(t *testing.T) {
 			if n := len(service.Alive()); n != 1 {
 				t.Fatalf("%d keys are alive at the service, Vault knows of 1", n)
 			}
+			if got := strings.TrimSpace(vault(t, env, "", "write", "-field=result", "-f", "apikeys/check/app/"+name)); got != "works" {
+				t.Errorf("looked at, the current key is %q", got)
+			}
 			shown := vault(t, env, "", "read", "-format=json", "apikeys/providers/"+name)
 			for _, secret := range tc.credential {
 				if strings.Contains(shown, secret.(string)) {
@@ -112,6 +129,7 @@ func TestPresetsInVault(t *testing.T) {
 // the credential that its comment asks for, and an address where it leaves that to
 // the installation.
 func TestShownPresets(t *testing.T) {
+	t.Parallel()
 	s := vaulttest.New(t)
 	s.MountAPIKeys(t)
 	env := []string{"VAULT_ADDR=unix://" + s.Layout.VaultSocket(), "VAULT_TOKEN=" + s.RootToken, "HOME=" + vaulttest.Dir(t)}
@@ -135,8 +153,12 @@ func TestShownPresets(t *testing.T) {
 		if len(credential) > 0 {
 			doc["credential"] = credential
 		}
-		if v, ok := doc["settings"].(map[string]any)["variables"].(map[string]any); ok && v["url"] == "" {
-			v["url"] = "https://own.example.com"
+		if v, ok := doc["settings"].(map[string]any)["variables"].(map[string]any); ok {
+			for _, name := range []string{"url", "token_url"} {
+				if v[name] == "" {
+					v[name] = "https://own.example.com"
+				}
+			}
 		}
 		text, err := json.Marshal(doc)
 		if err != nil {
@@ -151,6 +173,7 @@ func TestShownPresets(t *testing.T) {
 
 // GitLab's token, brought in by hand, rotates itself.
 func TestGitLabInVault(t *testing.T) {
+	t.Parallel()
 	s := vaulttest.New(t)
 	s.MountAPIKeys(t)
 	env := []string{"VAULT_ADDR=unix://" + s.Layout.VaultSocket(), "VAULT_TOKEN=" + s.RootToken, "HOME=" + vaulttest.Dir(t)}
@@ -187,6 +210,7 @@ func TestGitLabInVault(t *testing.T) {
 
 // The commands of docs/providers.md, as they stand there.
 func TestProvidersPage(t *testing.T) {
+	t.Parallel()
 	for _, tool := range []string{"bash", "jq"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			t.Skipf("%s is missing", tool)
@@ -200,8 +224,8 @@ func TestProvidersPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	blocks := regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(string(page), -1)
-	if len(blocks) != 4 {
-		t.Fatalf("%d blocks of commands, want 4", len(blocks))
+	if len(blocks) != 6 {
+		t.Fatalf("%d blocks of commands, want 6", len(blocks))
 	}
 	dir := vaulttest.Dir(t)
 	for _, link := range []struct{ from, to string }{{vaulttest.Bin(t, "strongroom"), "strongroom"}, {vaulttest.Bin(t, "vault"), "vault"}} {
@@ -229,7 +253,14 @@ func TestProvidersPage(t *testing.T) {
 		t.Errorf("the dry run shows:\n%s", out)
 	}
 
-	run(blocks[1][1])
+	tried := presettest.Services()["cloudflare"]()
+	triedURL, triedCA := tried.Start(t)
+	vault(t, env, presetJSON(t, "cloudflare", triedURL, triedCA, map[string]any{"key": "canary-cf-credential"}), "write", "apikeys/providers/cloudflare", "-")
+	if out := run(blocks[1][1]); strings.Count(out, `"state": "passed"`) != 2 || strings.Count(out, `"state": "read_only"`) != 1 || len(tried.Alive()) != 0 {
+		t.Errorf("the trials, which leave %d keys alive:\n%s", len(tried.Alive()), out)
+	}
+
+	run(blocks[2][1])
 	if got := vault(t, env, "", "read", "-field=type", "apikeys/providers/github"); got != "manual" {
 		t.Errorf("the type of github is %q", got)
 	}
@@ -237,14 +268,19 @@ func TestProvidersPage(t *testing.T) {
 	service := presettest.Services()["openai"]()
 	url, ca := service.Start(t)
 	vault(t, env, presetJSON(t, "openai", url, ca, map[string]any{"key": "sk-admin-canary"}), "write", "apikeys/providers/openai", "-")
-	run(blocks[2][1])
+	run(blocks[3][1])
 	if fields := vault(t, env, "", "read", "-field=credential_key", "apikeys/providers/openai"); fields != "ops/openai-admin" {
 		t.Errorf("credential_key is %q", fields)
 	}
 
+	run(blocks[4][1])
+	if got := vault(t, env, "", "read", "-format=json", "apikeys/providers/cloudflare"); !strings.Contains(got, "https://api.cloudflare.com") {
+		t.Errorf("the provider has not moved back: %s", got)
+	}
+
 	vault(t, env, `{"type":"manual"}`, "write", "apikeys/providers/console", "-")
 	vault(t, env, "", "write", "apikeys/keys/ops/github", "provider=console")
-	run(blocks[3][1])
+	run(blocks[5][1])
 	if got := readKey(t, env, "ops/github").Values["key"]; strings.TrimSpace(got) != "canary-page-token" {
 		t.Error("the imported key is not what is read")
 	}

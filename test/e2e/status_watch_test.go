@@ -43,6 +43,7 @@ func pseudoTerminal(t *testing.T) (master, slave *os.File) {
 // TestStatusWatch redraws a real terminal until it is interrupted, in colours
 // unless they are unwanted.
 func TestStatusWatch(t *testing.T) {
+	t.Parallel()
 	bin := vaulttest.Bin(t, "strongroom")
 	for name, c := range map[string]struct {
 		env    string

@@ -10,6 +10,7 @@ import (
 
 // Killed at any time, Vault comes back unsealed with what it held.
 func TestUnsealAfterKill(t *testing.T) {
+	t.Parallel()
 	s := vaulttest.New(t)
 	ctx := t.Context()
 	if err := s.Root.EnableKV2(ctx, "secret"); err != nil {
@@ -34,6 +35,7 @@ func TestUnsealAfterKill(t *testing.T) {
 
 // Vault's own TCP listener answers nobody without the front's certificate.
 func TestVaultListenerWantsTheFront(t *testing.T) {
+	t.Parallel()
 	s := vaulttest.New(t)
 	_, err := get("https://"+s.TCPAddress+"/v1/sys/health", s.Layout.LinkCA(), "", "")
 	if err == nil {

@@ -46,6 +46,9 @@ func Root(t testing.TB) string {
 func Bin(t testing.TB, name string) string {
 	t.Helper()
 	path := filepath.Join(Root(t), "bin", name)
+	if os.Getenv("STRONGROOM_RACE") == "1" && (name == machine.ProgramName || name == machine.PluginName) {
+		path = filepath.Join(Root(t), "bin", "race", name) // as scripts/race builds it
+	}
 	if name == "vault" && os.Getenv("VAULT_BIN") != "" {
 		path = os.Getenv("VAULT_BIN")
 	}

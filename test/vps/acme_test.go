@@ -32,6 +32,7 @@ const (
 // key: by ACME from a CA outside that rejects one nonce in five, then one of
 // the operator's own that is renewed.
 func TestCertificates(t *testing.T) {
+	t.Parallel()
 	m := boot(t, "acme")
 	ca := startAuthority(t, m)
 	for _, step := range []struct {

@@ -185,6 +185,7 @@ var backupArgs = []string{"--config", "/root/appliance.toml", "--backup-credenti
 // TestInstallWithBackups is a machine that backs itself up from its first
 // minute on.
 func TestInstallWithBackups(t *testing.T) {
+	t.Parallel()
 	m := boot(t, "bak")
 	s := startStore(t, m)
 	for _, step := range []struct {

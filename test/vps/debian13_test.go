@@ -9,6 +9,7 @@ import (
 // TestInstallOnDebian13 is TestInstall on the release after the one that the
 // other tests use: another systemd, another nftables, another sshd.
 func TestInstallOnDebian13(t *testing.T) {
+	t.Parallel()
 	if os.Getenv("STRONGROOM_SOAK") != "1" {
 		t.Skip("a second life of a machine: STRONGROOM_SOAK=1 asks for it")
 	}

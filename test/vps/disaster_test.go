@@ -44,6 +44,7 @@ type world struct {
 // TestDisaster destroys a machine and has another one take its place, from what
 // is not on the first.
 func TestDisaster(t *testing.T) {
+	t.Parallel()
 	a := boot(t, "dra")
 	w := &world{secrets: map[string]string{}, keys: map[string]string{}, jobs: map[string][2]string{}, key: a.key}
 	w.fill(t, a) // the bucket and the service live as long as this test

@@ -86,6 +86,7 @@ var ledger = map[string]map[string]string{
 	"escrow.md": {
 		"copy": "test/vps/docs_test.go", "challenge": "test/vps/docs_test.go", "line": "test/vps/docs_test.go",
 		"confirm": "test/vps/docs_test.go", "pipe": "test/vps/docs_test.go", "one": "test/vps/docs_test.go",
+		"generate-root": "test/vps/docs_test.go",
 	},
 	"firewall.md": {"look": "test/vps/docs_end_test.go", "ssh-from": "test/vps/docs_end_test.go"},
 	"install.md": {
@@ -93,8 +94,8 @@ var ledger = map[string]map[string]string{
 		"plan": "test/vps/docs_test.go", "copy": "test/vps/docs_test.go", "log-in": "test/vps/docs_test.go", "later": "test/vps/docs_test.go",
 	},
 	"migrate.md": {
-		"scan": "test/e2e/migrate_docs_test.go", "plan": "test/e2e/migrate_docs_test.go", "apply": "test/e2e/migrate_docs_test.go", "cutover": "test/e2e/migrate_docs_test.go",
-		"exec": "test/e2e/migrate_docs_test.go", "rollback": "test/e2e/migrate_docs_test.go", "kv": "test/e2e/migrate_docs_test.go", "versions": "test/e2e/migrate_docs_test.go",
+		"scan": "test/e2e/migrate_docs_test.go", "check": "test/e2e/migrate_docs_test.go", "plan": "test/e2e/migrate_docs_test.go", "apply": "test/e2e/migrate_docs_test.go", "cutover": "test/e2e/migrate_docs_test.go",
+		"exec": "test/e2e/migrate_docs_test.go", "again": "test/e2e/migrate_docs_test.go", "rollback": "test/e2e/migrate_docs_test.go", "kv": "test/e2e/migrate_docs_test.go", "versions": "test/e2e/migrate_docs_test.go",
 	},
 	"monitoring.md": {
 		"alert": "appliance/cli/cmd_metrics_test.go", "audit": "appliance/cli/cmd_metrics_test.go", "scrape": "test/vps/docs_ledger_test.go",
@@ -103,6 +104,10 @@ var ledger = map[string]map[string]string{
 	},
 	"performance.md": {},
 	"providers.md":   {"*": "test/e2e/providers_test.go"},
+	"read-keys-with-others.md": {
+		"policy": "test/e2e/apikeys_readers_test.go", "agent": "test/e2e/apikeys_readers_test.go", "vso": "test/e2e/apikeys_readers_test.go",
+		"vso-dynamic": "test/e2e/apikeys_readers_test.go", "eso": "test/e2e/apikeys_readers_test.go", "terraform": "test/e2e/apikeys_readers_test.go",
+	},
 	"restore.md":     {"*": "appliance/cli/docs_test.go"},
 	"rotate-keys.md": {"*": "test/e2e/apikeys_docs_test.go"},
 	"status.md":      {"*": "appliance/cli/docs_test.go"},

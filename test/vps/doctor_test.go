@@ -21,6 +21,7 @@ const canaryToken = "hvs.CAESIdoctorCanaryDoctorCanary0123456789"
 // broken without breaking the test, has the doctor find each, mend what it may,
 // and looks again.
 func TestDoctor(t *testing.T) {
+	t.Parallel()
 	m := boot(t, "doc")
 	for _, step := range []struct {
 		name string

@@ -24,6 +24,7 @@ import (
 // TestInstall is one machine's life: what is refused, the installation, the
 // look from outside and inside, a second run, drift, a crash and a reboot.
 func TestInstall(t *testing.T) {
+	t.Parallel()
 	aLife(t, boot(t, "inst"))
 }
 

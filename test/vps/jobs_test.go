@@ -14,6 +14,7 @@ import (
 // TestJobs runs the timer jobs as their units do: each as its own user, in its
 // sandbox.
 func TestJobs(t *testing.T) {
+	t.Parallel()
 	m := boot(t, "job")
 	m.sh(t, "mkdir -p /srv/backup")
 	m.write(t, "/root/appliance.toml", []byte("domain = \""+domain+"\"\n[vault]\nallow_old = true\n[tls]\nmode = \"internal\"\n[[backup.to]]\ntype = \"dir\"\npath = \"/srv/backup\"\n"))

@@ -27,6 +27,7 @@ type upgraded struct {
 // TestUpgrade is an installation that is upgraded badly, then well, killed at
 // every phase, and in the end uninstalled.
 func TestUpgrade(t *testing.T) {
+	t.Parallel()
 	m := boot(t, "upg")
 	u := &upgraded{machine: m}
 	for _, step := range []struct {

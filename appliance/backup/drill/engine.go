@@ -68,9 +68,15 @@ func (r *run) engineState(ctx context.Context) (*engineState, error) {
 			return nil, fmt.Errorf("read %sstatus: %w", keysMount, err)
 		}
 		s.keys = append(s.keys, slices.Sorted(maps.Keys(page))...)
-		next, _ := data["next"].(string)
-		if next == "" || next == after {
+		if !data.Has("next") {
 			break
+		}
+		next, err := data.Text("next")
+		if err == nil && next <= after {
+			err = fmt.Errorf("after %q it goes on with %q: not every key would be counted", after, next)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read %sstatus: %w", keysMount, err)
 		}
 		after = next
 	}

@@ -3,19 +3,17 @@ package drill
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/appliance/backup/restore"
 	"strongroom.example/appliance/backup/snapshot"
-	"strongroom.example/appliance/base/atomicfile"
+	"strongroom.example/appliance/base/statefile"
 )
 
 // FetchOptions is what Fetch needs. It holds no key.
@@ -75,76 +73,71 @@ func (o *FetchOptions) fetch(ctx context.Context) (Fetched, error) {
 	if err := discard(o.place()); err != nil {
 		return f, err
 	}
-	choice, others, err := o.choose(ctx)
+	want, others, err := o.want(ctx)
 	if err != nil {
 		return f, fmt.Errorf("fetch snapshot: %w", err)
+	}
+	choice, damaged, err := restore.First(ctx, want, o.copyOf(ctx))
+	if err != nil {
+		return f, errors.Join(fmt.Errorf("fetch snapshot: %w", err), others, discard(o.place()))
 	}
 	f.ID, f.From, f.VerifiedAt = choice.Manifest.ID, choice.Destination.Name(), choice.VerifiedAt
-	if others != nil {
-		f.Others = others.Error()
-	}
-	id, err := snapshot.ParseID(f.ID)
-	if err != nil {
-		return f, fmt.Errorf("fetch snapshot: %w", err)
-	}
-	if err := os.Mkdir(fetchedDir(o.place()), 0o700); err != nil {
-		return f, fmt.Errorf("fetch snapshot: %w", err)
-	}
-	to, err := snapshot.NewDir(fetchedDir(o.place()))
-	if err != nil {
-		return f, fmt.Errorf("fetch snapshot: %w", err)
-	}
-	if _, err := snapshot.Copy(ctx, choice.Destination, to, id); err != nil {
-		return f, errors.Join(fmt.Errorf("fetch snapshot: %w", err), discard(o.place()))
+	if err := errors.Join(others, damaged); err != nil {
+		f.Others = err.Error()
 	}
 	f.FinishedAt = o.Now().UTC()
-	text, err := json.MarshalIndent(f, "", "  ")
-	if err != nil {
-		return f, fmt.Errorf("fetch snapshot: %w", err)
-	}
 	// The commit point: with this file there is a fetched snapshot.
-	return f, atomicfile.Write(fetchedFile(o.place()), append(text, '\n'), 0o600)
+	return f, statefile.Save(fetchedFile(o.place()), f, 0o600)
 }
 
-func (o *FetchOptions) choose(ctx context.Context) (c restore.Choice, others, err error) {
+// copyOf copies one into the state folder, where nothing is left of one before it.
+func (o *FetchOptions) copyOf(ctx context.Context) func(restore.Choice) error {
+	return func(c restore.Choice) error {
+		id, err := snapshot.ParseID(c.Manifest.ID)
+		if err != nil {
+			return err
+		}
+		if err := discard(o.place()); err != nil {
+			return restore.Here(err)
+		}
+		if err := os.Mkdir(fetchedDir(o.place()), 0o700); err != nil {
+			return restore.Here(err)
+		}
+		to, err := snapshot.NewDir(fetchedDir(o.place()))
+		if err != nil {
+			return restore.Here(err)
+		}
+		_, err = snapshot.Copy(ctx, c.Destination, to, id)
+		return err
+	}
+}
+
+// want says what First is to look for.
+func (o *FetchOptions) want(ctx context.Context) (w restore.Wanted, others, err error) {
+	w = restore.Wanted{Places: o.Destinations, Cluster: o.Cluster, ID: o.ID, NoOlder: true}
 	switch {
 	case o.ID != (snapshot.ID{}):
 		if o.Cluster != "" && o.ID.Cluster != o.Cluster {
-			return c, nil, fmt.Errorf("%w: %s is not of cluster %q", snapshot.ErrWrongCluster, o.ID, o.Cluster)
+			return w, nil, fmt.Errorf("%w: %s is not of cluster %q", snapshot.ErrWrongCluster, o.ID, o.Cluster)
 		}
-		c, err = restore.ByID(ctx, o.Destinations, o.ID)
-		return c, nil, err
 	case o.Unverified:
-		return newest(ctx, o.Destinations, o.Cluster)
+		w.ID, others, err = newest(ctx, o.Destinations, o.Cluster)
 	}
-	return restore.Newest(ctx, o.Destinations, o.Cluster)
+	return w, others, err
 }
 
 // newest finds the newest complete snapshot, verified or not.
-func newest(ctx context.Context, dests []snapshot.Destination, cluster string) (best restore.Choice, others, err error) {
-	var errs []error
-	var at snapshot.ID
-	for _, d := range dests {
-		entries, err := snapshot.List(ctx, d, cluster)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		for _, e := range slices.Backward(entries) {
-			if !e.Complete {
-				continue
-			}
-			if e.ID.Base > at.Base {
-				best.Destination, at = d, e.ID
-			}
-			break
+func newest(ctx context.Context, dests []snapshot.Destination, cluster string) (at snapshot.ID, others, err error) {
+	listed, others := snapshot.ListPlaces(ctx, dests, cluster)
+	for _, p := range listed {
+		if p.Complete && p.ID.Base > at.Base {
+			at = p.ID
 		}
 	}
-	if best.Destination == nil {
-		return best, nil, errors.Join(append(errs, fmt.Errorf("%w of cluster %q", snapshot.ErrNoSnapshot, cluster))...)
+	if at == (snapshot.ID{}) {
+		return at, nil, errors.Join(others, fmt.Errorf("%w of cluster %q", snapshot.ErrNoSnapshot, cluster))
 	}
-	best, err = restore.ByID(ctx, []snapshot.Destination{best.Destination}, at)
-	return best, errors.Join(errs...), err
+	return at, others, nil
 }
 
 // discard removes everything that a fetch or a drill leaves in a state folder,
@@ -164,8 +157,9 @@ func discard(stateDir string) error {
 
 // loadFetched reads what Fetch left.
 func loadFetched(stateDir string) (Fetched, error) {
-	data, err := os.ReadFile(fetchedFile(stateDir))
-	if errors.Is(err, fs.ErrNotExist) {
+	var f Fetched
+	err := statefile.Load(fetchedFile(stateDir), 0, &f)
+	if errors.Is(err, statefile.ErrNone) {
 		failed, err := report.LastFetchFailure(stateDir)
 		if err != nil || failed == nil {
 			return Fetched{}, errors.Join(ErrNotFetched, err)
@@ -174,10 +168,6 @@ func loadFetched(stateDir string) (Fetched, error) {
 	}
 	if err != nil {
 		return Fetched{}, fmt.Errorf("fetched snapshot: %w", err)
-	}
-	var f Fetched
-	if err := json.Unmarshal(data, &f); err != nil {
-		return Fetched{}, fmt.Errorf("fetched snapshot: %q: %w", fetchedFile(stateDir), err)
 	}
 	return f, nil
 }

@@ -89,10 +89,43 @@ func (p place) take(t *testing.T, of string, at time.Time, verified bool) string
 	return taken.Manifest.ID
 }
 
+// What is drilled is the newest: another place's copy of it where one is damaged, and
+// never an older one.
+func TestFetchOfTheNextCopy(t *testing.T) {
+	a, b := newPlace(t), newPlace(t)
+	b.identity = a.identity
+	a.take(t, cluster, noon.Add(-time.Hour), true)
+	id := a.take(t, cluster, noon, true)
+	parsed, err := snapshot.ParseID(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := snapshot.Copy(t.Context(), a, b, parsed); err != nil {
+		t.Fatal(err)
+	}
+	o := FetchOptions{Destinations: []snapshot.Destination{a, b}, Cluster: cluster, StateDir: t.TempDir()}
+	for i, p := range []place{a, b} {
+		file := filepath.Join(p.dir, id+".snap.age")
+		if err := os.Truncate(file, 100); err != nil {
+			t.Fatal(err)
+		}
+		f, err := Fetch(t.Context(), o)
+		switch {
+		case i == 0 && (err != nil || f.ID != id || f.From != b.Name() || !strings.Contains(f.Others, "truncated")):
+			t.Errorf("one copy is damaged: %+v, %v", f, err)
+		case i == 1 && !errors.Is(err, snapshot.ErrTruncated):
+			t.Errorf("both are: %+v, %v", f, err)
+		}
+	}
+}
+
 // down is a place that can't be reached.
 type down struct{ snapshot.Destination }
 
 func (down) Name() string { return "down" }
+func (down) Get(context.Context, string) (io.ReadCloser, error) {
+	return nil, fmt.Errorf("down: %w", snapshot.ErrUnreachable)
+}
 func (down) List(context.Context, string) ([]snapshot.ObjectInfo, error) {
 	return nil, fmt.Errorf("down: %w", snapshot.ErrUnreachable)
 }

@@ -91,7 +91,7 @@ func (v restored) with(path string, answer any) restored {
 }
 
 // startFake serves v on a unix socket.
-func startFake(t *testing.T, v restored) *vaultapi.Client {
+func startFake(t *testing.T, v http.Handler) *vaultapi.Client {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "s")
 	ln, err := net.Listen("unix", path)
@@ -255,6 +255,52 @@ func TestEngineState(t *testing.T) {
 	s, err := r.engineState(t.Context())
 	if err != nil || len(s.keys) != len(keys) || len(s.current) != sampledKeys || s.current["k/001"] != 2 {
 		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+// Keys on pages that are not to be had are not none.
+func TestEngineStateByPages(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		nexts []any // of the pages in turn; nil: it has none
+		keys  int
+		fails string
+	}{
+		{"one page", []any{nil}, 1, ""},
+		{"three pages", []any{"k1", "k2", nil}, 3, ""},
+		{"no text", []any{7}, 0, "next"},
+		{"no text, later", []any{"k1", []any{"k2"}}, 0, "next"},
+		{"an empty one", []any{""}, 0, "goes on with"},
+		{"the same again", []any{"k1", "k1"}, 0, "goes on with"},
+		{"back", []any{"k2", "k1"}, 0, "goes on with"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			page := 0
+			r := newTestRun(t, sound())
+			r.client = startFake(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				body := data("version", 1, "versions", map[string]any{})
+				if r.URL.Path == "/v1/apikeys/status" {
+					body = engineStatus(true, nil, fmt.Sprintf("k%d", page+1))
+					if tt.nexts[page] != nil {
+						body["data"].(map[string]any)["next"] = tt.nexts[page]
+					}
+					page++
+				}
+				if err := json.NewEncoder(w).Encode(body); err != nil {
+					t.Error(err)
+				}
+			}))
+			s, err := r.engineState(t.Context())
+			if tt.fails != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.fails) {
+					t.Errorf("%+v, %v", s, err)
+				}
+				return
+			}
+			if err != nil || len(s.keys) != tt.keys {
+				t.Errorf("%+v, %v", s, err)
+			}
+		})
 	}
 }
 

@@ -256,7 +256,7 @@ func (r *run) open(ctx context.Context) (snapshot.Manifest, *restore.Checked, er
 	r.check("snapshot", report.Pass, "", "%d bytes, decrypted, every sum as in its manifest", m.Snapshot.Size)
 	switch {
 	case r.fetched.Others != "":
-		r.check("places", report.Note, "look at that place: strongroom snapshot list", "another place could not be asked: %s", r.fetched.Others)
+		r.check("places", report.Note, "look at that place: strongroom snapshot list", "another copy could not be used: %s", r.fetched.Others)
 	case choice.VerifiedAt.IsZero():
 		r.check("places", report.Note, "see that strongroom-verify runs", "it came from %s and was not verified there before; it has been checked now", r.fetched.From)
 	}

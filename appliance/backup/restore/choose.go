@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"filippo.io/age"
@@ -19,58 +21,133 @@ type Choice struct {
 	Manifest    snapshot.Manifest
 	// VerifiedAt is when it was last read back as a whole; zero if never.
 	VerifiedAt time.Time
+	// Older is true where a newer verified snapshot is there and none of its copies
+	// was good.
+	Older bool
 }
 
-// Newest finds the newest verified snapshot of a cluster in several places.
-// Places that cannot be asked are passed over when another has one; their
-// errors are returned beside the choice.
-func Newest(ctx context.Context, dests []snapshot.Destination, cluster string) (Choice, error, error) {
-	var best Choice
-	var errs []error
-	for _, d := range dests {
-		m, err := snapshot.NewestVerified(ctx, d, cluster)
-		if err != nil {
-			errs = append(errs, err)
+// Wanted says which snapshot.
+type Wanted struct {
+	Places []snapshot.Destination
+	// Cluster is whose it must be, where ID is zero.
+	Cluster string
+	// ID picks one, verified or not; the newest verified one when zero.
+	ID snapshot.ID
+	// NoOlder leaves out all but the newest: what is to be proven is that one.
+	NoOlder bool
+}
+
+// First tries the copies that are wanted, one after the other, until one is good: of
+// a snapshot each place's, in the order of the places, then those of older ones. It
+// gives the copy that was good, and errs is what was wrong with others: a place that
+// could not be asked, a copy that was damaged. What no other copy would change, such
+// as a full disk here, ends it at once.
+func First(ctx context.Context, w Wanted, try func(Choice) error) (c Choice, errs, err error) {
+	if len(w.Places) == 0 {
+		return Choice{}, nil, errNoPlace
+	}
+	copies, errs := w.copies(ctx)
+	out := map[string]bool{} // of the places that do not answer
+	var locked snapshot.ID   // a snapshot that no identity opens
+	for _, one := range copies {
+		if out[one.d.Name()] || locked != (snapshot.ID{}) && one.id != locked {
 			continue
 		}
-		if best.Destination == nil || m.TakenAt.After(best.Manifest.TakenAt) {
-			best = Choice{Destination: d, Manifest: m}
+		c, err := w.read(ctx, one)
+		if err == nil {
+			c.Older = one.id.Base != copies[0].id.Base
+			err = try(c)
+		}
+		switch {
+		case err == nil:
+			return c, errs, nil
+		case ctx.Err() != nil, errors.Is(err, errHere), errors.Is(err, snapshot.ErrPassphrase):
+			return Choice{}, nil, errors.Join(err, errs)
+		case errors.Is(err, snapshot.ErrWrongIdentity):
+			// Another place's copy may be the true one; older snapshots are of no
+			// use to who has brought the wrong key.
+			locked = one.id
+		}
+		out[one.d.Name()] = snapshot.CannotBeAsked(err)
+		errs = errors.Join(errs, err)
+	}
+	if len(copies) == 0 && w.ID == (snapshot.ID{}) {
+		errs = errors.Join(errs, fmt.Errorf("%w of cluster %q that is verified", snapshot.ErrNoSnapshot, w.Cluster))
+	}
+	return Choice{}, nil, errs
+}
+
+// oneCopy is a snapshot in a place.
+type oneCopy struct {
+	d  snapshot.Destination
+	id snapshot.ID
+}
+
+// copies are those that are wanted, the best first.
+func (w Wanted) copies(ctx context.Context) ([]oneCopy, error) {
+	var all []oneCopy
+	if w.ID != (snapshot.ID{}) {
+		for _, d := range w.Places {
+			all = append(all, oneCopy{d, w.ID})
+		}
+		return all, nil
+	}
+	listed, err := snapshot.ListPlaces(ctx, w.Places, w.Cluster)
+	for _, p := range listed {
+		at := slices.IndexFunc(w.Places, func(d snapshot.Destination) bool { return d.Name() == p.Place })
+		if p.Verified && at >= 0 {
+			all = append(all, oneCopy{w.Places[at], p.ID})
 		}
 	}
-	if best.Destination == nil {
-		return Choice{}, nil, errors.Join(errs...)
+	for _, d := range w.Places {
+		if len(all) > 0 && !slices.ContainsFunc(all, func(c oneCopy) bool { return c.d == d }) {
+			err = errors.Join(err, fmt.Errorf("%s: %w that is verified", d.Name(), snapshot.ErrNoSnapshot))
+		}
 	}
-	id, err := snapshot.ParseID(best.Manifest.ID)
-	if err != nil {
-		return Choice{}, nil, err
+	slices.SortStableFunc(all, func(a, b oneCopy) int { return strings.Compare(b.id.Base, a.id.Base) })
+	if w.NoOlder && len(all) > 0 {
+		newest := all[0].id
+		all = slices.DeleteFunc(all, func(c oneCopy) bool { return c.id != newest })
 	}
-	proof, err := snapshot.ReadProof(ctx, best.Destination, id)
-	if err != nil {
-		return Choice{}, nil, err
+	return all, err
+}
+
+// read gets what a copy says of itself. One that is wanted as verified must have its
+// very manifest proven.
+func (w Wanted) read(ctx context.Context, one oneCopy) (Choice, error) {
+	c := Choice{Destination: one.d}
+	m, err := snapshot.Proven(ctx, one.d, one.id)
+	if err == nil {
+		proof, err := snapshot.ReadProof(ctx, one.d, one.id)
+		c.Manifest, c.VerifiedAt = m, proof.VerifiedAt
+		return c, err
 	}
-	best.VerifiedAt = proof.VerifiedAt
-	return best, errors.Join(errs...), nil
+	if w.ID == (snapshot.ID{}) {
+		return c, err
+	}
+	c.Manifest, _, err = snapshot.ReadManifest(ctx, one.d, one.id)
+	return c, err
+}
+
+// errHere is of this machine, not of a copy.
+var errHere = errors.New("on this machine")
+
+// Here marks an error as one of this machine: no other copy would do better.
+func Here(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", errHere, err)
 }
 
 // ByID finds one snapshot, verified or not, in the first place that has it.
 func ByID(ctx context.Context, dests []snapshot.Destination, id snapshot.ID) (Choice, error) {
-	var errs []error
-	for _, d := range dests {
-		m, _, err := snapshot.ReadManifest(ctx, d, id)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		c := Choice{Destination: d, Manifest: m}
-		if _, err := snapshot.Proven(ctx, d, id); err == nil {
-			if proof, err := snapshot.ReadProof(ctx, d, id); err == nil {
-				c.VerifiedAt = proof.VerifiedAt
-			}
-		}
-		return c, nil
-	}
-	return Choice{}, errors.Join(errs...)
+	c, _, err := First(ctx, Wanted{Places: dests, ID: id}, func(Choice) error { return nil })
+	return c, err
 }
+
+// errNoPlace is of who asks nobody: that is no answer.
+var errNoPlace = fmt.Errorf("%w: no place is named", snapshot.ErrNoSnapshot)
 
 // Checked is a snapshot on this machine that has been checked wholly.
 type Checked struct {
@@ -123,20 +200,28 @@ func (c *Checked) download(ctx context.Context, d snapshot.Destination) error {
 	}
 	defer rc.Close()
 	// One byte more than there should be is enough to see that it is too long.
-	if _, err := io.Copy(c.file, io.LimitReader(rc, c.obj.Size+1)); err != nil {
+	if _, err := io.Copy(here{c.file}, io.LimitReader(rc, c.obj.Size+1)); err != nil {
 		return fmt.Errorf("download %q: %w", c.obj.Name, err)
 	}
 	return nil
+}
+
+// here is a file of this machine's.
+type here struct{ f *os.File }
+
+func (h here) Write(p []byte) (int, error) {
+	n, err := h.f.Write(p)
+	return n, Here(err)
 }
 
 // nameless makes a file that vanishes with this process.
 func nameless(dir string) (*os.File, error) {
 	f, err := os.CreateTemp(dir, ".restore-*")
 	if err != nil {
-		return nil, fmt.Errorf("place for the download: %w", err)
+		return nil, Here(fmt.Errorf("place for the download: %w", err))
 	}
 	if err := os.Remove(f.Name()); err != nil {
-		return nil, errors.Join(fmt.Errorf("place for the download: %w", err), f.Close())
+		return nil, Here(errors.Join(fmt.Errorf("place for the download: %w", err), f.Close()))
 	}
 	return f, nil
 }

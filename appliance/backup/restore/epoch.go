@@ -10,6 +10,33 @@ import (
 	"strongroom.example/appliance/base/atomicfile"
 )
 
+// Epoch is what the apikeys engine compares its storage with. It never goes back.
+type Epoch struct {
+	Installation string `json:"installation_id"`
+	Epoch        int64  `json:"epoch"`
+}
+
+// ParseEpoch reads the content of an epoch file.
+func ParseEpoch(data []byte) (Epoch, error) {
+	var e Epoch
+	if err := json.Unmarshal(data, &e); err != nil || e.Installation == "" || e.Epoch < 0 {
+		return Epoch{}, errors.New("want one JSON object with installation_id and epoch")
+	}
+	return e, nil
+}
+
+// Next is the one after it.
+func (e Epoch) Next() Epoch {
+	e.Epoch++
+	return e
+}
+
+// Encode is the content of its file.
+func (e Epoch) Encode() ([]byte, error) {
+	b, err := json.Marshal(e)
+	return append(b, '\n'), err
+}
+
 // raiseEpoch adds one to the epoch in the file that the apikeys engine compares
 // its storage with. It returns how to take that back, for a restore that Vault
 // has refused. Without a file there is no appliance and nothing to do.
@@ -29,15 +56,11 @@ func raiseEpoch(path string) (raised bool, undo func() error, err error) {
 	if err != nil {
 		return false, none, fmt.Errorf("epoch file: %w", err)
 	}
-	var e struct {
-		Installation string `json:"installation_id"`
-		Epoch        int64  `json:"epoch"`
+	e, err := ParseEpoch(before)
+	if err != nil {
+		return false, none, fmt.Errorf("epoch file %q: %w", path, err)
 	}
-	if err := json.Unmarshal(before, &e); err != nil || e.Installation == "" || e.Epoch < 0 {
-		return false, none, fmt.Errorf("epoch file %q: want one JSON object with installation_id and epoch", path)
-	}
-	e.Epoch++
-	after, err := json.Marshal(e)
+	after, err := e.Next().Encode()
 	if err != nil {
 		return false, none, err
 	}

@@ -119,6 +119,20 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	return res, nil
 }
 
+// HandOver gives Vault an archive of its own and returns once it is active with what is
+// in it: Vault answers before it has begun, and one that is restarted meanwhile comes
+// back with what it had. It is no Run: nothing is kept, and no engine is fenced.
+func HandOver(ctx context.Context, v *vaultapi.Client, archive io.Reader, patience time.Duration) error {
+	marker, err := newMarker(ctx, v)
+	if err != nil {
+		return err
+	}
+	if err := v.RestoreSnapshot(ctx, archive, false); err != nil {
+		return errors.Join(err, unmark(ctx, marker))
+	}
+	return wait(ctx, marker, patience, 100*time.Millisecond)
+}
+
 // undoPatience is how long one look at Vault, and taking everything back, may
 // last. Neither ends with the restore's own context: who interrupts a restore
 // wants it undone.

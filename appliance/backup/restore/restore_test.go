@@ -278,15 +278,16 @@ func checkedOf(t *testing.T, archive []byte) *Checked {
 
 const reconciled = `{"done":true,"fenced":false,"keys":3,"checked":3,"renewed":1,"problems":{},"finished_time":"2026-11-24T15:15:00Z"}`
 
-func TestRun(t *testing.T) {
-	refuse := func(status int, text string) func(http.ResponseWriter, *http.Request) bool {
-		return func(w http.ResponseWriter, r *http.Request) bool {
-			_, _ = io.Copy(io.Discard, r.Body)
-			w.WriteHeader(status)
-			_, _ = io.WriteString(w, `{"errors":["`+text+`"]}`)
-			return true
-		}
+func refuse(status int, text string) func(http.ResponseWriter, *http.Request) bool {
+	return func(w http.ResponseWriter, r *http.Request) bool {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, `{"errors":["`+text+`"]}`)
+		return true
 	}
+}
+
+func TestRun(t *testing.T) {
 	hangUp := func(w http.ResponseWriter, r *http.Request) bool {
 		_, _ = io.Copy(io.Discard, r.Body)
 		conn, _, err := w.(http.Hijacker).Hijack()
@@ -408,6 +409,32 @@ func TestReconcileReadsEveryField(t *testing.T) {
 	}
 }
 
+// Vault answers before it has begun: whoever restarts it then gets what it had.
+func TestHandOverWaitsUntilItIsThere(t *testing.T) {
+	for name, c := range map[string]struct {
+		f        *fakeVault
+		patience time.Duration
+		want     error
+		last     string
+	}{
+		"sealed on its way": {&fakeVault{sealed: 3}, time.Minute, nil, "POST sys/storage/raft/snapshot"},
+		"never restored":    {&fakeVault{keepsOld: true}, 200 * time.Millisecond, context.DeadlineExceeded, "POST sys/storage/raft/snapshot"},
+		"refused":           {&fakeVault{snapshot: refuse(403, "permission denied")}, time.Minute, errAny, "PUT auth/token/revoke-self"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := HandOver(t.Context(), c.f.start(t), strings.NewReader("the archive"), c.patience)
+			c.f.mu.Lock()
+			defer c.f.mu.Unlock()
+			if (err == nil) != (c.want == nil) || c.want != nil && c.want != errAny && !errors.Is(err, c.want) {
+				t.Errorf("got %v, want %v", err, c.want)
+			}
+			if c.f.sealed != 0 || c.f.calls[len(c.f.calls)-1] != c.last {
+				t.Errorf("sealed for %d polls more, calls %q", c.f.sealed, c.f.calls)
+			}
+		})
+	}
+}
+
 func TestRunWithForceOnAStockVault(t *testing.T) {
 	f := &fakeVault{reconcile: reconciled}
 	res, err := Run(t.Context(), Options{Snapshot: checked(t), Vault: f.start(t), Force: true, EpochFile: "/nonexistent/epoch", Patience: time.Minute, Poll: time.Millisecond})
@@ -450,21 +477,131 @@ func TestEpochKeepsItsMode(t *testing.T) {
 	}
 }
 
-func TestNewest(t *testing.T) {
+// The next copy is tried: another place's of the same snapshot, then older ones, and
+// that is told. What is not of a copy ends it.
+func TestFirst(t *testing.T) {
 	now := time.Now().UTC()
-	a, b := newStore(t), newStore(t)
-	a.take(t, now.Add(-3*time.Hour), true)
-	a.take(t, now, false)
-	want := b.take(t, now.Add(-time.Hour), true)
-	empty := newStore(t)
-	got, others, err := Newest(t.Context(), []snapshot.Destination{empty.dest, a.dest, b.dest}, "one")
-	if err != nil || got.Manifest.ID != want.String() || got.Destination != b.dest || got.VerifiedAt.IsZero() {
-		t.Errorf("got %s, %v, want %s", got.Manifest.ID, err, want)
+	spoil := func(t *testing.T, s store, id snapshot.ID) {
+		t.Helper()
+		name := filepath.Join(s.path, id.String()+".snap.age")
+		data, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data[len(data)/2] ^= 1
+		if err := os.WriteFile(name, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if !errors.Is(others, snapshot.ErrNoSnapshot) {
-		t.Errorf("of the others: %v", others)
+	for name, tc := range map[string]struct {
+		bad    func(t *testing.T, a, b store, older, newest snapshot.ID)
+		wanted func(w *Wanted, older, newest snapshot.ID)
+		dir    string // for the download, where not the test's
+		other  bool   // the wrong key
+		from   int    // the place that it comes from in the end
+		older  bool
+		notes  int
+		err    error
+	}{
+		"well": {from: 0},
+		"one rotten byte in the first place": {
+			bad: func(t *testing.T, a, _ store, _, newest snapshot.ID) { spoil(t, a, newest) }, from: 1, notes: 1,
+		},
+		"the same by its name": {
+			bad:    func(t *testing.T, a, _ store, _, newest snapshot.ID) { spoil(t, a, newest) },
+			wanted: func(w *Wanted, _, newest snapshot.ID) { w.ID = newest }, from: 1, notes: 1,
+		},
+		"the object is gone": {
+			bad: func(t *testing.T, a, _ store, _, newest snapshot.ID) {
+				if err := os.Remove(filepath.Join(a.path, newest.String()+".snap.age")); err != nil {
+					t.Fatal(err)
+				}
+			}, from: 1,
+		},
+		"the newest is rotten everywhere": {
+			bad:  func(t *testing.T, a, b store, _, newest snapshot.ID) { spoil(t, a, newest); spoil(t, b, newest) },
+			from: 0, older: true, notes: 2,
+		},
+		"all is": {
+			bad: func(t *testing.T, a, b store, older, newest snapshot.ID) {
+				for _, s := range []store{a, b} {
+					spoil(t, s, newest)
+					spoil(t, s, older)
+				}
+			}, err: snapshot.ErrCorrupt,
+		},
+		"by its name none else will do": {
+			bad:    func(t *testing.T, a, b store, _, newest snapshot.ID) { spoil(t, a, newest); spoil(t, b, newest) },
+			wanted: func(w *Wanted, _, newest snapshot.ID) { w.ID = newest }, err: snapshot.ErrCorrupt,
+		},
+		"a place that is away": {
+			wanted: func(w *Wanted, _, _ snapshot.ID) { w.Places = append([]snapshot.Destination{away{}}, w.Places...) }, from: 1, notes: 1,
+		},
+		"the wrong key":           {other: true, err: snapshot.ErrWrongIdentity},
+		"no room on this machine": {dir: "/nonexistent", err: os.ErrNotExist},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, b := newStore(t), newStore(t)
+			b.id, b.opts.Recipients = a.id, a.opts.Recipients
+			a.opts.Destinations = append(a.opts.Destinations, b.dest)
+			var ids []snapshot.ID
+			for i := range 2 {
+				id := a.take(t, now.Add(time.Duration(i-2)*time.Hour), true)
+				ids = append(ids, id)
+				_, err := snapshot.Verify(t.Context(), snapshot.VerifyOptions{
+					Destination: b.dest, Identities: []age.Identity{a.id}, ClusterID: "one", ID: id, StateDir: t.TempDir(),
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			a.take(t, now, false) // newer, and not verified
+			w := Wanted{Places: []snapshot.Destination{a.dest, b.dest}, Cluster: "one"}
+			if tc.bad != nil {
+				tc.bad(t, a, b, ids[0], ids[1])
+			}
+			if tc.wanted != nil {
+				tc.wanted(&w, ids[0], ids[1])
+			}
+			dir, key := t.TempDir(), a.id
+			if tc.dir != "" {
+				dir = tc.dir
+			}
+			if tc.other {
+				key = newStore(t).id
+			}
+			tried := 0
+			var k *Checked
+			c, others, err := First(t.Context(), w, func(c Choice) (err error) {
+				tried++
+				k, err = Fetch(t.Context(), c, []age.Identity{key}, dir)
+				return err
+			})
+			if tc.err != nil {
+				// The wrong key is tried on one snapshot, and no room is no copy's
+				// fault.
+				if most := map[bool]int{true: 2, false: 4}[tc.other]; !errors.Is(err, tc.err) || tried > most || tc.dir != "" && tried != 1 {
+					t.Errorf("%v after %d tries, want %v", err, tried, tc.err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer k.Close()
+			want := ids[1]
+			if tc.older {
+				want = ids[0]
+			}
+			if c.Manifest.ID != want.String() || c.Destination != w.Places[tc.from] || c.Older != tc.older || c.VerifiedAt.IsZero() {
+				t.Errorf("%s of %s, older %t", c.Manifest.ID, c.Destination.Name(), c.Older)
+			}
+			if notes := Notes(c, others); len(notes) != tc.notes {
+				t.Errorf("notes %q", notes)
+			}
+		})
 	}
-	if _, _, err := Newest(t.Context(), []snapshot.Destination{empty.dest}, "one"); !errors.Is(err, snapshot.ErrNoSnapshot) {
+	if _, _, err := First(t.Context(), Wanted{Places: []snapshot.Destination{newStore(t).dest}, Cluster: "one"}, nil); !errors.Is(err, snapshot.ErrNoSnapshot) {
 		t.Errorf("got %v, want %v", err, snapshot.ErrNoSnapshot)
 	}
 }

@@ -2,7 +2,6 @@ package restore
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -104,7 +103,7 @@ type Waits struct {
 // ParseWaits reads such a note.
 func ParseWaits(data []byte) (Waits, error) {
 	var w Waits
-	if err := json.Unmarshal(data, &w); err != nil {
+	if err := statefile.Decode(data, 0, &w); err != nil {
 		return Waits{}, fmt.Errorf("note of a restore: %w", err)
 	}
 	for mount, seconds := range w.MaxWait {

@@ -46,8 +46,8 @@ type PathsOptions struct {
 	PluginDir string
 	// Dir is an empty folder that the caller removes; as large as the Vault.
 	Dir string
-	// Hide are folders that the brought up Vault must not see: its audit files
-	// above all.
+	// Hide are folders that the brought up Vault must not see, beside those where
+	// Live's audit devices write, as far as its token may know.
 	Hide     []string
 	Patience time.Duration
 	// Step is told of each step as it begins; may be nil.
@@ -64,6 +64,11 @@ func Paths(ctx context.Context, o PathsOptions) (copied []Copied, err error) {
 	if err := mountsOf(ctx, o.Live, o.Paths); err != nil {
 		return nil, err
 	}
+	audit, err := auditFolders(ctx, o.Live)
+	if err != nil {
+		return nil, err
+	}
+	o.Hide = append(audit, o.Hide...)
 	set := proc.NewSet()
 	defer func() { err = errors.Join(err, set.Close()) }()
 

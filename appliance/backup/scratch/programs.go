@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 
@@ -25,28 +24,11 @@ func (v *Vault) copyPlugins() error {
 		if filepath.Base(name) != name {
 			return fmt.Errorf("plugin: %q is not a file's name", name)
 		}
-		if err := copyProgram(filepath.Join(v.Layout.Plugins(), name), from); err != nil {
+		if err := atomicfile.Copy(from, filepath.Join(v.Layout.Plugins(), name), 0o500); err != nil {
 			return fmt.Errorf("plugin: %w", err)
 		}
 	}
 	return nil
-}
-
-func copyProgram(to, from string) error {
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	out, err := atomicfile.Create(to, 0o500)
-	if err != nil {
-		return err
-	}
-	defer out.Abort()
-	if _, err := io.Copy(out, in); err != nil {
-		return err
-	}
-	return out.Commit()
 }
 
 // SwapVault stops Vault and starts another program on the same storage and

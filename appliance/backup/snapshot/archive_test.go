@@ -121,8 +121,13 @@ func TestCheckArchiveCorruptAtEveryByte(t *testing.T) {
 	whole := buildArchive(t, archiveSpec{})
 	content := gunzip(t, whole)
 	accepted := 0
+	flips := []byte{0x01, 0x80, 0xff}
 	for n := range len(whole) {
-		for _, flip := range []byte{0x01, 0x80, 0xff} {
+		these := flips
+		if testing.Short() { // one of them at each byte
+			these = flips[n%len(flips):][:1]
+		}
+		for _, flip := range these {
 			bad := bytes.Clone(whole)
 			bad[n] ^= flip
 			_, err := CheckArchive(bytes.NewReader(bad))

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"strongroom.example/config"
 )
 
 // The suite that every Destination passes, the tests' own fake included.
@@ -28,6 +30,9 @@ func TestDestinationConformance(t *testing.T) {
 	}{
 		{"mem", func(*testing.T) Destination { return newMem("mem") }},
 		{"dir", func(t *testing.T) Destination { return newTestDir(t) }},
+		{"a folder as it is configured", func(t *testing.T) Destination {
+			return NewPlace(config.BackupTo{Type: config.BackupDir, Path: t.TempDir()}, nil)
+		}},
 		{"s3", func(t *testing.T) Destination { return v.open(t, S3Config{Bucket: "plain", PartSize: minPart}) }},
 		{"s3 with versions and object lock", func(t *testing.T) Destination {
 			return v.open(t, S3Config{Bucket: "locks", PartSize: minPart})
@@ -283,29 +288,10 @@ func TestDirMustBeThere(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{filepath.Join(t.TempDir(), "not-mounted"), file} {
-		if _, err := NewDir(path); err == nil {
-			t.Errorf("%q was accepted", path)
+		// Not "not found": that would be said of an object.
+		if _, err := NewDir(path); !errors.Is(err, ErrPlace) || errors.Is(err, ErrNotFound) {
+			t.Errorf("%q: got %v, want %v", path, err, ErrPlace)
 		}
-	}
-}
-
-func TestDirSweepsInterruptedUploads(t *testing.T) {
-	d := newTestDir(t)
-	put(t, d, "c/whole", []byte("x"))
-	left := filepath.Join(d.root, "c", ".x.snap.age"+tmpMark+"123")
-	if err := os.WriteFile(left, []byte("half"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, tt := range []struct {
-		before time.Time
-		want   int
-	}{{time.Now().Add(-time.Hour), 0}, {time.Now().Add(time.Hour), 1}} {
-		if n, err := d.Sweep(t.Context(), tt.before); n != tt.want || err != nil {
-			t.Errorf("swept %d, %v, want %d", n, err, tt.want)
-		}
-	}
-	if got := get(t, d, "c/whole"); string(got) != "x" {
-		t.Errorf("the object is now %q", got)
 	}
 }
 
@@ -323,8 +309,8 @@ func (f *failingFS) fail() error {
 	return nil
 }
 
-func (f *failingFS) MkdirAll(path string) error {
-	return errors.Join(f.fail(), f.osFS.MkdirAll(path))
+func (f *failingFS) Mkdir(path string) error {
+	return errors.Join(f.fail(), f.osFS.Mkdir(path))
 }
 
 func (f *failingFS) CreateTemp(dir, pattern string) (dirFile, error) {

@@ -9,7 +9,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,11 +21,13 @@ import (
 
 // Dir is a Destination in a directory, for a mounted disk or share.
 type Dir struct {
-	root string
-	fs   dirFS
+	root  string
+	fs    dirFS
+	moved atomic.Int64 // bytes on the disk, and read off it
 }
 
 var (
+	_ mover       = (*Dir)(nil)
 	_ Destination = (*Dir)(nil)
 	_ Sweeper     = (*Dir)(nil)
 )
@@ -31,7 +35,8 @@ var (
 // dirFS is what Dir does to the file system, so that tests can let each call
 // fail.
 type dirFS interface {
-	MkdirAll(path string) error
+	// Mkdir makes one folder, never what it lies in: that is the place itself.
+	Mkdir(path string) error
 	CreateTemp(dir, pattern string) (dirFile, error)
 	// RenameNew fails with fs.ErrExist when the new name is taken.
 	RenameNew(old, new string) error
@@ -41,6 +46,8 @@ type dirFS interface {
 
 type dirFile interface {
 	io.Writer
+	// WriteOut has the disk take n bytes from off on, and waits for it.
+	WriteOut(off, n int64) error
 	Name() string
 	Sync() error
 	Close() error
@@ -53,14 +60,11 @@ func NewDir(path string) (*Dir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("folder %q: %w", path, err)
 	}
-	fi, err := os.Stat(abs)
-	if err != nil {
-		return nil, fmt.Errorf("folder %q: %w", path, dirError(err))
+	d := &Dir{root: abs, fs: osFS{}}
+	if err := d.there(); err != nil {
+		return nil, err
 	}
-	if !fi.IsDir() {
-		return nil, fmt.Errorf("folder %q: is no folder", path)
-	}
-	return &Dir{root: abs, fs: osFS{}}, nil
+	return d, nil
 }
 
 // Name is "dir:" and the path.
@@ -68,9 +72,14 @@ func (d *Dir) Name() string { return "dir:" + d.root }
 
 func (d *Dir) path(name string) string { return filepath.Join(d.root, filepath.FromSlash(name)) }
 
-// tmpMark is in the name of every file under way. The leading dot of these
-// names keeps them out of List.
+// writeOutEvery is how much is written before the disk must have it, in bytes.
+const writeOutEvery = 4 << 20
+
+// tmpMark is in the name of every file under way, before what rand.Text gives. The
+// leading dot of these names keeps them out of List.
 const tmpMark = ".upload-"
+
+var tmpRandom = regexp.MustCompile(`^[A-Z2-7]{26}$`)
 
 // Put implements Destination.
 func (d *Dir) Put(ctx context.Context, name string, r io.Reader) (ObjectInfo, error) {
@@ -79,7 +88,7 @@ func (d *Dir) Put(ctx context.Context, name string, r io.Reader) (ObjectInfo, er
 	}
 	info, err := d.put(ctx, name, r)
 	if err != nil {
-		return ObjectInfo{}, fmt.Errorf("%s: put %q: %w", d.Name(), name, dirError(err))
+		return ObjectInfo{}, d.fail("put", name, err)
 	}
 	return info, nil
 }
@@ -91,7 +100,7 @@ func (d *Dir) put(ctx context.Context, name string, r io.Reader) (_ ObjectInfo, 
 	}
 	dir := filepath.Dir(path)
 	if _, err := os.Lstat(dir); err != nil {
-		if err := d.fs.MkdirAll(dir); err != nil {
+		if err := d.fs.Mkdir(dir); err != nil && !errors.Is(err, fs.ErrExist) {
 			return ObjectInfo{}, err
 		}
 		if err := d.fs.SyncDir(filepath.Dir(dir)); err != nil {
@@ -112,8 +121,17 @@ func (d *Dir) put(ctx context.Context, name string, r io.Reader) (_ ObjectInfo, 
 			_ = d.fs.Remove(tmp.Name())
 		}
 	}()
-	if _, err := io.Copy(tmp, ctxReader{ctx, r}); err != nil {
-		return ObjectInfo{}, err
+	// Piece by piece: what memory takes at once, a slow disk takes in minutes, and
+	// then nobody could tell it from one that is stuck.
+	for off, n := int64(0), int64(writeOutEvery); n == writeOutEvery; off += n {
+		n, err = io.CopyN(tmp, ctxReader{ctx, r}, writeOutEvery)
+		if err != nil && err != io.EOF {
+			return ObjectInfo{}, err
+		}
+		if err := tmp.WriteOut(off, n); err != nil {
+			return ObjectInfo{}, err
+		}
+		d.moved.Add(n)
 	}
 	if err := tmp.Sync(); err != nil {
 		return ObjectInfo{}, err
@@ -141,13 +159,16 @@ func (d *Dir) Get(ctx context.Context, name string) (io.ReadCloser, error) {
 	}
 	f, err := os.Open(d.path(name))
 	if err != nil {
-		return nil, fmt.Errorf("%s: get %q: %w", d.Name(), name, dirError(err))
+		return nil, d.fail("get", name, err)
 	}
 	return struct {
 		io.Reader
 		io.Closer
-	}{ctxReader{ctx, f}, f}, nil
+	}{&counted{ctxReader{ctx, f}, &d.moved}, f}, nil
 }
+
+// Moved implements mover.
+func (d *Dir) Moved() int64 { return d.moved.Load() }
 
 // Stat implements Destination.
 func (d *Dir) Stat(_ context.Context, name string) (ObjectInfo, error) {
@@ -156,7 +177,7 @@ func (d *Dir) Stat(_ context.Context, name string) (ObjectInfo, error) {
 	}
 	info, err := d.stat(name)
 	if err != nil {
-		return ObjectInfo{}, fmt.Errorf("%s: stat %q: %w", d.Name(), name, dirError(err))
+		return ObjectInfo{}, d.fail("stat", name, err)
 	}
 	return info, nil
 }
@@ -172,11 +193,13 @@ func (d *Dir) stat(name string) (ObjectInfo, error) {
 	return ObjectInfo{Name: name, Size: fi.Size(), ModTime: fi.ModTime()}, nil
 }
 
-// List implements Destination.
+// List implements Destination. An object lies in a folder of the root, and no
+// deeper: what else is there is a stranger's, such as a disk's lost+found, and is
+// neither looked into nor in the way.
 func (d *Dir) List(ctx context.Context, prefix string) ([]ObjectInfo, error) {
 	var out []ObjectInfo
-	err := d.walk(ctx, func(name string, e fs.DirEntry) error {
-		if strings.HasPrefix(e.Name(), ".") || !strings.HasPrefix(name, prefix) {
+	err := d.look(ctx, prefix, func(name string, e fs.DirEntry) error {
+		if !strings.HasPrefix(name, prefix) || checkName(name) != nil {
 			return nil
 		}
 		fi, err := e.Info()
@@ -190,37 +213,73 @@ func (d *Dir) List(ctx context.Context, prefix string) ([]ObjectInfo, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("%s: list %q: %w", d.Name(), prefix, dirError(err))
+		return nil, d.fail("list", prefix, err)
 	}
 	sortObjects(out)
 	return out, nil
 }
 
-// walk visits every plain file.
-func (d *Dir) walk(ctx context.Context, visit func(name string, e fs.DirEntry) error) error {
-	return filepath.WalkDir(d.root, func(path string, e fs.DirEntry, err error) error {
-		if cerr := ctx.Err(); cerr != nil {
-			return cerr
-		}
+// look visits every plain file where objects whose names start with prefix can
+// lie.
+func (d *Dir) look(ctx context.Context, prefix string, visit func(name string, e fs.DirEntry) error) error {
+	folder, _, one := strings.Cut(prefix, "/")
+	folders := []string{folder}
+	if !one {
+		entries, err := os.ReadDir(d.root)
 		if err != nil {
-			// What another run removes meanwhile is no error; the root is.
-			if path != d.root && errors.Is(err, fs.ErrNotExist) {
-				return nil
+			return err
+		}
+		folders = nil
+		for _, e := range entries {
+			if e.IsDir() && clusterPattern.MatchString(e.Name()) {
+				folders = append(folders, e.Name())
 			}
+		}
+	}
+	for _, f := range folders {
+		entries, err := os.ReadDir(filepath.Join(d.root, f))
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && d.there() == nil:
+			continue // nothing of it yet, or deleted since
+		case errors.Is(err, fs.ErrPermission) && !one && !VaultCluster(f):
+			continue // a stranger's, who wants to be left alone
+		case err != nil:
 			return err
 		}
-		if e.IsDir() && path != d.root && strings.HasPrefix(e.Name(), ".") {
-			return fs.SkipDir // .snapshots, .Trash-1000 and the like
+		for _, e := range entries {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if !e.Type().IsRegular() {
+				continue
+			}
+			if err := visit(f+"/"+e.Name(), e); err != nil {
+				return err
+			}
 		}
-		if !e.Type().IsRegular() {
-			return nil
-		}
-		rel, err := filepath.Rel(d.root, path)
-		if err != nil {
-			return err
-		}
-		return visit(filepath.ToSlash(rel), e)
-	})
+	}
+	return ctx.Err()
+}
+
+// there says whether the root is still a folder.
+func (d *Dir) there() error {
+	fi, err := os.Stat(d.root)
+	if err == nil && !fi.IsDir() {
+		err = errors.New("is no folder")
+	}
+	if err != nil {
+		return fmt.Errorf("%w: folder %q: %w", ErrPlace, d.root, err)
+	}
+	return nil
+}
+
+// fail is the error of a verb. That an object is not there can only be said of a
+// place that is.
+func (d *Dir) fail(verb, name string, err error) error {
+	if gone := d.there(); gone != nil && errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s: %s %q: %w", d.Name(), verb, name, gone)
+	}
+	return fmt.Errorf("%s: %s %q: %w", d.Name(), verb, name, dirError(err))
 }
 
 // Delete implements Destination.
@@ -237,16 +296,20 @@ func (d *Dir) Delete(_ context.Context, name string) error {
 		err = d.fs.SyncDir(filepath.Dir(path))
 	}
 	if err != nil {
-		return fmt.Errorf("%s: delete %q: %w", d.Name(), name, dirError(err))
+		return d.fail("delete", name, err)
 	}
 	return nil
 }
 
-// Sweep implements Sweeper.
+// Sweep implements Sweeper. It knows remains by their whole name, which only Put
+// makes.
 func (d *Dir) Sweep(ctx context.Context, before time.Time) (int, error) {
 	n := 0
-	err := d.walk(ctx, func(name string, e fs.DirEntry) error {
-		if !strings.HasPrefix(e.Name(), ".") || !strings.Contains(e.Name(), tmpMark) {
+	err := d.look(ctx, "", func(name string, e fs.DirEntry) error {
+		folder, file, _ := strings.Cut(name, "/")
+		object, random, _ := strings.Cut(strings.TrimPrefix(file, "."), tmpMark)
+		_, _, ours := splitObject(folder + "/" + object)
+		if !ours || !strings.HasPrefix(file, ".") || !tmpRandom.MatchString(random) {
 			return nil
 		}
 		fi, err := e.Info()
@@ -260,7 +323,7 @@ func (d *Dir) Sweep(ctx context.Context, before time.Time) (int, error) {
 		return nil
 	})
 	if err != nil {
-		return n, fmt.Errorf("%s: sweep: %w", d.Name(), dirError(err))
+		return n, d.fail("sweep", "", err)
 	}
 	return n, nil
 }
@@ -299,19 +362,68 @@ func (c ctxReader) Read(p []byte) (int, error) {
 // osFS is the real file system.
 type osFS struct{}
 
-// The group may do what the owner may, as far as the umask lets it: on an
-// installed machine one user stores and another one verifies and prunes.
+// Whatever the umask: on an installed machine one user stores and another one of the
+// group verifies and prunes, and what root has stored by hand is theirs, too. For that
+// the folders are the group's; a file that is there is read and removed, and never
+// written again.
+const (
+	folderMode = 0o770
+	fileMode   = 0o640
+)
 
-func (osFS) MkdirAll(path string) error { return os.MkdirAll(path, 0o770) }
+func (osFS) Mkdir(path string) error {
+	if err := os.Mkdir(path, folderMode); err != nil {
+		return err
+	}
+	fi, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	return exactly(fi, folderMode, func(m fs.FileMode) error { return os.Chmod(path, m) })
+}
 
 func (osFS) CreateTemp(dir, pattern string) (dirFile, error) {
 	prefix, suffix, _ := strings.Cut(pattern, "*")
 	name := filepath.Join(dir, prefix+rand.Text()+suffix)
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o660)
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode)
 	if err != nil {
 		return nil, err
 	}
-	return f, nil
+	fi, err := f.Stat()
+	if err == nil {
+		err = exactly(fi, fileMode, f.Chmod)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close(), os.Remove(name))
+	}
+	return osFile{f}, nil
+}
+
+type osFile struct{ *os.File }
+
+func (f osFile) WriteOut(off, n int64) error {
+	const all = unix.SYNC_FILE_RANGE_WAIT_BEFORE | unix.SYNC_FILE_RANGE_WRITE | unix.SYNC_FILE_RANGE_WAIT_AFTER
+	err := unix.SyncFileRange(int(f.Fd()), off, n, all)
+	switch {
+	case errors.Is(err, unix.ESPIPE), errors.Is(err, unix.EINVAL), errors.Is(err, errors.ErrUnsupported), errors.Is(err, unix.EPERM):
+		return nil // not every file system, nor every sandbox, can: Sync has the last word
+	case err != nil:
+		return &os.PathError{Op: "write", Path: f.Name(), Err: err}
+	}
+	return nil
+}
+
+// exactly sets a mode where it is another: the setgid bit, which a folder has from
+// the one that it lies in, stays. What is left alone needs no right to set it.
+func exactly(fi fs.FileInfo, want fs.FileMode, chmod func(fs.FileMode) error) error {
+	if fi.Mode().Perm() == want {
+		return nil
+	}
+	err := chmod(fi.Mode()&(fs.ModeSetgid|fs.ModeSticky) | want)
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, errors.ErrUnsupported) {
+		return nil // a file system without modes, such as vfat: its mount says who may
+	}
+	return err
 }
 
 func (osFS) RenameNew(old, new string) error {

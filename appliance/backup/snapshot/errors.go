@@ -26,6 +26,10 @@ var (
 
 // What can be wrong with a destination.
 var (
+	// ErrPlace means that the place itself cannot be used as it is: its folder is
+	// not there, or the key pair of its bucket cannot be read. It is never
+	// ErrNotFound: nothing can be said of what it holds.
+	ErrPlace       = errors.New("this place cannot be opened")
 	ErrNotFound    = errors.New("not found")
 	ErrExists      = errors.New("already exists")
 	ErrLocked      = errors.New("locked against deletion")

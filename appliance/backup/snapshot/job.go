@@ -47,9 +47,17 @@ type Job struct {
 	// no drill can look for one.
 	CanaryLogin func(ctx context.Context) (Writer, End, error)
 	Host        string // for the canary
+
+	// Lasting is what went wrong and is not to be tried again, while something else
+	// is: the run as a whole has failed by it.
+	Lasting error
+	// LoginLeft is why a login could not be ended. It ends by itself, and the
+	// snapshot is stored.
+	LoginLeft error
 }
 
-// Run takes one. It may be called again after a failure.
+// Run takes one. It may be called again after a failure, and then serves the places
+// that do not have theirs yet: each of the others has one already.
 func (j *Job) Run(ctx context.Context) (Taken, error) {
 	health, err := j.From.Health(ctx)
 	if err != nil {
@@ -71,8 +79,38 @@ func (j *Job) Run(ctx context.Context) (Taken, error) {
 	j.Source = j.From
 	j.Vault = VaultInfo{ClusterID: health.ClusterID, ClusterName: health.ClusterName, Version: health.Version}
 	taken, err := Take(ctx, j.TakeOptions)
-	return taken, errors.Join(err, end(ctx))
+	j.LoginLeft = end(ctx)
+	return taken, j.settle(taken, err)
 }
+
+// settle sorts out what may be tried again.
+func (j *Job) settle(taken Taken, err error) error {
+	if err == nil || len(taken.Held)+len(taken.failed) == 0 {
+		return err
+	}
+	var left []Destination
+	var passing []error
+	lasting := []error{j.Lasting, taken.without}
+	for _, d := range j.Destinations {
+		switch failed := taken.failed[d.Name()]; {
+		case failed == nil:
+		case MayPass(failed):
+			left, passing = append(left, d), append(passing, failed)
+		default:
+			lasting = append(lasting, failed)
+		}
+	}
+	if len(left) == 0 {
+		return settled{err}
+	}
+	j.Destinations, j.Lasting = left, errors.Join(lasting...)
+	return errors.Join(passing...)
+}
+
+// settled is an error after which there is nobody to try again for.
+type settled struct{ error }
+
+func (s settled) Unwrap() error { return s.error }
 
 func (j *Job) writeCanary(ctx context.Context) (_ *Canary, err error) {
 	w, end, err := j.CanaryLogin(ctx)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -47,7 +48,7 @@ func TestJob(t *testing.T) {
 		"no canary is written": {ready, "canary-write", nil, "canary-login canary-write canary-end login end", true, false, true},
 		"it does not end":      {ready, "canary-end", nil, "canary-login canary-write canary-end login end", true, true, true},
 		"no login":             {ready, "login", broken, "canary-login canary-write canary-end login", false, true, false},
-		"that does not end":    {ready, "end", broken, "canary-login canary-write canary-end login end", true, true, false},
+		"that does not end":    {ready, "end", nil, "canary-login canary-write canary-end login end", true, true, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var did []string
@@ -82,6 +83,9 @@ func TestJob(t *testing.T) {
 			if got := strings.Join(did, " "); got != tc.did {
 				t.Errorf("did %q, want %q", got, tc.did)
 			}
+			if (j.LoginLeft != nil) != (tc.fails == "end") {
+				t.Errorf("the login: %v", j.LoginLeft)
+			}
 			if (len(taken.Held) == 1) != tc.taken || (j.CanaryFailure != nil) != tc.canaryFails || (j.Canary != nil) != tc.canaried {
 				t.Errorf("held %q, canary %v, failure %v", taken.Held, j.Canary, j.CanaryFailure)
 			}
@@ -93,6 +97,77 @@ func TestJob(t *testing.T) {
 			}
 			if s, err := LoadTakeState(j.StateDir); err != nil || (s.CanaryFailure != nil) != tc.canaryFails {
 				t.Errorf("state %+v, %v", s, err)
+			}
+		})
+	}
+}
+
+// Another try is for those that have nothing yet and may do better; what is not tried
+// again is told in the end all the same.
+func TestJobTriesAlone(t *testing.T) {
+	for name, tc := range map[string]struct {
+		first, second map[string]error // of the places b and c; a is well
+		files         error
+		again         string // the places that the second run serves; empty: there is none
+		lasting       error
+	}{
+		"one out of reach":                {map[string]error{"b": ErrUnreachable}, nil, nil, "b", nil},
+		"one out of reach, one full":      {map[string]error{"b": ErrUnreachable, "c": ErrFull}, nil, nil, "b", ErrFull},
+		"both out of reach, then full":    {map[string]error{"b": ErrUnreachable, "c": ErrUnreachable}, map[string]error{"c": ErrFull}, nil, "b c", ErrFull},
+		"one full":                        {map[string]error{"c": ErrFull}, nil, nil, "", ErrFull},
+		"without files":                   {nil, nil, errDisk, "", errDisk},
+		"without files, and out of reach": {map[string]error{"c": ErrUnreachable}, nil, errDisk, "c", errDisk},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, b, c := newMem("a"), &failing{mem: newMem("b"), n: 1, forever: true}, &failing{mem: newMem("c"), n: 1, forever: true}
+			raw := bytesSource(buildArchive(t, archiveSpec{}))
+			runs := 0
+			j := Job{
+				TakeOptions: takeOptions(t, newKeys(t), nil, a, b, c),
+				From:        vaultFake{bytesSource: raw, health: vaultapi.Health{Initialized: true, ClusterID: testCluster}},
+				Login:       func(context.Context) (End, error) { return func(context.Context) error { return nil }, nil },
+				CanaryLogin: func(context.Context) (Writer, End, error) { return nil, nil, nil },
+			}
+			if tc.files != nil {
+				j.Files = func(context.Context, io.Writer) error {
+					if runs == 1 {
+						return tc.files
+					}
+					return nil
+				}
+			}
+			run := func(faults map[string]error) error {
+				runs++
+				b.err, c.err = faults["b"], faults["c"]
+				b.n, b.calls, c.n, c.calls = 1, 0, 1, 0
+				if b.err == nil {
+					b.n = 1 << 30
+				}
+				if c.err == nil {
+					c.n = 1 << 30
+				}
+				_, err := j.Run(t.Context())
+				return err
+			}
+			err := run(tc.first)
+			if again := MayPass(err); err == nil || again != (tc.again != "") {
+				t.Fatalf("another try: %t, after %v", again, err)
+			}
+			if tc.again != "" {
+				var served []string
+				for _, d := range j.Destinations {
+					served = append(served, d.Name())
+				}
+				if got := strings.Join(served, " "); got != tc.again {
+					t.Fatalf("the second run serves %q, want %q", got, tc.again)
+				}
+				err = run(tc.second)
+			}
+			if err = errors.Join(err, j.Lasting); tc.lasting == nil && err != nil || !errors.Is(err, tc.lasting) {
+				t.Errorf("in the end %v, want %v", err, tc.lasting)
+			}
+			if all, err := List(t.Context(), a, ""); err != nil || len(all) != 1 {
+				t.Errorf("the place that was well holds %d, %v", len(all), err)
 			}
 		})
 	}

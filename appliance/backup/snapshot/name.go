@@ -30,6 +30,13 @@ var (
 	basePattern    = regexp.MustCompile(`^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}$`)
 )
 
+// vaultCluster is the id that Vault gives a cluster.
+var vaultCluster = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+
+// VaultCluster says whether a folder in a place has the name that only the
+// snapshots of a Vault cluster have.
+func VaultCluster(folder string) bool { return vaultCluster.MatchString(folder) }
+
 // ID names one snapshot of one cluster. The names sort by time.
 type ID struct {
 	Cluster string

@@ -1,43 +1,154 @@
 package snapshot
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"strongroom.example/config"
 )
 
-// OpenPlace opens a place for snapshots as it is configured. read gives the content of
-// the credential that a bucket names; it is wiped afterwards.
-func OpenPlace(to config.BackupTo, read func(name string) ([]byte, error)) (Destination, error) {
-	if to.Type == config.BackupDir {
-		return NewDir(to.Path)
-	}
-	data, err := read(to.Credentials)
-	if err != nil {
-		return nil, fmt.Errorf("key pair of the bucket %q: %w", to.Bucket, err)
-	}
-	defer clear(data)
-	access, secret, err := KeyPair(to.Credentials, data)
-	if err != nil {
-		return nil, fmt.Errorf("key pair of the bucket %q: %w", to.Bucket, err)
-	}
-	return NewS3(S3Config{
-		Endpoint: to.Endpoint, Region: to.Region, Bucket: to.Bucket, Prefix: to.Prefix, CAFile: to.CAFile,
-		AccessKey: access, SecretKey: secret, LockFor: to.LockFor, LockMode: to.LockMode,
-	})
+// Place is a configured place. It is opened by the first that is asked of it, so that
+// one which cannot be opened is in nobody's way: that is then its answer to
+// everything (ErrPlace), and the next question tries again.
+type Place struct {
+	name string
+	open func() (Destination, error)
+
+	mu   sync.Mutex                  // of opening
+	dest atomic.Pointer[Destination] // nil until it could be opened
 }
 
-// OpenPlaces opens the places of a configuration, as OpenPlace does each.
-func OpenPlaces(places []config.BackupTo, read func(name string) ([]byte, error)) ([]Destination, error) {
-	var out []Destination
-	for i, to := range places {
-		d, err := OpenPlace(to, read)
-		if err != nil {
-			return nil, fmt.Errorf("backup.to[%d]: %w", i, err)
-		}
-		out = append(out, d)
+var (
+	_ mover       = (*Place)(nil)
+	_ Destination = (*Place)(nil)
+	_ Sweeper     = (*Place)(nil)
+)
+
+// NewPlace is a place as it is configured. read gives the content of the credential
+// that a bucket names; it is wiped afterwards.
+func NewPlace(to config.BackupTo, read func(name string) ([]byte, error)) *Place {
+	if to.Type == config.BackupDir {
+		return &Place{name: "dir:" + filepath.Clean(to.Path), open: func() (Destination, error) { return NewDir(to.Path) }}
 	}
-	return out, nil
+	cfg := S3Config{
+		Endpoint: to.Endpoint, Region: to.Region, Bucket: to.Bucket, Prefix: to.Prefix, CAFile: to.CAFile,
+		LockFor: to.LockFor, LockMode: to.LockMode,
+	}
+	return &Place{name: cfg.name(), open: func() (Destination, error) {
+		data, err := read(to.Credentials)
+		if err != nil {
+			return nil, fmt.Errorf("key pair of the bucket %q: %w", to.Bucket, err)
+		}
+		defer clear(data)
+		if cfg.AccessKey, cfg.SecretKey, err = KeyPair(to.Credentials, data); err != nil {
+			return nil, fmt.Errorf("key pair of the bucket %q: %w", to.Bucket, err)
+		}
+		return NewS3(cfg)
+	}}
+}
+
+// Places are the places of a configuration.
+func Places(to []config.BackupTo, read func(name string) ([]byte, error)) []Destination {
+	out := make([]Destination, len(to))
+	for i := range to {
+		out[i] = NewPlace(to[i], read)
+	}
+	return out
+}
+
+func (p *Place) opened() (Destination, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if d := p.dest.Load(); d != nil {
+		return *d, nil
+	}
+	d, err := p.open()
+	switch {
+	case err == nil:
+		p.dest.Store(&d)
+		return d, nil
+	case errors.Is(err, ErrPlace):
+		return nil, fmt.Errorf("%s: %w", p.name, err)
+	}
+	// What is not there is the key pair, and no object.
+	return nil, fmt.Errorf("%s: %w: %w", p.name, ErrPlace, err)
+}
+
+// Moved implements mover.
+func (p *Place) Moved() int64 {
+	// It waits for no opening, which may be stuck.
+	if d := p.dest.Load(); d != nil {
+		if m, ok := (*d).(mover); ok {
+			return m.Moved()
+		}
+	}
+	return 0
+}
+
+// Name implements Destination.
+func (p *Place) Name() string { return p.name }
+
+// Put implements Destination.
+func (p *Place) Put(ctx context.Context, name string, r io.Reader) (ObjectInfo, error) {
+	d, err := p.opened()
+	if err != nil {
+		return ObjectInfo{}, err
+	}
+	return d.Put(ctx, name, r)
+}
+
+// Get implements Destination.
+func (p *Place) Get(ctx context.Context, name string) (io.ReadCloser, error) {
+	d, err := p.opened()
+	if err != nil {
+		return nil, err
+	}
+	return d.Get(ctx, name)
+}
+
+// Stat implements Destination.
+func (p *Place) Stat(ctx context.Context, name string) (ObjectInfo, error) {
+	d, err := p.opened()
+	if err != nil {
+		return ObjectInfo{}, err
+	}
+	return d.Stat(ctx, name)
+}
+
+// List implements Destination.
+func (p *Place) List(ctx context.Context, prefix string) ([]ObjectInfo, error) {
+	d, err := p.opened()
+	if err != nil {
+		return nil, err
+	}
+	return d.List(ctx, prefix)
+}
+
+// Delete implements Destination.
+func (p *Place) Delete(ctx context.Context, name string) error {
+	d, err := p.opened()
+	if err != nil {
+		return err
+	}
+	return d.Delete(ctx, name)
+}
+
+// Sweep implements Sweeper.
+func (p *Place) Sweep(ctx context.Context, before time.Time) (int, error) {
+	d, err := p.opened()
+	if err != nil {
+		return 0, err
+	}
+	if s, ok := d.(Sweeper); ok {
+		return s.Sweep(ctx, before)
+	}
+	return 0, nil
 }
 
 // KeyPair reads the credential of a bucket. Its error quotes nothing of data.

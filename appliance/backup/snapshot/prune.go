@@ -52,6 +52,11 @@ func Prune(ctx context.Context, o PruneOptions) (PruneResult, error) {
 	if o.DryRun {
 		return res, nil
 	}
+	if anchor != (ID{}) {
+		if err := stored(ctx, o.Destination, anchor); err != nil {
+			return res, fmt.Errorf("prune snapshots: nothing is deleted: %w", err)
+		}
+	}
 	var errs []error
 	for i := range res.Decisions {
 		d := &res.Decisions[i]
@@ -63,6 +68,8 @@ func Prune(ctx context.Context, o PruneOptions) (PruneResult, error) {
 			res.Deleted++
 		case errors.Is(err, ErrLocked):
 			d.Keep, d.Why = true, KeepLocked
+		case errors.Is(err, errComplete):
+			d.Keep, d.Why = true, KeepUnlisted
 		default:
 			errs = append(errs, err)
 		}
@@ -131,10 +138,54 @@ func NewestVerified(ctx context.Context, d Destination, cluster string) (Manifes
 	return Proven(ctx, d, id)
 }
 
+// stored is an error where a proven snapshot's objects are not there as its manifest
+// says: a listing, which may lie, is not enough to delete others for.
+func stored(ctx context.Context, d Destination, id ID) error {
+	m, _, err := ReadManifest(ctx, d, id)
+	if err != nil {
+		return err
+	}
+	objects := []Object{m.Snapshot}
+	if m.Files != nil {
+		objects = append(objects, *m.Files)
+	}
+	for _, o := range objects {
+		info, err := d.Stat(ctx, o.Name)
+		if err != nil {
+			return err
+		}
+		if info.Size != o.Size {
+			return fmt.Errorf("%s: %q: %w: %d bytes, the manifest says %d", d.Name(), o.Name, ErrMismatch, info.Size, o.Size)
+		}
+	}
+	return nil
+}
+
+// seen is ErrNotFound where a snapshot that was listed as incomplete is so.
+func seen(ctx context.Context, d Destination, e Entry) error {
+	for _, suffix := range []string{suffixManifest, suffixSnap} {
+		if _, err := d.Stat(ctx, e.ID.object(suffix)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// errComplete means that a listing has left something out.
+var errComplete = errors.New("it has a manifest that was not listed")
+
 // deleteSnapshot deletes the objects of one snapshot: what says that it is good
 // first, the data last, so that a crash leaves something incomplete and not
 // something false.
 func deleteSnapshot(ctx context.Context, d Destination, e Entry, now time.Time) error {
+	if !e.Complete {
+		switch err := seen(ctx, d, e); {
+		case err == nil:
+			return errComplete
+		case !errors.Is(err, ErrNotFound):
+			return err
+		}
+	}
 	for _, suffix := range []string{suffixProof, suffixManifest, suffixFiles, suffixSnap} {
 		name := e.ID.object(suffix)
 		if !slices.Contains(e.objects, name) {

@@ -1,9 +1,11 @@
 package snapshot
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -55,7 +57,7 @@ func TestPolicy(t *testing.T) {
 		{"weeks begin on Monday", Policy{Weekly: 2}, []string{
 			"2026-11-15 23:59 /v", "2026-11-16 00:00 /v", "2026-11-22 23:59 /v", "2026-11-23 00:00 /v", "2026-11-24 10:00 /v",
 		}, 4, []string{"expired", "expired", "weekly", "expired", "newest verified"}},
-		{"months go over the year", Policy{Monthly: 12}, []string{
+		{"months go over the year", Policy{Monthly: 3}, []string{
 			"2025-11-30 23:59 /v", "2025-12-01 00:00 /v", "2026-01-31 12:00 /v", "2026-11-24 10:00 /v",
 		}, 3, []string{"expired", "monthly", "monthly", "newest verified"}},
 		{"the newest verified one stays, however old", Policy{Hourly: 1}, []string{
@@ -73,6 +75,12 @@ func TestPolicy(t *testing.T) {
 		{"incomplete ones go where nothing is verified, too", Policy{Hourly: 1}, []string{
 			"2026-11-20 15:00 /i", "2026-11-24 15:00",
 		}, -1, []string{"incomplete", "nothing is verified yet"}},
+		{"a machine that was off keeps what it had", Policy{Hourly: 2, Daily: 3}, []string{
+			"2024-05-01 10:00 /v", "2024-05-02 11:00 /v", "2024-05-02 12:00 /v", "2026-11-24 15:10 /v",
+		}, 3, []string{"daily", "expired", "hourly", "newest verified"}},
+		{"one from the future stays, and counts for no period", Policy{Hourly: 2}, []string{
+			"2026-11-24 14:00 /v", "2026-11-24 15:00 /v", "2027-11-25 15:00 /v", "2027-11-25 16:00 /v",
+		}, 3, []string{"hourly", "hourly", "from the future", "from the future"}},
 		{"one from the future stays", Policy{Hourly: 1}, []string{
 			"2026-11-24 15:00 /v", "2026-11-25 15:00", "2026-11-26 15:00 /i",
 		}, 0, []string{"newest verified", "from the future", "from the future"}},
@@ -114,7 +122,11 @@ func TestPolicyOverYears(t *testing.T) {
 	var kept []Entry
 	now := time.Date(2025, 1, 1, 0, 7, 0, 0, time.UTC)
 	var anchor ID
-	for range 2 * 365 * 24 {
+	years := 2
+	if testing.Short() {
+		years = 1
+	}
+	for range years * 365 * 24 {
 		now = now.Add(time.Hour)
 		if r.IntN(10) == 0 {
 			continue
@@ -142,9 +154,94 @@ func TestPolicyOverYears(t *testing.T) {
 	for _, e := range kept {
 		months[e.ID.Base[:6]] = true
 	}
-	if len(months) < 24 {
-		t.Errorf("snapshots of %d months, want 24", len(months))
+	if len(months) < 12*years {
+		t.Errorf("snapshots of %d months, want %d", len(months), 12*years)
 	}
+}
+
+// A clock that is years ahead, or behind, for some takes and goes right again: the
+// history of before stays.
+func TestPolicyOfAWrongClock(t *testing.T) {
+	right := time.Date(2026, 11, 24, 15, 30, 0, 0, time.UTC)
+	for _, wrong := range []time.Duration{4 * 365 * 24 * time.Hour, 26 * time.Hour, -26 * time.Hour, -6 * 365 * 24 * time.Hour} {
+		var all []Entry
+		add := func(at time.Time) ID {
+			id := ID{testCluster, at.Format(stampLayout) + "-00000000"}
+			all = append(all, Entry{ID: id, Complete: true, Verified: true, ModTime: at})
+			slices.SortFunc(all, func(a, b Entry) int { return strings.Compare(a.ID.Base, b.ID.Base) })
+			return id
+		}
+		prune := func(anchor ID, now time.Time) {
+			var kept []Entry
+			for _, d := range DefaultPolicy.decide(all, anchor, now) {
+				if d.Keep {
+					kept = append(kept, d.Entry)
+				}
+			}
+			all = kept
+		}
+		for h := 40 * 24; h > 0; h-- {
+			add(right.Add(-time.Duration(h) * time.Hour))
+		}
+		prune(all[len(all)-1].ID, right)
+		before := slices.Clone(all)
+		for i := range 3 {
+			at := right.Add(wrong + time.Duration(i)*30*time.Minute)
+			prune(add(at), at)
+		}
+		// Each of the three takes the place of at most one of each period.
+		gone := 0
+		for _, e := range before {
+			if !slices.ContainsFunc(all, func(a Entry) bool { return a.ID == e.ID }) {
+				gone++
+			}
+		}
+		if gone > 4 {
+			t.Errorf("a clock that is wrong by %s: %d of %d are gone", wrong, gone, len(before))
+		}
+		last := before[len(before)-1].ID
+		prune(all[len(all)-1].ID, right.Add(time.Hour))
+		if !slices.ContainsFunc(all, func(a Entry) bool { return a.ID == last }) {
+			t.Errorf("a clock that was wrong by %s: the newest one of before is gone", wrong)
+		}
+	}
+}
+
+// A listing that leaves things out deletes nothing that is there.
+func TestPruneAsksTwice(t *testing.T) {
+	k, d := newKeys(t), newMem("mem")
+	old := aged(t, d, k, testTime.AddDate(-3, 0, 0), true)
+	good := aged(t, d, k, testTime, true)
+	before := d.copy()
+	for name, hidden := range map[string]func(string) bool{
+		"manifests":     func(n string) bool { return strings.HasSuffix(n, suffixManifest) && !strings.HasSuffix(n, suffixProof) },
+		"an old one's":  func(n string) bool { return n == old.object(suffixManifest) },
+		"the snapshots": func(n string) bool { return strings.HasSuffix(n, suffixSnap) },
+	} {
+		if _, err := Prune(t.Context(), pruneOptions(forgetful{d, hidden}, Policy{Hourly: 2})); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if !maps.Equal(d.copy(), before) {
+			t.Fatalf("%s: something is gone", name)
+		}
+	}
+	// And the one that all others go for is looked at, not believed.
+	short := before[good.object(suffixSnap)]
+	d.objects[good.object(suffixSnap)] = []byte(short[1:])
+	if _, err := Prune(t.Context(), pruneOptions(d, Policy{Hourly: 1})); !errors.Is(err, ErrMismatch) || len(d.copy()) != len(before) {
+		t.Errorf("the newest verified one is cut: %v, and %d of %d are left", err, len(d.copy()), len(before))
+	}
+}
+
+// forgetful leaves things out of its listings.
+type forgetful struct {
+	*mem
+	hidden func(name string) bool
+}
+
+func (f forgetful) List(ctx context.Context, prefix string) ([]ObjectInfo, error) {
+	all, err := f.mem.List(ctx, prefix)
+	return slices.DeleteFunc(all, func(o ObjectInfo) bool { return f.hidden(o.Name) }), err
 }
 
 // aged puts a snapshot of a given time into d.

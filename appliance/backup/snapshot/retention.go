@@ -3,13 +3,15 @@ package snapshot
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
-// Policy says which snapshots are kept: for each of the last Hourly hours,
-// Daily days, Weekly weeks (from Monday) and Monthly calendar months, in UTC
-// and the present one included, the newest verified snapshot taken in it; where
-// none of that period was verified, the newest.
+// Policy says which snapshots are kept: for each of the last Hourly hours, Daily
+// days, Weekly weeks (from Monday) and Monthly calendar months that have any, in UTC,
+// the newest verified snapshot taken in it; where none of that period was verified,
+// the newest. Periods without snapshots don't count, so that neither a machine that
+// was off nor a clock that is years ahead makes all the others too old.
 type Policy struct {
 	Hourly, Daily, Weekly, Monthly int
 }
@@ -45,6 +47,7 @@ const (
 	KeepWeekly         = "weekly"
 	KeepMonthly        = "monthly"
 	KeepLocked         = "locked"
+	KeepUnlisted       = "complete, though not listed so"
 	DropExpired        = "expired"
 	DropIncomplete     = "incomplete"
 )
@@ -69,27 +72,20 @@ func (p Policy) decide(entries []Entry, anchor ID, now time.Time) []Decision {
 	periods := []struct {
 		name  string
 		count int
-		start func(t time.Time, back int) time.Time
+		start func(t time.Time) time.Time
 	}{
-		{KeepHourly, p.Hourly, func(t time.Time, n int) time.Time { return t.Truncate(time.Hour).Add(-time.Duration(n) * time.Hour) }},
-		{KeepDaily, p.Daily, func(t time.Time, n int) time.Time { return day(t).AddDate(0, 0, -n) }},
-		{KeepWeekly, p.Weekly, func(t time.Time, n int) time.Time {
-			return day(t).AddDate(0, 0, -int(t.Weekday()+6)%7-7*n)
-		}},
-		{KeepMonthly, p.Monthly, func(t time.Time, n int) time.Time {
-			return time.Date(t.Year(), t.Month()-time.Month(n), 1, 0, 0, 0, 0, time.UTC)
-		}},
+		{KeepHourly, p.Hourly, func(t time.Time) time.Time { return t.Truncate(time.Hour) }},
+		{KeepDaily, p.Daily, day},
+		{KeepWeekly, p.Weekly, func(t time.Time) time.Time { return day(t).AddDate(0, 0, -int(t.Weekday()+6)%7) }},
+		{KeepMonthly, p.Monthly, func(t time.Time) time.Time { return time.Date(t.Year(), t.Month(), 1, 0, 0, 0, 0, time.UTC) }},
 	}
 	times := make([]time.Time, len(entries))
 	for i, e := range entries {
 		times[i] = e.ID.Time()
 	}
-	now = now.UTC()
 	for _, period := range periods {
-		for n := range period.count {
-			from := period.start(now, n)
-			to := period.start(now, n-1)
-			if best, ok := bestOf(entries, times, from, to); ok && why[best] == "" {
+		for _, best := range bestOf(entries, times, period.count, now, period.start) {
+			if why[best] == "" {
 				why[best] = period.name
 			}
 		}
@@ -130,21 +126,29 @@ func alwaysKept(e Entry, anchor ID, now time.Time) string {
 	return ""
 }
 
-// bestOf picks the newest verified snapshot of [from, to), else the newest
-// complete one. entries are oldest first, and times are theirs.
-func bestOf(entries []Entry, times []time.Time, from, to time.Time) (best ID, ok bool) {
+// bestOf picks, of each of the last count periods that have a complete snapshot, the
+// newest verified one, else the newest. entries are oldest first, and times are
+// theirs; what is from the future is in no period.
+func bestOf(entries []Entry, times []time.Time, count int, now time.Time, start func(time.Time) time.Time) []ID {
+	var best []ID
+	var period time.Time
 	verified := false
-	for i, e := range entries {
+	for i, e := range slices.Backward(entries) {
 		t := times[i]
-		if !e.Complete || t.Before(from) || !t.Before(to) {
+		if !e.Complete || t.After(now) {
 			continue
 		}
-		if e.Verified || !verified {
-			best, ok = e.ID, true
-			verified = verified || e.Verified
+		switch from := start(t); {
+		case len(best) == 0 || !from.Equal(period):
+			if len(best) == count {
+				return best
+			}
+			best, period, verified = append(best, e.ID), from, e.Verified
+		case e.Verified && !verified:
+			best[len(best)-1], verified = e.ID, true
 		}
 	}
-	return best, ok
+	return best
 }
 
 func day(t time.Time) time.Time { return time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, time.UTC) }

@@ -31,12 +31,16 @@ type S3 struct {
 }
 
 var (
+	_ mover       = (*S3)(nil)
 	_ Destination = (*S3)(nil)
 	_ Sweeper     = (*S3)(nil)
 )
 
 // Name is "s3:" with host, bucket and prefix.
 func (s *S3) Name() string { return s.name }
+
+// Moved implements mover.
+func (s *S3) Moved() int64 { return s.cfg.moved.Load() }
 
 func (s *S3) fail(verb, name string, err error) error {
 	return fmt.Errorf("%s: %s %q: %w", s.name, verb, name, s3Error(err))

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/minio/minio-go/v7"
@@ -42,6 +43,8 @@ type S3Config struct {
 	Stall    time.Duration // how long a connection may be silent; 30 s when zero
 	Retries  int           // tries of one request; 5 when zero
 	Now      func() time.Time
+
+	moved *atomic.Int64 // bytes that its connections have sent and received
 }
 
 const (
@@ -74,13 +77,25 @@ func NewS3(cfg S3Config) (*S3, error) {
 	if err != nil {
 		return nil, fmt.Errorf("s3 destination: %w", err)
 	}
-	s := &S3{core: core, cfg: cfg, prefix: strings.Trim(cfg.Prefix, "/")}
-	s.name = "s3:" + u.Host + "/" + cfg.Bucket
+	s := &S3{core: core, cfg: cfg, name: cfg.name(), prefix: strings.Trim(cfg.Prefix, "/")}
 	if s.prefix != "" {
-		s.name += "/" + s.prefix
 		s.prefix += "/"
 	}
 	return s, nil
+}
+
+// name tells the bucket in messages and states.
+func (c S3Config) name() string {
+	name := "s3:"
+	// One that is no URL is refused by fill, and not quoted.
+	if u, err := url.Parse(c.Endpoint); err == nil {
+		name += u.Host + "/"
+	}
+	name += c.Bucket
+	if p := strings.Trim(c.Prefix, "/"); p != "" {
+		name += "/" + p
+	}
+	return name
 }
 
 // fill validates and sets defaults. All faults are reported together.
@@ -139,6 +154,7 @@ func (c *S3Config) fill() (*url.URL, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	c.moved = new(atomic.Int64)
 	return u, errors.Join(errs...)
 }
 
@@ -170,7 +186,7 @@ func (c *S3Config) transport() (http.RoundTripper, error) {
 			if err != nil {
 				return nil, err
 			}
-			return &stallConn{conn, c.Stall}, nil
+			return &stallConn{conn, c.Stall, c.moved}, nil
 		},
 		TLSClientConfig:       tlsConfig,
 		TLSHandshakeTimeout:   c.Stall,
@@ -188,13 +204,16 @@ func (c *S3Config) transport() (http.RoundTripper, error) {
 type stallConn struct {
 	net.Conn
 	stall time.Duration
+	moved *atomic.Int64
 }
 
 func (c *stallConn) Read(p []byte) (int, error) {
 	if err := c.SetReadDeadline(time.Now().Add(c.stall)); err != nil {
 		return 0, err
 	}
-	return c.Conn.Read(p)
+	n, err := c.Conn.Read(p)
+	c.moved.Add(int64(n))
+	return n, err
 }
 
 func (c *stallConn) Write(p []byte) (int, error) {
@@ -207,8 +226,23 @@ func (c *stallConn) Write(p []byte) (int, error) {
 	if err := c.SetReadDeadline(now.Add(2 * c.stall)); err != nil {
 		return 0, err
 	}
-	return c.Conn.Write(p)
+	// In pieces: a slow store takes a minute for what is written at once.
+	for n := 0; ; {
+		m, err := c.Conn.Write(p[n:min(len(p), n+writePiece)])
+		c.moved.Add(int64(m))
+		if n += m; err != nil || n == len(p) {
+			return n, err
+		}
+		if err := c.SetWriteDeadline(time.Now().Add(c.stall)); err != nil {
+			return n, err
+		}
+		if err := c.SetReadDeadline(time.Now().Add(2 * c.stall)); err != nil {
+			return n, err
+		}
+	}
 }
+
+const writePiece = 64 << 10 // bytes
 
 // unsupported tells whether a store does not know a question, or has nothing
 // set that it asks for.
@@ -244,7 +278,9 @@ func s3Error(err error) error {
 
 func s3Code(r minio.ErrorResponse) error {
 	switch r.Code {
-	case "NoSuchKey", "NoSuchVersion", "NoSuchBucket":
+	case "NoSuchBucket":
+		return ErrPlace
+	case "NoSuchKey", "NoSuchVersion":
 		return ErrNotFound
 	case "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AllAccessDisabled":
 		return ErrDenied

@@ -155,7 +155,7 @@ func TestTakeWithAFaultyStore(t *testing.T) {
 		{"no bucket", func(r *http.Request) bool { return r.Method == http.MethodPost },
 			func(_ *testing.T, w http.ResponseWriter, r *http.Request) {
 				answer(http.StatusNotFound, "NoSuchBucket")(w, r)
-			}, ErrNotFound, false},
+			}, ErrPlace, false},
 		{"only 503", func(*http.Request) bool { return true },
 			func(_ *testing.T, w http.ResponseWriter, r *http.Request) {
 				answer(http.StatusServiceUnavailable, "SlowDown")(w, r)

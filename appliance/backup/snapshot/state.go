@@ -46,8 +46,10 @@ type VerifyState struct {
 	// LastGood is the newest verified snapshot in each destination, by its
 	// name. A failure never changes it.
 	LastGood map[string]VerifiedRecord `json:"last_good,omitempty"`
-	// Failure is the last run's, if it failed.
-	Failure *Failure `json:"failure,omitempty"`
+	// Failure is the last run's, if it failed, and Failures are those of its places,
+	// by name.
+	Failure  *Failure           `json:"failure,omitempty"`
+	Failures map[string]Failure `json:"failures,omitempty"`
 }
 
 // VerifiedRecord tells of one snapshot that was downloaded, decrypted and
@@ -76,6 +78,14 @@ func LoadTakeState(dir string) (TakeState, error) {
 	return s, err
 }
 
+// ParseVerifyState reads the verifying job's state for whoever reads files by other
+// means.
+func ParseVerifyState(data []byte) (VerifyState, error) {
+	var s VerifyState
+	err := statefile.Decode(data, stateFormat, &s)
+	return s, err
+}
+
 // LoadVerifyState reads the verifying job's state from a state directory. It
 // is empty where there is none yet.
 func LoadVerifyState(dir string) (VerifyState, error) {
@@ -96,45 +106,46 @@ func (s VerifyState) save(dir string) error {
 // records of snapshots stay. While another run is under way it does nothing: that
 // one's result is what counts.
 func RecordTakeFailure(dir string, at time.Time, failure error) error {
-	unlock, err := lock(dir, "take")
-	if errors.Is(err, statefile.ErrBusy) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	s, err := LoadTakeState(dir)
-	if err != nil {
-		return err
-	}
-	s.Failure = &Failure{At: at.UTC(), Error: failure.Error()}
-	return s.save(dir)
+	return unlessBusy(dir, "take", func() error {
+		s, err := LoadTakeState(dir)
+		if err != nil {
+			return err
+		}
+		s.Failure = &Failure{At: at.UTC(), Error: failure.Error()}
+		return s.save(dir)
+	})
 }
 
 // RecordStandby notes that a taking job stood aside on a standby node. It is no
 // failure, and ends one.
 func RecordStandby(dir string, at time.Time) error {
-	unlock, err := lock(dir, "take")
-	if errors.Is(err, statefile.ErrBusy) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	s, err := LoadTakeState(dir)
-	if err != nil {
-		return err
-	}
-	at = at.UTC()
-	s.Standby, s.Failure, s.CanaryFailure = &at, nil, nil
-	return s.save(dir)
+	return unlessBusy(dir, "take", func() error {
+		s, err := LoadTakeState(dir)
+		if err != nil {
+			return err
+		}
+		at = at.UTC()
+		s.Standby, s.Failure, s.CanaryFailure = &at, nil, nil
+		return s.save(dir)
+	})
 }
 
 // RecordVerifyFailure is RecordTakeFailure for the verifying job.
 func RecordVerifyFailure(dir string, at time.Time, failure error) error {
-	unlock, err := lock(dir, "verify")
+	return unlessBusy(dir, "verify", func() error {
+		s, err := LoadVerifyState(dir)
+		if err != nil {
+			return err
+		}
+		s.Failure = &Failure{At: at.UTC(), Error: failure.Error()}
+		return s.save(dir)
+	})
+}
+
+// unlessBusy notes something while no other run of the job is under way: else that
+// one's result is what counts.
+func unlessBusy(dir, job string, note func() error) error {
+	unlock, err := lock(dir, job)
 	if errors.Is(err, statefile.ErrBusy) {
 		return nil
 	}
@@ -142,12 +153,7 @@ func RecordVerifyFailure(dir string, at time.Time, failure error) error {
 		return err
 	}
 	defer unlock()
-	s, err := LoadVerifyState(dir)
-	if err != nil {
-		return err
-	}
-	s.Failure = &Failure{At: at.UTC(), Error: failure.Error()}
-	return s.save(dir)
+	return note()
 }
 
 // loadState leaves v as it is where there is no state yet.

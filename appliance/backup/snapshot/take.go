@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -9,7 +10,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"slices"
+	"os"
 	"time"
 
 	"filippo.io/age"
@@ -17,8 +18,8 @@ import (
 	"strongroom.example/config/recipient"
 )
 
-// DefaultStall is how long a destination may take no byte before it is given
-// up.
+// DefaultStall is how long nothing may move between this machine and a destination
+// before it is given up.
 const DefaultStall = 2 * time.Minute
 
 // TakeOptions is what Take needs. It holds public keys only.
@@ -37,12 +38,15 @@ type TakeOptions struct {
 	// keep a snapshot from being taken, and is recorded.
 	CanaryFailure error
 	// StateDir holds the job's lock and its state file. It must exist.
+	// What is taken lies there, encrypted, while it is stored.
 	StateDir    string
 	ToolVersion string
 
 	Stall time.Duration    // DefaultStall when zero
 	Now   func() time.Time // time.Now when nil
 	Rand  io.Reader        // crypto/rand when nil; makes the name unique, keeps no secret
+
+	leave func(dir *os.File) error // what is left free on this machine's disk; leaveRoom when nil
 }
 
 // Taken is a finished snapshot.
@@ -50,14 +54,18 @@ type Taken struct {
 	Manifest Manifest
 	// Held lists the names of the destinations that have all of it.
 	Held []string
+
+	failed  map[string]error // of the others, by name
+	without error            // why the files are not beside it
 }
 
 // Take takes one snapshot and stores it, encrypted, in every destination. It
 // is not a backup yet: only Verify can say so.
 //
-// It is an error when one destination of several fails, but the others keep
-// what they hold: Taken tells which. Whatever fails, no snapshot that was there
-// before is touched.
+// Nothing is stored before all of it is on this machine, encrypted and checked. Then
+// each destination gets it at its own pace: it is an error when one of several
+// fails, but the others keep what they hold: Taken tells which. Whatever fails, no
+// snapshot that was there before is touched.
 func Take(ctx context.Context, o TakeOptions) (Taken, error) {
 	if err := o.fill(); err != nil {
 		return Taken{}, err
@@ -69,11 +77,7 @@ func Take(ctx context.Context, o TakeOptions) (Taken, error) {
 	defer unlock()
 
 	taken, err := o.take(ctx)
-	// A name that was taken is somebody else's snapshot: nothing to tidy there.
-	if err != nil && !errors.Is(err, ErrExists) {
-		o.tidy(ctx, taken)
-	}
-	return taken, errors.Join(err, o.record(taken, err))
+	return taken, errors.Join(err, o.record(taken.Manifest, taken.Held, err))
 }
 
 func (o *TakeOptions) fill() error {
@@ -103,6 +107,9 @@ func (o *TakeOptions) fill() error {
 	if o.Rand == nil {
 		o.Rand = rand.Reader
 	}
+	if o.leave == nil {
+		o.leave = leaveRoom
+	}
 	return nil
 }
 
@@ -125,99 +132,153 @@ func (o *TakeOptions) take(ctx context.Context) (Taken, error) {
 	// The state is read first: a file that belongs to it, such as a
 	// certificate, may be newer than it, never older.
 	var archive Archive
-	held, failed, err := o.store(ctx, o.Destinations, id.object(suffixSnap), &m.Snapshot, func(w io.Writer) (err error) {
+	snap, err := o.spool(ctx, id.object(suffixSnap), func(w io.Writer) (err error) {
 		archive, err = checked(w, func(w io.Writer) error { return o.Source.Snapshot(ctx, w) })
 		return err
 	})
 	if err != nil {
 		return Taken{Manifest: m}, fmt.Errorf("take snapshot %s: %w", id, err)
 	}
+	defer snap.file.Close()
+	m.Snapshot = snap.obj
 	m.RaftIndex, m.RaftTerm = archive.Index, archive.Term
 	m.StateSize, m.SealedSums = archive.StateSize, archive.Sealed
+	objects := []*spooled{snap}
 
+	t := Taken{Manifest: m}
 	if o.Files != nil {
-		m.Files = new(Object)
-		var ferr error
-		held, ferr, err = o.store(ctx, held, id.object(suffixFiles), m.Files, func(w io.Writer) error { return o.Files(ctx, w) })
-		failed = errors.Join(failed, ferr)
-		if err != nil {
-			return Taken{Manifest: m}, errors.Join(failed, fmt.Errorf("take snapshot %s: files: %w", id, err))
+		files, err := o.spool(ctx, id.object(suffixFiles), func(w io.Writer) error { return o.Files(ctx, w) })
+		switch {
+		case err == nil:
+			defer files.file.Close()
+			m.Files = &files.obj
+			objects = append(objects, files)
+		case ctx.Err() != nil:
+			return Taken{Manifest: m}, fmt.Errorf("take snapshot %s: files: %w", id, err)
+		default:
+			// Vault's state is worth more than what would lie beside it.
+			t.without = fmt.Errorf("take snapshot %s: it is stored without the files of [backup]: %w", id, err)
 		}
 	}
-
 	text, err := m.encode()
 	if err != nil {
 		return Taken{Manifest: m}, err
 	}
-	// The commit point: with its manifest the snapshot exists.
-	f := newFanout(ctx, held, id.object(suffixManifest), o.Stall)
-	_, werr := f.Write(text)
-	held, merr := f.commit()
-	failed = errors.Join(failed, merr)
-	t := Taken{Manifest: m}
-	for _, d := range held {
-		t.Held = append(t.Held, d.Name())
-	}
-	if len(held) == 0 && failed == nil {
-		failed = werr
-	}
-	if failed != nil {
-		return t, fmt.Errorf("take snapshot %s: %w", id, failed)
-	}
-	return t, nil
-}
-
-// tidy removes what a failed run left in the destinations that do not hold the
-// whole snapshot. What it cannot remove, Prune does later.
-func (o *TakeOptions) tidy(ctx context.Context, t Taken) {
-	id, err := ParseID(t.Manifest.ID)
-	if err != nil {
-		return // it failed before it had a name
-	}
-	// The run may have failed because it was cancelled.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.Stall)
-	defer cancel()
+	t.Manifest = m
+	o.store(ctx, &t, id, objects, text)
+	var failed []error
 	for _, d := range o.Destinations {
-		if slices.Contains(t.Held, d.Name()) {
-			continue
-		}
-		// The manifest first, should it be there after all: never one that
-		// points at nothing.
-		for _, suffix := range []string{suffixManifest, suffixFiles, suffixSnap} {
-			if err := d.Delete(ctx, id.object(suffix)); err != nil {
-				break
-			}
+		if err := t.failed[d.Name()]; err != nil {
+			failed = append(failed, err)
 		}
 	}
+	err = errors.Join(failed...)
+	switch {
+	case len(t.Held) == 0:
+		err = fmt.Errorf("take snapshot %s: %w: %w", id, ErrNoDestination, err)
+	case err != nil:
+		err = fmt.Errorf("take snapshot %s: %w", id, err)
+	}
+	return t, errors.Join(err, t.without)
 }
 
-// store encrypts what produce writes into one object in each of dests and
-// describes it in obj. It returns the destinations that hold it and the errors
-// of those that do not; err is set when none does or the content is at fault.
-func (o *TakeOptions) store(ctx context.Context, dests []Destination, name string, obj *Object, produce func(io.Writer) error) (held []Destination, failed, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	f := newFanout(ctx, dests, name, o.Stall)
-	cipher := &counter{w: f, h: sha256.New()}
+// spooled is one object of a snapshot, encrypted and whole, on this machine: each
+// place gets it from there at its own pace.
+type spooled struct {
+	file *os.File // without a name: it is gone with this process
+	obj  Object
+}
+
+// spool encrypts what produce writes.
+func (o *TakeOptions) spool(ctx context.Context, name string, produce func(io.Writer) error) (_ *spooled, err error) {
+	f, err := Nameless(o.StateDir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, f.Close())
+		}
+	}()
+	cipher := &counter{w: &spare{f: f, leave: o.leave}, h: sha256.New()}
 	plain := &counter{h: sha256.New()}
 	if err := encrypt(cipher, plain, o.Recipients, produce); err != nil {
-		f.abort(err)
-		return nil, nil, err
+		return nil, err
 	}
-	if err := ctx.Err(); err != nil {
-		f.abort(err)
-		return nil, nil, err
-	}
-	held, failed = f.commit()
-	if len(held) == 0 {
-		return nil, nil, fmt.Errorf("%w: %w", ErrNoDestination, failed)
-	}
-	*obj = Object{
+	return &spooled{f, Object{
 		Name: name,
 		Size: cipher.n, SHA256: cipher.sum(),
 		PlainSize: plain.n, PlainSHA256: plain.sum(),
+	}}, ctx.Err()
+}
+
+// store puts the objects into every place at once. None waits for another, and each
+// is recorded as soon as it holds all of them.
+func (o *TakeOptions) store(ctx context.Context, t *Taken, id ID, objects []*spooled, text []byte) {
+	type result struct {
+		d   Destination
+		err error
 	}
-	return held, failed, nil
+	results := make(chan result, len(o.Destinations))
+	for _, d := range o.Destinations {
+		go func() {
+			err := watched(ctx, d, o.Stall, func(ctx context.Context, moved func(io.Reader) io.Reader) error {
+				err := putAll(ctx, d, id, objects, text, moved)
+				// A name that was taken is somebody else's snapshot: nothing to
+				// tidy there.
+				if err != nil && !errors.Is(err, ErrExists) {
+					o.tidy(ctx, d, id)
+				}
+				return err
+			})
+			results <- result{d, err}
+		}()
+	}
+	held := map[string]bool{}
+	t.failed = map[string]error{}
+	for range o.Destinations {
+		r := <-results
+		err := r.err
+		if err == nil {
+			held[r.d.Name()] = true
+			err = o.record(t.Manifest, []string{r.d.Name()}, nil)
+		}
+		if err != nil {
+			t.failed[r.d.Name()] = err
+		}
+	}
+	for _, d := range o.Destinations {
+		if held[d.Name()] {
+			t.Held = append(t.Held, d.Name())
+		}
+	}
+}
+
+// putAll stores one snapshot in one place.
+func putAll(ctx context.Context, d Destination, id ID, objects []*spooled, text []byte, moved func(io.Reader) io.Reader) error {
+	for _, s := range objects {
+		if _, err := d.Put(ctx, s.obj.Name, moved(io.NewSectionReader(s.file, 0, s.obj.Size))); err != nil {
+			return err
+		}
+	}
+	// The commit point: with its manifest the snapshot exists.
+	_, err := d.Put(ctx, id.object(suffixManifest), moved(bytes.NewReader(text)))
+	return err
+}
+
+// tidy removes what a failed run left in a place. What it cannot remove, Prune does
+// later.
+func (o *TakeOptions) tidy(ctx context.Context, d Destination, id ID) {
+	// The run may have failed because it was cancelled.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.Stall)
+	defer cancel()
+	// The manifest first, should it be there after all: never one that points at
+	// nothing.
+	for _, suffix := range []string{suffixManifest, suffixFiles, suffixSnap} {
+		if err := d.Delete(ctx, id.object(suffix)); err != nil {
+			return
+		}
+	}
 }
 
 func encrypt(cipher io.Writer, plain *counter, recipients []recipient.Recipient, produce func(io.Writer) error) error {
@@ -265,7 +326,7 @@ func archiveFault(err error) bool {
 }
 
 // record writes the state file.
-func (o *TakeOptions) record(t Taken, failure error) error {
+func (o *TakeOptions) record(m Manifest, held []string, failure error) error {
 	s, err := LoadTakeState(o.StateDir)
 	if err != nil {
 		// A spoilt state file must not stop backups; it is said, and replaced
@@ -276,15 +337,15 @@ func (o *TakeOptions) record(t Taken, failure error) error {
 	if s.Last == nil {
 		s.Last = map[string]TakenRecord{}
 	}
-	if len(t.Held) > 0 {
-		text, eerr := t.Manifest.encode()
+	if len(held) > 0 {
+		text, eerr := m.encode()
 		if eerr != nil {
 			return errors.Join(err, eerr)
 		}
-		for _, name := range t.Held {
+		for _, name := range held {
 			s.Last[name] = TakenRecord{
-				ID: t.Manifest.ID, TakenAt: t.Manifest.TakenAt,
-				ManifestSHA256: sha256Hex(text), Size: t.Manifest.Snapshot.Size,
+				ID: m.ID, TakenAt: m.TakenAt,
+				ManifestSHA256: sha256Hex(text), Size: m.Snapshot.Size,
 			}
 		}
 	}

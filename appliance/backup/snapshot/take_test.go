@@ -5,17 +5,21 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"filippo.io/age"
 
+	"strongroom.example/appliance/base/pause"
 	"strongroom.example/appliance/base/statefile"
 )
 
@@ -312,14 +316,156 @@ func (s stuck) Put(ctx context.Context, _ string, _ io.Reader) (ObjectInfo, erro
 	return ObjectInfo{}, context.Cause(ctx)
 }
 
+// What a place does not take is given up; nobody waits for it.
 func TestTakeDropsAStalledDestination(t *testing.T) {
-	t.Parallel() // it waits
-	k, good := newKeys(t), newMem("good")
-	o := takeOptions(t, k, bytesSource(buildArchive(t, archiveSpec{})), stuck{newMem("stuck")}, good)
-	o.Stall = 5 * time.Second
+	synctest.Test(t, func(t *testing.T) {
+		k, good := newKeys(t), newMem("good")
+		o := takeOptions(t, k, bytesSource(buildArchive(t, archiveSpec{})), stuck{newMem("stuck")}, good)
+		taken, err := Take(t.Context(), o)
+		if !errors.Is(err, ErrStalled) || !slices.Equal(taken.Held, []string{"good"}) {
+			t.Fatalf("held by %q, error %v; want good, %v", taken.Held, err, ErrStalled)
+		}
+	})
+}
+
+// deaf does not even end with its context, as what hangs in the kernel.
+type deaf struct {
+	*mem
+	never chan struct{}
+}
+
+func (d deaf) Put(context.Context, string, io.Reader) (ObjectInfo, error) {
+	<-d.never
+	return ObjectInfo{}, errDisk
+}
+
+func TestTakeLeavesBehindWhatDoesNotEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deaf{newMem("deaf"), make(chan struct{})}
+		defer close(d.never)
+		k, good := newKeys(t), newMem("good")
+		taken, err := Take(t.Context(), takeOptions(t, k, bytesSource(buildArchive(t, archiveSpec{})), d, good))
+		if !errors.Is(err, ErrStalled) || !slices.Equal(taken.Held, []string{"good"}) {
+			t.Fatalf("held by %q, error %v; want good, %v", taken.Held, err, ErrStalled)
+		}
+	})
+}
+
+// slow takes one byte a minute; reader says whether that shows by what it reads, or
+// only by what it tells (Moved), as where a part of many megabytes is under way, or
+// the whole is read back.
+type slow struct {
+	*mem
+	reader bool
+	moved  atomic.Int64
+}
+
+func (s *slow) Moved() int64 { return s.moved.Load() }
+
+func (s *slow) Put(ctx context.Context, name string, r io.Reader) (ObjectInfo, error) {
+	if !strings.HasSuffix(name, suffixSnap) {
+		return s.mem.Put(ctx, name, r)
+	}
+	minute := func() error { return pause.For(ctx, time.Minute) }
+	if s.reader {
+		return s.mem.Put(ctx, name, readFunc(func(p []byte) (int, error) {
+			if err := minute(); err != nil {
+				return 0, err
+			}
+			return r.Read(p[:min(len(p), 50)])
+		}))
+	}
+	for range 300 {
+		if err := minute(); err != nil {
+			return ObjectInfo{}, err
+		}
+		s.moved.Add(1)
+	}
+	return s.mem.Put(ctx, name, r)
+}
+
+// Slow is not stalled, and nobody waits for it: the other place has its snapshot
+// recorded before the slow one is through, and one whose time ends takes nothing
+// from the other.
+func TestTakeOfASlowDestination(t *testing.T) {
+	for _, reader := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			k, good, bad := newKeys(t), newMem("good"), &slow{mem: newMem("slow"), reader: reader}
+			o := takeOptions(t, k, bytesSource(buildArchive(t, archiveSpec{})), bad, good)
+			o.Stall = 2 * time.Minute
+			early := make(chan TakeState, 1)
+			time.AfterFunc(30*time.Second, func() {
+				s, err := LoadTakeState(o.StateDir)
+				if err != nil {
+					t.Error(err)
+				}
+				early <- s
+			})
+			taken, err := Take(t.Context(), o)
+			if err != nil || !slices.Equal(taken.Held, []string{"slow", "good"}) {
+				t.Errorf("held by %q, error %v", taken.Held, err)
+			}
+			if s := <-early; s.Last["good"].ID != taken.Manifest.ID || s.Last["slow"].ID != "" {
+				t.Errorf("after half a minute: %+v", s)
+			}
+			// What one reads back is what was sent.
+			for _, d := range []Destination{good, bad} {
+				if _, err := Verify(t.Context(), verifyOptions(t, k, d)); err != nil {
+					t.Error(err)
+				}
+			}
+
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+			defer cancel()
+			taken, err = Take(ctx, o)
+			if !errors.Is(err, context.DeadlineExceeded) || !slices.Equal(taken.Held, []string{"good"}) {
+				t.Errorf("when time is up: held by %q, error %v", taken.Held, err)
+			}
+			if all, err := List(t.Context(), bad, ""); err != nil || len(all) != 1 {
+				t.Errorf("the slow one holds %+v, %v", all, err)
+			}
+		})
+	}
+}
+
+// The files beside a snapshot are worth less than it.
+func TestTakeWithoutItsFiles(t *testing.T) {
+	k, d := newKeys(t), newMem("mem")
+	o := takeOptions(t, k, bytesSource(buildArchive(t, archiveSpec{})), d)
+	o.Files = func(_ context.Context, w io.Writer) error {
+		_, err := w.Write([]byte("half"))
+		return errors.Join(errDisk, err)
+	}
 	taken, err := Take(t.Context(), o)
-	if !errors.Is(err, ErrStalled) || !slices.Equal(taken.Held, []string{"good"}) {
-		t.Fatalf("held by %q, error %v; want good, %v", taken.Held, err, ErrStalled)
+	if !errors.Is(err, errDisk) || !strings.Contains(err.Error(), "without the files") || !slices.Equal(taken.Held, []string{"mem"}) {
+		t.Fatalf("held by %q, error %v", taken.Held, err)
+	}
+	if s := mustTakeState(t, o.StateDir); s.Failure == nil || s.Last["mem"].ID != taken.Manifest.ID {
+		t.Errorf("state %+v", s)
+	}
+	if rec, err := Verify(t.Context(), verifyOptions(t, k, d)); err != nil || rec.ID != taken.Manifest.ID || taken.Manifest.Files != nil {
+		t.Errorf("verified %+v, %v", rec, err)
+	}
+}
+
+// Room on this machine is Vault's, too: before it is gone, the take ends, says where
+// it is missing, and nothing is stored or left.
+func TestTakeLeavesRoom(t *testing.T) {
+	k, d := newKeys(t), newMem("mem")
+	o := takeOptions(t, k, bytesSource(buildArchive(t, archiveSpec{state: randomBytes(3*lookEvery, 31)})), d)
+	looked := 0
+	o.leave = func(f *os.File) error {
+		if looked++; looked == 2 {
+			return fmt.Errorf("%w on this machine", ErrFull)
+		}
+		return leaveRoom(f)
+	}
+	if _, err := Take(t.Context(), o); !errors.Is(err, ErrFull) || !strings.Contains(err.Error(), "this machine") {
+		t.Errorf("got %v, want %v", err, ErrFull)
+	}
+	left, err := filepath.Glob(filepath.Join(o.StateDir, ".spool*"))
+	if err != nil || len(left) > 0 || len(d.copy()) > 0 {
+		t.Errorf("left %q, %v; stored %d", left, err, len(d.copy()))
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 	"time"
 
 	"filippo.io/age"
@@ -21,7 +22,8 @@ type VerifyOptions struct {
 	Identities  []age.Identity
 	// ClusterID is the cluster whose snapshots are looked at.
 	ClusterID string
-	// ID picks one snapshot; the newest complete one when zero.
+	// ID picks one snapshot; the one that this machine stored last when zero, and
+	// where it has stored none there, the newest complete one.
 	ID ID
 	// StateDir holds the job's lock and its state file. It must exist.
 	StateDir string
@@ -29,8 +31,12 @@ type VerifyOptions struct {
 	// recorded there must be the very one that was stored.
 	TakeStateDir string
 	ToolVersion  string
+	// Then is what follows in each place that could be asked, whether its snapshot
+	// was good or not; may be nil.
+	Then func(ctx context.Context, d Destination, cluster string) error
 
-	Now func() time.Time // time.Now when nil
+	Stall time.Duration    // how long nothing may move; DefaultStall when zero
+	Now   func() time.Time // time.Now when nil
 }
 
 // Verify downloads a snapshot, decrypts it, checks the archive's own sums and
@@ -42,34 +48,84 @@ func Verify(ctx context.Context, o VerifyOptions) (VerifiedRecord, error) {
 	switch {
 	case o.Destination == nil:
 		return VerifiedRecord{}, errors.New("verify snapshot: no destination")
-	case len(o.Identities) == 0:
-		return VerifiedRecord{}, errors.New("verify snapshot: no identity")
-	case o.StateDir == "":
-		return VerifiedRecord{}, errors.New("verify snapshot: no state folder")
 	case o.ClusterID == "":
 		return VerifiedRecord{}, errors.New("verify snapshot: no cluster id")
+	}
+	good, err := VerifyPlaces(ctx, []Destination{o.Destination}, o)
+	return good[o.Destination.Name()], err
+}
+
+// VerifyPlaces is Verify in each place at once, none waiting for another, of the
+// cluster that is meant there: that of o.ID, or o.ClusterID, or as ClusterIn finds
+// it. It gives the records of the places that are good, by name, beside the errors of
+// the others.
+func VerifyPlaces(ctx context.Context, places []Destination, o VerifyOptions) (map[string]VerifiedRecord, error) {
+	switch {
+	case len(o.Identities) == 0:
+		return nil, errors.New("verify snapshot: no identity")
+	case o.StateDir == "":
+		return nil, errors.New("verify snapshot: no state folder")
 	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
 	unlock, err := lock(o.StateDir, "verify")
 	if err != nil {
-		return VerifiedRecord{}, err
+		return nil, err
 	}
 	defer unlock()
+	known := verifyRecorder{o: &o, failed: map[string]Failure{}, good: map[string]VerifiedRecord{}}
+	_, errs := inEach(ctx, places, o.Stall, func(ctx context.Context, d Destination) (struct{}, error) {
+		return struct{}{}, o.verifyIn(ctx, d, &known)
+	})
+	for i, err := range errs {
+		if err != nil {
+			known.failure(places[i].Name(), err)
+		}
+	}
+	err = errors.Join(errs...)
+	return known.end(), errors.Join(err, known.save(err))
+}
 
+// verifyIn verifies in one place, and does what follows.
+func (o VerifyOptions) verifyIn(ctx context.Context, d Destination, known *verifyRecorder) error {
+	named := o.ClusterID
+	if o.ID != (ID{}) && named == "" {
+		named = o.ID.Cluster
+	}
+	var err error
+	o.Destination = d
+	if o.ClusterID, err = ClusterIn(ctx, d, named, o.TakeStateDir); err != nil {
+		return err
+	}
 	rec, err := o.verify(ctx)
-	if err != nil {
+	if err == nil {
+		// Before anything follows: what is proven stays so.
+		err = known.verified(d.Name(), rec)
+	} else {
 		err = fmt.Errorf("verify snapshot: %w", err)
 	}
-	return rec, errors.Join(err, o.record(rec, err))
+	if o.Then != nil && ctx.Err() == nil && !CannotBeAsked(err) {
+		err = errors.Join(err, o.Then(ctx, d, o.ClusterID))
+	}
+	return err
+}
+
+// CannotBeAsked says whether an error is of a place as a whole, not of what it holds.
+func CannotBeAsked(err error) bool {
+	for _, e := range []error{ErrPlace, ErrUnreachable, ErrStalled, ErrDenied} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 func (o *VerifyOptions) verify(ctx context.Context) (VerifiedRecord, error) {
 	id := o.ID
 	if id == (ID{}) {
 		var err error
-		if id, err = newest(ctx, o.Destination, o.ClusterID); err != nil {
+		if id, err = o.due(ctx); err != nil {
 			return VerifiedRecord{}, err
 		}
 	}
@@ -96,6 +152,23 @@ func (o *VerifyOptions) verify(ctx context.Context) (VerifiedRecord, error) {
 		return VerifiedRecord{}, err
 	}
 	return rec, nil
+}
+
+// due is the snapshot to be verified: what this machine stored last. A name with a
+// later date, from when the clock was ahead, does not hide it, and where it is gone
+// somebody has deleted it. A standby's last one is from when it led.
+func (o *VerifyOptions) due(ctx context.Context) (ID, error) {
+	if o.TakeStateDir != "" {
+		s, err := LoadTakeState(o.TakeStateDir)
+		if err != nil {
+			return ID{}, err
+		}
+		last, err := ParseID(s.Last[o.Destination.Name()].ID)
+		if err == nil && s.Standby == nil && last.Cluster == o.ClusterID {
+			return last, nil
+		}
+	}
+	return newest(ctx, o.Destination, o.ClusterID)
 }
 
 // incomplete says so when a snapshot is there and its manifest is not.
@@ -263,26 +336,71 @@ func ReadProof(ctx context.Context, d Destination, id ID) (VerifiedRecord, error
 	return rec, nil
 }
 
-// record writes the state file. rec is zero when the run failed.
-func (o *VerifyOptions) record(rec VerifiedRecord, failure error) error {
-	s, err := LoadVerifyState(o.StateDir)
+// verifyRecorder is what becomes known of the places, each when it does. What is left
+// behind, stuck, changes nothing any more.
+type verifyRecorder struct {
+	o *VerifyOptions
+
+	mu     sync.Mutex
+	good   map[string]VerifiedRecord
+	failed map[string]Failure
+	over   bool
+}
+
+func (r *verifyRecorder) verified(place string, rec VerifiedRecord) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.over {
+		return nil
+	}
+	r.good[place] = rec
+	return r.write(nil)
+}
+
+func (r *verifyRecorder) failure(place string, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.failed[place] = Failure{At: r.o.Now().UTC(), Error: err.Error()}
+}
+
+func (r *verifyRecorder) end() map[string]VerifiedRecord {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.over = true
+	return r.good
+}
+
+// save notes how the run ended.
+func (r *verifyRecorder) save(failure error) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.write(func(s *VerifyState) {
+		s.Failures, s.Failure = r.failed, nil
+		if failure != nil {
+			s.Failure = &Failure{At: r.o.Now().UTC(), Error: failure.Error()}
+		}
+	})
+}
+
+func (r *verifyRecorder) write(and func(*VerifyState)) error {
+	s, err := LoadVerifyState(r.o.StateDir)
 	if err != nil {
 		err = fmt.Errorf("state was reset: %w", err)
 		s = VerifyState{Format: stateFormat}
 	}
-	s.Failure = nil
-	if failure != nil {
-		s.Failure = &Failure{At: o.Now().UTC(), Error: failure.Error()}
-	} else {
-		if s.LastGood == nil {
-			s.LastGood = map[string]VerifiedRecord{}
-		}
+	if s.LastGood == nil {
+		s.LastGood = map[string]VerifiedRecord{}
+	}
+	for place, rec := range r.good {
 		// Verifying an old snapshot again does not make it the newest.
-		if old, ok := s.LastGood[o.Destination.Name()]; !ok || !rec.TakenAt.Before(old.TakenAt) {
-			s.LastGood[o.Destination.Name()] = rec
+		if old, ok := s.LastGood[place]; !ok || !rec.TakenAt.Before(old.TakenAt) || r.o.ID == (ID{}) {
+			s.LastGood[place] = rec
 		}
 	}
-	return errors.Join(err, s.save(o.StateDir))
+	if and != nil {
+		and(&s)
+	}
+	return errors.Join(err, s.save(r.o.StateDir))
 }
 
 // newest finds the newest complete snapshot of a cluster.

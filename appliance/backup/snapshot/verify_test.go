@@ -9,8 +9,11 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"filippo.io/age"
@@ -304,4 +307,119 @@ func FuzzSplitObject(f *testing.F) {
 			t.Fatalf("%q became %v and %q", s, id, suffix)
 		}
 	})
+}
+
+// What this machine stored last is what is verified: a name that sorts later, from
+// when the clock was ahead, does not hide it; and where it is gone somebody has
+// deleted it.
+func TestVerifyWhatWasStoredLast(t *testing.T) {
+	k, d := newKeys(t), newMem("mem")
+	o := takeOptions(t, k, bytesSource(buildArchive(t, archiveSpec{})), d)
+	take := func(at time.Time) ID {
+		t.Helper()
+		o.Now = func() time.Time { return at }
+		taken, err := Take(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return mustID(t, taken.Manifest.ID)
+	}
+	ahead := take(testTime.AddDate(4, 0, 0))
+	last := take(testTime)
+	v := verifyOptions(t, k, d)
+	v.TakeStateDir = o.StateDir
+	rec, err := Verify(t.Context(), v)
+	if err != nil || rec.ID != last.String() {
+		t.Fatalf("verified %s, %v; want %s", rec.ID, err, last)
+	}
+	// That one is then the last good one, too.
+	later := v
+	later.ID = ahead
+	if _, err := Verify(t.Context(), later); err != nil {
+		t.Fatal(err)
+	}
+	if rec, err = Verify(t.Context(), v); err != nil || rec.ID != last.String() {
+		t.Fatalf("verified %s, %v; want %s", rec.ID, err, last)
+	}
+	if s, err := LoadVerifyState(v.StateDir); err != nil || s.LastGood["mem"].ID != last.String() {
+		t.Errorf("state %+v, %v", s, err)
+	}
+	for _, suffix := range []string{suffixSnap, suffixManifest, suffixProof} {
+		delete(d.objects, last.object(suffix))
+	}
+	if rec, err := Verify(t.Context(), v); !errors.Is(err, ErrNoSnapshot) || !strings.Contains(err.Error(), last.String()) {
+		t.Errorf("the last one was deleted: %+v, %v", rec, err)
+	}
+	// A node that stands by has not stored anything of late.
+	if err := RecordStandby(o.StateDir, testTime); err != nil {
+		t.Fatal(err)
+	}
+	if rec, err := Verify(t.Context(), v); err != nil || rec.ID != ahead.String() {
+		t.Errorf("on a standby: verified %s, %v", rec.ID, err)
+	}
+}
+
+// Each place for itself: one that moves nothing holds nobody up, its failure stays
+// beside the other's success, and what follows happens where it can.
+func TestVerifyPlacesAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k, good, hangs, spoilt := newKeys(t), newMem("good"), newMem("hangs"), newMem("spoilt")
+		taken, err := Take(t.Context(), takeOptions(t, k, bytesSource(buildArchive(t, archiveSpec{})), good, hangs, spoilt))
+		if err != nil {
+			t.Fatal(err)
+		}
+		spoilt.objects[taken.Manifest.Snapshot.Name][100] ^= 1
+		v := verifyOptions(t, k, nil)
+		var mu sync.Mutex
+		var then []string
+		v.Then = func(_ context.Context, d Destination, cluster string) error {
+			mu.Lock()
+			defer mu.Unlock()
+			then = append(then, d.Name())
+			return nil
+		}
+		early := make(chan VerifyState, 1)
+		time.AfterFunc(time.Second, func() {
+			s, err := LoadVerifyState(v.StateDir)
+			if err != nil {
+				t.Error(err)
+			}
+			early <- s
+		})
+		ok, err := VerifyPlaces(t.Context(), []Destination{silent{hangs}, spoilt, good}, v)
+		if !errors.Is(err, ErrStalled) || !errors.Is(err, ErrCorrupt) || len(ok) != 1 || ok["good"].ID != taken.Manifest.ID {
+			t.Errorf("good %+v, %v", ok, err)
+		}
+		if s := <-early; s.LastGood["good"].ID != taken.Manifest.ID {
+			t.Errorf("after a second: %+v", s)
+		}
+		slices.Sort(then)
+		if !slices.Equal(then, []string{"good", "spoilt"}) {
+			t.Errorf("what follows happened in %q", then)
+		}
+		s, err := LoadVerifyState(v.StateDir)
+		if err != nil || s.Failure == nil || len(s.Failures) != 2 || s.Failures["good"].Error != "" || !strings.Contains(s.Failures["hangs"].Error, ErrStalled.Error()) {
+			t.Errorf("state %+v, %v", s, err)
+		}
+		// Another one's success ends no failure.
+		if _, err := VerifyPlaces(t.Context(), []Destination{good, silent{hangs}}, v); err == nil {
+			t.Error("no error")
+		}
+		if s, err := LoadVerifyState(v.StateDir); err != nil || s.Failure == nil || len(s.Failures) != 1 {
+			t.Errorf("state %+v, %v", s, err)
+		}
+	})
+}
+
+// silent answers no question.
+type silent struct{ *mem }
+
+func (s silent) Get(ctx context.Context, _ string) (io.ReadCloser, error) {
+	<-ctx.Done()
+	return nil, context.Cause(ctx)
+}
+
+func (s silent) List(ctx context.Context, _ string) ([]ObjectInfo, error) {
+	<-ctx.Done()
+	return nil, context.Cause(ctx)
 }

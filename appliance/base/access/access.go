@@ -31,6 +31,11 @@ var ErrNoLogin = errors.New("not logged in to Vault")
 // Role names the credentials of an AppRole of this machine's own.
 type Role struct {
 	ID, Secret string // names of systemd credentials
+	Hint       string // what to do where they are no login; empty for the appliance's own
+}
+
+func (r Role) hint() string {
+	return first(r.Hint, "strongroom-installer install makes what is missing")
 }
 
 // Options are what the flags say. Empty is what was not given.
@@ -145,17 +150,17 @@ func (o *Options) appRole() (role, secret string, err error) {
 	case o.RoleIDFile != "" && o.TokenFile != "":
 		return "", "", &fault.Error{Code: fault.Usage, Err: errors.New("--token-file, and --role-id-file with --secret-id-file"), Hint: "one or the other"}
 	case o.RoleIDFile != "":
-		return pair(credential.Read, credential.Path(o.RoleIDFile), credential.Path(o.SecretIDFile))
+		return pair(credential.Read, credential.Path(o.RoleIDFile), credential.Path(o.SecretIDFile), "name files that hold a role id and a secret id, and that you may read")
 	case o.TokenFile != "" || o.Machine == Role{}:
 		return "", "", ErrNoLogin
 	case credential.InUnit():
-		role, secret, err = pair(credential.Read, o.Machine.ID, o.Machine.Secret)
+		role, secret, err = pair(credential.Read, o.Machine.ID, o.Machine.Secret, o.Machine.hint())
 		if errors.Is(err, os.ErrNotExist) {
 			return "", "", ErrNoLogin // somebody else's unit
 		}
 		if errors.Is(err, errEmpty) {
 			// The unit gives an empty one in place of one that is not there.
-			err = &fault.Error{Code: fault.Operator, Err: fmt.Errorf("%w: the credentials %s and %s are empty", ErrNoLogin, o.Machine.ID, o.Machine.Secret), Hint: installHint}
+			err = &fault.Error{Code: fault.Operator, Err: fmt.Errorf("%w: the credentials %s and %s are empty", ErrNoLogin, o.Machine.ID, o.Machine.Secret), Hint: o.Machine.hint()}
 		}
 		return role, secret, err
 	case !o.thisMachine():
@@ -164,14 +169,12 @@ func (o *Options) appRole() (role, secret string, err error) {
 	open := func(name string) ([]byte, error) {
 		return credential.Open(first(o.Sealed, machine.CredentialDir), name)
 	}
-	role, secret, err = pair(open, o.Machine.ID, o.Machine.Secret)
+	role, secret, err = pair(open, o.Machine.ID, o.Machine.Secret, o.Machine.hint())
 	if errors.Is(err, credential.ErrNone) {
 		return "", "", ErrNoLogin
 	}
 	return role, secret, err
 }
-
-const installHint = "strongroom-installer install makes what is missing"
 
 // thisMachine keeps what is on the disk from going to another machine's Vault.
 func (o *Options) thisMachine() bool {
@@ -184,7 +187,7 @@ func (o *Options) thisMachine() bool {
 	return u.Scheme == "unix" || u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-func pair(read func(string) ([]byte, error), roleName, secretName string) (role, secret string, err error) {
+func pair(read func(string) ([]byte, error), roleName, secretName, hint string) (role, secret string, err error) {
 	var ids [2]string
 	for i, name := range []string{roleName, secretName} {
 		data, err := read(name)
@@ -192,7 +195,7 @@ func pair(read func(string) ([]byte, error), roleName, secretName string) (role,
 			err = fmt.Errorf("credential %q %w", name, errEmpty)
 		}
 		if err != nil {
-			return "", "", &fault.Error{Code: fault.Operator, Err: err, Hint: installHint}
+			return "", "", &fault.Error{Code: fault.Operator, Err: err, Hint: hint}
 		}
 		ids[i] = string(bytes.TrimSpace(data))
 		clear(data)

@@ -12,6 +12,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 )
 
 // Write replaces path with data, mode perm exactly (the umask does not apply).
@@ -34,14 +36,26 @@ func Write(path string, data []byte, perm fs.FileMode) error {
 type File struct {
 	tmp  *os.File
 	path string
-	done bool
+	like string      // "" or the file whose owner, mode and attributes it gets
+	mode fs.FileMode // at the Commit; 0 is as it is
+	// attributes are extended ones, at the Commit.
+	attributes map[string]string
+	ready      bool // synced and closed
+	done       bool
 }
 
 // Create starts a replacement of path. What is written is invisible until
 // Commit, and readable by perm's holders only.
 func Create(path string, perm fs.FileMode) (*File, error) {
+	return CreateIn(filepath.Dir(path), path, perm)
+}
+
+// CreateIn is Create with the temporary file in dir, where a folder may show what
+// another may not. It must be on path's file system: a Commit that fails with
+// EXDEV is that it isn't.
+func CreateIn(dir, path string, perm fs.FileMode) (*File, error) {
 	// The name's dot keeps it out of globs and of systemd's *.d folders.
-	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".tmp-*")
+	tmp, err := os.CreateTemp(dir, "."+filepath.Base(path)+".tmp-*")
 	if err != nil {
 		return nil, fmt.Errorf("write %q: %w", path, err)
 	}
@@ -62,19 +76,48 @@ func (f *File) Write(p []byte) (int, error) {
 	return n, nil
 }
 
+// Ready makes what was written durable and closes it; only Commit and Abort may
+// follow. Whoever replaces several files gets all of them ready before the first
+// Commit, which is then little more than a rename.
+func (f *File) Ready() error {
+	if f.done || f.ready {
+		return fmt.Errorf("write %q: already ready, committed or aborted", f.path)
+	}
+	err := f.tmp.Sync()
+	if err == nil && f.like != "" {
+		f.mode, err = copyAttributes(f.tmp, f.like)
+	}
+	if err == nil {
+		err = f.tmp.Close()
+	}
+	if err != nil {
+		f.Abort()
+		return fmt.Errorf("write %q: %w", f.path, err)
+	}
+	f.ready = true
+	return nil
+}
+
 // Commit makes the file appear under its path and durable. The rename is the
 // commit point: an error after it (the folder's fsync) leaves the new file.
 func (f *File) Commit() error {
 	if f.done {
 		return fmt.Errorf("write %q: already committed or aborted", f.path)
 	}
-	if err := f.tmp.Sync(); err != nil {
-		f.Abort()
-		return fmt.Errorf("write %q: %w", f.path, err)
+	if !f.ready {
+		if err := f.Ready(); err != nil {
+			return err
+		}
 	}
-	if err := f.tmp.Close(); err != nil {
-		f.Abort()
-		return fmt.Errorf("write %q: %w", f.path, err)
+	if f.mode != 0 {
+		// Last, so that a file under way is never open to more than its owner.
+		if err := os.Chmod(f.tmp.Name(), f.mode); err != nil {
+			f.Abort()
+			return fmt.Errorf("write %q: %w", f.path, err)
+		}
+	}
+	for name, value := range f.attributes {
+		_ = unix.Lsetxattr(f.tmp.Name(), name, []byte(value), 0)
 	}
 	if err := os.Rename(f.tmp.Name(), f.path); err != nil {
 		f.Abort()

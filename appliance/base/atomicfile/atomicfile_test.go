@@ -1,6 +1,7 @@
 package atomicfile
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -105,4 +106,25 @@ func TestFailuresLeaveNothing(t *testing.T) {
 		f.Abort()
 		onlyEntry(t, dir)
 	})
+}
+
+func TestCopy(t *testing.T) {
+	dir := t.TempDir()
+	from, to := filepath.Join(dir, "from"), filepath.Join(dir, "to")
+	if err := Copy(from, to, 0o500); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("of nothing: %v", err)
+	}
+	onlyEntry(t, dir)
+	if err := os.WriteFile(from, []byte("program"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := Copy(from, to, 0o500); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(to)
+	fi, statErr := os.Stat(to)
+	if err != nil || statErr != nil || string(b) != "program" || fi.Mode() != 0o500 {
+		t.Errorf("%q, %v, %v", b, err, statErr)
+	}
+	onlyEntry(t, dir, "from", "to")
 }

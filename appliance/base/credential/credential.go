@@ -10,13 +10,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
+	"strongroom.example/appliance/base/atomicfile"
 	"strongroom.example/appliance/base/command"
 	"strongroom.example/config/machine"
 )
@@ -37,17 +37,9 @@ func Read(name string) ([]byte, error) {
 		}
 		path = filepath.Join(os.Getenv("CREDENTIALS_DIRECTORY"), name)
 	}
-	f, err := os.Open(path)
+	data, err := atomicfile.ReadSmall(path, maxSize)
 	if err != nil {
 		return nil, fmt.Errorf("credential: %w", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
-	if err != nil {
-		return nil, fmt.Errorf("credential: %w", err)
-	}
-	if len(data) > maxSize {
-		return nil, fmt.Errorf("credential %q: more than %d bytes", name, maxSize)
 	}
 	return data, nil
 }

@@ -1,6 +1,7 @@
-// Package pause waits as long as somebody still wants what comes afterwards.
+// Package pause waits as long as somebody still wants what comes afterwards, and
+// tries again what may pass.
 //
-// It is not a scheduler, and knows nothing of tries.
+// It is not a scheduler.
 package pause
 
 import (

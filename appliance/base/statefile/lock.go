@@ -75,6 +75,9 @@ func Lock(path, by string) (unlock func(), err error) {
 		if by != "" {
 			_ = f.Truncate(0) // the next holder says who he is
 		}
+		// By name, and not by the close alone: a child that another goroutine starts
+		// has the file, too, from its fork to its exec.
+		_ = unix.Flock(int(f.Fd()), unix.LOCK_UN)
 		_ = f.Close()
 	}, nil
 }

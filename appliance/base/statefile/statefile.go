@@ -46,14 +46,14 @@ func Load(path string, format int, v any) error {
 	if err != nil {
 		return fmt.Errorf("read state: %w", err)
 	}
-	if err := decode(b, format, v); err != nil {
+	if err := Decode(b, format, v); err != nil {
 		return fmt.Errorf("state file %q: %w", path, err)
 	}
 	return nil
 }
 
-// decode is Load behind the file.
-func decode(b []byte, format int, v any) error {
+// Decode is Load behind the file, for whoever reads files by other means.
+func Decode(b []byte, format int, v any) error {
 	if len(b) > MaxSize {
 		return fmt.Errorf("%w: more than the %d bytes that it can have", ErrCorrupt, MaxSize)
 	}
@@ -72,8 +72,8 @@ func decode(b []byte, format int, v any) error {
 	return nil
 }
 
-// encode is what Save writes.
-func encode(v any) ([]byte, error) {
+// Encode is what Save writes.
+func Encode(v any) ([]byte, error) {
 	b, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("encode state: %w", err)
@@ -97,7 +97,7 @@ type file interface {
 var _ file = (*atomicfile.File)(nil)
 
 func save(path string, v any, perm fs.FileMode, create func(string, fs.FileMode) (file, error)) error {
-	b, err := encode(v)
+	b, err := Encode(v)
 	if err != nil {
 		return err
 	}

@@ -20,12 +20,12 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"os"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
+	"strongroom.example/appliance/base/atomicfile"
 	"strongroom.example/appliance/base/pause"
 )
 
@@ -135,7 +135,7 @@ func loopback(host string) bool {
 func (o Options) tls() (*tls.Config, error) {
 	t := &tls.Config{MinVersion: tls.VersionTLS12}
 	if o.CACert != "" {
-		pem, err := os.ReadFile(o.CACert)
+		pem, err := atomicfile.ReadSmall(o.CACert, atomicfile.MaxSmall)
 		if err != nil {
 			return nil, fmt.Errorf("vault CA certificate: %w", err)
 		}

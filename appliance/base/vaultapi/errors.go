@@ -91,6 +91,9 @@ func Says(err error, words string) bool {
 // IsDenied says that the token may not, or has ended.
 func IsDenied(err error) bool { return Status(err) == http.StatusForbidden }
 
+// WantsToken says that Vault does this for nobody who has not logged in.
+func WantsToken(err error) bool { return IsDenied(err) || Says(err, "missing client token") }
+
 // IsNotFound says that Vault, or the engine mounted there, has looked and found
 // nothing. A path that nobody answers is not that: see IsUnsupported.
 func IsNotFound(err error) bool {

@@ -13,7 +13,8 @@ import (
 var ErrFewShares = errors.New("too few recovery keys")
 
 // GenerateRoot makes a root token with the recovery keys of a Vault that
-// unseals itself, and returns it. An attempt that is under way is given up.
+// unseals itself, and returns it. An attempt that is under way is given up. Vault 2.x
+// refuses that (WantsToken) to a client without a token: wayin.Door opens it.
 // https://developer.hashicorp.com/vault/api-docs/system/generate-root
 func (c *Client) GenerateRoot(ctx context.Context, shares []string) (token string, err error) {
 	cancel := func(ctx context.Context) error {
@@ -49,6 +50,17 @@ func (c *Client) GenerateRoot(ctx context.Context, shares []string) (token strin
 		return "", errors.New("make a root token: Vault is not content with the recovery keys")
 	}
 	return decodeToken(s, otp)
+}
+
+// RecoveryKeysSuffice says whether Vault begins to make a root token for a caller
+// without a token: always before 2.0, and since then where its configuration has it
+// so.
+func (c *Client) RecoveryKeysSuffice(ctx context.Context) (bool, error) {
+	err := c.sys(ctx, request{method: http.MethodGet, path: attempt}, nil)
+	if WantsToken(err) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 const attempt = "sys/generate-root/attempt"

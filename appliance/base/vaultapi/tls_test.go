@@ -36,6 +36,13 @@ func TestTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	certPEM, keyPEM := file("cert.pem", "CERTIFICATE", pair.Certificate[0]), file("key.pem", "PRIVATE KEY", key)
+	endless := dir + "/endless" // as /dev/zero is, but for a test that fails
+	if err := os.WriteFile(endless, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(endless, 4<<20); err != nil {
+		t.Fatal(err)
+	}
 	for name, tt := range map[string]struct {
 		o       Options
 		fault   string // of New
@@ -46,6 +53,7 @@ func TestTLS(t *testing.T) {
 		"and our certificate":  {o: Options{CACert: certPEM, ClientCert: certPEM, ClientKey: keyPEM}, trusted: true, shown: 1},
 		"the system's roots":   {o: Options{}},
 		"no CA file":           {o: Options{CACert: dir + "/none"}, fault: "no such file"},
+		"no file of a CA":      {o: Options{CACert: endless}, fault: "more than 1048576 bytes"},
 		"no certificate in it": {o: Options{CACert: keyPEM}, fault: "holds no PEM certificate"},
 		"no key":               {o: Options{ClientCert: certPEM}, fault: "both or neither"},
 		"no certificate":       {o: Options{ClientKey: keyPEM}, fault: "both or neither"},

@@ -5,9 +5,8 @@ package main
 import (
 	"context"
 	"os"
-	"os/signal"
-	"syscall"
 
+	"strongroom.example/appliance/base/program"
 	"strongroom.example/appliance/cli"
 )
 
@@ -18,16 +17,11 @@ var (
 )
 
 func main() {
-	ctx, stop := interruptible()
-	err := cli.New(version + " (" + commit + ")").ExecuteContext(ctx)
-	stop()
-	os.Exit(cli.Report(os.Stderr, err))
-}
-
-// interruptible ends with the first SIGINT or SIGTERM. A second one then kills, as
-// if nothing had been asked for: whatever does not end by itself can be left.
-func interruptible() (context.Context, context.CancelFunc) {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := program.Interruptible(context.Background())
+	// A second signal then kills, as if nothing had been asked for: whatever does not
+	// end by itself can be left.
 	context.AfterFunc(ctx, stop)
-	return ctx, stop
+	code := program.Run(ctx, cli.New(version+" ("+commit+")"), cli.Report)
+	stop()
+	os.Exit(code)
 }

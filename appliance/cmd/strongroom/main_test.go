@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -9,12 +10,15 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"strongroom.example/appliance/base/program"
 )
 
 // The test runs itself as a program that never ends by itself.
 func TestMain(m *testing.M) {
 	if os.Getenv("STRONGROOM_TEST_HANG") != "" {
-		ctx, _ := interruptible()
+		ctx, stop := program.Interruptible(context.Background())
+		context.AfterFunc(ctx, stop) // as main has it
 		fmt.Println("ready")
 		<-ctx.Done()
 		fmt.Println("asked to end")

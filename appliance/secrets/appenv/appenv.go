@@ -30,7 +30,8 @@ func (p Pair) GoString() string { return p.String() }
 // Load reads every KV secret below mount/app/environment/. A field is the
 // variable that its custom metadata names (variable.FIELD, as strongroom
 // migrate writes it); else its path in capitals, with the field behind it if
-// that is not "value". Two secrets of one name are an error.
+// that is not "value". Two secrets of one name are an error,
+// and so is an environment of nothing.
 func Load(ctx context.Context, s kv.Store, mount, app, environment string) ([]Pair, error) {
 	l := &loader{kv: s, mount: mount, from: map[string]string{}}
 	root := app + "/" + environment + "/"
@@ -45,6 +46,10 @@ func Load(ctx context.Context, s kv.Store, mount, app, environment string) ([]Pa
 		if err := l.add(ctx, p, strings.TrimPrefix(p, root)); err != nil {
 			return nil, err
 		}
+	}
+	if len(l.pairs) == 0 {
+		// As a rollback leaves them: a program would start with nothing.
+		return nil, fmt.Errorf("no secret below %s/%s has a value: they are deleted, or were never written", mount, root)
 	}
 	return l.sorted(), nil
 }
@@ -144,13 +149,12 @@ func Derive(leaf, field string) string {
 	}, s)
 }
 
-// LoadMapping reads what a mapping file names, of both engines. All that is
-// missing is reported together.
-func LoadMapping(ctx context.Context, c *vaultapi.Client, file string) ([]Pair, error) {
-	m, err := readMapping(file)
-	if err != nil {
-		return nil, err
-	}
+// ErrNotThere is what a mapping file names and Vault does not have.
+var ErrNotThere = errors.New("is not in Vault as the mapping file has it")
+
+// Load reads what the mapping file names, of both engines. All that is missing is
+// reported together.
+func (m *Mapping) Load(ctx context.Context, c *vaultapi.Client) ([]Pair, error) {
 	l := &loader{kv: kv.New(c), c: c, from: map[string]string{}}
 	names := make([]string, 0, len(m.Variables))
 	for name := range m.Variables {
@@ -181,7 +185,7 @@ func (l *loader) mapped(ctx context.Context, e mappingEntry) (string, error) {
 		return "", err
 	}
 	if data == nil {
-		return "", fmt.Errorf("nothing is at %s/%s", e.Mount, e.Path)
+		return "", notThere(fmt.Sprintf("nothing is at %s/%s", e.Mount, e.Path))
 	}
 	field := e.Field
 	if field == "" {
@@ -193,10 +197,17 @@ func (l *loader) mapped(ctx context.Context, e mappingEntry) (string, error) {
 	}
 	v, ok := data[field]
 	if !ok {
-		return "", fmt.Errorf("%s/%s has no field %q", e.Mount, e.Path, field)
+		return "", notThere(fmt.Sprintf("%s/%s has no field %q", e.Mount, e.Path, field))
 	}
 	return text(v)
 }
+
+// notThere is an ErrNotThere that says where.
+type notThere string
+
+func (e notThere) Error() string { return string(e) }
+
+func (e notThere) Is(target error) bool { return target == ErrNotThere }
 
 // values are the fields of an entry, nil where there is nothing, and the one
 // that is meant where none is named.

@@ -69,7 +69,7 @@ func TestReadMapping(t *testing.T) {
 		if err := os.WriteFile(file, []byte(tt.text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, err := readMapping(file)
+		_, err := ReadMapping(file)
 		if (err == nil) != (tt.want == nil) {
 			t.Errorf("%s: got %v", name, err)
 		}

@@ -63,8 +63,9 @@ func TestLoad(t *testing.T) {
 			want:    "X=1",
 		},
 		"one is deleted":            {secrets: secrets{"a/p/x": {"value": "1"}, "a/p/y": {"value": "2"}}, deleted: "a/p/y", want: "X=1"},
-		"only noted, never written": {notes: map[string]map[string]string{"a/p/x": {"variable.value": "X"}}, want: ""},
+		"only noted, never written": {notes: map[string]map[string]string{"a/p/x": {"variable.value": "X"}}, fault: "no secret below secret/a/p/ has a value"},
 		"other types":               {secrets: secrets{"a/p/x": {"value": json.Number("1e3"), "on": true, "tree": map[string]any{"b": "<", "a": nil}}}, want: `X=1e3 X_ON=true X_TREE={"a":null,"b":"<"}`},
+		"all are deleted":           {secrets: secrets{"a/p/y": {"value": "2"}}, deleted: "a/p/y", fault: "no secret below secret/a/p/ has a value"},
 		"none":                      {secrets: secrets{"a/q/x": {"value": "1"}}, fault: "no secret is below secret/a/p/"},
 		"two of one name":           {secrets: secrets{"a/p/x-y": {"value": "s3cret"}, "a/p/x": {"y": "s3cret"}}, fault: "are both X_Y"},
 		"no name":                   {secrets: secrets{"a/p/1": {"value": "s3cret"}}, fault: `a/p/1:value: "1" is no name`},
@@ -139,7 +140,11 @@ func TestLoadMappingFaults(t *testing.T) {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	pairs, err := LoadMapping(t.Context(), c, file)
+	m, err := ReadMapping(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pairs, err := m.Load(t.Context(), c)
 	if err == nil || pairs != nil {
 		t.Fatalf("got %v, %v", pairs, err)
 	}
@@ -154,7 +159,7 @@ func TestLoadMappingFaults(t *testing.T) {
 	if n := strings.Count(err.Error(), "\n") + 1; n != 7 || strings.Contains(err.Error(), "s3cret") || !vaultapi.IsDenied(err) {
 		t.Errorf("%d faults: %v", n, err)
 	}
-	if _, err := LoadMapping(t.Context(), c, file+"none"); !errors.Is(err, os.ErrNotExist) {
+	if _, err := ReadMapping(file + "none"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no file: %v", err)
 	}
 }

@@ -3,20 +3,23 @@ package appenv
 import (
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
+	"strongroom.example/appliance/base/atomicfile"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
 )
 
-// mapping is the file that strongroom migrate writes.
-type mapping struct {
+// MaxMapping bounds a mapping file, in bytes: that of a hundred thousand variables.
+const MaxMapping = 16 << 20
+
+// Mapping is the file that strongroom migrate writes.
+type Mapping struct {
 	Variables map[string]mappingEntry
 }
 
-// mappingEntry is where one variable lives; readMapping fills in what is left
+// mappingEntry is where one variable lives; ReadMapping fills in what is left
 // out. No field is the only one, or the primary one.
 type mappingEntry struct {
 	Engine, Mount, Path, Field string
@@ -30,10 +33,10 @@ type writtenEntry struct {
 	Field  *string `toml:"field"`
 }
 
-// readMapping names every fault of the file. What is one is the same for the
+// ReadMapping names every fault of the file. What is one is the same for the
 // Python client: both are held to one table.
-func readMapping(file string) (*mapping, error) {
-	data, err := os.ReadFile(file)
+func ReadMapping(file string) (*Mapping, error) {
+	data, err := atomicfile.ReadSmall(file, MaxMapping)
 	if err != nil {
 		return nil, fmt.Errorf("mapping: %w", err)
 	}
@@ -49,7 +52,7 @@ func readMapping(file string) (*mapping, error) {
 	if raw.Format != 1 {
 		check("format", fmt.Errorf("%d must be 1", raw.Format))
 	}
-	m := &mapping{Variables: map[string]mappingEntry{}}
+	m := &Mapping{Variables: map[string]mappingEntry{}}
 	for name, e := range raw.Variables {
 		m.Variables[name] = e.entry("variables."+name, check)
 		if !variable.MatchString(name) {

@@ -55,7 +55,7 @@ func TestVectorsOfMappings(t *testing.T) {
 			if err := os.WriteFile(file, []byte(tt.TOML), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			m, err := readMapping(file)
+			m, err := ReadMapping(file)
 			if tt.Variables == nil {
 				if err == nil {
 					t.Fatal("it is taken")
@@ -116,7 +116,11 @@ func TestVectorsOfValues(t *testing.T) {
 			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			pairs, err := LoadMapping(t.Context(), c, file)
+			m, err := ReadMapping(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pairs, err := m.Load(t.Context(), c)
 			if tt.Refused {
 				if err == nil {
 					t.Fatalf("it is %q", pairs[0].Value)

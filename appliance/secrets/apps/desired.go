@@ -84,13 +84,15 @@ func (w *world) key(t config.Target, k config.Key) object {
 	if k.TimeZone != "" {
 		want["time_zone"] = k.TimeZone
 	}
+	// The fields themselves read as they were written, whoever did that.
 	for field, set := range map[string]bool{"rotation_period": k.RotationPeriod != 0, "grace_period": k.GracePeriod != 0} {
-		if set {
-			continue
+		value, known := want[field], true
+		if !set {
+			value, known = w.keyDefaults[field]
 		}
 		delete(want, field)
-		if def, known := w.keyDefaults[field]; known {
-			want[field] = def
+		if known {
+			want["effective_"+field] = value
 		}
 	}
 	o := object{kind: kindKey, name: name, app: t.App, path: "apikeys/keys/" + name, want: want, write: write}

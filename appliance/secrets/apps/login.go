@@ -48,8 +48,8 @@ func WriteBundle(ctx context.Context, v Vault, t config.Target, p Place, file st
 
 // The files of a login, in the order in which they are replaced.
 const (
-	secretIDFile = "secret-id"
-	roleIDFile   = "role-id"
+	SecretIDFile = "secret-id"
+	RoleIDFile   = "role-id"
 	caFile       = "ca.crt" // where Vault's authority is a private one
 )
 
@@ -81,7 +81,7 @@ func (b Bundle) OpenInto(ctx context.Context, dir string, connect func(caFile st
 	if err != nil {
 		return err
 	}
-	if err := atomicfile.Write(filepath.Join(stage, secretIDFile), []byte(secret+"\n"), 0o600); err != nil {
+	if err := atomicfile.Write(filepath.Join(stage, SecretIDFile), []byte(secret+"\n"), 0o600); err != nil {
 		return fmt.Errorf("%w: %w", ErrLost, err)
 	}
 	for _, name := range b.files() {
@@ -96,9 +96,9 @@ func (b Bundle) OpenInto(ctx context.Context, dir string, connect func(caFile st
 
 func (b Bundle) files() []string {
 	if b.CACert == "" {
-		return []string{secretIDFile, roleIDFile}
+		return []string{SecretIDFile, RoleIDFile}
 	}
-	return []string{secretIDFile, roleIDFile, caFile}
+	return []string{SecretIDFile, RoleIDFile, caFile}
 }
 
 // stage makes a folder inside dir for all that is known of the login.
@@ -119,7 +119,7 @@ func (b Bundle) stage(dir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	err = atomicfile.Write(filepath.Join(stage, roleIDFile), []byte(b.RoleID+"\n"), 0o600)
+	err = atomicfile.Write(filepath.Join(stage, RoleIDFile), []byte(b.RoleID+"\n"), 0o600)
 	if err == nil && b.CACert != "" {
 		err = atomicfile.Write(filepath.Join(stage, caFile), []byte(b.CACert), 0o644)
 	}

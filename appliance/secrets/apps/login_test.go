@@ -32,13 +32,13 @@ func TestOpenIntoAFailingFolder(t *testing.T) {
 		lost bool
 	}{
 		"the disk":  {func(dir string) error { return removeStage(dir) }, true},
-		"the place": {func(dir string) error { return os.Mkdir(filepath.Join(dir, secretIDFile), 0o700) }, false},
+		"the place": {func(dir string) error { return os.Mkdir(filepath.Join(dir, SecretIDFile), 0o700) }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			v, vault := newAppRole(t)
 			v.wrapped["w"] = true
 			dir := t.TempDir()
-			if err := os.WriteFile(filepath.Join(dir, roleIDFile), []byte("old\n"), 0o600); err != nil {
+			if err := os.WriteFile(filepath.Join(dir, RoleIDFile), []byte("old\n"), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			err := Bundle{RoleID: "new", WrappedSecret: "w", role: "a-e"}.OpenInto(t.Context(), dir, func(ca string) (Vault, error) {
@@ -51,7 +51,7 @@ func TestOpenIntoAFailingFolder(t *testing.T) {
 					}
 				}}, nil
 			})
-			if got, rerr := os.ReadFile(filepath.Join(dir, roleIDFile)); rerr != nil || string(got) != "old\n" {
+			if got, rerr := os.ReadFile(filepath.Join(dir, RoleIDFile)); rerr != nil || string(got) != "old\n" {
 				t.Errorf("the living login: %q, %v", got, rerr)
 			}
 			var operator *NeedsOperator
@@ -65,7 +65,7 @@ func TestOpenIntoAFailingFolder(t *testing.T) {
 			if tc.lost {
 				return
 			}
-			if got, err := os.ReadFile(filepath.Join(stages[0], secretIDFile)); err != nil || string(got) != "the-secret-id\n" || !strings.Contains(operator.Hint, stages[0]) {
+			if got, err := os.ReadFile(filepath.Join(stages[0], SecretIDFile)); err != nil || string(got) != "the-secret-id\n" || !strings.Contains(operator.Hint, stages[0]) {
 				t.Errorf("the new login is not where the hint says: %q, %v", operator.Hint, err)
 			}
 		})

@@ -34,7 +34,7 @@ func newMemory() *memory {
 	return &memory{
 		data: map[string]map[string]any{
 			"sys/mounts":          {"secret/": map[string]any{"type": "kv"}, "apikeys/": map[string]any{"type": machine.PluginName}},
-			"sys/auth":            {"token/": map[string]any{"type": "token"}},
+			"sys/auth":            {"token/": map[string]any{"type": "token", "accessor": "auth_token"}},
 			"apikeys/config":      {"rotation_period": json.Number("7776000"), "grace_period": json.Number("604800")},
 			"apikeys/providers/p": {"type": "generated"},
 		},
@@ -52,8 +52,9 @@ func (m *memory) Read(_ context.Context, path string) (map[string]any, error) {
 	out := maps.Clone(got)
 	if strings.HasPrefix(path, "apikeys/keys/") {
 		for _, field := range []string{"rotation_period", "grace_period"} {
+			out["effective_"+field] = out[field]
 			if out[field] == int64(0) {
-				out[field] = m.data["apikeys/config"][field]
+				out["effective_"+field] = m.data["apikeys/config"][field]
 			}
 		}
 	}

@@ -198,3 +198,21 @@ func TestReadings(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// A mount of which the answer says no type is there all the same: a plan would make it
+// anew, or call another's its own.
+func TestMountWithoutType(t *testing.T) {
+	for name, entry := range map[string]any{
+		"no type": map[string]any{"accessor": "x"}, "an empty one": map[string]any{"type": ""},
+		"no text": map[string]any{"type": 7}, "no object": "kv", "nothing": nil,
+	} {
+		for _, table := range []string{"sys/mounts", "sys/auth"} {
+			m := newMemory()
+			m.data[table]["odd/"] = entry
+			p, err := MakePlan(t.Context(), Options{Vault: m})
+			if err == nil || !strings.Contains(err.Error(), table) || !strings.Contains(err.Error(), `"odd/"`) {
+				t.Errorf("%s in %s: %+v, %v", name, table, p, err)
+			}
+		}
+	}
+}

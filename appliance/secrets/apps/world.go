@@ -71,12 +71,14 @@ func look(ctx context.Context, o Options) (*world, error) {
 			return nil, err
 		}
 		for mount, v := range got {
+			// A mount of no kind is not none: the plan would make it anew.
 			m, ok := v.(map[string]any)
-			if !ok {
-				continue
+			kind := text(m, "type")
+			if !ok || kind == "" {
+				return nil, fmt.Errorf("read %s: the answer says no type of %q", path, mount)
 			}
 			mount = strings.TrimSuffix(mount, "/")
-			into[mount] = text(m, "type")
+			into[mount] = kind
 			if path == "sys/auth" {
 				w.accessors[mount] = text(m, "accessor")
 			}

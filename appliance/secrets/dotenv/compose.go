@@ -17,9 +17,11 @@ type composeParser struct {
 
 func parseCompose(text string) ([]Statement, []*LineError) {
 	p := &composeParser{s: text}
+	lines := lineCounter{}
 	if strings.HasPrefix(text, bom) {
 		p.s, p.base = text[len(bom):], len(bom)
 	}
+	lines.s = p.s
 	var out []Statement
 	for {
 		p.toStatement()
@@ -28,7 +30,7 @@ func parseCompose(text string) ([]Statement, []*LineError) {
 		}
 		begin := p.pos
 		st, reason := p.statement()
-		line := 1 + strings.Count(p.s[:begin], "\n")
+		line := lines.of(begin)
 		if reason != "" {
 			return nil, []*LineError{{Line: line, Reason: reason}}
 		}

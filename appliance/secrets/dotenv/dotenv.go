@@ -1,10 +1,11 @@
 // Package dotenv reads and rewrites .env files as the programs do that read
-// them every day: python-dotenv and docker-compose. They disagree (see the
-// table in docs/migrate.md), so a caller names the dialect, and Differences
-// says where a file means one thing to one of them and another to the other.
+// them every day: python-dotenv, docker-compose, systemd, Node, docker and
+// bash. They disagree (see the table in docs/migrate.md), so a caller names the
+// dialect, and Differences says where a file means one thing to one of them and
+// another to the other.
 //
 // It is not a loader: it sets no variable of this process and reads none.
-// Unlike both models it never passes over a line that it does not understand,
+// Unlike its models it never passes over a line that it does not understand,
 // and its errors never quote a line, as that may hold a secret.
 package dotenv
 
@@ -12,6 +13,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -24,27 +27,58 @@ const (
 	Python Dialect = iota + 1
 	// Compose is docker-compose's env_file and .env, compose-go v2.
 	Compose
+	// Systemd is EnvironmentFile= of a unit, systemd 252 to 257.
+	Systemd
+	// Node is the package dotenv of npm, 16 and 17.
+	Node
+	// NodeFile is node --env-file and process.loadEnvFile, Node 20 to 24.
+	NodeFile
+	// Docker is docker run --env-file, and env_file of docker-compose with
+	// "format: raw"; docker's CLI 28.
+	Docker
+	// Bash is a file that bash sources.
+	Bash
 )
+
+// dialects has the name of each on the command line, what messages call its
+// reader, and how it is read.
+var dialects = map[Dialect]struct {
+	name, reader string
+	parse        func(text string) ([]Statement, []*LineError)
+}{
+	Python:   {"python", "python-dotenv", parsePython},
+	Compose:  {"compose", "docker-compose", parseCompose},
+	Systemd:  {"systemd", "systemd", parseSystemd},
+	Node:     {"node", "Node's dotenv", parseNode},
+	NodeFile: {"node-env-file", "node --env-file", parseNodeFile},
+	Docker:   {"docker", "docker", parseDocker},
+	Bash:     {"bash", "bash", parseBash},
+}
+
+// Dialects are all of them, in a fixed order.
+func Dialects() []Dialect { return slices.Sorted(maps.Keys(dialects)) }
 
 // String is the dialect's name on the command line.
 func (d Dialect) String() string {
-	switch d {
-	case Python:
-		return "python"
-	case Compose:
-		return "compose"
+	if known, ok := dialects[d]; ok {
+		return known.name
 	}
 	return fmt.Sprintf("Dialect(%d)", int(d))
 }
 
+// Reader is the program whose dialect it is, as messages call it.
+func (d Dialect) Reader() string { return dialects[d].reader }
+
 // ParseDialect is the inverse of String.
 func ParseDialect(s string) (Dialect, error) {
-	for _, d := range []Dialect{Python, Compose} {
+	var names []string
+	for _, d := range Dialects() {
 		if s == d.String() {
 			return d, nil
 		}
+		names = append(names, d.String())
 	}
-	return 0, fmt.Errorf("dialect %q is neither %q nor %q", s, Python, Compose)
+	return 0, fmt.Errorf("dialect %q is none of %s", s, strings.Join(names, ", "))
 }
 
 // MaxSize bounds a file, in bytes. Environments are bounded by the kernel to a
@@ -88,16 +122,11 @@ func Parse(data []byte, d Dialect) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	var st []Statement
-	var faults []*LineError
-	switch d {
-	case Python:
-		st, faults = parsePython(text)
-	case Compose:
-		st, faults = parseCompose(text)
-	default:
+	known, ok := dialects[d]
+	if !ok {
 		return nil, fmt.Errorf("unknown dialect %d", int(d))
 	}
+	st, faults := known.parse(text)
 	if len(faults) > 0 {
 		return nil, joinFaults(faults)
 	}
@@ -125,7 +154,7 @@ func checkText(data []byte) (string, error) {
 		return "", fmt.Errorf("%d bytes are more than a .env file may have (%d)", len(data), MaxSize)
 	}
 	if bytes.HasPrefix(data, []byte{0xff, 0xfe}) || bytes.HasPrefix(data, []byte{0xfe, 0xff}) {
-		return "", &LineError{Line: 1, Reason: "the file is UTF-16, and neither python-dotenv nor docker-compose reads that: save it as UTF-8"}
+		return "", &LineError{Line: 1, Reason: "the file is UTF-16, which no reader of .env files takes: save it as UTF-8"}
 	}
 	if i := bytes.IndexByte(data, 0); i >= 0 {
 		return "", &LineError{Line: lineAt(data, i), Reason: "a NUL byte, which no environment variable can hold"}
@@ -148,6 +177,22 @@ func firstInvalid(data []byte) int {
 }
 
 func lineAt(data []byte, offset int) int { return 1 + bytes.Count(data[:offset], []byte{'\n'}) }
+
+// lineCounter gives lines, in a time that is linear over offsets that grow.
+type lineCounter struct {
+	s        string
+	at, ends int
+}
+
+// of is the line of an offset, from 1.
+func (l *lineCounter) of(at int) int {
+	if at < l.at {
+		l.at, l.ends = 0, 0
+	}
+	l.ends += strings.Count(l.s[l.at:at], "\n")
+	l.at = at
+	return 1 + l.ends
+}
 
 const bom = "\ufeff"
 
@@ -189,28 +234,3 @@ func Remove(data []byte, d Dialect, drop func(Statement) bool) ([]byte, error) {
 	}
 	return out, nil
 }
-
-// Quote writes value so that dialect d reads it back, on the right of an "=".
-// Where both dialects can read the same text, it is that text.
-func Quote(value string, d Dialect) string {
-	if value != "" && strings.Trim(value, plain) == "" {
-		return value
-	}
-	// Python interpolates inside single quotes, Compose does not.
-	if !strings.ContainsAny(value, "'\\\r") && !strings.Contains(value, "${") {
-		return "'" + value + "'"
-	}
-	quoted := doubleQuoter.Replace(value)
-	if d == Compose {
-		quoted = strings.ReplaceAll(quoted, "$", `\$`)
-	} else {
-		// python-dotenv has no escape for a dollar; the default of a variable
-		// without a name is one way to say it.
-		quoted = strings.ReplaceAll(quoted, "${", "${:-$}{")
-	}
-	return `"` + quoted + `"`
-}
-
-const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:@%+,-"
-
-var doubleQuoter = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`, "\r", `\r`)

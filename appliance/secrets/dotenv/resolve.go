@@ -32,8 +32,8 @@ func (l Lookup) get(name string) (string, bool) {
 }
 
 // Resolve interpolates, in the order of the file; the last statement of a name
-// wins, and the order is that of first statements. Python lets the file win
-// over lookup, as dotenv_values does; Compose the other way round.
+// wins, and the order is that of first statements. Compose lets lookup win over
+// the file; the others the other way round, Python as dotenv_values does.
 func (f *File) Resolve(lookup Lookup) ([]Variable, error) {
 	r := &resolver{dialect: f.Dialect, lookup: lookup, index: map[string]int{}}
 	var errs []error
@@ -61,15 +61,15 @@ func (r *resolver) add(s Statement) error {
 	r.current = &v
 	var err error
 	switch {
-	case !s.HasValue && r.dialect == Compose:
+	case !s.HasValue && r.dialect == Python:
+	case !s.HasValue:
 		v.Value, v.Set = r.lookup.get(s.Name)
-		if _, known := r.index[s.Name]; known && !v.Set {
+		if _, known := r.index[s.Name]; known && (!v.Set || r.dialect == Bash) {
 			return nil // as if it were not there
 		}
-	case !s.HasValue:
 	case s.Literal:
 		v.Value, v.Set = s.Value, true
-	case r.dialect == Compose:
+	case r.dialect != Python:
 		v.Value, err = r.compose(s.Value, 0)
 		v.Set = true
 	default:
@@ -100,7 +100,7 @@ func (r *resolver) get(name string) (value string, known bool) {
 	if i, ok := r.index[name]; ok && (r.vars[i].Set || r.dialect == Python) {
 		return r.vars[i].Value, true
 	}
-	if r.dialect == Python {
+	if r.dialect != Compose {
 		value, known = r.lookup.get(name)
 	}
 	if !known {

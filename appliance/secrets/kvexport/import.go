@@ -30,6 +30,7 @@ type ImportOptions struct {
 const (
 	Created   = "created"   // with all its versions
 	Unchanged = "unchanged" // its newest version is there already
+	Finished  = "finished"  // so it was, and an import that was killed has left work
 	Updated   = "updated"   // by force, as a new version
 	Conflict  = "conflict"  // exists with another value, and stays
 )
@@ -163,6 +164,9 @@ func compare(ctx context.Context, e engine, s *Secret, force bool) (string, erro
 	}
 	last, ours := now.Versions[len(now.Versions)-1], s.newest()
 	if ours == nil || last.Data != nil && sameJSON(last.Data, ours.Data) {
+		if len(s.openGaps(now)) > 0 || s.keepsRoom(now) {
+			return Finished, nil
+		}
 		return Unchanged, nil
 	}
 	if force {
@@ -184,15 +188,72 @@ func sameJSON(a, b []byte) bool {
 	return err1 == nil && err2 == nil && bytes.Equal(p, q)
 }
 
+// first is the number of the first version that an import writes.
+func (s *Secret) first() int {
+	if s.Metadata.CurrentVersion > maxRebuilt && len(s.Versions) > 0 {
+		return s.Versions[0].Number // renumbered from 1: see docs/migrate.md
+	}
+	return 1
+}
+
+// openGaps are versions that an import has written empty to keep the numbers of the
+// others, and was killed before it destroyed them: the export has none of that
+// number, or none with data, and what is there holds nothing.
+func (s *Secret) openGaps(now *Secret) []int {
+	has := map[int]bool{}
+	last := 0
+	for _, v := range s.Versions {
+		n := v.Number - s.first() + 1
+		has[n], last = v.Data != nil, n
+	}
+	var open []int
+	for _, v := range now.Versions {
+		if v.Number <= last && !has[v.Number] && v.Data != nil && sameJSON(v.Data, []byte("{}")) {
+			open = append(open, v.Number)
+		}
+	}
+	return open
+}
+
+// keepsRoom tells whether max_versions is still what an import needs while it
+// writes.
+func (s *Secret) keepsRoom(now *Secret) bool {
+	return s.room() != s.Metadata.MaxVersions && now.Metadata.MaxVersions == s.room()
+}
+
+// finish does what an import that was killed has left.
+func (s *Secret) finish(ctx context.Context, e engine, now *Secret) error {
+	if gaps := s.openGaps(now); len(gaps) > 0 {
+		if err := e.kv.Destroy(ctx, e.mount, s.Path, gaps); err != nil {
+			return err
+		}
+	}
+	if !s.keepsRoom(now) {
+		return nil
+	}
+	return e.kv.PutSettings(ctx, e.mount, s.Path, s.Metadata.Settings)
+}
+
 // write brings one secret in and gives the number of versions written. A path
-// that was interrupted half way is found as a conflict, and finished by Force.
+// that was interrupted before all versions were there is found as a conflict, and
+// finished by Force.
 func write(ctx context.Context, e engine, s *Secret, state string) (int, error) {
 	switch state {
 	case Created:
 		return create(ctx, e, s)
+	case Finished:
+		now, err := e.read(ctx, s.Path)
+		if err != nil || now == nil {
+			return 0, err
+		}
+		return 0, s.finish(ctx, e, now)
 	case Updated:
 		now, err := e.read(ctx, s.Path)
 		if err != nil || now == nil {
+			return 0, err
+		}
+		// The new one last: Vault may drop an old one by it, as it would have before.
+		if err := s.finish(ctx, e, now); err != nil {
 			return 0, err
 		}
 		return 1, e.put(ctx, s.Path, s.newest().Data, now.Metadata.CurrentVersion)
@@ -209,10 +270,7 @@ func create(ctx context.Context, e engine, s *Secret) (int, error) {
 	if err := e.kv.PutSettings(ctx, e.mount, s.Path, settings); err != nil {
 		return 0, err
 	}
-	first := 1
-	if s.Metadata.CurrentVersion > maxRebuilt && len(s.Versions) > 0 {
-		first = s.Versions[0].Number // renumbered from 1: see docs/migrate.md
-	}
+	first := s.first()
 	by := map[int]json.RawMessage{}
 	last := 0
 	for _, v := range s.Versions {

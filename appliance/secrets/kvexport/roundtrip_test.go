@@ -78,6 +78,10 @@ func state(t *testing.T, s kv.Store, mount string) map[string]string {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if got.Data == nil {
+				text += fmt.Sprintf("; %d: none", n) // which an empty one is not
+				continue
+			}
 			text += fmt.Sprintf("; %d: %v", n, got.Data)
 		}
 		out[p] = text
@@ -210,8 +214,14 @@ func TestImportInterrupted(t *testing.T) {
 			if !errors.Is(err, kvtest.ErrInjected) || strings.Contains(err.Error(), "s3cret") {
 				t.Fatalf("call %d: %v", n, err)
 			}
-			if _, err = bring(t, file, o); err != nil && !errors.Is(err, ErrConflict) {
+			_, err = bring(t, file, o)
+			if err != nil && !errors.Is(err, ErrConflict) {
 				t.Fatalf("call %d: again: %v", n, err)
+			}
+			// What needs no force is whole by then: each version, the gaps between
+			// them, and the settings.
+			if want, have := state(t, from, "secret"), state(t, to, "secret"); err == nil && !maps.Equal(want, have) {
+				t.Errorf("call %d (%t): again\n%v\nwas\n%v", n, after, have, want)
 			}
 			o.Force = true
 			if _, err = bring(t, file, o); err != nil {
@@ -220,6 +230,9 @@ func TestImportInterrupted(t *testing.T) {
 			for _, p := range []string{"a", "b/few", "b/gaps", "many"} {
 				if got, want := newest(t, to, p), newest(t, from, p); got != want {
 					t.Errorf("call %d (%t): %s is %q, want %q", n, after, p, got, want)
+				}
+				if got := state(t, to, "secret")[p]; strings.Contains(got, ": map[]") {
+					t.Errorf("call %d (%t): an empty version is left in %s: %s", n, after, p, got)
 				}
 			}
 		}
@@ -238,7 +251,7 @@ func TestManyVersions(t *testing.T) {
 	if _, err := bring(t, export(t, exportOf(from, id, "a")), ImportOptions{Store: to, Identities: []age.Identity{id}}); err != nil {
 		t.Fatal(err)
 	}
-	want := "current 10; 1: map[x:v196]; 2: map[x:v197]; 3: map[x:v198]; 4: map[x:v199]; 5: map[]; 6: map[x:v201]"
+	want := "current 10; 1: map[x:v196]; 2: map[x:v197]; 3: map[x:v198]; 4: map[x:v199]; 5: none; 6: map[x:v201]"
 	if got := state(t, to, "secret")["a"]; !strings.Contains(got, want) {
 		t.Errorf("got %s, want %s", got, want)
 	}

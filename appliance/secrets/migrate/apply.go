@@ -10,11 +10,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
-	"strongroom.example/appliance/base/atomicfile"
 	"strongroom.example/appliance/base/vaultapi/kv"
-	"strongroom.example/appliance/secrets/dotenv"
+	"strongroom.example/appliance/secrets/appenv"
 )
 
 // MaxValue bounds a secret with all its fields, in bytes: a raft entry of Vault
@@ -32,16 +32,23 @@ type ApplyOptions struct {
 	Force bool
 	// Workers write at the same time; 0 for 8.
 	Workers int
+	// OtherStore is what another store has printed, for a plan made with it.
+	OtherStore []byte
 	// Progress is told after each batch; may be nil.
 	Progress func(done, of int)
+
+	fault func(step string) error // for tests: called before each write
 }
 
 // Result counts targets; a target is a secret with all its fields.
 type Result struct {
 	Written, Unchanged, Plain, Database int
-	// Ambiguous names are in no mapping file, as "environment: NAME".
-	Ambiguous []string
-	// Mappings are the mapping files, relative to the root.
+	// Moved counts variables that are in Vault and no longer in their files.
+	Moved int
+	// Large are variables, with their files, whose values no program can be given
+	// in its environment.
+	Large []Problem
+	// Mappings are the mapping files that were written, relative to the root.
 	Mappings []string
 }
 
@@ -67,8 +74,10 @@ const maxShown = 50
 type target struct {
 	mount, path string
 	apiKey      bool
-	entries     []int // indexes in the plan
+	entries     []int // indexes in the plan, of variables that their files have
+	moved       []int // and of those that have gone from there
 	version     int   // now in Vault
+	had         bool  // and it holds something
 	same        bool
 }
 
@@ -82,6 +91,11 @@ type job struct {
 	store Store
 	key   [32]byte // of the HMAC by which values are compared; forgotten at the end
 	files *fileCache
+	maps  *mappings
+	large []Problem // values that no environment holds
+
+	mu   sync.Mutex
+	done []event // written in the batch under way
 }
 
 func newJob(root string, plan *Plan, store Store) (*job, error) {
@@ -93,11 +107,15 @@ func newJob(root string, plan *Plan, store Store) (*job, error) {
 	if err != nil {
 		return nil, fmt.Errorf("root: %w", err)
 	}
-	dialect, err := dotenv.ParseDialect(plan.Dialect)
-	if err != nil {
+	for _, file := range append([]string{"."}, slices.Concat(sortedKeys(plan.Dialects), sortedKeys(plan.Chosen))...) {
+		if _, err := plan.DialectOf(file); err != nil {
+			return nil, errors.Join(err, r.Close())
+		}
+	}
+	j := &job{root: r, dir: dir, plan: plan, store: store, files: &fileCache{root: r, plan: plan}}
+	if j.maps, err = readMappings(r); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
-	j := &job{root: r, dir: dir, plan: plan, store: store, files: &fileCache{root: r, dialect: dialect}}
 	if _, err := rand.Read(j.key[:]); err != nil {
 		return nil, errors.Join(fmt.Errorf("random key: %w", err), r.Close())
 	}
@@ -136,13 +154,17 @@ func Apply(ctx context.Context, o ApplyOptions) (r Result, err error) {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, j.close()) }()
+	j.files.other = o.OtherStore
 	st, err := openState(j.dir)
 	if err != nil {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, st.close()) }()
+	st.fault = o.fault
 
 	targets, bad := j.targets()
+	bad = append(bad, j.nowhere()...)
+	r.Large = j.large
 	for _, e := range o.Plan.Variable {
 		switch e.Kind {
 		case KindPlain:
@@ -163,25 +185,81 @@ func Apply(ctx context.Context, o ApplyOptions) (r Result, err error) {
 	}
 	var todo []*target
 	for _, t := range targets {
-		if t.same {
+		r.Moved += len(t.moved)
+		switch {
+		case len(t.entries) == 0:
+		case t.same:
 			r.Unchanged++
-		} else {
+		default:
 			todo = append(todo, t)
 		}
 	}
 	for len(todo) > 0 {
 		batch := todo[:min(len(todo), 16*workers)]
-		if err := j.writeBatch(ctx, st, batch, workers); err != nil {
+		n, err := j.writeBatch(ctx, st, batch, workers)
+		r.Written += n
+		if err != nil {
 			return r, err
 		}
-		r.Written += len(batch)
 		todo = todo[len(batch):]
 		if o.Progress != nil {
 			o.Progress(r.Written, r.Written+len(todo))
 		}
 	}
-	r.Mappings, r.Ambiguous, err = j.writeMappings(st)
-	return r, err
+	if err := j.own(st, targets); err != nil {
+		return r, err
+	}
+	// Behind the secrets: a mapping never names what is not there.
+	changes := j.maps.merge(j.plan)
+	if err := j.maps.write(st, changes); err != nil {
+		return r, err
+	}
+	for _, c := range changes {
+		r.Mappings = append(r.Mappings, c.name)
+	}
+	return r, nil
+}
+
+// own notes those secrets as ours that a run which was killed has written.
+func (j *job) own(st *state, targets []*target) error {
+	h, err := st.history()
+	if err != nil {
+		return err
+	}
+	ours := map[string]*write{}
+	for _, w := range h.writes {
+		ours[w.String()] = w
+	}
+	var done []event
+	for _, t := range targets {
+		w := ours[t.String()]
+		if w != nil && t.same && !t.apiKey && len(t.entries) > 0 && slices.Contains(w.versions, t.version) && !w.done[t.version] {
+			done = append(done, event{Op: opDone, Mount: t.mount, Path: t.path, Version: t.version})
+		}
+	}
+	return st.append(done...)
+}
+
+// nowhere are variables that were moved, are plain by the plan, and are not in
+// their files: programs would find them nowhere.
+func (j *job) nowhere() (bad []Problem) {
+	for _, e := range j.plan.Variable {
+		if e.Kind != KindPlain {
+			continue
+		}
+		l, mapped := j.maps.at(e.Environment, e.Name)
+		if !mapped || slices.ContainsFunc(j.plan.Variable, func(o Entry) bool {
+			return o.inMapping() && o.Name == e.Name && o.Environment == e.Environment
+		}) {
+			continue
+		}
+		if vars, faults := j.files.get(e.File); len(faults) == 0 {
+			if vars[e.Name].Value == "" {
+				bad = append(bad, Problem{File: e.File, Why: fmt.Sprintf("%s is planned %q and not there, and was moved to %s/%s: write it into the file, or plan it as it was", e.Name, KindPlain, l.Mount, l.Path)})
+			}
+		}
+	}
+	return bad
 }
 
 // targets groups the plan by secret and checks all that can be known without
@@ -206,19 +284,6 @@ func (j *job) targets() ([]*target, []Problem) {
 			bad = append(bad, faults...)
 			continue
 		}
-		v, ok := vars[e.Name]
-		if !ok {
-			bad = append(bad, Problem{File: e.File, Why: fmt.Sprintf("%s is planned and not there", e.Name)})
-			continue
-		}
-		if len(v.Unresolved) > 0 {
-			bad = append(bad, Problem{File: e.File, Line: v.Line, Why: fmt.Sprintf("%s refers to %s, which the file does not set", e.Name, v.Unresolved[0])})
-			continue
-		}
-		if v.Value == "" {
-			bad = append(bad, Problem{File: e.File, Line: v.Line, Why: fmt.Sprintf("%s is empty: plan it as %q", e.Name, KindPlain)})
-			continue
-		}
 		key := e.Kind + "\x00" + e.Mount + "\x00" + e.Path
 		t := by[key]
 		if t == nil {
@@ -226,7 +291,23 @@ func (j *job) targets() ([]*target, []Problem) {
 			by[key] = t
 			out = append(out, t)
 		}
+		v, ok := vars[e.Name]
+		if _, mapped := j.maps.at(e.Environment, e.Name); !ok || mapped && v.Value == "" {
+			t.moved = append(t.moved, i)
+			continue
+		}
+		if len(v.Unresolved) > 0 {
+			bad = append(bad, Problem{File: e.File, Line: v.Line, Why: fromOutside(e.Name)})
+			continue
+		}
+		if v.Value == "" {
+			bad = append(bad, Problem{File: e.File, Line: v.Line, Why: fmt.Sprintf("%s is empty: plan it as %q", e.Name, KindPlain)})
+			continue
+		}
 		t.entries = append(t.entries, i)
+		if n := len(e.Name) + len("=") + len(v.Value) + 1; n > appenv.MaxVariable {
+			j.large = append(j.large, Problem{File: e.File, Line: v.Line, Why: fmt.Sprintf("%s has %d bytes: programs can read it from Vault, but an environment holds at most %d in one variable", e.Name, len(v.Value), appenv.MaxVariable)})
+		}
 		digest := j.digest(v.Value)
 		if old, ok := digests[key+"\x00"+e.Field]; ok && !hmac.Equal(old[:], digest[:]) {
 			bad = append(bad, Problem{File: e.File, Line: v.Line, Why: fmt.Sprintf("%s is shared and has another value than elsewhere", e.Name)})
@@ -267,7 +348,7 @@ func (j *job) inspectOne(ctx context.Context, t *target, force bool) (*Problem, 
 	if err != nil {
 		return nil, err
 	}
-	first := j.plan.Variable[t.entries[0]]
+	first := j.plan.Variable[append(t.entries[:len(t.entries):len(t.entries)], t.moved...)[0]]
 	if t.apiKey {
 		key, ok, err := j.store.APIKey(ctx, t.mount, t.path)
 		if errors.Is(err, ErrNoDefinition) {
@@ -275,6 +356,12 @@ func (j *job) inspectOne(ctx context.Context, t *target, force bool) (*Problem, 
 		}
 		if err != nil {
 			return nil, err
+		}
+		if len(t.entries) == 0 {
+			if !ok {
+				return j.gone(first), nil
+			}
+			return nil, nil
 		}
 		t.same = ok && j.equal(values[first.Field], key)
 		if ok && !t.same && !force {
@@ -286,7 +373,12 @@ func (j *job) inspectOne(ctx context.Context, t *target, force bool) (*Problem, 
 	if err != nil {
 		return nil, err
 	}
-	t.version, t.same = stored.Version, true
+	t.version, t.had, t.same = stored.Version, stored.Data != nil, true
+	for _, i := range t.moved {
+		if e := j.plan.Variable[i]; stored.Data[e.Field] == nil {
+			return j.gone(e), nil
+		}
+	}
 	for _, i := range t.entries {
 		e := j.plan.Variable[i]
 		now, there := stored.Data[e.Field]
@@ -295,10 +387,29 @@ func (j *job) inspectOne(ctx context.Context, t *target, force bool) (*Problem, 
 		}
 		t.same = false
 		if there && !force {
-			return &Problem{File: e.File, Why: fmt.Sprintf("%s: %s exists with another value (version %d); --force writes a new version", e.Name, e.place(), stored.Version)}, nil
+			return &Problem{File: e.File, Why: fmt.Sprintf("%s: %s exists with another value (version %d): %s", e.Name, e.place(), stored.Version, eitherIsRight)}, nil
 		}
 	}
 	return nil, nil
+}
+
+// gone is a variable that is neither in its file nor where the plan has it in
+// Vault.
+func (j *job) gone(e Entry) *Problem {
+	why := fmt.Sprintf("%s is planned and not there, nor at %s in Vault", e.Name, e.place())
+	if j.files.missing(e.File) {
+		why = fmt.Sprintf("no such file, and %s is not at %s in Vault", e.Name, e.place())
+	}
+	if e.File == OtherStore {
+		return &Problem{File: e.File, Why: fmt.Sprintf("%s was planned from another store and is not at %s in Vault: give what that prints with --from", e.Name, e.place())}
+	}
+	do := "write the line again, or run strongroom migrate plan, which takes it out of the plan"
+	if l, mapped := j.maps.at(e.Environment, e.Name); mapped && l != e.mapped() {
+		do = fmt.Sprintf("it was moved to %s/%s: plan it there, or write the line again", l.Mount, l.Path)
+	} else if mapped {
+		do = "it was moved there and deleted since: vault kv undelete brings it again, or write the line again"
+	}
+	return &Problem{File: e.File, Why: why + ": " + do}
 }
 
 // values of a target, by field.
@@ -319,18 +430,30 @@ func (j *job) values(t *target) (map[string]string, error) {
 	return out, nil
 }
 
-// writeBatch announces, writes, reads back.
-func (j *job) writeBatch(ctx context.Context, st *state, batch []*target, workers int) error {
+// writeBatch announces, writes, reads back; it says how many were written.
+func (j *job) writeBatch(ctx context.Context, st *state, batch []*target, workers int) (int, error) {
 	var intents []event
 	for _, t := range batch {
-		if !t.apiKey {
-			intents = append(intents, event{Op: "intent", Mount: t.mount, Path: t.path, Version: t.version + 1})
+		if t.apiKey {
+			continue
 		}
+		e := event{Op: opIntent, Mount: t.mount, Path: t.path, Version: t.version + 1, Had: t.had}
+		for _, i := range t.entries {
+			v := j.plan.Variable[i]
+			e.Variables = append(e.Variables, ref{v.Name, v.File, v.Field})
+		}
+		intents = append(intents, e)
 	}
 	if err := st.append(intents...); err != nil {
-		return err
+		return 0, err
 	}
-	return parallel(ctx, batch, workers, j.writeOne)
+	err := parallel(ctx, batch, workers, j.writeOne)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	n := len(j.done)
+	done := slices.DeleteFunc(j.done, func(e event) bool { return e.Path == "" })
+	j.done = nil
+	return n, errors.Join(err, st.append(done...))
 }
 
 func (j *job) writeOne(ctx context.Context, t *target) error {
@@ -370,6 +493,9 @@ func (j *job) writeOne(ctx context.Context, t *target) error {
 	if err != nil {
 		return err
 	}
+	j.mu.Lock()
+	j.done = append(j.done, event{Op: opDone, Mount: t.mount, Path: t.path, Version: version})
+	j.mu.Unlock()
 	back, err := j.store.Read(ctx, t.mount, t.path)
 	if err != nil {
 		return err
@@ -398,22 +524,8 @@ func (j *job) importKey(ctx context.Context, t *target, values map[string]string
 	if !ok || !j.equal(value, key) {
 		return fmt.Errorf("API key %s: what is read back is not what was imported", t)
 	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.done = append(j.done, event{}) // nothing that could be taken back
 	return nil
-}
-
-func (j *job) writeMappings(st *state) (names, ambiguous []string, err error) {
-	files, ambiguous := j.plan.mappingFiles()
-	for _, name := range sortedKeys(files) {
-		full := filepath.Join(j.dir, name)
-		_, statErr := os.Lstat(full)
-		sum := sha256.Sum256(files[name])
-		if err := st.append(event{Op: "file", File: name, SHA256: fmt.Sprintf("%x", sum), Created: errors.Is(statErr, os.ErrNotExist)}); err != nil {
-			return nil, nil, err
-		}
-		if err := atomicfile.Write(full, files[name], 0o644); err != nil {
-			return nil, nil, err
-		}
-		names = append(names, name)
-	}
-	return names, ambiguous, nil
 }

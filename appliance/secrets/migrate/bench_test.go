@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"strongroom.example/appliance/base/vaultapi/kv"
 	"strongroom.example/appliance/secrets/dotenv"
@@ -15,7 +14,8 @@ import (
 	"strongroom.example/appliance/secrets/migrate/storetest"
 )
 
-// bigTree is n files of code in all languages, and a .env file for each ten.
+// bigTree is n files of code and of settings, some with a secret, and a .env
+// file for each ten.
 func bigTree(tb testing.TB, n int) string {
 	tb.Helper()
 	dir := tb.TempDir()
@@ -24,8 +24,12 @@ func bigTree(tb testing.TB, n int) string {
 		".py": filler + "import os\nA = os.environ['VAR_%d']\n" + filler, ".ts": strings.Repeat("const a = { b: 1, c: 'd' };\n", 90) + "export const k = process.env.VAR_%d;\n",
 		".go": strings.Repeat("func f() int { return 1 }\n", 90) + "var x = os.Getenv(\"VAR_%d\")\n", ".sh": strings.Repeat("echo one two three\n", 50) + "echo $VAR_%d\n",
 		".yml": strings.Repeat("- a: 1\n  b: [c, d]\n", 50) + "- env: VAR_%d\n", ".md": strings.Repeat("text\n", 200) + "%d",
+		".json":  "{\n" + strings.Repeat(" \"key\": {\"title\": \"some text\", \"items\": [1, 2, 3]},\n", 60) + " \"password\": \"Fjord-%d\"\n}\n",
+		".toml":  strings.Repeat("[section]\nname = \"some text\"\nsize = 5\n", 40) + "token = \"Fjord-%d\"\n",
+		".ipynb": "{\"cells\": [{\"cell_type\": \"code\", \"source\": [\n" + strings.Repeat("    \"x = f('a', 1)\\n\",\n", 60) + "    \"api_key = 'Fjord-%d'\"\n]}]}\n",
+		".java":  strings.Repeat("  public int f(String a) { return g(a, \"some text\"); }\n", 60) + "String password = \"Fjord-%d\";\n",
 	}
-	exts := []string{".py", ".ts", ".go", ".sh", ".yml", ".md", ".py", ".py", ".ts"}
+	exts := []string{".py", ".ts", ".go", ".sh", ".yml", ".md", ".py", ".json", ".ts", ".py", ".toml", ".ipynb", ".java"}
 	for i := range n {
 		if i%10 == 9 {
 			write(tb, dir, fmt.Sprintf("d%d/s%d/.env.production", i%50, i), fmt.Sprintf("VAR_%d=value-%d\nPASSWORD_%d=q8Zr2Lw0Xv6Kt9Bn3Y%d\nLOG=info\n", i, i, i, i))
@@ -37,22 +41,16 @@ func bigTree(tb testing.TB, n int) string {
 	return dir
 }
 
-// The goal is a tree of 10,000 files in less than 5 s, on a machine with nothing
-// else to do: see BenchmarkScan. Here only a scan that does not scale fails.
-func TestScanSpeed(t *testing.T) {
+// A tree of 10,000 files; how long it takes is BenchmarkScan's to say (the goal is
+// 5 s on two cores with nothing else to do).
+func TestScanOfManyFiles(t *testing.T) {
 	if testing.Short() {
 		t.Skip("writes 10,000 files")
 	}
 	dir := bigTree(t, 10000)
-	start := time.Now()
 	r, err := migrate.Scan(t.Context(), migrate.ScanOptions{Root: dir, Dialect: dotenv.Python})
-	took := time.Since(start)
-	if err != nil || r.Files != 10000 || len(r.Variables) < 8000 {
-		t.Fatalf("%d files, %d variables, %v", r.Files, len(r.Variables), err)
-	}
-	t.Logf("scanned %d files, %d variables in %v", r.Files, len(r.Variables), took)
-	if took > 5*time.Minute {
-		t.Errorf("%v is far more than 5 s", took)
+	if err != nil || r.Files != 10000 || len(r.Variables) < 6000 || len(r.NotMoved) < 2000 {
+		t.Fatalf("%d files, %d variables, %d secrets elsewhere, %v", r.Files, len(r.Variables), len(r.NotMoved), err)
 	}
 }
 
@@ -137,6 +135,9 @@ func peakOf(t *testing.T, n, size int) uint64 {
 // Values are not kept: ten times as large ones cost next to nothing more.
 // Names are: the plan is in memory.
 func TestApplyMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("writes 10,000 secrets")
+	}
 	small, large := peakOf(t, 5000, 400), peakOf(t, 5000, 4000)
 	t.Logf("5,000 variables: %.1f MiB of heap with values of 400 bytes (2 MB in all), %.1f MiB with 4,000 (20 MB in all)", float64(small)/(1<<20), float64(large)/(1<<20))
 	if large > small+4<<20 {

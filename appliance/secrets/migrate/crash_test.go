@@ -158,6 +158,7 @@ func TestCutoverInterrupted(t *testing.T) {
 		}
 		steps := 0
 		o := migrate.CutoverOptions{Root: p.dir, Plan: p.plan, Store: s, Recipients: []age.Recipient{p.key.Recipient()}, PatchCode: true}
+		o.OnePython()
 		o.SetFault(func(step string) error {
 			if steps++; steps == n {
 				return fmt.Errorf("%s: %w", step, kvtest.ErrInjected)
@@ -201,6 +202,7 @@ func TestRollbackInterrupted(t *testing.T) {
 			t.Fatal(err)
 		}
 		cut := migrate.CutoverOptions{Root: p.dir, Plan: p.plan, Store: s, Recipients: []age.Recipient{p.key.Recipient()}, PatchCode: true}
+		cut.OnePython()
 		if _, err := migrate.Cutover(t.Context(), cut); err != nil {
 			t.Fatal(err)
 		}

@@ -3,7 +3,7 @@ package migrate
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 
 	"filippo.io/age"
@@ -33,7 +34,8 @@ type CutoverOptions struct {
 	// DryRun changes nothing.
 	DryRun bool
 
-	fault func(step string) error // for tests: called before each step
+	fault  func(step string) error // for tests: called before each step
+	python *pythonPatcher          // for tests: in place of one of its own, which takes longer than all the rest
 }
 
 // Change is a file that the cutover rewrites.
@@ -50,13 +52,20 @@ type Change struct {
 
 	old, new []byte
 	mode     fs.FileMode
-	env      bool
+	uid, gid int
+	extended map[string]string // attributes
+	dialect  dotenv.Dialect    // of a .env file; 0 for code
 }
+
+func (c *Change) env() bool { return c.dialect != 0 }
 
 // CutoverReport is what was, or would be, done.
 type CutoverReport struct {
 	Changes []Change `json:"changes"`
 	Backup  string   `json:"backup,omitempty"` // relative to the root
+	// Unplanned are variables of .env files that look like secrets, and that the
+	// plan does not move: they stay in clear.
+	Unplanned []Problem `json:"unplanned,omitempty"`
 }
 
 // Cutover takes the moved variables out of the .env files. It verifies first
@@ -76,11 +85,22 @@ func Cutover(ctx context.Context, o CutoverOptions) (r CutoverReport, err error)
 	if err := j.allMoved(ctx); err != nil {
 		return r, err
 	}
-	if r.Changes, err = j.changes(ctx); err != nil || o.DryRun {
+	if err := j.allMapped(); err != nil {
+		return r, err
+	}
+	if r.Unplanned, err = j.unplanned(ctx); err != nil {
+		return r, err
+	}
+	python := o.python
+	if python == nil {
+		python = newPythonPatcher(ctx)
+		defer python.close()
+	}
+	if err := j.changes(ctx, python, &r); err != nil || o.DryRun {
 		return r, err
 	}
 	todo := slices.DeleteFunc(slices.Clone(r.Changes), func(c Change) bool {
-		return bytes.Equal(c.old, c.new) || (!c.env && !o.PatchCode)
+		return bytes.Equal(c.old, c.new) || (!c.env() && !o.PatchCode)
 	})
 	if len(todo) == 0 {
 		return r, nil
@@ -90,17 +110,27 @@ func Cutover(ctx context.Context, o CutoverOptions) (r CutoverReport, err error)
 		return r, err
 	}
 	defer func() { err = errors.Join(err, st.close()) }()
-	fault := o.fault
-	if fault == nil {
-		fault = func(string) error { return nil }
+	st.fault = o.fault
+	// Everything that can fail for a reason that lasts fails before the backup.
+	staged, err := st.stageAll(todo)
+	if err != nil {
+		return r, err
 	}
-	backup, err := st.backUp(todo, o.Recipients, fault)
+	defer func() {
+		for _, f := range staged {
+			f.Abort()
+		}
+	}()
+	backup, err := st.backUp(todo, o.Recipients)
 	if err != nil {
 		return r, err
 	}
 	r.Backup = filepath.Join(StateDir, backup)
-	for _, c := range todo {
-		if err := j.rewrite(st, c, fault); err != nil {
+	for i, c := range todo {
+		if err := j.unchanged(c.File, c.old); err != nil {
+			return r, err
+		}
+		if err := st.place(staged[i], c.File, c.new, c.kept()); err != nil {
 			return r, err
 		}
 		i := slices.IndexFunc(r.Changes, func(x Change) bool { return x.File == c.File })
@@ -109,31 +139,59 @@ func Cutover(ctx context.Context, o CutoverOptions) (r CutoverReport, err error)
 	return r, nil
 }
 
-func (s *state) backUp(todo []Change, to []age.Recipient, fault func(string) error) (string, error) {
+func (c *Change) kept() kept {
+	return kept{name: c.File, data: c.old, after: append([]byte{}, c.new...), mode: c.mode, owned: true, uid: c.uid, gid: c.gid, attributes: c.extended, dialect: c.dialect}
+}
+
+func (s *state) stageAll(todo []Change) (staged []*atomicfile.File, err error) {
+	for _, c := range todo {
+		f, err := s.stage(c.File, c.new, c.kept())
+		if err != nil {
+			for _, f := range staged {
+				f.Abort()
+			}
+			return nil, err
+		}
+		staged = append(staged, f)
+	}
+	return staged, nil
+}
+
+// unchanged says whether a file is still what was looked at.
+func (j *job) unchanged(file string, old []byte) error {
+	now, err := readRegular(j.root, file, max(int64(len(old)), 1))
+	if err != nil || !bytes.Equal(now, old) {
+		return fmt.Errorf("%q was changed in this moment by somebody else: run it again", file)
+	}
+	return nil
+}
+
+func (s *state) backUp(todo []Change, to []age.Recipient) (string, error) {
 	var files []kept
 	for _, c := range todo {
-		files = append(files, kept{c.File, c.old, c.mode})
+		files = append(files, c.kept())
 	}
-	if err := fault("backup"); err != nil {
+	if err := s.step("backup"); err != nil {
 		return "", err
 	}
 	name, err := s.writeBackup(files, to)
 	if err != nil {
 		return "", err
 	}
-	if err := fault("journal backup"); err != nil {
-		return "", err
-	}
-	return name, s.append(event{Op: "backup", Backup: name})
+	return name, s.append(event{Op: opBackup, Backup: name})
 }
 
 // rotatedSince is what to do about an API key that is another one in Vault: to
 // import the file's again would put an old key in the place of the new one.
 const rotatedSince = "if it was rotated there since, take its line out of the file"
 
+// eitherIsRight is what to do about a secret of which file and Vault have two
+// values: nobody but a person knows which is the newer one.
+const eitherIsRight = "if the file's is the right one, strongroom migrate apply --force writes it as a new version; if Vault's is, take its line out of the file"
+
 // allMoved refuses while anything that would be removed is not in Vault.
 func (j *job) allMoved(ctx context.Context) error {
-	all, err := j.verify(ctx, 0)
+	all, err := j.verify(ctx)
 	if err != nil {
 		return err
 	}
@@ -143,7 +201,7 @@ func (j *job) allMoved(ctx context.Context) error {
 		case StateMissing:
 			bad = append(bad, Problem{File: v.File, Why: fmt.Sprintf("%s is not at %s: run strongroom migrate apply", v.Name, v.Place)})
 		case StateDiffers:
-			do := "run strongroom migrate apply"
+			do := eitherIsRight
 			if v.apiKey {
 				do = rotatedSince
 			}
@@ -163,8 +221,28 @@ func (j *job) allMoved(ctx context.Context) error {
 	return nil
 }
 
+// allMapped refuses while programs would not find a variable that is to go.
+func (j *job) allMapped() error {
+	var bad []Problem
+	for _, e := range j.plan.Variable {
+		if !e.inMapping() {
+			continue
+		}
+		if vars, _ := j.files.get(e.File); vars[e.Name].Value == "" {
+			continue
+		}
+		if l, mapped := j.maps.at(e.Environment, e.Name); !mapped || l != e.mapped() {
+			bad = append(bad, Problem{File: e.File, Why: fmt.Sprintf("no mapping file of %s says that %s is at %s: run strongroom migrate apply", e.Environment, e.Name, e.place())})
+		}
+	}
+	if len(bad) > 0 {
+		return &Refused{bad}
+	}
+	return nil
+}
+
 // changes are all files that would be rewritten, .env files first.
-func (j *job) changes(ctx context.Context) ([]Change, error) {
+func (j *job) changes(ctx context.Context, python *pythonPatcher, r *CutoverReport) error {
 	moved := map[string]map[string]bool{}
 	names := map[string]bool{}
 	values := map[string]bool{}
@@ -180,46 +258,90 @@ func (j *job) changes(ctx context.Context) ([]Change, error) {
 			names[e.Name] = true
 		}
 	}
-	var out []Change
 	var bad []Problem
 	for _, file := range sortedKeys(moved) {
 		c, problems, err := j.cutEnv(file, moved[file], values)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if bad = append(bad, problems...); len(problems) == 0 && len(c.Removed) > 0 {
-			out = append(out, c)
+			r.Changes = append(r.Changes, c)
 		}
 	}
 	if len(bad) > 0 {
-		return nil, &Refused{bad}
+		return &Refused{bad}
 	}
-	code, err := j.codeChanges(ctx, names, values)
-	return append(out, code...), err
+	return j.codeChanges(ctx, python, names, values, r)
+}
+
+// look notes whose the file is, and says how many names it has.
+func (c *Change) look(root *os.Root) (links int, err error) {
+	st, err := root.Lstat(filepath.FromSlash(c.File))
+	if err != nil {
+		return 0, fmt.Errorf("cutover: %w", err)
+	}
+	if c.extended, err = atomicfile.Attributes(filepath.Join(root.Name(), filepath.FromSlash(c.File))); err != nil {
+		return 0, fmt.Errorf("cutover: %w", err)
+	}
+	c.mode, links = st.Mode().Perm(), 1
+	if group, listed := groupInList(c.extended[accessList]); listed {
+		c.mode = c.mode&^0o070 | group<<3 // where it is made again without its list, it is not open to more
+	}
+	if sys, ok := st.Sys().(*syscall.Stat_t); ok {
+		c.uid, c.gid, links = int(sys.Uid), int(sys.Gid), int(sys.Nlink)
+	}
+	return links, nil
+}
+
+// accessList is the attribute in which a file's access control list stands.
+const accessList = "system.posix_acl_access"
+
+// groupInList is what a file's access control list gives its group. Where there is
+// a list, the mode has in that place what the list gives anybody at most.
+// Source: https://man7.org/linux/man-pages/man5/acl.5.html, and the form of
+// include/uapi/linux/posix_acl_xattr.h.
+func groupInList(list string) (may fs.FileMode, listed bool) {
+	const ofGroup, mask, head, entry = 0x04, 0x10, 4, 8
+	if len(list) < head {
+		return 0, false
+	}
+	most := fs.FileMode(0o7)
+	for e := []byte(list[head:]); len(e) >= entry; e = e[entry:] {
+		switch perm := fs.FileMode(binary.LittleEndian.Uint16(e[2:])); binary.LittleEndian.Uint16(e) {
+		case ofGroup:
+			may, listed = perm, true
+		case mask:
+			most = perm
+		}
+	}
+	return may & most, listed
 }
 
 // cutEnv is a .env file without the moved variables, and proof that the rest
 // reads as before. It notes the values that it takes out.
 func (j *job) cutEnv(file string, moved, values map[string]bool) (Change, []Problem, error) {
-	c := Change{File: file, env: true}
+	c := Change{File: file, dialect: j.files.dialect(file)}
+	if j.files.missing(file) {
+		return c, nil, nil
+	}
 	var err error
 	if c.old, err = readRegular(j.root, file, dotenv.MaxSize); err != nil {
 		return c, []Problem{{File: file, Why: reason(err), Fatal: true}}, nil
 	}
-	st, err := j.root.Lstat(filepath.FromSlash(file))
-	if err != nil {
-		return c, nil, fmt.Errorf("cutover: %w", err)
+	if links, err := c.look(j.root); err != nil {
+		return c, nil, err
+	} else if links > 1 {
+		return c, []Problem{{File: file, Why: fmt.Sprintf("has %d names (hard links), and under the others its secrets would stay: make it a file of its own", links), Fatal: true}}, nil
 	}
-	c.mode = st.Mode().Perm()
-	before, faults := readEnv(source{file, c.old}, j.files.dialect)
+	before, faults := readEnv(source{file, c.old}, c.dialect)
 	if len(faults) > 0 {
 		return c, faults, nil
 	}
-	c.new, err = dotenv.Remove(c.old, j.files.dialect, func(s dotenv.Statement) bool { return moved[s.Name] })
+	c.new, err = dotenv.Remove(c.old, c.dialect, func(s dotenv.Statement) bool { return moved[s.Name] })
 	if err != nil {
 		return c, problemsOf(file, err), nil
 	}
-	after, faults := readEnv(source{file, c.new}, j.files.dialect)
+	after, faults := readEnv(source{file, c.new}, c.dialect)
 	if len(faults) > 0 {
 		return c, faults, nil
 	}
@@ -242,46 +364,87 @@ func (j *job) cutEnv(file string, moved, values map[string]bool) (Change, []Prob
 }
 
 // codeChanges are patches for the Python files of the tree.
-func (j *job) codeChanges(ctx context.Context, names, values map[string]bool) ([]Change, error) {
-	files := make(chan source, 16)
-	var out []Change
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for src := range files {
-			patched, byHand := patchPython(src.data, names)
-			if bytes.Equal(patched, src.data) && len(byHand) == 0 {
-				continue
-			}
-			c := Change{File: src.path, old: src.data, new: patched, ByHand: byHand}
-			if !bytes.Equal(patched, src.data) {
-				if n := j.whichMapping(); n != "" {
-					c.ByHand = append(c.ByHand, n)
-				}
-				c.Diff = mask(string(diff.Diff("a/"+src.path, src.data, "b/"+src.path, patched)), values)
-			}
-			out = append(out, c)
-		}
-	}()
+func (j *job) codeChanges(ctx context.Context, python *pythonPatcher, names, values map[string]bool, r *CutoverReport) error {
+	var mu sync.Mutex
+	var code []Change
 	w := &walker{root: j.root, dir: j.dir, each: func(src source) {
-		if strings.HasSuffix(src.path, ".py") && mentions(src.data, "environ", "getenv", "EnvVar") {
-			files <- src
+		if !isPython(src) {
+			return
+		}
+		c := j.patch(python, src, names, values)
+		mu.Lock()
+		defer mu.Unlock()
+		if c.File != "" {
+			code = append(code, c)
 		}
 	}}
-	err := w.run(ctx)
-	close(files)
-	<-done
-	if err != nil {
-		return nil, fmt.Errorf("look for code: %w", err)
+	if err := w.run(ctx); err != nil {
+		return fmt.Errorf("look for code: %w", err)
 	}
-	for i := range out {
-		st, err := j.root.Lstat(filepath.FromSlash(out[i].File))
+	for i := range code {
+		links, err := code[i].look(j.root)
 		if err != nil {
-			return nil, fmt.Errorf("look for code: %w", err)
+			return err
 		}
-		out[i].mode = st.Mode().Perm()
+		if links > 1 && !bytes.Equal(code[i].old, code[i].new) {
+			code[i].new, code[i].Diff = code[i].old, ""
+			code[i].ByHand = append(code[i].ByHand, fmt.Sprintf("has %d names (hard links), and is not patched", links))
+		}
 	}
-	slices.SortFunc(out, func(a, b Change) int { return strings.Compare(a.File, b.File) })
+	slices.SortFunc(code, func(a, b Change) int { return strings.Compare(a.File, b.File) })
+	r.Changes = append(r.Changes, code...)
+	return nil
+}
+
+// patch is a Python file with its reads of the named variables changed; none if
+// there is nothing to say of it.
+func (j *job) patch(python *pythonPatcher, src source, names, values map[string]bool) Change {
+	p := python.patch(src, names)
+	if p.patched == nil && len(p.byHand) == 0 {
+		return Change{}
+	}
+	out := Change{File: src.path, old: src.data, new: src.data, ByHand: p.byHand}
+	if p.patched != nil {
+		out.new = p.patched
+		if n := j.whichMapping(); n != "" {
+			out.ByHand = append(out.ByHand, n)
+		}
+		out.Diff = mask(string(diff.Diff("a/"+src.path, []byte(p.old), "b/"+src.path, []byte(p.new))), values)
+	}
+	return out
+}
+
+// unplanned are the variables of .env files that look like secrets and that the
+// plan does not know, or has as plain from a time when they did not. A scan finds
+// them as it does for a plan.
+func (j *job) unplanned(ctx context.Context) (out []Problem, err error) {
+	o := ScanOptions{Root: j.dir, Exclude: j.plan.Exclude, Dialects: map[string]dotenv.Dialect{}}
+	if o.Dialect, err = dotenv.ParseDialect(j.plan.Dialect); err != nil {
+		return nil, err
+	}
+	for _, chosen := range []map[string]string{j.plan.Dialects, j.plan.Chosen} {
+		for file := range chosen {
+			o.Dialects[file] = j.files.dialect(file)
+		}
+	}
+	report, err := Scan(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range report.Variables {
+		for _, d := range v.Definitions {
+			i := j.plan.index(d.File, v.Name)
+			if d.Kind != "dotenv" || len(d.Secret) == 0 || i >= 0 && (j.plan.Variable[i].Kind != KindPlain || j.plan.Variable[i].Path != "") {
+				continue
+			}
+			why := "looks like a secret and is not in the plan: run strongroom migrate plan"
+			if i >= 0 {
+				why = "looks like a secret and is planned plain: if it is to stay, give its entry any path"
+			}
+			out = append(out, Problem{File: d.File, Line: d.Line, Why: v.Name + " " + why})
+		}
+	}
+	sortProblems(out)
 	return out, nil
 }
 
@@ -307,45 +470,3 @@ func mask(text string, values map[string]bool) string {
 	}
 	return text
 }
-
-// rewrite replaces one file, if it is still what is in the backup.
-func (j *job) rewrite(st *state, c Change, fault func(string) error) error {
-	if err := fault("journal " + c.File); err != nil {
-		return err
-	}
-	// Announced before it happens: the sum says nothing of a secret, as none is
-	// left in there.
-	if err := st.append(event{Op: "file", File: c.File, SHA256: sum(c.new)}); err != nil {
-		return err
-	}
-	now, err := readRegular(j.root, c.File, max(int64(len(c.old)), 1))
-	if err != nil || !bytes.Equal(now, c.old) {
-		return fmt.Errorf("%q was changed while it was being backed up: run the cutover again", c.File)
-	}
-	if err := fault("write " + c.File); err != nil {
-		return err
-	}
-	return replace(filepath.Join(j.dir, filepath.FromSlash(c.File)), c.new, c.mode)
-}
-
-// replace writes a file with the owner of the one that it takes the place of.
-func replace(full string, data []byte, mode fs.FileMode) error {
-	f, err := atomicfile.Create(full, mode)
-	if err != nil {
-		return err
-	}
-	defer f.Abort()
-	if st, err := os.Lstat(full); err == nil {
-		if sys, ok := st.Sys().(*syscall.Stat_t); ok && int(sys.Uid) != os.Geteuid() {
-			if err := f.Chown(int(sys.Uid), int(sys.Gid)); err != nil {
-				return err
-			}
-		}
-	}
-	if _, err := f.Write(data); err != nil {
-		return err
-	}
-	return f.Commit()
-}
-
-func sum(data []byte) string { return fmt.Sprintf("%x", sha256.Sum256(data)) }

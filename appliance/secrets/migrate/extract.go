@@ -67,11 +67,29 @@ func (s *sink) define(name, value, kind string, line int) {
 
 type extractor func(*sink)
 
+// extractorsOf goes by the name of a file, or by its first line.
+func extractorsOf(src source) []extractor {
+	if all := extractorsFor(src.path); len(all) > 0 || path.Ext(src.path) != "" || !bytes.HasPrefix(src.data, []byte("#!")) {
+		return all
+	}
+	switch first := src.data[:lineEnd(src.data, 0)]; {
+	case bytes.Contains(first, []byte("python")):
+		return []extractor{extractPython}
+	case bytes.Contains(first, []byte("node")), bytes.Contains(first, []byte("deno")), bytes.Contains(first, []byte("bun")):
+		return []extractor{extractJavaScript}
+	case shellLine.Match(first):
+		return []extractor{extractShell}
+	}
+	return nil
+}
+
+var shellLine = regexp.MustCompile(`[/ ](?:ba|da|z|k)?sh\b`)
+
 // extractorsFor goes by the name of a file.
 func extractorsFor(rel string) []extractor {
 	base, ext := path.Base(rel), path.Ext(rel)
 	switch ext {
-	case ".py", ".pyi":
+	case ".py", ".pyi", ".pyw":
 		return []extractor{extractPython}
 	case ".js", ".jsx", ".mjs", ".cjs", ".ts", ".tsx", ".mts", ".cts", ".vue", ".svelte":
 		return []extractor{extractJavaScript}

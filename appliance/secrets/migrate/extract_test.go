@@ -72,9 +72,14 @@ func TestExtractors(t *testing.T) {
 			text: "jobs:\n  t:\n    env:\n      A_KEY: plain\n      B_KEY: ${{ secrets.B_SECRET }}\n    steps:\n      - run: echo ${{ vars.C_VAR }}\n",
 			uses: []string{"B_SECRET:5", "C_VAR:7"}, defs: []string{"A_KEY=plain:4"},
 		},
-		"dagster.yaml":   {file: "dagster.yaml", text: "storage:\n  postgres:\n    password:\n      env: PG_PASSWORD\n    other: {env: [no]}\n", uses: []string{"PG_PASSWORD:4"}},
-		"no reader's":    {file: "notes.txt", text: "os.environ['A_KEY'] $B_KEY\n"},
-		"another's YAML": {file: "values.yaml", text: "password: x\n"},
+		"dagster.yaml":         {file: "dagster.yaml", text: "storage:\n  postgres:\n    password:\n      env: PG_PASSWORD\n    other: {env: [no]}\n", uses: []string{"PG_PASSWORD:4"}},
+		"a program of Python":  {file: "bin/run", text: "#!/usr/bin/env python3\nimport os\nos.environ['A_URL']\n", uses: []string{"A_URL:3"}},
+		"a program of a shell": {file: "bin/go", text: "#!/bin/bash -eu\necho $A_URL\n", uses: []string{"A_URL:2"}},
+		"a program of Node":    {file: "bin/x", text: "#!/usr/bin/env node\nprocess.env.A_URL\n", uses: []string{"A_URL:2"}},
+		"no program":           {file: "bin/y", text: "echo $A_URL\n"},
+		"Python with a window": {file: "a.pyw", text: "import os\nos.getenv('A_URL')\n", uses: []string{"A_URL:2"}},
+		"no reader's":          {file: "notes.txt", text: "os.environ['A_KEY'] $B_KEY\n"},
+		"another's YAML":       {file: "values.yaml", text: "password: x\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

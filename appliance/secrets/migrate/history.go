@@ -1,230 +1,317 @@
 package migrate
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"io/fs"
 	"os"
 	"os/exec"
-	"slices"
-	"strconv"
+	"path/filepath"
 	"strings"
+	"syscall"
+	"time"
 
 	"strongroom.example/appliance/secrets/dotenv"
 )
 
-// minSearched is the shortest value that is looked for in history, in bytes:
-// what is shorter stands everywhere.
-const minSearched = 8
+// HistoryLimit is how long git's history is searched where nothing else is said.
+const HistoryLimit = 5 * time.Minute
 
-// maxBlob bounds a blob that is searched, in bytes.
-const maxBlob = 16 << 20
+// HistoryProgress is how far the search in git's history is.
+type HistoryProgress struct {
+	Objects, AllObjects int
+	Bytes, AllBytes     int64
+}
 
-// maxCommits is how many commits of one value are worth naming.
-const maxCommits = 3
-
-// history looks for the secrets in every object that git keeps, reachable from
-// any ref or reflog: stashes and abandoned branches are history as well. The
-// values stay in this process: none is an argument of git.
+// history looks for the secrets in every object that git keeps, reachable or
+// not: stashes and abandoned branches are history as well. The values stay in
+// this process: none is an argument of git. Nothing that is amiss with a
+// repository is a failure: it is said in the report.
 func (s *scanner) history(ctx context.Context, dir string, r *Report) error {
-	if _, err := git(ctx, dir, "rev-parse", "--is-inside-work-tree"); err != nil {
-		if errors.Is(err, exec.ErrNotFound) {
-			r.History = "not looked at: git is not installed"
-			return nil
-		}
-		r.History = "not looked at: no git repository"
+	if _, err := exec.LookPath("git"); err != nil {
+		r.History = "not looked at: git is not installed"
 		return nil
 	}
-	tracked, err := git(ctx, dir, "ls-files", "-z")
-	if err != nil {
-		return err
-	}
-	for f := range strings.SplitSeq(string(tracked), "\x00") {
-		if isEnvFile(f) && !isTemplate(f) {
-			r.Tracked = append(r.Tracked, f)
-		}
-	}
 	n := newNeedles()
-	for key, value := range s.values {
-		n.add(key, value)
-		if w := s.written[key]; len(w) >= minSearched && len(value) >= minSearched {
-			n.put(key, w)
+	for i := range r.Variables {
+		v := &r.Variables[i]
+		for _, d := range v.Definitions {
+			key := definitionKey(d.File, d.Line, v.Name)
+			value, secret := s.values[key]
+			if !secret || d.Kind != "dotenv" {
+				continue
+			}
+			if why := n.add(key, value); why != "" {
+				r.NotSearched = append(r.NotSearched, NotSearched{v.Name, d.File, d.Line, why})
+				continue
+			}
+			n.put(key, "as its file writes it", s.written[key])
 		}
 	}
-	blobs, found, err := searchObjects(ctx, dir, n)
-	if err != nil {
+	left := s.searchElsewhere(n, r)
+	limit := s.o.HistoryLimit
+	if limit <= 0 {
+		limit = HistoryLimit
+	}
+	h := &historySearch{needles: n, deadline: time.Now().Add(limit), limit: limit, progress: s.o.Progress, first: map[string]string{}}
+	if err := h.repositories(ctx, dir); err != nil {
 		return err
 	}
-	commits := map[string][]string{}
+	r.Tracked = h.tracked(ctx, dir)
+	r.HistoryNotes = h.notes
 	for i := range r.Variables {
 		v := &r.Variables[i]
 		for j := range v.Definitions {
 			d := &v.Definitions[j]
-			for _, blob := range found[definitionKey(d.File, d.Line, v.Name)] {
-				if _, ok := commits[blob]; !ok {
-					if commits[blob], err = commitsOf(ctx, dir, blob); err != nil {
-						return err
-					}
-				}
-				for _, c := range commits[blob] {
-					if len(d.InHistory) < maxCommits && !slices.Contains(d.InHistory, c) {
-						d.InHistory = append(d.InHistory, c)
-					}
-				}
+			if c := h.first[definitionKey(d.File, d.Line, v.Name)]; c != "" {
+				d.InHistory = []string{c}
 			}
 		}
 	}
-	r.History = fmt.Sprintf("%d objects searched for %d values", blobs, n.count)
-	if n.short > 0 {
-		r.History += fmt.Sprintf("; too short to search for (under %d bytes): %d", minSearched, n.short)
+	for i := range r.NotMoved {
+		f := &r.NotMoved[i]
+		f.InHistory = h.first[definitionKey(f.File, f.Line, f.Name)]
+	}
+	if h.searched == 0 {
+		r.History = "not looked at: no git repository"
+		return nil
+	}
+	r.History = fmt.Sprintf("%d objects searched for %d values", h.objects, n.count())
+	if left != "" {
+		r.HistoryNotes = append(r.HistoryNotes, left)
+	}
+	if len(r.NotSearched) > 0 {
+		r.History += fmt.Sprintf("; %d values were not searched for", len(r.NotSearched))
 	}
 	return nil
 }
 
-// gitCommand keeps the repository's own configuration from running programs.
+// maxElsewhere bounds how many values of files that are not moved are looked for.
+const maxElsewhere = 2000
+
+// searchElsewhere adds the secrets that this tool does not move, and says which it
+// has left out.
+func (s *scanner) searchElsewhere(n *needles, r *Report) string {
+	known := map[string]bool{}
+	added, common, more := 0, 0, 0
+	for _, f := range r.NotMoved {
+		key := definitionKey(f.File, f.Line, f.Name)
+		value, there := s.values[key]
+		switch {
+		case !there || known[key]:
+		case added == maxElsewhere:
+			more++
+		case n.add(key, value) != "":
+			common++
+		default:
+			added++
+		}
+		known[key] = true
+	}
+	var out []string
+	if common > 0 {
+		out = append(out, fmt.Sprintf("%d are short or common", common))
+	}
+	if more > 0 {
+		out = append(out, fmt.Sprintf("%d are more than the %d that are", more, maxElsewhere))
+	}
+	if len(out) == 0 {
+		return ""
+	}
+	return "of the secrets that this tool does not move, some were not searched for: " + strings.Join(out, ", ")
+}
+
+// historySearch goes through one repository after the other.
+type historySearch struct {
+	needles  *needles
+	deadline time.Time
+	limit    time.Duration
+	progress func(HistoryProgress)
+
+	first    map[string]string // by key: the first commit that holds the value
+	notes    []string
+	searched int // repositories
+	objects  int // that were read
+}
+
+func (h *historySearch) note(format string, args ...any) {
+	h.notes = append(h.notes, fmt.Sprintf(format, args...))
+}
+
+// repositories are the one that dir is in and those below it: submodules,
+// worktrees, and what was cloned into the tree. Each object store is looked at
+// once.
+func (h *historySearch) repositories(ctx context.Context, dir string) error {
+	done := map[string]bool{}
+	if err := h.repository(ctx, dir, "", done); err != nil {
+		return err
+	}
+	return filepath.WalkDir(dir, func(full string, d fs.DirEntry, err error) error {
+		if err != nil || ctx.Err() != nil {
+			return ctx.Err() // what cannot be read was said by the walk for variables
+		}
+		name := d.Name()
+		at, relErr := filepath.Rel(dir, filepath.Dir(full))
+		if relErr != nil {
+			return relErr
+		}
+		switch {
+		case name == ".git" && at != ".":
+			if err := h.repository(ctx, filepath.Dir(full), filepath.ToSlash(at), done); err != nil {
+				return err
+			}
+		case !d.IsDir() || full == dir:
+			return nil
+		case name != ".git" && !skippedDirs[name]:
+			return nil
+		}
+		if d.IsDir() {
+			return fs.SkipDir
+		}
+		return nil
+	})
+}
+
+// repository searches one. at is where it is below the tree, empty for the one
+// that holds the tree.
+func (h *historySearch) repository(ctx context.Context, dir, at string, done map[string]bool) error {
+	what := "the repository"
+	if at != "" {
+		what = fmt.Sprintf("%q, a repository of its own,", at)
+	}
+	out, err := git(ctx, dir, "rev-parse", "--path-format=absolute", "--git-common-dir", "--is-shallow-repository")
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		if at == "" && !insideRepository(dir) {
+			return nil
+		}
+		h.note("%s was not looked at: %s", what, gitSaid(err))
+		h.searched++
+		return nil
+	}
+	common, shallow, _ := strings.Cut(strings.TrimSuffix(string(out), "\n"), "\n")
+	if done[common] {
+		return nil
+	}
+	done[common] = true
+	h.searched++
+	if st, err := os.Stat(common); err == nil {
+		if sys, ok := st.Sys().(*syscall.Stat_t); ok && int(sys.Uid) != os.Geteuid() {
+			h.note("%s belongs to another user (uid %d): its objects were read, and nothing of its configuration was run", what, sys.Uid)
+		}
+	}
+	if shallow == "true" {
+		h.note("%s is a shallow clone: what lies behind its oldest commits is not here and was not searched (git fetch --unshallow brings it)", what)
+	}
+	if promisors, err := git(ctx, dir, "config", "--get-regexp", `^(remote\..*\.promisor|extensions\.partialclone)$`); err == nil && len(promisors) > 0 {
+		h.note("%s is a partial clone: what was not downloaded was not searched, and nothing was fetched", what)
+	}
+	h.submodules(ctx, dir, at)
+	return h.search(ctx, dir, what, at)
+}
+
+// insideRepository says whether dir or a folder above it looks like one, also if
+// git takes it for none.
+func insideRepository(dir string) bool {
+	for {
+		if _, err := os.Lstat(filepath.Join(dir, ".git")); err == nil {
+			return true
+		}
+		up := filepath.Dir(dir)
+		if up == dir {
+			return false
+		}
+		dir = up
+	}
+}
+
+// submodules names those that are not checked out: their history is elsewhere.
+func (h *historySearch) submodules(ctx context.Context, dir, at string) {
+	staged, err := git(ctx, dir, "ls-files", "-s", "-z")
+	if err != nil {
+		return // a bare repository
+	}
+	for entry := range strings.SplitSeq(string(staged), "\x00") {
+		meta, name, ok := strings.Cut(entry, "\t")
+		if !ok || !strings.HasPrefix(meta, "160000 ") {
+			continue
+		}
+		if _, err := os.Lstat(filepath.Join(dir, filepath.FromSlash(name), ".git")); err != nil {
+			h.note("the submodule %q is not checked out: its history was not searched", filepath.ToSlash(filepath.Join(at, name)))
+		}
+	}
+}
+
+// tracked are the .env files in git's index.
+func (h *historySearch) tracked(ctx context.Context, dir string) []string {
+	out, err := git(ctx, dir, "ls-files", "-z")
+	if err != nil {
+		return nil
+	}
+	var all []string
+	for f := range strings.SplitSeq(string(out), "\x00") {
+		if isEnvFile(f) && !isTemplate(f) {
+			all = append(all, f)
+		}
+	}
+	return all
+}
+
+// gitCommand runs git in an environment of its own, with no configuration but
+// the repository's, and without what that could make it run or fetch. What is
+// read of a repository of another user is its objects: programs that its
+// configuration names are for commands that are not used here.
 func gitCommand(ctx context.Context, dir string, args ...string) *exec.Cmd {
-	c := exec.CommandContext(ctx, "git", append([]string{"-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-C", dir}, args...)...)
-	c.Env = append(os.Environ(), "GIT_OPTIONAL_LOCKS=0", "GIT_TERMINAL_PROMPT=0", "GIT_NO_LAZY_FETCH=1", "LC_ALL=C")
+	c := exec.CommandContext(ctx, "git", append([]string{
+		"--no-pager", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "protocol.allow=never", "-c", "safe.directory=*", "-C", dir,
+	}, args...)...)
+	c.Env = []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent", "LC_ALL=C", "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_ATTR_NOSYSTEM=1",
+		"GIT_OPTIONAL_LOCKS=0", "GIT_TERMINAL_PROMPT=0", "GIT_NO_LAZY_FETCH=1", "GIT_ALLOW_PROTOCOL=", "GIT_NO_REPLACE_OBJECTS=1",
+	}
+	c.WaitDelay = 5 * time.Second
 	return c
 }
 
+// gitError is what a command of git says.
+type gitError struct {
+	err  error
+	said string
+}
+
+// Error implements error.
+func (e *gitError) Error() string { return fmt.Sprintf("git: %v: %s", e.err, e.said) }
+
+// Unwrap is the end of the process.
+func (e *gitError) Unwrap() error { return e.err }
+
+// gitSaid is git's own message, on one line.
+func gitSaid(err error) string {
+	var g *gitError
+	if errors.As(err, &g) && g.said != "" {
+		return g.said
+	}
+	return err.Error()
+}
+
+// oneLine are the last lines of what a program has said.
+func oneLine(said string) string {
+	lines := strings.FieldsFunc(said, func(r rune) bool { return r == '\n' || r == '\r' })
+	return strings.Join(lines[max(0, len(lines)-2):], "; ")
+}
+
 func git(ctx context.Context, dir string, args ...string) ([]byte, error) {
-	var errOut bytes.Buffer
+	var said strings.Builder
 	c := gitCommand(ctx, dir, args...)
-	c.Stderr = &errOut
+	c.Stderr = &said
 	out, err := c.Output()
 	if err != nil {
-		return nil, fmt.Errorf("git %s: %w: %s", args[0], err, strings.TrimSpace(errOut.String()))
+		return nil, &gitError{err, oneLine(said.String())}
 	}
 	return out, nil
-}
-
-// searchObjects reads every blob once and gives those that hold a needle.
-func searchObjects(ctx context.Context, dir string, n *needles) (blobs int, found map[string][]string, err error) {
-	found = map[string][]string{}
-	if n.count == 0 {
-		return 0, found, nil
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	list := gitCommand(ctx, dir, "rev-list", "--objects", "--no-object-names", "--all", "--reflog")
-	cat := gitCommand(ctx, dir, "cat-file", "--batch", "--buffer")
-	var listErr, catErr bytes.Buffer
-	list.Stderr, cat.Stderr = &listErr, &catErr
-	if cat.Stdin, err = list.StdoutPipe(); err != nil {
-		return 0, nil, fmt.Errorf("git history: %w", err)
-	}
-	out, err := cat.StdoutPipe()
-	if err != nil {
-		return 0, nil, fmt.Errorf("git history: %w", err)
-	}
-	if err := list.Start(); err != nil {
-		return 0, nil, fmt.Errorf("git history: %w", err)
-	}
-	if err := cat.Start(); err != nil {
-		cancel()
-		return 0, nil, errors.Join(fmt.Errorf("git history: %w", err), list.Wait())
-	}
-	blobs, err = readBatch(bufio.NewReaderSize(out, 1<<16), n, found)
-	if err != nil {
-		cancel() // neither waits for a reader that is gone
-	}
-	waited := errors.Join(list.Wait(), cat.Wait())
-	if err == nil && waited != nil {
-		err = fmt.Errorf("git history: %w: %s%s", waited, strings.TrimSpace(listErr.String()), strings.TrimSpace(catErr.String()))
-	}
-	return blobs, found, err
-}
-
-// readBatch reads the output of git cat-file --batch.
-func readBatch(r *bufio.Reader, n *needles, found map[string][]string) (blobs int, err error) {
-	var buf []byte
-	for {
-		header, err := r.ReadString('\n')
-		if errors.Is(err, io.EOF) && header == "" {
-			return blobs, nil
-		}
-		if err != nil {
-			return blobs, fmt.Errorf("git history: %w", err)
-		}
-		f := strings.Fields(header)
-		if len(f) == 2 && f[1] == "missing" {
-			continue // a shallow or partial clone
-		}
-		if len(f) != 3 {
-			return blobs, fmt.Errorf("git history: unexpected line %q from git cat-file", strings.TrimSpace(header))
-		}
-		size, err := strconv.ParseInt(f[2], 10, 64)
-		if err != nil || size < 0 {
-			return blobs, fmt.Errorf("git history: unexpected size %q from git cat-file", f[2])
-		}
-		if f[1] == "tree" || size > maxBlob {
-			if _, err := io.CopyN(io.Discard, r, size+1); err != nil {
-				return blobs, fmt.Errorf("git history: %w", err)
-			}
-			continue
-		}
-		if int64(cap(buf)) < size+1 {
-			buf = make([]byte, size+1)
-		}
-		buf = buf[:size+1]
-		if _, err := io.ReadFull(r, buf); err != nil {
-			return blobs, fmt.Errorf("git history: %w", err)
-		}
-		blobs++
-		for _, key := range n.in(buf[:size]) {
-			found[key] = append(found[key], f[0])
-		}
-	}
-}
-
-// commitsOf are the commits that brought an object in, oldest first. A commit
-// whose message holds the value is its own answer.
-func commitsOf(ctx context.Context, dir, object string) ([]string, error) {
-	out, err := git(ctx, dir, "log", "--all", "--reflog", "--reverse", "--format=%h", "--find-object="+object)
-	if err != nil {
-		return nil, err
-	}
-	commits := strings.Fields(string(out))
-	if len(commits) == 0 {
-		commits = []string{object[:min(12, len(object))]}
-	}
-	return commits, nil
-}
-
-// needles finds many values in one pass: the first bytes of each are looked up
-// at every position.
-type needles struct {
-	byHead map[[minSearched]byte][]needle
-	filter [1 << 16]bool // by the first two bytes
-	count  int
-	short  int
-}
-
-type needle struct {
-	key   string
-	value []byte
-}
-
-func newNeedles() *needles { return &needles{byHead: map[[minSearched]byte][]needle{}} }
-
-func (n *needles) add(key, value string) {
-	if len(value) < minSearched {
-		n.short++
-		return
-	}
-	n.put(key, value)
-	n.count++
-}
-
-func (n *needles) put(key, value string) {
-	v := []byte(value)
-	head := [minSearched]byte(v)
-	n.byHead[head] = append(n.byHead[head], needle{key, v})
-	n.filter[int(v[0])<<8|int(v[1])] = true
 }
 
 // asWritten gives, by definitionKey, how the file writes each value that has
@@ -255,20 +342,4 @@ func asWritten(src source, d dotenv.Dialect, vars []dotenv.Variable) map[string]
 		}
 	}
 	return out
-}
-
-// in gives the keys of the values that stand in data, each once.
-func (n *needles) in(data []byte) []string {
-	var keys []string
-	for i := 0; i+minSearched <= len(data); i++ {
-		if !n.filter[int(data[i])<<8|int(data[i+1])] {
-			continue
-		}
-		for _, c := range n.byHead[[minSearched]byte(data[i:])] {
-			if bytes.HasPrefix(data[i:], c.value) && !slices.Contains(keys, c.key) {
-				keys = append(keys, c.key)
-			}
-		}
-	}
-	return keys
 }

@@ -1,8 +1,10 @@
 package migrate_test
 
 import (
+	"encoding/json"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -71,5 +73,52 @@ func TestHistoryOfValuesWithEscapes(t *testing.T) {
 				t.Errorf("history: %s", r.History)
 			}
 		})
+	}
+}
+
+// The history is searched for what is not moved, too: in the same pass, and with
+// the same bounds.
+func TestHistoryOfWhatIsNotMoved(t *testing.T) {
+	dir := newRepository(t)
+	files := map[string]string{
+		"settings.py":     "SECRET_KEY = 'Fjord-77-settings'\nOTHER_PASSWORD = 'x4711'\n",
+		"prod.tfvars":     "db_password = \"Fjord-77-tfvars\"\n",
+		"config.yml":      "db:\n  password: Fjord-77-yaml\n",
+		"Dockerfile":      "FROM x\nENV API_TOKEN=Fjord-77-image\n",
+		".pgpass":         "h:5432:*:app:Fjord-77-pgpass\n",
+		".netrc":          "machine h login u password Fjord-77-netrc\n",
+		"k8s/secret.yml":  "apiVersion: v1\nkind: Secret\nstringData:\n  any: Fjord-77-cluster\n",
+		"conn.ini":        "[db]\nurl = mysql://u:Fjord-77-url@h/d\n",
+		"secrets/db_pass": "Fjord-77-whole\n",
+		"README.md":       "Use gh" + "p_8wHk3VzYq0LmN5RbTxJc7GdFuPsEa2QiXo91 here.\n",
+	}
+	for name, text := range files {
+		write(t, dir, name, text)
+	}
+	first := commitAll(t, dir, "one")
+	files["late.yml"] = "password: Fjord-78-late\n"
+	write(t, dir, "late.yml", files["late.yml"])
+	r := scanHistory(t, dir)
+	seen := map[string]bool{}
+	for _, f := range r.NotMoved {
+		want := first
+		if f.File == "late.yml" || f.Name == "OTHER_PASSWORD" {
+			want = ""
+		}
+		if f.InHistory != want {
+			t.Errorf("%s:%d %s: in history %q, want %q", f.File, f.Line, f.Name, f.InHistory, want)
+		}
+		seen[f.File] = true
+	}
+	for name := range files {
+		if !seen[name] {
+			t.Errorf("%s: nothing was found", name)
+		}
+	}
+	if want := []string{"of the secrets that this tool does not move, some were not searched for: 1 are short or common"}; !slices.Equal(r.HistoryNotes, want) {
+		t.Errorf("notes: %q", r.HistoryNotes)
+	}
+	if shown, err := json.Marshal(r); err != nil || strings.Contains(string(shown), "Fjord") {
+		t.Errorf("a value shows: %v", err)
 	}
 }

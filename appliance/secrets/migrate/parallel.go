@@ -2,10 +2,10 @@ package migrate
 
 import (
 	"context"
+	"errors"
+	"os"
 	"sort"
 	"sync"
-
-	"os"
 
 	"strongroom.example/appliance/secrets/dotenv"
 )
@@ -43,48 +43,74 @@ feed:
 // fileCache keeps the variables of the last few .env files, so that memory does
 // not grow with their number.
 type fileCache struct {
-	root    *os.Root
-	dialect dotenv.Dialect
-	mu      sync.Mutex
-	kept    []cachedFile // newest last
-	pinned  []cachedFile
+	root   *os.Root
+	plan   *Plan  // which dialect each file has
+	other  []byte // what another store has printed; nil for nothing
+	mu     sync.Mutex
+	kept   []cachedFile // newest last
+	pinned []cachedFile
 }
 
 type cachedFile struct {
 	name string
 	vars map[string]dotenv.Variable
 	bad  []Problem
+	// missing says that there is no such file.
+	missing bool
 }
 
 const keptFiles = 4
 
+// read gives a file of the tree, or what another store has printed.
+func (c *fileCache) read(name string) ([]byte, error) {
+	switch {
+	case name != OtherStore:
+		return readRegular(c.root, name, dotenv.MaxSize)
+	case len(c.other) == 0:
+		return nil, os.ErrNotExist
+	}
+	return c.other, nil
+}
+
+// dialect of a file. The plan was checked when the job began.
+func (c *fileCache) dialect(name string) dotenv.Dialect {
+	d, err := c.plan.DialectOf(name)
+	if err != nil {
+		return dotenv.Python
+	}
+	return d
+}
+
 func (c *fileCache) get(name string) (map[string]dotenv.Variable, []Problem) {
+	k := c.file(name)
+	return k.vars, k.bad
+}
+
+func (c *fileCache) missing(name string) bool { return c.file(name).missing }
+
+func (c *fileCache) file(name string) cachedFile {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, k := range append(c.pinned[:len(c.pinned):len(c.pinned)], c.kept...) {
 		if k.name == name {
-			return k.vars, k.bad
+			return k
 		}
 	}
 	k := cachedFile{name: name}
-	data, err := readRegular(c.root, name, dotenv.MaxSize)
-	if err != nil {
+	data, err := c.read(name)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		k.missing = true // and so has no variable
+	case err != nil:
 		k.bad = []Problem{{File: name, Why: reason(err), Fatal: true}}
-	} else {
-		var vars []dotenv.Variable
-		vars, k.bad = readEnv(source{name, data}, c.dialect)
-		k.vars = map[string]dotenv.Variable{}
-		for _, v := range vars {
-			if v.Set {
-				k.vars[v.Name] = v
-			}
-		}
+	default:
+		k = readCached(name, data, c.dialect(name))
 	}
 	if len(c.kept) == keptFiles {
 		c.kept = append(c.kept[:0:0], c.kept[1:]...)
 	}
 	c.kept = append(c.kept, k)
-	return k.vars, k.bad
+	return k
 }
 
 func sortProblems(p []Problem) {
@@ -101,12 +127,16 @@ func sortProblems(p []Problem) {
 
 // put makes the cache give a file as it was.
 func (c *fileCache) put(k kept) {
-	vars, bad := readEnv(source{k.name, k.data}, c.dialect)
-	f := cachedFile{name: k.name, bad: bad, vars: map[string]dotenv.Variable{}}
+	c.pinned = append(c.pinned, readCached(k.name, k.data, k.dialect))
+}
+
+func readCached(name string, data []byte, d dotenv.Dialect) cachedFile {
+	vars, bad := readEnv(source{name, data}, d)
+	f := cachedFile{name: name, bad: bad, vars: map[string]dotenv.Variable{}}
 	for _, v := range vars {
 		if v.Set {
 			f.vars[v.Name] = v
 		}
 	}
-	c.pinned = append(c.pinned, f)
+	return f
 }

@@ -2,15 +2,17 @@ package migrate
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
+	"maps"
 	"path"
 	"path/filepath"
 	"regexp"
 	"strings"
 
+	"strongroom.example/appliance/base/atomicfile"
 	"strongroom.example/appliance/secrets/dotenv"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
@@ -20,6 +22,9 @@ import (
 const PlanFile = "strongroom-migrate.toml"
 
 const planFormat = 1
+
+// maxPlan bounds a plan that is read, in bytes: that of a hundred thousand variables.
+const maxPlan = 32 << 20
 
 // The kinds of a planned variable.
 const (
@@ -36,6 +41,22 @@ type Plan struct {
 	Dialect  string  `toml:"dialect"`
 	Mount    string  `toml:"mount"`
 	Variable []Entry `toml:"variable"`
+	// Exclude are patterns of paths that are not looked at: see CheckExclude.
+	Exclude []string `toml:"exclude"`
+	// Dialects of files that are read otherwise than by Dialect, as the tree
+	// shows their readers; and Chosen, which were asked for and stay.
+	Dialects map[string]string `toml:"dialects"`
+	Chosen   map[string]string `toml:"chosen_dialects"`
+}
+
+// DialectOf is whose reading of a file the plan follows.
+func (p *Plan) DialectOf(file string) (dotenv.Dialect, error) {
+	name := cmp.Or(p.Chosen[file], p.Dialects[file], p.Dialect)
+	d, err := dotenv.ParseDialect(name)
+	if err != nil {
+		return 0, fmt.Errorf("plan: %s: %w", file, err)
+	}
+	return d, nil
 }
 
 // Entry is one variable of one .env file.
@@ -60,7 +81,13 @@ func NewPlan(r *Report, app string) (*Plan, error) {
 	if err := checkSegment(app); err != nil {
 		return nil, fmt.Errorf("app %q: %w", app, err)
 	}
-	p := &Plan{Format: planFormat, App: app, Dialect: r.Dialect, Mount: machine.MountKV}
+	p := &Plan{Format: planFormat, App: app, Dialect: r.Dialect, Mount: machine.MountKV, Dialects: map[string]string{}, Chosen: map[string]string{}}
+	maps.Copy(p.Chosen, r.Chosen)
+	for file, name := range r.Dialects {
+		if name != r.Dialect && r.Chosen[file] == "" {
+			p.Dialects[file] = name
+		}
+	}
 	for _, v := range r.Variables {
 		last := map[string]int{} // a later line of a file wins
 		for _, d := range v.Definitions {
@@ -79,18 +106,90 @@ func NewPlan(r *Report, app string) (*Plan, error) {
 	return p, nil
 }
 
+// fromOutside never says which variable: what stands behind a dollar may as well
+// be the rest of a password.
+func fromOutside(name string) string {
+	return name + " refers to a variable that the file does not set: single quotes keep a dollar that is a part of the value (but for python-dotenv's ${…})"
+}
+
+// FromOutside are the variables that would go to Vault, by the plan, and take a
+// part of their value from outside of their file: Apply refuses them.
+func (p *Plan) FromOutside(r *Report) (out []Problem) {
+	moves := map[[2]string]bool{}
+	for _, e := range p.Variable {
+		moves[[2]string{e.Name, e.File}] = e.Kind == KindKV || e.Kind == KindAPIKey
+	}
+	for _, v := range r.Variables {
+		last := map[string]Definition{} // the one that counts, by file
+		for _, d := range v.Definitions {
+			last[d.File] = d
+		}
+		for file, d := range last {
+			if len(d.Unresolved) > 0 && moves[[2]string{v.Name, file}] {
+				out = append(out, Problem{File: file, Line: d.Line, Why: fromOutside(v.Name), Fatal: true})
+			}
+		}
+	}
+	sortProblems(out)
+	return out
+}
+
+// Composite are the variables that go to Vault whole, by the plan, with parts that
+// are no secret: a program asks for the variable, and nothing puts parts together
+// for it in every reader's way.
+func (p *Plan) Composite(r *Report) (out []Problem) {
+	for _, v := range r.Variables {
+		for _, d := range v.Definitions {
+			i := p.index(d.File, v.Name)
+			if len(d.Parts) > 0 && i >= 0 && p.Variable[i].Kind == KindKV {
+				why := fmt.Sprintf("%s holds the %s, and goes to Vault whole", v.Name, strings.Join(d.Parts, ", the "))
+				if d.ByPart != "" {
+					why += fmt.Sprintf("; by part: take it out there and write it, without %%-escapes, as %s beside it, if the program's client reads that (libpq, psycopg, asyncpg, pg of Node, pgx), and plan again", d.ByPart)
+				}
+				out = append(out, Problem{File: d.File, Line: d.Line, Why: why})
+			}
+		}
+	}
+	sortProblems(out)
+	return out
+}
+
 func propose(app, name string, d Definition) Entry {
 	e := Entry{Name: name, File: d.File, Environment: d.Environment, Kind: KindPlain}
 	switch {
+	case len(d.Secret) > 0 && !readsAs.MatchString(name):
+		e.Why = "looks like a secret, and has a name that no program can be given from Vault"
 	case len(d.Secret) > 0:
 		e.Kind = KindKV
 		e.Why = strings.Join(d.Secret, "; ")
+		if len(d.InHistory) > 0 {
+			e.Why += "; " + toRotate(d.InHistory[0])
+		}
 		leaf, field := leafOf(name)
 		e.Path, e.Field = path.Join(app, d.Environment, leaf), field
+	case d.File == OtherStore && d.Bytes > 0 && !aboutStore(name):
+		e.Kind = KindKV
+		e.Why = "from another store"
+		leaf, field := leafOf(name)
+		e.Path, e.Field = path.Join(app, d.Environment, leaf), field
+	case d.Placeholder != "":
+		e.Why = "named like a secret; its value " + d.Placeholder
 	case len(d.Unresolved) > 0:
 		e.Why = "takes " + strings.Join(d.Unresolved, ", ") + " from outside of the file"
 	}
 	return e
+}
+
+// toRotate is what a plan says of a value that git's history holds.
+func toRotate(since string) string { return "stands in git's history since " + since + ": rotate it" }
+
+// SaysRotate tells whether the plan, which may be nil, says so of a variable.
+func (p *Plan) SaysRotate(file, name, since string) bool {
+	if p == nil {
+		return false
+	}
+	i := p.index(file, name)
+	return i >= 0 && strings.HasSuffix(p.Variable[i].Why, toRotate(since))
 }
 
 // groups are secrets that only make sense together.
@@ -143,6 +242,24 @@ func (p *Plan) Encode() []byte {
 # shared = true      several variables with one value may name the same path and field
 `)
 	fmt.Fprintf(&b, "format = %d\napp = %s\ndialect = %s\nmount = %s\n", p.Format, tomlString(p.App), tomlString(p.Dialect), tomlString(p.Mount))
+	if len(p.Exclude) > 0 {
+		b.WriteString("exclude = [")
+		for i, pattern := range p.Exclude {
+			b.WriteString(map[bool]string{true: "", false: ", "}[i == 0] + tomlString(pattern))
+		}
+		b.WriteString("]\n")
+	}
+	for _, t := range []struct {
+		about, name string
+		of          map[string]string
+	}{{"Who reads these files, as the tree shows it.", "dialects", p.Dialects}, {"By --dialect FILE=NAME.", "chosen_dialects", p.Chosen}} {
+		if len(t.of) > 0 {
+			fmt.Fprintf(&b, "\n# %s\n[%s]\n", t.about, t.name)
+		}
+		for _, file := range sortedKeys(t.of) {
+			fmt.Fprintf(&b, "%s = %s\n", tomlString(file), tomlString(t.of[file]))
+		}
+	}
 	for _, e := range p.Variable {
 		b.WriteString("\n[[variable]]\n")
 		for _, kv := range []struct{ key, value string }{
@@ -172,7 +289,7 @@ func tomlString(s string) string {
 
 // LoadPlan reads, checks and completes a plan; its error joins all faults.
 func LoadPlan(file string) (*Plan, error) {
-	data, err := os.ReadFile(file)
+	data, err := atomicfile.ReadSmall(file, maxPlan)
 	if err != nil {
 		return nil, fmt.Errorf("plan: %w", err)
 	}
@@ -181,6 +298,9 @@ func LoadPlan(file string) (*Plan, error) {
 
 // ParsePlan is LoadPlan for data that came from file.
 func ParsePlan(file string, data []byte) (*Plan, error) {
+	if len(sides(data)) > 1 {
+		return nil, fmt.Errorf("plan %q has both sides of a merge: strongroom migrate plan makes one plan of them", file)
+	}
 	var p Plan
 	at, faults := config.Decode(file, data, &p)
 	if at != nil {
@@ -202,11 +322,21 @@ func (p *Plan) complete(check func(field string, err error)) {
 	}
 	_, err := dotenv.ParseDialect(p.Dialect)
 	check("dialect", err)
+	for table, of := range map[string]map[string]string{"dialects": p.Dialects, "chosen_dialects": p.Chosen} {
+		for _, file := range sortedKeys(of) {
+			_, err := dotenv.ParseDialect(of[file])
+			check(table+"."+file, err)
+		}
+	}
 	if p.Mount == "" {
 		p.Mount = machine.MountKV
 	}
+	for _, pattern := range p.Exclude {
+		check("exclude", CheckExclude(pattern))
+	}
 	seen := map[string]int{}
 	taken := map[string]int{}
+	named := map[string]int{}
 	for i := range p.Variable {
 		e := &p.Variable[i]
 		at := fmt.Sprintf("variable[%d]", i)
@@ -220,6 +350,14 @@ func (p *Plan) complete(check func(field string, err error)) {
 		if e.Kind != KindKV && e.Kind != KindAPIKey {
 			continue
 		}
+		if j, twice := named[e.Environment+"\x00"+e.Name]; twice {
+			other := p.Variable[j]
+			if other.mapped() != e.mapped() || !e.Shared || !other.Shared {
+				check(at, sameName(other, *e))
+				continue
+			}
+		}
+		named[e.Environment+"\x00"+e.Name] = i
 		place := e.Kind + "\x00" + e.Mount + "\x00" + e.Path + "\x00" + e.Field
 		if j, twice := taken[place]; twice && !(e.Shared && p.Variable[j].Shared) {
 			check(at, fmt.Errorf("%s: goes to %q, as does variable[%d] (%s): give one of them another path or field, or both shared = true",
@@ -256,6 +394,9 @@ func (e *Entry) complete(p *Plan) []flaw {
 	}
 	if e.Kind == KindKV && e.Field == "" {
 		e.Field = DefaultField
+	}
+	if e.inMapping() && e.Name != "" && !readsAs.MatchString(e.Name) {
+		flaws = append(flaws, flaw{"name", fmt.Errorf("%q is a name that no program can be given from Vault: plan it as %q", e.Name, KindPlain)})
 	}
 	if e.Kind != KindKV && e.Field != "" {
 		flaws = append(flaws, flaw{"field", fmt.Errorf("%q is for kind = %q only", e.Field, KindKV)})

@@ -1,30 +1,46 @@
 package migrate
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sort"
 	"strings"
 	"sync"
+	"time"
+	"unicode/utf8"
 
 	"strongroom.example/appliance/secrets/dotenv"
 )
 
 // ScanOptions say what to look at.
 type ScanOptions struct {
-	Root    string
+	Root string
+	// Dialect of all .env files; 0 is, for each, that of who reads it.
 	Dialect dotenv.Dialect
+	// Dialects of single files, relative to Root: they win over Dialect.
+	Dialects map[string]dotenv.Dialect
 	// Environments gives a .env file (relative to Root) an environment that its
 	// name does not tell.
 	Environments map[string]string
 	// Default environment of a plain .env.
 	Default string
+	// OtherStore is what another store has printed; see ReadOtherStore.
+	OtherStore []byte
 	// History also looks for the secrets in git's history.
 	History bool
+	// HistoryLimit bounds that search; 0 is the constant of that name.
+	HistoryLimit time.Duration
+	// Progress of the search in git's history, for each object; may be nil.
+	Progress func(HistoryProgress)
+	// Exclude are patterns of paths that are not looked at: see CheckExclude.
+	Exclude []string
 	// Reveal keeps the values in the report.
 	Reveal bool
 }
@@ -37,14 +53,23 @@ type Definition struct {
 	Environment string `json:"environment,omitempty"` // of a .env file
 	// Secret reasons, none for plain configuration.
 	Secret []string `json:"secret,omitempty"`
-	// InHistory is the git commits that brought the value in, oldest first; at
-	// most three.
+	// Rule by which it is a secret: see Judgment.
+	Rule string `json:"rule,omitempty"`
+	// Parts of a composite value that are secret, such as "password of the URL".
+	Parts []string `json:"parts,omitempty"`
+	// ByPart is the variable in which clients read the part by itself, if they do.
+	ByPart string `json:"by_part,omitempty"`
+	// Placeholder says why a value under a secret's name is none.
+	Placeholder string `json:"placeholder,omitempty"`
+	// InHistory is the first git commit that holds the value, in twelve digits;
+	// object-… is an object of no commit, FOLDER@… one of a repository below.
 	InHistory []string `json:"in_history,omitempty"`
 	// Bytes of the value.
 	Bytes int `json:"bytes"`
 	// Value only if it was asked for.
 	Value string `json:"value,omitempty"`
-	// Unresolved are references to variables that the file does not define.
+	// Unresolved are references to variables that the file does not define; masked
+	// in a secret, unless values were asked for.
 	Unresolved []string `json:"unresolved,omitempty"`
 }
 
@@ -66,22 +91,47 @@ type Report struct {
 	Dialect   string     `json:"dialect"`
 	Files     int        `json:"files"` // all regular files, looked at or not
 	Variables []Variable `json:"variables"`
-	Problems  []Problem  `json:"problems,omitempty"`
-	// Differences of the two dialects.
+	// NotMoved are secrets in places that this tool does not move.
+	NotMoved []Finding `json:"not_moved,omitempty"`
+	Problems []Problem `json:"problems,omitempty"`
+	// Dialects are those that were followed, by .env file.
+	Dialects map[string]string `json:"dialects,omitempty"`
+	// Chosen are the files of Dialects for which that was asked for.
+	Chosen map[string]string `json:"chosen,omitempty"`
+	// Readers are who reads each .env file, as far as the tree shows it.
+	Readers map[string][]Reader `json:"readers,omitempty"`
+	// Differences between readers of one file.
 	Differences []FileDifference `json:"differences,omitempty"`
 	// Tracked .env files are in git's index.
 	Tracked []string `json:"tracked,omitempty"`
 	// History says what was looked at there; empty if nothing was.
 	History string `json:"history,omitempty"`
+	// HistoryNotes say what of it could not be looked at.
+	HistoryNotes []string `json:"history_notes,omitempty"`
+	// NotSearched are secrets that were not looked for in the history.
+	NotSearched []NotSearched `json:"not_searched,omitempty"`
 }
 
-// FileDifference is a variable that python-dotenv and docker-compose read
-// otherwise.
+// FileDifference is a variable that two readers of its file read otherwise.
 type FileDifference struct {
 	File string `json:"file"`
 	Line int    `json:"line"`
-	Name string `json:"name,omitempty"`
-	Why  string `json:"why"`
+	Name string `json:"name,omitempty"` // empty where one of them does not read the file at all
+	Why  string `json:"why"`            // never a value
+	// Stops is true where the tree shows both readers, and the variable would go
+	// to Vault: nobody has said whose value that is.
+	Stops bool `json:"stops"`
+}
+
+// Stops are the differences that stand in the way of a plan.
+func (r *Report) Stops() []FileDifference {
+	var out []FileDifference
+	for _, d := range r.Differences {
+		if d.Stops {
+			out = append(out, d)
+		}
+	}
+	return out
 }
 
 // Fatal are the problems that stand in the way of a migration.
@@ -112,12 +162,28 @@ func Scan(ctx context.Context, o ScanOptions) (*Report, error) {
 	}
 	defer root.Close()
 	s := &scanner{o: o, classifier: classifier, vars: map[string]*Variable{}, values: map[string]string{}, written: map[string]string{}}
-	w := &walker{root: root, dir: dir, each: s.source}
+	for _, pattern := range o.Exclude {
+		if err := CheckExclude(pattern); err != nil {
+			return nil, fmt.Errorf("scan: exclude %w", err)
+		}
+	}
+	s.ignored = ignoredDirs(ctx, dir)
+	w := &walker{root: root, dir: dir, each: s.source, want: wantedByScan, exclude: o.Exclude, ignored: s.ignored}
+	s.inIgnored = w.inIgnored
 	if err := w.run(ctx); err != nil {
 		return nil, fmt.Errorf("scan %q: %w", o.Root, err)
 	}
 	s.bad = append(s.bad, w.bad...)
+	if data, err := readRegular(root, gitConfig, maxSource); err == nil && !w.excluded(gitConfig) { // where there is none, there is nothing to say
+		s.source(source{gitConfig, data})
+	}
 	s.referenced(root)
+	if len(o.OtherStore) > 0 {
+		s.envs = append(s.envs, source{OtherStore, o.OtherStore})
+	}
+	if err := s.envFiles(ctx); err != nil {
+		return nil, fmt.Errorf("scan %q: %w", o.Root, err)
+	}
 	r := s.report(dir, w.all)
 	if o.History {
 		if err := s.history(ctx, dir, r); err != nil {
@@ -137,9 +203,16 @@ type scanner struct {
 	bad     []Problem
 	differ  []FileDifference
 	envRefs map[string]bool // .env files by other names, relative to the root
-	// values of the secrets in .env files, for the search in git's history,
-	// by file, line and name.
+	envs    []source
+	shown   []mention
+	readers map[string][]Reader
+	follow  map[string]following
+	// values of secrets, for the search in git's history, by file, line and name.
 	values map[string]string
+	// ignored folders are git's.
+	ignored   map[string]bool
+	inIgnored func(rel string) bool
+	elsewhere []Finding
 	// written has those of them that their files write otherwise.
 	written map[string]string
 }
@@ -155,17 +228,22 @@ func (s *scanner) variable(name string) *Variable {
 
 func (s *scanner) source(src source) {
 	if isEnvFile(src.path) {
-		s.envFile(src)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.envs = append(s.envs, src) // read when all is known of who reads it
 		return
 	}
+	// Judged outside of the lock: it is where the time goes.
+	found := s.classifier.look(src)
+	shown := mentionsIn(src)
 	k := &sink{src: src, uses: map[string][]Use{}}
-	for _, extract := range extractorsFor(src.path) {
+	for _, extract := range extractorsOf(src) {
 		extract(k)
 	}
-	// Judged outside of the lock: it is where the time goes.
 	defs := make([]Definition, len(k.defs))
 	for i, d := range k.defs {
-		defs[i] = Definition{File: src.path, Line: d.line, Kind: d.kind, Bytes: len(d.value), Secret: s.classifier.Why(d.name, d.value)}
+		j := s.classifier.Judge(d.name, d.value)
+		defs[i] = Definition{File: src.path, Line: d.line, Kind: d.kind, Bytes: len(d.value), Secret: j.Secret, Rule: j.Rule, Placeholder: j.Placeholder}
 		if s.o.Reveal {
 			defs[i].Value = d.value
 		}
@@ -179,8 +257,13 @@ func (s *scanner) source(src source) {
 	for i, d := range k.defs {
 		v := s.variable(d.name)
 		v.Definitions = append(v.Definitions, defs[i])
+		if s.o.History && len(defs[i].Secret) > 0 {
+			s.values[definitionKey(src.path, d.line, d.name)] = d.value
+		}
 	}
 	s.bad = append(s.bad, k.bad...)
+	s.add(found)
+	s.shown = append(s.shown, shown...)
 	for _, ref := range k.envRef {
 		if s.envRefs == nil {
 			s.envRefs = map[string]bool{}
@@ -188,6 +271,15 @@ func (s *scanner) source(src source) {
 		if !path.IsAbs(ref) && !strings.ContainsAny(ref, "$%") {
 			s.envRefs[path.Join(path.Dir(src.path), ref)] = true
 		}
+	}
+}
+
+// add takes what was found beside the variables.
+func (s *scanner) add(l *lookup) {
+	s.bad = append(s.bad, l.bad...)
+	s.elsewhere = append(s.elsewhere, l.found...)
+	if s.o.History {
+		maps.Copy(s.values, l.values)
 	}
 }
 
@@ -206,13 +298,73 @@ func (s *scanner) referenced(root *os.Root) {
 			s.bad = append(s.bad, Problem{File: ref, Why: reason(err), Fatal: true})
 			continue
 		}
-		s.envFile(source{ref, data})
+		s.envs = append(s.envs, source{ref, data})
 	}
+}
+
+// envFiles reads all .env files, each as its reader does.
+func (s *scanner) envFiles(ctx context.Context) error {
+	var names []string
+	for _, src := range s.envs {
+		names = append(names, src.path)
+	}
+	slices.Sort(names)
+	s.readers = readersOf(s.shown, names)
+	s.follow = map[string]following{}
+	for _, src := range s.envs {
+		if !isTemplate(src.path) {
+			s.follow[src.path] = s.o.followingOf(src, s.readers[src.path])
+		}
+	}
+	err := parallel(ctx, s.envs, runtime.GOMAXPROCS(0), func(_ context.Context, src source) error {
+		s.envFile(src)
+		return nil
+	})
+	for i, p := range s.bad {
+		// Whatever it is called, a program reads it.
+		if s.envRefs[p.File] && p.Line > 0 && !isTemplate(p.File) {
+			s.bad[i].Fatal = true
+		}
+	}
+	return err
 }
 
 func (s *scanner) envFile(src source) {
 	template := isTemplate(src.path)
-	vars, faults := readEnv(src, s.o.Dialect)
+	kind, why := "", ""
+	switch {
+	case !utf8.ValidString(src.path):
+		kind, why = "unnamed", "a path that is not UTF-8, which no plan can name: rename it; it is not planned"
+	case isEnvCopy(src.path) || !mustRead(src.path) && isDiff(src.data):
+		kind, why = "copy", "a copy or a patch: it is not planned"
+	}
+	if kind != "" {
+		found := s.classifier.envElsewhere(src, kind)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.add(found)
+		s.bad = append(s.bad, Problem{File: src.path, Why: why})
+		return
+	}
+	follow, ok := s.follow[src.path]
+	if !ok {
+		follow.dialect = cmp.Or(s.o.Dialect, dotenv.Python)
+	}
+	vars, faults := readEnv(src, follow.dialect)
+	for i := range faults {
+		faults[i].Why += follow.because()
+	}
+	fatal := src.path == OtherStore || mustRead(src.path) && !s.inIgnored(src.path)
+	switch {
+	case template:
+		kind = "template"
+	case len(faults) > 0 && !fatal:
+		kind = "malformed"
+	}
+	beside := &lookup{}
+	if src.path != OtherStore {
+		beside = s.classifier.envElsewhere(src, kind)
+	}
 	var defs []Definition
 	tainted := map[string]bool{}
 	for _, v := range vars {
@@ -221,34 +373,45 @@ func (s *scanner) envFile(src source) {
 			d.Kind = "template"
 		} else {
 			d.Environment = s.environmentOf(src.path)
-			d.Secret = s.classifier.Why(v.Name, v.Value)
+			j := s.classifier.Judge(v.Name, v.Value)
+			d.Secret, d.Rule, d.Parts, d.Placeholder = j.Secret, j.Rule, j.Parts, j.Placeholder
+			if len(d.Parts) == 1 {
+				d.ByPart = byPart(v.Value)
+			}
 			for _, ref := range v.Refs {
 				if tainted[ref] && len(d.Secret) == 0 {
-					d.Secret = []string{fmt.Sprintf("holds the secret %s", ref)}
+					d.Secret, d.Rule, d.Placeholder = []string{fmt.Sprintf("holds the secret %s", ref)}, "reference", ""
 				}
 			}
 			tainted[v.Name] = len(d.Secret) > 0
 		}
 		if s.o.Reveal {
 			d.Value = v.Value
+		} else if len(d.Secret) > 0 && len(d.Unresolved) > 0 {
+			d.Unresolved = []string{masked} // may be the rest of a password with a dollar in it
 		}
 		defs = append(defs, d)
 	}
 	var written map[string]string
-	if s.o.History && !template {
-		written = asWritten(src, s.o.Dialect, vars)
+	if s.o.History && !template && src.path != OtherStore {
+		written = asWritten(src, follow.dialect, vars)
 	}
 	var differ []FileDifference
 	if !template && len(faults) == 0 {
-		for _, d := range dotenv.Differences(src.data) {
-			differ = append(differ, FileDifference{src.path, d.Line, d.Name, d.Why})
+		differ = follow.differences(src)
+		for i, d := range differ {
+			// What stays in its file is read as before.
+			differ[i].Stops = d.Stops && (src.path == OtherStore || moves(d.Name, vars, defs))
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i, f := range faults {
-		faults[i].Fatal = !template
-		s.bad = append(s.bad, Problem{f.File, f.Line, f.Why, !template})
+	s.add(beside)
+	for _, f := range faults {
+		if !fatal && !template {
+			f.Why += "; it is not planned"
+		}
+		s.bad = append(s.bad, Problem{f.File, f.Line, f.Why, fatal})
 	}
 	s.differ = append(s.differ, differ...)
 	for i, v := range vars {
@@ -267,12 +430,32 @@ func (s *scanner) envFile(src source) {
 	}
 }
 
+// moves says whether a variable that readers differ on would go to Vault; without
+// a name, whether any of its file would. One that only another reader sees may.
+func moves(name string, vars []dotenv.Variable, defs []Definition) bool {
+	known := false
+	for i, v := range vars {
+		if len(defs[i].Secret) > 0 && (name == "" || v.Name == name) {
+			return true
+		}
+		known = known || v.Name == name
+	}
+	return name != "" && !known
+}
+
 func definitionKey(file string, line int, name string) string {
 	return fmt.Sprintf("%s\x00%d\x00%s", file, line, name)
 }
 
 // readEnv gives the variables of a .env file, or its faults.
 func readEnv(src source, d dotenv.Dialect) ([]dotenv.Variable, []Problem) {
+	if src.path == OtherStore {
+		return readOtherStore(src.data, d)
+	}
+	return readDotenv(src, d)
+}
+
+func readDotenv(src source, d dotenv.Dialect) ([]dotenv.Variable, []Problem) {
 	f, err := dotenv.Parse(src.data, d)
 	var vars []dotenv.Variable
 	if err == nil {
@@ -311,9 +494,10 @@ func (s *scanner) environmentOf(rel string) string {
 		return e
 	}
 	var words []string
-	for _, w := range strings.FieldsFunc(path.Base(rel), func(r rune) bool { return r == '.' || r == '-' || r == '_' }) {
-		if w != "env" {
-			words = append(words, strings.ToLower(w))
+	base := strings.TrimPrefix(path.Base(rel), ".dev.vars.") // .dev.vars.staging
+	for _, w := range strings.FieldsFunc(base, func(r rune) bool { return r == '.' || r == '-' || r == '_' }) {
+		if w = strings.ToLower(w); w != "env" && w != "flaskenv" && w != "secrets" && w != "vars" {
+			words = append(words, w)
 		}
 	}
 	for _, w := range words {
@@ -323,12 +507,15 @@ func (s *scanner) environmentOf(rel string) string {
 	}
 	dirs := strings.Split(path.Dir(rel), "/")
 	for _, d := range slices.Backward(dirs) {
-		if e := environments[strings.ToLower(d)]; e != "" {
+		if e := environments[strings.ToLower(strings.TrimPrefix(d, "."))]; e != "" {
 			return e
 		}
 	}
 	if len(words) > 0 && path.Base(rel) != ".env" {
-		return strings.Join(words, "-")
+		if e := strings.Join(words, "-"); checkSegment(e) == nil {
+			return e
+		}
+		return kebab(strings.Join(words, "-"))
 	}
 	if s.o.Default != "" {
 		return s.o.Default
@@ -337,9 +524,26 @@ func (s *scanner) environmentOf(rel string) string {
 }
 
 func (s *scanner) report(dir string, files int) *Report {
-	r := &Report{Root: dir, Dialect: s.o.Dialect.String(), Files: files, Problems: s.bad, Differences: s.differ}
+	r := &Report{Root: dir, Dialect: cmp.Or(s.o.Dialect, dotenv.Python).String(), Files: files, Problems: s.bad, Differences: s.differ,
+		Dialects: map[string]string{}, Chosen: map[string]string{}, Readers: s.readers}
+	for file, f := range s.follow {
+		r.Dialects[file] = f.dialect.String()
+		if _, ok := s.o.Dialects[file]; ok {
+			r.Chosen[file] = f.dialect.String()
+		}
+	}
+	seen := map[string]bool{}
+	for _, f := range s.elsewhere {
+		seen[definitionKey(f.File, f.Line, f.Name[strings.LastIndexByte(f.Name, '.')+1:])] = true
+	}
 	for _, name := range sortedKeys(s.vars) {
 		v := s.vars[name]
+		for _, d := range v.Definitions {
+			if d.Kind == "dotenv" || d.Kind == "template" || len(d.Secret) == 0 || seen[definitionKey(d.File, d.Line, name)] {
+				continue
+			}
+			s.elsewhere = append(s.elsewhere, Finding{File: d.File, Line: d.Line, Kind: d.Kind, Name: name, Secret: d.Secret, Rule: d.Rule, Advice: advice(d.Kind, d.File)})
+		}
 		sort.Slice(v.Definitions, func(i, j int) bool {
 			a, b := v.Definitions[i], v.Definitions[j]
 			return a.File < b.File || a.File == b.File && a.Line < b.Line
@@ -350,6 +554,8 @@ func (s *scanner) report(dir string, files int) *Report {
 		})
 		r.Variables = append(r.Variables, *v)
 	}
+	sortFindings(s.elsewhere)
+	r.NotMoved = s.elsewhere
 	sort.Slice(r.Problems, func(i, j int) bool {
 		a, b := r.Problems[i], r.Problems[j]
 		return a.File < b.File || a.File == b.File && a.Line < b.Line

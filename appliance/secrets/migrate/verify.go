@@ -30,21 +30,29 @@ type Verified struct {
 // Good says whether nothing is amiss.
 func (v Verified) Good() bool { return v.State == StateOK || v.State == StateMoved }
 
+// VerifyOptions say what to compare.
+type VerifyOptions struct {
+	Root  string
+	Plan  *Plan
+	Store Store
+	// OtherStore is what another store has printed, for a plan made with it. Without
+	// it what came from there is looked for in Vault, and not compared.
+	OtherStore []byte
+}
+
 // Verify compares the files with Vault. It changes nothing. The result has the
 // plan's order, without what stays plain.
-func Verify(ctx context.Context, root string, plan *Plan, store Store, workers int) (out []Verified, err error) {
-	j, err := newJob(root, plan, store)
+func Verify(ctx context.Context, o VerifyOptions) (out []Verified, err error) {
+	j, err := newJob(o.Root, o.Plan, o.Store)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, j.close()) }()
-	return j.verify(ctx, workers)
+	j.files.other = o.OtherStore
+	return j.verify(ctx)
 }
 
-func (j *job) verify(ctx context.Context, workers int) ([]Verified, error) {
-	if workers <= 0 {
-		workers = 8
-	}
+func (j *job) verify(ctx context.Context) ([]Verified, error) {
 	var index []int
 	for i, e := range j.plan.Variable {
 		if e.Kind != KindPlain {
@@ -53,7 +61,7 @@ func (j *job) verify(ctx context.Context, workers int) ([]Verified, error) {
 	}
 	states := make([]string, len(j.plan.Variable))
 	var mu sync.Mutex
-	err := parallel(ctx, index, workers, func(ctx context.Context, i int) error {
+	err := parallel(ctx, index, 8, func(ctx context.Context, i int) error {
 		s, err := j.verifyOne(ctx, j.plan.Variable[i])
 		if err != nil {
 			return err
@@ -80,9 +88,7 @@ func (j *job) verifyOne(ctx context.Context, e Entry) (string, error) {
 		return StateUnchecked, nil
 	}
 	local, there := vars[e.Name]
-	var stored any
-	switch e.Kind {
-	case KindDatabase:
+	if e.Kind == KindDatabase {
 		ok, err := j.store.DatabaseRole(ctx, e.Mount, e.Path)
 		if err != nil {
 			return "", err
@@ -91,31 +97,31 @@ func (j *job) verifyOne(ctx context.Context, e Entry) (string, error) {
 			return StateMissing, nil
 		}
 		return StateMoved, nil // a role has no value to compare
-	case KindAPIKey:
-		key, ok, err := j.store.APIKey(ctx, e.Mount, e.Path)
-		if errors.Is(err, ErrNoDefinition) {
-			return StateMissing, nil
-		}
-		if err != nil {
-			return "", err
-		}
-		if ok {
-			stored = key
-		}
-	default:
-		s, err := j.store.Read(ctx, e.Mount, e.Path)
-		if err != nil {
-			return "", err
-		}
-		stored = s.Data[e.Field]
+	}
+	stored, err := j.stored(ctx, e)
+	if err != nil {
+		return "", err
 	}
 	switch {
 	case stored == nil:
 		return StateMissing, nil
-	case !there:
+	case !there || local.Value == "":
 		return StateMoved, nil
 	case j.equal(local.Value, stored):
 		return StateOK, nil
 	}
 	return StateDiffers, nil
+}
+
+// stored is what Vault has of a variable that is no database's; nil for nothing.
+func (j *job) stored(ctx context.Context, e Entry) (any, error) {
+	if e.Kind != KindAPIKey {
+		s, err := j.store.Read(ctx, e.Mount, e.Path)
+		return s.Data[e.Field], err
+	}
+	key, ok, err := j.store.APIKey(ctx, e.Mount, e.Path)
+	if errors.Is(err, ErrNoDefinition) || err == nil && !ok {
+		return nil, nil
+	}
+	return key, err
 }

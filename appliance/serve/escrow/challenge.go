@@ -2,7 +2,6 @@ package escrow
 
 import (
 	"crypto/subtle"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"strongroom.example/appliance/base/atomicfile"
+	"strongroom.example/appliance/base/statefile"
 )
 
 // ChallengeLife is how long a challenge may be answered.
@@ -152,7 +152,7 @@ func (f Folder) store(o openChallenge) error {
 		}
 		return nil
 	}
-	data, err := encode(o)
+	data, err := statefile.Encode(o)
 	if err != nil {
 		return err
 	}
@@ -247,11 +247,8 @@ func (f Folder) load() (openChallenge, error) {
 
 func parseChallenge(data []byte) (openChallenge, error) {
 	var o openChallenge
-	if err := json.Unmarshal(data, &o); err != nil {
+	if err := statefile.Decode(data, challengeFormat, &o); err != nil {
 		return openChallenge{}, fmt.Errorf("open challenge: %w", err)
-	}
-	if o.Format != challengeFormat {
-		return openChallenge{}, fmt.Errorf("open challenge: format %d is not %d", o.Format, challengeFormat)
 	}
 	for _, q := range o.Open {
 		if q.Check() != nil || !isSum(q.SealedSHA256) || !isSum(q.AnswerSHA256) {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"strongroom.example/appliance/base/atomicfile"
+	"strongroom.example/appliance/base/statefile"
 )
 
 const canary = "canary-secret-of-the-escrow"
@@ -325,7 +326,7 @@ func TestDamagedState(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	b, _ := encode(openChallenge{Format: 1, Open: []openQuestion{{Question: Question{"admin.age", strings.Repeat("a", 32)}}}})
+	b, _ := statefile.Encode(openChallenge{Format: 1, Open: []openQuestion{{Question: Question{"admin.age", strings.Repeat("a", 32)}}}})
 	f.Add(b)
 	f.Add([]byte(`{"format":1,"files":{"admin.age":{}}}`))
 	f.Add([]byte(`{"format":1,"file":"admin.age","unused":[{}]}`))

@@ -3,7 +3,6 @@ package escrow
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +11,9 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"strongroom.example/appliance/base/atomicfile"
+	"strongroom.example/appliance/base/statefile"
 )
 
 // checksPerFile is how many challenges an escrow file has in its life. One is
@@ -111,24 +113,13 @@ const (
 )
 
 // Encode is c as it is stored.
-func (c Checks) Encode() ([]byte, error) { return encode(c) }
-
-func encode(v any) ([]byte, error) {
-	b, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		return nil, fmt.Errorf("escrow state: %w", err)
-	}
-	return append(b, '\n'), nil
-}
+func (c Checks) Encode() ([]byte, error) { return statefile.Encode(c) }
 
 // parseChecks reads what Encode wrote.
 func parseChecks(data []byte) (Checks, error) {
 	var c Checks
-	if err := json.Unmarshal(data, &c); err != nil {
+	if err := statefile.Decode(data, checksFormat, &c); err != nil {
 		return Checks{}, fmt.Errorf("escrow challenges: %w", err)
-	}
-	if c.Format != checksFormat {
-		return Checks{}, fmt.Errorf("escrow challenges: format %d is not %d", c.Format, checksFormat)
 	}
 	if err := checkFileName(c.File); err != nil {
 		return Checks{}, err
@@ -224,17 +215,9 @@ func sumOf(path string) (string, error) {
 
 // readSmall reads a file of at most maxSealed bytes.
 func readSmall(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	b, err := atomicfile.ReadSmall(path, maxSealed)
 	if err != nil {
 		return nil, fmt.Errorf("escrow: %w", err)
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxSealed+1))
-	if err != nil {
-		return nil, fmt.Errorf("escrow: %w", err)
-	}
-	if len(b) > maxSealed {
-		return nil, fmt.Errorf("escrow: %q has more than %d bytes", path, maxSealed)
 	}
 	return b, nil
 }

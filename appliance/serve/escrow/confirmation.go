@@ -1,7 +1,6 @@
 package escrow
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"strongroom.example/appliance/base/atomicfile"
+	"strongroom.example/appliance/base/statefile"
 )
 
 const (
@@ -68,11 +68,8 @@ func LoadConfirmation(dir string) (Confirmation, error) {
 // ParseConfirmation reads what ConfirmationFile holds.
 func ParseConfirmation(data []byte) (Confirmation, error) {
 	var c Confirmation
-	if err := json.Unmarshal(data, &c); err != nil {
+	if err := statefile.Decode(data, confirmationFormat, &c); err != nil {
 		return Confirmation{}, fmt.Errorf("escrow confirmation: %w", err)
-	}
-	if c.Format != confirmationFormat {
-		return Confirmation{}, fmt.Errorf("escrow confirmation: format %d is not %d", c.Format, confirmationFormat)
 	}
 	if c.Files == nil {
 		c.Files = map[string]Confirmed{}
@@ -170,7 +167,7 @@ func record(dir string, proofs map[string]Confirmed, write writer) error {
 		return err
 	}
 	maps.Copy(c.Files, proofs)
-	data, err := encode(c)
+	data, err := statefile.Encode(c)
 	if err != nil {
 		return err
 	}

@@ -8,12 +8,16 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/caddyserver/certmagic"
 
 	"strongroom.example/config"
 )
@@ -134,6 +138,62 @@ func TestACME(t *testing.T) {
 			conn.Close()
 		})
 	}
+}
+
+// Certificates are loaded beside the start. A client that comes while this takes long,
+// here since a CA's OCSP responder does, waits for its end and gets no alert.
+func TestACMERestartWaitsForItsCertificates(t *testing.T) {
+	ca := newTestCA(t)
+	asked, answer := make(chan struct{}, 1), make(chan struct{})
+	responder := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case asked <- struct{}{}:
+		default:
+		}
+		<-answer
+		w.WriteHeader(http.StatusInternalServerError)
+	}))
+	defer responder.Close()
+	var once sync.Once
+	release := func() { once.Do(func() { close(answer) }) }
+	defer release() // before the responder's Close, which waits for its answers
+	ca.ocsp = responder.URL
+	c := acmeConfig(t, newBackend(t, http.HandlerFunc(echo)), "vault.example.org")
+	const directory = "https://127.0.0.1:1/dir"
+	c.ACME = &config.FrontACME{CA: directory, Resolvers: []string{"127.0.0.1:1"}}
+	issuer := (&certmagic.ACMEIssuer{CA: directory}).IssuerKey()
+	chain, key := ca.issue(time.Now().Add(24*time.Hour), c.Names...)
+	for name, data := range map[string][]byte{
+		certmagic.StorageKeys.SiteCert(issuer, c.Names[0]):       chain,
+		certmagic.StorageKeys.SitePrivateKey(issuer, c.Names[0]): key,
+		certmagic.StorageKeys.SiteMeta(issuer, c.Names[0]):       []byte(`{"sans": ["vault.example.org"]}`),
+	} {
+		file := filepath.Join(c.Storage, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		put(t, file, data)
+	}
+	f := launch(t, c).start()
+	<-asked // it is in the middle of loading
+	answered := make(chan error, 1)
+	go func() {
+		conn, err := tls.Dial("tcp", c.Listen[0], &tls.Config{RootCAs: ca.pool(), ServerName: c.Names[0]})
+		if err == nil {
+			conn.Close()
+		}
+		answered <- err
+	}()
+	select {
+	case err := <-answered:
+		t.Fatalf("answered before the certificate was loaded: %v\n%s", err, f.output())
+	case <-time.After(time.Second): // long enough for the alert that it got
+	}
+	release()
+	if err := <-answered; err != nil {
+		t.Fatalf("%v\n%s", err, f.output())
+	}
+	f.waitOutput("READY\n")
 }
 
 func readFile(t *testing.T, path string) []byte {

@@ -59,6 +59,7 @@ var allowed = []rule{
 	{"internal/ui/namespaces", read, "the UI's start"},
 	{"internal/ui/resultant-acl", read, "the UI draws its menus by it"},
 	{"internal/ui/feature-flags", read, "the UI's start"},
+	{"internal/ui/settings", read, "the UI of Vault 2.2 asks at its start"},
 	{"internal/ui/authenticated-messages", read, "the UI's notices"},
 	{"internal/ui/unauthenticated-messages", read, "the UI's notices at login"},
 

@@ -1,17 +1,14 @@
 package front
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"strongroom.example/appliance/base/atomicfile"
+	"strongroom.example/appliance/base/statefile"
 )
 
 const (
@@ -150,22 +147,17 @@ func (b *budget) change(edit func(*ledger)) error {
 			}
 		}
 	}
-	data, err := json.MarshalIndent(l, "", "  ")
-	if err != nil {
+	if err := statefile.Save(b.file, l, 0o600); err != nil {
 		return fmt.Errorf("certificate budget: %w", err)
 	}
-	return atomicfile.Write(b.file, append(data, '\n'), 0o600)
+	return nil
 }
 
 // load reads the file. One that cannot be read stops all orders: without it
 // nobody knows how many the CA has seen.
 func (b *budget) load() (*ledger, error) {
 	l := &ledger{}
-	data, err := os.ReadFile(b.file)
-	if err == nil {
-		err = json.Unmarshal(data, l)
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := statefile.Load(b.file, 0, l); err != nil && !errors.Is(err, statefile.ErrNone) {
 		return nil, fmt.Errorf("certificate budget %q cannot be read, so no order is placed (remove it an hour after the last order): %w", b.file, err)
 	}
 	if l.Failures == nil {

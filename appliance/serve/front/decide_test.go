@@ -30,6 +30,8 @@ func TestDecide(t *testing.T) {
 		{"health of a namespace", "GET", "/v1/sys/health", "team/", passed},
 		{"unwrap", "PUT", "/v1/sys/wrapping/unwrap", "", passed},
 		{"renew with the lease in the path", "PUT", "/v1/sys/leases/renew/database/creds/app/x", "", passed},
+		{"the settings that the UI of Vault 2.2 asks for", "GET", "/v1/sys/internal/ui/settings", "", passed},
+		{"settings, changed", "POST", "/v1/sys/internal/ui/settings", "", refusedSystem},
 		{"mount of a secret for vault kv", "GET", "/v1/sys/internal/ui/mounts/secret/my%20app", "", passed},
 		{"list of policies", "LIST", "/v1/sys/policies/acl/", "", passed},
 		{"a policy", "DELETE", "/v1/sys/policies/acl/app", "", passed},

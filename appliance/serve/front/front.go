@@ -10,12 +10,14 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddytls"
+	"github.com/caddyserver/certmagic"
 
 	"strongroom.example/appliance/base/atomicfile"
 	"strongroom.example/config"
@@ -90,8 +92,15 @@ func Run(ctx context.Context, c Config, hooks Hooks) error {
 			go w.watch(ctx, tick.C, shared, caddy.Log().Named("files"))
 		}
 	}
-	if err == nil && c.Issuer == config.TLSInternal {
-		err = waitForCertificates(ctx, c.Names)
+	switch {
+	case err != nil:
+	case c.Issuer == config.TLSInternal: // signs within milliseconds
+		var app *caddytls.TLS
+		if app, err = activeTLS(); err == nil {
+			err = waitForCertificates(ctx, app, c.Names)
+		}
+	case c.Issuer == config.TLSACME:
+		err = loadStored(ctx, c)
 	}
 	if err == nil && c.RootFile != "" {
 		err = publishRoot(c)
@@ -135,25 +144,69 @@ func activeGate() (*gate, error) {
 	return nil, errors.New("start front: its gate is not among Caddy's handlers")
 }
 
-// waitForCertificates returns once there is one for every name. It is for the
-// internal CA, which signs within milliseconds; a public CA needs the front
-// itself to be up first.
-func waitForCertificates(ctx context.Context, names []string) error {
+// errNoCertificate is that of waitForCertificates when its time is over.
+var errNoCertificate = errors.New("no certificate could be loaded")
+
+// storedNames are those of names for which storage has a certificate of one of the
+// issuers: certmagic loads no other.
+func storedNames(storage string, issuers []string, names []string) []string {
+	var out []string
+	for _, name := range names {
+		if slices.ContainsFunc(issuers, func(issuer string) bool {
+			keys := certmagic.StorageKeys
+			return !slices.ContainsFunc([]string{keys.SiteCert(issuer, name), keys.SitePrivateKey(issuer, name), keys.SiteMeta(issuer, name)},
+				func(key string) bool { _, err := os.Stat(filepath.Join(storage, key)); return err != nil })
+		}) {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// activeTLS is Caddy's part that holds the certificates.
+func activeTLS() (*caddytls.TLS, error) {
 	app, err := caddy.ActiveContext().App("tls")
 	if err != nil {
-		return fmt.Errorf("start front: %w", err)
+		return nil, fmt.Errorf("start front: %w", err)
 	}
+	return app.(*caddytls.TLS), nil
+}
+
+// loadStored returns once the certificates are loaded that storage has, or cannot
+// be. A public CA needs the front itself to be up before it signs, but what it has
+// signed before certmagic loads beside the start, and clients may be waiting at
+// systemd's sockets already.
+func loadStored(ctx context.Context, c Config) error {
+	app, err := activeTLS()
+	if err != nil {
+		return err
+	}
+	var issuers []string
+	for _, policy := range app.Automation.Policies {
+		for _, issuer := range policy.Issuers {
+			issuers = append(issuers, issuer.IssuerKey())
+		}
+	}
+	if err = waitForCertificates(ctx, app, storedNames(c.Storage, issuers, c.Names)); errors.Is(err, errNoCertificate) {
+		caddy.Log().Named("certificates").Error(err.Error())
+		return nil
+	}
+	return err
+}
+
+// waitForCertificates returns once there is one for every name.
+func waitForCertificates(ctx context.Context, app *caddytls.TLS, names []string) error {
 	tick := time.NewTicker(certificatePoll)
 	defer tick.Stop()
 	timeout := time.After(certificateWait)
 	for _, name := range names {
-		for !app.(*caddytls.TLS).HasCertificateForSubject(name) {
+		for !app.HasCertificateForSubject(name) {
 			select {
 			case <-tick.C:
 			case <-ctx.Done():
 				return ctx.Err()
 			case <-timeout:
-				return fmt.Errorf("start front: the internal CA has not signed a certificate for %q in %s", name, certificateWait)
+				return fmt.Errorf("start front: %w for %q in %s", errNoCertificate, name, certificateWait)
 			}
 		}
 	}

@@ -274,6 +274,9 @@ func TestFrontKeepsItsCertificateAuthority(t *testing.T) {
 		if err != nil {
 			return err
 		}
+		if d.Name() == "locks" {
+			return filepath.SkipDir // they come and go, and hold nothing but times
+		}
 		if fi, err := d.Info(); err != nil || fi.Mode().Perm()&0o077 != 0 {
 			t.Errorf("%s has mode %v, %v", path, fi.Mode(), err)
 		}

@@ -6,8 +6,18 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"slices"
 	"syscall"
 )
+
+// ListenFor is Listen with the mode that lets these uids connect.
+func ListenFor(path string, uids []uint32) (net.Listener, error) {
+	mode := fs.FileMode(0o600)
+	if !slices.Equal(uids, []uint32{uint32(os.Geteuid())}) {
+		mode = 0o666
+	}
+	return Listen(path, mode)
+}
 
 // Listen makes the unix socket at path. Mode is its mode: 0600 where Vault has
 // this process's uid; with another uid the kernel wants write permission to

@@ -6,7 +6,6 @@ import (
 	"crypto/subtle"
 	"encoding/base32"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -20,7 +19,9 @@ import (
 	"filippo.io/age"
 
 	"strongroom.example/appliance/base/atomicfile"
+	"strongroom.example/appliance/base/statefile"
 	"strongroom.example/appliance/serve/escrow"
+	"strongroom.example/config/machine"
 )
 
 // codeBytes of randomness are in a confirmation code: 60 bits of it are shown.
@@ -52,6 +53,22 @@ type Rotation struct {
 	write  func(path string, data []byte, perm fs.FileMode) error
 	rename func(from, to string) error
 	remove func(path string) error
+	record func(dir, file, by, key string, now time.Time) error
+}
+
+// EscrowFile is the escrow of the master key that path names: the file, or the one
+// of machine.MasterKeyEscrow's name in a folder.
+func EscrowFile(path string) (string, error) {
+	fi, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return path, nil
+	case err != nil:
+		return "", err
+	case fi.IsDir():
+		return filepath.Join(path, filepath.Base(machine.MasterKeyEscrow)), nil
+	}
+	return path, nil
 }
 
 // Pending is a rotation that waits for its confirmation, as its file has it.
@@ -81,6 +98,9 @@ func (r *Rotation) defaults() {
 			}
 			return nil
 		}
+	}
+	if r.record == nil {
+		r.record = escrow.Record
 	}
 }
 
@@ -132,11 +152,11 @@ func (r *Rotation) Begin(ctx context.Context, to ...age.Recipient) (Pending, err
 	if err := r.Store.Seal(ctx, r.nextCredential(), plain); err != nil {
 		return Pending{}, err
 	}
-	b, err := json.MarshalIndent(p, "", "  ")
+	b, err := statefile.Encode(p)
 	if err != nil {
 		return Pending{}, fmt.Errorf("begin rotation: %w", err)
 	}
-	return p, r.write(r.pendingFile(), append(b, '\n'), 0o600)
+	return p, r.write(r.pendingFile(), b, 0o600)
 }
 
 // writeChecks leaves the challenges of "strongroom escrow confirm" for the new
@@ -189,21 +209,24 @@ func (r *Rotation) Confirm(ctx context.Context, code string) (Pending, error) {
 			return Pending{}, fmt.Errorf("put new master key in place: %w", err)
 		}
 	}
+	// The code was in the new escrow and nowhere else, so that one has proved that
+	// it opens. It is noted before the rotation is forgotten: a run that ended in
+	// between is gone on with.
+	if err := r.record(filepath.Dir(r.Escrow), filepath.Base(r.Escrow), escrow.ByRotation, p.Fingerprint, r.Now()); err != nil {
+		return Pending{}, fmt.Errorf("the new master key is in force, and its escrow in place; note that it opens: %w", err)
+	}
 	return p, r.remove(r.pendingFile())
 }
 
 // Pending reads the rotation that waits, or gives ErrNoRotation.
 func (r *Rotation) Pending() (Pending, error) {
-	b, err := os.ReadFile(r.pendingFile())
-	if errors.Is(err, fs.ErrNotExist) {
+	var p Pending
+	err := statefile.Load(r.pendingFile(), 0, &p)
+	if errors.Is(err, statefile.ErrNone) {
 		return Pending{}, ErrNoRotation
 	}
 	if err != nil {
 		return Pending{}, fmt.Errorf("pending rotation: %w", err)
-	}
-	var p Pending
-	if err := json.Unmarshal(b, &p); err != nil {
-		return Pending{}, fmt.Errorf("pending rotation %q: %w", r.pendingFile(), err)
 	}
 	return p, nil
 }

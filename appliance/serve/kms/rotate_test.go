@@ -223,6 +223,9 @@ func TestRotationCrashes(t *testing.T) {
 					return nil
 				})
 			}
+			x.r.record = func(dir, file, by, key string, now time.Time) error {
+				return c.do(func() error { return escrow.Record(dir, file, by, key, now) })
+			}
 			var code string
 			_, err := x.r.Begin(t.Context(), x.id.Recipient())
 			if err == nil {
@@ -265,6 +268,9 @@ func TestRotationCrashes(t *testing.T) {
 			check()
 			if v := x.inForce().Primary(); v != 2 {
 				t.Fatalf("change %d (after: %v): version %d is in force at the end", n, after, v)
+			}
+			if files, err := escrow.LoadStatus(filepath.Dir(x.r.Escrow)); err != nil || len(files) != 1 || files[0].By != escrow.ByRotation || !files[0].Confirmed() {
+				t.Fatalf("change %d (after: %v): the escrow that was confirmed: %+v, %v", n, after, files, err)
 			}
 		}
 	}

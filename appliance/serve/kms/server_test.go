@@ -234,6 +234,33 @@ func TestListen(t *testing.T) {
 	}
 }
 
+// Others than this process's own user can connect only where they are let in: the
+// kernel wants write permission for that.
+func TestListenFor(t *testing.T) {
+	dir, err := os.MkdirTemp("", "kms")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	own := uint32(os.Geteuid())
+	for _, tt := range []struct {
+		name string
+		uids []uint32
+		want os.FileMode
+	}{
+		{"own", []uint32{own}, 0o600}, {"another", []uint32{own + 1}, 0o666}, {"both", []uint32{own, own + 1}, 0o666},
+	} {
+		ln, err := ListenFor(filepath.Join(dir, tt.name), tt.uids)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if fi, err := os.Lstat(ln.Addr().String()); err != nil || fi.Mode().Perm() != tt.want {
+			t.Errorf("%s: mode %v, %v", tt.name, fi.Mode(), err)
+		}
+		ln.Close()
+	}
+}
+
 func TestLoad(t *testing.T) {
 	dir := t.TempDir()
 	k := newKeyset(t)

@@ -14,11 +14,11 @@ import (
 	"net"
 	"net/smtp"
 	"net/textproto"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
+	"strongroom.example/appliance/base/atomicfile"
 	"strongroom.example/config"
 )
 
@@ -44,7 +44,7 @@ func NewMail(conf config.AlertMail, username, password string) (*Mail, error) {
 	m := &Mail{conf: conf, username: username, password: password, host: host,
 		tls: &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}}
 	if conf.CAFile != "" {
-		pem, err := os.ReadFile(conf.CAFile)
+		pem, err := atomicfile.ReadSmall(conf.CAFile, atomicfile.MaxSmall)
 		if err != nil {
 			return nil, fmt.Errorf("mail server's authority: %w", err)
 		}

@@ -8,8 +8,9 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/coreos/go-systemd/v22/dbus"
 	"golang.org/x/sys/unix"
+
+	"strongroom.example/appliance/base/systembus"
 )
 
 // SignalUnit asks systemd for the main process of a unit and sends it SIGHUP. A
@@ -17,7 +18,7 @@ import (
 // runs as Vault's.
 func SignalUnit(unit string) func(context.Context) error {
 	return func(ctx context.Context) error {
-		c, err := dbus.NewSystemConnectionContext(ctx)
+		c, err := systembus.Connect(ctx)
 		if err != nil {
 			return fmt.Errorf("ask systemd for %s: %w", unit, err)
 		}

@@ -3,6 +3,8 @@ package doctor
 import (
 	"strconv"
 	"strings"
+
+	"strongroom.example/config/machine"
 )
 
 // account is a line of /etc/passwd, passwd(5).
@@ -49,6 +51,19 @@ func (e *exam) people() (*accounts, bool) {
 	}
 	e.accounts = a
 	return e.accounts, true
+}
+
+// vaultUser gives them with Vault's; a machine without is at fault.
+func (e *exam) vaultUser() (*accounts, account, bool) {
+	a, ok := e.people()
+	if !ok {
+		return nil, account{}, false
+	}
+	u, ok := a.user(machine.UserVault)
+	if !ok {
+		e.fail(reinstall, "there is no user %q", machine.UserVault)
+	}
+	return a, u, ok
 }
 
 // parseAccounts passes over lines of another form, as getpwent does.

@@ -100,6 +100,7 @@ var broken = []struct {
 	{"root token on the disk", "root-token", func(_ *testing.T, b *box, _ *Subject) {
 		b.file(machine.CredentialDir+"/root-token", 0o600, 0, 0, sealedBlob(1))
 	}, "fail", "unfinished installation", false},
+	{"a way in that was left open", "root-token", edit(machine.VaultHCL, "disable_mlock", "enable_unauthenticated_access = [\"generate-root\"] # strongroom\ndisable_mlock"), "fail", "lets callers without a token at generate-root", false},
 	{"no login", "root-token", func(_ *testing.T, _ *box, s *Subject) { s.NoLogin = errNoVault }, "skip", "not logged in", false},
 	{"no lockout", "user-lockout", edit(machine.VaultHCL, `user_lockout "all"`, `user_lockout "ldap"`), "fail", "has no user_lockout", false},
 	{"lockout disabled", "user-lockout", edit(machine.VaultHCL, `disable_lockout       = "false"`, `disable_lockout = "true"`), "fail", "disable_lockout = true", false},
@@ -281,6 +282,7 @@ var broken = []struct {
 	{"an empty list of files", "drift", func(_ *testing.T, b *box, _ *Subject) { b.file(machine.ManifestFile, 0o644, 0, 0, `{"format":1}`) }, "fail", "found 0 files, and 1 at least must be there", false},
 	{"no list of files", "drift", remove(machine.ManifestFile), "skip", "not there", false},
 	{"damaged list of files", "drift", edit(machine.ManifestFile, "{", "["), "fail", "damaged", false},
+	{"a list of files of another format", "drift", edit(machine.ManifestFile, `"format":1`, `"format":2`), "fail", "format 2, this program reads 1", false},
 	{"front stopped", "units", unit(machine.UnitFront, "ActiveState", "inactive"), "fail", "enabled and inactive", true},
 	{"timer disabled", "units", unit("strongroom-snapshot.timer", "UnitFileState", "disabled"), "fail", "strongroom-snapshot.timer is disabled", true},
 	{"masked", "units", unit(machine.UnitVault, "LoadState", "masked"), "fail", "masked", false},

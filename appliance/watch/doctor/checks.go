@@ -37,6 +37,7 @@ func checks() []check {
 		}},
 		{id: "root-token", title: "no root token is alive", questions: []question{
 			{asks: "no root token is kept on the disk", ask: rootTokenFile},
+			{asks: "Vault's configuration makes no root token for a caller without a token", ask: generateRootShut},
 			{asks: "no living token is root's", least: 1, of: "token", remedy: "vault list auth/token/accessors", ask: rootToken},
 		}},
 		{id: "user-lockout", title: "wrong passwords lock a user out", questions: []question{

@@ -253,7 +253,13 @@ func firewallFile(t *testing.T) string {
 // loadedTable is what nft 1.0.6 prints when firewallFile is in force.
 func loadedTable(t *testing.T) string {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join("testdata", "ruleset.json"))
+	return loadedBy(t, "1.0.6")
+}
+
+// loadedBy is what a version of nft prints then.
+func loadedBy(t *testing.T, version string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("testdata", "ruleset-"+version+".json"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"strongroom.example/appliance/base/words"
 	"strongroom.example/appliance/watch/evidence"
 )
 
@@ -111,7 +112,7 @@ func (e *exam) answer(q question) string {
 		if remedy == "" {
 			remedy = reinstall
 		}
-		e.fail(remedy, "%s: found %s, and %d at least must be there", q.asks, plural(got.found, q.of), q.least)
+		e.fail(remedy, "%s: found %s, and %d at least must be there", q.asks, words.Count(got.found, q.of), q.least)
 		return No
 	}
 	return Yes
@@ -136,7 +137,7 @@ func verdict(i Item) string {
 
 // saw notes evidence, and answers nothing.
 func (e *exam) saw(looked, format string, args ...any) {
-	e.item.Evidence = append(e.item.Evidence, Evidence{looked, oneLine(fmt.Sprintf(format, args...))})
+	e.item.Evidence = append(e.item.Evidence, Evidence{looked, words.Line(fmt.Sprintf(format, args...), maxText)})
 }
 
 // yes answers the question, with the evidence.
@@ -182,7 +183,7 @@ func (e *exam) moot(looked, format string, args ...any) {
 }
 
 func (e *exam) reason(verdict, remedy, format string, args ...any) *Reason {
-	e.item.Reasons = append(e.item.Reasons, Reason{Verdict: verdict, Text: oneLine(fmt.Sprintf(format, args...)), Remedy: remedy})
+	e.item.Reasons = append(e.item.Reasons, Reason{Verdict: verdict, Text: words.Line(fmt.Sprintf(format, args...), maxText), Remedy: remedy})
 	return &e.item.Reasons[len(e.item.Reasons)-1]
 }
 

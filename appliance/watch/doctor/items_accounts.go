@@ -8,6 +8,7 @@ import (
 	"path"
 	"strconv"
 
+	"strongroom.example/appliance/base/words"
 	"strongroom.example/config/machine"
 )
 
@@ -116,13 +117,8 @@ func pluginsReadOnly(_ context.Context, e *exam) {
 }
 
 func (e *exam) vaultCantWrite(paths []string, what string) {
-	a, ok := e.people()
+	a, u, ok := e.vaultUser()
 	if !ok {
-		return
-	}
-	u, ok := a.user(machine.UserVault)
-	if !ok {
-		e.fail(reinstall, "there is no user %q", machine.UserVault)
 		return
 	}
 	groups := append([]int{u.gid}, a.members[machine.UserVault]...)
@@ -139,7 +135,7 @@ func (e *exam) vaultCantWrite(paths []string, what string) {
 				fix(onlyRootWrites(p, info), "chown root %s, chmod go-w", p)
 		}
 	}
-	e.found(seen, "modes and owners of "+plural(seen, "path"), "%s", what)
+	e.found(seen, "modes and owners of "+words.Count(seen, "path"), "%s", what)
 }
 
 // writableBy says how a user may change a file; "" if it may not.

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/appliance/base/words"
 	"strongroom.example/config/machine"
 )
 
@@ -75,10 +76,10 @@ func auditDevices(ctx context.Context, e *exam) {
 	}
 	if len(files) < 2 {
 		e.fail("vault audit enable -path=audit-2 file file_path="+machine.AuditDir+"/audit-2.log mode=0600",
-			"%s: when it can't write Vault answers nobody, and two are wanted", plural(len(files), "audit device"))
+			"%s: when it can't write Vault answers nobody, and two are wanted", words.Count(len(files), "audit device"))
 		return
 	}
-	e.found(len(files), "vault audit list", "they write to %s", plural(len(files), "place"))
+	e.found(len(files), "vault audit list", "they write to %s", words.Count(len(files), "place"))
 }
 
 // listed notes why the audit devices could not be listed.
@@ -135,5 +136,5 @@ func auditFileModes(_ context.Context, e *exam) {
 				fix(func(_ context.Context, m Machine) error { return m.SetMode(p, 0o600) }, "chmod 0600 %s", p)
 		}
 	}
-	e.found(n, machine.AuditDir, "%s", plural(n, "file"))
+	e.found(n, machine.AuditDir, "%s", words.Count(n, "file"))
 }

@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"strings"
 
+	"strongroom.example/appliance/base/statefile"
+	"strongroom.example/appliance/base/words"
 	"strongroom.example/config/machine"
 )
 
@@ -62,7 +64,7 @@ func (e *exam) owned(what string, list []wanted, mayMiss bool) {
 				}, "chown %s:%s %s", a.name(uid), a.groupName(gid), w.path)
 		}
 	}
-	e.found(seen, "modes and owners", "of %s: %s", plural(seen, "path"), what)
+	e.found(seen, "modes and owners", "of %s: %s", words.Count(seen, "path"), what)
 }
 
 func storageMode(_ context.Context, e *exam) {
@@ -239,7 +241,7 @@ func drift(_ context.Context, e *exam) {
 		return
 	}
 	var in installed
-	if err := json.Unmarshal(b, &in); err != nil {
+	if err := statefile.Decode(b, machine.ManifestFormat, &in); err != nil {
 		e.fail(reinstall, "%s is damaged: %v", machine.ManifestFile, err)
 		return
 	}
@@ -280,5 +282,5 @@ func drift(_ context.Context, e *exam) {
 			same++
 		}
 	}
-	e.found(len(in.Files), machine.ManifestFile, "version %s, %s, %d as they were written", in.Version, plural(len(in.Files), "file"), same)
+	e.found(len(in.Files), machine.ManifestFile, "version %s, %s, %d as they were written", in.Version, words.Count(len(in.Files), "file"), same)
 }

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"strongroom.example/appliance/base/words"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
 )
@@ -115,13 +116,8 @@ func loopback(hostport string) bool {
 
 // vaultSockets looks at what the user vault really listens on.
 func vaultSockets(_ context.Context, e *exam) {
-	a, ok := e.people()
+	_, u, ok := e.vaultUser()
 	if !ok {
-		return
-	}
-	u, ok := a.user(machine.UserVault)
-	if !ok {
-		e.fail(reinstall, "there is no user %q", machine.UserVault)
 		return
 	}
 	sockets, err := e.listening()
@@ -193,7 +189,7 @@ func listeners(_ context.Context, e *exam) {
 	}
 	e.found(len(expected), "/proc/net/{tcp,tcp6,udp,udp6}", "expected: %s", orNone(expected))
 	if len(local) > 0 {
-		e.saw("/proc/net/{tcp,tcp6,udp,udp6}", "others, on loopback alone: %s", list(local))
+		e.saw("/proc/net/{tcp,tcp6,udp,udp6}", "others, on loopback alone: %s", words.List(local, 8))
 	}
 	if e.NoConfig != nil {
 		e.saw("/proc/net/{tcp,tcp6,udp,udp6}", "others, to the network: %s", orNone(unjudged))
@@ -286,7 +282,7 @@ func firewallRules(ctx context.Context, e *exam) {
 	for _, d := range rules.differences(want) {
 		e.fail(restart, "%s", d).fix(run("systemctl", "restart", machine.UnitFirewall), restart)
 	}
-	e.found(rules.rules(), "nft -j list ruleset", "table inet %s: %s in %s", machine.FirewallTable, plural(rules.rules(), "rule"), plural(len(rules), "chain"))
+	e.found(rules.rules(), "nft -j list ruleset", "table inet %s: %s in %s", machine.FirewallTable, words.Count(rules.rules(), "rule"), words.Count(len(rules), "chain"))
 }
 
 func firewallAtBoot(ctx context.Context, e *exam) {
@@ -323,7 +319,7 @@ func sysClosed(ctx context.Context, e *exam) {
 			e.fail(reinstall, "reachable from outside: %s (HTTP %d)", p, a.Status)
 		}
 	}
-	e.found(refused, "GET through the front", "%s of sys/ refused by the front itself", plural(refused, "path"))
+	e.found(refused, "GET through the front", "%s of sys/ refused by the front itself", words.Count(refused, "path"))
 }
 
 // closedPaths are what nobody outside may reach. They are only asked for, so

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"strongroom.example/appliance/base/words"
 	"strongroom.example/config/machine"
 )
 
@@ -140,7 +141,7 @@ func (e *exam) cleartext(files []string, dirs ...string) {
 			e.fail("move it into a systemd credential: systemd-creds encrypt; then change it, since it was in clear", "%s holds %s", p, what)
 		}
 	}
-	e.found(n, "files in "+strings.Join(dirs, ", "), "%s searched for tokens, keys, passwords", plural(n, "file"))
+	e.found(n, "files in "+strings.Join(dirs, ", "), "%s searched for tokens, keys, passwords", words.Count(n, "file"))
 }
 
 // filesIn are the paths in a folder, which need not be there.
@@ -174,7 +175,7 @@ func sealedCredentials(_ context.Context, e *exam) {
 			e.fail("systemd-creds encrypt --name="+n+" - "+p+", then change the secret", "%s %s", p, why)
 		}
 	}
-	e.found(len(names), machine.CredentialDir, "%s looked at", plural(len(names), "credential"))
+	e.found(len(names), machine.CredentialDir, "%s looked at", words.Count(len(names), "credential"))
 }
 
 // nullKey begins a credential that systemd has "encrypted" with no key at all:
@@ -252,7 +253,7 @@ func historiesClean(_ context.Context, e *exam) {
 			}
 		}
 	}
-	e.found(people, "histories of people", "%s of %s searched for tokens and keys", plural(n, "file"), plural(people, "user"))
+	e.found(people, "histories of people", "%s of %s searched for tokens and keys", words.Count(n, "file"), words.Count(people, "user"))
 }
 
 // journalPatience bounds the search of the journal. Its size is systemd's to
@@ -266,7 +267,7 @@ func journalLeaks(ctx context.Context, e *exam) {
 	var s sieve
 	err := e.Machine.Stream(ctx, &s, "journalctl", "--quiet", "--no-pager", "--output=cat", "--reverse", "--since=-25h")
 	s.end()
-	e.found(s.lines, "journalctl --since=-25h", "%s searched", plural(s.lines, "line"))
+	e.found(s.lines, "journalctl --since=-25h", "%s searched", words.Count(s.lines, "line"))
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		// A large journal is no fault, so it is no failure; but no pass either.
@@ -313,7 +314,7 @@ func (e *exam) ofProcesses(file, what string, leak func(p process, what string))
 			leak(p, what)
 		}
 	}
-	e.found(n, "/proc/*/"+file, "%s searched", plural(n, what))
+	e.found(n, "/proc/*/"+file, "%s searched", words.Count(n, what))
 	if hidden != nil {
 		// Once: a machine has many.
 		e.unseen(what+"s of other users' processes", hidden)

@@ -8,6 +8,8 @@ import (
 	"path"
 	"strconv"
 	"strings"
+
+	"strongroom.example/appliance/base/words"
 )
 
 const (
@@ -114,7 +116,7 @@ func sshMatchBlocks(_ context.Context, e *exam) {
 			e.fail("check that a key lets in whom this is for, then take it out of "+f+" && sshd -t && systemctl reload ssh", "%s: %s", f, m)
 		}
 	}
-	e.found(read, "Match in "+sshdConfig, "%s in %s", plural(blocks, "block"), plural(read, "file"))
+	e.found(read, "Match in "+sshdConfig, "%s in %s", words.Count(blocks, "block"), words.Count(read, "file"))
 }
 
 // inMatchBlocks counts the Match blocks of a configuration, and names what is bad

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+
+	"strongroom.example/appliance/base/words"
 )
 
 func swapOff(_ context.Context, e *exam) {
@@ -13,7 +15,7 @@ func swapOff(_ context.Context, e *exam) {
 	switch {
 	case !ok:
 	case len(devices) > 0:
-		e.fail("swapoff -a", "swap is on: %s", list(devices)).fix(run("swapoff", "-a"), "swapoff -a")
+		e.fail("swapoff -a", "swap is on: %s", words.List(devices, 8)).fix(run("swapoff", "-a"), "swapoff -a")
 	default:
 		e.yes("/proc/swaps", "%s", swapWords(devices, there))
 	}
@@ -53,10 +55,10 @@ func noSwapAtBoot(_ context.Context, e *exam) {
 		return
 	}
 	text, n := withoutSwap(string(b))
-	e.yes("/etc/fstab", "%s for swap", plural(n, "line"))
+	e.yes("/etc/fstab", "%s for swap", words.Count(n, "line"))
 	if n > 0 {
-		e.fail("comment the lines for swap out of /etc/fstab", "swap comes back at the next boot: /etc/fstab has %s for it", plural(n, "line")).
-			fix(func(_ context.Context, m Machine) error { return m.Replace("/etc/fstab", []byte(text)) }, "comment %s out of /etc/fstab", plural(n, "line"))
+		e.fail("comment the lines for swap out of /etc/fstab", "swap comes back at the next boot: /etc/fstab has %s for it", words.Count(n, "line")).
+			fix(func(_ context.Context, m Machine) error { return m.Replace("/etc/fstab", []byte(text)) }, "comment %s out of /etc/fstab", words.Count(n, "line"))
 	}
 }
 
@@ -91,7 +93,7 @@ func orNone(names []string) string {
 	if len(names) == 0 {
 		return "none"
 	}
-	return list(names)
+	return words.List(names, 8)
 }
 
 // run is a fix by one command.

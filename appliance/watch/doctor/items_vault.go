@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"strongroom.example/appliance/base/words"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
 )
@@ -101,7 +102,7 @@ func rootToken(ctx context.Context, e *exam) {
 	if !ok {
 		return
 	}
-	e.found(t.looked, "vault list auth/token/accessors", "%s looked up, %d of root", plural(t.looked, "token"), len(t.root))
+	e.found(t.looked, "vault list auth/token/accessors", "%s looked up, %d of root", words.Count(t.looked, "token"), len(t.root))
 	for _, a := range t.root {
 		e.fail("vault token revoke -accessor "+a, "a root token is alive")
 	}
@@ -116,7 +117,7 @@ func tokensEnd(ctx context.Context, e *exam) {
 	for _, p := range slices.Sorted(maps.Keys(t.byPolicy)) {
 		by = append(by, fmt.Sprintf("%s %d", p, t.byPolicy[p]))
 	}
-	e.found(t.looked, "vault list auth/token/accessors", "%s; by policy: %s", plural(t.looked, "token"), orNone(by))
+	e.found(t.looked, "vault list auth/token/accessors", "%s; by policy: %s", words.Count(t.looked, "token"), orNone(by))
 	for _, name := range t.immortal {
 		e.warn("vault token lookup -accessor …, and revoke it unless somebody answers for it", "a token never ends: %s", name)
 	}
@@ -130,7 +131,7 @@ func tokensEnd(ctx context.Context, e *exam) {
 func entitiesCounted(ctx context.Context, e *exam) {
 	const p = "identity/entity/id"
 	if ids, ok := e.list(ctx, p); ok {
-		e.found(len(ids), "vault list "+p, "%s", plural(len(ids), "record"))
+		e.found(len(ids), "vault list "+p, "%s", words.Count(len(ids), "record"))
 	}
 }
 
@@ -145,9 +146,9 @@ func leasesRevocable(ctx context.Context, e *exam) {
 		e.unseen("vault read "+p, errors.New("it tells no lease_count"))
 		return
 	}
-	e.yes("vault read "+p+" type="+kind, "%s that can't be revoked", plural(n, "lease"))
+	e.yes("vault read "+p+" type="+kind, "%s that can't be revoked", words.Count(n, "lease"))
 	if n > 0 {
-		e.warn("vault read sys/leases type=irrevocable; then vault lease revoke -force", "%s can't be revoked: what they stand for is still valid elsewhere", plural(n, "lease"))
+		e.warn("vault read sys/leases type=irrevocable; then vault lease revoke -force", "%s can't be revoked: what they stand for is still valid elsewhere", words.Count(n, "lease"))
 	}
 }
 
@@ -246,7 +247,7 @@ func (e *exam) appRoles(ctx context.Context, mount string, ceiling time.Duration
 		e.judgeTTL("vault read "+p, "AppRole "+name, limit, period)
 		longest = max(longest, limit, period)
 	}
-	e.found(seen, "vault list auth/"+mount+"/role", "%s, tokens live up to %v", plural(seen, "AppRole"), longest)
+	e.found(seen, "vault list auth/"+mount+"/role", "%s, tokens live up to %v", words.Count(seen, "AppRole"), longest)
 }
 
 func (e *exam) judgeTTL(looked, what string, limit, period time.Duration) {
@@ -263,6 +264,24 @@ func (e *exam) judgeTTL(looked, what string, limit, period time.Duration) {
 
 // maxTries is how often a password may be tried before its user is locked out.
 const maxTries = 10
+
+// generateRootShut finds what a killed "strongroom generate-root" has left, and
+// what somebody has written. Before 2.0 Vault asks for no token anyway.
+func generateRootShut(_ context.Context, e *exam) {
+	f, ok := e.configuration()
+	if !ok {
+		return
+	}
+	switch {
+	case len(f.Listeners) == 0:
+		e.unseen(machine.VaultHCL, errors.New("it has no listener, so it is not what Vault runs with"))
+	case len(f.Unauthenticated) > 0:
+		e.fail("systemctl restart "+machine.UnitVault+" takes out what strongroom generate-root has left; what stays: "+reinstall,
+			"%s lets callers without a token at %s", machine.VaultHCL, strings.Join(f.Unauthenticated, ", "))
+	default:
+		e.yes(machine.VaultHCL, "enable_unauthenticated_access is not there")
+	}
+}
 
 func lockoutConfigured(_ context.Context, e *exam) {
 	f, ok := e.configuration()
@@ -311,7 +330,7 @@ func lockoutTuned(ctx context.Context, e *exam) {
 			e.fail("vault auth tune -user-lockout-disable=false "+name, "auth/%s/ has user lockout disabled", name)
 		}
 	}
-	e.found(n, "vault read sys/auth/…/tune", "%s looked at", plural(n, "auth method"))
+	e.found(n, "vault read sys/auth/…/tune", "%s looked at", words.Count(n, "auth method"))
 }
 
 func orWord(s, word string) string {
@@ -385,7 +404,7 @@ func pluginPinned(ctx context.Context, e *exam) {
 	for _, name := range slices.Sorted(maps.Keys(plugins)) {
 		e.onePlugin(ctx, name, plugins[name])
 	}
-	e.found(len(plugins), "vault read sys/mounts", "%s not built into Vault", plural(len(plugins), "plugin"))
+	e.found(len(plugins), "vault read sys/mounts", "%s not built into Vault", words.Count(len(plugins), "plugin"))
 }
 
 func (e *exam) onePlugin(ctx context.Context, name string, m plugin) {

@@ -17,6 +17,7 @@ import (
 
 	"strongroom.example/appliance/base/atomicfile"
 	"strongroom.example/appliance/base/command"
+	"strongroom.example/appliance/base/words"
 )
 
 // OSMachine is the real one. With a Root other than "" all files are below it.
@@ -118,7 +119,7 @@ func (OSMachine) Stream(ctx context.Context, to io.Writer, args ...string) error
 	case err != nil && ctx.Err() != nil:
 		return fmt.Errorf("%s: %w", args[0], ctx.Err())
 	case err != nil:
-		return fmt.Errorf("%s: %w: %s", args[0], err, oneLine(stderr.String()))
+		return fmt.Errorf("%s: %w: %s", args[0], err, words.Line(stderr.String(), maxText))
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 
+	"strongroom.example/appliance/base/words"
 	"strongroom.example/appliance/watch/evidence"
 )
 
@@ -15,36 +16,23 @@ type Style struct {
 	Evidence bool
 }
 
-// ANSI colours, ECMA-48.
-const (
-	reset  = "\x1b[0m"
-	bold   = "\x1b[1m"
-	dim    = "\x1b[2m"
-	red    = "\x1b[31m"
-	green  = "\x1b[32m"
-	yellow = "\x1b[33m"
-)
-
 func (s Style) paint(colour, text string) string {
-	if !s.Colour {
-		return text
-	}
-	return colour + text + reset
+	return words.Paint(s.Colour, colour, text)
 }
 
 // Render prints the report for people.
 func (r Report) Render(w io.Writer, s Style) error {
 	marks := map[string]struct{ sign, colour string }{
-		evidence.Pass: {"✓", green}, evidence.Warn: {"!", yellow}, evidence.Fail: {"✗", red}, evidence.Skip: {"–", dim},
+		evidence.Pass: {"✓", words.Green}, evidence.Warn: {"!", words.Yellow}, evidence.Fail: {"✗", words.Red}, evidence.Skip: {"–", words.Dim},
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s  %s\n\n", s.paint(bold, "Strongroom doctor on "+oneLine(r.Host)), s.paint(dim, r.At.Format("Mon 2 Jan 2006 15:04 MST")))
+	fmt.Fprintf(&b, "%s  %s\n\n", s.paint(words.Bold, "Strongroom doctor on "+words.Line(r.Host, maxText)), s.paint(words.Dim, r.At.Format("Mon 2 Jan 2006 15:04 MST")))
 	for _, i := range r.Items {
 		m := marks[i.Verdict]
 		fmt.Fprintf(&b, "%s %2d  %-15s %s\n", s.paint(m.colour, m.sign), i.Number, i.ID, i.Title)
 		if s.Evidence || i.Verdict != evidence.Pass {
 			for _, ev := range i.Evidence {
-				fmt.Fprintf(&b, "        %s\n", s.paint(dim, ev.Looked+": "+ev.Saw))
+				fmt.Fprintf(&b, "        %s\n", s.paint(words.Dim, ev.Looked+": "+ev.Saw))
 			}
 		}
 		for _, reason := range i.Reasons {
@@ -59,7 +47,7 @@ func (r Report) Render(w io.Writer, s Style) error {
 		}
 	}
 	fmt.Fprintf(&b, "\n%d passed, %s, %d failed, %d could not be looked at\n",
-		r.Count(evidence.Pass), plural(r.Count(evidence.Warn), "warning"), r.Count(evidence.Fail), r.Count(evidence.Skip))
+		r.Count(evidence.Pass), words.Count(r.Count(evidence.Warn), "warning"), r.Count(evidence.Fail), r.Count(evidence.Skip))
 	_, err := io.WriteString(w, b.String())
 	return err
 }

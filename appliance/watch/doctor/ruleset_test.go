@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"encoding/json"
 	"maps"
 	"slices"
 	"strings"
@@ -41,6 +42,51 @@ func TestLoadedAsWritten(t *testing.T) {
 				t.Errorf("%q", d)
 			}
 		})
+	}
+}
+
+// The nft of each Debian that the appliance runs on, 12's and 13's, prints the file
+// that the installer writes, and not one rule of what it prints can be missing.
+func TestEachNft(t *testing.T) {
+	want := writtenRules(firewallFile(t))
+	for _, version := range []string{"1.0.6", "1.1.3"} {
+		var printed struct {
+			NFTables []map[string]json.RawMessage `json:"nftables"`
+		}
+		if err := json.Unmarshal([]byte(loadedBy(t, version)), &printed); err != nil {
+			t.Fatal(err)
+		}
+		if told := string(printed.NFTables[0]["metainfo"]); !strings.Contains(told, `"version":"`+version+`"`) {
+			t.Errorf("what nft %s has printed says %s", version, told)
+		}
+		differences := func() []string {
+			b, err := json.Marshal(printed)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := loadedRules(b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return got.differences(want)
+		}
+		if d := differences(); len(d) > 0 {
+			t.Errorf("nft %s: %q", version, d)
+		}
+		all, rules := printed.NFTables, 0
+		for n, o := range all {
+			if o["rule"] == nil {
+				continue
+			}
+			rules++
+			printed.NFTables = slices.Delete(slices.Clone(all), n, n+1)
+			if len(differences()) == 0 {
+				t.Errorf("nft %s: without %s there is no difference", version, o["rule"])
+			}
+		}
+		if rules != want.rules() {
+			t.Errorf("nft %s: %d rules, %d were written", version, rules, want.rules())
+		}
 	}
 }
 

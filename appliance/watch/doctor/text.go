@@ -5,28 +5,13 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
-	"strings"
 
 	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/appliance/base/words"
 )
 
 // maxText bounds a line of evidence, in characters.
 const maxText = 300
-
-// oneLine keeps what others wrote on one line, and from moving the cursor.
-func oneLine(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return ' '
-		}
-		return r
-	}, s)
-	s = strings.Join(strings.Fields(s), " ")
-	if r := []rune(s); len(r) > maxText {
-		s = string(r[:maxText]) + "…"
-	}
-	return s
-}
 
 // plain is an error in words for who reads a report.
 func plain(err error) string {
@@ -39,27 +24,11 @@ func plain(err error) string {
 	case errors.As(err, &dial):
 		// Before the file's errors: a socket that is not there is a program that
 		// does not run.
-		return "no connection: " + oneLine(dial.Err.Error())
+		return "no connection: " + words.Line(dial.Err.Error(), maxText)
 	case errors.Is(err, fs.ErrPermission):
 		return "permission denied"
 	case errors.Is(err, fs.ErrNotExist):
 		return "not there"
 	}
-	return oneLine(err.Error())
-}
-
-// list joins names, the first few of many.
-func list(names []string) string {
-	const most = 8
-	if len(names) > most {
-		return strings.Join(names[:most], ", ") + fmt.Sprintf(" and %d more", len(names)-most)
-	}
-	return strings.Join(names, ", ")
-}
-
-func plural(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
+	return words.Line(err.Error(), maxText)
 }

@@ -15,6 +15,7 @@ type vaultFile struct {
 	PluginDirectory string             `hcl:"plugin_directory"`
 	RawStorage      bool               `hcl:"raw_storage_endpoint"`
 	Introspection   bool               `hcl:"introspection_endpoint"`
+	Unauthenticated []string           `hcl:"enable_unauthenticated_access"`
 	Listeners       []map[string]block `hcl:"listener"`
 	Lockouts        []map[string]block `hcl:"user_lockout"`
 }

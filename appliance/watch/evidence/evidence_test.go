@@ -228,25 +228,32 @@ func fakeVault(t *testing.T, answers func(r *http.Request) (int, any)) *vaultapi
 	return c.Once(0)
 }
 
-func TestReadKeysPageByPage(t *testing.T) {
-	const total = 2500
+func TestReadKeys(t *testing.T) {
+	at := func(i int) time.Time { return time.Date(2026, 12, 1, 0, 0, i, 0, time.UTC) }
+	asked := 0
 	c := fakeVault(t, func(r *http.Request) (int, any) {
-		keys, after := map[string]any{}, r.URL.Query().Get("after")
-		last := ""
-		for i := range total {
+		asked++
+		if r.URL.Query().Get("all") != "" {
+			t.Error("every key is asked for")
+		}
+		// 1,200 keys are failing, in two pages.
+		keys, after, last := map[string]any{}, r.URL.Query().Get("after"), ""
+		for i := range 1200 {
 			name := fmt.Sprintf("k%04d", i)
 			if name <= after || len(keys) == statusPage {
 				continue
 			}
-			state := map[string]any{"condition": "ok", "version": 1, "next_rotation_time": time.Date(2026, 12, 1, 0, 0, total-i, 0, time.UTC)}
-			if i%1000 == 0 {
-				state = map[string]any{"condition": "failing", "next_rotation_time": nil, "rotation_failure": map[string]any{"message": "no", "retry_time": "2026-11-24T13:00:00Z"}}
-			}
-			keys[name], last = state, name
+			keys[name], last = map[string]any{"condition": "failing", "next_rotation_time": nil, "rotation_failure": map[string]any{"message": "no", "retry_time": "2026-11-24T13:00:00Z"}}, name
+		}
+		soon := []any{}
+		for i := range 50 {
+			soon = append(soon, map[string]any{"name": fmt.Sprintf("soon%02d", i), "provider": "p", "condition": "ok", "next_rotation_time": at(i)})
 		}
 		data := map[string]any{
 			"version": "0.1.0", "active": true, "fence": map[string]any{"closed": true, "reason": "restored"}, "clock": map[string]any{"state": "ok"},
-			"key_count": total, "rotations": 9, "keys": keys, "webhooks": map[string]any{"ops": map[string]any{"last_error": "refused"}},
+			"key_count": 100_000, "rotations": 9, "keys": keys, "webhooks": map[string]any{"ops": map[string]any{"last_error": "refused"}},
+			"by_provider":      map[string]any{"p": map[string]any{"conditions": map[string]any{"ok": 98_800, "failing": 1200}, "next_rotation_time": at(0), "oldest_rotation_time": at(0).AddDate(0, -3, 0)}},
+			"rotations_by_day": map[string]any{"2026-12-01": 400}, "next_rotations": soon,
 		}
 		if len(keys) == statusPage {
 			data["next"] = last
@@ -254,29 +261,32 @@ func TestReadKeysPageByPage(t *testing.T) {
 		return 200, map[string]any{"data": data}
 	})
 	k, err := ReadKeys(t.Context(), c, "apikeys")
-	if err != nil {
-		t.Fatal(err)
+	if err != nil || asked != 2 {
+		t.Fatalf("%v, %d requests", err, asked)
 	}
-	if len(k.Keys) != total || k.Count != total || k.Fence != "restored" || k.Counters.Rotations != 9 || k.Webhooks["ops"] != "refused" || k.Clock != "ok" {
+	if len(k.Keys) != 1250 || k.Count != 100_000 || k.Fence != "restored" || k.Counters.Rotations != 9 || k.Webhooks["ops"] != "refused" || k.Clock != "ok" {
 		t.Errorf("%d keys, %+v", len(k.Keys), k.Counters)
 	}
-	if f := k.NeedSomebody(); len(f) != 3 || f[1].Name != "k1000" || f[0].Failure != "no" || f[0].Retry.IsZero() || !f[0].NextRotation.IsZero() {
-		t.Errorf("failing %+v", f)
+	if p := k.Providers["p"]; p.Conditions["ok"] != 98_800 || !p.Next.Equal(at(0)) || p.Oldest.IsZero() || k.Days["2026-12-01"] != 400 {
+		t.Errorf("%+v %v", k.Providers, k.Days)
 	}
-	next := k.NextRotations(time.Date(2026, 12, 1, 0, 0, 10, 0, time.UTC))
-	if len(next) != 10 || next[0].Name != "k2499" {
+	if f := k.NeedSomebody(); len(f) != 1200 || f[1].Name != "k0001" || f[0].Failure != "no" || f[0].Retry.IsZero() || !f[0].NextRotation.IsZero() {
+		t.Errorf("%d failing, %+v", len(f), f[:min(2, len(f))])
+	}
+	if next := k.NextRotations(at(9)); len(next) != 10 || next[0].Name != "soon00" || next[0].Provider != "p" {
 		t.Errorf("next %+v", next)
 	}
 }
 
-// An engine that names the same page again and again is asked no third time.
+// An engine that names the same page again and again is asked no third time, and what it
+// has not told is not taken for none.
 func TestReadKeysThatGoRound(t *testing.T) {
 	asked := 0
 	c := fakeVault(t, func(*http.Request) (int, any) {
 		asked++
 		return 200, map[string]any{"data": map[string]any{"keys": map[string]any{}, "next": "a"}}
 	})
-	if _, err := ReadKeys(t.Context(), c, "apikeys"); err != nil || asked != 2 {
+	if _, err := ReadKeys(t.Context(), c, "apikeys"); err == nil || asked != 2 {
 		t.Errorf("asked %d times, %v", asked, err)
 	}
 }

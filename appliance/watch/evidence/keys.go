@@ -2,6 +2,7 @@ package evidence
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -32,6 +33,16 @@ type status struct {
 		LastError string `json:"last_error"`
 	} `json:"webhooks"`
 	Counters
+	ByProvider map[string]struct {
+		Conditions map[string]int `json:"conditions"`
+		Next       time.Time      `json:"next_rotation_time"`
+		Oldest     time.Time      `json:"oldest_rotation_time"`
+	} `json:"by_provider"`
+	Days map[string]int `json:"rotations_by_day"`
+	Soon []struct {
+		Name string `json:"name"`
+		keyState
+	} `json:"next_rotations"`
 	Keys map[string]keyState `json:"keys"`
 	Next string              `json:"next"`
 }
@@ -55,35 +66,35 @@ type failure struct {
 	Retry     time.Time `json:"retry_time"`
 }
 
-// ReadKeys reads the engine's status at a mount, page by page, with every key:
-// the engine keeps them in memory, so this costs no storage.
+// maxPages bounds how much is read about keys that need somebody.
+const maxPages = 5
+
+// ReadKeys reads the engine's status at a mount: it keeps counts, and names the keys
+// that need somebody and those that rotate next, so this is one request however many
+// there are.
 func ReadKeys(ctx context.Context, c *vaultapi.Client, mount string) (Keys, error) {
 	var out Keys
 	keys := map[string]keyState{}
-	query := map[string][]string{"all": {"true"}, "limit": {strconv.Itoa(statusPage)}}
-	for {
+	query := map[string][]string{"limit": {strconv.Itoa(statusPage)}}
+	for range maxPages {
 		var s status
 		if err := read(ctx, c, mount+"/status", query, &s); err != nil {
 			return Keys{}, err
 		}
-		maps.Copy(keys, s.Keys)
-		out = Keys{
-			Version: s.Version, Active: s.Active, Clock: s.Clock.State, Count: s.KeyCount,
-			DueRotations: s.DueRotations, OpenIntents: s.OpenIntents, Counters: s.Counters,
-		}
-		if s.Fence.Closed {
-			out.Fence = s.Fence.Reason
-		}
-		for name, h := range s.Webhooks {
-			if out.Webhooks == nil {
-				out.Webhooks = map[string]string{}
+		for _, next := range s.Soon {
+			if _, have := keys[next.Name]; !have {
+				keys[next.Name] = next.keyState
 			}
-			out.Webhooks[name] = h.LastError
 		}
-		// It goes forward, or it is over: a page that names an earlier key
-		// would go round for ever.
-		if s.Next == "" || query["after"] != nil && s.Next <= query["after"][0] {
+		maps.Copy(keys, s.Keys)
+		out = s.summary()
+		if s.Next == "" {
 			break
+		}
+		// It goes forward, or there are keys that nobody is told of: a page that
+		// names an earlier one would go round for ever.
+		if after := query["after"]; after != nil && s.Next <= after[0] {
+			return Keys{}, fmt.Errorf("read %s/status: after %q it goes on with %q", mount, after[0], s.Next)
 		}
 		query["after"] = []string{s.Next}
 	}
@@ -91,6 +102,27 @@ func ReadKeys(ctx context.Context, c *vaultapi.Client, mount string) (Keys, erro
 		out.Keys = append(out.Keys, keys[name].key(name))
 	}
 	return out, nil
+}
+
+func (s *status) summary() Keys {
+	out := Keys{
+		Version: s.Version, Active: s.Active, Clock: s.Clock.State, Count: s.KeyCount,
+		DueRotations: s.DueRotations, OpenIntents: s.OpenIntents, Counters: s.Counters,
+		Providers: map[string]ProviderKeys{}, Days: s.Days,
+	}
+	if s.Fence.Closed {
+		out.Fence = s.Fence.Reason
+	}
+	for name, h := range s.Webhooks {
+		if out.Webhooks == nil {
+			out.Webhooks = map[string]string{}
+		}
+		out.Webhooks[name] = h.LastError
+	}
+	for name, p := range s.ByProvider {
+		out.Providers[name] = ProviderKeys{p.Conditions, p.Next, p.Oldest}
+	}
+	return out
 }
 
 func (s keyState) key(name string) Key {
@@ -106,7 +138,7 @@ func (s keyState) key(name string) Key {
 	return k
 }
 
-// NextRotations are the keys that have a next rotation up to a time, soonest
+// NextRotations are the named keys that have a next rotation up to a time, soonest
 // first.
 func (k Keys) NextRotations(until time.Time) []Key {
 	var out []Key

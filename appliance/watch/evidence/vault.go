@@ -107,7 +107,19 @@ type Keys struct {
 	OpenIntents  int               `json:"open_intents"`
 	Webhooks     map[string]string `json:"webhooks,omitempty"` // name → last fault, "" for none
 	Counters     Counters          `json:"counters"`
-	Keys         []Key             `json:"keys"` // by name
+	// Providers are the counts of all keys, Days those of the next rotations by
+	// day, YYYY-MM-DD in UTC.
+	Providers map[string]ProviderKeys `json:"providers,omitempty"`
+	Days      map[string]int          `json:"rotations_by_day,omitempty"`
+	// Keys are those whose condition is not ok, and those that rotate next, by name.
+	Keys []Key `json:"keys"`
+}
+
+// ProviderKeys counts the keys of one provider.
+type ProviderKeys struct {
+	Conditions map[string]int `json:"conditions"`
+	Next       time.Time      `json:"next_rotation,omitzero"`   // the earliest
+	Oldest     time.Time      `json:"oldest_rotation,omitzero"` // the last rotation that is the longest ago
 }
 
 // Counters count since the engine was loaded.

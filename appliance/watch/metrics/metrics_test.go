@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -67,9 +68,8 @@ func (v *fakeVault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case path == "apikeys/status":
 		say(200, `{"data":{"version":"v1","active":true,"fence":{"closed":true,"reason":"restored"},"clock":{"state":"ok"},
 			"key_count":3,"due_rotations":1,"open_intents":2,"webhooks":{"a":{"last_error":"x"}},
-			"keys":{"a":{"provider":"gen","condition":"ok","last_rotated_time":"2026-11-01T00:00:00Z","next_rotation_time":"2027-01-30T00:00:00Z"},
-			"b":{"provider":"gen","condition":"failing","last_rotated_time":"2026-10-01T00:00:00Z","next_rotation_time":"2026-12-30T00:00:00Z"},
-			"c":{"provider":"cf","condition":"ok","last_rotated_time":"2026-11-02T00:00:00Z","next_rotation_time":null}}}}`)
+			"by_provider":{"gen":{"conditions":{"ok":1,"failing":1},"oldest_rotation_time":"2026-10-01T00:00:00Z","next_rotation_time":"2026-12-30T00:00:00Z"},
+			"cf":{"conditions":{"ok":1},"oldest_rotation_time":"2026-11-02T00:00:00Z","next_rotation_time":null}}}}`)
 	default:
 		say(404, `{"errors":[]}`)
 	}
@@ -509,6 +509,51 @@ func TestServeEndsWithItsContext(t *testing.T) {
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+func TestListen(t *testing.T) {
+	for _, address := range []string{"0.0.0.0:0", "[::]:0", "192.0.2.1:0", "localhost:0", ":0", "127.0.0.1", ""} {
+		if ln, err := Listen(address); !errors.Is(err, ErrNotLoopback) || !strings.Contains(err.Error(), strconv.Quote(address)) {
+			t.Errorf("%q: %v, %v", address, ln, err)
+		}
+	}
+	ln, err := Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	if _, err := Listen(ln.Addr().String()); err == nil || errors.Is(err, ErrNotLoopback) {
+		t.Errorf("taken: %v", err)
+	}
+}
+
+// The watchdog's question goes to the daemon itself, and every answer but a good
+// one is a fault.
+func TestAnswers(t *testing.T) {
+	t.Setenv("HTTP_PROXY", "http://192.0.2.1:1")
+	t.Setenv("http_proxy", "http://192.0.2.1:1")
+	code := http.StatusOK
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/healthz" {
+			t.Error(r.URL)
+		}
+		w.WriteHeader(code)
+	}))
+	address := srv.Listener.Addr().String()
+	if err := Answers(t.Context(), address); err != nil {
+		t.Error(err)
+	}
+	code = http.StatusServiceUnavailable
+	if err := Answers(t.Context(), address); err == nil || !strings.Contains(err.Error(), "503") {
+		t.Error(err)
+	}
+	srv.Close()
+	if err := Answers(t.Context(), address); err == nil {
+		t.Error("nobody answers")
+	}
+	if err := Answers(t.Context(), "no address"); err == nil {
+		t.Error("no address")
 	}
 }
 

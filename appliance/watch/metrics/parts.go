@@ -3,6 +3,7 @@ package metrics
 import (
 	"context"
 	"errors"
+	"maps"
 	"time"
 
 	"strongroom.example/appliance/backup/snapshot"
@@ -158,29 +159,21 @@ func (c *Collector) keys(ask func(context.Context) (evidence.Keys, error)) func(
 		}
 		e.set("keys_webhooks_failing", float64(failing))
 
-		counts := map[[2]string]int{}
-		next, oldest := map[string]time.Time{}, map[string]time.Time{}
-		for _, key := range k.Keys {
-			// Each word has its series, so that a rule about one finds it.
-			for _, c := range condition.All() {
-				counts[[2]string{key.Provider, string(c.Name)}] += 0
+		for name, p := range k.Providers {
+			counts := map[string]int{}
+			for _, c := range condition.All() { // each word has its series, so that a rule about one finds it
+				counts[string(c.Name)] = 0
 			}
-			counts[[2]string{key.Provider, key.Condition}]++
-			if t, ok := next[key.Provider]; !key.NextRotation.IsZero() && (!ok || key.NextRotation.Before(t)) {
-				next[key.Provider] = key.NextRotation
+			maps.Copy(counts, p.Conditions)
+			for word, n := range counts {
+				e.set("keys", float64(n), name, word)
 			}
-			if t, ok := oldest[key.Provider]; !key.LastRotation.IsZero() && (!ok || key.LastRotation.Before(t)) {
-				oldest[key.Provider] = key.LastRotation
+			if !p.Next.IsZero() {
+				e.time("keys_next_rotation_seconds", p.Next, name)
 			}
-		}
-		for of, n := range counts {
-			e.set("keys", float64(n), of[0], of[1])
-		}
-		for provider, t := range next {
-			e.time("keys_next_rotation_seconds", t, provider)
-		}
-		for provider, t := range oldest {
-			e.time("keys_oldest_rotation_seconds", t, provider)
+			if !p.Oldest.IsZero() {
+				e.time("keys_oldest_rotation_seconds", p.Oldest, name)
+			}
 		}
 		return nil
 	}

@@ -48,6 +48,36 @@ func Handler(c *Collector) (http.Handler, error) {
 	return mux, nil
 }
 
+// ErrNotLoopback says that others than this machine could reach an address.
+var ErrNotLoopback = errors.New("is not an address on loopback such as 127.0.0.1:9468")
+
+// Listen listens on an address of loopback, host:port; ErrNotLoopback else.
+func Listen(address string) (net.Listener, error) {
+	host, _, err := net.SplitHostPort(address)
+	if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
+		return nil, fmt.Errorf("%q %w", address, ErrNotLoopback)
+	}
+	return net.Listen("tcp", address)
+}
+
+// Answers asks the daemon at address whether it serves, for its watchdog: past
+// every proxy, on a connection of its own.
+func Answers(ctx context.Context, address string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/healthz", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return errors.New(resp.Status)
+	}
+	return nil
+}
+
 // Serve answers on ln until ctx ends, and then for a moment longer, for scrapes
 // under way.
 func Serve(ctx context.Context, ln net.Listener, h http.Handler) error {

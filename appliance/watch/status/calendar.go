@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"strongroom.example/appliance/base/words"
 	"strongroom.example/appliance/watch/evidence"
 )
 
@@ -19,26 +20,30 @@ func (s *screen) calendar(k evidence.Keys, now time.Time) {
 	end := today.AddDate(0, 0, calendarDays)
 	// The last day is one to its end.
 	next := k.NextRotations(end.AddDate(0, 0, 1).Add(-time.Nanosecond))
-	fmt.Fprintf(s, "\n  %s\n", s.paint(bold, "Next rotations"))
-	if len(next) == 0 {
-		s.WriteString("    none in the next 90 days\n")
-		return
-	}
-	perDay := map[time.Time]int{}
-	for _, key := range next {
-		day := midnight(key.NextRotation)
+	perDay, total := map[time.Time]int{}, 0
+	for text, n := range k.Days {
+		day, err := time.Parse(time.DateOnly, text)
+		if err != nil || day.After(end) {
+			continue
+		}
 		if day.Before(today) {
 			day = today // overdue: as soon as may be
 		}
-		perDay[day]++
+		perDay[day] += n
+		total += n
+	}
+	fmt.Fprintf(s, "\n  %s\n", s.paint(words.Bold, "Next rotations"))
+	if total == 0 {
+		s.WriteString("    none in the next 90 days\n")
+		return
 	}
 	rows := weeks(today, end)
-	names := s.upcoming(next, now, len(rows)+1)
+	names := s.upcoming(next, total, now, len(rows)+1)
 	for i := range max(len(rows)+1, len(names)) {
 		left := ""
 		switch {
 		case i == 0:
-			left = s.paint(dim, "             Mo  Tu  We  Th  Fr  Sa  Su")
+			left = s.paint(words.Dim, "             Mo  Tu  We  Th  Fr  Sa  Su")
 		case i <= len(rows):
 			left = s.week(rows[i-1], today, end, perDay)
 		}
@@ -63,7 +68,7 @@ func weeks(today, end time.Time) []time.Time {
 // week is one row: its Monday, and for each day how many keys rotate.
 func (s *screen) week(monday, today, end time.Time, perDay map[time.Time]int) string {
 	var b strings.Builder
-	b.WriteString(s.paint(dim, fmt.Sprintf("  %6s  ", monday.Format("2 Jan"))))
+	b.WriteString(s.paint(words.Dim, fmt.Sprintf("  %6s  ", monday.Format("2 Jan"))))
 	for i := range 7 {
 		day := monday.AddDate(0, 0, i)
 		n := perDay[day]
@@ -71,35 +76,35 @@ func (s *screen) week(monday, today, end time.Time, perDay map[time.Time]int) st
 		case day.Before(today) || day.After(end):
 			b.WriteString("    ")
 		case n == 0 && day.Equal(today):
-			b.WriteString(s.paint(bold, "   ○"))
+			b.WriteString(s.paint(words.Bold, "   ○"))
 		case n == 0:
-			b.WriteString(s.paint(dim, "   ·"))
+			b.WriteString(s.paint(words.Dim, "   ·"))
 		case n > 999:
-			b.WriteString(s.paint(yellow, " >1k"))
+			b.WriteString(s.paint(words.Yellow, " >1k"))
 		default:
-			b.WriteString(s.paint(yellow, fmt.Sprintf("%4d", n)))
+			b.WriteString(s.paint(words.Yellow, fmt.Sprintf("%4d", n)))
 		}
 	}
 	return b.String()
 }
 
-// upcoming are up to room lines about the keys that come first.
-func (s *screen) upcoming(next []evidence.Key, now time.Time, room int) []string {
+// upcoming are up to room lines about the keys that come first, of the total.
+func (s *screen) upcoming(next []evidence.Key, total int, now time.Time, room int) []string {
 	width := s.Width - 2 - 41
 	if width < 30 {
 		return nil
 	}
 	var out []string
 	for i, key := range next {
-		if i == room-1 && len(next) > room {
-			out = append(out, s.paint(dim, fmt.Sprintf("%14s  and %d more", "", len(next)-i)))
+		if i == room-1 && total > room {
+			out = append(out, s.paint(words.Dim, fmt.Sprintf("%14s  and %d more", "", total-i)))
 			break
 		}
 		when := key.NextRotation.In(now.Location()).Format("2 Jan 15:04")
 		if key.NextRotation.Before(now) {
 			when = "due"
 		}
-		out = append(out, fmt.Sprintf("%s  %s", s.paint(dim, fmt.Sprintf("%14s", when)), fit(clean(key.Name), width-16)))
+		out = append(out, fmt.Sprintf("%s  %s", s.paint(words.Dim, fmt.Sprintf("%14s", when)), fit(words.Clean(key.Name), width-16)))
 	}
 	return out
 }

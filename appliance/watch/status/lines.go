@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"strongroom.example/appliance/base/words"
 	"strongroom.example/appliance/watch/evidence"
 	"strongroom.example/config"
 	"strongroom.example/plugin/condition"
@@ -81,7 +82,7 @@ func (r Report) vaultLine() Line {
 		}
 	}
 	if r.Raft != nil {
-		l.Text += " · " + plural(len(r.Raft.Nodes), "raft node")
+		l.Text += " · " + words.Count(len(r.Raft.Nodes), "raft node")
 		if !slices.ContainsFunc(r.Raft.Nodes, func(n evidence.RaftNode) bool { return n.Leader }) {
 			l.State, l.Hint = Bad, "raft has no leader: journalctl -u vault"
 			l.Text += ", no leader"
@@ -108,7 +109,7 @@ func (r Report) certificateLine() Line {
 		return l
 	}
 	left := c.Left(r.At)
-	l.Text = fmt.Sprintf("%s left, until %s · %s", plural(c.DaysLeft(r.At), "day"), c.NotAfter.UTC().Format("2 Jan 2006"), issuer(c.Issuer))
+	l.Text = fmt.Sprintf("%s left, until %s · %s", words.Count(c.DaysLeft(r.At), "day"), c.NotAfter.UTC().Format("2 Jan 2006"), issuer(c.Issuer))
 	switch {
 	case !c.Covers:
 		l.State, l.Hint = Bad, "docs/certificates.md"
@@ -176,7 +177,7 @@ func (r Report) backupLine() Line {
 	} else {
 		age := r.At.Sub(b.TakenAt)
 		places := slices.Sorted(maps.Keys(b.Places))
-		l.Text = fmt.Sprintf("verified, %s old · %s · in %s", span(age), size(b.Size), strings.Join(places, " and "))
+		l.Text = fmt.Sprintf("verified, %s old · %s · in %s", span(age), words.Size(b.Size), strings.Join(places, " and "))
 		switch {
 		case age > evidence.BackupStale:
 		case age > evidence.BackupLate:
@@ -186,16 +187,16 @@ func (r Report) backupLine() Line {
 		}
 	}
 	if f := b.CanaryFailure; f != nil {
-		l.Text += " · no canary, a drill will fail: " + oneLine(f.Error)
+		l.Text += " · no canary, a drill will fail: " + words.Line(f.Error, maxText)
 		if l.State == Well {
 			l.State, l.Hint = Attention, "journalctl -u strongroom-snapshot; docs/drill.md"
 		}
 	}
 	if f := b.VerifyFailure; f != nil {
-		l.State, l.Text = Bad, l.Text+" · verifying failed: "+oneLine(f.Error)
+		l.State, l.Text = Bad, l.Text+" · verifying failed: "+words.Line(f.Error, maxText)
 	}
 	if f := b.TakeFailure; f != nil {
-		l.State, l.Text = Bad, l.Text+" · taking failed: "+oneLine(f.Error)
+		l.State, l.Text = Bad, l.Text+" · taking failed: "+words.Line(f.Error, maxText)
 	}
 	if l.State == Bad && l.Hint == "" {
 		l.Hint = "journalctl -u strongroom-snapshot -u strongroom-verify"
@@ -222,7 +223,7 @@ func (r Report) drillLine() Line {
 	d := r.Drill
 	if f := r.DrillFetch; f != nil {
 		l.State = Bad
-		l.Text = fmt.Sprintf("FAILED %s ago, there was no snapshot to be had: %s", span(r.At.Sub(f.At)), oneLine(f.Error))
+		l.Text = fmt.Sprintf("FAILED %s ago, there was no snapshot to be had: %s", span(r.At.Sub(f.At)), words.Line(f.Error, maxText))
 		return l
 	}
 	if d == nil {
@@ -240,7 +241,7 @@ func (r Report) drillLine() Line {
 			names = append(names, c.Name)
 		}
 		if d.Failure != "" {
-			names = append(names, oneLine(d.Failure))
+			names = append(names, words.Line(d.Failure, maxText))
 		}
 		l.Text = fmt.Sprintf("FAILED %s ago: %s", span(age), strings.Join(names, ", "))
 		return l
@@ -267,7 +268,7 @@ func (r Report) escrowLine() Line {
 				last = f.ConfirmedAt
 			}
 		}
-		l = Line{Name: l.Name, State: Well, Text: fmt.Sprintf("%s confirmed to open off this machine · since %s", plural(len(e.Files), "file"), last.UTC().Format("2 Jan 2006"))}
+		l = Line{Name: l.Name, State: Well, Text: fmt.Sprintf("%s confirmed to open off this machine · since %s", words.Count(len(e.Files), "file"), last.UTC().Format("2 Jan 2006"))}
 	default:
 		l.Text = "not confirmed, the copy on this disk may be the only one: " + strings.Join(e.Unconfirmed(), ", ")
 	}
@@ -285,7 +286,7 @@ func (r Report) doctorLine() Line {
 		return l
 	}
 	age := r.At.Sub(d.At)
-	l.Text = fmt.Sprintf("%d passed, %s, %d failed · %s ago", d.Pass, plural(d.Warn, "warning"), d.Fail, span(age))
+	l.Text = fmt.Sprintf("%d passed, %s, %d failed · %s ago", d.Pass, words.Count(d.Warn, "warning"), d.Fail, span(age))
 	switch {
 	case d.Fail > 0:
 		l.State, l.Text = Bad, l.Text+": "+strings.Join(d.Failing, ", ")
@@ -301,9 +302,9 @@ func (r Report) doctorLine() Line {
 
 func (r Report) keysLine() Line {
 	k := r.Keys
-	l := Line{Name: "API keys", State: Well, Text: plural(k.Count, "key") + ", none failing"}
+	l := Line{Name: "API keys", State: Well, Text: words.Count(k.Count, "key") + ", none failing"}
 	if need := k.NeedSomebody(); len(need) > 0 {
-		l.State, l.Text = Attention, fmt.Sprintf("%s, %d need somebody", plural(k.Count, "key"), len(need))
+		l.State, l.Text = Attention, fmt.Sprintf("%s, %d need somebody", words.Count(k.Count, "key"), len(need))
 		if slices.ContainsFunc(need, func(k evidence.Key) bool { return k.State().Severity == condition.Bad }) {
 			l.State = Bad
 		}
@@ -311,7 +312,7 @@ func (r Report) keysLine() Line {
 	}
 	if k.Fence != "" {
 		l.State, l.Hint = Bad, "vault write -f apikeys/reconcile"
-		l.Text += " · nothing rotates: " + oneLine(k.Fence)
+		l.Text += " · nothing rotates: " + words.Line(k.Fence, maxText)
 	}
 	if k.Clock != "ok" {
 		l.State, l.Hint = Bad, "set the clock right, then vault write apikeys/config accept_clock=true"

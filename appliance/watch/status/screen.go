@@ -8,6 +8,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"strongroom.example/appliance/base/words"
 	"strongroom.example/appliance/watch/evidence"
 	"strongroom.example/plugin/condition"
 )
@@ -19,21 +20,11 @@ type Style struct {
 	Width int
 }
 
-// ANSI colours, ECMA-48.
-const (
-	reset  = "\x1b[0m"
-	bold   = "\x1b[1m"
-	dim    = "\x1b[2m"
-	red    = "\x1b[31m"
-	green  = "\x1b[32m"
-	yellow = "\x1b[33m"
-)
-
 var marks = map[State]struct{ sign, colour string }{
-	Well:      {"✓", green},
-	Attention: {"!", yellow},
-	Bad:       {"✗", red},
-	Unknown:   {"?", dim},
+	Well:      {"✓", words.Green},
+	Attention: {"!", words.Yellow},
+	Bad:       {"✗", words.Red},
+	Unknown:   {"?", words.Dim},
 }
 
 type screen struct {
@@ -42,10 +33,7 @@ type screen struct {
 }
 
 func (s *screen) paint(colour, text string) string {
-	if !s.Colour || colour == "" {
-		return text
-	}
-	return colour + text + reset
+	return words.Paint(s.Colour, colour, text)
 }
 
 // Render draws the report.
@@ -54,16 +42,16 @@ func (r Report) Render(w io.Writer, style Style) error {
 	s := &screen{Style: style}
 	title := "Strongroom"
 	if name := cmp.Or(r.Domain, r.Host); name != "" {
-		title += " · " + clean(name)
+		title += " · " + words.Clean(name)
 	}
 	at := r.At.Format("Mon 2 Jan 2006 15:04 MST")
 	gap := max(1, s.Width-utf8.RuneCountInString(title)-len(at))
-	fmt.Fprintf(s, "%s%s%s\n\n", s.paint(bold, title), strings.Repeat(" ", gap), s.paint(dim, at))
+	fmt.Fprintf(s, "%s%s%s\n\n", s.paint(words.Bold, title), strings.Repeat(" ", gap), s.paint(words.Dim, at))
 	for _, l := range r.Lines {
 		m := marks[l.State]
-		s.wrapped("  "+s.paint(m.colour, m.sign)+" "+s.paint(bold, fmt.Sprintf("%-12s", l.Name))+" ", 17, clean(l.Text), "")
+		s.wrapped("  "+s.paint(m.colour, m.sign)+" "+s.paint(words.Bold, fmt.Sprintf("%-12s", l.Name))+" ", 17, words.Clean(l.Text), "")
 		if l.Hint != "" {
-			s.wrapped(strings.Repeat(" ", 17)+"→ ", 19, l.Hint, dim)
+			s.wrapped(strings.Repeat(" ", 17)+"→ ", 19, l.Hint, words.Dim)
 		}
 	}
 	if r.Keys != nil {
@@ -71,9 +59,9 @@ func (r Report) Render(w io.Writer, style Style) error {
 		s.calendar(*r.Keys, r.At)
 	}
 	if len(r.Missing) > 0 {
-		fmt.Fprintf(s, "\n  %s\n", s.paint(bold, "Not shown"))
+		fmt.Fprintf(s, "\n  %s\n", s.paint(words.Bold, "Not shown"))
 		for _, m := range r.Missing {
-			s.wrapped("    ", 4, m.What+": "+clean(m.Why), "")
+			s.wrapped("    ", 4, m.What+": "+words.Clean(m.Why), "")
 		}
 	}
 	_, err := io.WriteString(w, s.String())
@@ -89,7 +77,7 @@ func (s *screen) wrapped(head string, indent int, text, colour string) {
 		s.WriteString(strings.TrimRight(line, " ") + "\n")
 		line, used = strings.Repeat(" ", indent), 0
 	}
-	for _, word := range words(text, room) {
+	for _, word := range broken(text, room) {
 		n := utf8.RuneCountInString(word)
 		if used > 0 && used+1+n > room {
 			flush()
@@ -104,8 +92,8 @@ func (s *screen) wrapped(head string, indent int, text, colour string) {
 	flush()
 }
 
-// words are a text's, those cut that no line has room for.
-func words(text string, room int) []string {
+// broken are a text's words, those cut that no line has room for.
+func broken(text string, room int) []string {
 	var out []string
 	for word := range strings.FieldsSeq(text) {
 		r := []rune(word)
@@ -125,24 +113,24 @@ func (s *screen) failing(k evidence.Keys, now time.Time) {
 	if len(need) == 0 {
 		return
 	}
-	fmt.Fprintf(s, "\n  %s\n", s.paint(bold, "Keys that need somebody"))
+	fmt.Fprintf(s, "\n  %s\n", s.paint(words.Bold, "Keys that need somebody"))
 	for i, key := range need {
 		if i == maxFailing {
 			fmt.Fprintf(s, "    … and %d more: vault read apikeys/status\n", len(need)-i)
 			break
 		}
-		state, colour := key.State(), yellow
+		state, colour := key.State(), words.Yellow
 		if state.Severity == condition.Bad {
-			colour = red
+			colour = words.Red
 		}
 		text := key.Condition + ": " + state.Means
 		if key.Failure != "" {
-			text = key.Condition + ": " + oneLine(key.Failure)
+			text = key.Condition + ": " + words.Line(key.Failure, maxText)
 		}
 		if key.Retry.After(now) {
 			text += " · tried again in " + span(key.Retry.Sub(now))
 		}
-		s.wrapped("    ", 4, clean(key.Name), colour)
+		s.wrapped("    ", 4, words.Clean(key.Name), colour)
 		s.wrapped("      ", 6, text, "")
 	}
 }

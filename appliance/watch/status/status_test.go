@@ -18,6 +18,7 @@ import (
 	"strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/appliance/base/words"
 	"strongroom.example/appliance/serve/escrow"
 	"strongroom.example/appliance/watch/evidence"
 	"strongroom.example/config"
@@ -42,8 +43,19 @@ func well() Report {
 			{Name: "app/staging/far", Condition: "ok", NextRotation: now.AddDate(0, 0, 91)},
 		}},
 	}
+	count(r.Keys)
 	r.Lines = r.lines()
 	return r
+}
+
+// count fills in what the engine counts.
+func count(k *evidence.Keys) {
+	k.Days = map[string]int{}
+	for _, key := range k.Keys {
+		if !key.NextRotation.IsZero() {
+			k.Days[key.NextRotation.UTC().Format(time.DateOnly)]++
+		}
+	}
 }
 
 func line(t *testing.T, r Report, name string) Line {
@@ -200,13 +212,13 @@ func TestScreen(t *testing.T) {
 		t.Errorf("colours, a key beyond 90 days, or something missing in\n%s", out)
 	}
 	coloured := render(t, r, Style{Width: 100, Colour: true})
-	if !strings.Contains(coloured, green+"✓"+reset) || strip(coloured) != out {
+	if !strings.Contains(coloured, words.Green+"✓"+words.Reset) || strip(coloured) != out {
 		t.Errorf("without its colours it differs:\n%s", strip(coloured))
 	}
 }
 
 func strip(s string) string {
-	for _, c := range []string{reset, bold, dim, red, green, yellow} {
+	for _, c := range []string{words.Reset, words.Bold, words.Dim, words.Red, words.Green, words.Yellow} {
 		s = strings.ReplaceAll(s, c, "")
 	}
 	return s
@@ -224,6 +236,7 @@ func TestScreenIsBounded(t *testing.T) {
 			NextRotation: now.Add(time.Duration(i-5) * 6 * time.Hour), Retry: now.Add(time.Hour),
 		})
 	}
+	count(r.Keys)
 	r.Backup.TakeFailure = &snapshot.Failure{Error: "\x1b]0;title\x07 " + strings.Repeat("word ", 500)}
 	r.Missing = []Missing{{"raft", strings.Repeat("why ", 100)}}
 	r.Lines = r.lines()
@@ -276,6 +289,7 @@ func TestCalendarCounts(t *testing.T) {
 		{Name: "today", Condition: "ok", NextRotation: now.Add(time.Hour)},
 		{Name: "last", Condition: "ok", NextRotation: now.AddDate(0, 0, 90)},
 	}
+	count(r.Keys)
 	out := render(t, r, Style{Width: 100})
 	for _, want := range []string{"    23 Nov         2", "due  late", "24 Nov 13:00  today", "22 Feb 12:00  last", "    22 Feb     1\n"} {
 		if !strings.Contains(out, want) {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"os"
 
+	"strongroom.example/appliance/base/program"
 	"strongroom.example/installer/cli"
 )
 
@@ -16,8 +17,8 @@ var (
 )
 
 func main() {
-	ctx, stop := cli.Interruptible(context.Background())
-	err := cli.New(version, commit).ExecuteContext(ctx)
+	ctx, stop := program.Interruptible(context.Background())
+	code := program.Run(ctx, cli.New(version, commit), cli.Report)
 	stop()
-	os.Exit(cli.Report(os.Stderr, err))
+	os.Exit(code)
 }

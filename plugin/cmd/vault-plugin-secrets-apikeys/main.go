@@ -33,9 +33,15 @@ var (
 const parentCheck = 500 * time.Millisecond
 
 func main() {
-	if len(os.Args) == 2 && os.Args[1] == "--version" {
-		fmt.Printf("vault-plugin-secrets-apikeys %s (%s)\n", version, commit)
-		return
+	if len(os.Args) == 2 {
+		switch os.Args[1] {
+		case "--version":
+			fmt.Printf("vault-plugin-secrets-apikeys %s (%s)\n", version, commit)
+			return
+		case "--storage-format": // asked by an upgrade of both programs, the old and the new
+			fmt.Println(apikeys.StorageFormat)
+			return
+		}
 	}
 	logger := hclog.New(&hclog.LoggerOptions{Name: "apikeys", Level: hclog.Trace, Output: os.Stderr, JSONFormat: true})
 	if err := run(logger); err != nil {

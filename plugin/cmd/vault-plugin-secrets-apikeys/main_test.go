@@ -17,6 +17,8 @@ import (
 	goplugin "github.com/hashicorp/go-plugin"
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/hashicorp/vault/sdk/plugin"
+
+	apikeys "strongroom.example/plugin"
 )
 
 // parentVariable makes the test binary play Vault: it starts the plugin whose
@@ -82,6 +84,12 @@ func TestProgram(t *testing.T) {
 	t.Run("version", func(t *testing.T) {
 		out, err := exec.Command(path, "--version").Output()
 		if err != nil || string(out) != "vault-plugin-secrets-apikeys 1.2.3 (abc1234)\n" {
+			t.Errorf("%v: %q", err, out)
+		}
+	})
+	t.Run("storage format", func(t *testing.T) {
+		out, err := exec.Command(path, "--storage-format").Output()
+		if err != nil || string(out) != fmt.Sprintln(apikeys.StorageFormat) {
 			t.Errorf("%v: %q", err, out)
 		}
 	})

@@ -9,6 +9,7 @@ package awsiam
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"regexp"
 	"time"
 
@@ -38,10 +39,12 @@ type Provider struct {
 	region      string
 	stsEndpoint *string // nil: AWS's own
 	now         func() time.Time
+	origins     []string // of IAM and of STS
 }
 
 var (
 	_ provider.Provider = (*Provider)(nil)
+	_ provider.Destined = (*Provider)(nil)
 	_ provider.Factory  = New
 )
 
@@ -61,6 +64,7 @@ var (
 func New(cfg provider.Config) (provider.Provider, error) {
 	m := fields.New("settings", cfg.Settings)
 	m.String("description", "", 4000)
+	fields.ReadHeldTo(m)
 	p := &Provider{region: m.String("region", "us-east-1", 40), now: cfg.Now}
 	if !regionPattern.MatchString(p.region) {
 		m.Fail("region", "%.60q is no region such as eu-central-1", p.region)
@@ -68,6 +72,7 @@ func New(cfg provider.Config) (provider.Provider, error) {
 	client := safehttp.New(safehttp.ReadOptions(m))
 	iamEndpoint := endpoint(m, "iam_endpoint", client)
 	p.stsEndpoint = endpoint(m, "sts_endpoint", client)
+	p.origins = []string{origin("iam", p.region, iamEndpoint), origin("sts", p.region, p.stsEndpoint)}
 	p.http = &transport{client: client}
 	id, secret := cfg.Credential[ValueAccessKeyID], cfg.Credential[provider.PrimaryValue]
 	for name := range cfg.Credential {
@@ -89,6 +94,27 @@ func New(cfg provider.Config) (provider.Provider, error) {
 		HTTPClient: p.http, Retryer: aws.NopRetryer{}, BaseEndpoint: iamEndpoint,
 	})
 	return p, nil
+}
+
+// origin is where a service's requests go, as far as settings decide it.
+func origin(service, region string, endpoint *string) string {
+	if endpoint == nil {
+		return "https://" + service + "." + region + " (AWS)"
+	}
+	u, err := url.Parse(*endpoint)
+	if err != nil {
+		return *endpoint
+	}
+	return u.Scheme + "://" + u.Host
+}
+
+// Destinations are where requests go that the credential or a key signs. No
+// secret is in them, but whoever gets one can send it on to AWS.
+func (p *Provider) Destinations() []provider.Destination {
+	return []provider.Destination{
+		{Secret: provider.SecretCredential, Origin: p.origins[0]},
+		{Secret: provider.SecretValue, Origin: p.origins[1]},
+	}
 }
 
 // Capabilities of IAM.
@@ -113,6 +139,12 @@ func userName(params map[string]any) (string, error) {
 	return name, m.Err()
 }
 
+// Pool is the user: IAM counts keys by user.
+func (p *Provider) Pool(params map[string]any) string {
+	name, _ := userName(params) // with a wrong one no key is made
+	return name
+}
+
 // user is userName for a call.
 func user(op string, params map[string]any) (*string, error) {
 	name, err := userName(params)
@@ -122,7 +154,7 @@ func user(op string, params map[string]any) (*string, error) {
 	return &name, nil
 }
 
-// Create makes an access key. At two keys IAM refuses, which is KindRejected.
+// Create makes an access key. At two keys IAM refuses, which is KindLimit.
 func (p *Provider) Create(ctx context.Context, req provider.CreateRequest) (provider.Key, error) {
 	const op = "create"
 	if err := provider.CheckName(req.Name); err != nil {

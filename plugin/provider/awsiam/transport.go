@@ -139,15 +139,22 @@ func (p *Provider) classify(op string, err error, unsure bool) *provider.Error {
 	case "Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequestsException", "RequestThrottled":
 		e.Kind = provider.KindRateLimited
 		return e
-	case "AccessDenied", "AccessDeniedException", "InvalidClientTokenId", "SignatureDoesNotMatch", "UnrecognizedClientException",
-		"MissingAuthenticationToken", "IncompleteSignature", "ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId", "OptInRequired":
+	case "InvalidClientTokenId", "SignatureDoesNotMatch", "UnrecognizedClientException",
+		"MissingAuthenticationToken", "IncompleteSignature", "InvalidAccessKeyId":
 		e.Kind = provider.KindUnauthorized
+		return e
+	case "ExpiredToken", "ExpiredTokenException":
+		e.Kind = provider.KindExpired
+		return e
+	case "AccessDenied", "AccessDeniedException", "OptInRequired":
+		e.Kind = provider.KindForbidden
+		e.Msg += ": IAM knows the credential, but does not let it do this"
 		return e
 	case "NoSuchEntity":
 		e.Kind = provider.KindNotFound
 		return e
 	case "LimitExceeded":
-		e.Kind = provider.KindRejected
+		e.Kind = provider.KindLimit
 		e.Msg += ": IAM allows two access keys a user"
 		return e
 	case "EntityTemporarilyUnmodifiable", "ConcurrentModification", "RequestExpired":
@@ -159,11 +166,13 @@ func (p *Provider) classify(op string, err error, unsure bool) *provider.Error {
 		e.Msg = "the request could not be made"
 	case status == http.StatusTooManyRequests:
 		e.Kind = provider.KindRateLimited
-	case status == http.StatusUnauthorized || status == http.StatusForbidden:
+	case status == http.StatusUnauthorized:
 		e.Kind = provider.KindUnauthorized
+	case status == http.StatusForbidden:
+		e.Kind = provider.KindForbidden
 	case status == http.StatusNotFound:
 		e.Kind = provider.KindNotFound
-	case status >= 301 && status <= 303 && unsure:
+	case status >= 300 && status < 400 && unsure:
 		e.Msg = "the service redirects, which is not followed; whether it made the key is unknown"
 	case status >= 300 && status < 500 && status != http.StatusRequestTimeout:
 		e.Kind = provider.KindRejected

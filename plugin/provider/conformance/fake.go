@@ -35,8 +35,10 @@ type Fake struct {
 	// Limit is how many keys may be alive; 0: any number.
 	Limit int
 	// ID and Value shape the nth key's; random are 40 hexadecimal digits.
-	ID    func(n int) string
-	Value func(n int, random string) string
+	ID func(n int) string
+	// NameIsID tells that keys have no other id than their name.
+	NameIsID bool
+	Value    func(n int, random string) string
 	// Values are what a provider makes of a record; nil: its value alone.
 	Values func(r Record) map[string]string
 	// Refusal is an error in the service's shape.
@@ -76,6 +78,9 @@ func (f *Fake) Create(name string, params map[string]any) (Record, bool) {
 	rand.Read(b[:])
 	random := hex.EncodeToString(b[:])
 	r := Record{ID: f.ID(f.n), Name: name, Value: random, Params: params, Created: time.Unix(1_700_000_000+int64(f.n), 0).UTC()}
+	if f.NameIsID {
+		r.ID = name
+	}
 	if f.Value != nil {
 		r.Value = f.Value(f.n, random)
 	}

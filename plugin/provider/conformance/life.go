@@ -256,7 +256,7 @@ func limit(t *testing.T, f *fixture) {
 		f.Seed(fmt.Sprintf("filler-%d", i))
 	}
 	_, err := f.Create(t.Context(), provider.CreateRequest{Name: "sr-over-1", Parameters: f.params})
-	wantKind(t, "one key too many", err, provider.KindRejected)
+	wantKind(t, "one key too many", err, provider.KindLimit, provider.KindRejected)
 	if n := len(f.Alive()); n != f.caps.MaxKeys {
 		t.Fatalf("%d keys are alive, want %d", n, f.caps.MaxKeys)
 	}

@@ -145,7 +145,7 @@ func otherFaultCases() []testCase {
 			add("the credential is refused", func(t *testing.T, f *fixture) {
 				call := f.call(t, op.name)
 				f.Deny()
-				wantKind(t, op.name, call(t.Context()), provider.KindUnauthorized)
+				wantKind(t, op.name, call(t.Context()), denied...)
 			})
 		}
 	}

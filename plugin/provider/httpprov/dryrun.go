@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
+	"strings"
 
 	"strongroom.example/plugin/provider"
 )
@@ -20,7 +22,7 @@ func (p *Provider) DryRun(params map[string]any) ([]provider.DryRequest, error) 
 	for name := range p.credential {
 		s[groupCredential+"."+name] = provider.Masked
 	}
-	s[refName], s[refID], s[refPrefix] = "NAME", "ID", "PREFIX"
+	s[refName], s[refID], s[refPrefix], s[refAccess] = "NAME", "ID", "PREFIX", provider.Masked
 	if p.create != nil {
 		expiresScope(s, p.now(), p.create.lifetime)
 	}
@@ -52,20 +54,43 @@ func (p *Provider) DryRun(params map[string]any) ([]provider.DryRequest, error) 
 // requests are the declared ones, in the order of a key's life.
 func (p *Provider) requests() []*request {
 	var out []*request
+	add := func(r *request) {
+		if o := r.auth.oauth; o != nil && !slices.Contains(out, o.request) {
+			out = append(out, o.request)
+		}
+		out = append(out, r)
+	}
 	if p.create != nil {
-		out = append(out, p.create.request)
+		add(p.create.request)
 	}
 	if p.list != nil {
-		out = append(out, p.list.request)
+		add(p.list.request)
 	}
 	if p.test != nil {
-		out = append(out, p.test.request)
+		add(p.test.request)
 	}
 	if p.lastUsed != nil {
-		out = append(out, p.lastUsed.request)
+		add(p.lastUsed.request)
 	}
 	if p.revoke != nil {
-		out = append(out, p.revoke.request)
+		add(p.revoke)
+	}
+	return out
+}
+
+// Destinations are the places that the declared requests send secrets to.
+func (p *Provider) Destinations() []provider.Destination {
+	var out []provider.Destination
+	for _, r := range p.requests() {
+		for _, ref := range r.valueRefs() {
+			d := provider.Destination{Secret: provider.SecretCredential, Origin: strings.TrimSuffix(r.base, "/")}
+			if strings.HasPrefix(ref, groupValue+".") {
+				d.Secret = provider.SecretValue
+			}
+			if !slices.Contains(out, d) {
+				out = append(out, d)
+			}
+		}
 	}
 	return out
 }

@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/theory/jsonpath"
 )
@@ -35,6 +33,9 @@ type path struct {
 func parsePath(text string) (*path, error) {
 	if len(text) > maxPath {
 		return nil, fmt.Errorf("has %d bytes, at most %d are allowed", len(text), maxPath)
+	}
+	if !strings.HasPrefix(text, "$") {
+		return nil, fmt.Errorf("%q is no JSONPath: begin with $, as in \"$.id\"", text)
 	}
 	expr, err := jsonpath.Parse(text)
 	if err != nil {
@@ -153,43 +154,6 @@ func (p *path) text(doc any) string {
 	}
 	s, _ := scalarText(v)
 	return s
-}
-
-// time is a point in time; the zero time where it is absent or unreadable.
-func (p *path) time(doc any) time.Time {
-	t, _ := readTime(p.text(doc))
-	return t
-}
-
-// readTime understands what services write: RFC 3339 with and without a zone
-// (then UTC), a date, HTTP's and mail's formats, seconds or milliseconds since
-// 1970. Empty, zero and the year 1 are "never".
-func readTime(s string) (time.Time, bool) {
-	if s == "" || s == "0" {
-		return time.Time{}, true
-	}
-	if n, err := strconv.ParseFloat(s, 64); err == nil {
-		switch {
-		case n > 0 && n < 1e11:
-			return time.Unix(int64(n), 0).UTC(), true
-		case n >= 1e11 && n < 1e14:
-			return time.UnixMilli(int64(n)).UTC(), true
-		}
-		return time.Time{}, false
-	}
-	for _, layout := range []string{
-		time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02T15:04:05Z0700",
-		"2006-01-02 15:04:05Z07:00", "2006-01-02 15:04:05 MST", "2006-01-02 15:04:05", time.DateOnly,
-		time.RFC1123, time.RFC1123Z, time.RFC850,
-	} {
-		if t, err := time.Parse(layout, s); err == nil {
-			if t.Year() <= 1 {
-				return time.Time{}, true
-			}
-			return t.UTC(), true
-		}
-	}
-	return time.Time{}, false
 }
 
 // condition wants a path to have a text.

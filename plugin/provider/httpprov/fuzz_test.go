@@ -6,8 +6,10 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
+	"strongroom.example/plugin/lifecycle"
 	"strongroom.example/plugin/provider"
 )
 
@@ -158,14 +160,14 @@ func FuzzAnswers(f *testing.F) {
 	}
 	p := made.(*Provider)
 	f.Fuzz(func(t *testing.T, body []byte, status int) {
-		key, err := p.create.read(body)
+		key, err := p.create.read(body, fixed(), time.Time{}, nil)
 		if err == nil && (key.ID == "" || key.Values["key"] == "" || key.Values["secret"] == "" || hasControl(key.ID) || len(key.ID) > maxID) {
 			t.Fatalf("half a key: %v", key)
 		}
 		quotes(t, err)
-		listed, _, err := p.list.read(body)
+		listed, _, err := p.readList(body)
 		for _, k := range listed {
-			if k.ID == "" {
+			if k.ID == "" && k.odd == nil {
 				t.Fatal("a key without an id")
 			}
 		}
@@ -222,6 +224,46 @@ func FuzzRetryAfter(f *testing.F) {
 		h.Set("X-Own", own)
 		if d := retryAfter(h, "X-Own", fixed()); d < 0 || d > 24*60*60*1e9 {
 			t.Fatalf("%v", d)
+		}
+	})
+}
+
+// Each name that fits comes back from what the service shows, and whatever a
+// service shows is a name of ours only if we would send it.
+func FuzzNames(f *testing.F) {
+	f.Add("sr-0a1b2c3d-00ff00ff00ff-local-1-00000f", uint8(0))
+	f.Add("s00000000000000000000000000000000", uint8(1))
+	f.Add("X1", uint8(3))
+	f.Add("a_b-c", uint8(2))
+	f.Add("sr-0a1b2c3d-00ff00ff00ff-local-1-00000f-app-mail", uint8(5))
+	forms := []nameForm{{}, {max: 32}, {max: 64, joiner: '_'}, {max: 40, upper: true}, {max: 64, joiner: '-', upper: true}, {max: 64, joiner: '-', bare: true}}
+	f.Fuzz(func(t *testing.T, name string, which uint8) {
+		form := forms[int(which)%len(forms)]
+		if sent, err := form.encode(name); err == nil && provider.CheckName(name) == nil {
+			if back := form.decode(sent); back != name && !lifecycle.ListedAs(name, back) {
+				t.Fatalf("%q is sent as %q, which is read as %q", name, sent, back)
+			}
+		}
+		if ours := form.decode(name); ours != name {
+			if again, err := form.encode(ours); err != nil || !strings.EqualFold(again, name) {
+				t.Fatalf("%q is taken for %q, which would be sent as %q, %v", name, ours, again, err)
+			}
+		}
+	})
+}
+
+// What is read as a time is one that a service could mean.
+func FuzzReadTime(f *testing.F) {
+	for _, seed := range []string{"2026-11-24T15:04:05Z", "1795532645", "1795532645123456789", "29/11/2026", "-1", "1.5e9", "1795532645.0 1440", "Tue, 24 Nov 2026 15:04:05 CET"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		at, ok := readTime(text)
+		if !ok && !at.IsZero() {
+			t.Fatalf("%q: unreadable, and %v", text, at)
+		}
+		if ok && !at.IsZero() && (at.Location() != time.UTC || at.Year() < 2) {
+			t.Fatalf("%q: %v", text, at)
 		}
 	})
 }

@@ -54,6 +54,9 @@ func readPaging(m *fields.Map) paging {
 type cursor struct {
 	paging
 	page, got int
+	step      int    // the keys of the longest page so far
+	empty     int    // empty pages in a row
+	pages     int    // the most that the answers told
 	token     string // cursor or URL; "" on the first page
 }
 
@@ -101,6 +104,10 @@ var nextLink = regexp.MustCompile(`<([^<>]*)>\s*;[^,<]*\brel="?next"?`)
 func (c *cursor) advance(doc any, res *safehttp.Response, items int) (bool, error) {
 	c.page++
 	c.got += items
+	c.step, c.empty = max(c.step, items), c.empty+1
+	if items > 0 {
+		c.empty = 0
+	}
 	if c.kind == "" {
 		return false, nil
 	}
@@ -114,11 +121,17 @@ func (c *cursor) advance(doc any, res *safehttp.Response, items int) (bool, erro
 			if err != nil {
 				return false, answerFault("%s is no number of pages", c.total.source)
 			}
-			return c.page-c.first < n, nil
+			c.pages = max(c.pages, n) // a page that is empty may say 0
 		}
-		return items > 0, nil
+		if c.pages > 0 || c.total.text(doc) != "" {
+			return c.page-c.first < c.pages, nil
+		}
+		return c.empty < 2, nil // one may be empty in the middle
 	case "offset":
-		return items > 0, nil
+		if items == 0 {
+			c.got += c.step
+		}
+		return c.empty < 2 && c.step > 0, nil
 	case "cursor":
 		more, next := c.more.text(doc), c.next.text(doc)
 		if more == "false" {

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -22,6 +24,8 @@ type parameter struct {
 	required bool
 	def      any // nil: none
 	allowed  []string
+	pattern  *regexp.Regexp // of a whole string; nil: any
+	min, max int64          // of an integer
 }
 
 // present tells whether the parameter always has a value.
@@ -51,6 +55,20 @@ func readParameters(m *fields.Map) map[string]parameter {
 			kind:     d.OneOf("type", "string", "string", "integer", "boolean", "list", "table"),
 			required: d.Bool("required", false),
 			allowed:  d.Strings("allowed", 100),
+			pattern:  readPattern(d, "pattern"),
+			min:      d.Int64("min", math.MinInt64),
+			max:      d.Int64("max", math.MaxInt64),
+		}
+		if p.pattern != nil && p.kind != "string" {
+			d.Fail("pattern", "is only for parameters of type string")
+		}
+		for _, bound := range []string{"min", "max"} {
+			if d.Has(bound) && p.kind != "integer" {
+				d.Fail(bound, "is only for parameters of type integer")
+			}
+		}
+		if p.min > p.max {
+			d.Fail("min", "%d is above max, %d", p.min, p.max)
 		}
 		d.String("description", "", 1000)
 		if v := d.Value("default"); v != nil {
@@ -71,11 +89,26 @@ func readParameters(m *fields.Map) map[string]parameter {
 	return out
 }
 
+// readPattern reads a regular expression (RE2) that must fit a whole text.
+func readPattern(m *fields.Map, name string) *regexp.Regexp {
+	text := m.String(name, "", 500)
+	if text == "" {
+		return nil
+	}
+	_, err := regexp.Compile(text) // by itself: it must not close the group around it
+	re, wrapErr := regexp.Compile(`^(?:` + text + `)$`)
+	if err != nil || wrapErr != nil {
+		m.Fail(name, "%.100q is no regular expression (RE2)", text)
+		return nil
+	}
+	return re
+}
+
 // check gives v as the declared type.
 func (p parameter) check(v any) (any, error) {
 	switch p.kind {
 	case "string":
-		s, ok := v.(string)
+		s, ok := fields.Text(v)
 		switch {
 		case !ok:
 			return nil, errors.New("must be a string")
@@ -85,12 +118,17 @@ func (p parameter) check(v any) (any, error) {
 			return nil, errors.New("holds a control character")
 		case len(p.allowed) > 0 && !slices.Contains(p.allowed, s):
 			return nil, fmt.Errorf("%.60q is not one of %s", s, strings.Join(p.allowed, ", "))
+		case p.pattern != nil && !p.pattern.MatchString(s):
+			return nil, fmt.Errorf("%.60q is not of the form %s", s, p.pattern)
 		}
 		return s, nil
 	case "integer":
 		n, ok := fields.Integer(v)
 		if !ok {
 			return nil, errors.New("must be a whole number")
+		}
+		if n < p.min || n > p.max {
+			return nil, fmt.Errorf("%d is not within %d to %d", n, p.min, p.max)
 		}
 		return n, nil
 	case "boolean":

@@ -130,6 +130,9 @@ func (b body) render(s scope, out *rendered) (contentType string, err error) {
 			return "", err
 		}
 	}
+	if b.contentType != "" {
+		contentType = b.contentType
+	}
 	if len(out.body) > maxBodySent {
 		return "", fmt.Errorf("the body has %d bytes, at most %d are allowed", len(out.body), maxBodySent)
 	}
@@ -156,10 +159,39 @@ func multipartBody(q url.Values, out *rendered) (string, error) {
 	return w.FormDataContentType(), nil
 }
 
-// send performs one request and answers with its JSON (nil where the body is
-// empty). unsure tells that a lost answer leaves the outcome open, as it does
-// for create; reading and revoking can simply be done again.
+// send is sendOnce with an access token, where auth wants one. A token that was
+// kept may have been ended by the service meanwhile: then a request that may
+// be repeated is sent once more, with a new one.
 func (p *Provider) send(ctx context.Context, r *request, s scope, move func(*url.URL) error, unsure bool) (*safehttp.Response, *masker, error) {
+	o := r.auth.oauth
+	if o == nil {
+		return p.sendOnce(ctx, r, s, move, unsure)
+	}
+	for {
+		token, fresh, err := p.access(ctx, o, r.op, s)
+		if err != nil {
+			return nil, nil, err
+		}
+		s[refAccess] = token
+		res, masks, err := p.sendOnce(ctx, r, s, move, unsure)
+		if err != nil || res.Status != http.StatusUnauthorized {
+			return res, masks, err
+		}
+		o.forget(token)
+		switch {
+		case fresh:
+			return res, masks, nil
+		case unsure:
+			return nil, nil, &provider.Error{Op: r.op, Kind: provider.KindTransient, Status: res.Status,
+				Msg: "the service no longer takes the access token; the next request asks for another"}
+		}
+	}
+}
+
+// sendOnce performs one request. unsure tells that a lost answer leaves the
+// outcome open, as it does for create; reading and revoking can simply be done
+// again.
+func (p *Provider) sendOnce(ctx context.Context, r *request, s scope, move func(*url.URL) error, unsure bool) (*safehttp.Response, *masker, error) {
 	fault := func(kind provider.Kind, msg string, err error) error {
 		return &provider.Error{Op: r.op, Kind: kind, Msg: msg, Err: err}
 	}
@@ -186,48 +218,6 @@ func (p *Provider) send(ctx context.Context, r *request, s scope, move func(*url
 		pe.Status, pe.Err = e.Status, e.Err
 	}
 	return nil, nil, pe
-}
-
-// refusal words an answer whose status is none of success. replay tells that
-// asking a second time may do harm.
-func (p *Provider) refusal(r *request, res *safehttp.Response, masks *masker, unsure, replay bool) *provider.Error {
-	e := &provider.Error{Op: r.op, Status: res.Status, Kind: provider.KindRejected}
-	status := res.Status
-	switch {
-	case status == http.StatusTooManyRequests:
-		e.Kind, e.Msg = provider.KindRateLimited, "the service asks to slow down"
-	case status == http.StatusServiceUnavailable && res.Header.Get("Retry-After") != "" && !replay:
-		e.Kind, e.Msg = provider.KindRateLimited, "the service is down for the moment"
-	case status == http.StatusNotImplemented || status == http.StatusHTTPVersionNotSupported:
-		e.Msg = "the service does not know this request"
-	case status >= 500 && unsure:
-		e.Kind, e.Msg = provider.KindUncertain, "the service failed; whether it made the key is unknown"
-	case status >= 500:
-		e.Kind, e.Msg = provider.KindTransient, "the service failed"
-	case status == http.StatusUnauthorized || status == http.StatusForbidden:
-		e.Kind, e.Msg = provider.KindUnauthorized, "the service refuses the credential"
-	case status == http.StatusRequestTimeout:
-		e.Kind, e.Msg = provider.KindTransient, "the service, or a proxy before it, gave up waiting"
-		if unsure {
-			e.Kind = provider.KindUncertain
-		}
-	case status == http.StatusNotFound:
-		e.Kind, e.Msg = provider.KindNotFound, "the service does not know what was asked for"
-	case unsure && (status == http.StatusMovedPermanently || status == http.StatusFound || status == http.StatusSeeOther):
-		// "See other" is how a service may say that it is done.
-		e.Kind, e.Msg = provider.KindUncertain, "the service redirects, which is not followed; whether it made the key is unknown"
-	case status >= 300 && status < 400:
-		e.Msg = "the service redirects, which is not followed; correct the URL"
-	case status < 300 && unsure:
-		e.Kind, e.Msg = provider.KindUncertain, "the status is none that was declared a success"
-	default:
-		e.Msg = "the service refuses the request"
-	}
-	e.RetryAfter = retryAfter(res.Header, p.reset, p.now())
-	if said := p.said(res.Body, masks); said != "" {
-		e.Msg += ": " + said
-	}
-	return e
 }
 
 // said is the service's own words, masked.

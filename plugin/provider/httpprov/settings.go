@@ -1,7 +1,9 @@
 package httpprov
 
 import (
+	"fmt"
 	"net/http"
+	"regexp"
 	"strings"
 	"time"
 
@@ -19,21 +21,35 @@ type settings struct {
 	maxKeys  int
 	message  *path  // of a service's own words in a refusal
 	reset    string // header that says when a rate limit ends
-	create   *createSpec
-	list     *listSpec
-	test     *testSpec
-	revoke   *revokeSpec
-	lastUsed *lastUsedSpec
+	refusals []refusalRule
+	name     nameForm
+	// idPattern is what a key's id looks like; nil: anything that fits a path.
+	idPattern *regexp.Regexp
+	create    *createSpec
+	list      *listSpec
+	test      *testSpec
+	revoke    *request
+	lastUsed  *lastUsedSpec
 }
 
 type createSpec struct {
 	*request
 	replaces bool // the new key is made out of the current one, which dies
 	lifetime time.Duration
-	rejected []int // codes that are no fault of the credential
 	id       *path
-	expires  *path
 	values   map[string]*path
+	life
+	// lifetimeOf is the reference that gives the length of the key's life in
+	// lifetimeUnit; 0: no end.
+	lifetimeOf   string
+	lifetimeUnit time.Duration
+}
+
+// life is how an answer tells when a key ends.
+type life struct {
+	expires   *path // a point in time
+	expiresIn *path // seconds from now
+	absence   bool  // nothing there means never, not a fault
 }
 
 type listSpec struct {
@@ -41,19 +57,16 @@ type listSpec struct {
 	items, id, name            *path
 	created, lastUsed, expires *path
 	where                      []condition
+	total                      *path // how many keys there are, where the answer tells it
 	paging                     paging
+	neverAbsent                bool // an absent end means never
 	absence                    bool // no list in the answer means no keys, not a fault
 }
 
 type testSpec struct {
 	*request
-	refused []int
-	expect  []condition
-}
-
-type revokeSpec struct {
-	*request
-	gone []int
+	expect []condition
+	life
 }
 
 type lastUsedSpec struct {
@@ -62,10 +75,7 @@ type lastUsedSpec struct {
 	absence bool // no time in the answer means never, not a fault
 }
 
-var (
-	anySuccess = []int{200, 201, 202, 203, 204}
-	refusals   = []int{http.StatusUnauthorized, http.StatusForbidden}
-)
+var anySuccess = []int{200, 201, 202, 203, 204}
 
 // readSettings reads cfg and records every fault in m.
 func readSettings(cfg provider.Config, m *fields.Map, mint bool) settings {
@@ -77,6 +87,10 @@ func readSettings(cfg provider.Config, m *fields.Map, mint bool) settings {
 	s.params = readParameters(m.Sub("parameters"))
 	s.message = optionalPath(m, "error_message")
 	s.reset = m.String("rate_limit_reset", "", 64)
+	s.refusals = readRefusals(m)
+	s.name = readNameForm(m.Sub("key_name"))
+	s.idPattern = readPattern(m, "id_pattern")
+	fields.ReadHeldTo(m)
 	s.overlap = m.Bool("overlap", true)
 	s.maxKeys = m.Int("max_keys", 0, 0, 100_000)
 
@@ -89,6 +103,9 @@ func readSettings(cfg provider.Config, m *fields.Map, mint bool) settings {
 		rd.auth = rd.readAuth(a, nil)
 	}
 	s.readRequests(m, rd, mint)
+	if s.name.packs() && s.list != nil && s.list.mentions(refPrefix) {
+		m.Fail("key_name", "packs names, so that list cannot ask for those with a {{prefix}}")
+	}
 	rd.unused(m)
 	return s
 }
@@ -111,15 +128,17 @@ func (s *settings) readRequests(m *fields.Map, rd *reader, mint bool) {
 	if t := m.Sub("test"); t != nil {
 		s.test = &testSpec{
 			request: rd.request(t, "test", http.MethodGet, anySuccess, groupValue, refID, refName),
-			refused: codes(t, "refused", refusals),
 			expect:  conditions(t, "expect"),
+			life:    readLife(t),
+		}
+		s.test.codes, s.test.codesMean = codes(t, "refused", []int{http.StatusUnauthorized}), "unauthorized"
+		if !t.Has("refused") {
+			s.test.unsure = []int{http.StatusForbidden}
 		}
 	}
 	if r := m.Sub("revoke"); r != nil {
-		s.revoke = &revokeSpec{
-			request: rd.request(r, "revoke", http.MethodDelete, anySuccess, refID),
-			gone:    codes(r, "gone", []int{http.StatusNotFound, http.StatusGone}),
-		}
+		s.revoke = rd.request(r, "revoke", http.MethodDelete, anySuccess, refID, refName)
+		s.revoke.codes, s.revoke.codesMean = codes(r, "gone", []int{http.StatusNotFound, http.StatusGone}), meansGone
 	}
 	if l := m.Sub("last_used"); l != nil {
 		s.lastUsed = &lastUsedSpec{
@@ -149,7 +168,7 @@ func readVariables(m *fields.Map, vars scope) {
 		return
 	}
 	for _, name := range m.Names() {
-		v := m.String(name, "", 1000)
+		v := m.Text(name, "", 1000)
 		switch {
 		case !validName(name):
 			m.Fail(name, "is no name: only letters, digits, _ and - are allowed, at most 64")
@@ -167,7 +186,7 @@ func readCreate(m *fields.Map, rd *reader) *createSpec {
 	c := &createSpec{values: map[string]*path{}}
 	c.replaces = m.Bool("replaces_current", false)
 	c.lifetime = m.Duration("lifetime", 0, time.Hour, 10*365*24*time.Hour)
-	c.rejected = codes(m, "rejected", nil)
+	rejected := codes(m, "rejected", nil)
 	refs := []string{refName}
 	if c.replaces {
 		refs = append(refs, groupValue, refID)
@@ -196,9 +215,80 @@ func readCreate(m *fields.Map, rd *reader) *createSpec {
 		}
 	}
 	c.id = neededPath(m, "id")
-	c.expires = optionalPath(m, "expires")
+	c.life = readLife(m)
+	rd.readLifetimeOf(m, c)
 	c.request = rd.request(m, "create", http.MethodPost, []int{200, 201}, refs...)
+	c.codes, c.codesMean = rejected, "rejected"
 	return c
+}
+
+// readLife reads how an answer tells when a key ends.
+func readLife(m *fields.Map) life {
+	l := life{
+		expires: optionalPath(m, "expires"), expiresIn: optionalPath(m, "expires_in"),
+		absence: m.Bool("expires_absent_is_never", false),
+	}
+	if l.expires != nil && l.expiresIn != nil {
+		m.Fail("expires_in", "cannot stand beside expires")
+	}
+	if l.absence && !l.declared() {
+		m.Fail("expires_absent_is_never", "needs expires or expires_in")
+	}
+	return l
+}
+
+func (l life) declared() bool { return l.expires != nil || l.expiresIn != nil }
+
+// end is when the key ends whose answer doc is; errNoEnd where the answer says
+// nothing although it was declared to.
+func (l life) end(doc any, now time.Time) (at time.Time, told bool, err error) {
+	source := l.expires
+	switch {
+	case l.expires != nil:
+		at, told, err = l.expires.end(doc)
+	case l.expiresIn != nil:
+		source = l.expiresIn
+		var d time.Duration
+		if d, told, err = l.expiresIn.seconds(doc); told && err == nil {
+			at = now.Add(d)
+		}
+	default:
+		return time.Time{}, false, nil
+	}
+	if err != nil || told || l.absence {
+		return at, told || l.absence, err
+	}
+	return time.Time{}, false, fmt.Errorf("%w: %s selects nothing, and nobody knows when the key ends", errNoEnd, source.source)
+}
+
+// errNoEnd tells that an answer says nothing of an end although it was
+// declared to.
+var errNoEnd = fmt.Errorf("%w", errAnswer)
+
+// readLifetimeOf reads lifetime_seconds or lifetime_days, which a key's
+// parameters decide.
+func (rd *reader) readLifetimeOf(m *fields.Map, c *createSpec) {
+	for field, unit := range map[string]time.Duration{"lifetime_seconds": time.Second, "lifetime_days": 24 * time.Hour} {
+		text := m.String(field, "", maxTemplate)
+		if text == "" {
+			continue
+		}
+		t, err := parseTemplate(text)
+		if err != nil {
+			m.Fail(field, "%v", err)
+			continue
+		}
+		ref, alone := t.sole()
+		name, isParam := strings.CutPrefix(ref, groupParam+".")
+		switch {
+		case !alone || !isParam || rd.params[name].kind != "integer":
+			m.Fail(field, "must be one parameter of type integer, as {{param.seconds}}")
+		case m.Has("lifetime") || c.lifetimeOf != "":
+			m.Fail(field, "cannot stand beside another lifetime")
+		}
+		rd.allow(m, field, t, nil, false, false)
+		c.lifetimeOf, c.lifetimeUnit = ref, unit
+	}
 }
 
 func readList(m *fields.Map, rd *reader) *listSpec {
@@ -206,8 +296,10 @@ func readList(m *fields.Map, rd *reader) *listSpec {
 		items: neededPath(m, "items"), id: neededPath(m, "id"),
 		name: optionalPath(m, "name"), created: optionalPath(m, "created"),
 		lastUsed: optionalPath(m, "last_used"), expires: optionalPath(m, "expires"),
-		where:   conditions(m, "where"),
-		absence: m.Bool("absent_is_empty", false),
+		where:       conditions(m, "where"),
+		total:       optionalPath(m, "total"),
+		neverAbsent: m.Bool("expires_absent_is_never", false),
+		absence:     m.Bool("absent_is_empty", false),
 	}
 	l.request = rd.request(m, "list", http.MethodGet, anySuccess, refPrefix)
 	l.paging = readPaging(m.Sub("paging"))

@@ -172,7 +172,9 @@ func TestParameters(t *testing.T) {
 		{in: `{"r":"x","i":"7","b":"false","l":"[\"u\"]","t":"{\"k\":1}"}`, body: `{"b":false,"i":7,"l":["u"],"n":"NAME","r":"x","s":"a","t":{"k":1}}`},
 		{in: `{}`, bad: "parameters.r: is required"},
 		{in: `{"r":null}`, bad: "is required"},
-		{in: `{"r":7}`, bad: "must be a string"},
+		{in: `{"r":true}`, bad: "must be a string"},
+		{in: `{"r":7}`, body: `{"n":"NAME","r":"7","s":"a"}`},     // vault write makes a number of it
+		{in: `{"r":123456789012345678}`, bad: "must be a string"}, // a float has lost its digits
 		{in: `{"r":"a\u0000"}`, bad: "control character"},
 		{in: `{"r":"x","s":"c"}`, bad: `"c" is not one of a, b`},
 		{in: `{"r":"x","i":1.5}`, bad: "must be a whole number"},
@@ -249,5 +251,37 @@ revoke DELETE https://api.example.com/keys/ID` {
 	}
 	if got := requests[2].Header["Authorization"]; got != "Bearer "+provider.Masked {
 		t.Errorf("bearer: %q", got)
+	}
+}
+
+// Keys count together that one list would show.
+func TestPool(t *testing.T) {
+	const params = `"parameters":{"user":{"default":"d"},"role":{"default":"r"}},`
+	for settings, want := range map[string]bool{
+		params + `"list":{"url":"https://a.example.com/users/{{param.user}}/keys","items":"$","id":"$.id"}`:                        true,
+		params + `"list":{"url":"https://a.example.com/keys","query":{"u":"{{param.user}}"},"items":"$","id":"$.id"}`:              true,
+		params + `"list":{"url":"https://a.example.com/q","method":"POST","json":{"of":"{{param.user}}"},"items":"$","id":"$.id"}`: true,
+		params + `"list":{"url":"https://a.example.com/keys","items":"$","id":"$.id"},"create":{"json":{"u":"{{param.user}}"}}`:    false,
+		params + `"create":{"url":"https://a.example.com/users/{{param.user}}/keys","json":{"r":"{{param.role}}"}}`:                true,
+		params + `"create":{"json":{"u":"{{param.user}}","r":"{{param.role}}"}}`:                                                   false,
+	} {
+		if !strings.Contains(settings, "param.role") {
+			settings += `,"test":{"url":"https://a.example.com/{{param.role}}","headers":{"x":"{{value.key}}"}}`
+		}
+		if strings.Count(settings, "param.user") == 0 {
+			t.Fatal(settings)
+		}
+		p, err := build(t, merge(object(t, minimal), object(t, "{"+settings+"}")))
+		if err != nil {
+			t.Errorf("%s: %v", settings, err)
+			continue
+		}
+		pool := func(user, role any) string { return provider.Pool(p, map[string]any{"user": user, "role": role}) }
+		if got := pool("x", "1") != pool("y", "1"); got != want {
+			t.Errorf("%s: users are apart: %v", settings, got)
+		}
+		if pool("x", "1") != pool("x", "2") || pool(nil, "1") != pool("d", "1") {
+			t.Errorf("%s: one user's keys are apart", settings)
+		}
 	}
 }

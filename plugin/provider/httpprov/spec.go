@@ -2,6 +2,7 @@ package httpprov
 
 import (
 	"fmt"
+	"mime"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -23,6 +24,13 @@ type request struct {
 	body    body
 	auth    auth
 	success []int
+	// refusals are the request's own rules.
+	refusals []refusalRule
+	// codes are statuses of which all mean codesMean.
+	codes     []int
+	codesMean string
+	// unsure are statuses of a test that count as codes, though nobody has said so.
+	unsure []int
 }
 
 // pair is a name with a template, in the order of names.
@@ -36,6 +44,8 @@ type body struct {
 	kind string // "", json, form, multipart
 	json node
 	form []pair
+	// contentType stands in place of the kind's own; "": none.
+	contentType string
 }
 
 // reader reads the declarations of one provider.
@@ -65,7 +75,8 @@ func (rd *reader) request(m *fields.Map, op, method string, success []int, refs 
 	r := &request{op: op}
 	r.method = m.OneOf("method", method, http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete)
 	r.success = codes(m, "success", success)
-	rd.url(m, r, refs)
+	r.refusals = readRefusals(m)
+	rd.url(m, "url", r, refs)
 	r.query = rd.pairs(m, "query", refs, false, nil)
 	r.headers = rd.pairs(m, "headers", refs, true, badHeader)
 	rd.body(m, r, refs)
@@ -120,15 +131,15 @@ func codes(m *fields.Map, name string, def []int) []int {
 // url fills in the variables, which whoever configures the provider has
 // chosen, and then allows references only behind the host: a key's parameters
 // can never send the credential elsewhere.
-func (rd *reader) url(m *fields.Map, r *request, refs []string) {
-	text := m.String("url", "", maxTemplate)
+func (rd *reader) url(m *fields.Map, field string, r *request, refs []string) {
+	text := m.String(field, "", maxTemplate)
 	if text == "" {
-		m.Fail("url", "is missing")
+		m.Fail(field, "is missing")
 		return
 	}
 	t, err := parseTemplate(text)
 	if err != nil {
-		m.Fail("url", "%v", err)
+		m.Fail(field, "%v", err)
 		return
 	}
 	filled := template{}
@@ -137,7 +148,7 @@ func (rd *reader) url(m *fields.Map, r *request, refs []string) {
 			rd.usedVars[p.ref] = true
 			v, ok := rd.vars[p.ref]
 			if !ok {
-				m.Fail("url", "{{%s}} is not declared in settings.variables", p.ref)
+				m.Fail(field, "{{%s}} is not declared in settings.variables", p.ref)
 				return
 			}
 			p = part{text: strings.TrimRight(v.(string), "/")} // so that {{var.url}}/x has one slash
@@ -154,20 +165,20 @@ func (rd *reader) url(m *fields.Map, r *request, refs []string) {
 	}
 	r.base = authority.FindString(head)
 	if r.base == "" {
-		m.Fail("url", `%.100q must begin with https://host/, and references other than {{var.…}} may only follow that`, text)
+		m.Fail(field, `%.100q must begin with https://host/, and references other than {{var.…}} may only follow that`, text)
 		return
 	}
 	for _, p := range filled.parts {
 		if strings.ContainsAny(p.text, "?#") || hasControl(p.text) || strings.Contains(p.text, " ") {
-			m.Fail("url", "must not hold ?, # or spaces; a query goes into the table query")
+			m.Fail(field, "must not hold ?, # or spaces; a query goes into the table query")
 			return
 		}
 		if slices.ContainsFunc(strings.Split(p.text, "/"), func(s string) bool { return s == "." || s == ".." }) {
-			m.Fail("url", "must not hold . or .. as a part of the path")
+			m.Fail(field, "must not hold . or .. as a part of the path")
 			return
 		}
 	}
-	rd.allow(m, "url", filled, refs, false, true)
+	rd.allow(m, field, filled, refs, false, true)
 	sample, err := filled.render(sampleOf(filled), escapeSegment)
 	if err == nil {
 		var u *url.URL
@@ -176,7 +187,7 @@ func (rd *reader) url(m *fields.Map, r *request, refs []string) {
 		}
 	}
 	if err != nil {
-		m.Fail("url", "%.100q %v", text, err)
+		m.Fail(field, "%.100q %v", text, err)
 		return
 	}
 	r.url = filled
@@ -248,6 +259,15 @@ func (rd *reader) body(m *fields.Map, r *request, refs []string) {
 			rd.allowIn(m, kind, t, refs, true, false, true)
 		}
 		r.body.json = n
+	}
+	r.body.contentType = m.String("content_type", "", 200)
+	if m.Has("content_type") {
+		if media, _, err := mime.ParseMediaType(r.body.contentType); err != nil || !strings.Contains(media, "/") || hasControl(r.body.contentType) {
+			m.Fail("content_type", "%q is none, such as application/vnd.api+json", r.body.contentType)
+		}
+		if r.body.kind != "json" && r.body.kind != "form" {
+			m.Fail("content_type", "belongs to json or form: nothing else has one of its own")
+		}
 	}
 	if kinds > 1 {
 		m.Fail("", "has more than one of json, form and multipart")

@@ -27,19 +27,20 @@ const maxTemplate = 8 << 10 // bytes
 // The groups of references. Those of secretGroups may stand in headers and
 // bodies only: URLs end up in logs.
 const (
-	groupVar        = "var"        // settings.variables
-	groupParam      = "param"      // the key's parameters
-	groupCredential = "credential" // the provider's credential
-	groupValue      = "value"      // the key's own values
-	refName         = "name"       // the name of the key to create
-	refID           = "id"         // the id of the key
-	refPrefix       = "prefix"     // the beginning of the names to list
-	groupExpires    = "expires"    // when the new key ends: .rfc3339, .date, .unix, .seconds
+	groupVar        = "var"          // settings.variables
+	groupParam      = "param"        // the key's parameters
+	groupCredential = "credential"   // the provider's credential
+	groupValue      = "value"        // the key's own values
+	refName         = "name"         // the name of the key to create
+	refID           = "id"           // the id of the key
+	refPrefix       = "prefix"       // the beginning of the names to list
+	refAccess       = "access_token" // what OAuth 2 gives for the credential; only auth says it
+	groupExpires    = "expires"      // when the new key ends: .rfc3339, .date, .unix, .seconds
 )
 
 func secret(ref string) bool {
 	group, _, _ := strings.Cut(ref, ".")
-	return group == groupCredential || group == groupValue
+	return group == groupCredential || group == groupValue || ref == refAccess
 }
 
 // parseTemplate reads text. Every pair of braces must be a reference.

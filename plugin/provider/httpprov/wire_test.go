@@ -66,13 +66,13 @@ func TestPaging(t *testing.T) {
 				return `{"items":` + keys(3, 5) + `}`
 			}
 			return `{"items":[]}`
-		}, 5, 3},
+		}, 5, 4},
 		{"page to an empty one", `{"list":{` + base + `,"paging":{"type":"page","parameter":"p","first":0}}}`, func(r *http.Request, _ string) string {
 			if r.URL.Query().Get("p") == "0" {
 				return `{"items":` + keys(0, 3) + `}`
 			}
 			return `{"items":null}`
-		}, 3, 2},
+		}, 3, 3},
 		{"page with a total", `{"list":{` + base + `,"paging":{"type":"page","parameter":"p","total_pages":"$.n"}}}`, func(r *http.Request, _ string) string {
 			if r.URL.Query().Get("p") == "1" {
 				return `{"n":2,"items":` + keys(0, 3) + `}`
@@ -269,7 +269,9 @@ func TestKinds(t *testing.T) {
 		{"create", 429, fmt.Sprintf("X-Reset: %d", fixed().Unix()+40), "", provider.KindRateLimited, "slow down", 40 * time.Second},
 		{"create", 429, fmt.Sprintf("X-Reset: %d", fixed().Unix()-40), "", provider.KindRateLimited, "slow down", 0},
 		{"create", 429, "X-Reset: later", "", provider.KindRateLimited, "slow down", 0},
-		{"list", 403, "", "", provider.KindUnauthorized, "", 0},
+		{"list", 403, "", "", provider.KindForbidden, "does not let it do this", 0},
+		{"list", 402, "", "", provider.KindForbidden, "to be paid", 0},
+		{"list", 401, "", "", provider.KindUnauthorized, "refuses the credential", 0},
 		{"list", 404, "", "", provider.KindNotFound, "", 0},
 		{"list", 503, "", "", provider.KindTransient, "", 0},
 		{"list", 408, "", "", provider.KindTransient, "", 0},
@@ -280,7 +282,12 @@ func TestKinds(t *testing.T) {
 		{"test", 200, "", `{"state":"off"}`, provider.KindUnauthorized, `is not "on"`, 0},
 		{"test", 200, "", `{}`, provider.KindTransient, "selects nothing", 0},
 		{"test", 200, "", `<html>`, provider.KindTransient, "no JSON", 0},
-		{"test", 401, "", "", provider.KindUnauthorized, "", 0},
+		{"test", 401, "", "", provider.KindUnauthorized, "refuses the key", 0},
+		{"test", 403, "", "", provider.KindUnauthorized, "refuses the key", 0},
+		{"create", 307, "Location: https://elsewhere.example.com", "", provider.KindUncertain, "redirects", 0},
+		{"create", 308, "Location: https://elsewhere.example.com", "", provider.KindUncertain, "redirects", 0},
+		{"revoke", 302, "Location: /login", "", provider.KindRejected, "redirects", 0},
+		{"test", 307, "Location: /login", "", provider.KindRejected, "redirects", 0},
 		{"test", 404, "", "", provider.KindNotFound, "", 0},
 		{"revoke", 204, "", "", 0, "", 0},
 		{"revoke", 404, "", "", 0, "", 0},
@@ -303,6 +310,9 @@ func TestKinds(t *testing.T) {
 				return
 			}
 			e := wantError(t, err, tc.kind, tc.text)
+			if e.Unsure != (tc.op == "test" && tc.status == 403) {
+				t.Errorf("%+v: unsure %v", e, e.Unsure)
+			}
 			if e.RetryAfter != tc.after || e.Status != tc.status || e.Op != tc.op {
 				t.Errorf("%+v, want to wait %v", e, tc.after)
 			}

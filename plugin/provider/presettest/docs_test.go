@@ -42,7 +42,7 @@ func TestDocumentedProviders(t *testing.T) {
 				t.Fatal(err)
 			}
 			if _, err := factory(t, doc.Type)(provider.Config{
-				Settings: doc.Settings, Credential: map[string]string{"key": "x"}, Now: time.Now,
+				Settings: doc.Settings, Credential: map[string]string{"key": "x", "client_id": "x"}, Now: time.Now,
 			}); err != nil {
 				t.Fatal(err)
 			}
@@ -62,7 +62,7 @@ func TestEveryFieldIsDocumented(t *testing.T) {
 	create["values"] = map[string]any{"key": "$.k"}
 	for kind, settings := range map[string]map[string]any{
 		"http": {"zz-unknown": 1, "create": create, "list": list, "test": request(), "last_used": request(), "revoke": request(),
-			"auth": bogus(), "parameters": map[string]any{"p": bogus()}},
+			"auth": map[string]any{"type": "oauth2", "zz-unknown": 1}, "key_name": bogus(), "refusals": []any{bogus()}, "parameters": map[string]any{"p": bogus()}},
 		"manual":  bogus(),
 		"aws_iam": bogus(),
 	} {
@@ -71,7 +71,7 @@ func TestEveryFieldIsDocumented(t *testing.T) {
 			t.Fatal("unknown fields are accepted")
 		}
 		lists := regexp.MustCompile(`zz-unknown: is not known here; known are (.*)`).FindAllStringSubmatch(err.Error(), -1)
-		if want := map[string]int{"http": 9, "manual": 1, "aws_iam": 1}[kind]; len(lists) != want {
+		if want := map[string]int{"http": 11, "manual": 1, "aws_iam": 1}[kind]; len(lists) != want {
 			t.Fatalf("%s: %d lists of known fields, want %d: %v", kind, len(lists), want, err)
 		}
 		for _, known := range lists {

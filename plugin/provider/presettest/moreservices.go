@@ -207,7 +207,7 @@ func mailgun() Service {
 		rec, _ := f.Create(r.FormValue("description"), nil)
 		conformance.JSON(w, http.StatusOK, map[string]any{"message": "great success", "key": map[string]any{
 			"id": rec.ID, "description": rec.Name, "kind": r.FormValue("kind"), "role": r.FormValue("role"),
-			"created_at": "2026-11-24T15:04:05", "updated_at": "2026-11-24T15:04:05", "is_disabled": false, "secret": rec.Value}})
+			"created_at": "2026-11-24T15:04:05", "updated_at": "2026-11-24T15:04:05", "expires_at": nil, "is_disabled": false, "secret": rec.Value}})
 	})
 	s.handle("GET /v1/keys", func(w http.ResponseWriter, r *http.Request) {
 		items := []any{map[string]any{"id": "disabled-1", "description": "sr-a-disabled", "is_disabled": true}}

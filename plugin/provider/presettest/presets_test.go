@@ -64,7 +64,11 @@ func factory(t *testing.T, kind string) provider.Factory {
 func point(settings map[string]any, url, ca string) {
 	settings["allow_addresses"] = []any{"127.0.0.1/32"}
 	settings["ca_certificate"] = ca
-	settings["variables"].(map[string]any)["url"] = url
+	variables := settings["variables"].(map[string]any)
+	variables["url"] = url
+	if _, own := variables["token_url"]; own {
+		variables["token_url"] = url + "/oauth/token"
+	}
 }
 
 // build builds a preset's provider for a test server.
@@ -118,7 +122,15 @@ func TestAsShipped(t *testing.T) {
 					!strings.Contains(err.Error(), "settings.variables.url: is empty") {
 					t.Fatalf("unfilled: %v", err)
 				}
-				settings["variables"].(map[string]any)["url"] = "https://own.example.com"
+				variables := settings["variables"].(map[string]any)
+				for name, v := range variables {
+					if v == "" {
+						variables[name] = "https://own.example.com"
+					}
+				}
+				if _, ok := variables["token_url"]; ok {
+					variables["token_url"] = "https://own.example.com/token"
+				}
 				p.host = "https://own.example.com/"
 			}
 			made, err := factory(t, kind)(provider.Config{Settings: settings, Credential: p.cred, Now: time.Now})
@@ -152,6 +164,11 @@ func TestAsShipped(t *testing.T) {
 			}
 			if !strings.Contains(string(text), "# credential: ") || !strings.Contains(string(text), "documentation = \"https://") && kind != "aws_iam" {
 				t.Error("the file does not say what credential it needs, or where the documentation is")
+			}
+			for _, field := range []string{"held_to", "held_to_date", "held_to_source"} {
+				if v, _ := settings[field].(string); v == "" {
+					t.Errorf("the file does not say %s", field)
+				}
 			}
 		})
 	}

@@ -20,25 +20,31 @@ import (
 // Service is one of them, ready to be served.
 type Service struct {
 	*conformance.Fake
-	handler http.Handler
-	test    func(*http.Request) bool
+	handler  http.Handler
+	classify func(*http.Request) string
 }
 
 func newServer(f *conformance.Fake, h http.Handler, test func(*http.Request) bool) Service {
-	return Service{Fake: f, handler: h, test: test}
+	return newServerBy(f, h, conformance.ByMethod(test))
+}
+
+// newServerBy is for services whose requests are not told apart by the method.
+func newServerBy(f *conformance.Fake, h http.Handler, classify func(*http.Request) string) Service {
+	return Service{Fake: f, handler: h, classify: classify}
 }
 
 // Start serves it over TLS and gives its URL and the certificate, in PEM, that
 // a client must trust.
 func (s Service) Start(t *testing.T) (url, ca string) {
 	t.Helper()
-	return s.Serve(t, s.handler, conformance.ByMethod(s.test))
+	return s.Serve(t, s.handler, s.classify)
 }
 
 // Services are the constructors, by the preset's name.
 func Services() map[string]func() Service {
 	return map[string]func() Service{
 		"cloudflare": cloudflare, "sendgrid": sendgrid, "datadog": datadog, "grafana": grafana, "openai": openai,
+		"databricks": databricks, "snowflake-pat": snowflake, "dbt-cloud": dbtCloud,
 		"gitlab": gitlab, "mailgun": mailgun, "digitalocean-spaces": spaces,
 		"github": testOnly(bearer,
 			func(m string) string { return fmt.Sprintf(`{"message":%s,"status":"401"}`, conformance.Quote(m)) },

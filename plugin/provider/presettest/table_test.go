@@ -18,6 +18,27 @@ func presets() map[string]preset {
 			bad:  map[string]map[string]any{"no policies": {}, "policies are text": {"policies": "all"}},
 			cred: map[string]string{"key": "canary-cf-credential"},
 		},
+		"databricks": {
+			caps:   with(func(c *provider.Capabilities) { c.MaxKeys = 600 }),
+			params: map[string]any{"application_id": "12345678-90ab-cdef-1234-567890abcdef"},
+			bad: map[string]map[string]any{"no principal": {}, "another form": {"application_id": "me"},
+				"too short a life": {"application_id": "12345678-90ab-cdef-1234-567890abcdef", "lifetime_seconds": 60}},
+			cred: map[string]string{"client_id": "canary-client", "key": "canary-client-secret"},
+		},
+		"snowflake-pat": {
+			caps:   with(func(c *provider.Capabilities) { c.MaxKeys, c.LastUsed = 15, false }),
+			params: map[string]any{"user": "DAGSTER", "role": "LOADER"},
+			bad: map[string]map[string]any{"no user": {"role": "LOADER"}, "SQL in the user": {"user": `DAGSTER" DISABLED = TRUE --`, "role": "LOADER"},
+				"SQL in the role": {"user": "DAGSTER", "role": "LOADER' DAYS_TO_EXPIRY = 365 --"}, "a user in small letters": {"user": "dagster", "role": "LOADER"},
+				"SQL in the days": {"user": "DAGSTER", "role": "LOADER", "days_to_expiry": "1; DROP USER X"}, "too many days": {"user": "DAGSTER", "role": "LOADER", "days_to_expiry": 366}},
+			cred: map[string]string{"client_id": "canary-client", "key": "canary-client-secret"},
+		},
+		"dbt-cloud": {
+			caps: with(func(c *provider.Capabilities) { c.LastUsed = false }), host: "https://cloud.getdbt.com/api/v3/accounts/42/",
+			params: map[string]any{"account_id": 42, "permissions": []any{map[string]any{"permission_set": "job_admin"}}},
+			bad:    map[string]map[string]any{"no permissions": {"account_id": 42}, "account is text": {"account_id": "../1", "permissions": []any{}}},
+			cred:   map[string]string{"key": "dbtc_canary-credential"},
+		},
 		"sendgrid": {
 			caps: with(func(c *provider.Capabilities) { c.MaxKeys, c.LastUsed = 100, false }), host: "https://api.sendgrid.com/v3/",
 			params: map[string]any{"scopes": []any{"mail.send"}},

@@ -54,6 +54,9 @@ func (p Policy) Check(a netip.Addr) error {
 		}
 		return fmt.Errorf("address %s is %s", a, r.what)
 	}
+	if !excepted && isMetadata(a) {
+		return fmt.Errorf("address %s is where a cloud answers to its own machines (metadata)", a)
+	}
 	if a.Is6() && !excepted && !global6.Contains(a) {
 		return fmt.Errorf("address %s is not public unicast", a)
 	}
@@ -84,9 +87,14 @@ func (p Policy) excepts(a netip.Addr) bool {
 	return false
 }
 
+// isMetadata also knows the addresses that end in 169.254.169.254, as OpenStack's
+// fe80::a9fe:a9fe.
 func isMetadata(a netip.Addr) bool {
+	if b := a.As16(); a.Is6() && netip.AddrFrom4([4]byte(b[12:16])) == metadata4 {
+		return true
+	}
 	for _, m := range metadata {
-		if m == a {
+		if m.Contains(a) {
 			return true
 		}
 	}
@@ -100,7 +108,7 @@ func embedded(a netip.Addr) (netip.Addr, bool) {
 	}
 	b := a.As16()
 	switch {
-	case nat64.Contains(a):
+	case nat64.Contains(a), nat64Local.Contains(a), siit.Contains(a), compatible.Contains(a):
 		return netip.AddrFrom4([4]byte(b[12:16])), true
 	case sixToFour.Contains(a):
 		return netip.AddrFrom4([4]byte(b[2:6])), true
@@ -115,16 +123,31 @@ type reserved struct {
 
 // These tables are constants that Go has no way to declare as such.
 var (
-	global6   = netip.MustParsePrefix("2000::/3")
-	nat64     = netip.MustParsePrefix("64:ff9b::/96")
-	sixToFour = netip.MustParsePrefix("2002::/16")
+	metadata4  = netip.MustParseAddr("169.254.169.254")
+	global6    = netip.MustParsePrefix("2000::/3")
+	nat64      = netip.MustParsePrefix("64:ff9b::/96")
+	sixToFour  = netip.MustParsePrefix("2002::/16")
+	siit       = netip.MustParsePrefix("::ffff:0:0:0/96")
+	compatible = netip.MustParsePrefix("::/96")
+	// nat64Local is RFC 8215's; in a prefix of 96 bits, as translators are
+	// mostly set up, the IPv4 address is at the end.
+	nat64Local = netip.MustParsePrefix("64:ff9b:1::/48")
 
-	metadata = []netip.Addr{
-		netip.MustParseAddr("169.254.169.254"), // AWS, Azure, Google, Hetzner, DigitalOcean
-		netip.MustParseAddr("169.254.170.2"),   // AWS ECS
-		netip.MustParseAddr("168.63.129.16"),   // Azure's host
-		netip.MustParseAddr("100.100.100.200"), // Alibaba
-		netip.MustParseAddr("fd00:ec2::254"),   // AWS
+	// metadata is where clouds answer to their own machines: credentials,
+	// user data, tokens of the machine's role.
+	metadata = []netip.Prefix{
+		netip.MustParsePrefix("169.254.169.0/24"),    // nearly all of them
+		netip.MustParsePrefix("169.254.170.0/24"),    // AWS: ECS, EKS
+		netip.MustParsePrefix("169.254.0.23/32"),     // Tencent
+		netip.MustParsePrefix("169.254.42.42/32"),    // Scaleway
+		netip.MustParsePrefix("168.63.129.16/32"),    // Azure's host
+		netip.MustParsePrefix("100.100.100.200/32"),  // Alibaba
+		netip.MustParsePrefix("192.0.0.192/32"),      // Oracle, first generation
+		netip.MustParsePrefix("fd00:ec2::/32"),       // AWS: ::254, EKS ::23, DNS ::253
+		netip.MustParsePrefix("fd20:ce::/32"),        // Google: ::254
+		netip.MustParsePrefix("fd00:42::/32"),        // Scaleway: ::42
+		netip.MustParsePrefix("fd00:c1::/32"),        // Oracle
+		netip.MustParsePrefix("fd00:a9fe:a9fe::/48"), // Akamai: ::1
 	}
 
 	// special follows IANA's registries of special-purpose addresses (RFC 6890
@@ -148,10 +171,10 @@ var (
 		{netip.MustParsePrefix("240.0.0.0/4"), "reserved"},
 		{netip.MustParsePrefix("::/128"), "unspecified"},
 		{netip.MustParsePrefix("::1/128"), "loopback"},
-		{netip.MustParsePrefix("::/96"), "IPv4-compatible"},
-		{netip.MustParsePrefix("::ffff:0:0:0/96"), "IPv4 translated (SIIT)"},
+		{compatible, "IPv4-compatible"},
+		{siit, "IPv4 translated (SIIT)"},
 		{nat64, "IPv4 translated (NAT64)"},
-		{netip.MustParsePrefix("64:ff9b:1::/48"), "IPv4 translated (NAT64, local)"},
+		{nat64Local, "IPv4 translated (NAT64, local)"},
 		{netip.MustParsePrefix("100::/64"), "discarded"},
 		{netip.MustParsePrefix("2001::/23"), "reserved for protocols (Teredo, ORCHID and others)"},
 		{netip.MustParsePrefix("2001:db8::/32"), "for documentation"},

@@ -27,7 +27,7 @@ import (
 
 // Limits that hold where Options leaves them out.
 const (
-	DefaultTimeout = 30 * time.Second
+	DefaultTimeout = 25 * time.Second
 	DefaultMaxBody = 1 << 20 // bytes
 	maxHeader      = 64 << 10
 )

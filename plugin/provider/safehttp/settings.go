@@ -12,7 +12,7 @@ const maxTimeout = 80 * time.Second
 
 // ReadOptions reads the settings that every provider with a network shares:
 //
-//	timeout          of one request; default 30s, 1s to 80s
+//	timeout          of one request; default 25s, 1s to 80s
 //	max_body         bytes of an answer; default 1 MiB, 1 KiB to 16 MiB
 //	allow_addresses  CIDRs or addresses allowed beyond the public ones
 //	allow_http       http, too, but to allow_addresses only

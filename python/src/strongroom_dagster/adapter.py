@@ -12,18 +12,19 @@ from typing import Any, Protocol
 import hvac.adapters
 import hvac.exceptions
 
-from .errors import ConfigurationError
+from .answers import errors_of, is_dead
+from .errors import ConfigurationError, InvalidResponseError
 from .masked import Sensitive
 from .session import RetryingSession, is_whole
 from .settings import Settings
-from .transport import UNIX_BASE
+from .transport import base_of
 
 _UNSET: Any = object()
 
-#: How often a request is sent whose token was dead: threads that share a token of few uses may
-#: use up one after the other.
+#: How often a request is sent whose token was dead, or may have been.
 _TRIES = 2
-_TRIES_OF_FEW_USES = 50
+#: The same for a token of few uses of which Vault says that it was dead: others use it up, too.
+_TRIES_OF_THE_DEAD = 50
 
 #: How Vault is: the answer is the status, sealed or not, and one attempt tells.
 _PROBES = re.compile(r"sys/(health|seal-status|init|leader)")
@@ -32,10 +33,11 @@ _OPEN = re.compile(
     r"""sys/(health | seal-status | init | leader | unseal | decode-token
             | generate-(root|recovery-token|dr-operation-token)(/(attempt|update))?
             | rekey(-recovery-key)?/(init|update|verify)
-            | storage/raft/(bootstrap|join) | wrapping/(lookup|pubkey)
+            | storage/raft/(bootstrap|join) | wrapping/(lookup|pubkey) | mfa/validate
             | replication/((dr|performance)/)?status)
       | auth/.+/login(/.+)?
-      | auth/.+/oidc/(auth_url|callback|poll)""",
+      | auth/.+/oidc/(auth_url|callback|poll)
+      | identity/oidc/(provider/[^/]+/)?\.well-known/.+""",
     re.VERBOSE,
 )
 
@@ -52,8 +54,11 @@ class TokenSource(Protocol):
         """A token that is good now; logs in or renews when it must."""
         ...
 
-    def replace_if_dead(self, token: Sensitive, until: float | None = None) -> bool:
-        """After a 403: whether the token was dead and another one is now current."""
+    def replace_if_dead(
+        self, token: Sensitive, until: float | None = None, *, named: bool = False
+    ) -> bool:
+        """After a 403: whether the token was dead, which `named` says that the 403 says, and
+        another one is now current."""
         ...
 
 
@@ -88,11 +93,13 @@ class TokenAdapter(hvac.adapters.JSONAdapter):  # type: ignore[misc]
 
     @contextmanager
     def _forced(self, token: str | None) -> Iterator[None]:
+        # A request that is interrupted by another one of its thread goes on as it was.
+        before = getattr(self._local, "token", _UNSET)
         self._local.token = token
         try:
             yield
         finally:
-            del self._local.token
+            self._local.token = before
 
     def request(
         self,
@@ -110,29 +117,39 @@ class TokenAdapter(hvac.adapters.JSONAdapter):  # type: ignore[misc]
         if forced is _UNSET and _OPEN.fullmatch(path):
             forced = None
         if forced is not _UNSET:
-            with self._forced(forced):
-                return super().request(method, url, headers, raise_exception, **kwargs)
+            return self._sent_with(forced, method, url, headers, raise_exception, **kwargs)
         until = kwargs.get("until")
         for attempt in itertools.count(1):
             token = self.tokens.current(until)
             denied = None
-            with self._forced(token.reveal()):
-                try:
-                    answer = super().request(
-                        method, url, dict(headers or {}), raise_exception, **kwargs
-                    )
-                except hvac.exceptions.Forbidden as error:
-                    denied, answer = error, None
+            try:
+                answer = self._sent_with(
+                    token.reveal(), method, url, dict(headers or {}), raise_exception, **kwargs
+                )
+            except hvac.exceptions.Forbidden as error:
+                denied, answer = error, None
             if denied is None and getattr(answer, "status_code", 200) != 403:
                 return answer
+            named = is_dead(errors_of(answer) if denied is None else denied.errors or ())
+            tries = _TRIES_OF_THE_DEAD if named and self.tokens.few_uses else _TRIES
             # A body that was read while it was sent cannot be sent again.
-            tries = _TRIES_OF_FEW_USES if self.tokens.few_uses else _TRIES
             last = attempt >= tries or not is_whole(kwargs)
-            if last or not self.tokens.replace_if_dead(token, until):
+            if last or not self.tokens.replace_if_dead(token, until, named=named):
                 if denied is not None:
                     raise denied
                 return answer
         raise AssertionError("unreachable")
+
+    def _sent_with(self, token: str | None, *args: Any, **kwargs: Any) -> Any:
+        with self._forced(token):
+            try:
+                return super().request(*args, **kwargs)
+            except RecursionError:
+                pass
+        raise InvalidResponseError(
+            f"what answers at {self.base_uri} sends JSON that is nested too deeply",
+            hint="is the address that of a Vault?",
+        )
 
 
 def _sendable(token: object) -> bool:
@@ -151,8 +168,3 @@ def adapter_for(settings: Settings, session: RetryingSession, tokens: TokenSourc
         base_uri=base_of(settings), token="", session=session, namespace=settings.namespace,
         tokens=tokens,
     )  # fmt: skip
-
-
-def base_of(settings: Settings) -> str:
-    """What every path is joined to."""
-    return UNIX_BASE if settings.address.startswith("unix://") else settings.address

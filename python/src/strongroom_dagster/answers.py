@@ -5,7 +5,10 @@ hvac's lose the status, and hold the request; ours name the path and Vault's own
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from typing import Any
+from urllib.parse import quote
 
 from .errors import (
     AccessDeniedError,
@@ -15,15 +18,20 @@ from .errors import (
     StrongroomError,
     VaultUnavailableError,
 )
+from .masked import MASK
 
+#: Refused before anything was done: safe to repeat whatever the method.
+#: 408: not all of it had come; 412: not yet replicated; 429: quota; 503: sealed or standby.
+REFUSED = frozenset({408, 412, 429, 503})
 _WORDS = 300
+_SHORTEST = 4  # of what is masked; what is shorter is a part of many words
 
 
 def body_of(response: Any) -> dict[str, Any]:
     """The JSON object of an answer; empty if it is none."""
     try:
         body = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return body if isinstance(body, dict) else {}
 
@@ -34,22 +42,42 @@ def errors_of(response: Any) -> list[Any]:
     return errors if isinstance(errors, list) else []
 
 
-def words_of(response: Any) -> str:
-    """Vault's own words for a refusal, on one line and not too long; else the status."""
-    if errors := errors_of(response):
-        return " ".join("; ".join(str(e) for e in errors).split())[:_WORDS]
-    return f"status {response.status_code}"
+def words_of(response: Any, hide: Iterable[str] = ()) -> str:
+    """Vault's own words for a refusal, on one line and not too long; else the status.
+
+    Args:
+        hide: texts that may be secrets. They are masked first: half of one is one, too.
+    """
+    errors = errors_of(response)
+    if not errors:
+        return f"status {response.status_code}"
+    words = "; ".join(str(e) for e in errors)
+    long = (text for text in hide if len(text) >= _SHORTEST)
+    shapes = {shape for text in long for shape in (text, json.dumps(text)[1:-1], quote(text))}
+    for shape in sorted(shapes, key=len, reverse=True):
+        words = words.replace(shape, MASK)
+    return " ".join(words.split())[:_WORDS]
+
+
+def is_dead(errors: Iterable[Any]) -> bool:
+    """Whether a refusal says that the token is dead: Vault's does since 1.13, OpenBao's never."""
+    return any("invalid token" in str(error) for error in errors)
 
 
 def is_transient(status: int) -> bool:
     """Whether the same request may succeed later."""
-    return status in (412, 429) or status >= 500
+    return status in REFUSED or status >= 500
 
 
-def failure_of(response: Any, path: str) -> StrongroomError:
-    """The error for an answer that is not the JSON that was asked for."""
+def failure_of(response: Any, path: str, hide: Iterable[str] = ()) -> StrongroomError:
+    """The error for an answer that is not the JSON that was asked for.
+
+    Args:
+        hide: as for `words_of`.
+    """
+    hidden = [*hide]
     status = response.status_code
-    if status in (401, 403, 404) and not body_of(response):
+    if 400 <= status < 500 and not is_transient(status) and not body_of(response):
         return InvalidResponseError(  # Vault's own refusals are JSON
             f'"{path}" was answered with status {status}, and not by a vault',
             hint="is the address right? is there a proxy in between?",
@@ -59,18 +87,20 @@ def failure_of(response: Any, path: str) -> StrongroomError:
             f'permission denied on "{path}"', hint="the policy of this identity must allow it"
         )
     if status == 404:
-        return SecretNotFoundError(f'nothing at "{path}" in vault', hint=_why_not_found(response))
+        return SecretNotFoundError(
+            f'nothing at "{path}" in vault', hint=_why_not_found(response, hidden)
+        )
     if is_transient(status):
-        return VaultUnavailableError(f'vault failed at "{path}": {words_of(response)}')
-    if 400 <= status < 500:
-        return RequestRefusedError(f'vault refused "{path}": {words_of(response)}')
+        return VaultUnavailableError(f'vault failed at "{path}": {words_of(response, hidden)}')
+    if status >= 400:
+        return RequestRefusedError(f'vault refused "{path}": {words_of(response, hidden)}')
     return InvalidResponseError(
         f'vault answered "{path}" with status {status} where JSON was expected',
         hint="is the address that of a Vault, and of its active node?",
     )
 
 
-def _why_not_found(response: Any) -> str:
+def _why_not_found(response: Any, hide: Iterable[str]) -> str:
     """KV answers 404 with metadata for a version that was deleted."""
     data = body_of(response).get("data")
     metadata = data.get("metadata") if isinstance(data, dict) else None
@@ -79,5 +109,5 @@ def _why_not_found(response: Any) -> str:
     if isinstance(metadata, dict) and metadata.get("deletion_time"):
         return f"version {metadata.get('version')} was deleted at {metadata['deletion_time']}"
     if body_of(response).get("errors"):
-        return words_of(response)
+        return words_of(response, hide)
     return "check app, environment and name"

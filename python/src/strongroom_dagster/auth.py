@@ -7,7 +7,6 @@ silently, and an idle process costs Vault nothing.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -15,8 +14,9 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import unquote
 
-from .answers import errors_of, is_transient, words_of
+from .answers import errors_of, is_dead, is_transient, words_of
 from .clock import Clock
 from .errors import (
     AuthenticationError,
@@ -26,7 +26,7 @@ from .errors import (
     closed,
 )
 from .lease import Lifetime, seconds_of
-from .masked import MASK, Masked, Sensitive
+from .masked import Masked, Sensitive
 from .methods import AuthMethod
 from .settings import Settings, host_of
 from .singleflight import SingleFlight
@@ -45,10 +45,11 @@ class Token(Masked, Lifetime):
         value: the token.
         born: when it was asked for.
         uses: requests that it is good for; 0: any number.
+        sent: those that it was given out for, counted where `uses` is not 0.
         pid: the process that logged in; a forked child must not revoke it.
     """
 
-    __slots__ = ("born", "pid", "uses", "value")
+    __slots__ = ("born", "pid", "sent", "uses", "value")
 
     def __init__(self, auth: Mapping[str, Any], asked_at: float, jitter: float) -> None:
         super().__init__()
@@ -57,6 +58,7 @@ class Token(Masked, Lifetime):
         self.born: float = asked_at
         uses = auth.get("num_uses")
         self.uses: int = uses if isinstance(uses, int) else 0
+        self.sent: int = 0
         self.grant(
             # 0: a root token, or one without a lifetime.
             seconds_of(auth, "lease_duration", "the login") or math.inf,
@@ -64,6 +66,11 @@ class Token(Masked, Lifetime):
             renewable=bool(auth.get("renewable")),
             jitter=jitter,
         )
+
+    @property
+    def spent(self) -> bool:
+        """Whether it was given out for all the requests that it is good for."""
+        return 0 < self.uses <= self.sent
 
     def __repr__(self) -> str:
         return f"Token(ttl={self.ttl:.0f}, renewable={self.renewable})"
@@ -90,15 +97,20 @@ class TokenManager:
         self._send = send
         self._flights: SingleFlight[Token] = SingleFlight(clock)
         self._token: Token | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._closed = False
         self._replaced_at = -math.inf
         self.logins: int = 0
         self.renewals: int = 0
 
     def reset_after_fork(self) -> None:
-        """The child goes on with the token; only what belonged to threads is made new."""
-        self._lock = threading.Lock()
+        """The child goes on with the token; only what belonged to threads is made new.
+
+        One of few uses stays the parent's: neither would know how many of them the other has taken.
+        """
+        self._lock = threading.RLock()
+        if self.few_uses:
+            self._token = None
         self._flights.reset()
 
     @property
@@ -113,8 +125,20 @@ class TokenManager:
         return held is not None and held.uses > 0
 
     def current(self, until: float | None = None) -> Sensitive:
-        """A token that is good now. See `token`."""
-        return self.token(until).value
+        """A token that is good now, for one request. See `token`."""
+        token = self.token(until)
+        while not self._use(token):  # other threads were faster
+            token = self.token(until)
+        return token.value
+
+    def _use(self, token: Token) -> bool:
+        """Takes one of its uses; False if none is left."""
+        if token.uses:
+            with self._lock:
+                if token.spent:
+                    return False
+                token.sent += 1
+        return True
 
     def token(self, until: float | None = None) -> Token:
         """The token, renewed or replaced if that is due.
@@ -126,19 +150,21 @@ class TokenManager:
         """
         token = self._token
         now = self._clock.now()
-        if token is not None and now < token.renew_at:
-            return token
-        if token is not None and now < token.expires_at and self._flights.busy("token"):
-            return token
+        if token is not None and not token.spent:
+            if now < token.renew_at:
+                return token
+            if now < token.expires_at and self._flights.busy("token"):
+                return token
         end = now + self._settings.deadline if until is None else until
         return self._flights.do("token", lambda: self._refresh(end), end)
 
     def _refresh(self, until: float) -> Token:
         token, now = self._token, self._clock.now()
+        if token is not None and token.spent:
+            token = None
         if token is not None and now < token.renew_at:
             return token
-        alive = token is not None and now < token.expires_at
-        if token is not None and alive:
+        if token is not None and now < token.expires_at:
             # Vault may be away for longer than this caller has time, but the token is still good.
             until = min(until, now + self._settings.revalidate_deadline)
             try:
@@ -157,6 +183,8 @@ class TokenManager:
 
     def _renew(self, token: Token, until: float) -> bool:
         """Renews it; False if Vault will not, so that a login is needed."""
+        if not self._use(token):
+            return False
         asked_at = self._clock.now()
         try:
             answer = self.call(
@@ -178,25 +206,35 @@ class TokenManager:
     def _login(self, until: float) -> Token:
         if self._closed:
             raise closed()
-        asked_at = self._clock.now()
+        before, asked_at = self._token, self._clock.now()
         auth = self.method.login(_Bound(self, until))
         token = Token(auth, asked_at, self._jitter())
         self.logins += 1
         log.info("logged in to vault by %s; token lives %s s", self.method.describe(), token.ttl)
         with self._lock:
-            late = self._closed
-            if not late:
+            held = self._token
+            late, overtaken = self._closed, held is not before
+            if not (late or overtaken):
                 self._token = token
-        if late:  # closed while Vault was answering: nobody else would ever revoke this token
-            self._revoke(token, until)
+        if not (late or overtaken):
+            return token
+        # Closed while Vault was answering, or interrupted by who has logged in meanwhile: nobody
+        # else would ever revoke this token.
+        self._revoke(token, until)
+        if late or held is None:
             raise closed()
-        return token
+        return held
 
     def _jitter(self) -> float:
         return self._clock.uniform(-0.1, 0.1)
 
-    def replace_if_dead(self, token: Sensitive, until: float | None = None) -> bool:
+    def replace_if_dead(
+        self, token: Sensitive, until: float | None = None, *, named: bool = False
+    ) -> bool:
         """After a 403: whether the token is dead and another one is now current.
+
+        Args:
+            named: whether the 403 itself says that it is dead.
 
         Raises:
             AuthenticationError: it is dead, and the login was refused.
@@ -206,10 +244,12 @@ class TokenManager:
             return True  # somebody else has replaced it already
         now = self._clock.now()
         end = now + self._settings.deadline if until is None else until
-        verdict = self._look_up(token, end)
+        verdict = "dead" if named and held.uses else self._look_up(held, end)
         if verdict == "alive":
             return False
-        if verdict == "unclear":
+        # One of few uses is replaced so often that once more is no storm; whether it was used up is
+        # not known for sure, since an attempt that was repeated used it twice.
+        if verdict == "unclear" and not held.uses:
             # A token without the default policy may not look itself up.
             if now - max(held.born, self._replaced_at) < REPLACE_AT_MOST_EVERY:
                 return False
@@ -231,18 +271,20 @@ class TokenManager:
         # A token file that still holds the dead token is no replacement.
         return now_held is None or now_held.value.reveal() != token.reveal()
 
-    def _look_up(self, token: Sensitive, until: float) -> str:
+    def _look_up(self, token: Token, until: float) -> str:
+        if not self._use(token):
+            return "unclear"
         answer = self._send(
             "get",
             "/v1/auth/token/lookup-self",
-            vault_token=token.reveal(),
+            vault_token=token.value.reveal(),
             until=until,
             raise_exception=False,
         )
         if getattr(answer, "status_code", 200) != 403:
             return "alive"  # or no verdict on the token
         # OpenBao and Vault before 1.13 say "permission denied" for a dead token too.
-        return "dead" if "invalid token" in words_of(answer) else "unclear"
+        return "dead" if is_dead(errors_of(answer)) else "unclear"
 
     def call(
         self,
@@ -275,7 +317,8 @@ class TokenManager:
             return answer
         status = getattr(answer, "status_code", 200)
         if status not in (200, 204) and is_transient(status):
-            raise VaultUnavailableError(f"vault failed at the login: {words_of(answer)}")
+            words = words_of(answer, hide=_sent(path, token, json))
+            raise VaultUnavailableError(f"vault failed at the login: {words}")
         if status not in (400, 401, 403) or not errors_of(answer):
             # Vault refuses a login in its own words. All else is another server, another path.
             raise InvalidResponseError(
@@ -283,7 +326,7 @@ class TokenManager:
                 f"status {status} where vault's JSON was expected{_sent_on(answer)}",
                 hint="is the address right, and the mount of the login?",
             )
-        words = _without(words_of(answer), path, token, json)
+        words = words_of(answer, hide=_sent(path, token, json))
         raise AuthenticationError(
             f"vault refused the login by {self.method.describe()}: {words}",
             hint="the credential is wrong, expired or used up; give a new one",
@@ -319,7 +362,7 @@ class TokenManager:
             self._stays(token, type(error).__name__)
             return
         status = getattr(answer, "status_code", 200)
-        if status == 403 and "invalid token" not in words_of(answer):
+        if status == 403 and not is_dead(errors_of(answer)) and not token.spent:
             self._stays(token, "the policy does not allow update on auth/token/revoke-self")
         elif status >= 400 and status != 403:
             self._stays(token, f"status {status}")
@@ -335,16 +378,12 @@ def _sent_on(answer: Any) -> str:
     return f" (it sends on to {host_of(target)})" if "://" in target else ""
 
 
-def _without(words: str, path: str, token: str | None, payload: Mapping[str, Any] | None) -> str:
-    """Vault's words without what was sent, which some of its messages repeat."""
+def _sent(path: str, token: str | None, payload: Mapping[str, Any] | None) -> set[str]:
+    """What was sent with a login, which some of Vault's messages repeat."""
     mount = re.fullmatch(r"auth/(.+)/login", path)
-    inputs = [token, mount and mount[1], *(payload or {}).values()]
-    # The usual mounts are no secret, and what is shorter is a part of many words.
-    found = {x for x in inputs if isinstance(x, str) and len(x) >= 4 and x not in _USUAL_MOUNTS}
-    found |= {json.dumps(text)[1:-1] for text in found}
-    for text in sorted(found, key=len, reverse=True):
-        words = words.replace(text, MASK)
-    return words
+    mounts = [mount[1], unquote(mount[1])] if mount else []
+    inputs = [token, *mounts, *(payload or {}).values()]
+    return {x for x in inputs if isinstance(x, str) and x not in _USUAL_MOUNTS}  # no secrets
 
 
 class _Bound:

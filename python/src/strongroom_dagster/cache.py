@@ -78,7 +78,7 @@ class Cache:
         self._max_entries = max_entries
         self._deadline = deadline
         self._revalidate_deadline = revalidate_deadline
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._questions: set[Question] = set()
         self._flights: SingleFlight[Entry] = SingleFlight(clock)
         self._closed = False
@@ -88,7 +88,7 @@ class Cache:
 
     def reset_after_fork(self) -> None:
         """New locks for the child; the values stay."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._questions = set()
         self._flights.reset()
 

@@ -13,6 +13,10 @@ from .rotation import RotationState, rotation_states
 
 
 def _names(keys: Sequence[str]) -> list[str]:
+    if isinstance(keys, (str, bytes)):
+        raise ConfigurationError(
+            "keys: takes a list of names, and got a single text", hint='write keys=["…"]'
+        )
     names = list(dict.fromkeys(keys))
     if not names:
         raise ConfigurationError("keys: name at least one API key")

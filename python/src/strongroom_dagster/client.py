@@ -38,7 +38,7 @@ from .methods import AuthMethod
 from .overlay import check_names, check_values, overlay
 from .refs import Ref, check_text, parse_ref, path_ref
 from .session import RetryingSession
-from .settings import Settings, check_path
+from .settings import Settings, check_path, quoted_name
 from .transport import Connections
 
 #: At once in `get_many`; more would not be faster against one Vault.
@@ -75,6 +75,13 @@ class VaultSecrets:
     """
 
     def __init__(self, settings: Settings, auth: AuthMethod, *, clock: Clock | None = None) -> None:
+        if not isinstance(settings, Settings):
+            raise ConfigurationError(f"settings must be Settings, not {type(settings).__name__}")
+        if not callable(getattr(auth, "login", None)):
+            raise ConfigurationError(
+                f"auth must be a way to log in, not {type(auth).__name__}",
+                hint="AppRoleAuth, TokenFileAuth, JwtAuth, KubernetesAuth or TokenAuth",
+            )
         self.settings = settings
         self._auth = auth
         self._clock = clock or system_clock()
@@ -90,7 +97,7 @@ class VaultSecrets:
         self._entries = self._cache.entries
         self._most_names = 2 * max(settings.max_entries, 5_000)
         self._leases: dict[tuple[str, float], DatabaseLease] = {}
-        self._leases_lock = threading.Lock()
+        self._leases_lock = threading.RLock()
         self._closed = False
         self._mounts = reads.Mounts()
         self._tokens = TokenManager(auth, settings, self._clock, self._send)
@@ -141,7 +148,9 @@ class VaultSecrets:
         if field is None:
             field = ref.field
         elif ref.field is not None and field != ref.field:
-            raise ConfigurationError(f'name "{name}" has a field, and another one is given')
+            raise ConfigurationError(
+                f"{quoted_name('name', name)} has a field, and another one is given"
+            )
         return entry.value.text(field)  # type: ignore[no-any-return]
 
     def get_many(self, names: Iterable[str]) -> dict[str, str]:
@@ -170,11 +179,20 @@ class VaultSecrets:
                 entry.used = True
                 found[ref.key] = entry
         if len(missing) > 1 and self._tokens.token().uses == 0:  # one login, not one a thread
-            with ThreadPoolExecutor(min(_PARALLEL, len(missing))) as pool:
-                found.update(zip(missing, pool.map(self._load, missing.values()), strict=True))
-        else:
-            found.update((key, self._load(ref)) for key, ref in missing.items())
+            found.update(self._load_together(missing))
+        for key, ref in missing.items():
+            if key not in found:
+                found[key] = self._load(ref)
         return {name: found[ref.key].value.text(ref.field) for name, ref in refs.items()}
+
+    def _load_together(self, missing: Mapping[Hashable, Ref]) -> dict[Hashable, Any]:
+        """All that are missing, or nothing while the interpreter ends, which starts no threads."""
+        with ThreadPoolExecutor(min(_PARALLEL, len(missing))) as pool:
+            try:
+                loads = [pool.submit(self._load, ref) for ref in missing.values()]
+            except RuntimeError:
+                return {}
+            return {key: load.result() for key, load in zip(missing, loads, strict=True)}
 
     def kv(
         self, path: str, *, version: int | None = None, mount: str | None = None
@@ -198,15 +216,15 @@ class VaultSecrets:
         """The API key as soon as it is another version than `version`: one long poll.
 
         Args:
-            version: the key that you have, or its number. Only the key itself tells it from one
-                that was deleted and made anew with the same number.
+            version: the key that you have, or its number. One that is deleted and made
+                anew counts on.
             timeout: seconds, at most 60.
 
         Returns:
             The key, which is then in the cache; None if nothing changed in that time.
         """
         if isinstance(timeout, bool) or not isinstance(timeout, int) or not 1 <= timeout <= 60:
-            raise ConfigurationError(f"timeout: {timeout!r} must be from 1 to 60 whole seconds")
+            raise ConfigurationError("timeout: must be from 1 to 60 whole seconds")
         if isinstance(version, bool) or not isinstance(version, (int, ApiKey)):
             raise ConfigurationError(
                 f"version: a {type(version).__name__} must be a whole number or an ApiKey"
@@ -268,6 +286,10 @@ class VaultSecrets:
             ConfigurationError: a key is no name of a variable, or a value holds a NUL byte.
             StrongroomError: what `get` raises for any of them.
         """
+        if not isinstance(variables, Mapping):
+            raise ConfigurationError(
+                f"environment: a {type(variables).__name__} must be a mapping of variables to names"
+            )
         check_names(variables)
         found = self.get_many(variables.values())
         values = {variable: found[name] for variable, name in variables.items()}
@@ -385,7 +407,8 @@ class VaultSecrets:
             raise InvalidResponseError(f'vault\'s answer to "{path}" is JSON but no object')
         if answer.status_code == 204 or (answer.status_code == 304 and allow_304):
             return {}
-        raise failure_of(answer, path)
+        held = self._tokens.held
+        raise failure_of(answer, path, [held.value.reveal()] if held is not None else [])
 
     # --- life -----------------------------------------------------------------------------
 
@@ -427,7 +450,7 @@ class VaultSecrets:
 
         The connections see to themselves, in `transport` and `session`.
         """
-        self._leases_lock = threading.Lock()
+        self._leases_lock = threading.RLock()
         self._cache.reset_after_fork()
         self._tokens.reset_after_fork()
         for lease in list(self._leases.values()):

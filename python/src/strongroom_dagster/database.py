@@ -7,9 +7,12 @@ thread: what nobody asks for is not renewed.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
+import sys
 import threading
+import weakref
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,6 +20,7 @@ from .auth import Token, TokenManager
 from .clock import Clock
 from .errors import (
     AccessDeniedError,
+    ClosedError,
     ConfigurationError,
     InvalidResponseError,
     RequestRefusedError,
@@ -65,11 +69,18 @@ class _Lease(Lifetime):
         return min(self.expires_at, *(token.expires_at for token in self.tokens))
 
 
-class _Pair(threading.local):
-    """The credentials of which this thread has taken one half by its name."""
+#: Credentials, and the halves of them that were taken by name.
+_Taken = tuple[_Lease, frozenset[str]]
 
-    lease: _Lease | None = None
-    taken: frozenset[str] = frozenset()
+
+def _taker() -> object:
+    """Who takes the halves of a pair after one another: an asyncio task, or else a thread."""
+    asyncio = sys.modules.get("asyncio")  # who has tasks has imported it
+    try:
+        task = asyncio.current_task() if asyncio is not None else None
+    except RuntimeError:  # no loop in this thread
+        task = None
+    return task or threading.current_thread()
 
 
 class DatabaseLease:
@@ -110,7 +121,7 @@ class DatabaseLease:
         self._retired: list[_Lease] = []
         self._users = 0
         self._closed = False
-        self._pair = _Pair()
+        self._pairs: weakref.WeakKeyDictionary[object, _Taken] = weakref.WeakKeyDictionary()
 
     def __enter__(self) -> DatabaseLease:
         with self._lock:
@@ -146,29 +157,25 @@ class DatabaseLease:
     def password(self) -> str:
         """Password of the credentials that are good now.
 
-        Of user and password that a thread reads after one another, in either order, the second
+        Of user and password that a thread, or an asyncio task, reads after one another, in either
+        order, the second
         belongs to the first, also when the credentials were replaced in between.
         """
         return self._half("password")
 
     def _half(self, name: str) -> str:
-        pair = self._pair
-        first = pair.lease
-        if (
-            first is None
-            or first.revoked
-            or name in pair.taken
-            or self._clock.now() >= first.ends_at()
-        ):
-            first, pair.taken = self._good(), frozenset()
-        pair.lease, pair.taken = first, pair.taken | {name}
-        return str(getattr(first.credentials, name))
+        taker = _taker()
+        lease, taken = self._pairs.get(taker) or (None, frozenset())
+        if lease is None or lease.revoked or name in taken or self._clock.now() >= lease.ends_at():
+            lease, taken = self._good(), frozenset()
+        self._pairs[taker] = (lease, taken | {name})
+        return str(getattr(lease.credentials, name))
 
     def current(self) -> Credentials:
         """Credentials that are good now and for `min_ttl` seconds, where the role allows it.
 
         Raises:
-            ConfigurationError: no block is open, or the client is closed.
+            ClosedError: no block is open, or the client is closed.
             VaultUnavailableError: there are none, and Vault did not answer in time.
         """
         return self._good().credentials
@@ -183,7 +190,7 @@ class DatabaseLease:
             return lease  # another thread is renewing them
         try:
             if self._closed or self._users <= 0:
-                raise ConfigurationError(
+                raise ClosedError(
                     f'the lease of "{self.path}" is closed',
                     hint="use it inside of its with block, and before the client is closed",
                 )
@@ -306,17 +313,33 @@ class DatabaseLease:
         """In the child: what the parent was given is the parent's to use and to revoke."""
         self._lock = threading.RLock()
         self._lease, self._retired = None, []
-        self._pair = _Pair()
+        self._pairs = weakref.WeakKeyDictionary()
 
     def connect(self, conninfo: str = "", **keywords: Any) -> psycopg.Connection[Any]:
         """A psycopg connection with the current credentials.
 
         Args:
-            conninfo: host, port, dbname and so on, without user and password.
+            conninfo: host, port, dbname and so on, or a URL, without user and password.
             keywords: passed on to `psycopg.connect`.
-        """
-        import psycopg
 
+        Raises:
+            ConfigurationError: it is none, or holds a user or a password.
+        """
+        import psycopg.conninfo
+
+        given: dict[str, Any] | None = None
+        with contextlib.suppress(psycopg.ProgrammingError, AttributeError):  # they may quote it
+            given = psycopg.conninfo.conninfo_to_dict(conninfo)
+        if given is None:
+            raise ConfigurationError(
+                "the connection string is none, or has an unknown parameter",
+                hint="write host=… port=… dbname=…",
+            )
+        if {"user", "password"} & {*given, *keywords}:
+            raise ConfigurationError(
+                "the connection must not be given a user or password",
+                hint="the lease provides them",
+            )
         now = self.current()
         return psycopg.connect(conninfo, user=now.username, password=now.password, **keywords)
 

@@ -6,8 +6,10 @@
     token = getenv("PROVIDER_A_TOKEN")     # as os.getenv("PROVIDER_A_TOKEN")
 
 Which variable is which secret stands in a TOML file, `strongroom-env.toml`, that `strongroom
-migrate` writes. A variable that is not in it, or that Vault cannot give, is taken from the
-environment, with a warning; it is an error only if it is not there either.
+migrate` writes. What the process's own environment sets, and not to nothing, wins as it did before,
+with one line on standard error; `STRONGROOM_ENV_PREFER=vault` turns that round. A variable that is
+not in the file, or that Vault cannot give, is taken from the environment, with a warning; it is an
+error only if it is not there either.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from typing import Any, NoReturn, TypeVar, overload
 
 from .client import VaultSecrets
 from .errors import ConfigurationError, SecretPicklingError, StrongroomError
-from .settings import check_path
+from .settings import check_path, quoted_name, quoted_path
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -37,7 +39,11 @@ else:
 #: Names the mapping file; without it the file is looked for in the working directory.
 FILE_VARIABLE = "STRONGROOM_ENV_FILE"
 DEFAULT_FILE = "strongroom-env.toml"
+#: Which of both wins where the environment sets a variable that is mapped.
+PREFER_VARIABLE = "STRONGROOM_ENV_PREFER"
+PREFERENCES = ("environment", "vault")
 FORMAT = 1
+_KEYS = frozenset({"engine", "mount", "path", "field"})
 #: What env(1) and shells take, with the dots and dashes that exist in the wild.
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
@@ -86,20 +92,22 @@ class EnvironmentMap:
         Raises:
             ConfigurationError: it cannot be read, is no TOML, or holds faults; names all of them.
         """
-        reason = ""
+        file, reason = Path(file), ""
         try:
             data = tomllib.loads(file.read_text(encoding="utf-8-sig"))
         except OSError as error:
             reason = (error.strerror or type(error).__name__).lower()
         except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             reason = str(error).lower()
+        except (ValueError, RecursionError):  # a NUL in its name; digits or brackets without end
+            reason = "cannot be read"
         if reason:
-            raise ConfigurationError(f'mapping file "{file}": {reason}')
+            raise ConfigurationError(f"mapping {quoted_path(str(file))}: {reason}")
         problems: list[str] = []
         unknown = sorted(set(data) - {"format", "variables"})
-        problems += [f'unknown key "{name}"' for name in unknown]
+        problems += [quoted_name("unknown key", name) for name in unknown]
         if type(data.get("format")) is not int or data["format"] != FORMAT:
-            problems.append(f"format: {data.get('format')!r} must be {FORMAT}")
+            problems.append(f"format: must be {FORMAT}")
         tables = data.get("variables", {})
         if not isinstance(tables, dict):
             problems.append("variables: must be a table")
@@ -117,21 +125,22 @@ class EnvironmentMap:
 
 
 def _variable(name: str, table: Any, problems: list[str]) -> Variable | None:
+    before = len(problems)
     where = f"variables.{name}"
+    if not _NAME.fullmatch(name):
+        where = quoted_name("variables: a key,", name)
+        problems.append(f"{where} is no name for an environment variable")
     if not isinstance(table, dict):
         problems.append(f"{where}: must be a table")
         return None
-    before = len(problems)
-    if not _NAME.fullmatch(name):
-        problems.append(f'{where}: "{name}" is no name for an environment variable')
-    for key in sorted(set(table) - {"engine", "mount", "path", "field"}):
-        problems.append(f'{where}: unknown key "{key}"')
+    for key in sorted(set(table) - _KEYS):
+        problems.append(f"{where}: {quoted_name('unknown key', key)}")
     for key, value in table.items():
-        if not isinstance(value, str) or not value:
+        if key in _KEYS and (not isinstance(value, str) or not value):
             problems.append(f"{where}.{key}: must be a text that is not empty")
     engine = table.get("engine", "kv")
     if engine not in ("kv", "apikeys"):
-        problems.append(f'{where}.engine: {engine!r} must be "kv" or "apikeys"')
+        problems.append(f'{where}.engine: must be "kv" or "apikeys"')
     if "path" not in table:
         problems.append(f"{where}.path: is missing")
     mount = table.get("mount", "secret" if engine == "kv" else "apikeys")
@@ -164,13 +173,14 @@ class VaultEnviron(Mapping[str, str]):
         self._mapping = mapping
         self._client = client
         self._environ = os.environ if environ is None else environ
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         _living[id(self)] = self
         self._warned: set[str] = set()
+        self._said: set[str] = set()
 
     def reset_after_fork(self) -> None:
         """A new lock for the child, in which the thread that may hold the old one does not exist."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def mapping(self) -> EnvironmentMap:
         """The mapping that is in use; an empty one where there is no file.
@@ -210,7 +220,9 @@ class VaultEnviron(Mapping[str, str]):
 
         Raises:
             KeyError: it is not mapped and not in the environment.
-            StrongroomError: it is mapped, Vault did not give it, and it is not in the environment.
+            StrongroomError: it is mapped, Vault did not give it, and it is not in the environment
+                or empty there.
+            ConfigurationError: `STRONGROOM_ENV_PREFER` is neither of both.
         """
         mapping = self.mapping()
         variable = mapping.variables.get(name)
@@ -218,14 +230,39 @@ class VaultEnviron(Mapping[str, str]):
             value = self._environ[name]
             self._warn(name, f'is not in "{mapping.file}"')
             return value
+        own = self._own(name)
+        if own:
+            return own
         try:
             return self._read(variable)
         except StrongroomError as error:
             fallback = self._environ.get(name)
-            if fallback is None:
+            if not fallback:
                 raise
             self._warn(name, f"could not be read from Vault: {error.message}")
         return fallback
+
+    def _own(self, name: str) -> str | None:
+        """What the process's environment says of a mapped variable, if that wins."""
+        prefer = self._environ.get(PREFER_VARIABLE) or PREFERENCES[0]
+        if prefer not in PREFERENCES:
+            raise ConfigurationError(f"{PREFER_VARIABLE}: must be {' or '.join(PREFERENCES)}")
+        own = self._environ.get(name) if prefer == "environment" else None
+        if own:
+            self._say(name)
+        return own
+
+    def _say(self, name: str) -> None:
+        """One line for each variable: what is stale would beat a rotation unseen."""
+        with self._lock:
+            if name in self._said:
+                return
+            self._said.add(name)
+        if sys.stderr is not None:
+            sys.stderr.write(
+                f"strongroom: {name} comes from this process's environment and not from Vault "
+                f"({PREFER_VARIABLE}=vault turns that round)\n"
+            )
 
     def _read(self, variable: Variable) -> str:
         engine = "kv" if variable.engine == "kv" else "apikey"

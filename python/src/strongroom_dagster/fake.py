@@ -7,7 +7,7 @@ a network; it passes the same conformance suite as the client on a real Vault.
 from __future__ import annotations
 
 import functools
-import threading
+import itertools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
@@ -70,19 +70,18 @@ class _FakeVault:
     def __init__(self, databases: Mapping[str, tuple[str, str]]) -> None:
         self.kv: dict[str, list[_KvVersion]] = {}
         self.keys: dict[str, list[_KeyVersion]] = {}
+        self.ended: dict[str, int] = {}  # last number of a deleted key; the next counts on
         self.next_rotations: dict[str, str] = {}
         self.databases = dict(databases)
         self.leases: set[str] = set()
         self.denied: set[str] = set()
         self.down = False
-        self.lock = threading.Lock()
-        self._ticks = 0
+        self._ticks = itertools.count(1)
 
     def tick(self) -> int:
-        """Another number each time: of a lease, or of a moment."""
-        with self.lock:
-            self._ticks += 1
-            return self._ticks
+        """Another number each time, without a lock that a fork could leave held: of a lease, or of
+        a moment."""
+        return next(self._ticks)
 
     def time(self) -> str:
         """A moment of its own for everything that is made, so that a key which is made anew is
@@ -90,10 +89,10 @@ class _FakeVault:
         return f"2026-01-01T00:00:00.{self.tick():09d}Z"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "lock"}
+        return {**vars(self), "_ticks": self.tick()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, lock=threading.Lock())
+        vars(self).update(state, _ticks=itertools.count(state["_ticks"] + 1))
 
 
 class FakeVaultSecrets(VaultSecrets):
@@ -175,12 +174,14 @@ class FakeVaultSecrets(VaultSecrets):
     def delete(self, name: str, *, version: int | None = None) -> None:
         """Deletes a KV secret's current or given version, which `undelete` brings back.
 
-        An API key (`apikey:…`) is gone for good; `rotate` makes another with version 1.
+        An API key (`apikey:…`) is gone for good; `rotate` makes another, which counts on.
         """
         if name.startswith("apikey:"):
             path = self._path("apikey", name.removeprefix("apikey:"))
-            if self._vault.keys.pop(path, None) is None:
+            versions = self._vault.keys.pop(path, None)
+            if versions is None:
                 raise SecretNotFoundError(f'no API key "{path}" in the fake')
+            self._vault.ended[path] = self._vault.ended.get(path, 0) + len(versions)
             return
         self._kv_version(name, version).deletion_time = self._vault.time()
 
@@ -304,10 +305,12 @@ class FakeVaultSecrets(VaultSecrets):
         versions = self._vault.keys.get(path)
         if not versions:
             raise SecretNotFoundError(f'no API key "{path}" in vault', hint="put it into the fake")
-        number = int(params.get("version") or len(versions))
-        if not 1 <= number <= len(versions):
+        before = self._vault.ended.get(path, 0)
+        last = before + len(versions)
+        number = int(params.get("version") or last)
+        if not before < number <= last:
             raise RequestRefusedError(f'vault refused "{path}": no version {number}')
-        version = versions[number - 1]
+        version = versions[number - before - 1]
         if version.compromised:
             raise RequestRefusedError(f'vault refused "{path}": version {number} is compromised')
         etag = f'"{number} {version.created_time}"'
@@ -319,7 +322,7 @@ class FakeVaultSecrets(VaultSecrets):
                 **({"key": values["key"]} if set(values) == {"key"} else {"values": values}),
                 "version": number,
                 "etag": etag,
-                "state": "current" if number == len(versions) else "grace",
+                "state": "current" if number == last else "grace",
                 "created_time": version.created_time,
                 "last_rotated_time": versions[-1].created_time,
                 "cache_ttl": _CACHE_TTL,

@@ -54,6 +54,14 @@ def fault_of(error: BaseException, settings: Settings) -> StrongroomError | tupl
     for item in chain:
         if isinstance(item, urllib3.exceptions.DecodeError):
             return InvalidResponseError(f"the answer of {where} is not encoded as it says")
+        if isinstance(item, urllib3.exceptions.InvalidHeader) or type(item) is (
+            http.client.HTTPException  # of more headers than it reads, or of what transport refuses
+        ):
+            return InvalidResponseError(
+                f"the answer of {where} has headers that contradict each other or are none, or too "
+                "many, or chunks that are none",
+                hint="is there a proxy in between?",
+            )
         if isinstance(
             item, (http.client.BadStatusLine, http.client.LineTooLong, http.client.UnknownProtocol)
         ) and not isinstance(item, http.client.RemoteDisconnected):
@@ -94,7 +102,9 @@ def _tls_fault(chain: list[BaseException], settings: Settings) -> StrongroomErro
         if isinstance(item, ssl.SSLCertVerificationError):
             hint = "renew the certificate, or set ca_bundle or tls_server_name"
             if settings.ca_bundle is None:
-                names = ["requests_ca_bundle", "curl_ca_bundle", "vault_skip_verify"]
+                names = [
+                    "requests_ca_bundle", "curl_ca_bundle", "vault_skip_verify", "vault_cacert_bytes"
+                ]  # fmt: skip
                 if ignored := _ignored(names, "ca_bundle or VAULT_CACERT"):
                     hint = f"{hint}; {ignored}"
             return TLSVerificationError(

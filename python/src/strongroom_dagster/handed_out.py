@@ -10,15 +10,17 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import hvac
 import requests.exceptions
 
-from .adapter import TokenAdapter, TokenSource, base_of
-from .errors import TLSVerificationError, VaultUnavailableError
+from .adapter import TokenAdapter, TokenSource
+from .errors import ConfigurationError, TLSVerificationError, VaultUnavailableError
 from .masked import Sensitive
 from .session import RetryingSession, own_certificate
 from .settings import Settings
+from .transport import base_of
 
 T = TypeVar("T")
 
@@ -48,9 +50,28 @@ def hvac_for(settings: Settings, session: HvacSession, tokens: TokenSource) -> h
 class HvacSession(RetryingSession):
     """The session under it."""
 
-    def request(self, *args: Any, **keywords: Any) -> requests.Response:
-        """See `RetryingSession.request`."""
-        return _for_requests(super().request, *args, **keywords)
+    def request(self, method: str, url: str, **keywords: Any) -> requests.Response:  # type: ignore[override]
+        """See `RetryingSession.request`.
+
+        Raises:
+            ConfigurationError: the URL is not of the client's Vault; whoever sets another one, on
+                the client of hvac for example, would send our token there.
+        """
+        if _origin(url) != _origin(base_of(self._settings)):
+            raise ConfigurationError(
+                f"this client speaks to {self._settings.address} and to nobody else",
+                hint="make a client of its own for another address",
+            )
+        return _for_requests(super().request, method, url, **keywords)
+
+
+def _origin(url: str) -> tuple[str, str]:
+    """Scheme, and host with port, as they are written; empty if it is no URL."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "", ""
+    return parts.scheme, parts.netloc.lower()
 
 
 class _Tokens:
@@ -66,8 +87,10 @@ class _Tokens:
     def current(self, until: float | None = None) -> Sensitive:
         return _for_requests(self._tokens.current, until)
 
-    def replace_if_dead(self, token: Sensitive, until: float | None = None) -> bool:
-        return _for_requests(self._tokens.replace_if_dead, token, until)
+    def replace_if_dead(
+        self, token: Sensitive, until: float | None = None, *, named: bool = False
+    ) -> bool:
+        return _for_requests(self._tokens.replace_if_dead, token, until, named=named)
 
 
 def _for_requests(call: Callable[..., T], *args: Any, **keywords: Any) -> T:

@@ -12,13 +12,14 @@ from urllib.parse import quote, urlsplit
 
 import requests
 
+from .answers import is_transient
 from .errors import (
     AuthenticationError,
     ConfigurationError,
     SecretPicklingError,
     VaultUnavailableError,
 )
-from .methods import Caller, check_mount, check_text, log_in
+from .methods import Caller, check_mount, check_source, check_text, log_in
 from .source import Source
 
 _URL, _TOKEN = "ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"
@@ -43,16 +44,19 @@ class JwtAuth:
         https://docs.gitlab.com/ci/secrets/id_token_authentication/
     """
 
-    role: str
+    role: str = field(repr=False)
     token: Source | None = None
-    audience: str | None = None
-    mount: str = "jwt"
+    audience: str | None = field(default=None, repr=False)
+    mount: str = field(default="jwt", repr=False)
     environ: Mapping[str, str] | None = field(default=None, repr=False, compare=False)
     owns_token: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
         check_mount(self.mount)
         check_text("role", self.role)
+        check_source("token", self.token, optional=True)
+        if self.audience is not None:
+            check_text("audience", self.audience)
         if self.token is not None and self.audience is not None:
             raise ConfigurationError(
                 "audience is for the token that GitHub Actions is asked for",
@@ -81,7 +85,7 @@ def github_token(audience: str | None = None, environ: Mapping[str, str] | None 
 
     Raises:
         AuthenticationError: this is no such job, or GitHub refused.
-        VaultUnavailableError: GitHub did not answer.
+        VaultUnavailableError: GitHub did not answer, or could not.
     """
     env = os.environ if environ is None else environ
     url, secret = env.get(_URL, ""), env.get(_TOKEN, "")
@@ -91,9 +95,11 @@ def github_token(audience: str | None = None, environ: Mapping[str, str] | None 
             hint="give the job `permissions: id-token: write`, or name the token's file or variable",
         )
     answer = _ask(_with_audience(url, audience), secret)
+    if is_transient(answer.status_code):
+        raise VaultUnavailableError(f"JWT: GitHub answered {answer.status_code}")
     try:
         token = answer.json().get("value") if answer.status_code == 200 else None
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         token = None
     if not isinstance(token, str) or not token:
         raise AuthenticationError(

@@ -6,7 +6,7 @@ It only counts. Who renews, replaces and revokes is in `auth` and `database`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from .errors import InvalidResponseError
 
@@ -61,6 +61,15 @@ class Lifetime:
         return left
 
 
+def is_seconds(value: object) -> TypeGuard[float]:
+    """Whether a value of one of Vault's answers is a duration in seconds."""
+    return (
+        isinstance(value, (int, float))
+        and not isinstance(value, bool)
+        and 0 <= value <= MOST_SECONDS
+    )
+
+
 def seconds_of(block: Mapping[str, Any], name: str, where: str) -> float:
     """A duration of one of Vault's answers, in seconds, which must be a number of them.
 
@@ -73,11 +82,7 @@ def seconds_of(block: Mapping[str, Any], name: str, where: str) -> float:
         InvalidResponseError: it is missing, no number, negative or absurdly long.
     """
     value = block.get(name)
-    if (
-        isinstance(value, (int, float))
-        and not isinstance(value, bool)
-        and 0 <= value <= MOST_SECONDS
-    ):
+    if is_seconds(value):
         return float(value)
     raise InvalidResponseError(
         f'vault\'s answer to "{where}" holds no {name} that is a number of seconds',

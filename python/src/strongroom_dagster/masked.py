@@ -14,6 +14,7 @@ from decimal import Decimal
 from typing import Any, NoReturn
 
 from .errors import ConfigurationError, FieldNotFoundError, SecretPicklingError
+from .settings import quoted_name
 
 MASK = "****"
 
@@ -174,7 +175,8 @@ class SecretMapping(Fixed, Mapping[str, Any]):
             pass
         names = ", ".join(sorted(self._data)) or "none"
         raise FieldNotFoundError(
-            f'secret "{self.path}" has no field "{field}"', hint=f"its fields: {names}"
+            f'secret "{self.path}" has no {quoted_name("field", field)}',
+            hint=f"its fields: {names}",
         )
 
     def __getitem__(self, key: str) -> Any:

@@ -20,7 +20,7 @@ from .errors import (
 )
 from .lease import seconds_of
 from .masked import Sensitive
-from .settings import VISIBLE, path_fault
+from .settings import UNRESOLVED, VISIBLE, is_env_var, path_fault
 from .source import Source
 
 KUBERNETES_JWT = "/var/run/secrets/kubernetes.io/serviceaccount/token"
@@ -74,17 +74,19 @@ class AppRoleAuth:
     Source: https://developer.hashicorp.com/vault/docs/auth/approle
     """
 
-    role_id: str
+    role_id: str = field(repr=False)
     secret_id: Source | None = None
     wrapped: bool = False
-    mount: str = "approle"
+    mount: str = field(default="approle", repr=False)
     owns_token: bool = field(default=True, init=False)
     _unwrapped: Sensitive | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         check_mount(self.mount)
         check_text("role_id", self.role_id)
-        _check_source("secret_id", self.secret_id, optional=True)
+        check_source("secret_id", self.secret_id, optional=True)
+        if not isinstance(self.wrapped, bool):
+            raise ConfigurationError(f"wrapped must be a bool, not {type(self.wrapped).__name__}")
         if self.wrapped and self.secret_id is None:
             raise ConfigurationError("a wrapped secret id needs a source")
 
@@ -132,7 +134,7 @@ class TokenAuth:
     owns_token: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
-        _check_source("token", self.token)
+        check_source("token", self.token)
 
     def login(self, caller: Caller) -> dict[str, Any]:
         return _adopt(caller, self.token.read_token(), renew=True)
@@ -148,7 +150,7 @@ class TokenFileAuth:
     Source: https://developer.hashicorp.com/vault/docs/agent-and-proxy/autoauth/sinks/file
     """
 
-    path: str
+    path: str = field(repr=False)
     owns_token: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
@@ -168,9 +170,9 @@ class KubernetesAuth:
     Source: https://developer.hashicorp.com/vault/docs/auth/kubernetes
     """
 
-    role: str
-    jwt_file: str = KUBERNETES_JWT
-    mount: str = "kubernetes"
+    role: str = field(repr=False)
+    jwt_file: str = field(default=KUBERNETES_JWT, repr=False)
+    mount: str = field(default="kubernetes", repr=False)
     owns_token: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
@@ -197,9 +199,12 @@ def check_text(name: str, value: object) -> None:
     """Raises ConfigurationError if it is no text, or empty."""
     if not isinstance(value, str) or not value:
         raise ConfigurationError(f"{name} must be a text that is not empty")
+    if is_env_var(value):
+        raise ConfigurationError(f"{name}: {UNRESOLVED}", hint="give its value")
 
 
-def _check_source(name: str, value: object, *, optional: bool = False) -> None:
+def check_source(name: str, value: object, *, optional: bool = False) -> None:
+    """Raises ConfigurationError if it is no source."""
     if not (isinstance(value, Source) or (optional and value is None)):
         raise ConfigurationError(
             f"{name} must be a Source, not {type(value).__name__}",

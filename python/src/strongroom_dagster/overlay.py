@@ -21,7 +21,7 @@ class Overlay:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._before: dict[str, str | None] = {}
         self._layers: dict[str, list[tuple[object, str]]] = {}
 
@@ -41,7 +41,7 @@ class Overlay:
 
     def reset_after_fork(self) -> None:
         """In the child: the lock may be held by a thread that is not there any more."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def _push(self, name: str, layer: object, value: str) -> None:
         layers = self._layers.setdefault(name, [])
@@ -88,10 +88,15 @@ def check_values(values: Mapping[str, str]) -> None:
     """That the values can be in an environment.
 
     Raises:
-        ConfigurationError: one holds a NUL byte; names its variable.
+        ConfigurationError: one cannot; names its variable.
     """
     for variable, value in values.items():
-        if "\0" in value:
+        fault = "a NUL byte" if "\0" in value else ""
+        try:
+            os.fsencode(value)
+        except UnicodeEncodeError:  # it holds the value
+            fault = "a character"
+        if fault:
             raise ConfigurationError(
-                f"{variable}: holds a NUL byte, which no environment variable can"
+                f"{variable}: holds {fault}, which no environment variable can"
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .errors import ConfigurationError
-from .settings import Settings, check_path
+from .settings import UNRESOLVED, Settings, check_path, is_env_var, quoted_name
 
 #: How a name is read that holds no more than a path, by engine, and how one field of it.
 _VERBS = {"kv": ("kv", '["{}"]'), "apikey": ("api_key", '.values["{}"]')}
@@ -53,9 +53,9 @@ def check_text(what: str, value: Any) -> str:
     """
     if not isinstance(value, str):
         raise ConfigurationError(f"{what}: a {type(value).__name__} must be a text")
-    if hasattr(value, "env_var_name"):
+    if is_env_var(value):
         raise ConfigurationError(
-            f"{what}: an EnvVar is only resolved in the configuration of a resource",
+            f"{what}: {UNRESOLVED}",
             hint="give its value: EnvVar(…).get_value()",
         )
     if any("\ud800" <= c <= "\udfff" for c in value):
@@ -85,9 +85,9 @@ def parse_ref(name: str, settings: Settings) -> Ref:
     """
     engine, path, mark, field = _split(check_text("name", name))
     if mark and not field:
-        raise ConfigurationError(f'name "{name}" ends in "#" without a field')
+        raise ConfigurationError(f'{quoted_name("name", name)} ends in "#" without a field')
     if not path:
-        raise ConfigurationError(f'name "{name}" is empty')
+        raise ConfigurationError(f"{quoted_name('name', name)} is empty")
     mount = settings.apikeys_mount if engine == "apikey" else settings.kv_mount
     return Ref(engine or "kv", mount, resolve(path, settings.prefix), field=field or None)
 
@@ -105,9 +105,10 @@ def path_ref(
     if named is not None or mark:
         verb, one = _VERBS[named or engine]
         instead = f'{verb}("{path}")' + (one.format(field) if field else "")
+        shown = quoted_name("name", name)
         raise ConfigurationError(
-            f'name "{name}": this takes a path, without an engine and without a field',
-            hint=f'write {instead}, or get("{name}")',
+            f"{shown}: this takes a path, without an engine and without a field",
+            hint=f'write {instead}, or get("{name}")' if name in shown else "",
         )
     if mount is None:
         mount = settings.kv_mount if engine == "kv" else settings.apikeys_mount

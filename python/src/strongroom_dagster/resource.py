@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import dagster as dg
 import hvac
-from pydantic import ConfigDict, Field, PrivateAttr
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic_core.core_schema import no_info_before_validator_function
 
 from .client import VaultSecrets
 from .database import DatabaseLease
-from .errors import ClosedError, ConfigurationError
+from .errors import ClosedError, ConfigurationError, StrongroomError
 from .jwt import JwtAuth
 from .masked import ApiKey, SecretMapping
 from .methods import (
@@ -165,6 +166,31 @@ class VaultSecretsResource(dg.ConfigurableResource[Any]):
             super().__init__(
                 **checked(type(self), {**by_name, **data}, VaultSecretsResource.model_fields)
             )
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if not name.startswith("_"):  # Dagster's error would quote the value
+                raise ConfigurationError(
+                    "a resource's fields cannot be set", hint="make another resource"
+                )
+            super().__setattr__(name, value)
+
+        @classmethod
+        def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+            return no_info_before_validator_function(cls._as_resource, handler(source))
+
+        @classmethod
+        def _as_resource(cls, value: Any) -> Any:
+            """In place of pydantic's error, which would quote a credential that was given where
+            this resource is wanted. (Of a `ValueError` it would make its own.)"""
+            if value is None or isinstance(value, BaseModel):
+                return value
+            fault = f"a {type(value).__name__} was given in place of a {cls.__name__}"
+            if isinstance(value, dict):
+                try:
+                    return checked(cls, value, VaultSecretsResource.model_fields)
+                except ConfigurationError as error:
+                    fault = error.message
+            raise StrongroomError(fault, hint=f"write {cls.__name__}(…)")
 
     @classmethod
     def configure_at_launch(cls, **kwargs: Any) -> Any:

@@ -160,11 +160,15 @@ def _check(name: str, value: Any, kind: str, default: Any) -> None:
     elif "str" in kind and "dict" not in kind:
         if not isinstance(value, str):
             raise _wrong(name, "a text", value)
+        if isinstance(value, dg.EnvVar):
+            _variable(name, value.env_var_name)
         if name == "proxy" and "@" in value:
             raise ConfigurationError(
                 "proxy: a user and password would be shown in the Dagster UI",
                 hint='use proxy=EnvVar("…")',
             )
+        if name == "address" and "@" in value:
+            raise ConfigurationError("address: must not hold a user or password")
     elif kind == "<class 'bool'>":
         if not isinstance(value, bool):
             raise _wrong(name, "True or False", value)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Protocol
 
+from .errors import ConfigurationError
 from .masked import ApiKey
 
 
@@ -50,7 +51,14 @@ def rotation_states(
         tolerance: how late a rotation may be before it counts as overdue; it also covers the
             difference between this machine's clock and Vault's.
         now: the time to compare with; by default the present.
+
+    Raises:
+        ConfigurationError: `names` is a text.
     """
+    if isinstance(names, (str, bytes)):
+        raise ConfigurationError(
+            "takes a list of names of API keys, and got a single text", hint='write ["…"]'
+        )
     present = now or datetime.now(timezone.utc)
     states = []
     for name in names:

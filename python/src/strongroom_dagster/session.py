@@ -23,6 +23,7 @@ import requests.adapters
 import requests.exceptions
 import urllib3.exceptions
 
+from .answers import REFUSED
 from .clock import Clock
 from .errors import (
     ClosedError,
@@ -33,14 +34,12 @@ from .errors import (
     closed,
 )
 from .faults import fault_of, ignored_proxy
+from .masked import Masked
 from .settings import Settings
 from .transport import Connections
 
 log: logging.Logger = logging.getLogger("strongroom_dagster")
 
-#: Refused before anything was done: safe to repeat whatever the method.
-#: 412: not yet replicated; 429: quota; 503: sealed or standby.
-REFUSED = frozenset({412, 429, 503})
 _SAFE_METHODS = frozenset({"GET", "LIST", "HEAD", "OPTIONS"})
 _CHUNK = 64 * 1024
 _LONGEST_TIMEOUT = 1e6  # seconds; a socket takes no arbitrary number
@@ -53,7 +52,7 @@ class CertificateFileError(ConfigurationError, OSError):
     `OSError` too."""
 
 
-class RetryingSession(requests.Session):
+class RetryingSession(Masked, requests.Session):
     """`requests.Session` with retries, an overall deadline and a bounded body.
 
     `request` takes five keywords more than its base: `until` (the time on the clock at which
@@ -134,12 +133,14 @@ class RetryingSession(requests.Session):
         whole = is_whole(kwargs)
         safe = whole and (idempotent or method.upper() in _SAFE_METHODS)
         attempt = 0
+        before: requests.Response | None = None  # the answer to the attempt before
         while True:
             if self._closed and not although_closed:
                 raise closed()
-            response, fault, unsent = self._attempt(
-                method, url, end - clock.now(), read_timeout, kwargs
-            )
+            left = end - clock.now()
+            response, fault, unsent = self._attempt(method, url, left, read_timeout, kwargs)
+            if response is None and (left < read_timeout or clock.now() >= end):
+                response = before  # it was given what was left of the time, and no more
             may_repeat = (unsent or safe) and not once
             if response is not None:
                 status = response.status_code
@@ -152,8 +153,10 @@ class RetryingSession(requests.Session):
                 if response is not None:
                     return response
                 raise self._given_up(attempt + 1, fault, sent=not (unsent or safe or once))
+            before = None
             if response is not None:
                 response.close()
+                before = None if kwargs.get("stream") else response
             attempt += 1
             log.info("vault: %s; attempt %d in %.2f s", fault, attempt + 1, pause)
             clock.sleep(pause)
@@ -188,12 +191,14 @@ class RetryingSession(requests.Session):
             response = super().request(
                 method, url, timeout=timeout, allow_redirects=False, **{**kwargs, "stream": True}
             )
+            _forget_what_was_sent(response)
             if stream:
                 self._streams.add(response)
                 return response, "", False
             _read_body(response, settings.max_response_bytes, end, self._clock)
             if _cut_short(response, method):
                 return None, "an answer that was cut short", False
+            _read_as_utf_8(response)
             return response, "", False
         except (
             requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError
@@ -212,24 +217,29 @@ class RetryingSession(requests.Session):
         first, *rest = (cert,) if isinstance(cert, str) else cert or own or ("",)
         pair = (first, *(rest if any(rest) else [first])) if first else None
         bundle = verify if isinstance(verify, str) else settings.ca_bundle
-        if pair == own and bundle == settings.ca_bundle:
-            yield
-            return
         certificate, key = pair or (None, None)
+        others: Connections | None = None
         fault = ""
         try:
-            self._local.connections = Connections(
-                replace(settings, client_certificate=certificate, client_key=key, ca_bundle=bundle)
-            )
+            if pair != own or bundle != settings.ca_bundle:
+                others = Connections(
+                    replace(
+                        settings, client_certificate=certificate, client_key=key, ca_bundle=bundle
+                    )
+                )
         except ConfigurationError as error:
             fault = error.message
         if fault:
             raise CertificateFileError(fault)
+        # A request that is interrupted by another one of its thread goes on as it was.
+        before = getattr(self._local, "connections", None)
+        self._local.connections = others
         try:
             yield
         finally:
-            self._local.connections.close()
-            del self._local.connections
+            self._local.connections = before
+            if others is not None:
+                others.close()
 
     def get_adapter(self, url: str) -> requests.adapters.BaseAdapter:
         """The connections of the request that this thread is at, or what is mounted."""
@@ -315,6 +325,12 @@ def _read_body(response: requests.Response, limit: int, end: float, clock: Clock
     response._content_consumed = True  # type: ignore[attr-defined]
 
 
+def _forget_what_was_sent(response: requests.Response) -> None:
+    """Takes the token and the payload out of an answer, which somebody may keep, or pickle."""
+    response.request.headers.pop("X-Vault-Token", None)
+    response.request.body = None
+
+
 def _cut_short(response: requests.Response, method: str) -> bool:
     """Whether the connection was closed before the answer was whole (RFC 9112, 6.3 and 8).
 
@@ -330,9 +346,34 @@ def _cut_short(response: requests.Response, method: str) -> bool:
         return False
     try:
         json.loads(response.content)
+    except UnicodeDecodeError as error:
+        return error.reason == "unexpected end of data"
     except ValueError:
         return True
+    except RecursionError:
+        pass
     return False
+
+
+def _read_as_utf_8(response: requests.Response) -> None:
+    """JSON is UTF-8 whatever charset its header names (RFC 8259, 8.1 and 11), and a value is never
+    guessed: requests would put other characters into it, without a word.
+
+    Raises:
+        InvalidResponseError: it is JSON, and not UTF-8.
+    """
+    try:
+        response.content.decode("utf-8")
+    except UnicodeDecodeError:
+        pass
+    else:
+        response.encoding = "utf-8"
+        return
+    kind = response.headers.get("Content-Type", "")
+    if kind.startswith("application/json") or response.content.lstrip()[:1] == b"{":
+        raise InvalidResponseError(
+            "vault's answer is not UTF-8", hint="is there a proxy in between?"
+        )
 
 
 def _retry_after(response: requests.Response) -> float:
@@ -344,7 +385,7 @@ def _retry_after(response: requests.Response) -> float:
         when = email.utils.parsedate_to_datetime(text)
         now = email.utils.parsedate_to_datetime(response.headers.get("Date", ""))
         return max(0.0, (when - now).total_seconds())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return 0.0
 
 

@@ -19,6 +19,9 @@ DEFAULT_ADDRESS = "https://127.0.0.1:8200"
 #: What a value of an HTTP header, and so a token and a namespace, is made of here.
 VISIBLE = re.compile(r"[\x21-\x7e]+")
 _PROXY_SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
+#: What is wrong with an `EnvVar` in place of a value.
+UNRESOLVED = "an EnvVar is only resolved in the configuration of a resource"
+_LONGEST_NAME = 256
 _SOCKET_PATH_BYTES = 103  # what fits into every system's sockaddr_un
 _POSITIVE = frozenset(
     {"connect_timeout", "read_timeout", "deadline", "backoff_base", "backoff_cap",
@@ -101,7 +104,9 @@ class Settings:
         for field in fields(self):
             value, kind = getattr(self, field.name), str(field.type)
             found = type(value).__name__
-            if kind.startswith("str"):
+            if is_env_var(value):
+                problems.append(f"{field.name}: {UNRESOLVED}")
+            elif kind.startswith("str"):
                 if not (isinstance(value, str) or (value is None and "None" in kind)):
                     problems.append(f"{field.name}: must be a text, not {found}")
             elif kind == "bool":
@@ -212,7 +217,8 @@ class Settings:
         """Settings from the variables that the `vault` command reads, and our own.
 
         `VAULT_ADDR`, `VAULT_CACERT` or `VAULT_CAPATH`, `VAULT_CLIENT_CERT`, `VAULT_CLIENT_KEY`,
-        `VAULT_TLS_SERVER_NAME`, `VAULT_NAMESPACE`, `VAULT_HTTP_PROXY`; `STRONGROOM_APP`,
+        `VAULT_TLS_SERVER_NAME`, `VAULT_NAMESPACE`, `VAULT_PROXY_ADDR` or `VAULT_HTTP_PROXY`;
+        `STRONGROOM_APP`,
         `STRONGROOM_ENVIRONMENT` and `STRONGROOM_ALLOW_PLAIN_HTTP` (`true` or `false`). No other
         variable is read, neither here nor by hvac or requests underneath.
         Source: https://developer.hashicorp.com/vault/docs/commands#environment-variables
@@ -229,7 +235,7 @@ class Settings:
             client_key=env.get("VAULT_CLIENT_KEY") or None,
             tls_server_name=env.get("VAULT_TLS_SERVER_NAME") or None,
             namespace=env.get("VAULT_NAMESPACE") or None,
-            proxy=env.get("VAULT_HTTP_PROXY") or None,
+            proxy=env.get("VAULT_PROXY_ADDR") or env.get("VAULT_HTTP_PROXY") or None,
             app=env.get("STRONGROOM_APP") or None,
             environment=env.get("STRONGROOM_ENVIRONMENT") or None,
         )
@@ -243,7 +249,7 @@ def check_path(path: str) -> str:
     """
     if fault := path_fault(path):
         raise ConfigurationError(
-            f"path {path!r} {fault}",
+            f"{quoted_name('path', path)} {fault}",
             hint="write it as app/environment/name, without a slash at the end",
         )
     return path
@@ -258,6 +264,20 @@ def path_fault(path: str) -> str:
     if any(segment in ("", ".", "..") for segment in path.split("/")):
         return 'has an empty, "." or ".." segment'
     return ""
+
+
+def is_env_var(value: object) -> bool:
+    """Whether a text or a number is an `EnvVar` of Dagster's, which stands for another one."""
+    return isinstance(value, (str, int)) and (
+        hasattr(value, "env_var_name") or hasattr(value, "get_value")
+    )
+
+
+def quoted_name(what: str, name: str) -> str:
+    """`what "name"` for a message; `what` alone if the name looks like a secret in its place: a
+    URL, a text of several lines, a long one."""
+    odd = len(name) > _LONGEST_NAME or not name.isprintable() or "://" in name
+    return what if odd else f'{what} "{name}"'
 
 
 def quoted_path(path: str) -> str:

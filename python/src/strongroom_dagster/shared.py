@@ -12,7 +12,7 @@ class SharedClients:
     """Clients by what they are configured with, closed when the last who asked is done."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._held: dict[Hashable, tuple[VaultSecrets, int]] = {}
 
     def acquire(self, key: Hashable, make: Callable[[], VaultSecrets]) -> VaultSecrets:
@@ -33,4 +33,4 @@ class SharedClients:
 
     def reset_after_fork(self) -> None:
         """In the child: the lock may be held by a thread that is not there any more."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()

@@ -13,9 +13,10 @@ T = TypeVar("T")
 
 
 class _Flight(Generic[T]):
-    __slots__ = ("done", "error", "landed", "result", "until")
+    __slots__ = ("done", "error", "landed", "leader", "result", "until")
 
     def __init__(self, until: float) -> None:
+        self.leader = threading.get_ident()
         self.landed = threading.Event()
         self.until = until
         self.done = False
@@ -28,12 +29,12 @@ class SingleFlight(Generic[T]):
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._flights: dict[Hashable, _Flight[T]] = {}
 
     def reset(self) -> None:
         """For the child of a fork, in which the threads that led the calls do not exist."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._flights = {}
 
     def busy(self, key: Hashable) -> bool:
@@ -59,7 +60,8 @@ class SingleFlight(Generic[T]):
         """The result of `call`, made by this thread or by the one that is already at it.
 
         A leader that is interrupted (KeyboardInterrupt, a bug) is not followed: one of those who
-        waited takes its place.
+        waited takes its place. A thread that is at it already, and is interrupted by what asks
+        again (the handler of a signal, a finalizer), does not wait for itself: it calls.
 
         Args:
             fits: whether what was asked for before this call began is good enough for it; None:
@@ -79,6 +81,8 @@ class SingleFlight(Generic[T]):
                     flight = self._flights[key] = _Flight(until)
             if leads:
                 return self._lead(key, flight, call)
+            if flight.leader == threading.get_ident():
+                return call()
             if not flight.landed.wait(max(0.0, until - self._clock.now())):
                 if self._clock.now() >= flight.until:
                     self._remove(key, flight)  # its leader was interrupted before it took off

@@ -14,9 +14,10 @@ from typing import Any
 
 from .errors import AuthenticationError, ConfigurationError, SecretPicklingError
 from .masked import Sensitive
-from .settings import VISIBLE, quoted_path
+from .settings import UNRESOLVED, VISIBLE, is_env_var, quoted_path
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_BY_NAME = 'write Source(variable="…")'
 _MOST_BYTES = 64 * 1024  # of a credential's file
 
 
@@ -47,6 +48,8 @@ class Source:
             )
         if self.file is not None and not isinstance(self.file, (str, os.PathLike)):
             raise ConfigurationError("a credential's file must be a path")
+        if is_env_var(self.file):
+            raise ConfigurationError(f"a credential's file: {UNRESOLVED}", hint=_BY_NAME)
         if self.value is not None and not isinstance(self.value, Sensitive):
             raise ConfigurationError(
                 "a credential's value must be masked", hint="write Source.of(…)"
@@ -64,6 +67,8 @@ class Source:
         """The credential itself, masked from now on."""
         if not isinstance(value, str):
             raise ConfigurationError(f"a credential must be a text, not {type(value).__name__}")
+        if is_env_var(value):
+            raise ConfigurationError(f"a credential: {UNRESOLVED}", hint=_BY_NAME)
         return cls(value=Sensitive(value))
 
     def read(self, what: str) -> str:
@@ -97,18 +102,30 @@ class Source:
             raise AuthenticationError(f"token: {where} holds a space or another odd character")
         return found
 
+    def __repr__(self) -> str:
+        return f"Source({self._where()})"
+
+    def _environ(self) -> Mapping[str, str]:
+        return os.environ if self.environ is None else self.environ
+
+    def _where(self) -> str:
+        """For messages: names what it is only if that is there."""
+        if self.value is not None:
+            return "the value"
+        if self.variable is not None:
+            known = self.variable in self._environ() or self.variable.startswith("VAULT_")
+            return f"environment variable {self.variable}" if known else "its environment variable"
+        return quoted_path(str(self.file))
+
     def _found(self) -> tuple[str, str, str]:
         """The raw credential, where it was looked for, and what is wrong."""
+        where = self._where()
         if self.value is not None:
-            return self.value.reveal(), "the value", ""
+            return self.value.reveal(), where, ""
         if self.variable is not None:
-            environ = os.environ if self.environ is None else self.environ
-            known = self.variable in environ or self.variable.startswith("VAULT_")
-            where = f"environment variable {self.variable}" if known else "its environment variable"
-            found = environ.get(self.variable, "")
+            found = self._environ().get(self.variable, "")
             return found, where, "" if found.strip() else "is not set or empty"
         path = str(self.file)
-        where = quoted_path(path)
         try:
             with Path(path).open("rb") as file:
                 content = file.read(_MOST_BYTES + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Protocol
 
 import sqlalchemy
@@ -35,10 +36,18 @@ def leased_engine(
         keywords: passed on to `sqlalchemy.create_engine`.
 
     Raises:
-        ConfigurationError: the URL holds a user or a password.
+        ConfigurationError: it is no URL, or holds a user or a password.
     """
-    parsed = sqlalchemy.make_url(url)
-    if parsed.username or parsed.password:
+    parsed: sqlalchemy.URL | None = None
+    with contextlib.suppress(sqlalchemy.exc.ArgumentError, ValueError):  # they may quote it
+        parsed = sqlalchemy.make_url(url)
+    if parsed is None:
+        raise ConfigurationError(
+            "the database URL is none", hint="write postgresql+psycopg://host/database"
+        )
+    # What stands behind the "?" is shown by whoever shows the engine.
+    credentials = {"user", "password", "sslpassword"}
+    if parsed.username or parsed.password or credentials & set(parsed.query):
         raise ConfigurationError(
             "the database URL must not hold a user or password", hint="the lease provides them"
         )

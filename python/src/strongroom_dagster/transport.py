@@ -6,9 +6,11 @@ What it is not: it repeats nothing and judges no answer (see `session`).
 from __future__ import annotations
 
 import collections
+import email.errors
 import http.client
 import os
 import queue
+import re
 import socket
 import ssl
 import sys
@@ -27,8 +29,19 @@ from .settings import Settings
 
 #: The base of URLs for a Vault behind a unix socket; the host is never resolved.
 UNIX_BASE = "http://vault.unix"
+#: A Content-Length; more digits than any body has.
+_LENGTH = re.compile(r"[0-9]{1,18}")
+_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")
+_LONGEST_LINE = 64 * 1024
+#: Answers before the answer.
+_MOST_INTERIM = 20
 #: For which connections are kept: Vault, and what a redirection or a test puts in its place.
 _SERVERS = 4
+
+
+def base_of(settings: Settings) -> str:
+    """What every path is joined to."""
+    return UNIX_BASE if settings.address.startswith("unix://") else settings.address
 
 
 class _HeaderLines:
@@ -36,10 +49,12 @@ class _HeaderLines:
 
     def __init__(self, file: Any) -> None:
         self.file = file
+        self.start = b""
         self.ended = False
 
     def readline(self, limit: int = -1) -> bytes:
         line: bytes = self.file.readline(limit)
+        self.start = self.start or line
         self.ended = not line.endswith(b"\n") and (limit < 0 or len(line) < limit)
         return line
 
@@ -48,7 +63,22 @@ class _HeaderLines:
 
 
 class _Answer(http.client.HTTPResponse):
-    """An answer that was cut within its headers is an error, and not one without a body."""
+    """An answer that was cut within its headers is an error, and not one without a body; so is one
+    whose headers or chunks do not tell where its body ends. http.client takes what it can read.
+
+    What comes before it (1xx; RFC 9110, 15.2) is passed over. http.client knows 100 only, takes
+    another one for the answer, and would give the real one to the request after it.
+    """
+
+    def _read_status(self) -> tuple[str, int, str]:
+        for _ in range(_MOST_INTERIM):
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+            if not 100 <= status < 200 or status == http.HTTPStatus.SWITCHING_PROTOCOLS:
+                break
+            http.client.parse_headers(self.fp)
+        if 100 <= status < 200:
+            raise http.client.BadStatusLine(f"{status} and no answer after it")
+        return version, status, reason
 
     def begin(self) -> None:
         lines = _HeaderLines(self.fp)
@@ -62,9 +92,49 @@ class _Answer(http.client.HTTPResponse):
             self.fp = lines.file
         if lines.ended:
             self.close()
+            if not b"HTTP/".startswith(lines.start[:5]):
+                raise http.client.BadStatusLine("no HTTP")
             raise http.client.IncompleteRead(b"")
         if odd is not None:
             raise odd
+        if not self._is_framed():
+            self.close()
+            raise http.client.HTTPException("headers that do not tell where the body ends")
+
+    def _read_next_chunk_size(self) -> int:
+        line = self.fp.readline(_LONGEST_LINE)
+        if not line.endswith(b"\n"):
+            raise http.client.IncompleteRead(b"")
+        size = line.split(b";")[0].strip()
+        if not _CHUNK_SIZE.fullmatch(size):
+            raise http.client.HTTPException("a chunk of no size")
+        return int(size, 16)
+
+    def _is_framed(self) -> bool:
+        """Whether the headers are lines of names and values, and tell the body's end (RFC 9112,
+        5.1 and 6.3)."""
+        if any(isinstance(defect, _NO_HEADERS) for defect in self.msg.defects):
+            return False
+        codings = _listed(self.msg.get_all("Transfer-Encoding", []))
+        if codings - {"identity"}:
+            return codings == {"chunked"}
+        lengths = _listed(self.msg.get_all("Content-Length", []))
+        if not all(_LENGTH.fullmatch(length) for length in lengths) or len(lengths) > 1:
+            return False
+        if self.length is None and lengths:
+            self.length = int(lengths.pop())  # of the same twice, in one line
+        return True
+
+
+_NO_HEADERS = (
+    email.errors.MissingHeaderBodySeparatorDefect,
+    email.errors.FirstHeaderLineIsContinuationDefect,
+)
+
+
+def _listed(fields: list[str]) -> set[str]:
+    """The members of a list in one header or several."""
+    return {member.strip().lower() for field in fields for member in field.split(",")}
 
 
 class _HTTPConnection(urllib3.connection.HTTPConnection):

@@ -28,11 +28,23 @@ class FakeClock:
 
 
 class ShiftedClock:
-    """The real clock, which a test can push forward: for leases that a real Vault counts too."""
+    """The real clock, which a test can push forward: for leases that a real Vault counts too.
+
+    Attributes:
+        shift: seconds by which it is ahead.
+        hurried: whether a pause pushes it forward in place of waiting.
+    """
 
     def __init__(self) -> None:
         self.shift = 0.0
-        real = system_clock()
+        self.hurried = False
+        self._real = system_clock()
         self.clock = Clock(
-            now=lambda: real.now() + self.shift, sleep=real.sleep, uniform=real.uniform
+            now=lambda: self._real.now() + self.shift, sleep=self._sleep, uniform=self._real.uniform
         )
+
+    def _sleep(self, seconds: float) -> None:
+        if self.hurried:
+            self.shift += seconds
+        else:
+            self._real.sleep(seconds)

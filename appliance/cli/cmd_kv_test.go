@@ -1,0 +1,39 @@
+package cli
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/appliance/base/vaultapi/kv"
+	"strongroom.example/appliance/secrets/kvexport"
+)
+
+// Each fault has its exit code, and says what to do.
+func TestKVErrors(t *testing.T) {
+	for _, tt := range []struct {
+		err  error
+		code int
+		hint string
+	}{
+		{nil, ExitOK, ""},
+		{kvexport.ErrWrongIdentity, ExitOperator, "--identity"},
+		{kvexport.ErrDamaged, ExitDrift, "another copy"},
+		{kvexport.ErrConflict, ExitDrift, "--force"},
+		{kv.ErrChanged, ExitFailed, "run it again"},
+		{&vaultapi.Error{Status: 403}, ExitOperator, ""},
+		{errors.New("anything else"), ExitFailed, ""},
+	} {
+		err := tt.err
+		if err != nil {
+			err = fmt.Errorf("secret/a: %w", err)
+		}
+		var b bytes.Buffer
+		if code := Report(&b, kvError(err)); code != tt.code || !strings.Contains(b.String(), tt.hint) || tt.hint != "" && !strings.Contains(b.String(), "→") {
+			t.Errorf("%v: exit code %d, want %d and %q:\n%s", tt.err, code, tt.code, tt.hint, b.String())
+		}
+	}
+}

@@ -1,0 +1,260 @@
+package apikeys
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"strongroom.example/plugin/lifecycle"
+	"strongroom.example/plugin/provider"
+	"strongroom.example/plugin/provider/liar"
+)
+
+// leave makes a key at the service behind the engine's back and gives its id.
+func (s *service) leave(name string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.count++
+	id := "left-" + itoa(s.count)
+	s.keys[id] = &serviceKey{id: id, name: name, value: "left", created: s.clock.Wall(), alive: true}
+	return id
+}
+
+func (w *world) nameOf(key, version string) string {
+	return w.read("versions/"+key, nil)["versions"].(map[string]any)[version].(map[string]any)["name"].(string)
+}
+
+// What is ended as a leftover was certainly made by a try of this key: whatever
+// else a service lists under a name like ours lives on.
+func TestSweepEndsWhatOnlyATryCanHaveMade(t *testing.T) {
+	for name, c := range map[string]struct {
+		of   func(own string) string // the name of what is left, from that of version 1
+		ends bool
+	}{
+		"a second key of one request":      {func(own string) string { return own }, true},
+		"a name that is cut":               {func(own string) string { return own[:32] }, false},
+		"somebody else's":                  {func(string) string { return "billing" }, false},
+		"without a name":                   {func(string) string { return "" }, false},
+		"of another mount":                 {func(own string) string { return "sr-ffffffff" + own[11:] }, false},
+		"of another key":                   {func(own string) string { return own[:12] + "ffffffffffff" + own[24:] }, false},
+		"of a time line that is abandoned": {func(own string) string { return strings.Replace(own, "-1-", "-2-", 1) }, false},
+		"of another machine":               {func(own string) string { return strings.Replace(own, "-local-", "-twin-", 1) }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, remoteCaps())
+			w.remoteKey("k", nil)
+			id := w.remote.leave(c.of(w.nameOf("k", "1")))
+			w.start()
+			for range 30 {
+				w.pass(time.Hour)
+			}
+			if ended := !slices.Contains(w.remote.alive(), id); ended != c.ends {
+				t.Errorf("ended: %v, want %v", ended, c.ends)
+			}
+			if got := w.read("keys/k", nil)["condition"]; got != "ok" {
+				t.Errorf("condition %v", got)
+			}
+			if !w.remote.works(w.read("creds/k", nil)["key"].(string)) {
+				t.Error("the current key is dead")
+			}
+		})
+	}
+}
+
+// A list that shows ids in another form than a create tells would have the engine
+// take its own current key for a leftover.
+func TestSweepTouchesNothingWhereIdsDoNotAgree(t *testing.T) {
+	h := newHostile(t, liar.Services()["list and test"], liar.Lies{OtherIDs: true})
+	h.write("keys/app/key", map[string]any{"provider": "svc"})
+	h.go_(5*day, time.Hour)
+	if len(h.faults) > 0 || slices.ContainsFunc(h.liar.Calls(), func(c string) bool { return strings.HasPrefix(c, "revoke") }) {
+		t.Errorf("%v, calls %v", h.faults, h.liar.Calls())
+	}
+}
+
+// Where names are cut to what all versions of a key share, and the list shows ids in
+// another form than a create tells, the current version looks like what a lost answer
+// has left.
+func TestRecoveryTouchesNothingWhereNeitherNamesNorIDsAgree(t *testing.T) {
+	for _, svc := range []string{"list", "list and test"} {
+		h := newHostile(t, liar.Services()[svc], liar.Lies{OtherIDs: true, NameCut: 28})
+		h.write("keys/app/key", map[string]any{"provider": "svc", "grace_period": "1h"})
+		h.watch()
+		h.liar.SetLies(liar.Lies{OtherIDs: true, NameCut: 28, NoAnswer: true})
+		_, _ = h.do(opWrite, "rotate/app/key", nil)
+		h.go_(10*time.Minute, 10*time.Second)
+		if len(h.faults) > 0 {
+			t.Errorf("%s: %v, calls %v", svc, h.faults, h.liar.Calls())
+		}
+		if got := h.read("keys/app/key", nil); got["uncertain"] == nil {
+			t.Errorf("%s: nobody is told to look: %v", svc, got["condition"])
+		}
+	}
+}
+
+// A sweep that finds nothing costs a list and a write a day, one that fails no more
+// than one an hour.
+func TestSweepIsBounded(t *testing.T) {
+	for name, c := range map[string]struct {
+		fails bool
+		most  int // in ten days
+	}{"nothing is found": {false, 15}, "the list fails": {true, 250}} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, remoteCaps())
+			w.remoteKey("k", nil)
+			w.pass(25 * time.Hour)
+			w.remote.setFault(func(op string, _ bool) error {
+				if c.fails && op == "list" {
+					return &provider.Error{Op: op, Kind: provider.KindTransient, Msg: "down"}
+				}
+				return nil
+			})
+			calls, writes := len(w.remote.calls), len(w.storage.writes())
+			for range 10 * 24 {
+				w.pass(time.Hour)
+			}
+			n := 0
+			for _, call := range w.remote.calls[calls:] {
+				if strings.HasPrefix(call, "list") {
+					n++
+				}
+			}
+			if n > c.most {
+				t.Errorf("%d lists", n)
+			}
+			n = 0
+			for _, line := range w.storage.writes()[writes:] {
+				if strings.Contains(line, "key/k") {
+					n++
+				}
+			}
+			if n > c.most {
+				t.Errorf("%d writes", n)
+			}
+		})
+	}
+}
+
+// A list that fails is asked for again, and what it then shows is ended.
+func TestSweepGoesOnAfterFailures(t *testing.T) {
+	w := newWorld(t, remoteCaps())
+	w.remoteKey("k", nil)
+	id := w.remote.leave(w.nameOf("k", "1"))
+	w.remote.setFault(func(op string, _ bool) error {
+		if op == "list" {
+			return &provider.Error{Op: op, Kind: provider.KindTransient, Msg: "down"}
+		}
+		return nil
+	})
+	for range 60 {
+		w.pass(time.Hour)
+	}
+	w.remote.setFault(nil)
+	w.pass(day)
+	w.pass(day)
+	if slices.Contains(w.remote.alive(), id) {
+		t.Error("it is still there")
+	}
+}
+
+// revoke=false leaves every version alive, those too that the record has forgotten.
+func TestSweepLeavesWhatWasToLiveOn(t *testing.T) {
+	w := newWorld(t, remoteCaps())
+	w.write("config", map[string]any{"max_versions": 2})
+	w.remoteKey("k", nil)
+	for range 3 {
+		w.pass(time.Hour)
+		w.write("rotate/k", nil)
+	}
+	before := len(w.remote.alive())
+	if _, err := w.do(opDelete, "keys/k", map[string]any{"revoke": false}); err != nil {
+		t.Fatal(err)
+	}
+	w.pass(2 * day)
+	if got := len(w.remote.alive()); got != before || before != 4 {
+		t.Errorf("%d keys are alive, %d were", got, before)
+	}
+}
+
+// A second key of the only request is ended with a deletion at once, too.
+func TestSweepBeforeADeletionAtOnce(t *testing.T) {
+	w := newWorld(t, remoteCaps())
+	w.remoteKey("k", nil)
+	w.remote.leave(w.nameOf("k", "1"))
+	if _, err := w.do(opDelete, "keys/k", map[string]any{"revoke_now": true}); err != nil {
+		t.Fatal(err)
+	}
+	w.tick()
+	if alive := w.remote.alive(); len(alive) != 0 || w.b.index.has("k") {
+		t.Errorf("alive: %v; the record is there: %v", alive, w.b.index.has("k"))
+	}
+}
+
+// A leftover whose revocation has no effect, and one that turns up only when every
+// version is dead, keep the record until it is seen to be gone.
+func TestADeletionWaitsForWhatItHasLeft(t *testing.T) {
+	for name, late := range map[string]bool{"no effect": false, "listed late, no effect": true} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, remoteCaps())
+			w.remoteKey("k", nil)
+			own := w.nameOf("k", "1")
+			left := &serviceKey{id: "left", name: own, value: "left", created: w.clock.Wall(), alive: true}
+			if !late {
+				w.remote.keys[left.id] = left
+			}
+			w.remote.setFault(func(op string, after bool) error {
+				if op == "revoke" { // the service is locked
+					w.remote.keys[left.id], left.alive = left, true
+				}
+				return nil
+			})
+			if _, err := w.do(opDelete, "keys/k", map[string]any{"revoke_now": true}); err != nil {
+				t.Fatal(err)
+			}
+			w.pass(time.Hour)
+			if !w.b.index.has("k") {
+				t.Fatal("the record is gone, and what it has left lives")
+			}
+			w.remote.setFault(nil)
+			for range 3 {
+				w.pass(2 * time.Hour)
+			}
+			if alive := w.remote.alive(); len(alive) != 0 || w.b.index.has("k") {
+				t.Errorf("alive: %v; the record is there: %v", alive, w.b.index.has("k"))
+			}
+		})
+	}
+}
+
+// What is forgotten counts as left alive where it was not seen to end, and in
+// records of before, which do not say how it ended.
+func TestSweepFrom(t *testing.T) {
+	for name, c := range map[string]struct {
+		from int
+		how  []lifecycle.Evidence // of versions 1, 2 …, of which one is kept
+		want int
+	}{
+		"seen to end":         {1, []lifecycle.Evidence{lifecycle.ByList, lifecycle.ByTest, lifecycle.ByAnswer, ""}, 1},
+		"given up":            {1, []lifecycle.Evidence{lifecycle.ByList, lifecycle.ByNobody, lifecycle.ByList, ""}, 3},
+		"somebody has said":   {1, []lifecycle.Evidence{lifecycle.ByPerson, lifecycle.ByList, ""}, 2},
+		"nobody knows":        {1, []lifecycle.Evidence{"", lifecycle.ByList, ""}, 2},
+		"a record of before":  {0, []lifecycle.Evidence{lifecycle.ByNobody, ""}, 2},
+		"that had none":       {0, nil, 1},
+		"nothing was dropped": {1, []lifecycle.Evidence{lifecycle.ByNobody}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			rec := &keyRecord{SweepFrom: c.from}
+			for i, how := range c.how {
+				if err := rec.Life.Add(lifecycle.Version{Number: i + 1, State: lifecycle.Revoked, Evidence: how}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			rec.adopt()
+			rec.tidy(1)
+			if rec.SweepFrom != c.want {
+				t.Errorf("from %d, want %d", rec.SweepFrom, c.want)
+			}
+		})
+	}
+}
