@@ -122,6 +122,12 @@ func (a asked) examine(ctx context.Context, key provider.Key) (end time.Time, re
 	return end, refused, err
 }
 
+// isUnsure tells that what refused a key may be of its account, or of a right.
+func isUnsure(refused error) bool {
+	var pe *provider.Error
+	return errors.As(refused, &pe) && pe.Unsure
+}
+
 // unusable stands for a provider that cannot be built: nothing that is asked of it
 // has an effect.
 type unusable struct{ why error }

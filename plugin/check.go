@@ -274,8 +274,9 @@ func (w *work) works(ctx context.Context, v *lifecycle.Version) (end time.Time, 
 	as.counts = opCheck
 	if w.caps.Test && len(w.rec.Values[v.Number]) > 0 {
 		end, refused, err = as.examine(ctx, w.rec.providerKey(v))
-		var pe *provider.Error
-		if errors.As(refused, &pe) && pe.Unsure {
+		if isUnsure(refused) {
+			var pe *provider.Error
+			errors.As(refused, &pe)
 			said := *pe
 			said.Msg += "; or the account, or a right: test.refused says whether " + strconv.Itoa(pe.Status) + " is of the key"
 			refused, err = nil, &said

@@ -2,6 +2,7 @@ package apikeys
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -88,41 +89,60 @@ func (w *work) kill(ctx context.Context, v *lifecycle.Version) (how lifecycle.Ev
 	if w.caps.Local {
 		return lifecycle.ByAnswer, nil
 	}
-	if v.Keep || v.ProviderID == "" || !w.caps.Revoke {
-		if !v.Compromised || v.Keep && w.rec.Deleting != nil {
-			return lifecycle.ByNobody, nil // it is given up
-		}
-		return "", &lifecycle.Ending{Failure: w.note(v, lifecycle.StepRevoke, &provider.Error{Op: "revoke", Kind: provider.KindUnsupported,
-			Msg: "the engine cannot end this version: end it at the service and write resolve/" + w.rec.Name})}
+	if v.Keep && (!v.Compromised || w.rec.Deleting != nil) {
+		return lifecycle.ByNobody, nil
 	}
 	old := lifecycle.Ending{}
 	if v.Ending != nil {
 		old = *v.Ending
 	}
 	as, now := w.as(ctx, v), w.now()
-	if w.rec.Life.Twin(v, now) != nil {
-		// By this identifier another version lives. Its value may be dead all the same.
-		if refused, _ := w.testDead(ctx, as, v); refused {
-			return lifecycle.ByTest, nil
-		}
-		return "", &lifecycle.Ending{Until: now.Add(day)}
+	asked, twin := !old.Asked.IsZero(), w.rec.Life.Twin(v, now) != nil
+	cannot := v.Keep || v.ProviderID == "" || !w.caps.Revoke || twin
+	tests, lists := w.canTest(v), w.caps.List && v.ProviderID != "" && !twin
+	switch {
+	case tests || lists:
+	case asked:
+		return lifecycle.ByAnswer, nil // its successor's birth ended it
+	case twin:
+		return "", &lifecycle.Ending{Until: now.Add(day)} // as long as that lives
+	case cannot && !v.Compromised:
+		return lifecycle.ByNobody, nil // it is given up
+	case cannot:
+		return "", &lifecycle.Ending{Failure: w.note(v, lifecycle.StepRevoke, w.cannotEnd())}
 	}
-	asked := !old.Asked.IsZero()
-	if asked {
+	if asked || cannot {
 		// It may have taken a while: look, before it is asked again.
-		if how, _ := w.seenDead(ctx, as, v); how != "" {
+		how, err := w.seenDead(ctx, as, v, tests, lists)
+		if how != "" {
 			return how, nil
 		}
-		if waited := now.Sub(old.Asked); waited < testPatience {
+		if twin && !asked {
+			return "", &lifecycle.Ending{Until: now.Add(day)}
+		}
+		if !asked {
+			old.Asked = now
+		}
+		tell := cannot && (old.Failure != nil || !asked && v.Compromised) // nothing is to come
+		if waited := now.Sub(old.Asked); waited < testPatience && !tell {
 			old.Until = now.Add(min(max(waited, 5*time.Second), testPatience-waited))
 			return "", &old
+		}
+		if cannot {
+			if err == nil || provider.KindOf(err) == provider.KindUnsupported {
+				err = w.cannotEnd()
+			}
+			return "", w.unverified(old, err, day)
 		}
 	}
 	if err := as.revoke(ctx, v.ProviderID, v.Name); err != nil {
 		f, wait := w.fail(old.Failure, lifecycle.StepRevoke, lifecycle.WhyRetry, err)
 		return "", &lifecycle.Ending{Failure: f, Until: wait.Until}
 	}
-	how, err := w.seenDead(ctx, as, v)
+	if !tests && !lists {
+		return lifecycle.ByAnswer, nil
+	}
+	how, err := w.seenDead(ctx, as, v, tests, lists)
 	if how != "" {
 		return how, nil
 	}
@@ -130,11 +150,22 @@ func (w *work) kill(ctx context.Context, v *lifecycle.Version) (how lifecycle.Ev
 	if !asked {
 		return "", &old
 	}
-	f, wait := w.fail(old.Failure, lifecycle.StepVerify, lifecycle.WhyRetry, err)
-	if old.Failure, old.Until = f, wait.Until; f.Count >= maxUnverified {
-		old.Until = time.Time{}
+	return "", w.unverified(old, err, 0)
+}
+
+// unverified is the ending of a version that is not seen to be dead: it is looked at
+// again after a pause, a few times.
+func (w *work) unverified(e lifecycle.Ending, err error, pause time.Duration) *lifecycle.Ending {
+	f, wait := w.fail(e.Failure, lifecycle.StepVerify, lifecycle.WhyRetry, err)
+	if e.Failure, e.Until = f, later(wait.Until, w.now().Add(pause)); f.Count >= maxUnverified {
+		e.Until = time.Time{}
 	}
-	return "", &old
+	return &e
+}
+
+func (w *work) cannotEnd() error {
+	return &provider.Error{Op: "revoke", Kind: provider.KindUnsupported,
+		Msg: "the engine cannot end this version: end it at the service and write resolve/" + w.rec.Name}
 }
 
 // note is a failure that was no call.
@@ -147,54 +178,96 @@ func (w *work) note(v *lifecycle.Version, step lifecycle.Step, err error) *lifec
 	return f
 }
 
-func (w *work) testDead(ctx context.Context, as asked, v *lifecycle.Version) (dead bool, err error) {
-	if !w.caps.Test || len(w.rec.Values[v.Number]) == 0 {
-		return false, nil
-	}
-	refused, err := as.test(ctx, w.rec.providerKey(v))
-	return refused != nil, err
+func (w *work) canTest(v *lifecycle.Version) bool {
+	return w.caps.Test && len(w.rec.Values[v.Number]) > 0
 }
 
-// seenDead looks whether a version that was revoked is dead: the provider refuses
-// it, or else does not list it. Where it can do neither, its word must do.
-func (w *work) seenDead(ctx context.Context, as asked, v *lifecycle.Version) (lifecycle.Evidence, error) {
-	tested := w.caps.Test && len(w.rec.Values[v.Number]) > 0
-	dead, err := w.testDead(ctx, as, v)
-	switch {
-	case dead:
-		return lifecycle.ByTest, nil
-	case tested && err == nil:
-		return "", &provider.Error{Op: "revoke", Kind: provider.KindTransient, Msg: "the key still works after it was revoked"}
-	case !w.caps.List && tested:
-		return "", err
-	case !w.caps.List:
-		return lifecycle.ByAnswer, nil
+// seenDead looks whether a version is dead: the provider refuses it, or else does not
+// list it. An error says that it lives, or why nobody can tell.
+func (w *work) seenDead(ctx context.Context, as asked, v *lifecycle.Version, tests, lists bool) (lifecycle.Evidence, error) {
+	if tests {
+		refused, err := as.test(ctx, w.rec.providerKey(v))
+		switch {
+		case isUnsure(refused):
+			err = refused // it may be of the account
+		case refused != nil:
+			return lifecycle.ByTest, nil
+		case err == nil:
+			return "", &provider.Error{Op: "revoke", Kind: provider.KindTransient, Msg: "the key still works after it was revoked"}
+		}
+		if !lists {
+			return "", err
+		}
 	}
 	remote, err := as.list(ctx, "")
 	if err != nil {
 		return "", err
 	}
-	if slices.ContainsFunc(remote, func(r provider.RemoteKey) bool { return r.ID == v.ProviderID }) {
-		return "", &provider.Error{Op: "revoke", Kind: provider.KindTransient, Msg: fmt.Sprintf("the service still lists version %d after it was revoked", v.Number)}
+	if err := w.missing(remote, v); err != nil {
+		return "", err
 	}
 	return lifecycle.ByList, nil
 }
 
-// eraseIfGone removes a deleted key once nothing of it is alive. A provider that
-// cannot be asked what is left keeps the record for two days.
+// missing tells whether a list lacks a version. One that does not show the current
+// version either, by its id or else by its name, shows nothing.
+func (w *work) missing(remote []provider.RemoteKey, v *lifecycle.Version) error {
+	byID := func(o *lifecycle.Version) bool {
+		return o.ProviderID != "" && slices.ContainsFunc(remote, func(r provider.RemoteKey) bool { return r.ID == o.ProviderID })
+	}
+	byName := func(o *lifecycle.Version) bool {
+		return w.caps.Named && slices.ContainsFunc(remote, func(r provider.RemoteKey) bool { return lifecycle.ListedAs(o.Name, r.Name) })
+	}
+	listed := byID(v)
+	if cur := w.rec.Life.Current(); cur != nil && cur.Number != v.Number && cur.ProviderID != "" && !cur.Imported && !isDead(w.rec) && !byID(cur) {
+		if !byName(cur) {
+			return &provider.Error{Op: "list", Kind: provider.KindTransient, Msg: "the service's list does not show the current version either"}
+		}
+		listed = listed || byName(v)
+	}
+	if listed {
+		return &provider.Error{Op: "revoke", Kind: provider.KindTransient, Msg: fmt.Sprintf("the service still lists version %d after it was revoked", v.Number)}
+	}
+	return nil
+}
+
+// isGone tells that a key is deleted and nothing of it is alive, as far as its versions
+// and intents say.
+func (w *work) isGone() bool {
+	return w.rec.Deleting != nil && w.rec.Life.Alive() == 0 && !w.b.intents.open(w.rec.Name)
+}
+
+// eraseIfGone removes a deleted key once nothing of it is alive, and the provider's
+// list has had time to show what else there is. A provider that cannot be asked what
+// is left keeps the record for two days.
 func (w *work) eraseIfGone(ctx context.Context) error {
-	gone, now := w.rec.Deleting, w.now()
-	if gone == nil || w.rec.Life.Alive() > 0 || w.b.intents.open(w.rec.Name) || now.Before(gone.LookAt) {
+	now := w.now()
+	if !w.isGone() || now.Before(w.rec.Deleting.LookAt) {
 		return nil
 	}
-	ended := gone.At
+	ended := w.rec.Deleting.At
 	for i := range w.rec.Life.Versions {
 		ended = later(ended, w.rec.Life.Versions[i].RevokedAt)
 	}
-	if err := w.lastSweep(ctx); err != nil && now.Before(ended.Add(2*day)) {
-		next := w.rec.clone()
-		next.Deleting = &deletion{At: gone.At, LookAt: now.Add(time.Hour)}
-		return w.save(ctx, next)
+	at := w.rec.Asked.Add(lateList)
+	if !now.Before(at) || w.keeps() {
+		if err := w.lastSweep(ctx); err == nil || !now.Before(ended.Add(2*day)) {
+			return w.erase(ctx)
+		}
+		at = now.Add(time.Hour)
+	}
+	next := w.rec.clone()
+	next.Deleting = &deletion{At: w.rec.Deleting.At, LookAt: at}
+	return w.save(ctx, next)
+}
+
+// eraseNow removes a deleted key of which nothing is alive before a late list can show
+// more, because somebody wants its name or its provider; errKept: it cannot.
+func (w *work) eraseNow(ctx context.Context) error {
+	if !w.isGone() || w.lastSweep(ctx) != nil {
+		return errKept
 	}
 	return w.erase(ctx)
 }
+
+var errKept = errors.New("the key is still being deleted")

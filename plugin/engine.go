@@ -317,7 +317,7 @@ func (w *work) promisedUntil() time.Time {
 // long as its readers were promised.
 func (w *work) keepRetired(next *keyRecord) {
 	v := next.Life.Find(currentNumber(w.rec))
-	if v == nil || v.State != lifecycle.Grace || v.Compromised {
+	if v == nil || v.State != lifecycle.Grace || v.Compromised || v.Ending != nil {
 		return
 	}
 	v.PromisedUntil = w.promisedUntil()
@@ -454,7 +454,7 @@ func (b *backend) reminderDue(snap *snapshot, now time.Time) time.Time {
 const maxAlive = 100
 
 func aliveLimit(c provider.Capabilities) int {
-	if c.MaxKeys > 0 {
+	if c.MaxKeys > 0 && c.Overlap {
 		return min(c.MaxKeys, maxAlive)
 	}
 	return maxAlive

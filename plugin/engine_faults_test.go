@@ -213,7 +213,8 @@ func TestEvidence(t *testing.T) {
 		w.pass(day + time.Second)
 		state := w.read("versions/k", nil)
 		v1 := state["versions"].(map[string]any)["1"].(map[string]any)
-		if v1["evidence"] != want || v1["state"] != "revoked" || state["condition"] != "ok" {
+		ended := map[bool]string{true: "given_up", false: "revoked"}[want == "none"]
+		if v1["evidence"] != want || v1["state"] != ended || state["condition"] != "ok" {
 			t.Errorf("want %s: %v, %v", want, v1, state["condition"])
 		}
 	}

@@ -294,6 +294,14 @@ func (x *keyIndex) ofProvider(name string) []string {
 	return out
 }
 
+// deletedOf lists those that are being deleted.
+func (x *keyIndex) deletedOf(provider string) []string {
+	names := x.ofProvider(provider)
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return slices.DeleteFunc(names, func(n string) bool { e := x.entryLocked(n); return e == nil || !e.deleting })
+}
+
 // group lists the names of the keys in a spread group.
 func (x *keyIndex) group(name string) []string {
 	x.mu.RLock()

@@ -413,6 +413,8 @@ func stateWord(v *lifecycle.Version, now time.Time) string {
 	switch {
 	case v.Compromised:
 		return "compromised"
+	case v.GivenUp():
+		return "given up"
 	case v.State == lifecycle.Revoked:
 		return string(v.State)
 	case v.Found:

@@ -75,8 +75,9 @@ func TestKeysThatOnlyPeopleCanMake(t *testing.T) {
 	if got := w.read("creds/k", map[string]any{"version": 1})["state"]; got != "grace" {
 		t.Errorf("version 1 is %v", got)
 	}
+	w.remote.keys["a"].alive = false // whoever brought the new one has ended it
 	w.pass(2 * day)
-	w.refused(opRead, "creds/k", map[string]any{"version": 1}, "revoked")
+	w.refused(opRead, "creds/k", map[string]any{"version": 1}, "version 1", "revoked")
 	if got := w.read("status", nil)["keys"].(map[string]any); len(got) != 0 {
 		t.Errorf("status still shows it: %v", got)
 	}

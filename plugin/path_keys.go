@@ -316,23 +316,39 @@ func (b *backend) createKey(ctx context.Context, req *logical.Request, d *framew
 		}
 	}
 	resp := &logical.Response{}
-	never := w.failed != nil && w.rec.neverHad() && !b.intents.open(name) && (w.lastSweep(ctx) == nil || !answered(w.failed))
+	if err := w.notCreated(ctx); err != nil {
+		return nil, err
+	}
 	switch {
 	case !w.caps.Mint:
 		resp.AddWarning(fmt.Sprintf("the provider cannot make keys: write the first one to import/%s", name))
 	case w.failed == nil:
-	case never:
-		// Its first version could surely not be made: a mistake leaves nothing behind.
-		if err := w.erase(ctx); err != nil {
-			return nil, err
-		}
-		return nil, &fault{fmt.Sprintf("key %q was not created", name), w.failed}
 	default:
 		resp.AddWarning("the first version is not ready yet, the engine goes on trying: " + publicMessage(w.failed))
 	}
 	w.index()
 	b.emit(ctx, "key-create", name)
 	return resp, nil
+}
+
+// notCreated takes a new key back whose first version could surely not be made: a
+// mistake leaves nothing behind, but for what the service's list may show late.
+func (w *work) notCreated(ctx context.Context) error {
+	if w.failed == nil || !w.rec.neverHad() || w.b.intents.open(w.rec.Name) || w.lastSweep(ctx) != nil && answered(w.failed) {
+		return nil
+	}
+	next := w.rec.clone()
+	next.Deleting, next.Wait = &deletion{At: w.now()}, nil
+	if !answered(w.failed) {
+		next.Asked, next.Sweep = time.Time{}, time.Time{} // nothing was made
+	}
+	if err := w.save(ctx, next); err != nil {
+		return err
+	}
+	if err := w.eraseIfGone(ctx); err != nil {
+		return err
+	}
+	return &fault{fmt.Sprintf("key %q was not created", w.rec.Name), w.failed}
 }
 
 // define stores a key's definition, which its provider cannot vanish from under

@@ -2,6 +2,7 @@ package apikeys
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -24,8 +25,11 @@ func (w *work) createAgain(ctx context.Context, d *framework.FieldData) (*logica
 	if _, err := b.checkDef(ctx, old.Name, &def, nil); err != nil {
 		return nil, err
 	}
-	until := fmt.Sprintf("wait until %s, or end it now: DELETE keys/%s with revoke_now=true", text(old.lastRevocation()), old.Name)
+	until := fmt.Sprintf("wait until %s, or end it now: DELETE keys/%s with revoke_now=true", text(later(w.now(), old.lastRevocation())), old.Name)
 	if def.Provider != old.Def.Provider {
+		if err := w.eraseNow(ctx); !errors.Is(err, errKept) {
+			return nil, errors.Join(err, errNoKey)
+		}
 		return nil, refuse(until, "key %q is being deleted, and provider %q has to end its last version", old.Name, old.Def.Provider)
 	}
 	if !w.prov.Capabilities().Overlap && old.Life.Alive() > 0 {
@@ -52,8 +56,8 @@ func (w *work) createAgain(ctx context.Context, d *framework.FieldData) (*logica
 	if err := w.mint(ctx); err != nil {
 		return nil, err
 	}
-	if w.failed == nil {
-		return nil, nil
+	if err := w.notCreated(ctx); err != nil || w.failed == nil {
+		return nil, err
 	}
 	resp.AddWarning("the first version is not ready yet, the engine goes on trying: " + publicMessage(w.failed))
 	return resp, nil

@@ -211,6 +211,16 @@ func (b *backend) nextProvider(ctx context.Context, d *framework.FieldData, name
 
 func (b *backend) handleProviderDelete(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	name := d.Get("name").(string)
+	deleted := b.index.deletedOf(name)
+	if len(deleted) < b.index.countOf(name) || b.fence.closed() != "" {
+		deleted = nil
+	}
+	for _, key := range deleted {
+		err := b.withKey(ctx, req.Storage, key, func(ctx context.Context, w *work) error { return w.eraseNow(ctx) })
+		if err != nil && !errors.Is(err, errKept) && !errors.Is(err, errNoKey) {
+			return nil, err
+		}
+	}
 	unlock, err := b.locks.lock(ctx, "provider:"+name)
 	if err != nil {
 		return nil, err

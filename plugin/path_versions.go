@@ -27,8 +27,9 @@ func (b *backend) pathVersions() []*framework.Path {
 		},
 		HelpSynopsis: "The versions of a key, their states and times.",
 		HelpDescription: `
-A version is pending, current, grace, revoked, or expired where the service has
-ended it by itself. readable tells whether creds gives it. The answer holds no key.
+A version is pending, current, grace, revoked, expired where the service has ended
+it by itself, or given_up: the engine cannot end it, or was told not to, so it may
+live. readable tells whether creds gives it. The answer holds no key.
 last_used_time is what the provider said shortly before the version's end, or
 says now with last_used=true; not every provider knows it.
 
@@ -61,8 +62,11 @@ func versionData(rec *keyRecord, v *lifecycle.Version, now time.Time) map[string
 		used, checked = u.LastUsed, u.Checked
 	}
 	state := string(v.State)
-	if v.Alive() && v.ExpiredAt(now) {
+	switch {
+	case v.Alive() && v.ExpiredAt(now):
 		state = "expired"
+	case v.GivenUp():
+		state = "given_up"
 	}
 	return map[string]any{
 		"last_used_time":         stamp(used),

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"strongroom.example/plugin/lifecycle"
-	"strongroom.example/plugin/provider"
 )
 
 // restoreGap is by how much version numbers jump at a reconcile. Versions that
@@ -113,8 +112,7 @@ func (w *work) findDead(ctx context.Context, f *finding) error {
 		if err != nil {
 			return fmt.Errorf("test version %d: %w", v.Number, err)
 		}
-		var pe *provider.Error
-		if errors.As(refused, &pe) && pe.Unsure {
+		if isUnsure(refused) {
 			f.unsure = refused
 		} else if refused != nil {
 			f.dead = append(f.dead, v.Number)

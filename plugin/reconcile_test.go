@@ -137,7 +137,7 @@ func TestKeysOfAnotherInstallationAreNeverEnded(t *testing.T) {
 	if !w.remote.works(later) {
 		t.Error("a clone ended a key of the machine that is still in use")
 	}
-	if v := w.read("versions/k", nil)["versions"].(map[string]any)["2"].(map[string]any); v["kept_at_provider"] != true || v["state"] != "revoked" {
+	if v := w.read("versions/k", nil)["versions"].(map[string]any)["2"].(map[string]any); v["kept_at_provider"] != true || v["state"] != "given_up" {
 		t.Errorf("version 2: %v", v)
 	}
 }

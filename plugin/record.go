@@ -47,8 +47,10 @@ type keyRecord struct {
 	// SweepFrom is the lowest number whose keys at the provider may be ended where no
 	// version is known: one that is forgotten before it may have been left alive.
 	SweepFrom int `json:"sweep_from,omitempty"`
-	// Tried is the highest number for which the provider was asked in vain.
-	Tried int `json:"tried,omitempty"`
+	// Tried is the highest number for which the provider was asked in vain, Asked when
+	// it was last asked for a key: its list may show late what came of that.
+	Tried int       `json:"tried,omitempty"`
+	Asked time.Time `json:"asked,omitzero"`
 
 	// Wait is what the next try of a rotation waits for, MintFailure why the last
 	// one did not succeed.
@@ -129,6 +131,7 @@ func (r *keyRecord) notBeyond(now, made time.Time, cfg *mountConfig) (changed bo
 	limit(&r.ScheduleFrom, 0)
 	limit(&r.Reminded, 0)
 	limit(&r.Sweep, 2*sweepEvery)
+	limit(&r.Asked, 0)
 	if f := r.Refusal; f != nil {
 		at := *f
 		limit(&at.First, 0)

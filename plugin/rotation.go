@@ -439,5 +439,8 @@ func (w *work) promote(ctx context.Context, next *keyRecord) error {
 		// The rotation is done. The intent is closed by the next look at the key.
 		w.b.Logger().Warn("an intent could not be closed yet", "key", next.Name, "error", err)
 	}
-	return nil
+	if overlap {
+		return nil
+	}
+	return w.revokeDue(ctx) // see that the one before is dead
 }

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/vault/sdk/logical"
+
 	"strongroom.example/plugin/lifecycle"
 	"strongroom.example/plugin/provider"
 	"strongroom.example/plugin/provider/liar"
@@ -186,8 +188,11 @@ func TestSweepBeforeADeletionAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.tick()
-	if alive := w.remote.alive(); len(alive) != 0 || w.b.index.has("k") {
-		t.Errorf("alive: %v; the record is there: %v", alive, w.b.index.has("k"))
+	if alive := w.remote.alive(); len(alive) != 0 {
+		t.Errorf("alive: %v", alive)
+	}
+	if w.pass(lateList); w.b.index.has("k") {
+		t.Error("the record is there")
 	}
 }
 
@@ -256,5 +261,70 @@ func TestSweepFrom(t *testing.T) {
 				t.Errorf("from %d, want %d", rec.SweepFrom, c.want)
 			}
 		})
+	}
+}
+
+// A list that lags shows what a key has left when the key is gone already: the record
+// stays until the list has had its time, and gives way to whoever wants its name or
+// its provider.
+func TestLeftoverThatIsListedLate(t *testing.T) {
+	for name, c := range map[string]struct {
+		lies   liar.Lies
+		delete map[string]any // nil: the create failed
+		then   func(h *hostile)
+	}{
+		"a twin, and deleted at once":           {lies: liar.Lies{Twin: true, ListLag: 10 * time.Minute}, delete: map[string]any{"revoke_now": true}},
+		"a twin, and deleted":                   {lies: liar.Lies{Twin: true, ListLag: 10 * time.Minute}, delete: map[string]any{}},
+		"429 after it was made, and no key":     {lies: liar.Lies{AfterMade: provider.KindRateLimited, ListLag: 10 * time.Minute}},
+		"an answer lost, and deleted":           {lies: liar.Lies{NoAnswer: true, ListLag: 10 * time.Minute}, delete: map[string]any{"revoke_now": true}},
+		"deleted, and made again meanwhile":     {lies: liar.Lies{Twin: true, ListLag: 10 * time.Minute}, delete: map[string]any{"revoke_now": true}, then: func(h *hostile) { h.write("keys/k", map[string]any{"provider": "svc"}) }},
+		"deleted, and the engine starts anew":   {lies: liar.Lies{Twin: true, ListLag: 10 * time.Minute}, delete: map[string]any{"revoke_now": true}, then: func(h *hostile) { h.start() }},
+		"nothing is left, and nobody looks on ": {delete: map[string]any{"revoke_now": true}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHostile(t, liar.Services()["list and test"], c.lies)
+			_, err := h.do(opWrite, "keys/k", map[string]any{"provider": "svc", "grace_period": "1m"})
+			if (err != nil) != (c.delete == nil) {
+				t.Fatal(err)
+			}
+			if c.delete != nil {
+				_, _ = h.do(opDelete, "keys/k", c.delete)
+			}
+			h.liar.SetLies(liar.Lies{ListLag: c.lies.ListLag})
+			if resp, err := h.do(logical.ListOperation, "keys/", nil); err != nil || resp.Data["keys"] != nil {
+				t.Errorf("it is listed: %v, %v", resp, err)
+			}
+			if c.then != nil {
+				c.then(h)
+			}
+			for range 30 {
+				h.pass(5 * time.Minute)
+			}
+			h.pass(2 * day)
+			names := h.b.index.page("", 10)
+			for _, k := range h.liar.Keys() {
+				if k.Alive && k.Asked != "" && (len(names) == 0 || k.ID != h.shown(len(h.read("versions/k", nil)["versions"].(map[string]any)))["provider_key_id"]) {
+					t.Errorf("%s is left", k.ID)
+				}
+			}
+			if c.then == nil && len(names) != 0 {
+				t.Errorf("the record is kept: %v", h.read("status", nil)["by_provider"])
+			}
+		})
+	}
+	for name, do := range map[string]func(h *hostile) error{
+		"its provider is deleted": func(h *hostile) error { _, err := h.do(opDelete, "providers/svc", nil); return err },
+		"another provider's": func(h *hostile) error {
+			h.write("providers/gen", map[string]any{"type": "generated"})
+			_, err := h.do(opWrite, "keys/k", map[string]any{"provider": "gen"})
+			return err
+		},
+	} {
+		h := newHostile(t, liar.Services()["list and test"], liar.Lies{})
+		h.write("keys/k", map[string]any{"provider": "svc"})
+		_, _ = h.do(opDelete, "keys/k", map[string]any{"revoke_now": true})
+		if err := do(h); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

@@ -18,8 +18,10 @@ const (
 	// settleTime is how long after an intent a key is waited for that the provider
 	// does not list: mostly the call's limit and then some, for lists that lag.
 	settleTime = time.Minute
-	// sweepEvery is how often a key's names are looked for at its provider.
+	// sweepEvery is how often a key's names are looked for at its provider, lateList how
+	// long after it was asked for a key its list may show one that was not there before.
 	sweepEvery = day
+	lateList   = time.Hour
 )
 
 // intentTable is the open intents in memory, by key.
@@ -215,16 +217,20 @@ func (w *work) unsettled(in intent) time.Duration {
 	return max(left, in.seen+settleTime-w.b.opts.Clock.Monotonic())
 }
 
-// replacedInVain notes that the current version died when a key was minted
-// that nobody will ever see: the provider lets no two live. The next mint
-// starts at once.
+// replacedInVain notes where the current version died when a key was minted that
+// nobody will ever see: the provider lets no two live. The next mint starts at once.
+// Where the version is not seen to be dead it stays, in doubt; see recovered.
 func (w *work) replacedInVain(ctx context.Context, in intent) error {
 	cur := w.rec.Life.Current()
 	if w.caps.Overlap || cur == nil || cur.Number >= in.Version { // what was brought meanwhile was tested after that
 		return nil
 	}
+	how, _ := w.seenDead(ctx, w.as(ctx, cur), cur, w.canTest(cur), cur.ProviderID != "")
+	if how == "" {
+		return nil
+	}
 	next := w.rec.clone()
-	if err := next.Life.MarkRevoked(cur.Number, w.now(), lifecycle.ByList); err != nil {
+	if err := next.Life.MarkRevoked(cur.Number, w.now(), how); err != nil {
 		return err
 	}
 	next.MintFailure, next.Wait = nil, nil
@@ -277,7 +283,7 @@ func (w *work) sweeps() bool { return w.caps.List && w.caps.Named && w.caps.Revo
 // sweep ends the keys at the provider that this installation has made for this key
 // and that no version knows: a request that a proxy has sent twice, an answer that
 // came when nobody waited any more, a list that lagged. It looks when the list has
-// had time after a mint, and once a day.
+// had time after a mint, when it must show everything, and once a day.
 func (w *work) sweep(ctx context.Context) error {
 	now := w.now()
 	if w.rec.Sweep.IsZero() || now.Before(w.rec.Sweep) || !w.sweeps() || w.b.intents.open(w.rec.Name) {
@@ -291,19 +297,50 @@ func (w *work) sweep(ctx context.Context) error {
 	} else if listErr != nil {
 		next.Sweep = now.Add(sweepEvery / 4)
 	}
+	if at := w.rec.Asked.Add(lateList); now.Before(at) {
+		next.Sweep = earlierTime(next.Sweep, at)
+	}
+	// What is a version after all is ended as one.
+	remote = slices.DeleteFunc(remote, func(r provider.RemoteKey) bool {
+		v := next.Life.Undead(r.ID, r.Name)
+		if v != nil {
+			v.State, v.RevokeAt, v.RevokedAt, v.Evidence = lifecycle.Grace, now, time.Time{}, ""
+		}
+		return v != nil
+	})
 	// A write first: storage takes it of the leader only, who knows all versions.
 	if err := w.save(ctx, next); err != nil {
 		return err
 	}
-	for _, r := range remote {
-		if err := w.asNow().revoke(ctx, r.ID, r.Name); err != nil {
-			w.b.Logger().Warn("a key that no version knows could not be ended yet", "key", w.rec.Name, "name", r.Name, "error", publicMessage(err))
-			continue
-		}
-		w.b.stats.reaped.Add(1)
-		w.b.emit(ctx, "reap", w.rec.Name, "name", r.Name)
+	if err := w.reap(ctx, remote); err != nil {
+		w.b.Logger().Warn("a key that no version knows could not be ended yet", "key", w.rec.Name, "error", publicMessage(err))
 	}
 	return nil
+}
+
+// reap ends leftovers, and tells of those that are seen to be gone after that.
+func (w *work) reap(ctx context.Context, remote []provider.RemoteKey) (failed error) {
+	if len(remote) == 0 {
+		return nil
+	}
+	for _, r := range remote {
+		if err := w.asNow().revoke(ctx, r.ID, r.Name); failed == nil {
+			failed = err
+		}
+	}
+	left, err := w.leftovers(ctx)
+	if err != nil {
+		return err
+	}
+	for _, r := range remote {
+		if !slices.ContainsFunc(left, func(l provider.RemoteKey) bool { return l.ID == r.ID }) {
+			w.b.stats.reaped.Add(1)
+			w.b.emit(ctx, "reap", w.rec.Name, "name", r.Name)
+		} else if failed == nil {
+			failed = &provider.Error{Op: "revoke", Kind: provider.KindTransient, Msg: "the service still lists a key that nobody has after it was revoked"}
+		}
+	}
+	return failed
 }
 
 // leftovers are the keys at the provider that were certainly made for this key and
@@ -331,6 +368,9 @@ func (w *work) leftovers(ctx context.Context) ([]provider.RemoteKey, error) {
 		sure = sure || v.Alive() && listed
 	}
 	return slices.DeleteFunc(remote, func(r provider.RemoteKey) bool {
+		if w.rec.Life.Undead(r.ID, r.Name) != nil {
+			return false
+		}
 		if r.ID == "" || w.rec.Life.Knows(r.ID, r.Name) {
 			return true
 		}
@@ -343,28 +383,22 @@ func (w *work) leftovers(ctx context.Context) ([]provider.RemoteKey, error) {
 	}), nil
 }
 
+// keeps tells that what a deleted key leaves is not looked for: it cannot be, or is
+// left on purpose.
+func (w *work) keeps() bool {
+	return !w.sweeps() || slices.ContainsFunc(w.rec.Life.Versions, func(v lifecycle.Version) bool { return v.Keep })
+}
+
 // lastSweep is the last chance for what a key may have left whose record goes. An
 // error says that nobody could look, or that it is still there, and that a later try
 // may help.
 func (w *work) lastSweep(ctx context.Context) error {
-	kept := slices.ContainsFunc(w.rec.Life.Versions, func(v lifecycle.Version) bool { return v.Keep })
-	if w.rec.Sweep.IsZero() || !w.sweeps() || kept {
+	if w.rec.Sweep.IsZero() || w.keeps() {
 		return nil
 	}
 	left, err := w.leftovers(ctx)
-	for _, r := range left {
-		if err == nil {
-			err = w.asNow().revoke(ctx, r.ID, r.Name)
-		}
-		if err == nil {
-			w.b.stats.reaped.Add(1)
-			w.b.emit(ctx, "reap", w.rec.Name, "name", r.Name)
-		}
-	}
-	if len(left) > 0 && err == nil {
-		if left, err = w.leftovers(ctx); err == nil && len(left) > 0 {
-			err = &provider.Error{Op: "revoke", Kind: provider.KindTransient, Msg: "the service still lists a key that nobody has after it was revoked"}
-		}
+	if err == nil {
+		err = w.reap(ctx, left)
 	}
 	switch provider.KindOf(err) {
 	case provider.KindTransient, provider.KindRateLimited, provider.KindUncertain:
@@ -386,7 +420,8 @@ func (w *work) sweepSoon(next *keyRecord, in *intent) {
 	if !w.sweeps() {
 		return
 	}
-	next.Sweep = w.now().Add(settleTime)
+	next.Asked = w.now()
+	next.Sweep = next.Asked.Add(settleTime)
 	if in != nil {
 		next.Tried = max(next.Tried, in.Version)
 	}

@@ -83,13 +83,14 @@ const (
 	ByTest   Evidence = "test"   // the provider refuses it
 	ByAnswer Evidence = "answer" // the provider said so, and has nothing by which it could be seen
 	ByPerson Evidence = "person" // somebody has looked
-	ByNobody Evidence = "none"   // it is given up: the engine cannot end it, or must not
+	ByNobody Evidence = "none"   // there is none: the engine cannot end it, or must not, and cannot look
 )
 
 // Ending is how far the end of a version has come at its provider. Each version
 // has its own, so that one that cannot be ended keeps no other alive.
 type Ending struct {
-	// Asked is when the provider took the revocation; it is not seen to work so far.
+	// Asked is when the provider took the revocation or, where the engine cannot end
+	// it, since when somebody should have; it is not seen to be dead so far.
 	Asked time.Time `json:"asked,omitzero"`
 	// Failure is the last try that failed.
 	Failure *Failure `json:"failure,omitempty"`
@@ -130,6 +131,9 @@ func (v *Version) RetryAt() time.Time {
 
 // Stuck tells whether its end waits for somebody to look.
 func (v *Version) Stuck() bool { return v.Ending != nil && v.Ending.Until.IsZero() }
+
+// GivenUp tells that the engine does nothing more about the version, which may live.
+func (v *Version) GivenUp() bool { return v.State == Revoked && v.Evidence == ByNobody }
 
 // Alive tells whether the version may still be valid at the provider.
 func (v *Version) Alive() bool { return v.State != Revoked }
@@ -259,6 +263,19 @@ func (k *Key) Knows(id, name string) bool {
 	})
 }
 
+// Undead gives the version that was called dead because nobody saw it, and that the
+// provider lists under its identifier and name all the same; nil: there is none.
+func (k *Key) Undead(id, name string) *Version {
+	for i := range k.Versions {
+		v := &k.Versions[i]
+		if v.State == Revoked && (v.Evidence == ByList || v.Evidence == "") && id != "" && v.ProviderID == id && ListedAs(v.Name, name) &&
+			k.livingID(id, len(k.Versions)) == nil {
+			return v
+		}
+	}
+	return nil
+}
+
 // ByProviderID gives the newest version with this identifier at the provider, or nil.
 func (k *Key) ByProviderID(id string) *Version {
 	for i := len(k.Versions) - 1; i >= 0; i-- {
@@ -284,7 +301,7 @@ func (k *Key) Add(v Version) error {
 
 // Promote makes a pending version current, fixes the promise made to its
 // readers, and retires the one before: into its own grace where the provider
-// lets both live, to revoked where minting has killed it.
+// lets both live; else its end has come, and was asked for by minting.
 func (k *Key) Promote(number int, now time.Time, grace time.Duration, overlap bool) error {
 	v := k.Find(number)
 	switch {
@@ -305,11 +322,11 @@ func (k *Key) retireCurrent(now time.Time, overlap bool) {
 		return
 	}
 	old.Retired = now
+	old.State = Grace
 	if !overlap {
-		old.State, old.RevokeAt, old.RevokedAt = Revoked, now, now
+		old.RevokeAt, old.Ending = now, &Ending{Asked: now, Until: now}
 		return
 	}
-	old.State = Grace
 	at := now.Add(old.Grace)
 	if old.RevokeAt.IsZero() || at.Before(old.RevokeAt) {
 		old.RevokeAt = at

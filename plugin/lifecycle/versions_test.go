@@ -3,6 +3,7 @@ package lifecycle
 import (
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 )
@@ -43,7 +44,7 @@ func TestPromotionFixesThePromiseAndRetiresTheOneBefore(t *testing.T) {
 	}
 }
 
-func TestWithoutOverlapTheOneBeforeIsDead(t *testing.T) {
+func TestWithoutOverlapTheEndOfTheOneBeforeHasCome(t *testing.T) {
 	k := keyWith(t, 1)
 	if err := k.Add(Version{Number: 2, State: Pending}); err != nil {
 		t.Fatal(err)
@@ -51,8 +52,12 @@ func TestWithoutOverlapTheOneBeforeIsDead(t *testing.T) {
 	if err := k.Promote(2, t0, grace, false); err != nil {
 		t.Fatal(err)
 	}
-	if v := k.Find(1); v.State != Revoked || k.Alive() != 1 {
-		t.Errorf("version 1 is %s, %d are alive", v.State, k.Alive())
+	v := k.Find(1)
+	if due := k.DueRevocations(t0); v.ReadableAt(t0) || !slices.Equal(due, []int{1}) || v.Ending == nil || !v.Ending.Asked.Equal(t0) {
+		t.Errorf("version 1 is %s, %v are due", v.State, due)
+	}
+	if k.Rollback(1, t0, grace) == nil {
+		t.Error("it came back")
 	}
 }
 

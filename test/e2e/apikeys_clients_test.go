@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,7 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/vault/api"
+
 	"strongroom.example/appliance/base/proc"
+	"strongroom.example/test/keyservice"
 	"strongroom.example/test/vaulttest"
 )
 
@@ -231,5 +235,61 @@ func TestCurlReadsConditionally(t *testing.T) {
 	t.Logf("the long poll told of the rotation after %v", took.Round(time.Millisecond))
 	if took > stallLimit {
 		t.Errorf("the long poll told of the rotation after %v", took)
+	}
+}
+
+// Two providers of one account share its limit, a person finds a key at the service by
+// its name_prefix, and whoever asks for a version that is over is told which and why,
+// by an answer that no stock client repeats or takes for a login that has ended.
+func TestProvidersOfOneAccount(t *testing.T) {
+	s, service := vaulttest.New(t), keyservice.New(t)
+	s.MountAPIKeys(t)
+	l := vaulttest.API(s.Root).Logical()
+	write := func(path string, data map[string]any) error {
+		_, err := l.WriteWithContext(t.Context(), "apikeys/"+path, data)
+		return err
+	}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	settings := service.Settings()
+	settings["max_keys"] = 3
+	for _, name := range []string{"one", "two"} {
+		must(write("providers/"+name, map[string]any{"type": "http", "settings": settings, "credential": map[string]any{"token": keyservice.Credential}, "account": "billing"}))
+		must(write("keys/app/"+name, map[string]any{"provider": name, "grace_period": "1d"}))
+	}
+	must(write("rotate/app/one", nil))
+	for name, account := range map[string]string{"two": "billing", "three": "other"} {
+		if name == "three" {
+			must(write("providers/three", map[string]any{"type": "http", "settings": settings, "credential": map[string]any{"token": keyservice.Credential}, "account": account}))
+			must(write("keys/app/three", map[string]any{"provider": name}))
+		}
+		err := write("rotate/app/"+name, nil)
+		if full := err != nil && strings.Contains(err.Error(), "takes 3 keys, and 3 versions of 2 keys are alive"); full != (account == "billing") {
+			t.Errorf("account %s: %v", account, err)
+		}
+	}
+	key, err := l.ReadWithContext(t.Context(), "apikeys/keys/app/one")
+	must(err)
+	found := 0
+	for _, k := range service.Alive() {
+		if strings.HasPrefix(k.Name, key.Data["name_prefix"].(string)) {
+			found++
+		}
+	}
+	if found != 2 {
+		t.Errorf("%d keys are found by %q", found, key.Data["name_prefix"])
+	}
+	_, err = l.DeleteWithDataWithContext(t.Context(), "apikeys/versions/app/one", map[string][]string{"version": {"1"}, "force": {"true"}})
+	must(err)
+	for version, why := range map[string]string{"1": `version 1 of key "app/one" is revoked`, "7": `key "app/one" has no version 7`} {
+		_, err := l.ReadWithDataWithContext(t.Context(), "apikeys/creds/app/one", map[string][]string{"version": {version}})
+		var refused *api.ResponseError
+		if !errors.As(err, &refused) || refused.StatusCode != 400 || !strings.Contains(err.Error(), why) {
+			t.Errorf("version %s: %v", version, err)
+		}
 	}
 }
