@@ -47,6 +47,7 @@ func TestOnePlaceEach(t *testing.T) {
 		"sizes for people": {`"KiB", "MiB"`, []string{"appliance/base/words/words.go"}},
 		"colours":          {`x1b\[3[0-9]m`, []string{"appliance/base/words/colour.go"}},
 		"signals":          {`signal\.Notify`, []string{"appliance/base/program/program.go"}},
+		"folders opened":   {`os\.OpenRoot\(`, []string{"appliance/base/atomicfile/root.go"}},
 		"mail logins":      {`toml:"password"`, nil},
 	} {
 		if got := standsIn(t, c.pattern); !slices.Equal(got, c.want) {

@@ -28,7 +28,11 @@ snapshot then, so that several rotations in one go make one snapshot.`,
 			if o.Quiet < 0 || o.Most < 0 || o.Every < 0 {
 				return &Error{Code: ExitUsage, Err: errors.New("--quiet, --most and --every must not be negative")}
 			}
-			if err := snapshot.AwaitQuiet(c.Context(), o); err != nil {
+			err := snapshot.AwaitQuiet(c.Context(), o)
+			if errors.Is(err, snapshot.ErrNoMark) {
+				return &Error{Code: ExitUsage, Err: err, Hint: "give the file that $STRONGROOM_CHANGED_FILE of vault.service names"}
+			}
+			if err != nil {
 				return err
 			}
 			fmt.Fprintln(c.OutOrStdout(), "keys were rotated: a snapshot is due")

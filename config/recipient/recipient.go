@@ -114,8 +114,11 @@ func shorten(s string) string {
 // maxLine bounds one line of a file, in bytes: an ssh-rsa key of 16384 bits fits.
 const maxLine = 16 << 10
 
+// mostFaults is how many faulty lines of a file are told.
+const mostFaults = 5
+
 // Read reads recipients, one a line, as Parse does; empty lines and lines that
-// start with # are skipped. All faulty lines are reported together. A file with a
+// start with # are skipped. Faulty lines are reported together, the first ones. A file with a
 // private key in it is ErrSecret, whatever else it holds.
 func Read(r io.Reader) ([]Recipient, error) {
 	var out []Recipient
@@ -139,6 +142,9 @@ func Read(r io.Reader) ([]Recipient, error) {
 	}
 	if err := s.Err(); err != nil {
 		errs = append(errs, fmt.Errorf("read recipients: %w", err))
+	}
+	if more := len(errs) - mostFaults; more > 0 { // another kind of file, most likely
+		errs = append(errs[:mostFaults], fmt.Errorf("and %d more lines", more))
 	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)

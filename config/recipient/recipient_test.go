@@ -2,6 +2,7 @@ package recipient_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -69,5 +70,13 @@ func TestFromArgsQuotes(t *testing.T) {
 		if err == nil || !errors.Is(err, os.ErrNotExist) || strings.Contains(err.Error(), arg) != quoted {
 			t.Errorf("%s: %v", arg, err)
 		}
+	}
+}
+
+// Another file than one of recipients is refused in a few lines.
+func TestReadTellsTheFirstFaults(t *testing.T) {
+	_, err := recipient.Read(strings.NewReader(strings.Repeat("nothing\n", 100)))
+	if said := fmt.Sprint(err); !strings.Contains(said, "line 5: ") || strings.Contains(said, "line 6: ") || !strings.HasSuffix(said, "and 95 more lines") {
+		t.Errorf("it said %q", said)
 	}
 }

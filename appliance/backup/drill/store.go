@@ -32,7 +32,7 @@ func store(stateDir string, r *report.Report, key ed25519.PrivateKey) (err error
 	if err != nil {
 		return err
 	}
-	state, err := os.OpenRoot(stateDir)
+	state, err := atomicfile.OpenRoot(stateDir)
 	if err != nil {
 		return fmt.Errorf("drill report: %w", err)
 	}

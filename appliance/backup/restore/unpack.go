@@ -16,6 +16,7 @@ import (
 	"filippo.io/age"
 
 	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/base/atomicfile"
 )
 
 var (
@@ -219,7 +220,7 @@ func (f *Files) Plan(ctx context.Context, o UnpackOptions) (Unpacking, error) {
 	if err != nil {
 		return u, err
 	}
-	root, err := os.OpenRoot(o.Root)
+	root, err := atomicfile.OpenRoot(o.Root)
 	if err != nil {
 		return u, fmt.Errorf("unpack: %w", err)
 	}

@@ -13,6 +13,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"strongroom.example/appliance/base/atomicfile"
 )
 
 // Unpack writes the files of the archive that differ, each atomically, with its
@@ -27,7 +29,7 @@ func (f *Files) Unpack(ctx context.Context, o UnpackOptions) (Unpacking, error) 
 	if len(u.Newer) > 0 && !o.Overwrite {
 		return u, fmt.Errorf("%w: %s", ErrNewer, strings.Join(u.Newer, ", "))
 	}
-	root, err := os.OpenRoot(o.Root)
+	root, err := atomicfile.OpenRoot(o.Root)
 	if err != nil {
 		return u, fmt.Errorf("unpack: %w", err)
 	}

@@ -52,6 +52,9 @@ func AwaitQuiet(ctx context.Context, o SoonOptions) error {
 	return nil
 }
 
+// ErrNoMark means that the file is none that the engine touches: it is empty.
+var ErrNoMark = errors.New("this is no mark of a rotation, which is an empty file; nothing was removed")
+
 // due is when it will be time, as far as can be told now.
 func (o SoonOptions) due(start, now time.Time) (time.Time, error) {
 	fi, err := os.Lstat(o.Changed)
@@ -60,6 +63,9 @@ func (o SoonOptions) due(start, now time.Time) (time.Time, error) {
 	}
 	if err != nil {
 		return time.Time{}, fmt.Errorf("rotation: %w", err)
+	}
+	if !fi.Mode().IsRegular() || fi.Size() > 0 {
+		return time.Time{}, fmt.Errorf("rotation: %q: %w", o.Changed, ErrNoMark)
 	}
 	due := earlier(fi.ModTime().Add(o.Quiet), start.Add(o.Most))
 	// A state that can't be read is the other job's to report. One from the

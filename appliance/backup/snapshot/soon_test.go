@@ -5,6 +5,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -131,5 +133,32 @@ func TestRecordStandby(t *testing.T) {
 	}
 	if s, err := LoadTakeState(dir); err != nil || s.Standby == nil || !s.Standby.Equal(at) || s.Failure != nil {
 		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+// It removes what it waits for: so that is looked at first.
+func TestAwaitQuietRemovesMarksAlone(t *testing.T) {
+	dir := t.TempDir()
+	path := func(name string) string { return filepath.Join(dir, name) }
+	for _, err := range []error{
+		os.WriteFile(path("configuration"), []byte("precious"), 0o600),
+		os.Mkdir(path("folder"), 0o700),
+		syscall.Mkfifo(path("pipe"), 0o600),
+		os.Symlink(path("configuration"), path("link")),
+		os.Symlink("/dev/zero", path("link to a device")),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"configuration", "folder", "pipe", "link", "link to a device"} {
+		o := soonOptions(t, 0)
+		o.Changed, o.Quiet, o.Most = path(name), 0, 0
+		if err := AwaitQuiet(t.Context(), o); !errors.Is(err, ErrNoMark) || !strings.Contains(err.Error(), path(name)) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := os.Lstat(path(name)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -54,6 +55,9 @@ func Create(path string, perm fs.FileMode) (*File, error) {
 // another may not. It must be on path's file system: a Commit that fails with
 // EXDEV is that it isn't.
 func CreateIn(dir, path string, perm fs.FileMode) (*File, error) {
+	if err := replaceable(path); err != nil {
+		return nil, fmt.Errorf("write %q: %w; nothing was written", path, err)
+	}
 	// The name's dot keeps it out of globs and of systemd's *.d folders.
 	tmp, err := os.CreateTemp(dir, "."+filepath.Base(path)+".tmp-*")
 	if err != nil {
@@ -65,6 +69,24 @@ func CreateIn(dir, path string, perm fs.FileMode) (*File, error) {
 		return nil, fmt.Errorf("write %q: %w", path, err)
 	}
 	return f, nil
+}
+
+// replaceable says whether a file may take the place of what is at path. A rename
+// would put one where a device was: for root also in /dev/null's place.
+func replaceable(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil // nothing is there, or a link to nothing; what else is wrong shows when it is written
+	}
+	if !info.Mode().IsRegular() && !info.IsDir() { // of a folder the rename itself complains
+		return errors.New("it is a device, a pipe or a socket, and no file")
+	}
+	for _, dir := range []string{"/dev/", "/proc/"} { // /dev/stdout is a link
+		if abs, err := filepath.Abs(path); err == nil && strings.HasPrefix(abs, dir) && info.Mode().IsRegular() && !strings.HasPrefix(abs, "/dev/shm/") {
+			return fmt.Errorf("it is below %s, where no files belong", dir)
+		}
+	}
+	return nil
 }
 
 // Write adds to the file.

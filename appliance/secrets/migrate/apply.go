@@ -13,6 +13,7 @@ import (
 	"slices"
 	"sync"
 
+	"strongroom.example/appliance/base/atomicfile"
 	"strongroom.example/appliance/base/vaultapi/kv"
 	"strongroom.example/appliance/secrets/appenv"
 )
@@ -103,7 +104,7 @@ func newJob(root string, plan *Plan, store Store) (*job, error) {
 	if err != nil {
 		return nil, fmt.Errorf("root %q: %w", root, err)
 	}
-	r, err := os.OpenRoot(dir)
+	r, err := atomicfile.OpenRoot(dir)
 	if err != nil {
 		return nil, fmt.Errorf("root: %w", err)
 	}

@@ -55,7 +55,7 @@ func MovedNames(root string, plan *Plan) (map[string]bool, error) {
 			}
 		}
 	}
-	dir, err := os.OpenRoot(root)
+	dir, err := atomicfile.OpenRoot(root)
 	if err != nil {
 		return nil, fmt.Errorf("root: %w", err)
 	}
@@ -83,7 +83,7 @@ func Check(ctx context.Context, dir string, names map[string]bool) (r Checked, e
 	if err != nil {
 		return r, fmt.Errorf("check %q: %w", dir, err)
 	}
-	root, err := os.OpenRoot(full)
+	root, err := atomicfile.OpenRoot(full)
 	if err != nil {
 		return r, fmt.Errorf("check: %w", err)
 	}

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 
+	"strongroom.example/appliance/base/atomicfile"
 	"strongroom.example/appliance/secrets/dotenv"
 )
 
@@ -142,7 +143,7 @@ func (j *job) movedValue(ctx context.Context, e Entry) (value, why string, err e
 // Run looks through every file below the root, whatever its name, as it is now
 // and without what a cutover of the plan would take out.
 func (s *Search) Run(ctx context.Context) (r Remains, err error) {
-	root, err := os.OpenRoot(s.dir)
+	root, err := atomicfile.OpenRoot(s.dir)
 	if err != nil {
 		return r, fmt.Errorf("look for what is left: %w", err)
 	}

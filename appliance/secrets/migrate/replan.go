@@ -130,7 +130,7 @@ func Replan(o ReplanOptions) (*Plan, []string, error) {
 	if o.Old == nil {
 		o.Old = &Plan{App: o.Fresh.App}
 	}
-	root, err := os.OpenRoot(o.Root)
+	root, err := atomicfile.OpenRoot(o.Root)
 	if err != nil {
 		return nil, nil, fmt.Errorf("root: %w", err)
 	}

@@ -16,6 +16,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"strongroom.example/appliance/base/atomicfile"
 	"strongroom.example/appliance/secrets/dotenv"
 )
 
@@ -156,7 +157,7 @@ func Scan(ctx context.Context, o ScanOptions) (*Report, error) {
 	if err != nil {
 		return nil, fmt.Errorf("scan %q: %w", o.Root, err)
 	}
-	root, err := os.OpenRoot(dir)
+	root, err := atomicfile.OpenRoot(dir)
 	if err != nil {
 		return nil, fmt.Errorf("scan: %w", err)
 	}
