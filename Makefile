@@ -79,10 +79,11 @@ $(DEVTOOLS): test/devtools/go.mod test/devtools/go.sum | need-go
 
 # ── what to run
 
+# make demo SERVER=openbao runs it on OpenBao.
 .PHONY: demo
-demo: build ## the whole appliance, once, in a temporary folder
+demo: build ## the whole appliance, once, in a temporary folder (SERVER=openbao: not on Vault)
 	$(SAY) "strongroom demo"
-	vault=$$(scripts/demo-vault); bin/strongroom demo --once --vault "$$vault"
+	vault=$$(scripts/demo-vault $(SERVER)); bin/strongroom demo --once --vault "$$vault"
 
 .PHONY: test
 test: build vault tools lint ## lint, unit tests, end-to-end tests against the real parts

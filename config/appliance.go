@@ -174,9 +174,9 @@ func (n Node) check(check func(string, error)) {
 }
 
 func (v Vault) check(check func(string, error)) {
-	cmp, err := compareVersions(v.Version, VaultFloor)
+	old, err := Server{ProductVault, v.Version}.Old()
 	check("vault.version", err)
-	if err == nil && cmp < 0 && !v.AllowOld {
+	if old && !v.AllowOld {
 		check("vault.version", fmt.Errorf("%q is below %s, the oldest version without known faults; set allow_old to insist", v.Version, VaultFloor))
 	}
 	if v.Mirror != "" && (!strings.HasPrefix(v.Mirror, "https://") || strings.ContainsAny(v.Mirror, " \t\n\"")) {

@@ -20,6 +20,11 @@ import (
 // appliance's, the demo's and a scratch one in a drill. What is not here is the
 // same in each. See https://developer.hashicorp.com/vault/docs/configuration.
 type VaultParams struct {
+	// Product is whose server reads it. Default Vault.
+	Product Product
+	// AuditFiles are OpenBao's audit devices, name to absolute file: it takes them
+	// from its configuration alone. Vault's are made by its API, and none are here.
+	AuditFiles map[string]string
 	// ClusterName is what `vault status` shows. Default "strongroom".
 	ClusterName string
 	// NodeID names this node in raft; it must never change. Default "node-1".
@@ -104,6 +109,9 @@ func RenderVault(p VaultParams) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
+// OpenBao is whether the server is one: the template asks.
+func (p VaultParams) OpenBao() bool { return p.Product == ProductOpenBao }
+
 func (p VaultParams) withDefaults() VaultParams {
 	set := func(s *string, v string) {
 		if *s == "" {
@@ -159,6 +167,14 @@ func (p VaultParams) validate() error {
 	}
 	f.add("LogLevel", checkOneOf(p.LogLevel, "trace", "debug", "info", "warn", "error"))
 	f.add("LogFormat", checkOneOf(p.LogFormat, "standard", "json"))
+	f.add("Product", checkOneOf(string(p.Product.known()), Products()...))
+	for name, file := range p.AuditFiles {
+		f.add("AuditFiles", checkName(name))
+		f.add("AuditFiles", checkPath(file))
+		if p.Product.known() == ProductVault {
+			f.add("AuditFiles", errors.New("are made by Vault's API, and not in its configuration"))
+		}
+	}
 	for i, peer := range p.Peers {
 		at := func(name string) string { return fmt.Sprintf("Peers[%d].%s", i, name) }
 		f.add(at("APIAddr"), checkURL(peer.APIAddr, "https"))

@@ -7,13 +7,6 @@ import (
 	"strings"
 )
 
-// OldVault says whether version is below VaultFloor. An error: it is no
-// version of the form 1.2.3.
-func OldVault(version string) (bool, error) {
-	c, err := compareVersions(version, VaultFloor)
-	return c < 0, err
-}
-
 // compareVersions compares two versions of the form 1.2.3. A pre-release
 // ("-rc1") comes before its release; what follows a "+" counts for nothing.
 func compareVersions(a, b string) (int, error) {

@@ -98,7 +98,7 @@ func demoError(err error) error {
 		code, hint = ExitUsage, "give an empty folder, or one that is not there yet as the argument"
 	case errors.Is(err, demo.ErrListen):
 		code, hint = ExitUsage, "give --listen 127.0.0.1:PORT"
-	case errors.Is(err, demo.ErrNotVault):
+	case errors.Is(err, scratch.ErrNoServer):
 		code, hint = ExitUsage, "build one with make vault, or name another with --vault or VAULT_BIN"
 	case errors.Is(err, demo.ErrNotPlugin):
 		code, hint = ExitUsage, "build it with make build, or name it with --plugin"

@@ -108,10 +108,10 @@ func TestCheckProgram(t *testing.T) {
 		want       error
 	}{
 		{"vault", script("vault", "echo 'Vault v1.21.1, built 2025-11-18'"), nil},
-		{"another", script("another", "echo 'Consul v1.9.0'"), ErrNotVault},
-		{"fails", script("fails", "echo 'Vault v1.21.1'; exit 3"), ErrNotVault},
-		{"silent", script("silent", ":"), ErrNotVault},
-		{"not executable", filepath.Join(dir), ErrNotVault},
+		{"another", script("another", "echo 'Consul v1.9.0'"), scratch.ErrNoServer},
+		{"fails", script("fails", "echo 'Vault v1.21.1'; exit 3"), scratch.ErrNoServer},
+		{"silent", script("silent", ":"), scratch.ErrNoServer},
+		{"not executable", filepath.Join(dir), scratch.ErrNoServer},
 		{"missing", filepath.Join(dir, "none"), os.ErrNotExist},
 	}
 	for _, tt := range tests {

@@ -95,13 +95,7 @@ func (r *run) initialise(ctx context.Context) (string, error) {
 }
 
 func (r *run) enableAudit(ctx context.Context) (string, error) {
-	// Two, because Vault refuses requests when no device can write.
-	for _, name := range []string{"audit-1", "audit-2"} {
-		if err := r.root.EnableFileAudit(ctx, name, r.vault.Layout.Audit(name)); err != nil {
-			return "", err
-		}
-	}
-	return "", nil
+	return "", r.vault.EnableAudit(ctx, r.root)
 }
 
 func (r *run) mountPlugin(ctx context.Context) (string, error) {

@@ -1,7 +1,6 @@
 package steps
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -10,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"regexp"
 
 	"strongroom.example/appliance/base/fault"
 	"strongroom.example/config"
@@ -58,7 +56,7 @@ func (s vaultProgram) checkFile(ctx context.Context) (engine.Diff, error) {
 	if err != nil {
 		return nil, &fault.Error{Code: fault.Usage, Err: err, Hint: "give --vault-binary a Vault for this machine"}
 	}
-	old, err := config.OldVault(v)
+	old, err := config.Server{Product: config.ProductVault, Version: v}.Old()
 	if err != nil {
 		return nil, &fault.Error{Code: fault.Usage, Err: fmt.Errorf("%q: %w", s.VaultBinary, err)}
 	}
@@ -73,19 +71,21 @@ func (s vaultProgram) checkFile(ctx context.Context) (engine.Diff, error) {
 	return s.file(machine.VaultProgram, src, root(0o755))
 }
 
-var versionLine = regexp.MustCompile(`^Vault v([0-9A-Za-z.+-]+)`)
-
-// VaultVersion asks the program itself.
+// VaultVersion asks the program itself. Another server than Vault is refused: its
+// storage is another's, too.
 func VaultVersion(ctx context.Context, r host.Runner, program string) (string, error) {
 	out, err := r.Run(ctx, host.Command{Args: []string{program, "version"}})
 	if err != nil {
 		return "", fmt.Errorf("%q doesn't tell its version: %w", program, err)
 	}
-	m := versionLine.FindSubmatch(bytes.TrimSpace(out.Stdout))
-	if m == nil {
-		return "", fmt.Errorf("%q is no Vault: to \"version\" it says %.60q", program, out.Stdout)
+	s, err := config.ParseServer(string(out.Stdout))
+	if err != nil {
+		return "", fmt.Errorf("%q is no Vault: %w", program, err)
 	}
-	return string(m[1]), nil
+	if s.Product != config.ProductVault {
+		return "", fmt.Errorf("%q is %s, and no Vault: neither reads the other's storage", program, s)
+	}
+	return s.Version, nil
 }
 
 // download brings the release and puts it in place in one rename.

@@ -30,10 +30,8 @@ func newAuditSite(t *testing.T, conf string) auditSite {
 	if err := s.Root.EnableKV2(t.Context(), "secret"); err != nil {
 		t.Fatal(err)
 	}
-	for _, n := range []string{"audit-1", "audit-2"} {
-		if err := s.Root.EnableFileAudit(t.Context(), n, s.Layout.Audit(n)); err != nil {
-			t.Fatal(err)
-		}
+	if err := s.EnableAudit(t.Context(), s.Root); err != nil {
+		t.Fatal(err)
 	}
 	dir := vaulttest.Dir(t)
 	file := filepath.Join(dir, "appliance.toml")

@@ -100,10 +100,8 @@ func TestDoctorAsksVault(t *testing.T) {
 		t.Errorf("user-lockout: %+v", i)
 	}
 
-	for _, name := range []string{"audit-1", "audit-2"} {
-		if err := s.Root.EnableFileAudit(t.Context(), name, s.Layout.Audit(name)); err != nil {
-			t.Fatal(err)
-		}
+	if err := s.EnableAudit(t.Context(), s.Root); err != nil {
+		t.Fatal(err)
 	}
 	write("auth/approle/role/careless", map[string]any{"token_period": "0", "token_max_ttl": "4h"})
 	// From here on nobody is root.

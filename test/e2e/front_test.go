@@ -76,8 +76,8 @@ func ask(t *testing.T, c *http.Client, method, url, token, body string, headers 
 func TestFrontShowsVaultTheClient(t *testing.T) {
 	t.Parallel()
 	s, url := frontedVault(t)
-	log := s.Layout.Audit("front-test")
-	if err := s.Root.EnableFileAudit(t.Context(), "front-test", log); err != nil {
+	log := s.Layout.Audit("audit-1")
+	if err := s.EnableAudit(t.Context(), s.Root); err != nil {
 		t.Fatal(err)
 	}
 	secret, err := vaulttest.API(s.Root).Auth().Token().CreateWithContext(t.Context(), &api.TokenCreateRequest{Policies: []string{"default"}})

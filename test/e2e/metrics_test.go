@@ -151,10 +151,8 @@ func monitoredVault(t *testing.T) *monitored {
 		return c.Data["key"].(string)
 	}
 	secrets := []string{s.RootToken, value(), "canary-key-name"}
-	for _, n := range []string{"audit-1", "audit-2"} {
-		if err := s.Root.EnableFileAudit(ctx, n, s.Layout.Audit(n)); err != nil {
-			t.Fatal(err)
-		}
+	if err := s.EnableAudit(ctx, s.Root); err != nil {
+		t.Fatal(err)
 	}
 
 	// The jobs leave their states.

@@ -5,9 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"time"
 
 	"strongroom.example/appliance/base/atomicfile"
+	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/config"
 	"strongroom.example/config/machine"
 )
 
@@ -26,6 +30,62 @@ func (v *Vault) copyPlugins() error {
 		}
 		if err := atomicfile.Copy(from, filepath.Join(v.Layout.Plugins(), name), 0o500); err != nil {
 			return fmt.Errorf("plugin: %w", err)
+		}
+	}
+	return nil
+}
+
+// ErrNoServer: the program is neither Vault nor OpenBao.
+var ErrNoServer = errors.New("this is not a Vault program")
+
+// ServerOf asks the program at path what it is.
+func ServerOf(ctx context.Context, path string) (config.Server, error) {
+	out, err := Ask(ctx, path, "version")
+	if err != nil {
+		return config.Server{}, fmt.Errorf("program %q: %w: %w", path, ErrNoServer, err)
+	}
+	s, err := config.ParseServer(out)
+	if err != nil {
+		return config.Server{}, fmt.Errorf("program %q: %w: %w", path, ErrNoServer, err)
+	}
+	return s, nil
+}
+
+// Ask is what the program at path prints for one argument, within 20 s.
+func Ask(ctx context.Context, path, arg string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path, arg)
+	cmd.Env = []string{"PATH=/usr/bin:/bin"}
+	cmd.WaitDelay = time.Second
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("%q failed: %w", arg, err)
+	}
+	return string(out), nil
+}
+
+// auditDevices are those of a scratch Vault: two, as it answers nobody when no
+// device can write.
+var auditDevices = []string{"audit-1", "audit-2"}
+
+// EnableAudit enables the two audit devices, on files of the Layout, with a client
+// that may, and looks that they are there: OpenBao has them from its configuration.
+func (v *Vault) EnableAudit(ctx context.Context, c *vaultapi.Client) error {
+	if v.Server.Product == config.ProductVault {
+		for _, name := range auditDevices {
+			if err := c.EnableFileAudit(ctx, name, v.Layout.Audit(name)); err != nil {
+				return err
+			}
+		}
+	}
+	there, err := c.AuditDevices(ctx)
+	if err != nil {
+		return err
+	}
+	for _, name := range auditDevices {
+		if _, ok := there[name+"/"]; !ok {
+			return fmt.Errorf("%s has no audit device %q", v.Server, name)
 		}
 	}
 	return nil

@@ -64,6 +64,8 @@ type Options struct {
 
 // Vault is a running scratch Vault.
 type Vault struct {
+	// Server is what Programs.Vault is.
+	Server  config.Server
 	Layout  Layout
 	Process *proc.Child
 	KMS     *proc.Child
@@ -78,6 +80,10 @@ type Vault struct {
 // answering: uninitialised in a new folder.
 func Start(ctx context.Context, set *proc.Set, o Options) (*Vault, error) {
 	v := &Vault{Layout: Layout{o.Dir}, opts: o, set: set}
+	var err error
+	if v.Server, err = ServerOf(ctx, o.Programs.Vault); err != nil {
+		return nil, err
+	}
 	if err := v.Layout.make(); err != nil {
 		return nil, err
 	}
@@ -123,7 +129,16 @@ func (v *Vault) writeFiles() error {
 	}
 	v.TCPAddress = "127.0.0.1:" + ports[0]
 	l := v.Layout
+	var declared map[string]string
+	if v.Server.Product == config.ProductOpenBao {
+		declared = map[string]string{}
+		for _, name := range auditDevices {
+			declared[name] = l.Audit(name)
+		}
+	}
 	hcl, err := config.RenderVault(config.VaultParams{
+		Product:         v.Server.Product,
+		AuditFiles:      declared,
 		NodeID:          cmp.Or(v.opts.NodeID, "scratch"),
 		APIAddr:         "https://" + v.opts.FrontAddress,
 		ClusterAddr:     "https://127.0.0.1:" + ports[1],

@@ -346,17 +346,18 @@ func vaultVersion(ctx context.Context, e *exam) {
 		e.unseen("Vault's health", err)
 		return
 	}
-	e.saw("GET /v1/sys/health", "Vault %s; the oldest without known faults is %s", h.Version, config.VaultFloor)
-	old, err := config.OldVault(h.Version)
+	server := config.Server{Product: config.ProductVault, Version: h.Version}
+	e.saw("GET /v1/sys/health", "%s; the oldest without known faults is %s", server, server.Product.Floor())
+	old, err := server.Old()
 	switch {
 	case err != nil:
 		e.warn("docs/upgrade.md", "version %q can't be compared", h.Version)
 	case old && e.Config.Vault.AllowOld:
-		e.warn("upgrade Vault to "+config.VaultVersion+": docs/upgrade.md", "Vault %s has known faults, and vault.allow_old insists on it", h.Version)
+		e.warn("upgrade Vault to "+config.VaultVersion+": docs/upgrade.md", "%s has known faults, and vault.allow_old insists on it", server)
 	case old:
-		e.fail("upgrade Vault to "+config.VaultVersion+": docs/upgrade.md", "Vault %s has known faults", h.Version)
+		e.fail("upgrade Vault to "+config.VaultVersion+": docs/upgrade.md", "%s has known faults", server)
 	default:
-		e.yes("GET /v1/sys/health", "Vault %s has none", h.Version)
+		e.yes("GET /v1/sys/health", "%s has none", server)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"strongroom.example/appliance/base/statefile"
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/appliance/serve/escrow"
+	"strongroom.example/config"
 )
 
 func TestReadCertificate(t *testing.T) {
@@ -295,7 +296,7 @@ func TestReadRaftAndHealth(t *testing.T) {
 	c := fakeVault(t, func(r *http.Request) (int, any) {
 		switch r.URL.Path {
 		case "/v1/sys/health":
-			return 200, map[string]any{"initialized": true, "version": TestedVaults()[0], "cluster_id": "c"}
+			return 200, map[string]any{"initialized": true, "version": config.ProductVault.Tested()[0], "cluster_id": "c"}
 		case "/v1/sys/storage/raft/configuration":
 			return 200, map[string]any{"data": map[string]any{"config": map[string]any{"index": 12, "servers": []any{
 				map[string]any{"node_id": "node-1", "address": "127.0.0.1:8201", "leader": true, "voter": true}}}}}
@@ -312,17 +313,6 @@ func TestReadRaftAndHealth(t *testing.T) {
 	}
 	if _, err := ReadKeys(t.Context(), c, "apikeys"); err == nil {
 		t.Error("no error where Vault refuses")
-	}
-}
-
-// What status calls tested is the version that the tests build.
-func TestTestedVaults(t *testing.T) {
-	data, err := os.ReadFile(filepath.Join("..", "..", "..", "test", "tools", "go.mod"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if v := TestedVaults(); len(v) != 1 || !strings.Contains(string(data), "github.com/hashicorp/vault v"+v[0]+" ") {
-		t.Errorf("%q is not what test/tools/go.mod has", v)
 	}
 }
 

@@ -4,17 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strconv"
 	"time"
 
 	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/config"
 	"strongroom.example/plugin/condition"
 )
-
-// TestedVaults are the versions of Vault that the project's tests run. Others
-// may work as well; nobody has seen it.
-func TestedVaults() []string { return []string{"1.21.1"} }
 
 // Health is Vault's own, which needs no token.
 type Health struct {
@@ -37,7 +33,7 @@ func ReadHealth(ctx context.Context, c *vaultapi.Client) (Health, error) {
 	}
 	return Health{
 		Initialized: h.Initialized, Sealed: h.Sealed, Standby: h.Standby, Version: h.Version,
-		ClusterName: h.ClusterName, ClusterID: h.ClusterID, Tested: slices.Contains(TestedVaults(), h.Version),
+		ClusterName: h.ClusterName, ClusterID: h.ClusterID, Tested: config.Server{Product: config.ProductVault, Version: h.Version}.Tested(),
 	}, nil
 }
 

@@ -76,9 +76,10 @@ func (r Report) vaultLine() Line {
 		}
 		// What the installer takes is as new as can be, and often newer than
 		// what the tests could run: its text says so, and it is no alarm.
-		if old, err := config.OldVault(h.Version); !h.Tested && (old || err != nil) {
+		server := config.Server{Product: config.ProductVault, Version: h.Version}
+		if old, err := server.Old(); !h.Tested && (old || err != nil) {
 			l.State = Attention
-			l.Hint = "the tests ran " + strings.Join(evidence.TestedVaults(), ", ") + "; from " + config.VaultFloor + " on there is no known fault"
+			l.Hint = "the tests ran " + strings.Join(server.Product.Tested(), ", ") + "; from " + server.Product.Floor() + " on there is no known fault"
 		}
 	}
 	if r.Raft != nil {
