@@ -334,8 +334,7 @@ func TestCommandsHaveTheirOwnPath(t *testing.T) {
 		"../appliance/secrets/migrate/patch_python.go": "the person's Python, or the system's",
 		"../appliance/cli/programs.go":                 "looks for the person's Vault",
 		"../appliance/cli/cmd_env_exec.go":             "the person's program",
-		"../appliance/backup/drill/rehearse.go":        "asks a program that was given by its path for its version",
-		"../appliance/backup/scratch/programs.go":                   "the same",
+		"../appliance/backup/scratch/programs.go":      "asks a program that was given by its path for its version",
 		"../appliance/cli/cmd_front.go":                "this program again",
 		"../appliance/demo/ending.go":                  "whether the person has a vault to type",
 	}

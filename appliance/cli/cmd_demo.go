@@ -100,7 +100,7 @@ func demoError(err error) error {
 		code, hint = ExitUsage, "give --listen 127.0.0.1:PORT"
 	case errors.Is(err, scratch.ErrNoServer):
 		code, hint = ExitUsage, "build one with make vault, or name another with --vault or VAULT_BIN"
-	case errors.Is(err, demo.ErrNotPlugin):
+	case errors.Is(err, scratch.ErrNoPlugin):
 		code, hint = ExitUsage, "build it with make build, or name it with --plugin"
 	case errors.Is(err, os.ErrNotExist):
 		code, hint = ExitUsage, "build what is missing with make build vault"

@@ -11,6 +11,7 @@ import (
 
 	"strongroom.example/appliance/backup/drill"
 	"strongroom.example/appliance/backup/drill/report"
+	"strongroom.example/appliance/backup/scratch"
 	"strongroom.example/appliance/base/access"
 	"strongroom.example/config/machine"
 )
@@ -180,7 +181,7 @@ func (o *drillOptions) rehearsal(ctx context.Context) (*drill.Rehearsal, error) 
 	}
 	if h.PluginVersion == "" {
 		var err error
-		if h.PluginVersion, err = drill.PluginVersion(ctx, h.Plugin); err != nil {
+		if h.PluginVersion, err = scratch.PluginVersion(ctx, h.Plugin); err != nil {
 			return nil, &Error{Code: ExitUsage, Err: err, Hint: "give --plugin-binary the plugin's program, or --plugin-version where it does not tell its own"}
 		}
 	}

@@ -97,7 +97,7 @@ func TestRehearsalPrograms(t *testing.T) {
 		{"Vault", rehearseFlags{vault: vault}, drill.Rehearsal{Vault: vault}, ""},
 		{"plugin", rehearseFlags{plugin: plugin}, drill.Rehearsal{Plugin: plugin, PluginVersion: "1.2.3", Token: "t"}, ""},
 		{"neither", rehearseFlags{}, drill.Rehearsal{}, ""},
-		{"the other way round", rehearseFlags{vault: plugin, plugin: vault}, drill.Rehearsal{}, `calls itself "Vault"`},
+		{"the other way round", rehearseFlags{vault: plugin, plugin: vault}, drill.Rehearsal{}, `printed "Vault v1.21.1`},
 	} {
 		o := drillOptions{rehearse: true, with: c.with}
 		got, err := o.rehearsal(t.Context())

@@ -121,13 +121,15 @@ func Run(ctx context.Context, o Options) (err error) {
 
 // prepare checks what can be checked before anything is started.
 func (r *run) prepare(ctx context.Context) error {
-	if err := checkVault(ctx, r.o.Programs.Vault); err != nil {
+	// Before a folder full of logs has to be read for it.
+	if _, err := scratch.ServerOf(ctx, r.o.Programs.Vault); err != nil {
 		return err
 	}
-	var err error
-	if r.pluginVersion, err = checkPlugin(ctx, r.o.Programs.Plugin); err != nil {
+	version, err := scratch.PluginVersion(ctx, r.o.Programs.Plugin)
+	if err != nil {
 		return err
 	}
+	r.pluginVersion = "v" + version // as Vault's catalog has it
 	if r.o.Listen, err = freeListen(r.o.Listen); err != nil {
 		return err
 	}

@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"strongroom.example/appliance/backup/scratch"
-	"strongroom.example/config/machine"
 )
 
 func TestFolder(t *testing.T) {
@@ -91,42 +90,6 @@ func TestFreeListen(t *testing.T) {
 		if want == nil && strings.HasSuffix(got, ":0") {
 			t.Errorf("%s: got %s, which is no port", addr, got)
 		}
-	}
-}
-
-func TestCheckProgram(t *testing.T) {
-	dir := t.TempDir()
-	script := func(name, body string) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte("#!/bin/sh\n"+body+"\n"), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	tests := []struct {
-		name, path string
-		want       error
-	}{
-		{"vault", script("vault", "echo 'Vault v1.21.1, built 2025-11-18'"), nil},
-		{"another", script("another", "echo 'Consul v1.9.0'"), scratch.ErrNoServer},
-		{"fails", script("fails", "echo 'Vault v1.21.1'; exit 3"), scratch.ErrNoServer},
-		{"silent", script("silent", ":"), scratch.ErrNoServer},
-		{"not executable", filepath.Join(dir), scratch.ErrNoServer},
-		{"missing", filepath.Join(dir, "none"), os.ErrNotExist},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			if err := checkVault(t.Context(), tt.path); !errors.Is(err, tt.want) {
-				t.Errorf("got %v, want %v", err, tt.want)
-			}
-		})
-	}
-	v, err := checkPlugin(t.Context(), script("plugin", "echo '"+machine.PluginName+" 1.2.3-rc1 (abc)'"))
-	if err != nil || v != "v1.2.3-rc1" {
-		t.Errorf("plugin's version is %q, %v", v, err)
-	}
-	if _, err := checkPlugin(t.Context(), "/bin/true"); !errors.Is(err, ErrNotPlugin) {
-		t.Errorf("got %v, want %v", err, ErrNotPlugin)
 	}
 }
 

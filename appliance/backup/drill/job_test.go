@@ -145,27 +145,3 @@ func TestPrepare(t *testing.T) {
 	}
 	prepared("SHA256:abc")
 }
-
-func TestPluginVersion(t *testing.T) {
-	program := filepath.Join(t.TempDir(), "plugin")
-	for says, want := range map[string]string{
-		"echo vault-plugin-secrets-apikeys 0.1.0 '(abc)'":     "0.1.0",
-		"echo vault-plugin-secrets-apikeys v1.2.3-rc.1+x":     "1.2.3-rc.1+x",
-		"echo Vault v1.21.1 '(abc)'":                          "", // another program's
-		"echo 0.1.0":                                          "",
-		"echo vault-plugin-secrets-apikeys one":               "",
-		"true":                                                "",
-		"echo vault-plugin-secrets-apikeys 1.0.0; exit 1":     "",
-		`echo "vault-plugin-secrets-apikeys 1.$#.${HOME:-0}"`: "1.1.0", // one argument, and nobody's environment
-	} {
-		if err := os.WriteFile(program, []byte("#!/bin/sh\n"+says+"\n"), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if got, err := PluginVersion(t.Context(), program); got != want || (err == nil) != (want != "") {
-			t.Errorf("%s: %q, %v; want %q", says, got, err, want)
-		}
-	}
-	if _, err := PluginVersion(t.Context(), "/no/such/program"); err == nil {
-		t.Error("no error for a program that is not there")
-	}
-}

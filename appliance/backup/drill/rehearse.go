@@ -5,12 +5,9 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	"strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/appliance/backup/snapshot"
@@ -29,29 +26,6 @@ type Rehearsal struct {
 	// Token may register the plugin and move the mounts; only with Plugin. It
 	// must be in the snapshot, so a snapshot is taken after it was made.
 	Token string
-}
-
-var versionLine = regexp.MustCompile(`^(\S+) v?([0-9]+\.[0-9]+\.[0-9]+[0-9A-Za-z.+-]*)\b`)
-
-// PluginVersion asks the program itself, without the v: a program of another name
-// is no plugin of ours.
-func PluginVersion(ctx context.Context, path string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, path, "--version")
-	cmd.Env = []string{}
-	out, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("%s --version: %w", path, err)
-	}
-	m := versionLine.FindSubmatch(out)
-	if m == nil {
-		return "", fmt.Errorf("%s --version tells no version", path)
-	}
-	if name := string(m[1]); name != machine.PluginName {
-		return "", fmt.Errorf("%s calls itself %q, not %q", path, name, machine.PluginName)
-	}
-	return string(m[2]), nil
 }
 
 // newPluginFile is the new plugin's file in the scratch Vault.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"time"
 
 	"strongroom.example/appliance/base/atomicfile"
@@ -35,12 +36,16 @@ func (v *Vault) copyPlugins() error {
 	return nil
 }
 
-// ErrNoServer: the program is neither Vault nor OpenBao.
-var ErrNoServer = errors.New("this is not a Vault program")
+var (
+	// ErrNoServer means that a program is neither Vault nor OpenBao.
+	ErrNoServer = errors.New("this is not a Vault program")
+	// ErrNoPlugin means that it is not the apikeys plugin.
+	ErrNoPlugin = errors.New("this is not the apikeys plugin")
+)
 
 // ServerOf asks the program at path what it is.
 func ServerOf(ctx context.Context, path string) (config.Server, error) {
-	out, err := Ask(ctx, path, "version")
+	out, err := ask(ctx, path, "version")
 	if err != nil {
 		return config.Server{}, fmt.Errorf("program %q: %w: %w", path, ErrNoServer, err)
 	}
@@ -51,8 +56,23 @@ func ServerOf(ctx context.Context, path string) (config.Server, error) {
 	return s, nil
 }
 
-// Ask is what the program at path prints for one argument, within 20 s.
-func Ask(ctx context.Context, path, arg string) (string, error) {
+var pluginVersion = regexp.MustCompile(`^` + regexp.QuoteMeta(machine.PluginName) + ` v?([0-9]+\.[0-9]+\.[0-9]+[0-9A-Za-z.+-]*)\b`)
+
+// PluginVersion asks the plugin's program itself, without the v.
+func PluginVersion(ctx context.Context, path string) (string, error) {
+	out, err := ask(ctx, path, "--version")
+	if err != nil {
+		return "", fmt.Errorf("program %q: %w: %w", path, ErrNoPlugin, err)
+	}
+	m := pluginVersion.FindStringSubmatch(out)
+	if m == nil {
+		return "", fmt.Errorf("program %q: %w: \"--version\" printed %.80q", path, ErrNoPlugin, out)
+	}
+	return m[1], nil
+}
+
+// ask is what the program at path prints for one argument, within 20 s.
+func ask(ctx context.Context, path, arg string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, arg)
