@@ -3,7 +3,9 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -71,28 +73,35 @@ func (o *checkOptions) run(c *cobra.Command, scan scanOptions) error {
 	if o.update {
 		return o.write(c, r, all)
 	}
-	fresh, gone := known.Compare(all)
+	with := known.Compare(all, migrate.TreeOf(c.Context(), scan.root, o.baseline))
 	out := c.OutOrStdout()
 	switch format {
 	case "json":
-		err = printJSON(c, map[string]any{"found": len(all), "new": fresh, "gone": gone, "problems": r.Problems})
+		err = printJSON(c, struct {
+			Found int `json:"found"`
+			migrate.Compared
+			Problems []migrate.Problem `json:"problems"`
+		}{len(all), with, r.Problems})
 	case "sarif":
-		err = printSARIF(c, r, all, fresh)
+		err = printSARIF(c, r, all, &with)
 	default:
-		for _, f := range fresh {
+		for _, f := range with.Fresh {
 			fmt.Fprintf(out, "%s:%d: %s %s (%s): %s\n", f.File, f.Line, dash(f.Name), strings.Join(f.Secret, "; "), f.Kind, f.Advice)
 		}
 		problems(c, r.Problems)
-		if len(gone) > 0 {
-			fmt.Fprintf(out, "note: %d of the baseline are no longer there: write it anew with --update-baseline\n", len(gone))
+		for _, to := range slices.Sorted(maps.Keys(with.Moved)) {
+			fmt.Fprintf(out, "note: %s was %s, and what is known of that is known of it: write the baseline anew with --update-baseline\n", to, with.Moved[to])
 		}
-		fmt.Fprintf(out, "%d files, %d secrets, %d of them new\n", r.Files, len(all), len(fresh))
+		if len(with.Gone) > 0 {
+			fmt.Fprintf(out, "note: %d of the baseline are no longer there: write it anew with --update-baseline\n", len(with.Gone))
+		}
+		fmt.Fprintf(out, "%d files, %d secrets, %d of them new\n", r.Files, len(all), len(with.Fresh))
 	}
 	if err != nil {
 		return err
 	}
-	if len(fresh) > 0 {
-		return &Error{Code: ExitDrift, Err: fmt.Errorf("%d secrets that no baseline knows", len(fresh)),
+	if len(with.Fresh) > 0 {
+		return &Error{Code: ExitDrift, Err: fmt.Errorf("%d secrets that no baseline knows", len(with.Fresh)),
 			Hint: "take them out, or, if they are none, take them for known: strongroom migrate scan --baseline FILE --update-baseline"}
 	}
 	return scanFaults(r)
@@ -114,8 +123,8 @@ func (o *checkOptions) write(c *cobra.Command, r *migrate.Report, all []migrate.
 	return nil
 }
 
-func printSARIF(c *cobra.Command, r *migrate.Report, all, fresh []migrate.Finding) error {
-	data, err := migrate.SARIF(c.Root().Version, all, fresh, r.Problems)
+func printSARIF(c *cobra.Command, r *migrate.Report, all []migrate.Finding, with *migrate.Compared) error {
+	data, err := migrate.SARIF(c.Root().Version, all, with, r.Problems)
 	if err != nil {
 		return err
 	}

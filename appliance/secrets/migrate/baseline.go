@@ -142,27 +142,42 @@ func ParseBaseline(file string, data []byte) (*Baseline, error) {
 	return &b, nil
 }
 
-// Compare gives the findings that are not known, of several alike the last,
-// and what is known and no longer there. fresh is never nil.
-func (b *Baseline) Compare(all []Finding) (fresh []Finding, gone []Known) {
+// Compared is what a scan has found, beside a baseline.
+type Compared struct {
+	Fresh []Finding `json:"new"` // that are not known; of several alike the last. Never nil
+	Gone  []Known   `json:"gone"`
+	// Moved are files of the baseline by the names that they have now.
+	Moved map[string]string `json:"moved,omitempty"`
+}
+
+// Compare holds all findings against the baseline. A file that was moved is the one
+// that it was.
+func (b *Baseline) Compare(all []Finding, t Tree) Compared {
+	c := Compared{Fresh: []Finding{}, Moved: b.moved(all, t)}
 	left := map[string]int{}
 	for _, k := range b.Findings {
 		left[k.key()] = k.Count
 	}
-	fresh = []Finding{}
 	for _, f := range all {
-		key := f.known().key()
+		key := c.known(f).key()
 		if left[key] > 0 {
 			left[key]--
 			continue
 		}
-		fresh = append(fresh, f)
+		c.Fresh = append(c.Fresh, f)
 	}
 	for _, k := range b.Findings {
 		if n := left[k.key()]; n > 0 {
 			k.Count = n
-			gone = append(gone, k)
+			c.Gone = append(c.Gone, k)
 		}
 	}
-	return fresh, gone
+	return c
+}
+
+// known is the finding as the baseline has it.
+func (c *Compared) known(f Finding) Known {
+	k := f.known()
+	k.File = cmp.Or(c.Moved[f.File], f.File)
+	return k
 }

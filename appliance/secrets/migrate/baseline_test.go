@@ -2,6 +2,9 @@ package migrate_test
 
 import (
 	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -52,11 +55,86 @@ func TestBaseline(t *testing.T) {
 				now[k] = v
 			}
 			now[tc.file] = tc.text
-			fresh, gone := known.Compare(scanTree(t, now, migrate.ScanOptions{}).Findings())
-			if len(fresh) != tc.fresh || len(gone) != tc.gone {
-				t.Errorf("new %+v, gone %+v", fresh, gone)
+			r := scanTree(t, now, migrate.ScanOptions{})
+			c := known.Compare(r.Findings(), migrate.TreeOf(t.Context(), r.Root, ""))
+			if len(c.Fresh) != tc.fresh || len(c.Gone) != tc.gone || len(c.Moved) > 0 {
+				t.Errorf("%+v", c)
 			}
 		})
+	}
+}
+
+// What is known stays so when its file is moved or renamed; a copy, another secret in the
+// moved file and another file in its place are new.
+func TestBaselineOfMovedFiles(t *testing.T) {
+	const long = "# a file of settings\nA = 1\nB = 2\nC = 3\nD = 4\n"
+	before := map[string]string{
+		"api/settings.py": long + "password = 'Fjord-77'\n", "web/settings.py": long + "password = 'Fjord-78'\n", "k.yaml": "token: q8Zr2Lw0Xv6Kt9Bn\n",
+		"README.md": "See postgres://app:q8Zr2Lw0Xv6Kt9Bn@db.example/shop\n",
+	}
+	for name, tc := range map[string]struct {
+		now         map[string]string // names of today: those of before, or a text
+		fresh, gone int
+		moved       string
+		git         string // "also", "only"
+	}{
+		"nothing":                   {map[string]string{}, 0, 0, "", "also"},
+		"a folder":                  {map[string]string{"services/api/settings.py": "api/settings.py", "services/web/settings.py": "web/settings.py"}, 0, 0, "services/api/settings.py < api/settings.py, services/web/settings.py < web/settings.py", ""},
+		"another name":              {map[string]string{"api/conf.py": "api/settings.py"}, 0, 0, "api/conf.py < api/settings.py", ""},
+		"into the root, by content": {map[string]string{"x.yaml": "k.yaml"}, 0, 0, "x.yaml < k.yaml", ""},
+		"without a name":            {map[string]string{"docs/README.md": "README.md"}, 0, 0, "docs/README.md < README.md", ""},
+		"name and folder, by git":   {map[string]string{"lib/conf/base.py": "api/settings.py"}, 0, 0, "lib/conf/base.py < api/settings.py", "only"},
+		"name and folder":           {map[string]string{"lib/conf/base.py": "api/settings.py"}, 1, 1, "", ""},
+		"and one more in it":        {map[string]string{"api/conf.py": long + "password = 'Fjord-77'\napi_key = 'q8Zr2Lw0Xv6Kt9Bn'\n", "": "api/settings.py"}, 1, 0, "api/conf.py < api/settings.py", ""},
+		"a copy":                    {map[string]string{"copy/settings.py": long + "password = 'Fjord-77'\n"}, 1, 0, "", ""},
+		"two of one":                {map[string]string{"a/settings.py": "api/settings.py", "b/settings.py": long + "password = 'Fjord-77'\n"}, 1, 0, "a/settings.py < api/settings.py", ""},
+		"another kind of file":      {map[string]string{"api/settings.toml": "password = 'Fjord-99'\n", "": "api/settings.py"}, 1, 1, "", ""},
+		"each in the other's place": {map[string]string{"api/settings.py": "web/settings.py", "web/settings.py": "api/settings.py"}, 0, 0, "", ""},
+	} {
+		for _, git := range []bool{false, true} {
+			if git && tc.git == "" || !git && tc.git == "only" {
+				continue
+			}
+			t.Run(fmt.Sprintf("%s, git=%t", name, git), func(t *testing.T) {
+				dir := t.TempDir()
+				r := scanTree(t, before, migrate.ScanOptions{Root: dir})
+				known := migrate.NewBaseline(r.Findings())
+				if len(known.Findings) != 4 {
+					t.Fatalf("%+v", known)
+				}
+				if git {
+					write(t, dir, "baseline.json", "{}")
+					gitRun(t, dir, "init", "-q")
+					gitRun(t, dir, "add", ".")
+					gitRun(t, dir, "-c", "user.name=a", "-c", "user.email=a@example.com", "commit", "-qm", "one")
+				}
+				for to, from := range tc.now {
+					if text, ok := before[from]; ok {
+						if tc.now[from] == "" {
+							if err := os.Remove(filepath.Join(dir, from)); err != nil {
+								t.Fatal(err)
+							}
+						}
+						from = text
+					}
+					if to != "" {
+						write(t, dir, to, from)
+					}
+				}
+				if git {
+					gitRun(t, dir, "add", "-A")
+				}
+				c := known.Compare(scanTree(t, nil, migrate.ScanOptions{Root: dir}).Findings(), migrate.TreeOf(t.Context(), dir, filepath.Join(dir, "baseline.json")))
+				var moved []string
+				for to, from := range c.Moved {
+					moved = append(moved, to+" < "+from)
+				}
+				slices.Sort(moved)
+				if got := strings.Join(moved, ", "); len(c.Fresh) != tc.fresh || len(c.Gone) != tc.gone || got != tc.moved {
+					t.Errorf("%d new, %d gone, moved %q: %+v", len(c.Fresh), len(c.Gone), got, c)
+				}
+			})
+		}
 	}
 }
 
@@ -122,8 +200,8 @@ func TestCommitted(t *testing.T) {
 func TestSARIF(t *testing.T) {
 	r := scanTree(t, map[string]string{"a dir/a.py": "password = 'Fjord-77'\n", ".env": "DB_PASSWORD=Fjord-78\n", "x.env": "A='x\n"}, migrate.ScanOptions{})
 	all := r.Findings()
-	for name, fresh := range map[string][]migrate.Finding{"without a baseline": nil, "with one": all[:1], "all known": {}} {
-		data, err := migrate.SARIF("1.2.3", all, fresh, r.Problems)
+	for name, with := range map[string]*migrate.Compared{"without a baseline": nil, "with one": {Fresh: all[:1]}, "all known": {}} {
+		data, err := migrate.SARIF("1.2.3", all, with, r.Problems)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -174,7 +252,7 @@ func TestSARIF(t *testing.T) {
 			}
 			level := at(res, "level")
 			state, has := res.(map[string]any)["baselineState"]
-			if has != (fresh != nil) || (level == "error") != (fresh == nil || state == "new") || (level != "error" && level != "note") {
+			if has != (with != nil) || (level == "error") != (with == nil || state == "new") || (level != "error" && level != "note") {
 				t.Errorf("%s: level %v, baseline state %v", name, level, state)
 			}
 		}

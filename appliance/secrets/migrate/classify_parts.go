@@ -231,6 +231,8 @@ func queryParts(query string, add func(string)) {
 				word = last
 			}
 			add("parameter " + strings.ToLower(word) + " of the URL")
+		} else if s, err := url.QueryUnescape(value); err == nil && strings.Contains(s, ";") {
+			pairParts(s, add) // odbc_connect of SQLAlchemy
 		}
 	}
 }
@@ -313,20 +315,6 @@ func pairValue(s string, from int) string {
 		rest = rest[:i]
 	}
 	return strings.TrimSpace(rest)
-}
-
-// postgres is a URL or a connection string that clients of PostgreSQL take; JDBC's
-// and those of .NET do not read the environment.
-// Sources: https://www.postgresql.org/docs/current/libpq-envars.html, node-postgres.com/features/connecting, pkg.go.dev/github.com/jackc/pgx/v5/pgconn
-var postgres = regexp.MustCompile(`^\s*(?:postgres(?:ql)?(?:\+[a-z0-9_]+)?://|(?:(?:host|hostaddr|port|user|dbname|sslmode|password)\s*=\s*(?:'[^']*'|\S*)\s*){2,}$)`)
-
-// byPart is the variable in which a client reads a part of a value by itself; empty
-// where none does.
-func byPart(value string) string {
-	if postgres.MatchString(value) {
-		return "PGPASSWORD"
-	}
-	return ""
 }
 
 // describe the parts in one reason.

@@ -35,6 +35,7 @@ type lookup struct {
 	src   source
 	kind  string
 	sure  bool // the file is for such settings: a name is enough
+	depth int  // of files within files
 	found []Finding
 	bad   []Problem
 	// values of those of them that are known, by file, line and name.
@@ -55,6 +56,7 @@ type finder struct {
 
 // elsewhere gives what looks through a file for secrets that stay there.
 func elsewhere(rel string) *finder {
+	rel = rendered(rel)
 	base, ext := strings.ToLower(path.Base(rel)), strings.ToLower(path.Ext(rel))
 	switch {
 	case isLock(base) || isOurs(rel) || isTranslation.MatchString(rel):
@@ -152,7 +154,7 @@ var noText = set(`.png .jpg .jpeg .gif .webp .bmp .tif .tiff .ico .icns .avif .h
 
 // signs are what a file must hold to be worth a closer look, in lower case.
 var signs = [][]byte{
-	[]byte("pass"), []byte("secret"), []byte("token"), []byte("key"), []byte("cred"), []byte("auth"), []byte("pwd"), []byte("_pw"), []byte("://"), []byte("salt"), []byte("psk"), []byte("dsn"), []byte("mysql"), []byte("redis-cli"), []byte(" login"), []byte("bearer"),
+	[]byte("pass"), []byte("secret"), []byte("token"), []byte("key"), []byte("cred"), []byte("auth"), []byte("pwd"), []byte("_pw"), []byte("://"), []byte("salt"), []byte("psk"), []byte("dsn"), []byte("mysql"), []byte("redis-cli"), []byte(" login"), []byte("bearer"), []byte("b64"),
 	[]byte("akia"), []byte("asia"), []byte("ghp_"), []byte("gho_"), []byte("ghs_"), []byte("github_pat"), []byte("glpat"), []byte("xox"), []byte("xapp-"), []byte("sk_live"), []byte("sk_test"), []byte("rk_live"),
 	[]byte("aiza"), []byte("sg."), []byte("eyj"), []byte("hvs."), []byte("npm_"), []byte("pypi-"), []byte("dapi"), []byte("sk-"), []byte("shp"), []byte("dop_v1"), []byte("hf_"), []byte("whsec_"), []byte("private"),
 }
@@ -179,6 +181,9 @@ func (c *Classifier) look(src source) *lookup {
 		l.kind = cmp.Or(l.kind, "text")
 		if f == nil && !isTranslation.MatchString(src.path) && hasSign(src.data) {
 			l.assignments()
+			if rendered(src.path) != src.path {
+				l.embedded(string(src.data), 1, "", "")
+			}
 		}
 		l.tokens()
 		if len(l.found) == 0 {
@@ -378,7 +383,10 @@ func (c *Classifier) envElsewhere(src source, kind string) *lookup {
 			l.kind = "comment"
 		}
 		value := unquote(m[3])
-		if kind == "template" {
+		switch {
+		case kind == "template" && isProgrammed[strings.ToLower(path.Ext(src.path))]:
+			l.kind = kind // what is written out in it stands in each file made of it
+		case kind == "template":
 			l.kind = kind
 			j := c.Judge(m[2], value)
 			if len(j.Secret) == 0 || !strings.HasPrefix(j.Rule, "token-") && j.Rule != "private-key" && !(j.Rule == "name" || j.Rule == "random") ||
@@ -393,6 +401,9 @@ func (c *Classifier) envElsewhere(src source, kind string) *lookup {
 	}
 	return l
 }
+
+// isProgrammed are the ends of templates that a program fills in, and no person.
+var isProgrammed = set(".j2 .jinja .jinja2 .erb .gotmpl .ctmpl")
 
 var envLine = regexp.MustCompile(`^[+\- ]?[ \t]*(#+[ \t]*)?(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_.-]*)[ \t]*=[ \t]*(.*)$`)
 

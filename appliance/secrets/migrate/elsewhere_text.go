@@ -29,6 +29,9 @@ var (
 // is one setting, below a section.
 func lookSettings(l *lookup) {
 	section, block := "", ""
+	if l.kind == "terraform" {
+		l.hereDocs(string(l.src.data), 1)
+	}
 	l.eachLine(func(n int, line string) {
 		trimmed := strings.TrimSpace(line)
 		if trimmed == "" || strings.HasPrefix(trimmed, "#") || strings.HasPrefix(trimmed, ";") || strings.HasPrefix(trimmed, "//") && !strings.Contains(trimmed, "/:_") || strings.HasPrefix(trimmed, "!") {
@@ -264,6 +267,8 @@ func lookCode(l *lookup) {
 	if n := bytes.Count(l.src.data, []byte("\n")) + 1; len(l.src.data)/n > 400 {
 		return // made by a program
 	}
+	l.hereDocs(string(l.src.data), 1)
+	l.literalTexts()
 	l.eachLine(func(n int, line string) {
 		if len(line) > 4000 || !strings.ContainsAny(line, "\"'`") {
 			return
@@ -387,19 +392,18 @@ func lookNotebook(l *lookup) {
 // lookCommands reads scripts, units and Dockerfiles for secrets in options and
 // URLs; what they assign is the extractors' business.
 func lookCommands(l *lookup) {
+	l.hereDocs(string(l.src.data), 1)
+	l.literalTexts()
 	l.eachLine(func(n int, line string) {
 		trimmed := strings.TrimSpace(line)
 		if strings.HasPrefix(trimmed, "#") || strings.HasPrefix(trimmed, "//") || len(line) > 4000 || !hasSign([]byte(line)) {
 			return
 		}
+		before := len(l.found)
+		l.commandSets(n, trimmed)
 		l.command(n, "", line)
-		if !strings.HasPrefix(trimmed, "Environment") {
+		if !strings.HasPrefix(trimmed, "Environment") && len(l.found) == before {
 			l.connection(n, line)
-		}
-		for _, re := range []*regexp.Regexp{inlineAssign, defaultOf, configSet} {
-			if m := re.FindStringSubmatch(trimmed); m != nil {
-				l.name(n, m[1], strings.Trim(m[2], `"'`))
-			}
 		}
 		if m := cronAssign.FindStringSubmatch(trimmed); m != nil && isCron(l.src.path) {
 			l.name(n, m[1], strings.Trim(m[2], `"'`))
@@ -412,6 +416,15 @@ func lookCommands(l *lookup) {
 	})
 }
 
+// commandSets notes what a line of commands gives a value.
+func (l *lookup) commandSets(n int, line string) {
+	for _, re := range []*regexp.Regexp{inlineAssign, defaultOf, configSet, optionAssign, psAssign, echoAssign} {
+		for _, m := range re.FindAllStringSubmatch(line, -1) {
+			l.name(n, m[1], strings.Trim(m[2], `"'`))
+		}
+	}
+}
+
 // inlineAssign is NAME=value before a command, as in PGPASSWORD=x psql.
 var inlineAssign = regexp.MustCompile(`(?:^|[\s;&|@])([A-Za-z_][A-Za-z0-9_]*)=("[^"$]+"|'[^']+'|[^\s"'$;&|()<>\x60]+)[ \t]+[A-Za-z./]`)
 
@@ -420,6 +433,12 @@ var (
 	defaultOf = regexp.MustCompile(`\$\{([A-Za-z_]\w*):?[-=]([^{}$]+)\}`)
 	// configSet is aws configure set NAME x, npm config set NAME x, heroku config:set NAME=x.
 	configSet = regexp.MustCompile(`\b(?:config|configure|secrets?|variables?)(?::| )set\s+(?:--?[a-z-]+\s+)*([A-Za-z/_][\w./:-]*)[ =]("[^"$]+"|'[^']+'|[^\s"'$;&|()-][^\s"';&|]*)`)
+	// optionAssign is an option that gives a name a value: --set, --from-literal, -e.
+	optionAssign = regexp.MustCompile(`\s(?:--(?:set|set-string|from-literal|build-arg|env|var|setenv|secret|param|parameter)|-e|-var)[= ]["']?([A-Za-z_][\w.\-]*)=("[^"$]+"|'[^']+'|[^\s"'$;&|()<>\x60{}]+)`)
+	// psAssign is PowerShell's, and that of cmd.
+	psAssign = regexp.MustCompile(`^(?i:\$(?:env:|script:|global:)?|set(?:x)?\s+"?)([A-Za-z_]\w*)(?:\s*=\s*|\s+)("[^"$]+"|'[^']+'|[^\s"'$%]+)"?\s*$`)
+	// echoAssign is what a command writes into a file.
+	echoAssign = regexp.MustCompile(`\b(?:echo|printf)\s+(?:-\w+\s+)*["']([A-Za-z_][\w.-]*)(?:=|:[ \t]+)("[^"$]+"|'[^']+'|[^\s"'$\\]+)(?:\\n)?["']\s*(?:>|\|)`)
 	// cronAssign is a line of a crontab that sets a variable. Source: crontab(5)
 	cronAssign = regexp.MustCompile(`^([A-Za-z_]\w*)\s*=\s*(\S.*)$`)
 )

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -19,7 +20,7 @@ func lookYAML(l *lookup) {
 		return // encrypted
 	}
 	kind, sure := l.kind, l.sure
-	dec := yaml.NewDecoder(bytes.NewReader(l.src.data))
+	dec := yaml.NewDecoder(bytes.NewReader(withoutTemplate(l.src.data)))
 	for {
 		var doc yaml.Node
 		err := dec.Decode(&doc)
@@ -27,7 +28,7 @@ func lookYAML(l *lookup) {
 			return
 		}
 		if err != nil {
-			// A template of Helm or Ansible is no YAML yet: line by line.
+			// A template that is no YAML yet: line by line.
 			lookSettings(l)
 			return
 		}
@@ -87,7 +88,7 @@ func (l *lookup) kubernetesSecret(root *yaml.Node) {
 }
 
 // commandKeys hold what is run.
-var commandKeys = set("COMMAND ARGS ENTRYPOINT TEST RUN SCRIPT CMD EXEC SHELL BEFORE_SCRIPT AFTER_SCRIPT")
+var commandKeys = set("COMMAND ARGS ENTRYPOINT TEST RUN SCRIPT CMD EXEC SHELL BEFORE_SCRIPT AFTER_SCRIPT RUNCMD BOOTCMD COMMANDS")
 
 func (l *lookup) node(at string, n *yaml.Node, depth int) {
 	if depth > 50 {
@@ -119,10 +120,14 @@ func (l *lookup) node(at string, n *yaml.Node, depth int) {
 				}
 			}
 		}
+		l.writtenFile(at, n)
 		for i := 0; i+1 < len(n.Content); i += 2 {
 			key, value := n.Content[i].Value, n.Content[i+1]
 			path := joinKeys(at, key)
 			switch {
+			case key == "content" && mappingValue(n, "path") != "":
+			case key == "list" && lastKey(at) == "chpasswd" && value.Kind == yaml.ScalarNode:
+				l.userPasswords(value)
 			case commandKeys[strings.ToUpper(key)] && value.Kind != yaml.MappingNode:
 				l.commandNode(path, value)
 			case key == "value" && mappingValue(n, "name") != "":
@@ -139,6 +144,9 @@ func (l *lookup) node(at string, n *yaml.Node, depth int) {
 		}
 	case yaml.SequenceNode:
 		for _, item := range n.Content {
+			if last := strings.ToLower(lastKey(at)); (last == "secrets" || last == "imagepullsecrets") && codeName.MatchString(item.Value) {
+				continue // the name of one
+			}
 			if item.Kind != yaml.ScalarNode {
 				l.node(at, item, depth+1)
 				continue
@@ -152,33 +160,34 @@ func (l *lookup) node(at string, n *yaml.Node, depth int) {
 	}
 }
 
-// block looks at the lines of a file that stands in a scalar, as those of a
-// ConfigMap do; it says whether they held a secret.
+// block looks at a file that stands in a scalar, as those of a ConfigMap do; it says
+// whether that held a secret.
 func (l *lookup) block(at string, n *yaml.Node) bool {
-	if n.Style != yaml.LiteralStyle || strings.Count(n.Value, "\n") < 2 || strings.HasPrefix(strings.TrimSpace(n.Value), "{") || strings.Contains(n.Value, "PRIVATE KEY") {
+	if n.Style != yaml.LiteralStyle || strings.Count(n.Value, "\n") < 2 || strings.Contains(n.Value, "PRIVATE KEY") {
 		return false
 	}
-	inner := &lookup{c: l.c, src: source{l.src.path, []byte(n.Value)}, kind: l.kind, sure: l.sure, values: map[string]string{}}
-	lookSettings(inner)
-	for _, f := range inner.found {
-		l.note(n.Line+f.Line, joinKeys(at, f.Name), f.Secret, f.Rule)
-		l.search(n.Line+f.Line, joinKeys(at, f.Name), inner.values[definitionKey(f.File, f.Line, f.Name)])
-	}
-	return len(inner.found) > 0
+	return l.embedded(n.Value, n.Line+1, "", at)
 }
 
 // commandNode is a command as a text or as a list of its words.
 func (l *lookup) commandNode(at string, n *yaml.Node) {
+	if slices.ContainsFunc(n.Content, func(item *yaml.Node) bool { return item.Kind != yaml.ScalarNode || strings.Contains(item.Value, "\n") }) {
+		for _, item := range n.Content { // a list of commands
+			l.commandNode(at, item)
+		}
+		return
+	}
 	if n.Kind == yaml.ScalarNode {
+		if n.Style == yaml.LiteralStyle {
+			l.hereDocs(n.Value, n.Line+1)
+		}
 		for i, line := range strings.Split(n.Value, "\n") {
 			number := n.Line
 			if n.Style == yaml.LiteralStyle {
 				number += i + 1
 			}
 			l.command(number, at, resolveDefaults(line))
-			if m := inlineAssign.FindStringSubmatch(line); m != nil {
-				l.name(number, m[1], strings.Trim(m[2], `"'`))
-			}
+			l.commandSets(number, strings.TrimSpace(line))
 		}
 		return
 	}

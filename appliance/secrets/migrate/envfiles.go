@@ -49,7 +49,7 @@ func IsEnvFile(rel string) bool { return isEnvFile(rel) }
 func isTemplate(rel string) bool {
 	for _, part := range nameWord.FindAllString(path.Base(rel), -1) {
 		switch strings.ToLower(part) {
-		case "example", "examples", "sample", "template", "dist", "tmpl", "tpl", "schema", "defaults":
+		case "example", "examples", "sample", "template", "dist", "tmpl", "tpl", "schema", "defaults", "j2", "jinja", "jinja2", "erb", "gotmpl", "ctmpl":
 			return true
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -11,7 +12,7 @@ import (
 type Use struct {
 	File string `json:"file"`
 	Line int    `json:"line"` // from 1
-	Kind string `json:"kind"` // python, pydantic, dagster, javascript, go, shell, dockerfile, compose, systemd, actions
+	Kind string `json:"kind"` // python, pydantic, dagster, dbt, javascript, go, shell, dockerfile, compose, systemd, actions
 }
 
 // sink takes what an extractor finds in one file.
@@ -136,31 +137,51 @@ const (
 var (
 	pythonUses = []*regexp.Regexp{
 		regexp.MustCompile(environ + `\s*\[\s*` + quotedName),
-		regexp.MustCompile(environ + `\s*\.\s*(?:get|pop|setdefault)\s*\(\s*` + quotedName + literal),
+		regexp.MustCompile(environ + `\s*\.\s*(?:get|pop|setdefault|__getitem__|__contains__)\s*\(\s*(?:key\s*=\s*)?` + quotedName + literal),
 		regexp.MustCompile(`\b(?:os\s*\.\s*)?getenvb?\s*\(\s*(?:key\s*=\s*)?` + quotedName + literal),
 	}
-	pythonIn    = regexp.MustCompile(quotedName + `\s+(?:not\s+)?in\s+` + environ)
-	dagsterVar  = regexp.MustCompile(`\bEnvVar\s*(?:\.\s*int\s*)?\(\s*` + quotedName)
-	decouple    = regexp.MustCompile(`\bconfig\s*\(\s*` + quotedName + literal)
-	environsUse = regexp.MustCompile(`\benv\s*(?:\.\s*\w+\s*)?\(\s*` + quotedName + literal)
+	pythonIn   = regexp.MustCompile(quotedName + `\s+(?:not\s+)?in\s+` + environ)
+	dagsterVar = regexp.MustCompile(`\bEnvVar\s*(?:\.\s*int\s*)?\(\s*` + quotedName)
+	// settingsOf begins a module that reads settings by its own objects, and an object.
+	settingsOf = regexp.MustCompile(`(?m)^[ \t]*(?:from|import)[ \t]+(?:decouple|environs?|starlette\.config)\b`)
+	settingsAs = regexp.MustCompile(`\b(\w+)\s*(?::\s*\w+\s*)?=\s*(?:\w+\.)?(?:Env|Config|AutoConfig)\s*\(`)
+	// importedAs are os.environ and os.getenv by another name.
+	importedAs = regexp.MustCompile(`\b(environb?|getenvb?)\s+as\s+(\w+)|getattr\(\s*\w+\s*,\s*["'](environ)["']\s*()\)`)
 )
 
+// pythonAliases are the reads by names that a file gives to os.environ, os.getenv and
+// to the objects of decouple, environs, django-environ and Starlette.
+func pythonAliases(code []byte) (out []*regexp.Regexp) {
+	for _, m := range importedAs.FindAllSubmatch(code, -1) {
+		switch as := string(m[2]); {
+		case len(m[3]) > 0:
+			out = append(out, regexp.MustCompile(`getattr\([^()]*\)\s*\[\s*`+quotedName))
+		case bytes.HasPrefix(m[1], []byte("getenv")):
+			out = append(out, regexp.MustCompile(`\b`+as+`\s*\(\s*(?:key\s*=\s*)?`+quotedName+literal))
+		default:
+			out = append(out, regexp.MustCompile(`\b`+as+`\s*\[\s*`+quotedName), regexp.MustCompile(`\b`+as+`\s*\.\s*\w+\s*\(\s*(?:key\s*=\s*)?`+quotedName+literal))
+		}
+	}
+	if settingsOf.Match(code) {
+		names := map[string]bool{"config": true, "env": true}
+		for _, m := range settingsAs.FindAllSubmatch(code, -1) {
+			names[string(m[1])] = true
+		}
+		out = append(out, regexp.MustCompile(`\b(?:`+strings.Join(sortedKeys(names), "|")+`)\s*(?:\.\s*\w+\s*)?\(\s*`+quotedName+literal))
+	}
+	return out
+}
+
 func extractPython(s *sink) {
-	if !mentions(s.src.data, "environ", "getenv", "EnvVar", "BaseSettings", "decouple") {
+	if !mentions(s.src.data, "environ", "getenv", "EnvVar", "BaseSettings", "decouple", "starlette") {
 		return
 	}
 	code := blankPython(s.src.data)
-	for _, re := range pythonUses {
+	for _, re := range slices.Concat(pythonUses, pythonAliases(code)) {
 		s.matches(code, re, "python")
 	}
 	s.matches(code, pythonIn, "python")
 	s.matches(code, dagsterVar, "dagster")
-	if mentions(code, "import decouple", "from decouple") {
-		s.matches(code, decouple, "python")
-	}
-	if mentions(code, "import environ", "from environ") {
-		s.matches(code, environsUse, "python")
-	}
 	extractPydantic(s, code)
 }
 

@@ -108,6 +108,9 @@ func extractSystemd(s *sink) {
 	}
 }
 
+// dbtVar is dbt's, with its default. Source: https://docs.getdbt.com/reference/dbt-jinja-functions/env_var
+var dbtVar = regexp.MustCompile(`\benv_var\(\s*` + quotedName + literal)
+
 // yamlExtractor goes by what kind of YAML the path promises.
 func yamlExtractor(rel string) extractor {
 	base := strings.ToLower(path.Base(rel))
@@ -118,6 +121,9 @@ func yamlExtractor(rel string) extractor {
 		return func(s *sink) { s.yaml("compose", composeNode); s.dollars(blankHash(s.src.data), "compose", nil) }
 	}
 	return func(s *sink) {
+		if mentions(s.src.data, "env_var(") {
+			s.matches(s.src.data, dbtVar, "dbt")
+		}
 		if mentions(s.src.data, "env:") {
 			s.yaml("dagster", dagsterNode)
 		}

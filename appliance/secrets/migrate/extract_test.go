@@ -27,6 +27,21 @@ func TestExtractors(t *testing.T) {
 			text: "from decouple import config\nimport environ\nKEY = config('KEY_A', default='x')\nenv = environ.Env()\nD = env.str('KEY_B')\n",
 			uses: []string{"KEY_A:3", "KEY_B:5"}, defs: []string{"KEY_A=x:3"},
 		},
+		"python by other names": {
+			file: "b.py",
+			text: "from os import environ as E, getenv as G\nE['A1']; E.get('A2', 'x2'); G('A3', default='x3')\nif (p := os.environ.get(key='A4')): pass\nos.environ.__getitem__('A5')\ngetattr(os, 'environ')['A6']\n",
+			uses: []string{"A1:2", "A2:2", "A3:2", "A4:3", "A5:4", "A6:5"}, defs: []string{"A2=x2:2", "A3=x3:2"},
+		},
+		"settings by other names": {
+			file: "c2.py",
+			text: "from starlette.config import Config\nimport environ\nconf = Config('.env')\nX = conf('B1', cast=str, default='no')\ne2 = environ.Env(DEBUG=(bool, False))\nY = e2.db('B2', default='sqlite://x')\nother('B3')\n",
+			uses: []string{"B1:4", "B2:6"}, defs: []string{"B2=sqlite://x:6"},
+		},
+		"dbt": {
+			file: "profiles.yml",
+			text: "a:\n  outputs:\n    x:\n      password: \"{{ env_var('C1') }}\"\n      token: \"{{ env_var('C2', 'x4') }}\"\n",
+			uses: []string{"C1:4", "C2:5"}, defs: []string{"C2=x4:5"},
+		},
 		"dagster": {file: "d.py", text: "from dagster import EnvVar\nr = R(key=EnvVar('D_KEY'), n=EnvVar.int('D_NUM'))\n", uses: []string{"D_KEY:2", "D_NUM:2"}},
 		"pydantic": {
 			file: "c.py",

@@ -134,26 +134,6 @@ func (p *Plan) FromOutside(r *Report) (out []Problem) {
 	return out
 }
 
-// Composite are the variables that go to Vault whole, by the plan, with parts that
-// are no secret: a program asks for the variable, and nothing puts parts together
-// for it in every reader's way.
-func (p *Plan) Composite(r *Report) (out []Problem) {
-	for _, v := range r.Variables {
-		for _, d := range v.Definitions {
-			i := p.index(d.File, v.Name)
-			if len(d.Parts) > 0 && i >= 0 && p.Variable[i].Kind == KindKV {
-				why := fmt.Sprintf("%s holds the %s, and goes to Vault whole", v.Name, strings.Join(d.Parts, ", the "))
-				if d.ByPart != "" {
-					why += fmt.Sprintf("; by part: take it out there and write it, without %%-escapes, as %s beside it, if the program's client reads that (libpq, psycopg, asyncpg, pg of Node, pgx), and plan again", d.ByPart)
-				}
-				out = append(out, Problem{File: d.File, Line: d.Line, Why: why})
-			}
-		}
-	}
-	sortProblems(out)
-	return out
-}
-
 func propose(app, name string, d Definition) Entry {
 	e := Entry{Name: name, File: d.File, Environment: d.Environment, Kind: KindPlain}
 	switch {

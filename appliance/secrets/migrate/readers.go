@@ -21,6 +21,9 @@ type Reader struct {
 	Line    int    `json:"line"` // from 1
 	// Expands is true where the reader also replaces $NAME, as dotenv-expand does.
 	Expands bool `json:"expands,omitempty"`
+	// Own is a reader with a grammar of its own, which is not followed here: Dialect says
+	// nothing of it.
+	Own string `json:"own,omitempty"`
 }
 
 // mention is a place that names a .env file as what a reader reads.
@@ -30,6 +33,7 @@ type mention struct {
 	line    int
 	target  string // the path as it stands there; may be a pattern
 	expands bool   // $NAME is replaced, too
+	own     string // the reader, if its grammar is not known
 	// optional says that the reader goes on without the file.
 	optional bool
 }
@@ -58,7 +62,7 @@ func mentionsIn(src source) []mention {
 	case isComposeFile(base) || isServices(src):
 		m.compose()
 	}
-	if !mentions(src.data, "env", "Env") {
+	if !mentions(src.data, "env", "Env", "decouple") {
 		return m.found
 	}
 	switch path.Ext(base) {
@@ -203,6 +207,7 @@ func (m *mentionsOf) literals(d dotenv.Dialect, from, to int) (any bool) {
 // it. load_dotenv without a path takes the nearest .env above the file.
 func (m *mentionsOf) python() {
 	code := blankHash(m.src.data)
+	m.pythonOwn(code)
 	if !mentions(code, "dotenv", "env_file", "SettingsConfigDict", "BaseSettings") {
 		return
 	}
@@ -215,6 +220,32 @@ func (m *mentionsOf) python() {
 }
 
 var pythonReads = regexp.MustCompile(`load_dotenv\s*\(|dotenv_values\s*\(|_?env_file\s*=`)
+
+// Readers of Python with a grammar of their own. Sources: github.com/HBNetwork/python-decouple,
+// django-environ.readthedocs.io, starlette.io/config (each reads .env beside it or above without being told).
+var (
+	pythonImports = regexp.MustCompile(`(?m)^[ \t]*(?:from|import)[ \t]+(decouple|environ|starlette\.config)\b`)
+	ownReads      = regexp.MustCompile(`RepositoryEnv\s*\(|read_env\s*\(|\bConfig\s*\(`)
+	pythonNames   = map[string]string{"decouple": "python-decouple", "environ": "django-environ", "starlette.config": "starlette"}
+)
+
+func (m *mentionsOf) pythonOwn(code []byte) {
+	i := pythonImports.FindSubmatchIndex(code)
+	if i == nil {
+		return
+	}
+	from, library := len(m.found), string(code[i[2]:i[3]])
+	reads := ownReads.FindAllIndex(code, -1)
+	for _, r := range reads {
+		m.literals(dotenv.Python, r[0], r[1]+statementEnd(code[r[1]:], true))
+	}
+	if len(m.found) == from && (library == "decouple" || len(reads) > 0 && library == "environ") {
+		m.add(dotenv.Python, i[0], ".env")
+	}
+	for j := from; j < len(m.found); j++ {
+		m.found[j].own = pythonNames[library]
+	}
+}
 
 // statementEnd is the end of a call behind its opening bracket, or else of an
 // assignment or an argument.
@@ -308,10 +339,50 @@ func (m *mentionsOf) commands() {
 	case ".py", ".ipynb", ".js", ".ts", ".tsx", ".jsx", ".go", ".md", ".rst", ".txt":
 		return // "." begins other things there
 	}
+	m.shellWords(data)
 	for _, i := range sourced.FindAllSubmatchIndex(data, -1) {
 		if !commented(lineOfOffset(data, i[1]), "#") {
 			m.add(dotenv.Bash, i[1], pathIn(data, i))
 		}
+	}
+}
+
+var (
+	// wordsOf are lines of NAME=value that the shell takes as words: export $(cat .env | xargs).
+	wordsOf = regexp.MustCompile(`\b(?:export|env|eval|declare -x)[ \t]+"?(?:\$\(|\x60)([^)\x60\n]*)`)
+	// direnvReads is direnv's own. Source: https://direnv.net/man/direnv-stdlib.1.html
+	direnvReads = regexp.MustCompile(`(?m)^[ \t]*dotenv(?:_if_exists)?(?:[ \t]+` + pathText + `)?[ \t]*$`)
+)
+
+// shellWords: what a shell splits into words by itself, and direnv.
+func (m *mentionsOf) shellWords(data []byte) {
+	from := len(m.found)
+	for _, i := range wordsOf.FindAllSubmatchIndex(data, -1) {
+		if commented(lineOfOffset(data, i[0]), "#") {
+			continue
+		}
+		for _, word := range strings.FieldsFunc(string(data[i[2]:i[3]]), func(r rune) bool { return strings.ContainsRune(" \t|<;&", r) }) {
+			if isEnvFile(path.Base(strings.Trim(word, `"'`))) {
+				m.add(dotenv.Python, i[0], word)
+			}
+		}
+	}
+	for j := from; j < len(m.found); j++ {
+		m.found[j].own = "the shell, word by word,"
+	}
+	if path.Base(m.src.path) != ".envrc" {
+		return
+	}
+	from = len(m.found)
+	for _, i := range direnvReads.FindAllSubmatchIndex(data, -1) {
+		target := pathIn(data, i)
+		if target == "" {
+			target = ".env"
+		}
+		m.add(dotenv.Python, i[0], target)
+	}
+	for j := from; j < len(m.found); j++ {
+		m.found[j].own = "direnv"
 	}
 }
 
@@ -356,6 +427,10 @@ func (m mention) files(all []string) []string {
 	target := literalEnd(m.target)
 	fixed := target == m.target && !path.IsAbs(target)
 	target = strings.TrimPrefix(path.Clean("/"+target), "/")
+	best := 1
+	if base := path.Base(target); strings.Contains(base, "*") && strings.Trim(strings.TrimSuffix(base, "env"), "*.") == "" {
+		best = 2 // %i.env may be any: the folder must be the same, too
+	}
 	if fixed {
 		dirs := []string{path.Dir(m.at), "."}
 		own := path.Base(m.at) == "package.json"
@@ -386,7 +461,6 @@ func (m mention) files(all []string) []string {
 		}
 	}
 	var out []string
-	best := 1
 	for _, f := range all {
 		switch n := commonEnd(target, f); {
 		case n < best:
@@ -422,6 +496,9 @@ func readersOf(found []mention, files []string) map[string][]Reader {
 		if a.dialect != b.dialect {
 			return int(a.dialect) - int(b.dialect)
 		}
+		if a.own != b.own {
+			return strings.Compare(a.own, b.own)
+		}
 		if a.at != b.at {
 			return strings.Compare(a.at, b.at)
 		}
@@ -430,10 +507,11 @@ func readersOf(found []mention, files []string) map[string][]Reader {
 	for _, m := range found {
 		for _, f := range m.files(files) {
 			n := len(out[f])
-			if n == 0 || out[f][n-1].Dialect != m.dialect.String() {
-				out[f] = append(out[f], Reader{m.dialect.String(), m.at, m.line, m.expands})
+			r := Reader{m.dialect.String(), m.at, m.line, m.expands, m.own}
+			if n == 0 || out[f][n-1].Dialect != r.Dialect || out[f][n-1].Own != r.Own {
+				out[f] = append(out[f], r)
 			} else if m.expands && !out[f][n-1].Expands {
-				out[f][n-1] = Reader{m.dialect.String(), m.at, m.line, true}
+				out[f][n-1] = r
 			}
 		}
 	}
@@ -458,19 +536,21 @@ func (o *ScanOptions) followingOf(src source, readers []Reader) following {
 	if f.dialect != 0 {
 		return f
 	}
-	f.dialect = dotenv.Python
-	for i, r := range readers {
+	for _, r := range readers {
 		d, err := dotenv.ParseDialect(r.Dialect)
-		if err != nil {
+		if err != nil || r.Own != "" {
 			continue
 		}
-		if i == 0 {
+		if f.dialect == 0 {
 			f.dialect = d
 		}
 		if _, faults := readEnv(src, d); len(faults) == 0 {
 			f.dialect = d
 			break
 		}
+	}
+	if f.dialect == 0 {
+		f.dialect = dotenv.Python
 	}
 	return f
 }
@@ -482,7 +562,7 @@ func (f following) differences(src source) []FileDifference {
 	others := []dotenv.Dialect{f.dialect}
 	where := map[dotenv.Dialect]Reader{}
 	for _, r := range f.readers {
-		if d, err := dotenv.ParseDialect(r.Dialect); err == nil && d != f.dialect {
+		if d, err := dotenv.ParseDialect(r.Dialect); err == nil && d != f.dialect && r.Own == "" {
 			others = append(others, d)
 			where[d] = r
 		}
@@ -511,6 +591,9 @@ func (f following) differences(src source) []FileDifference {
 		out = append(out, fd)
 	}
 	for _, r := range f.readers {
+		if r.Own != "" {
+			out = append(out, f.ownGrammar(src, r)...)
+		}
 		if !r.Expands {
 			continue
 		}
@@ -521,6 +604,27 @@ func (f following) differences(src source) []FileDifference {
 					Why: fmt.Sprintf("has a dollar, and what %s:%d names replaces references in values: whether this is one is not known here", r.File, r.Line)})
 			}
 		}
+	}
+	return out
+}
+
+// sameForAll is a value that every reader of .env files takes for the same: bare, or in
+// quotes of either kind.
+var sameForAll = regexp.MustCompile(`^[A-Za-z_]\w*=(?:[^\s"'\x60$\\#]*|'[^'"\\$\n#]*'|"[^"'\\$\n\x60#]*")$`)
+
+// ownGrammar are the variables that a reader with a grammar of its own may read otherwise.
+func (f following) ownGrammar(src source, r Reader) (out []FileDifference) {
+	vars, faults := readEnv(src, f.dialect)
+	if len(faults) > 0 {
+		return nil
+	}
+	lines := bytes.Split(src.data, []byte("\n"))
+	for _, v := range vars {
+		if v.Line < 1 || v.Line > len(lines) || sameForAll.Match(lines[v.Line-1]) {
+			continue
+		}
+		out = append(out, FileDifference{File: src.path, Line: v.Line, Name: v.Name, Stops: !f.chosen,
+			Why: fmt.Sprintf("has a quote, a blank, a dollar, a backslash or a sharp, which %s (%s:%d) reads in a way of its own that is not followed here: see what the program gets", r.Own, r.File, r.Line)})
 	}
 	return out
 }
@@ -537,7 +641,7 @@ func (r Reader) place() string {
 // because says whose reading a fault is, where that is shown.
 func (f following) because() string {
 	for _, r := range f.readers {
-		if r.Dialect == f.dialect.String() {
+		if r.Dialect == f.dialect.String() && r.Own == "" {
 			return " (" + r.place() + "; --dialect FILE=NAME follows another)"
 		}
 	}

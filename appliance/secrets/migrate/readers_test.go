@@ -1,6 +1,7 @@
 package migrate_test
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"os"
@@ -58,6 +59,8 @@ func TestReaders(t *testing.T) {
 		{"docker run in a Makefile", map[string]string{".env": e, "Makefile": "run:\n\t@docker run --env-file=.env app\n"}, ".env=docker"},
 		{"docker run with a folder", map[string]string{".env": e, "run.sh": "docker run --env-file \"$(dirname \"$0\")/.env\" app\n"}, ".env=docker"},
 		{"docker run in a workflow", map[string]string{"ci.env": e, ".github/workflows/ci.yml": "on: push\njobs:\n  a:\n    steps:\n      - run: docker run --env-file ci.env app\n        env: {}\n"}, "ci.env=docker"},
+		{"an instance of a unit, anywhere", map[string]string{".env": e, "web/.env": e, "a@.service": "[Service]\nEnvironmentFile=-/etc/app/%i.env\n"}, ""},
+		{"an instance of a unit, in its folder", map[string]string{".env": e, "app/web.env": e, "a@.service": "[Service]\nEnvironmentFile=-/etc/app/%i.env\n"}, "app/web.env=systemd"},
 		{"podman", map[string]string{".env": e, "run.sh": "podman run --env-file .env app\n"}, ".env=docker"},
 		{"node", map[string]string{".env": e, "package.json": `{"scripts": {"start": "node --env-file=.env server.js"}}`}, ".env=node-env-file"},
 		{"node after docker", map[string]string{".env": e, "run.sh": "docker pull x && node --env-file .env a.js\n"}, ".env=node-env-file"},
@@ -67,6 +70,13 @@ func TestReaders(t *testing.T) {
 		{"dotenv in code", map[string]string{"config/.env": e, ".env": e, "src/a.js": "require('dotenv').config({ path: './config/.env' })\n"}, "config/.env=node"},
 		{"no dotenv", map[string]string{".env": e, "package.json": `{"dependencies": {"express": "4"}, "scripts": {"env": "env"}}`}, ""},
 		{"bash", map[string]string{".env": e, "run.sh": "set -a; source .env; set +a\n"}, ".env=bash"},
+		{"python-decouple", map[string]string{".env": e, "s.py": "from decouple import config\nA = config('A')\n"}, ".env=python-decouple"},
+		{"python-decouple, a path", map[string]string{".env": e, "prod.env": e, "s.py": "from decouple import Config, RepositoryEnv\nc = Config(RepositoryEnv('prod.env'))\n"}, "prod.env=python-decouple"},
+		{"django-environ", map[string]string{".env": e, "s.py": "import environ\nenviron.Env.read_env(BASE / '.env')\n"}, ".env=django-environ"},
+		{"django-environ without a file", map[string]string{".env": e, "s.py": "import environ\nenv = environ.Env()\n"}, ""},
+		{"starlette", map[string]string{".env": e, "s.py": "from starlette.config import Config\nc = Config('.env')\n"}, ".env=starlette"},
+		{"direnv", map[string]string{".env": e, ".env.local": e, ".envrc": "dotenv\ndotenv_if_exists .env.local\n"}, ".env=direnv .env.local=direnv"},
+		{"words of the shell", map[string]string{"a/.env": e, "b.env": e, "r.sh": "export $(grep -v '^#' a/.env | xargs)\nenv $(cat b.env | xargs) ./x\n"}, "a/.env=the shell, word by word, b.env=the shell, word by word,"},
 		{"bash, a dot", map[string]string{".env": e, "run.sh": "#!/bin/sh\nset -a\n. ./.env\n"}, ".env=bash"},
 		{"bash, a test before", map[string]string{".env": e, "run.sh": "[ -f .env ] && . \"$DIR/.env\"\n"}, ".env=bash"},
 		{"bash in a Makefile", map[string]string{".env": e, "Makefile": "run:\n\t@set -a && . ./.env && ./app\n"}, ".env=bash"},
@@ -101,13 +111,13 @@ func TestReaders(t *testing.T) {
 			for _, file := range slices.Sorted(maps.Keys(r.Readers)) {
 				var names []string
 				for _, reader := range r.Readers[file] {
-					names = append(names, reader.Dialect)
+					names = append(names, cmp.Or(reader.Own, reader.Dialect))
 					if reader.Line < 1 || reader.File == "" {
 						t.Errorf("%s: no place: %+v", file, reader)
 					}
 				}
 				got = append(got, file+"="+strings.Join(names, ","))
-				if r.Dialects[file] != names[0] {
+				if r.Readers[file][0].Own == "" && r.Dialects[file] != names[0] {
 					t.Errorf("%s is read as by %s", file, r.Dialects[file])
 				}
 			}
@@ -212,5 +222,30 @@ func TestReadersFault(t *testing.T) {
 	}
 	if got := fmt.Sprint(r.Fatal()); !strings.Contains(got, ".env:1: a command: bash would run it (bash reads it by run.sh:2") || strings.Contains(got, "77") {
 		t.Errorf("got %s", got)
+	}
+}
+
+// Where a file is read by who has a grammar of its own, a value that could be read in two
+// ways stops the plan, unless it was said whose reading counts; one that could not does not.
+func TestReadersWithTheirOwnGrammar(t *testing.T) {
+	for by, file := range map[string][2]string{
+		"python-decouple": {"s.py", "from decouple import config\n"},
+		"django-environ":  {"s.py", "import environ\nenviron.Env.read_env('.env')\n"},
+		"direnv":          {".envrc", "dotenv\n"},
+		"the shell":       {"r.sh", "export $(cat .env | xargs)\n"},
+	} {
+		dir := plant(t, map[string]string{".env": "A_TOKEN=Fjord-77\nB_TOKEN='Fjord-78'\nPLAIN=a # b\nC_TOKEN=Fjord-79 # live\nD_TOKEN=\"Fjord\\n80\"\n", file[0]: file[1]})
+		r, err := migrate.Scan(t.Context(), migrate.ScanOptions{Root: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		stops := r.Stops()
+		if len(stops) != 2 || stops[0].Name != "C_TOKEN" || stops[1].Name != "D_TOKEN" || !strings.Contains(stops[0].Why, by) || strings.Contains(fmt.Sprint(stops), "Fjord") || len(r.Fatal()) > 0 {
+			t.Errorf("%s: %+v %v", by, stops, r.Fatal())
+		}
+		r, err = migrate.Scan(t.Context(), migrate.ScanOptions{Root: dir, Dialects: map[string]dotenv.Dialect{".env": dotenv.Python}})
+		if err != nil || len(r.Stops()) > 0 {
+			t.Errorf("%s: %+v, %v", by, r.Stops(), err)
+		}
 	}
 }

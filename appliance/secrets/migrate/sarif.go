@@ -9,10 +9,9 @@ import (
 )
 
 // SARIF writes findings in the form that code scanners exchange, version 2.1.0.
-// fresh are those that no baseline knows; without a baseline, nil. No value is
-// in it.
+// with is what a baseline says of them; nil without one. No value is in it.
 // Source: https://docs.oasis-open.org/sarif/sarif/v2.1.0/sarif-v2.1.0.html
-func SARIF(version string, all, fresh []Finding, notes []Problem) ([]byte, error) {
+func SARIF(version string, all []Finding, with *Compared, notes []Problem) ([]byte, error) {
 	type message struct {
 		Text string `json:"text"`
 	}
@@ -81,8 +80,11 @@ func SARIF(version string, all, fresh []Finding, notes []Problem) ([]byte, error
 		inv.Notifications = append(inv.Notifications, notification{level, message{p.Why}, place(p.File, p.Line)})
 	}
 	r.Invocations = []invocation{inv}
-	isFresh := map[string]bool{}
-	for _, f := range fresh {
+	isFresh, compared := map[string]bool{}, with != nil
+	if !compared {
+		with = &Compared{}
+	}
+	for _, f := range with.Fresh {
 		isFresh[definitionKey(f.File, f.Line, f.Name+"\x00"+f.Rule)] = true
 	}
 	index, alike := map[string]int{}, map[string]int{}
@@ -99,10 +101,10 @@ func SARIF(version string, all, fresh []Finding, notes []Problem) ([]byte, error
 			RuleID: f.Rule, RuleIndex: index[f.Rule], Level: "error", Locations: place(f.File, f.Line),
 			Message: message{fmt.Sprintf("%s %s. What to do: %s.", what, strings.Join(f.Secret, "; "), f.Advice)},
 		}
-		key := f.known().key()
-		alike[key]++
-		res.Fingerprints = map[string]string{"strongroomFinding/v1": fmt.Sprintf("%s:%s:%s:%d", f.File, f.Name, f.Rule, alike[key])}
-		if fresh != nil {
+		k := with.known(f) // a file that was moved keeps its fingerprints
+		alike[k.key()]++
+		res.Fingerprints = map[string]string{"strongroomFinding/v1": fmt.Sprintf("%s:%s:%s:%d", k.File, k.Name, k.Rule, alike[k.key()])}
+		if compared {
 			res.Baseline = "new"
 			if !isFresh[definitionKey(f.File, f.Line, f.Name+"\x00"+f.Rule)] {
 				res.Baseline, res.Level = "unchanged", "note"

@@ -60,6 +60,8 @@ type Definition struct {
 	Parts []string `json:"parts,omitempty"`
 	// ByPart is the variable in which clients read the part by itself, if they do.
 	ByPart string `json:"by_part,omitempty"`
+	// Whole says which clients do, or why none does.
+	Whole string `json:"whole,omitempty"`
 	// Placeholder says why a value under a secret's name is none.
 	Placeholder string `json:"placeholder,omitempty"`
 	// InHistory is the first git commit that holds the value, in twelve digits;
@@ -300,6 +302,8 @@ func (s *scanner) referenced(root *os.Root) {
 			continue
 		}
 		s.envs = append(s.envs, source{ref, data})
+		// What it holds is moved, and not elsewhere.
+		s.elsewhere = slices.DeleteFunc(s.elsewhere, func(f Finding) bool { return f.File == ref })
 	}
 }
 
@@ -376,8 +380,8 @@ func (s *scanner) envFile(src source) {
 			d.Environment = s.environmentOf(src.path)
 			j := s.classifier.Judge(v.Name, v.Value)
 			d.Secret, d.Rule, d.Parts, d.Placeholder = j.Secret, j.Rule, j.Parts, j.Placeholder
-			if len(d.Parts) == 1 {
-				d.ByPart = byPart(v.Value)
+			if len(d.Parts) > 0 {
+				d.ByPart, d.Whole = asWhole(v.Name, v.Value, d.Parts)
 			}
 			for _, ref := range v.Refs {
 				if tainted[ref] && len(d.Secret) == 0 {

@@ -401,25 +401,6 @@ func TestCompositeValues(t *testing.T) {
 	if len(whole) != 2 || whole[0].Line != 1 || !strings.Contains(whole[0].Why, "DATABASE_URL holds the password of the URL") || whole[1].Line != 3 {
 		t.Errorf("got %v", whole)
 	}
-	// Clients of PostgreSQL take the part by itself; nobody else's do.
-	for value, by := range map[string]bool{
-		"postgres://app:inv-77-pass@db.example:5432/app": true, "postgresql+psycopg://app:inv-77-pass@db.example/app": true, "host=db user=app password=inv-79-pass": true, "host='d b' password='inv 79'": true,
-		"jdbc:postgresql://h/d?user=u&password=inv-77-pass": false, "mysql://app:inv-77-pass@h/d": false, "amqp://app:inv-77-pass@h:5672/x": false, "Server=h;User Id=u;Password=inv-77-pass;": false,
-		"mongodb://app:inv-77-pass@h/d": false, "redis://:inv-77-pass@h/0": false, `{"host": "h", "password": "inv-77-pass"}`: false,
-		"postgres://app:inv-77-pass@h/d?sslpassword=inv-78-pass": false, // two of them
-	} {
-		r, err := migrate.Scan(t.Context(), migrate.ScanOptions{Root: plant(t, map[string]string{".env": "X='" + strings.ReplaceAll(value, "'", `\'`) + "'\n"})})
-		if err != nil {
-			t.Fatal(err)
-		}
-		p, err := migrate.NewPlan(r, "app")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if said := fmt.Sprint(p.Composite(r)); !strings.Contains(said, "goes to Vault whole") || strings.Contains(said, "PGPASSWORD") != by || strings.Contains(said, "inv") {
-			t.Errorf("%s: %s", value, said)
-		}
-	}
 	for i := range p.Variable {
 		p.Variable[i].Kind = migrate.KindPlain
 	}
