@@ -1,12 +1,14 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/appliance/base/vaultapi/kv"
 	"strongroom.example/appliance/secrets/kvexport"
 	"strongroom.example/appliance/secrets/migrate"
@@ -52,11 +54,34 @@ func kvPath(p string) error {
 	return nil
 }
 
+// kvMount refuses a mount that is not of KV version 2: version 1 takes what is meant for
+// the other, as secrets of strange names. A token that may not ask is passed over.
+func kvMount(ctx context.Context, c *vaultapi.Client, mount string) error {
+	data, err := c.Read(ctx, "sys/internal/ui/mounts/"+mount)
+	if vaultapi.IsDenied(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look at the mount %q: %w", mount, err)
+	}
+	var m struct {
+		Type    string            `json:"type"`
+		Options map[string]string `json:"options"`
+	}
+	if err := data.Into(&m); err != nil {
+		return fmt.Errorf("look at the mount %q: %w", mount, err)
+	}
+	if m.Type != "kv" || m.Options["version"] != "2" {
+		return &Error{Code: ExitUsage, Err: fmt.Errorf("the mount %q is no KV engine of version 2", mount), Hint: "name one with --mount; vault kv enable-versioning turns version 1 into it"}
+	}
+	return nil
+}
+
 // kvError gives the exit code and what to do.
 func kvError(err error) error {
 	switch {
-	case err == nil:
-		return nil
+	case err == nil || errors.As(err, new(*Error)):
+		return err
 	case errors.Is(err, kvexport.ErrWrongIdentity):
 		return &Error{Code: ExitOperator, Err: err, Hint: "give --identity FILE with the private key of a recipient"}
 	case errors.Is(err, kvexport.ErrDamaged):

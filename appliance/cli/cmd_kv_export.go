@@ -66,6 +66,9 @@ func runKVExport(c *cobra.Command, o kvExportOptions, paths []string) error {
 	if err != nil {
 		return err
 	}
+	if err := kvMount(c.Context(), client, o.mountOrDefault()); err != nil {
+		return kvError(err)
+	}
 	f, err := atomicfile.Create(o.output, 0o600)
 	if err != nil {
 		return err

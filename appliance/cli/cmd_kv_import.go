@@ -34,7 +34,8 @@ is not there gets its versions with their numbers; times of creation are new.`,
 				return err
 			}
 			open := func() (io.ReadCloser, error) { return os.OpenFile(args[0], os.O_RDONLY|syscall.O_NONBLOCK, 0) }
-			done, err := kvexport.Import(c.Context(), open, kvexport.ImportOptions{Store: kv.New(client), Mount: o.mount, Identities: ids, Force: force, DryRun: dryRun})
+			done, err := kvexport.Import(c.Context(), open, kvexport.ImportOptions{Store: kv.New(client), Mount: o.mount, Identities: ids, Force: force, DryRun: dryRun,
+				Check: func(mount string) error { return kvMount(c.Context(), client, mount) }})
 			if errors.Is(err, kvexport.ErrDamaged) {
 				err = fmt.Errorf("%q: %w", args[0], err)
 			}

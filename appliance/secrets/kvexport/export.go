@@ -54,10 +54,14 @@ func Export(ctx context.Context, w io.Writer, o ExportOptions) (int, error) {
 	if err := lines.Encode(header{Format, e.mount, o.Now().UTC()}); err != nil {
 		return 0, fmt.Errorf("export: %w", err)
 	}
+	n := 0
 	for _, p := range paths {
 		s, err := e.read(ctx, p)
 		if err != nil {
 			return 0, err
+		}
+		if s == nil && !slices.Contains(o.Paths, p) {
+			continue // listed, and deleted since
 		}
 		if s == nil {
 			return 0, fmt.Errorf("export: there is no secret %s/%s", e.mount, p)
@@ -68,12 +72,13 @@ func Export(ctx context.Context, w io.Writer, o ExportOptions) (int, error) {
 		if err := lines.Encode(s); err != nil {
 			return 0, fmt.Errorf("export: %w", err)
 		}
+		n++
 	}
-	if err := lines.Encode(end{true, len(paths)}); err != nil {
+	if err := lines.Encode(end{true, n}); err != nil {
 		return 0, fmt.Errorf("export: %w", err)
 	}
 	if err := enc.Close(); err != nil {
 		return 0, fmt.Errorf("export: %w", err)
 	}
-	return len(paths), nil
+	return n, nil
 }

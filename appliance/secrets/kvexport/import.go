@@ -7,6 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"math"
+	"os"
 
 	"filippo.io/age"
 
@@ -22,6 +25,9 @@ type ImportOptions struct {
 	// Force makes the export's newest version the next one of a secret that
 	// exists with another value.
 	Force bool
+	// Check says whether the mount is one of KV version 2, before anything is read of it;
+	// may be nil.
+	Check func(mount string) error
 	// DryRun reads and checks the whole file and Vault, and writes nothing.
 	DryRun bool
 }
@@ -33,6 +39,7 @@ const (
 	Finished  = "finished"  // so it was, and an import that was killed has left work
 	Updated   = "updated"   // by force, as a new version
 	Conflict  = "conflict"  // exists with another value, and stays
+	Planned   = "planned"   // not done, or not known to be: the import ended before
 )
 
 // Imported is what became of one secret.
@@ -51,23 +58,33 @@ var (
 	ErrConflict = errors.New("secrets exist with other values")
 )
 
-// Import reads the whole file twice, through open: first to prove that it is
-// whole, and to find conflicts; then to write. Without Force nothing is written
-// if anything conflicts (ErrConflict, with the result).
+// Import copies the file, still encrypted, and reads the copy twice: first to prove that
+// it is whole, and to find conflicts; then to write. So what is written is what was
+// proven, and the file may be a pipe. Without Force nothing is written if anything
+// conflicts (ErrConflict, with the result).
+//
+// A secret that somebody has changed since it was looked at stays (kv.ErrChanged). After
+// an error the result tells what was done: what was not reached is Planned.
 func Import(ctx context.Context, open func() (io.ReadCloser, error), o ImportOptions) ([]Imported, error) {
+	file, err := copyOf(open)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	again := func() (io.ReadCloser, error) { return io.NopCloser(io.NewSectionReader(file, 0, math.MaxInt64)), nil }
 	var out []Imported
+	var plan []planned
 	conflicts := 0
-	plan := map[string]string{}
-	err := each(open, o, func(e engine, s *Secret) error {
-		state, err := compare(ctx, e, s, o.Force)
+	err = each(again, o, func(e engine, s *Secret) error {
+		p, err := compare(ctx, e, s, o.Force)
 		if err != nil {
 			return err
 		}
-		if state == Conflict {
+		if p.state == Conflict {
 			conflicts++
 		}
-		plan[s.Path] = state
-		out = append(out, Imported{Path: s.Path, State: state})
+		plan = append(plan, p)
+		out = append(out, Imported{Path: s.Path, State: p.state})
 		return nil
 	})
 	if err != nil {
@@ -79,14 +96,42 @@ func Import(ctx context.Context, open func() (io.ReadCloser, error), o ImportOpt
 	if o.DryRun {
 		return out, nil
 	}
-	i := 0
-	err = each(open, o, func(e engine, s *Secret) error {
-		n, err := write(ctx, e, s, plan[s.Path])
-		out[i].Versions = n
-		i++
+	done := 0
+	err = each(again, o, func(e engine, s *Secret) error {
+		n, err := plan[done].apply(ctx, e, s)
+		out[done].Versions = n
+		if err == nil {
+			done++
+		}
 		return err
 	})
+	if err != nil {
+		for i := range out[done:] {
+			out[done+i].State = Planned
+		}
+	}
 	return out, err
+}
+
+// copyOf copies the encrypted file into one without a name.
+func copyOf(open func() (io.ReadCloser, error)) (_ *os.File, err error) {
+	from, err := open()
+	if err != nil {
+		return nil, fmt.Errorf("import: %w", err)
+	}
+	defer from.Close()
+	to, err := os.CreateTemp("/var/tmp", ".import-*")
+	if err != nil {
+		return nil, fmt.Errorf("import: %w", err)
+	}
+	err = os.Remove(to.Name())
+	if err == nil {
+		_, err = io.Copy(to, from)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("import: %w", err), to.Close())
+	}
+	return to, nil
 }
 
 // each opens and reads the file to its proven end.
@@ -117,6 +162,11 @@ func each(open func() (io.ReadCloser, error), o ImportOptions, do func(engine, *
 		mount = h.Mount
 	}
 	e := newEngine(o.Store, mount)
+	if o.Check != nil {
+		if err := o.Check(e.mount); err != nil {
+			return err
+		}
+	}
 	for n := 0; ; n++ {
 		var line struct {
 			Secret
@@ -154,25 +204,62 @@ func (s *Secret) newest() *Version {
 	return nil
 }
 
-func compare(ctx context.Context, e engine, s *Secret, force bool) (string, error) {
+// planned is what is to become of one secret, and what it was when that was decided.
+type planned struct {
+	state string
+	seen  *Secret // nil where there was nothing
+}
+
+func compare(ctx context.Context, e engine, s *Secret, force bool) (planned, error) {
 	now, err := e.read(ctx, s.Path)
-	if err != nil {
-		return "", err
-	}
+	return planned{s.state(now, force), now}, err
+}
+
+func (s *Secret) state(now *Secret, force bool) string {
 	if now == nil || len(now.Versions) == 0 {
-		return Created, nil
+		return Created
 	}
 	last, ours := now.Versions[len(now.Versions)-1], s.newest()
 	if ours == nil || last.Data != nil && sameJSON(last.Data, ours.Data) {
 		if len(s.openGaps(now)) > 0 || s.keepsRoom(now) {
-			return Finished, nil
+			return Finished
 		}
-		return Unchanged, nil
+		return Unchanged
+	}
+	// What the export has last is deleted: the value before it is retired, and no force
+	// makes it the newest.
+	if s.Versions[len(s.Versions)-1].Data == nil {
+		if last.Data == nil {
+			return Unchanged
+		}
+		return Conflict
 	}
 	if force {
-		return Updated, nil
+		return Updated
 	}
-	return Conflict, nil
+	return Conflict
+}
+
+// same says that nobody has changed a secret, or what is noted of it.
+func same(a, b *Secret) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.Metadata.CurrentVersion == b.Metadata.CurrentVersion && len(a.Versions) == len(b.Versions) &&
+		a.Metadata.MaxVersions == b.Metadata.MaxVersions && maps.Equal(a.Metadata.CustomMetadata, b.Metadata.CustomMetadata)
+}
+
+// settings are the export's, with what others have noted here already.
+func (s *Secret) settings(now *Secret) kv.Settings {
+	out := s.Metadata.Settings
+	if now != nil && len(now.Metadata.CustomMetadata) > 0 {
+		out.CustomMetadata = maps.Clone(out.CustomMetadata)
+		if out.CustomMetadata == nil {
+			out.CustomMetadata = map[string]string{}
+		}
+		maps.Copy(out.CustomMetadata, now.Metadata.CustomMetadata)
+	}
+	return out
 }
 
 func sameJSON(a, b []byte) bool {
@@ -231,32 +318,37 @@ func (s *Secret) finish(ctx context.Context, e engine, now *Secret) error {
 	if !s.keepsRoom(now) {
 		return nil
 	}
-	return e.kv.PutSettings(ctx, e.mount, s.Path, s.Metadata.Settings)
+	return e.kv.PutSettings(ctx, e.mount, s.Path, s.settings(now))
 }
 
-// write brings one secret in and gives the number of versions written. A path
+// apply brings one secret in and gives the number of versions written. A path
 // that was interrupted before all versions were there is found as a conflict, and
 // finished by Force.
-func write(ctx context.Context, e engine, s *Secret, state string) (int, error) {
-	switch state {
+func (p planned) apply(ctx context.Context, e engine, s *Secret) (int, error) {
+	if p.state == Unchanged {
+		return 0, nil
+	}
+	now, err := e.read(ctx, s.Path)
+	if err != nil {
+		return 0, err
+	}
+	if !same(p.seen, now) {
+		return 0, fmt.Errorf("import %s/%s: %w", e.mount, s.Path, kv.ErrChanged)
+	}
+	switch p.state {
 	case Created:
-		return create(ctx, e, s)
+		return create(ctx, e, s, now)
 	case Finished:
-		now, err := e.read(ctx, s.Path)
-		if err != nil || now == nil {
-			return 0, err
-		}
 		return 0, s.finish(ctx, e, now)
 	case Updated:
-		now, err := e.read(ctx, s.Path)
-		if err != nil || now == nil {
-			return 0, err
-		}
 		// The new one last: Vault may drop an old one by it, as it would have before.
 		if err := s.finish(ctx, e, now); err != nil {
 			return 0, err
 		}
-		return 1, e.put(ctx, s.Path, s.newest().Data, now.Metadata.CurrentVersion)
+		if err := e.put(ctx, s.Path, s.newest().Data, now.Metadata.CurrentVersion); err != nil {
+			return 0, err
+		}
+		return 1, nil
 	}
 	return 0, nil
 }
@@ -264,8 +356,8 @@ func write(ctx context.Context, e engine, s *Secret, state string) (int, error) 
 // create gives every version its number again. A version that the export does
 // not have is written empty and destroyed, so that what follows keeps its
 // number.
-func create(ctx context.Context, e engine, s *Secret) (int, error) {
-	settings := s.Metadata.Settings
+func create(ctx context.Context, e engine, s, now *Secret) (int, error) {
+	settings := s.settings(now)
 	settings.MaxVersions = s.room()
 	if err := e.kv.PutSettings(ctx, e.mount, s.Path, settings); err != nil {
 		return 0, err
@@ -283,11 +375,12 @@ func create(ctx context.Context, e engine, s *Secret) (int, error) {
 		if data == nil {
 			data = json.RawMessage("{}")
 			gone = append(gone, cas+1)
-		} else {
-			written++
 		}
 		if err := e.put(ctx, s.Path, data, cas); err != nil {
 			return written, err
+		}
+		if by[n] != nil {
+			written++
 		}
 		cas++
 	}
@@ -299,7 +392,8 @@ func create(ctx context.Context, e engine, s *Secret) (int, error) {
 	if settings.MaxVersions == s.Metadata.MaxVersions {
 		return written, nil
 	}
-	return written, e.kv.PutSettings(ctx, e.mount, s.Path, s.Metadata.Settings)
+	settings.MaxVersions = s.Metadata.MaxVersions
+	return written, e.kv.PutSettings(ctx, e.mount, s.Path, settings)
 }
 
 // room is max_versions while the versions are written: Vault drops the oldest
