@@ -70,7 +70,7 @@ func (s Server) Tested() bool {
 // Old says whether it is below its product's floor. An error: its version is
 // none of the form 1.2.3.
 func (s Server) Old() (bool, error) {
-	c, err := compareVersions(s.Version, s.Product.Floor())
+	c, err := CompareVersions(s.Version, s.Product.Floor())
 	return c < 0, err
 }
 

@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// compareVersions compares two versions of the form 1.2.3. A pre-release
+// CompareVersions compares two versions of the form 1.2.3. A pre-release
 // ("-rc1") comes before its release; what follows a "+" counts for nothing.
-func compareVersions(a, b string) (int, error) {
+func CompareVersions(a, b string) (int, error) {
 	x, err := versionNumbers(a)
 	if err != nil {
 		return 0, err

@@ -33,7 +33,7 @@ type drillKeys struct {
 	signingFile            string
 	vault, pluginDir       string
 	hide                   []string
-	timeout                time.Duration
+	timeout, maxRPO        time.Duration
 }
 
 func (k *drillKeys) add(c *cobra.Command) {
@@ -46,6 +46,7 @@ func (k *drillKeys) add(c *cobra.Command) {
 	f.StringVar(&k.vault, "vault", "", "Vault's program (default: $VAULT_BIN, beside this program, $PATH)")
 	f.StringVar(&k.pluginDir, "plugin-dir", machine.PluginDir, "folder with the plugins that the restored catalog names")
 	f.StringArrayVar(&k.hide, "hide", []string{machine.AuditDir, machine.VaultRun, machine.KMSRun}, "folder that what is started must not see; repeatable")
+	f.DurationVar(&k.maxRPO, "max-rpo", drill.DefaultMaxRPO, "how old the newest data may be, by the canary in the snapshot; older fails")
 	f.DurationVar(&k.timeout, "patience", 5*time.Minute, "how long what was started may take to be well: each wait for the scratch Vault")
 }
 
@@ -53,7 +54,10 @@ func (k *drillKeys) add(c *cobra.Command) {
 func (k *drillKeys) options(c *cobra.Command, version, state string) (drill.Options, error) {
 	o := drill.Options{
 		StateDir: state, PluginDir: k.pluginDir, Hide: k.hide, Policies: config.Policies(),
-		Version: version, Patience: k.timeout, Host: hostName(),
+		Version: version, Patience: k.timeout, MaxRPO: k.maxRPO, Host: hostName(),
+	}
+	if k.maxRPO <= 0 {
+		return o, &Error{Code: ExitUsage, Err: fmt.Errorf("--max-rpo %s is not above 0", k.maxRPO)}
 	}
 	var err error
 	if o.Programs, err = findPrograms(k.vault, ""); err != nil {
@@ -160,7 +164,7 @@ func (s *drillSource) add(c *cobra.Command) {
 }
 
 func (s *drillSource) options(ctx context.Context, state string) (drill.FetchOptions, error) {
-	o := drill.FetchOptions{StateDir: state, Unverified: s.unverified, Cluster: s.cluster}
+	o := drill.FetchOptions{StateDir: state, Unverified: s.unverified, Cluster: s.cluster, TakeStateDir: s.takeState}
 	b, err := s.backup()
 	if err != nil {
 		return o, err
@@ -175,6 +179,18 @@ func (s *drillSource) options(ctx context.Context, state string) (drill.FetchOpt
 	o.Cluster, err = snapshot.ClusterOf(ctx, o.Destinations, s.cluster, s.takeState)
 	return o, err
 }
+
+// cannotBegin notes that a drill failed before it came to its report.
+func cannotBegin(state string, err error) error {
+	if known := new(Error); errors.As(err, &known) && known.Code == ExitUsage {
+		return err // a person's, at the keyboard
+	}
+	return errors.Join(err, drill.RecordFetchFailure(state, time.Now(), err))
+}
+
+// exitAgain is what "drill run" exits with where another drill may pass later, for its
+// unit, which starts it again (EX_TEMPFAIL of sysexits.h).
+const exitAgain = 75
 
 // escrowFault is of what the escrow's folder says.
 func escrowFault(err error) error {

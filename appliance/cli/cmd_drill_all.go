@@ -125,25 +125,33 @@ func runDrill(c *cobra.Command, o drillOptions) error {
 	if err != nil {
 		return err
 	}
-	run, err := o.keys.options(c, o.version, state)
+	run, fetch, err := o.prepare(c, state)
 	if err != nil {
-		return err
-	}
-	if run.EscrowKey, err = drill.EscrowedKey(o.escrowDir); err != nil {
-		return escrowFault(err)
-	}
-	if run.Rehearse, err = o.rehearsal(ctx); err != nil {
-		return err
-	}
-	if !o.json {
-		run.Step = func(name string) { fmt.Fprintf(c.OutOrStdout(), "… %s\n", name) }
-	}
-	fetch, err := o.drillSource.options(ctx, state)
-	if err != nil {
+		if !o.rehearse && o.id == "" {
+			err = cannotBegin(state, err)
+		}
 		return drillError(err)
 	}
 	report, err := drill.FetchAndRun(ctx, fetch, run)
 	return drillError(errors.Join(err, printReport(c, report, o.json)))
+}
+
+// prepare reads all that a drill needs.
+func (o *drillOptions) prepare(c *cobra.Command, state string) (run drill.Options, fetch drill.FetchOptions, err error) {
+	if run, err = o.keys.options(c, o.version, state); err != nil {
+		return run, fetch, err
+	}
+	if run.EscrowKey, err = drill.EscrowedKey(o.escrowDir); err != nil {
+		return run, fetch, escrowFault(err)
+	}
+	if run.Rehearse, err = o.rehearsal(c.Context()); err != nil {
+		return run, fetch, err
+	}
+	if !o.json {
+		run.Step = func(name string) { fmt.Fprintf(c.OutOrStdout(), "… %s\n", name) }
+	}
+	fetch, err = o.drillSource.options(c.Context(), state)
+	return run, fetch, err
 }
 
 func printReport(c *cobra.Command, r *report.Report, asJSON bool) error {

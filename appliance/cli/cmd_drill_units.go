@@ -22,7 +22,7 @@ import (
 func drillFetchCommand(version string) *cobra.Command {
 	var s drillSource
 	var state string
-	var timeout time.Duration
+	var timeout, wait time.Duration
 	var again retries
 	s.version = version
 	c := &cobra.Command{
@@ -39,6 +39,7 @@ from there without a network. What it could not fetch in the end, it notes for
 			dir := stateDir(state, machine.DrillState)
 			f, err := drill.FetchJob{
 				StateDir: dir, Tries: again.tries(c, "drill fetch"), Now: time.Now,
+				Chosen: s.id != "", Fresh: drill.DefaultMaxRPO, Wait: wait,
 				Options: func(ctx context.Context) (drill.FetchOptions, error) { return s.options(ctx, dir) },
 			}.Run(ctx)
 			if err != nil {
@@ -51,7 +52,8 @@ from there without a network. What it could not fetch in the end, it notes for
 	argument.Several(c, "FOLDER", "dir", &s.dirs)
 	s.add(c)
 	c.Flags().StringVar(&state, "state", "", "folder of the job's state (default: systemd's, else "+machine.DrillState+")")
-	c.Flags().DurationVar(&timeout, "timeout", 2*time.Hour, "give up after this time, all tries together")
+	c.Flags().DurationVar(&timeout, "timeout", 3*time.Hour, "give up after this time, all tries together")
+	c.Flags().DurationVar(&wait, "await-fresh", 0, "wait so long for a verified snapshot that is not too old: after a start there is one soon")
 	again.add(c)
 	return c
 }
@@ -64,7 +66,10 @@ func drillRunCommand(version string) *cobra.Command {
 		Short: "Drill with the fetched snapshot: keys, and no network",
 		Long: `Restores what "strongroom drill fetch" has left, checks it, and writes the report.
 It must be cut off from every network already, as strongroom-drill.service is:
-before anything is restored it looks whether that is so.`,
+before anything is restored it looks whether that is so.
+
+Exit code 75: nothing failed but the age of the data, or a clock is in doubt; the unit
+drills again with a later snapshot.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			spareMemory()
@@ -73,15 +78,19 @@ before anything is restored it looks whether that is so.`,
 				return err
 			}
 			o, err := k.options(c, version, dir)
-			if err != nil {
-				return err
+			if err == nil {
+				o.Isolated = true
+				o.EscrowKey, err = drill.Prepared(dir)
 			}
-			o.Isolated = true
-			if o.EscrowKey, err = drill.Prepared(dir); err != nil {
-				return err
+			if err != nil {
+				return drillError(cannotBegin(dir, err))
 			}
 			report, err := drill.Run(c.Context(), o)
-			return drillError(errors.Join(err, printReport(c, report, false)))
+			failed := drillError(errors.Join(err, printReport(c, report, false)))
+			if known := new(Error); errors.Is(err, drill.ErrTooOld) && errors.As(failed, &known) {
+				known.Code = exitAgain
+			}
+			return failed
 		},
 	}
 	k.add(c)
@@ -100,7 +109,7 @@ func drillPrepareCommand() *cobra.Command {
 			dir := stateDir(state, machine.DrillState)
 			key, err := drill.EscrowedKey(from)
 			if err != nil {
-				return escrowFault(err)
+				return cannotBegin(dir, escrowFault(err))
 			}
 			return drillError(drill.Prepare(dir, key))
 		},

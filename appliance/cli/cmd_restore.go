@@ -32,6 +32,7 @@ type restoreOptions struct {
 	epoch      string
 	work       string
 	force      bool
+	intoOlder  bool
 	yes        bool
 	dryRun     bool
 	timeout    time.Duration
@@ -74,6 +75,9 @@ must act, as the message says; after "restored" the snapshot is in.`,
 			if err := o.about(c, args); err != nil {
 				return err
 			}
+			if o.work == "" {
+				o.work = workDir(machine.StateDir)
+			}
 			if err := o.only.validate(); err != nil {
 				return err
 			}
@@ -102,12 +106,21 @@ must act, as the message says; after "restored" the snapshot is in.`,
 	f.StringVar(&o.keepDir, "keep-dir", machine.ReplacedDir, "folder for the snapshot of what is replaced")
 	f.BoolVar(&o.noKeep, "no-keep", false, "do not keep a snapshot of what is replaced")
 	f.StringVar(&o.epoch, "epoch-file", machine.EpochFile, "the installation's epoch file; passed over where it is not there")
-	f.StringVar(&o.work, "work-dir", "", "folder for the download, as large as the snapshot (default: the system's for temporary files)")
+	f.StringVar(&o.work, "work-dir", "", "folder for the download, as large as the snapshot (default: "+machine.StateDir+" for root where it is, else /var/tmp)")
 	f.BoolVar(&o.force, "force", false, "do it all the same: accept a snapshot sealed by another master key; only for a Vault that is unsealed by hand")
+	f.BoolVar(&o.intoOlder, "into-older", false, "insist where the snapshot is of a newer Vault than the one here")
 	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask")
 	f.BoolVarP(&o.dryRun, "dry-run", "n", false, "change nothing: check the snapshot and show what would be done")
 	f.DurationVar(&o.timeout, "patience", 10*time.Minute, "how long what was started may take to be well: Vault, active again")
 	return c
+}
+
+// workDir is on a disk: /tmp is often memory.
+func workDir(state string) string {
+	if fi, err := os.Stat(state); err == nil && fi.IsDir() && os.Geteuid() == 0 {
+		return state
+	}
+	return "/var/tmp"
 }
 
 // about takes the argument: a snapshot's file, or a folder with snapshots.
@@ -138,7 +151,7 @@ func runRestore(c *cobra.Command, o restoreOptions) error {
 		return restoreError(err)
 	}
 	p, err := restore.NewPlan(c.Context(), from, keep, restore.Options{
-		Vault: client, Force: o.force, EpochFile: o.epoch, WaitsFile: machine.RestoreWaits, Patience: o.timeout,
+		Vault: client, Force: o.force, IntoOlder: o.intoOlder, EpochFile: o.epoch, WaitsFile: machine.RestoreWaits, Patience: o.timeout,
 		Step: func(name string) { fmt.Fprintf(c.OutOrStdout(), "… %s\n", name) },
 	})
 	if err != nil {
@@ -296,6 +309,10 @@ func restoreError(err error) error {
 	switch {
 	case errors.Is(err, restore.ErrOtherSeal):
 		return &Error{Code: ExitOperator, Err: err, Hint: "nothing was restored: put the escrowed master key of that snapshot in place first (docs/restore.md)"}
+	case errors.Is(err, restore.ErrNewerVault):
+		return &Error{Code: ExitOperator, Err: err, Hint: "nothing was restored: upgrade Vault first (docs/upgrade.md); --into-older insists, at the risk of a Vault that does not start"}
+	case errors.Is(err, restore.ErrTokenKind):
+		return &Error{Code: ExitOperator, Err: err, Hint: "nothing was restored: log in for a service token without a bound on its uses, as vault login gives"}
 	case errors.Is(err, restore.ErrNotReady):
 		return &Error{Code: ExitOperator, Err: err, Hint: "nothing was restored: a new machine needs the installer first; see also docs/unseal.md"}
 	case errors.Is(err, restore.ErrSealed):

@@ -19,7 +19,7 @@ type restoreFiles struct {
 
 func (o *restoreFiles) add(c *cobra.Command) {
 	f := c.Flags()
-	f.StringVar(&o.dir, "files", "", "unpack the files kept beside the snapshot under this folder, and touch nothing else; / for their own places, without this machine's epoch, credentials, tls and installed.json")
+	f.StringVar(&o.dir, "files", "", "unpack the files kept beside the snapshot under this folder, and touch nothing else; / for their own places, without what is this machine's own: epoch, credentials, keys, tls, what the installer writes")
 	f.BoolVar(&o.overwrite, "overwrite", false, "with --files: replace files that are newer, too")
 }
 

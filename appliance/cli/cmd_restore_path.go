@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -126,11 +125,11 @@ func (o *restoreOptions) runPaths(ctx context.Context, out io.Writer, p *restore
 	if programs.Vault, err = filepath.Abs(programs.Vault); err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp(o.work, "strongroom-restore-")
+	dir, done, err := restorepath.Room(o.work, 3*max(p.Choice.Manifest.StateSize, p.Size))
 	if err != nil {
 		return nil, fmt.Errorf("--work-dir: %w", err)
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	defer func() { err = errors.Join(err, done()) }()
 	return restorepath.Paths(ctx, restorepath.PathsOptions{
 		Snapshot: p.Checked, Paths: o.only.paths, Live: live, Keyset: keys, Programs: programs,
 		PluginDir: restorepath.PluginDir(o.only.plugin, programs.Plugin, machine.PluginDir),

@@ -43,7 +43,7 @@ configuration file; --dir names a folder instead.`,
 	f.StringVar(&o.cluster, "cluster", "", "id of Vault's cluster (default: the last one that was taken, or the only one there)")
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	f.Bool("no-alert", false, "leave the webhook of [backup] alone: the unit's OnFailure= tells of failures")
-	c.AddCommand(takeCommand(o), soonCommand(), verifyCommand(o), snapshotListCommand(o), pruneCommand(o))
+	c.AddCommand(takeCommand(o), soonCommand(), verifyCommand(o), snapshotListCommand(o), pruneCommand(o), retireCommand(o))
 	return c
 }
 
@@ -83,6 +83,8 @@ func snapshotError(err error) error {
 	switch {
 	case vaultapi.IsDenied(err), vaultapi.IsBadRequest(err):
 		code, hint = ExitOperator, "Vault refuses this login: give the job a new secret id or token (docs/backup.md)"
+	case errors.Is(err, snapshot.ErrMounted):
+		code, hint = ExitOperator, "mount the disk; where another one is meant from now on: strongroom snapshot take --adopt-places. The other places were served as ever"
 	case errors.Is(err, snapshot.ErrPlace):
 		code, hint = ExitOperator, "mount the disk or make the folder, or correct [[backup.to]] and its credentials: see docs/backup.md. The other places were served as ever"
 	case errors.Is(err, snapshot.ErrUninitialised):
@@ -96,8 +98,16 @@ func snapshotError(err error) error {
 	case errors.Is(err, snapshot.ErrCorrupt), errors.Is(err, snapshot.ErrTruncated), errors.Is(err, snapshot.ErrTrailing),
 		errors.Is(err, snapshot.ErrMismatch), errors.Is(err, snapshot.ErrWrongCluster), errors.Is(err, snapshot.ErrIncomplete):
 		code, hint = ExitDrift, "the last good snapshot is untouched (strongroom snapshot list); take a new one, and look at the destination"
+	case errors.Is(err, snapshot.ErrLast):
+		code, hint = ExitOperator, "take and verify one first: systemctl start strongroom-snapshot"
+	case errors.Is(err, snapshot.ErrNotFound):
+		code, hint = ExitDrift, "strongroom snapshot list shows what there is; take a new one, and look at who may delete there"
 	case errors.Is(err, snapshot.ErrNoSnapshot):
 		code, hint = ExitDrift, "take one with strongroom snapshot take"
+	case errors.Is(err, snapshot.ErrClock):
+		code, hint = ExitDrift, "set it right: timedatectl timesync-status. What is kept meanwhile is deleted afterwards"
+	case errors.Is(err, snapshot.ErrLineages):
+		code, hint = ExitOperator, "name the one that is wanted with --id; strongroom snapshot retire takes the other's out (docs/backup.md)"
 	case errors.Is(err, snapshot.ErrClusters):
 		code, hint = ExitUsage, "name one with --cluster"
 	case errors.Is(err, statefile.ErrBusy):

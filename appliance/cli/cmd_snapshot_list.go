@@ -21,23 +21,41 @@ type listed struct {
 	Size     int64     `json:"size"` // bytes, with all that belongs to it
 	Complete bool      `json:"complete"`
 	Verified bool      `json:"verified"`
+	// Newest is what restore and drill would choose.
+	Newest  bool `json:"newest"`
+	Retired bool `json:"retired"`
+	InDoubt bool `json:"in_doubt"` // nobody knows when it was taken
+	// Epoch, Lineage and RaftIndex say which is newer.
+	Epoch     int64  `json:"epoch"`
+	Lineage   string `json:"lineage"`
+	RaftIndex uint64 `json:"raft_index"`
 }
 
 func (l listed) state() string {
+	state := "incomplete"
 	switch {
 	case l.Verified:
-		return "verified"
+		state = "verified"
 	case l.Complete:
-		return "not verified"
+		state = "not verified"
 	}
-	return "incomplete"
+	for _, also := range []struct {
+		is   bool
+		word string
+	}{{l.Newest, "newest"}, {l.Retired, "retired"}, {l.InDoubt, "date in doubt"}} {
+		if also.is {
+			state += ", " + also.word
+		}
+	}
+	return state
 }
 
 func snapshotListCommand(o *snapshotOptions) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "list",
 		Short: "List the snapshots in every place",
-		Long: `Lists the snapshots in every place, oldest first: of all clusters, or of the one
+		Long: `Lists the snapshots in every place, oldest first by lineage and raft index, which no
+wrong clock changes: of all clusters, or of the one
 that --cluster names. "verified" means that one was downloaded, decrypted and
 checked, here or on another machine.`,
 		Example: `  strongroom snapshot list
@@ -56,8 +74,26 @@ func runSnapshotList(c *cobra.Command, o *snapshotOptions) error {
 	found, err := snapshot.ListPlaces(c.Context(), destinations(b), o.cluster)
 	errs := []error{err}
 	all := []listed{}
+	newest := map[string]snapshot.ID{} // by cluster
+	clusters := map[string]bool{}
 	for _, e := range found {
-		all = append(all, listed{e.Place, e.ID.String(), e.ID.Time(), e.Size, e.Complete, e.Verified})
+		clusters[e.ID.Cluster] = true
+	}
+	for cluster := range clusters {
+		first, err := snapshot.NewestFirst(found, func(p snapshot.Placed) bool { return p.Verified && p.ID.Cluster == cluster })
+		if err != nil {
+			fmt.Fprintf(c.ErrOrStderr(), "note: %v; restore asks for one by --id\n", err)
+		} else if len(first) > 0 {
+			newest[cluster] = first[0].ID
+		}
+	}
+	now := time.Now()
+	for _, e := range found {
+		p := e.Position
+		all = append(all, listed{
+			Place: e.Place, ID: e.ID.String(), TakenAt: e.ID.Time(), Size: e.Size, Complete: e.Complete, Verified: e.Verified,
+			Newest: newest[e.ID.Cluster] == e.ID, Retired: e.Retired, InDoubt: e.InDoubt(now), Epoch: p.Epoch, Lineage: p.Lineage, RaftIndex: p.Index,
+		})
 	}
 	if o.json {
 		errs = append(errs, printJSON(c, all))

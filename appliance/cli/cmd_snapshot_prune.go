@@ -30,7 +30,9 @@ func pruneCommand(shared *snapshotOptions) *cobra.Command {
 verified snapshot, and deletes the others, with the remains of interrupted uploads.
 
 The newest verified snapshot is never deleted, nor anything newer; where nothing
-is verified, no complete snapshot is. What object lock holds stays.`,
+is verified, no complete snapshot is. What object lock holds stays. "Newest" is what
+Vault's raft index and the lineage say, never a date. While this machine's clock is
+in doubt nothing is deleted.`,
 		RunE: func(c *cobra.Command, _ []string) error { return runPrune(c, o) },
 	}
 	argument.Several(c, "FOLDER", "dir", &shared.dirs)
@@ -86,6 +88,12 @@ func runPrune(c *cobra.Command, o pruneOptions) error {
 		errs = append(errs, printJSON(c, all))
 	} else {
 		errs = append(errs, printPruned(c, all, o.dryRun))
+	}
+	for _, res := range done {
+		if res.Doubt != nil {
+			errs = append(errs, fmt.Errorf("nothing was deleted: %w", res.Doubt))
+			break
+		}
 	}
 	return alertOf(c, b, "snapshot prune", snapshotError(errors.Join(errs...)))
 }

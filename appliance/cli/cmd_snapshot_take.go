@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"strongroom.example/appliance/backup/restore"
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/access"
 	"strongroom.example/appliance/base/argument"
@@ -31,9 +32,10 @@ type takeOptions struct {
 	state      string
 	timeout    time.Duration
 	noFiles    bool
+	adopt      bool
 	// drillKey is a file with the drill's public key; passed over where it is
 	// not there.
-	drillKey                         string
+	drillKey, epoch                  string
 	canaryRoleFile, canarySecretFile string
 	again                            retries
 }
@@ -66,8 +68,10 @@ waits for another, and --retries serves those alone that have nothing yet.`,
 	f.StringVar(&o.state, "state", "", "folder of the job's state (default: systemd's, else "+machine.SnapshotState+")")
 	f.DurationVar(&o.timeout, "timeout", 2*time.Hour, "give up after this time")
 	o.again.add(c)
+	f.BoolVar(&o.adopt, "adopt-places", false, "store to folders although they are not the places that they were: after a disk was replaced")
 	f.BoolVar(&o.noFiles, "no-files", false, "leave out the configuration's files")
 	f.StringVar(&o.drillKey, "drill-key", machine.DrillKeyPub, "file with the drill's age recipient, who can open it too; passed over where it is not there")
+	f.StringVar(&o.epoch, "epoch-file", machine.EpochFile, "the installation's epoch file; passed over where it is not there")
 	f.StringVar(&o.canaryRoleFile, "canary-role-id-file", "", "file with the role id of the canary's AppRole (default: systemd's credential)")
 	f.StringVar(&o.canarySecretFile, "canary-secret-id-file", "", "file with the secret id of the canary's AppRole (default: systemd's credential)")
 	return c
@@ -142,7 +146,10 @@ func (o *takeOptions) job(c *cobra.Command, b config.Backup) (*snapshot.Job, err
 	j := &snapshot.Job{From: client, Host: hostName(), TakeOptions: snapshot.TakeOptions{
 		Recipients: recipients, Destinations: destinations(b),
 		StateDir: stateDir(o.state, machine.SnapshotState), ToolVersion: o.version,
+		AdoptPlaces: o.adopt,
 	}}
+	// Without it the snapshot is stored, and told: it would pass for one of before.
+	j.TakeOptions.Lineage, j.Lasting = restore.LineageIn(o.epoch)
 	if len(b.Files) > 0 && !o.noFiles {
 		j.Files = snapshot.FilesFrom(b.Files...)
 	}

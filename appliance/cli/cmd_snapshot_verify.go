@@ -82,6 +82,7 @@ func runVerify(c *cobra.Command, o verifyOptions) error {
 			fmt.Fprintf(c.OutOrStdout(), "good %s in %s: %s, raft index %d, taken %s\n",
 				rec.ID, name, words.Size(rec.Size), rec.RaftIndex, rec.TakenAt.Format(time.RFC3339))
 		}
+		// Verify fails by itself where the clock stays in doubt.
 		err = errors.Join(err, printPruned(c, gone, false))
 	}
 	return alertOf(c, b, "snapshot verify", err)
@@ -118,7 +119,7 @@ func (o *verifyOptions) verify(ctx context.Context, b config.Backup) (map[string
 			return nil, nil, &Error{Code: ExitUsage, Err: err, Hint: "see docs/backup.md"}
 		}
 		v.Then = func(ctx context.Context, d snapshot.Destination, cluster string) error {
-			res, err := snapshot.Prune(ctx, snapshot.PruneOptions{Destination: d, ClusterID: cluster, Policy: policy})
+			res, err := snapshot.Prune(ctx, snapshot.PruneOptions{Destination: d, ClusterID: cluster, Policy: policy, TakeStateDir: o.takeState})
 			mu.Lock()
 			defer mu.Unlock()
 			gone = append(gone, prunedOf(snapshot.Pruned{Place: d.Name(), PruneResult: res}))

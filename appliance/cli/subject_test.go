@@ -72,8 +72,9 @@ func TestSubjects(t *testing.T) {
 func TestSubjectsAreArguments(t *testing.T) {
 	about := []string{"dir", "file", "root", "folder", "changed", "audit-logs"}
 	why := map[string]string{
-		"strongroom drill":   "a word behind it is one of its verbs",
-		"strongroom metrics": "the audit logs are one of many things that it tells of",
+		"strongroom snapshot retire": "the snapshots are its arguments",
+		"strongroom drill":           "a word behind it is one of its verbs",
+		"strongroom metrics":         "the audit logs are one of many things that it tells of",
 	}
 	var walk func(c *cobra.Command)
 	walk = func(c *cobra.Command) {

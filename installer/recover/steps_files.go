@@ -58,32 +58,14 @@ func (s filesStep) Check(ctx context.Context) (engine.Diff, error) {
 	return diff, nil
 }
 
-// wanted leaves out what belongs to the old machine alone: credentials that only
-// it could open, its link to Vault, its epoch, and what the steps write anyway.
+// wanted are the certificates and the operator's own files: without what is the old
+// machine's alone, and the configuration, which this machine has already.
 func wanted(name string) bool {
 	at := "/" + name
-	if strings.HasPrefix(at, machine.FrontData+"/") {
-		return true
-	}
-	if !strings.HasPrefix(at, machine.Etc+"/") {
+	if restore.Own(name) || at == machine.ConfigFile {
 		return false
 	}
-	for _, not := range []string{machine.CredentialDir + "/", machine.TLSDir + "/"} {
-		if strings.HasPrefix(at, not) {
-			return false
-		}
-	}
-	switch at {
-	case machine.EpochFile, machine.DrillKeyPub, machine.DrillSigningPub, machine.ConfigFile:
-		return false
-	case machine.NftablesConf, machine.NftablesConf + ".new":
-		// The step that writes them tries them first, and takes them back unless
-		// they are confirmed: rules that lie there already would count as tried.
-		return false
-	case machine.VaultHCL, machine.Etc + "/front.toml", machine.ManifestFile:
-		return false
-	}
-	return true
+	return strings.HasPrefix(at, machine.FrontData+"/") || strings.HasPrefix(at, machine.Etc+"/")
 }
 
 // certificateStep brings the operator's own certificate back, which preflight

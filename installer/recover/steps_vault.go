@@ -110,12 +110,14 @@ func (s snapshotStep) restore(ctx context.Context) error {
 		return errors.New("the token of this recovery is gone")
 	}
 	res, err := restore.Run(ctx, restore.Options{
-		Snapshot: s.Found.Snapshot, Vault: c, EpochFile: s.path(machine.EpochFile), Patience: patience,
+		Snapshot: s.Found.Snapshot, Lineage: s.Found.Manifest.Lineage, FromVault: s.Found.Manifest.VaultVersion, Vault: c, EpochFile: s.path(machine.EpochFile), Patience: patience,
 	})
 	switch {
 	case err == nil, res.Restored && errors.Is(err, restore.ErrTokenGone):
 		// The token was the empty Vault's; the reconcile comes later.
 		return s.note(ctx)
+	case errors.Is(err, restore.ErrNewerVault):
+		return steps.Operator("name that version or a newer one: vault.version in the configuration", err)
 	case errors.Is(err, restore.ErrOtherSeal):
 		return steps.Operator("give the escrow of the cluster that the snapshot is of", err)
 	}

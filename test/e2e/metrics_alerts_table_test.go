@@ -70,6 +70,8 @@ var alertCases = []alertCase{
 	{alert: "SnapshotStale", also: []string{"SnapshotOld"}, bad: one(stopped("strongroom_snapshot_verified_taken_time_seconds", 25*hour+60)), summary: "No snapshot was verified for 1d 1h 1m 0s"},
 	{alert: "SnapshotOld", also: []string{"SnapshotStale"}, bad: one(set("strongroom_snapshot_verified_taken_time_seconds", 0)), summary: "No snapshot was ever verified"},
 	{alert: "SnapshotStale", also: []string{"SnapshotOld"}, bad: one(set("strongroom_snapshot_verified_taken_time_seconds", 0)), summary: "No snapshot was ever verified"},
+	{alert: "BackupFromTheFuture", bad: one(stopped("strongroom_snapshot_verified_taken_time_seconds", -day)), summary: "A backup or drill is dated 1d 0h 0m 0s after now"},
+	{alert: "BackupClockInDoubt", bad: one(set("strongroom_snapshot_clock_in_doubt", 1)), summary: "The machine's clock is in doubt, and no backup is deleted"},
 	{alert: "SnapshotPlaceOld", bad: one(stopped("strongroom_snapshot_place_verified_taken_time_seconds", 6*hour+60)), summary: "$place has no recent verified snapshot"},
 	{alert: "SnapshotFails", bad: one(set("strongroom_snapshot_take_failed", 1)), summary: "Snapshots fail"},
 	{alert: "SnapshotFails", bad: one(set("strongroom_snapshot_verify_failed", 1)), summary: "Snapshots fail"},

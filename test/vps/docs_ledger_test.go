@@ -57,8 +57,8 @@ var ledger = map[string]map[string]string{
 		"[backup]": "test/vps/docs_ledger_test.go", `access_key = "…"`: "test/vps/docs_ledger_test.go",
 		"strongroom snapshot list": "appliance/cli/docs_test.go",
 		"strongroom snapshot take --dir /mnt/backup --recipient ~/.ssh/id_ed25519.pub --token-file token": "appliance/cli/docs_test.go",
-		"strongroom snapshot prune --dry-run": "appliance/cli/docs_test.go",
-		"stock":                               "test/vps/docs_end_test.go",
+		"strongroom snapshot prune --dry-run": "appliance/cli/docs_test.go", "retire": "appliance/cli/docs_test.go",
+		"stock": "test/vps/docs_end_test.go",
 	},
 	"certificates.md": {
 		"acme": "test/vps/docs_ledger_test.go", "dns": "test/vps/docs_ledger_test.go", "files": "test/vps/docs_ledger_test.go",

@@ -19,6 +19,9 @@ import "errors"
 var (
 	// ErrFailed means that the drill ran to its end and a check failed.
 	ErrFailed = errors.New("the drill did not pass")
+	// ErrTooOld means that nothing failed but the age of the newest data, or that nobody
+	// knows it, as a clock is in doubt: a later snapshot may pass.
+	ErrTooOld = errors.New("the data was too old, or nobody knows how old it was")
 	// ErrNotFetched means that there is no fetched snapshot to work on.
 	ErrNotFetched = errors.New("no snapshot has been fetched")
 	// ErrNeedsToken means that a rehearsal with a plugin was given no token, or

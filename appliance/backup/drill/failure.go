@@ -12,7 +12,7 @@ import (
 	"strongroom.example/appliance/base/statefile"
 )
 
-// RecordFetchFailure notes why Fetch failed for good; the next one that succeeds
+// RecordFetchFailure notes why a drill could not begin; the next fetch that succeeds
 // takes it away. While another drill is under way it does nothing: that one's
 // result is what counts.
 func RecordFetchFailure(stateDir string, at time.Time, failure error) error {

@@ -27,8 +27,13 @@ type FetchOptions struct {
 	Unverified bool
 	// StateDir holds the job's lock and what is fetched. It must exist.
 	StateDir string
+	// TakeStateDir is the taking job's; may be empty.
+	TakeStateDir string
 
 	Now func() time.Time // time.Now when nil
+	// Doubt is why this machine's clock is not to be believed; snapshot.ClockDoubt when
+	// nil.
+	Doubt func() error
 
 	room string // of what is fetched; StateDir when empty
 }
@@ -44,6 +49,10 @@ type Fetched struct {
 	VerifiedAt time.Time `json:"verified_at,omitzero"`
 	// Others is what was wrong with other places.
 	Others string `json:"others,omitempty"`
+	// Chosen says that a person has named it.
+	Chosen bool `json:"chosen,omitempty"`
+	// ClockDoubt is why the clock was not to be believed; empty where it was.
+	ClockDoubt string `json:"clock_doubt,omitempty"`
 }
 
 func fetchedDir(stateDir string) string  { return filepath.Join(stateDir, "fetched") }
@@ -59,7 +68,7 @@ func Fetch(ctx context.Context, o FetchOptions) (Fetched, error) {
 	}
 	defer unlock()
 	f, err := o.fetch(ctx)
-	if err != nil {
+	if err != nil || f.Chosen {
 		return f, err
 	}
 	return f, forgetFetchFailure(o.StateDir)
@@ -69,7 +78,13 @@ func (o *FetchOptions) fetch(ctx context.Context) (Fetched, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	f := Fetched{StartedAt: o.Now().UTC()}
+	if o.Doubt == nil {
+		o.Doubt = func() error { return snapshot.ClockDoubt(o.TakeStateDir, o.Now()) }
+	}
+	f := Fetched{StartedAt: o.Now().UTC(), Chosen: o.ID != (snapshot.ID{})}
+	if doubt := o.Doubt(); doubt != nil {
+		f.ClockDoubt = doubt.Error()
+	}
 	if err := discard(o.place()); err != nil {
 		return f, err
 	}
@@ -103,6 +118,9 @@ func (o *FetchOptions) copyOf(ctx context.Context) func(restore.Choice) error {
 		if err := os.Mkdir(fetchedDir(o.place()), 0o700); err != nil {
 			return restore.Here(err)
 		}
+		if err := snapshot.Room(o.place(), drillRoom(c.Manifest)); err != nil {
+			return err
+		}
 		to, err := snapshot.NewDir(fetchedDir(o.place()))
 		if err != nil {
 			return restore.Here(err)
@@ -111,6 +129,10 @@ func (o *FetchOptions) copyOf(ctx context.Context) func(restore.Choice) error {
 		return err
 	}
 }
+
+// drillRoom is what a drill needs on the disk, in bytes: the snapshot twice, and a Vault,
+// which holds its state up to three times while it restores.
+func drillRoom(m snapshot.Manifest) int64 { return 2*m.Snapshot.Size + 3*m.StateSize }
 
 // want says what First is to look for.
 func (o *FetchOptions) want(ctx context.Context) (w restore.Wanted, others, err error) {
@@ -129,15 +151,14 @@ func (o *FetchOptions) want(ctx context.Context) (w restore.Wanted, others, err 
 // newest finds the newest complete snapshot, verified or not.
 func newest(ctx context.Context, dests []snapshot.Destination, cluster string) (at snapshot.ID, others, err error) {
 	listed, others := snapshot.ListPlaces(ctx, dests, cluster)
-	for _, p := range listed {
-		if p.Complete && p.ID.Base > at.Base {
-			at = p.ID
-		}
-	}
-	if at == (snapshot.ID{}) {
+	listed, err = snapshot.NewestFirst(listed, func(snapshot.Placed) bool { return true })
+	switch {
+	case err != nil:
+		return at, nil, errors.Join(err, others)
+	case len(listed) == 0:
 		return at, nil, errors.Join(others, fmt.Errorf("%w of cluster %q", snapshot.ErrNoSnapshot, cluster))
 	}
-	return at, others, nil
+	return listed[0].ID, others, nil
 }
 
 // discard removes everything that a fetch or a drill leaves in a state folder,

@@ -24,24 +24,64 @@ type FetchJob struct {
 	// is opened, too.
 	Options  func(ctx context.Context) (FetchOptions, error)
 	StateDir string
-	Tries    pause.Tries // MayPass is filled in
-	Now      func() time.Time
+	// Chosen says that a person has named the snapshot: a failure is that one's, and
+	// not the quarter's.
+	Chosen bool
+	// Fresh is how old a verified snapshot may be so that nobody waits for a newer one,
+	// and Wait for how long: after a start, or when the places were away, there is one
+	// soon.
+	Fresh, Wait time.Duration
+	// Pause waits between two looks; pause.For when nil.
+	Pause func(context.Context, time.Duration) error
+	Tries pause.Tries // MayPass is filled in
+	Now   func() time.Time
 }
 
 // Run fetches.
 func (j FetchJob) Run(ctx context.Context) (f Fetched, err error) {
 	j.Tries.MayPass = mayPass
+	if j.Pause == nil {
+		j.Pause = pause.For
+	}
 	err = j.Tries.Do(ctx, func(ctx context.Context) error {
 		o, err := j.Options(ctx)
-		if err == nil {
-			f, err = Fetch(ctx, o)
+		if err != nil {
+			return err
 		}
+		if err := j.await(ctx, o); err != nil {
+			return err
+		}
+		f, err = Fetch(ctx, o)
 		return err
 	})
-	if err != nil {
+	if err != nil && !j.Chosen {
 		return f, errors.Join(err, RecordFetchFailure(j.StateDir, j.Now(), err))
 	}
-	return f, nil
+	return f, err
+}
+
+// lookEvery is how often one looks for a newer snapshot.
+const lookEvery = time.Minute
+
+// await waits until the newest verified snapshot is fresh, and no longer than Wait, which
+// it counts in looks: a clock may be set meanwhile. Whatever is there then is drilled
+// with, and its age judged.
+func (j *FetchJob) await(ctx context.Context, o FetchOptions) error {
+	if o.ID != (snapshot.ID{}) || o.Unverified {
+		return nil
+	}
+	for ; j.Wait > 0; j.Wait -= lookEvery {
+		// What is wrong with a place, the fetch tells.
+		listed, _ := snapshot.ListPlaces(ctx, o.Destinations, o.Cluster)
+		newest, err := snapshot.NewestFirst(listed, func(p snapshot.Placed) bool { return p.Verified })
+		if now := j.Now(); err == nil && len(newest) > 0 && !newest[0].InDoubt(now) && now.Sub(newest[0].ID.Time()) <= j.Fresh {
+			return nil
+		}
+		if err := j.Pause(ctx, lookEvery); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // mayPass says whether another try may fetch: after a fault of the network,

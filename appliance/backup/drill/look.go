@@ -77,6 +77,18 @@ func (r *run) canary(ctx context.Context, m snapshot.Manifest) {
 		r.check("canary", report.Fail, written, "none was written before this snapshot, so nothing says that it holds the newest data")
 		return
 	}
+	if newest := int64(found.Version); newest > m.Canary.Version {
+		// Another run has written one between this one's and the snapshot. The one that
+		// the manifest names is in the history.
+		if found, err = kv.New(r.client).ReadVersion(ctx, mount, path, int(m.Canary.Version)); err != nil {
+			r.check("canary", report.Fail, forged, "version %d, which the manifest names, can't be read: %s", m.Canary.Version, oneLine(err))
+			return
+		}
+		if found.Version == 0 {
+			r.check("canary", report.Fail, forged, "version %d, which the manifest names, is not in the history of version %d", m.Canary.Version, newest)
+			return
+		}
+	}
 	value, _ := found.Data["value"].(string)
 	version := int64(found.Version)
 	switch {
@@ -85,12 +97,41 @@ func (r *run) canary(ctx context.Context, m snapshot.Manifest) {
 	case version < m.Canary.Version:
 		r.check("canary", report.Fail, forged, "version %d is there, %d was written before the snapshot", version, m.Canary.Version)
 	case version > m.Canary.Version:
-		// Another run has written one between this one's and the snapshot.
-		r.check("canary", report.Pass, "", "version %d, newer than the %d that the manifest names", version, m.Canary.Version)
+		r.check("canary", report.Fail, forged, "version %d is there, %d was asked for", version, m.Canary.Version)
 	case snapshot.CanarySum(value) != m.Canary.SHA256:
 		r.check("canary", report.Fail, forged, "version %d is there with another value", version)
 	default:
 		r.check("canary", report.Pass, "", "version %d with the right value, written %s", version, m.Canary.WrittenAt.Format(time.RFC3339))
+		r.age(m, found.Data["time"])
+	}
+}
+
+// age is how old the data is: by what the canary itself says, inside the snapshot, where
+// nobody without the master key could write it.
+func (r *run) age(m snapshot.Manifest, written any) {
+	text, _ := written.(string)
+	at, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		r.check("age", report.Fail, "take a snapshot with this version, and drill again", "the canary in the snapshot does not say when it was written")
+		return
+	}
+	rpo := r.rep.StartedAt.Sub(at)
+	r.rep.RPOSeconds = rpo.Seconds()
+	const clock = "timedatectl timesync-status; take a snapshot once the clock is right, and drill again"
+	switch {
+	case r.fetched.ClockDoubt != "":
+		r.check("age", report.Undecided, clock, "nobody knows how old the data is: %s", r.fetched.ClockDoubt)
+	case m.ClockInDoubt:
+		r.check("age", report.Undecided, clock, "nobody knows how old the data is: it was taken by a clock in doubt")
+	case rpo < -snapshot.ClockSkew:
+		r.check("age", report.Undecided, clock, "nobody knows how old the data is: it was written %s after now", -rpo.Round(time.Second))
+	case rpo <= r.MaxRPO:
+		r.check("age", report.Pass, "", "the newest data was written %s before the drill began; %s is the most", rpo.Round(time.Second), r.MaxRPO)
+	case r.rep.Kind != report.KindDrill:
+		r.check("age", report.Note, "", "the newest data was written %s before", rpo.Round(time.Second))
+	default:
+		r.tooOld = true
+		r.check("age", report.Fail, "strongroom snapshot list; systemctl start strongroom-snapshot, and drill again", "the newest data was written %s before the drill began: that is lost if the disk dies now, and %s is the most", rpo.Round(time.Second), r.MaxRPO)
 	}
 }
 

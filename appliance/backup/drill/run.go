@@ -49,6 +49,8 @@ type Options struct {
 	Isolated bool
 	// Policies are the appliance's own, by name.
 	Policies map[string]string
+	// MaxRPO is how old the newest data may be; DefaultMaxRPO when zero.
+	MaxRPO time.Duration
 	// Rehearse makes it a rehearsal of an upgrade; nil for a drill.
 	Rehearse *Rehearsal
 
@@ -65,6 +67,9 @@ type Options struct {
 	room string // of what is scratch; StateDir when empty
 }
 
+// DefaultMaxRPO is twice the hour within which what is written is in a verified snapshot.
+const DefaultMaxRPO = 2 * time.Hour
+
 func (o *Options) place() string { return cmp.Or(o.room, o.StateDir) }
 
 // run is one drill under way.
@@ -75,6 +80,7 @@ type run struct {
 	fetched Fetched
 	vault   *scratch.Vault
 	client  *vaultapi.Client
+	tooOld  bool // a check has failed by the data's age
 }
 
 func workDir(stateDir string) string { return filepath.Join(stateDir, "work") }
@@ -127,6 +133,9 @@ func (o *Options) fill() {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.MaxRPO == 0 {
+		o.MaxRPO = DefaultMaxRPO
+	}
 	if o.Patience == 0 {
 		o.Patience = 2 * time.Minute
 	}
@@ -166,20 +175,34 @@ func (r *run) finish(ctx context.Context, get func(*run) error) (*report.Report,
 	r.Step("remove everything scratch")
 	err = errors.Join(err, discard(r.place()))
 	r.Step("")
-	if err != nil {
-		r.rep.Failure = err.Error()
-	} else if len(r.rep.Failed()) > 0 {
-		err = ErrFailed
-	}
+	err = r.outcome(err)
 	r.rep.Passed = err == nil
 	r.rep.FinishedAt = r.Now().UTC()
 	return r.rep, errors.Join(err, store(r.StateDir, r.rep, r.SigningKey))
+}
+
+// outcome is the error of a drill that has come to its end, or ended early by err.
+func (r *run) outcome(err error) error {
+	failed := r.rep.Failed()
+	switch {
+	case err != nil:
+		r.rep.Failure = err.Error()
+		return err
+	case len(failed) == 0:
+		return nil
+	case len(failed) == 1 && (r.tooOld || failed[0].Verdict == report.Undecided):
+		return fmt.Errorf("%w: %w", ErrFailed, ErrTooOld)
+	}
+	return ErrFailed
 }
 
 // describe notes where the data came from.
 func (r *run) describe() {
 	if !r.fetched.StartedAt.IsZero() {
 		r.rep.StartedAt = r.fetched.StartedAt
+	}
+	if r.fetched.Chosen && r.rep.Kind == report.KindDrill {
+		r.rep.Kind = report.KindChosen
 	}
 	r.rep.Snapshot.ID, r.rep.Snapshot.From, r.rep.Snapshot.VerifiedAt = r.fetched.ID, r.fetched.From, r.fetched.VerifiedAt
 }

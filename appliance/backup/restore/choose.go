@@ -1,13 +1,13 @@
 package restore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"filippo.io/age"
@@ -55,7 +55,7 @@ func First(ctx context.Context, w Wanted, try func(Choice) error) (c Choice, err
 		}
 		c, err := w.read(ctx, one)
 		if err == nil {
-			c.Older = one.id.Base != copies[0].id.Base
+			c.Older = one.id != copies[0].id
 			err = try(c)
 		}
 		switch {
@@ -71,7 +71,7 @@ func First(ctx context.Context, w Wanted, try func(Choice) error) (c Choice, err
 		out[one.d.Name()] = snapshot.CannotBeAsked(err)
 		errs = errors.Join(errs, err)
 	}
-	if len(copies) == 0 && w.ID == (snapshot.ID{}) {
+	if len(copies) == 0 && w.ID == (snapshot.ID{}) && !errors.Is(errs, snapshot.ErrLineages) {
 		errs = errors.Join(errs, fmt.Errorf("%w of cluster %q that is verified", snapshot.ErrNoSnapshot, w.Cluster))
 	}
 	return Choice{}, nil, errs
@@ -93,18 +93,19 @@ func (w Wanted) copies(ctx context.Context) ([]oneCopy, error) {
 		return all, nil
 	}
 	listed, err := snapshot.ListPlaces(ctx, w.Places, w.Cluster)
+	listed, lines := snapshot.NewestFirst(listed, func(p snapshot.Placed) bool { return p.Verified })
+	if lines != nil {
+		return nil, errors.Join(lines, err)
+	}
 	for _, p := range listed {
 		at := slices.IndexFunc(w.Places, func(d snapshot.Destination) bool { return d.Name() == p.Place })
-		if p.Verified && at >= 0 {
-			all = append(all, oneCopy{w.Places[at], p.ID})
-		}
+		all = append(all, oneCopy{w.Places[at], p.ID})
 	}
 	for _, d := range w.Places {
 		if len(all) > 0 && !slices.ContainsFunc(all, func(c oneCopy) bool { return c.d == d }) {
 			err = errors.Join(err, fmt.Errorf("%s: %w that is verified", d.Name(), snapshot.ErrNoSnapshot))
 		}
 	}
-	slices.SortStableFunc(all, func(a, b oneCopy) int { return strings.Compare(b.id.Base, a.id.Base) })
 	if w.NoOlder && len(all) > 0 {
 		newest := all[0].id
 		all = slices.DeleteFunc(all, func(c oneCopy) bool { return c.id != newest })
@@ -175,6 +176,13 @@ func (l localCopy) Get(context.Context, string) (io.ReadCloser, error) {
 // Fetch downloads a snapshot, still encrypted, into a nameless file in dir and
 // checks it there: what is restored later is what was checked.
 func Fetch(ctx context.Context, c Choice, ids []age.Identity, dir string) (*Checked, error) {
+	if err := snapshot.Room(cmp.Or(dir, os.TempDir()), c.Manifest.Snapshot.Size); err != nil {
+		err = fmt.Errorf("place for the download: %w", err)
+		if !errors.Is(err, snapshot.ErrFull) {
+			err = Here(err) // a full disk may have room for a copy of another size
+		}
+		return nil, err
+	}
 	f, err := nameless(dir)
 	if err != nil {
 		return nil, err

@@ -18,6 +18,12 @@ var (
 	ErrOtherSeal = errors.New("the snapshot is sealed with another master key")
 	// ErrSealed means that Vault sealed itself while it restored.
 	ErrSealed = errors.New("vault is sealed after the restore")
+	// ErrNewerVault means that the snapshot is of a newer Vault than this one, which may
+	// not read its storage.
+	ErrNewerVault = errors.New("the snapshot is of a newer vault")
+	// ErrTokenKind means that the token can make no other, which tells the old storage
+	// from the restored one.
+	ErrTokenKind = errors.New("this kind of token cannot restore")
 	// ErrNotReady means that there is no unsealed, active Vault to restore into.
 	ErrNotReady = errors.New("vault cannot take a snapshot now")
 	// ErrTokenGone means that the token in use is unknown to the restored Vault.

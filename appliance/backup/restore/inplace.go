@@ -3,9 +3,6 @@ package restore
 import (
 	"context"
 	"os"
-	"strings"
-
-	"strongroom.example/config/machine"
 )
 
 // InPlace are the options for files that go where they belong, below /: without
@@ -15,13 +12,13 @@ func (f *Files) InPlace(ctx context.Context, o UnpackOptions) (_ UnpackOptions, 
 	if !isRoot(o.Root) {
 		return o, nil, nil
 	}
-	o.Want = mayComeBack
+	o.Want = func(name string) bool { return !Own(name) }
 	entries, err := f.List(ctx)
 	if err != nil {
 		return o, nil, err
 	}
 	for _, e := range entries {
-		if !e.Mode.IsDir() && !mayComeBack(e.Name) {
+		if !e.Mode.IsDir() && Own(e.Name) {
 			left = append(left, e.Name)
 		}
 	}
@@ -36,16 +33,4 @@ func isRoot(dir string) bool {
 	}
 	root, err := os.Stat("/")
 	return err == nil && os.SameFile(fi, root)
-}
-
-// mayComeBack tells what may come back into its own place. The epoch must
-// never go back, the record of what is installed is true already, and credentials
-// and the link to Vault fit their own machine and time only.
-func mayComeBack(name string) bool {
-	name = "/" + name
-	switch name {
-	case machine.EpochFile, machine.ManifestFile:
-		return false
-	}
-	return !strings.HasPrefix(name, machine.CredentialDir+"/") && !strings.HasPrefix(name, machine.TLSDir+"/")
 }

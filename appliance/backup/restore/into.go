@@ -12,7 +12,7 @@ import (
 // lets no engine reconcile: that is for Run. ErrOtherSeal when another master
 // key has sealed the snapshot; ErrSealed when it cannot unseal itself.
 func Into(ctx context.Context, v *vaultapi.Client, c *Checked, patience time.Duration) error {
-	marker, err := newMarker(ctx, v)
+	marker, err := newMarker(ctx, v, patience)
 	if err != nil {
 		return err
 	}

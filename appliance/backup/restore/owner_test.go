@@ -84,7 +84,7 @@ func TestEpochHasItsOwnerBeforeItAppears(t *testing.T) {
 			if err := dropChown(); err != nil {
 				return err
 			}
-			_, _, err := raiseEpoch(path)
+			_, _, err := raiseEpoch(path, "", nil, 0)
 			return err
 		}()
 	}()
@@ -96,7 +96,7 @@ func TestEpochHasItsOwnerBeforeItAppears(t *testing.T) {
 	}
 	wantOwner(t, path, 0, 4711)
 
-	_, undo, err := raiseEpoch(path)
+	_, undo, err := raiseEpoch(path, "", nil, 0)
 	if err != nil || readEpoch(t, path) != 5 {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"filippo.io/age"
 
@@ -140,7 +141,10 @@ func NewPlan(ctx context.Context, s Source, keep *Keeping, o Options) (*Plan, er
 	if p.Found, err = s.Fetch(ctx); err != nil {
 		return nil, err
 	}
-	p.o.Snapshot = p.Checked
+	p.o.Snapshot, p.o.Lineage, p.o.FromVault = p.Checked, p.Choice.Manifest.Lineage, p.Choice.Manifest.VaultVersion
+	if err := p.o.mayGoInto(health.Version); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
 	if m := p.Choice.Manifest; m.VaultVersion != "" && m.VaultVersion != health.Version {
 		p.Notes = append([]string{fmt.Sprintf("it was taken of Vault %s and goes into %s; an older Vault may not read newer storage", m.VaultVersion, health.Version)}, p.Notes...)
 	}
@@ -155,12 +159,23 @@ func NewPlan(ctx context.Context, s Source, keep *Keeping, o Options) (*Plan, er
 func (p *Plan) Run(ctx context.Context) (Result, error) {
 	if p.keep != nil {
 		var err error
-		if p.o.Keep, err = p.keep.open(p.o.Vault, p.Health); err != nil {
+		if p.o.Keep, err = p.keep.open(p.o.Vault, p.Health); err == nil {
+			p.o.Keep.Lineage, err = LineageIn(p.o.EpochFile)
+		}
+		if err != nil {
 			return Result{}, fmt.Errorf("keep what is replaced: nothing was done: %w", err)
 		}
 	}
-	return Run(ctx, p.o)
+	res, err := Run(ctx, p.o)
+	if err == nil && p.o.Keep != nil {
+		// What cannot be deleted now is with the next restore.
+		_, _ = snapshot.KeepLast(ctx, p.o.Keep.Destinations[0], keptReplaced, time.Now())
+	}
+	return res, err
 }
+
+// keptReplaced is how many snapshots of what was replaced stay.
+const keptReplaced = 5
 
 // open makes the folder.
 func (k *Keeping) open(from snapshot.Source, health *vaultapi.Health) (*snapshot.TakeOptions, error) {

@@ -10,6 +10,7 @@ import (
 
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/config"
 )
 
 // Options of a restore.
@@ -26,9 +27,15 @@ type Options struct {
 	// EpochFile is what the apikeys engine compares its storage with; empty or
 	// not there for a stock Vault.
 	EpochFile string
+	// Lineage is the snapshot's; nil where its manifest names none.
+	Lineage *snapshot.Lineage
 	// WaitsFile is where max_wait of the engines is kept (Waits) while it is 0;
 	// empty: nowhere. What a killed restore has left there is put back first.
 	WaitsFile string
+	// FromVault is the version of the Vault that the snapshot is of; empty where nobody
+	// knows. IntoOlder insists where the one here is older.
+	FromVault string
+	IntoOlder bool
 	// Patience is how long Vault may take to be active again.
 	Patience time.Duration
 	// Poll is how often Vault is asked whether it is back; 100 ms when zero.
@@ -67,7 +74,10 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	if !health.Initialized || health.Sealed || health.Standby {
 		return res, fmt.Errorf("%w: initialised=%t sealed=%t standby=%t", ErrNotReady, health.Initialized, health.Sealed, health.Standby)
 	}
-	if err := putBackWaits(ctx, o.Vault, o.WaitsFile); err != nil {
+	if err := o.mayGoInto(health.Version); err != nil {
+		return res, err
+	}
+	if err := putBack(ctx, o.Vault, o.WaitsFile, o.EpochFile); err != nil {
 		return res, fmt.Errorf("put back what a killed restore has changed: %w", err)
 	}
 	if o.Keep != nil {
@@ -80,12 +90,12 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	}
 	// The marker is a token that the snapshot cannot know: once Vault no
 	// longer does either, it is the restored one.
-	marker, err := newMarker(ctx, o.Vault)
+	marker, err := newMarker(ctx, o.Vault, o.Patience)
 	if err != nil {
 		return res, err
 	}
 	o.Step("raise the epoch")
-	raised, undo, err := raiseEpoch(o.EpochFile)
+	raised, undo, err := raiseEpoch(o.EpochFile, o.WaitsFile, o.Lineage, o.Snapshot.Archive.Index)
 	if err != nil {
 		return res, errors.Join(err, takeBack(ctx, marker, func(context.Context) error { return nil }, undo))
 	}
@@ -94,11 +104,16 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	if err != nil {
 		return res, errors.Join(err, takeBack(ctx, marker, waits, undo))
 	}
+	// From here on Vault may have it, whatever becomes of this process.
+	if err := note(o.WaitsFile, func(w *Waits) { w.HandedOver = true }); err != nil {
+		return res, errors.Join(err, takeBack(ctx, marker, waits, undo))
+	}
 	whole, err := send(ctx, o)
 	if err != nil {
 		// Vault has refused it before it changed anything, or has not had all
-		// of it; but where only the answer is missing the epoch stays raised.
-		if vaultapi.IsRefusal(err) && (!vaultapi.IsUncertain(err) || vaultapi.IsInternal(err)) || archiveFault(err) || !whole && known(ctx, marker) {
+		// of it; but where only the answer is missing, or it is another's, such as
+		// that of a proxy which has waited too long, the epoch stays raised.
+		if refused(err) || archiveFault(err) || !whole && known(ctx, marker) {
 			return res, errors.Join(err, takeBack(ctx, marker, waits, undo))
 		}
 		return res, fmt.Errorf("%w: %w", ErrUnclear, err)
@@ -119,11 +134,29 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	return res, nil
 }
 
+// refused says that Vault itself has looked at the snapshot and does not take it.
+func refused(err error) bool {
+	status := vaultapi.Status(err)
+	return status >= 400 && status < 500 && !errors.Is(err, vaultapi.ErrNotVault) || errors.Is(err, ErrOtherSeal)
+}
+
+// mayGoInto refuses a snapshot of a newer Vault than the one that is to read it.
+func (o Options) mayGoInto(version string) error {
+	if o.FromVault == "" || o.IntoOlder {
+		return nil
+	}
+	newer, err := config.CompareVersions(o.FromVault, version)
+	if err != nil || newer <= 0 {
+		return nil //nolint:nilerr // what is no version cannot be compared, and is noted by the plan
+	}
+	return fmt.Errorf("%w: it is of Vault %s, this one is %s", ErrNewerVault, o.FromVault, version)
+}
+
 // HandOver gives Vault an archive of its own and returns once it is active with what is
 // in it: Vault answers before it has begun, and one that is restarted meanwhile comes
 // back with what it had. It is no Run: nothing is kept, and no engine is fenced.
 func HandOver(ctx context.Context, v *vaultapi.Client, archive io.Reader, patience time.Duration) error {
-	marker, err := newMarker(ctx, v)
+	marker, err := newMarker(ctx, v, patience)
 	if err != nil {
 		return err
 	}
@@ -190,9 +223,16 @@ func (r endNoting) Read(p []byte) (int, error) {
 // stuck on its way through a restore.
 const markerLimit = 5 * time.Second
 
-// newMarker makes a client with a short-lived token of its own.
-func newMarker(ctx context.Context, c *vaultapi.Client) (*vaultapi.Client, error) {
-	token, err := c.ChildToken(ctx, "strongroom-restore", 30*time.Minute, "default")
+// markerLife is how long sending a snapshot may take. A marker that has ended would say
+// that Vault is the restored one.
+const markerLife = 24 * time.Hour
+
+// newMarker makes a client with a token of its own, for as long as the restore can last.
+func newMarker(ctx context.Context, c *vaultapi.Client, patience time.Duration) (*vaultapi.Client, error) {
+	token, err := c.ChildToken(ctx, "strongroom-restore", markerLife+patience, "default")
+	if vaultapi.Says(err, "batch token") || vaultapi.Says(err, "restricted use") {
+		err = fmt.Errorf("%w: %w", ErrTokenKind, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("mark the present storage: %w", err)
 	}
@@ -207,11 +247,9 @@ func unmark(ctx context.Context, marker *vaultapi.Client) error {
 	return nil
 }
 
-// sealedFor is how many polls in a row Vault must be sealed for before that is
-// final: on its way through a restore it is for a moment.
-const sealedFor = 100
-
-// sealedByHand is the same for a Vault that nothing unseals by itself.
+// sealedByHand is how many polls in a row a Vault that nothing unseals by itself must be
+// sealed for before that is final: on its way through a restore it is for a moment. For
+// any other it is when nobody waits any longer.
 const sealedByHand = 10
 
 // wait returns once Vault is active and does not know the marker any more.
@@ -221,23 +259,25 @@ func wait(ctx context.Context, marker *vaultapi.Client, patience, poll time.Dura
 	tick := time.NewTicker(poll)
 	defer tick.Stop()
 	sealed := 0
+	var seal error
 	for {
 		status, err := marker.SealStatus(ctx)
 		switch {
 		case err == nil && status.Sealed:
 			sealed++
+			seal = fmt.Errorf("%w: its seal is of type %q", ErrSealed, status.Type)
 		case err == nil:
-			sealed = 0
+			sealed, seal = 0, nil
 			if gone(ctx, marker) {
 				return nil
 			}
 		}
-		if sealed > sealedFor || sealed > sealedByHand && status.Type == "shamir" {
-			return fmt.Errorf("%w: its seal is of type %q", ErrSealed, status.Type)
+		if sealed > sealedByHand && status.Type == "shamir" {
+			return seal
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("wait until Vault is active again: %w", context.Cause(ctx))
+			return fmt.Errorf("wait until Vault is active again: %w", errors.Join(seal, context.Cause(ctx)))
 		case <-tick.C:
 		}
 	}

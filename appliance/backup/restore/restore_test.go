@@ -318,7 +318,7 @@ func TestRun(t *testing.T) {
 		{"no permission", &fakeVault{snapshot: refuse(403, "permission denied")}, false, time.Minute, errAny, false, 4, "PUT auth/token/revoke-self"},
 		// Nobody knows whether Vault had it: no engine may act before a reconcile.
 		{"cut off", &fakeVault{snapshot: hangUp}, false, time.Minute, ErrUnclear, false, 5, "POST sys/storage/raft/snapshot"},
-		{"sealed for good", &fakeVault{sealed: -1}, false, time.Minute, ErrSealed, true, 5, "POST sys/storage/raft/snapshot"},
+		{"sealed for good", &fakeVault{sealed: -1}, false, time.Second, ErrSealed, true, 5, "POST sys/storage/raft/snapshot"},
 		{"never restored", &fakeVault{keepsOld: true}, false, 200 * time.Millisecond, context.DeadlineExceeded, true, 5, "POST sys/storage/raft/snapshot"},
 		{"the token is gone", &fakeVault{mounts: 403}, false, time.Minute, ErrTokenGone, true, 5, "GET sys/mounts"},
 		{"an engine fails", &fakeVault{broken: true}, false, time.Minute, ErrUnfinished, true, 5, "PUT apikeys/reconcile"},
@@ -468,7 +468,7 @@ func TestEpochKeepsItsMode(t *testing.T) {
 	if err := os.Chmod(path, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := raiseEpoch(path); err != nil {
+	if _, _, err := raiseEpoch(path, "", nil, 0); err != nil {
 		t.Fatal(err)
 	}
 	fi, err := os.Stat(path)

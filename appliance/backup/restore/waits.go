@@ -30,7 +30,7 @@ func endWaits(ctx context.Context, c *vaultapi.Client, file string) (undo func(c
 	if err != nil || len(was) == 0 {
 		return undo, err
 	}
-	if err := noteWaits(file, was); err != nil {
+	if err := note(file, func(w *Waits) { w.MaxWait = was }); err != nil {
 		return undo, err
 	}
 	for mount := range was {
@@ -93,11 +93,18 @@ func allowWaits(ctx context.Context, c *vaultapi.Client, was map[string]int64, f
 	return forgetWaits(file)
 }
 
-// Waits is what a restore notes before it ends the waits of reads, so that they
-// can be allowed again when it is killed before Vault had the snapshot.
+// Waits is what a restore notes of what it changes before Vault has the snapshot, so
+// that it can be taken back when it is killed.
 type Waits struct {
 	// MaxWait is that of before by mount, in seconds.
 	MaxWait map[string]int64 `json:"max_wait"`
+	// Epoch is what was in the epoch file, and Raised what is instead; empty where there
+	// is none.
+	Epoch  string `json:"epoch,omitempty"`
+	Raised string `json:"raised,omitempty"`
+	// HandedOver says that Vault may have the snapshot: from there on nobody takes the
+	// epoch back.
+	HandedOver bool `json:"handed_over,omitempty"`
 }
 
 // ParseWaits reads such a note.
@@ -114,18 +121,40 @@ func ParseWaits(data []byte) (Waits, error) {
 	return w, nil
 }
 
-// noteWaits is passed over where there is no appliance, and so no folder for it.
-func noteWaits(file string, was map[string]int64) error {
+// note adds to what is noted in file, before it is done. It is passed over where there
+// is no appliance, and so no folder for it.
+func note(file string, add func(*Waits)) error {
 	if file == "" {
 		return nil
 	}
 	if _, err := os.Stat(filepath.Dir(file)); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	if err := statefile.Save(file, Waits{MaxWait: was}, 0o640); err != nil {
-		return fmt.Errorf("note max_wait: %w", err)
+	w, err := loadWaits(file)
+	if err != nil {
+		return err
+	}
+	add(&w)
+	if err := statefile.Save(file, w, 0o640); err != nil {
+		return fmt.Errorf("note of a restore: %w", err)
 	}
 	return nil
+}
+
+// loadWaits is empty where there is no note.
+func loadWaits(file string) (Waits, error) {
+	data, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Waits{}, nil
+	}
+	if err != nil {
+		return Waits{}, fmt.Errorf("note of a restore: %w", err)
+	}
+	w, err := ParseWaits(data)
+	if err != nil {
+		return Waits{}, fmt.Errorf("%q: %w", file, err)
+	}
+	return w, nil
 }
 
 func forgetWaits(file string) error {
@@ -138,22 +167,22 @@ func forgetWaits(file string) error {
 	return nil
 }
 
-// putBackWaits allows the waits that a killed restore has ended, where nobody has
-// since.
-func putBackWaits(ctx context.Context, c *vaultapi.Client, file string) error {
+// putBack takes back what a killed restore has changed: waits that it has ended, where
+// nobody has allowed them since, and the epoch that it has raised for a snapshot which
+// Vault was never given.
+func putBack(ctx context.Context, c *vaultapi.Client, file, epochFile string) error {
 	if file == "" {
 		return nil
 	}
-	data, err := os.ReadFile(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
+	w, err := loadWaits(file)
 	if err != nil {
-		return fmt.Errorf("note of a restore: %w", err)
+		return err
 	}
-	w, err := ParseWaits(data)
-	if err != nil {
-		return fmt.Errorf("%q: %w", file, err)
+	if err := w.lowerEpoch(epochFile); err != nil {
+		return err
+	}
+	if len(w.MaxWait) == 0 {
+		return forgetWaits(file)
 	}
 	now, err := waitsOf(ctx, c)
 	if err != nil {
@@ -161,6 +190,25 @@ func putBackWaits(ctx context.Context, c *vaultapi.Client, file string) error {
 	}
 	maps.DeleteFunc(w.MaxWait, func(mount string, _ int64) bool { return now[mount] > 0 })
 	return allowWaits(ctx, c, w.MaxWait, file)
+}
+
+// lowerEpoch takes back an epoch that was raised for nothing, where it is still the one.
+func (w Waits) lowerEpoch(epochFile string) error {
+	if epochFile == "" || w.Epoch == "" || w.HandedOver {
+		return nil
+	}
+	now, err := os.ReadFile(epochFile)
+	if err != nil {
+		return fmt.Errorf("epoch file: %w", err)
+	}
+	if string(now) != w.Raised {
+		return nil // it was never raised, or somebody else has since
+	}
+	fi, err := os.Stat(epochFile)
+	if err != nil {
+		return fmt.Errorf("epoch file: %w", err)
+	}
+	return replaceKeepingOwner(epochFile, []byte(w.Epoch), fi)
 }
 
 func denied(err error) bool {

@@ -21,7 +21,7 @@ func TestKilledWhileWaitsAreEnded(t *testing.T) {
 	}{
 		{"never", func(*testing.T, context.Context, Options) {}, "0", "60"},
 		{"after it has noted them", func(t *testing.T, _ context.Context, o Options) {
-			if err := noteWaits(o.WaitsFile, map[string]int64{"apikeys/": 60}); err != nil {
+			if err := note(o.WaitsFile, func(w *Waits) { w.MaxWait = map[string]int64{"apikeys/": 60} }); err != nil {
 				t.Fatal(err)
 			}
 		}, "0", "60"},
@@ -81,7 +81,7 @@ func (n noting) Snapshot(ctx context.Context, w io.Writer) error {
 // Without an appliance there is no folder for a note, and none is made.
 func TestNoteWaitsWithoutAnAppliance(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "none")
-	if err := noteWaits(filepath.Join(dir, "waits.json"), map[string]int64{"apikeys/": 60}); err != nil {
+	if err := note(filepath.Join(dir, "waits.json"), func(w *Waits) { w.MaxWait = map[string]int64{"apikeys/": 60} }); err != nil {
 		t.Error(err)
 	}
 	if _, err := os.Stat(dir); !os.IsNotExist(err) {

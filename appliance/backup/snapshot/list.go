@@ -14,6 +14,12 @@ type Entry struct {
 	Size     int64 // bytes of all its objects
 	Complete bool  // its manifest is there
 	Verified bool  // its proof is there
+	Retired  bool  // it is not to be chosen
+	// Position, Doubted (the machine that took it did not believe its clock) and Unread
+	// (why there is neither) are InOrder's.
+	Position Position
+	Doubted  bool
+	Unread   error
 	// ModTime is when the newest of its objects was stored.
 	ModTime time.Time
 	objects []string
@@ -54,6 +60,8 @@ func List(ctx context.Context, d Destination, cluster string) ([]Entry, error) {
 			e.Complete = true
 		case suffixProof:
 			e.Verified = true
+		case suffixRetired:
+			e.Retired = true
 		}
 	}
 	out := make([]Entry, 0, len(byID))

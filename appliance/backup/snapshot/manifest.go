@@ -26,13 +26,17 @@ type Manifest struct {
 	ClusterName  string    `json:"cluster_name,omitempty"`
 	VaultVersion string    `json:"vault_version"`
 	ToolVersion  string    `json:"tool_version"`
-	RaftIndex    uint64    `json:"raft_index"`
-	RaftTerm     uint64    `json:"raft_term"`
-	StateSize    int64     `json:"state_size"`      // bytes of state.bin, uncompressed
-	SealedSums   bool      `json:"sealed_sums"`     // the archive can be authenticated by Vault's seal
-	Recipients   []string  `json:"recipients"`      // fingerprints
-	Snapshot     Object    `json:"snapshot"`        // the raft snapshot
-	Files        *Object   `json:"files,omitempty"` // certificates and configuration
+	// Lineage is which of its cluster's it belongs to; nil for the oldest.
+	Lineage *Lineage `json:"lineage,omitempty"`
+	// ClockInDoubt is true where TakenAt is by a clock that was not to be believed.
+	ClockInDoubt bool     `json:"clock_in_doubt,omitempty"`
+	RaftIndex    uint64   `json:"raft_index"`
+	RaftTerm     uint64   `json:"raft_term"`
+	StateSize    int64    `json:"state_size"`      // bytes of state.bin, uncompressed
+	SealedSums   bool     `json:"sealed_sums"`     // the archive can be authenticated by Vault's seal
+	Recipients   []string `json:"recipients"`      // fingerprints
+	Snapshot     Object   `json:"snapshot"`        // the raft snapshot
+	Files        *Object  `json:"files,omitempty"` // certificates and configuration
 	// Canary is what was written just before; nil where the job may not.
 	Canary *Canary `json:"canary,omitempty"`
 }
@@ -89,6 +93,9 @@ func (m Manifest) validate() error {
 	}
 	if m.RaftTerm == 0 {
 		bad("raft_term", m.RaftTerm)
+	}
+	if l := m.Lineage; l != nil && (!clusterPattern.MatchString(l.ID) || l.Epoch < 0) {
+		bad("lineage", *l)
 	}
 	if m.StateSize < 0 {
 		bad("state_size", m.StateSize)

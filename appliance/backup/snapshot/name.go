@@ -15,11 +15,13 @@ import (
 //	<cluster id>/20261124T151500Z-1a2b3c4d.files.age  certificates and configuration; may be missing
 //	<cluster id>/20261124T151500Z-1a2b3c4d.json       the manifest: written last, so it means "complete"
 //	<cluster id>/20261124T151500Z-1a2b3c4d.ok.json    the proof that it was read back
+//	<cluster id>/20261124T151500Z-1a2b3c4d.retired.json  it is not to be chosen any more
 const (
 	suffixSnap     = ".snap.age"
 	suffixFiles    = ".files.age"
 	suffixManifest = ".json"
 	suffixProof    = ".ok.json"
+	suffixRetired  = ".retired.json"
 
 	stampLayout = "20060102T150405Z"
 )
@@ -88,8 +90,8 @@ func (id ID) object(suffix string) string { return id.String() + suffix }
 // splitObject tells which snapshot an object belongs to and what it is of it.
 // ok is false for objects that are none of ours.
 func splitObject(name string) (id ID, suffix string, ok bool) {
-	// The longer suffix first: ".ok.json" ends in ".json".
-	for _, suffix := range []string{suffixSnap, suffixFiles, suffixProof, suffixManifest} {
+	// The longer suffixes first: ".ok.json" ends in ".json".
+	for _, suffix := range []string{suffixSnap, suffixFiles, suffixProof, suffixRetired, suffixManifest} {
 		stem, found := strings.CutSuffix(name, suffix)
 		if !found {
 			continue

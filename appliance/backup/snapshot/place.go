@@ -34,7 +34,15 @@ var (
 // that a bucket names; it is wiped afterwards.
 func NewPlace(to config.BackupTo, read func(name string) ([]byte, error)) *Place {
 	if to.Type == config.BackupDir {
-		return &Place{name: "dir:" + filepath.Clean(to.Path), open: func() (Destination, error) { return NewDir(to.Path) }}
+		return &Place{name: "dir:" + filepath.Clean(to.Path), open: func() (Destination, error) {
+			// By a link, too: the configuration knows names only.
+			if at, err := filepath.EvalSymlinks(to.Path); err == nil {
+				if err := config.SystemFolder(at); err != nil {
+					return nil, err
+				}
+			}
+			return NewDir(to.Path)
+		}}
 	}
 	cfg := S3Config{
 		Endpoint: to.Endpoint, Region: to.Region, Bucket: to.Bucket, Prefix: to.Prefix, CAFile: to.CAFile,

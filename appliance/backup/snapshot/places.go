@@ -98,11 +98,11 @@ func inEach[T any](ctx context.Context, places []Destination, stall time.Duratio
 	return out, errs
 }
 
-// ListPlaces is List in each place; what is wrong with one does not hide the
+// ListPlaces is InOrder in each place; what is wrong with one does not hide the
 // others.
 func ListPlaces(ctx context.Context, places []Destination, cluster string) ([]Placed, error) {
 	found, errs := inEach(ctx, places, 0, func(ctx context.Context, d Destination) ([]Entry, error) {
-		return List(ctx, d, cluster)
+		return InOrder(ctx, d, cluster)
 	})
 	var all []Placed
 	for i, entries := range found {
@@ -125,7 +125,7 @@ func PrunePlaces(ctx context.Context, places []Destination, takeState string, o 
 	done, errs := inEach(ctx, places, 0, func(ctx context.Context, d Destination) (Pruned, error) {
 		o := o
 		var err error
-		o.Destination = d
+		o.Destination, o.TakeStateDir = d, takeState
 		if o.ClusterID, err = ClusterIn(ctx, d, o.ClusterID, takeState); err != nil {
 			return Pruned{}, err
 		}

@@ -16,19 +16,26 @@ type PruneOptions struct {
 	// DryRun decides and changes nothing.
 	DryRun bool
 	Now    func() time.Time // time.Now when nil
+	// Doubt is why this machine's clock is not to be believed; ClockDoubt when nil, or
+	// nobody where Now is given. TakeStateDir is for that, and may be empty.
+	Doubt        func() error
+	TakeStateDir string
 }
 
 // PruneResult tells what Prune did, or would do.
 type PruneResult struct {
 	Decisions []Decision // of every snapshot of the cluster, oldest first
-	Deleted   int        // snapshots that are gone now
-	Swept     int        // remains of interrupted uploads that are gone now
+	// Doubt is why nothing was deleted: ErrClock.
+	Doubt   error
+	Deleted int // snapshots that are gone now
+	Swept   int // remains of interrupted uploads that are gone now
 }
 
 // Prune deletes the snapshots of one cluster that the policy does not keep, and
 // the remains of failed runs. It never deletes the newest verified one, nor
 // anything newer; without a verified one it deletes no complete snapshot at
-// all. What object lock holds is kept and reported as kept.
+// all. What object lock holds is kept and reported as kept. While the clock is in doubt
+// nothing is deleted at all.
 func Prune(ctx context.Context, o PruneOptions) (PruneResult, error) {
 	if o.ClusterID == "" {
 		return PruneResult{}, errors.New("prune snapshots: no cluster id")
@@ -36,11 +43,9 @@ func Prune(ctx context.Context, o PruneOptions) (PruneResult, error) {
 	if err := o.Policy.Validate(); err != nil {
 		return PruneResult{}, err
 	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
+	fillClock(&o.Now, &o.Doubt, o.TakeStateDir)
 	now := o.Now().UTC()
-	entries, err := List(ctx, o.Destination, o.ClusterID)
+	entries, err := InOrder(ctx, o.Destination, o.ClusterID)
 	if err != nil {
 		return PruneResult{}, fmt.Errorf("prune snapshots: %w", err)
 	}
@@ -48,8 +53,15 @@ func Prune(ctx context.Context, o PruneOptions) (PruneResult, error) {
 	if err != nil && !errors.Is(err, ErrNoSnapshot) {
 		return PruneResult{}, fmt.Errorf("prune snapshots: %w", err)
 	}
-	res := PruneResult{Decisions: o.Policy.decide(entries, anchor, now)}
-	if o.DryRun {
+	res := PruneResult{Decisions: o.Policy.decide(entries, anchor, now), Doubt: o.Doubt()}
+	if res.Doubt != nil {
+		for i, d := range res.Decisions {
+			if !d.Keep {
+				res.Decisions[i].Keep, res.Decisions[i].Why = true, KeepClock
+			}
+		}
+	}
+	if o.DryRun || res.Doubt != nil {
 		return res, nil
 	}
 	if anchor != (ID{}) {
@@ -60,6 +72,9 @@ func Prune(ctx context.Context, o PruneOptions) (PruneResult, error) {
 	var errs []error
 	for i := range res.Decisions {
 		d := &res.Decisions[i]
+		if d.Why == KeepUnread {
+			errs = append(errs, d.Entry.Unread)
+		}
 		if d.Keep {
 			continue
 		}
@@ -88,24 +103,6 @@ func Prune(ctx context.Context, o PruneOptions) (PruneResult, error) {
 	return res, nil
 }
 
-// newestProven finds the newest snapshot whose proof is of its very manifest.
-// ErrNoSnapshot when there is none.
-func newestProven(ctx context.Context, d Destination, entries []Entry) (ID, error) {
-	for _, e := range slices.Backward(entries) {
-		if !e.Verified {
-			continue
-		}
-		_, err := Proven(ctx, d, e.ID)
-		if err == nil {
-			return e.ID, nil
-		}
-		if !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrMismatch) && !errors.Is(err, ErrNotFound) {
-			return ID{}, err // not a bad proof but a store that cannot be asked
-		}
-	}
-	return ID{}, fmt.Errorf("%s: %w that is verified", d.Name(), ErrNoSnapshot)
-}
-
 // Proven gets the manifest of a snapshot that was verified as it is now.
 // ErrMismatch when the proof is of another manifest, ErrNotFound when there is
 // none.
@@ -127,7 +124,7 @@ func Proven(ctx context.Context, d Destination, id ID) (Manifest, error) {
 // NewestVerified finds the newest verified snapshot of a cluster.
 // ErrNoSnapshot when there is none.
 func NewestVerified(ctx context.Context, d Destination, cluster string) (Manifest, error) {
-	entries, err := List(ctx, d, cluster)
+	entries, err := InOrder(ctx, d, cluster)
 	if err != nil {
 		return Manifest{}, err
 	}
@@ -174,6 +171,9 @@ func seen(ctx context.Context, d Destination, e Entry) error {
 // errComplete means that a listing has left something out.
 var errComplete = errors.New("it has a manifest that was not listed")
 
+// snapshotObjects are in the order in which they are deleted.
+var snapshotObjects = []string{suffixProof, suffixManifest, suffixFiles, suffixSnap, suffixRetired}
+
 // deleteSnapshot deletes the objects of one snapshot: what says that it is good
 // first, the data last, so that a crash leaves something incomplete and not
 // something false.
@@ -186,7 +186,7 @@ func deleteSnapshot(ctx context.Context, d Destination, e Entry, now time.Time) 
 			return err
 		}
 	}
-	for _, suffix := range []string{suffixProof, suffixManifest, suffixFiles, suffixSnap} {
+	for _, suffix := range snapshotObjects {
 		name := e.ID.object(suffix)
 		if !slices.Contains(e.objects, name) {
 			continue
@@ -203,7 +203,7 @@ func deleteSnapshot(ctx context.Context, d Destination, e Entry, now time.Time) 
 			return fmt.Errorf("%s: %q: %w until %s", d.Name(), name, ErrLocked, info.LockedUntil.UTC().Format(time.RFC3339))
 		}
 	}
-	for _, suffix := range []string{suffixProof, suffixManifest, suffixFiles, suffixSnap} {
+	for _, suffix := range snapshotObjects {
 		if name := e.ID.object(suffix); slices.Contains(e.objects, name) {
 			if err := d.Delete(ctx, name); err != nil {
 				return err

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -41,6 +42,9 @@ const (
 	KeepUnverified     = "newer than the newest verified"
 	KeepNoneVerified   = "nothing is verified yet"
 	KeepFuture         = "from the future"
+	KeepDoubted        = "taken by a clock in doubt"
+	KeepClock          = "this machine's clock is in doubt"
+	KeepUnread         = "its manifest cannot be read"
 	KeepUnderWay       = "may be under way"
 	KeepHourly         = "hourly"
 	KeepDaily          = "daily"
@@ -50,6 +54,7 @@ const (
 	KeepUnlisted       = "complete, though not listed so"
 	DropExpired        = "expired"
 	DropIncomplete     = "incomplete"
+	DropRetired        = "retired"
 )
 
 // Decision is what is to become of one snapshot.
@@ -59,16 +64,21 @@ type Decision struct {
 	Why   string
 }
 
-// decide applies the policy to the snapshots of one cluster, oldest first.
+// decide applies the policy to the snapshots of one cluster, in order, oldest first.
 // anchor is the newest verified one, whose proof was looked at; it and whatever
 // came after it stay, and without one nothing complete goes.
 func (p Policy) decide(entries []Entry, anchor ID, now time.Time) []Decision {
 	why := map[ID]string{}
+	after := false
 	for _, e := range entries {
-		if w := alwaysKept(e, anchor, now); w != "" {
+		if w := alwaysKept(e, anchor, after, now); w != "" {
 			why[e.ID] = w
 		}
+		after = after || e.ID == anchor
 	}
+	// Periods are of dates, which only those have that are not in doubt.
+	dated := slices.DeleteFunc(slices.Clone(entries), func(e Entry) bool { return !e.Complete || e.Retired || e.InDoubt(now) })
+	slices.SortStableFunc(dated, func(a, b Entry) int { return strings.Compare(a.ID.Base, b.ID.Base) })
 	periods := []struct {
 		name  string
 		count int
@@ -79,12 +89,12 @@ func (p Policy) decide(entries []Entry, anchor ID, now time.Time) []Decision {
 		{KeepWeekly, p.Weekly, func(t time.Time) time.Time { return day(t).AddDate(0, 0, -int(t.Weekday()+6)%7) }},
 		{KeepMonthly, p.Monthly, func(t time.Time) time.Time { return time.Date(t.Year(), t.Month(), 1, 0, 0, 0, 0, time.UTC) }},
 	}
-	times := make([]time.Time, len(entries))
-	for i, e := range entries {
+	times := make([]time.Time, len(dated))
+	for i, e := range dated {
 		times[i] = e.ID.Time()
 	}
 	for _, period := range periods {
-		for _, best := range bestOf(entries, times, period.count, now, period.start) {
+		for _, best := range bestOf(dated, times, period.count, period.start) {
 			if why[best] == "" {
 				why[best] = period.name
 			}
@@ -95,6 +105,8 @@ func (p Policy) decide(entries []Entry, anchor ID, now time.Time) []Decision {
 		out[i] = Decision{Entry: e, Keep: why[e.ID] != "", Why: why[e.ID]}
 		switch {
 		case out[i].Keep:
+		case e.Retired:
+			out[i].Why = DropRetired
 		case e.Complete:
 			out[i].Why = DropExpired
 		default:
@@ -104,41 +116,43 @@ func (p Policy) decide(entries []Entry, anchor ID, now time.Time) []Decision {
 	return out
 }
 
-func alwaysKept(e Entry, anchor ID, now time.Time) string {
+func alwaysKept(e Entry, anchor ID, after bool, now time.Time) string {
 	age := now.Sub(e.ID.Time())
 	switch {
-	case age < 0:
-		// Some clock is wrong; deleting on the word of one is not safe.
-		return KeepFuture
-	case !e.Complete:
+	case !e.Complete && age >= 0:
 		// A slow upload has an old name but fresh objects.
 		if age < incompleteAfter || now.Sub(e.ModTime) < incompleteAfter {
 			return KeepUnderWay
 		}
 		return ""
+	case e.ID == anchor && age >= 0:
+		return KeepNewestVerified
+	case e.Retired && e.Complete && anchor != (ID{}):
+		return ""
+	case age < 0:
+		// Some clock is wrong; deleting on the word of one is not safe.
+		return KeepFuture
+	case e.Doubted:
+		return KeepDoubted
+	case e.Unread != nil && !errors.Is(e.Unread, ErrCorrupt) && !errors.Is(e.Unread, ErrMismatch):
+		return KeepUnread
 	case anchor == (ID{}):
 		return KeepNoneVerified
-	case e.ID == anchor:
-		return KeepNewestVerified
-	case e.ID.Base > anchor.Base:
+	case after:
 		return KeepUnverified
 	}
 	return ""
 }
 
 // bestOf picks, of each of the last count periods that have a complete snapshot, the
-// newest verified one, else the newest. entries are oldest first, and times are
-// theirs; what is from the future is in no period.
-func bestOf(entries []Entry, times []time.Time, count int, now time.Time, start func(time.Time) time.Time) []ID {
+// newest verified one, else the newest. entries are complete, oldest first by date, and
+// times are theirs.
+func bestOf(entries []Entry, times []time.Time, count int, start func(time.Time) time.Time) []ID {
 	var best []ID
 	var period time.Time
 	verified := false
 	for i, e := range slices.Backward(entries) {
-		t := times[i]
-		if !e.Complete || t.After(now) {
-			continue
-		}
-		switch from := start(t); {
+		switch from := start(times[i]); {
 		case len(best) == 0 || !from.Equal(period):
 			if len(best) == count {
 				return best

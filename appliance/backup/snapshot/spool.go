@@ -1,9 +1,11 @@
 package snapshot
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -47,15 +49,43 @@ func (s *spare) Write(p []byte) (int, error) {
 
 // leaveRoom is an error where less than a fiftieth of a file's disk is free, or less
 // than 256 MiB of a large one.
-func leaveRoom(f *os.File) error {
+func leaveRoom(f *os.File) error { return room(f, 0) }
+
+// Room is an error where a folder's disk has no room for so many bytes more, beside what
+// stays free for others.
+func Room(dir string, bytes int64) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("room for the snapshot on this machine: %w", dirError(err))
+	}
+	defer f.Close()
+	return room(f, bytes)
+}
+
+func room(f *os.File, want int64) error {
 	var fs unix.Statfs_t
 	if err := unix.Fstatfs(int(f.Fd()), &fs); err != nil {
 		return fmt.Errorf("room for the snapshot on this machine: %w", err)
 	}
 	unit := uint64(fs.Bsize) //nolint:gosec // a size
 	free, least := fs.Bavail*unit, min(256<<20, fs.Blocks*unit/50)
-	if free < least {
-		return fmt.Errorf("%w on this machine: %d MiB are free, and %d stay so for others", ErrFull, free>>20, least>>20)
+	if more := uint64(max(want, 0)); free < least || free-least < more {
+		return fmt.Errorf("%w on this machine: %d MiB are free at %q, %d are needed, and %d stay free for others", ErrFull, free>>20, f.Name(), more>>20, least>>20)
 	}
 	return nil
+}
+
+// KeepLast deletes all snapshots in a place of one's own but the last n, and says how many.
+func KeepLast(ctx context.Context, d Destination, n int, now time.Time) (gone int, err error) {
+	entries, err := List(ctx, d, "")
+	if err != nil {
+		return 0, err
+	}
+	for _, e := range entries[:max(0, len(entries)-n)] {
+		if err := deleteSnapshot(ctx, d, e, now); err != nil {
+			return gone, err
+		}
+		gone++
+	}
+	return gone, nil
 }

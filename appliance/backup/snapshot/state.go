@@ -22,6 +22,8 @@ type TakeState struct {
 	Format int `json:"format"`
 	// Last is the last snapshot that each destination holds, by its name.
 	Last map[string]TakenRecord `json:"last,omitempty"`
+	// Markers are the ids that places bear, by name.
+	Markers map[string]string `json:"markers,omitempty"`
 	// Failure is the last run's, if it failed.
 	Failure *Failure `json:"failure,omitempty"`
 	// CanaryFailure is why the last run's snapshot has no canary although there
@@ -37,8 +39,13 @@ type TakenRecord struct {
 	ID             string    `json:"id"`
 	TakenAt        time.Time `json:"taken_at"`
 	ManifestSHA256 string    `json:"manifest_sha256"`
-	Size           int64     `json:"size"` // bytes of ciphertext
+	Lineage        *Lineage  `json:"lineage,omitempty"`
+	RaftIndex      uint64    `json:"raft_index,omitempty"` // 0 in records of earlier versions
+	Size           int64     `json:"size"`                 // bytes of ciphertext
 }
+
+// Position is the snapshot's.
+func (r TakenRecord) Position() Position { return position(r.Lineage, r.RaftIndex) }
 
 // VerifyState is what the verifying job remembers.
 type VerifyState struct {
@@ -50,6 +57,8 @@ type VerifyState struct {
 	// by name.
 	Failure  *Failure           `json:"failure,omitempty"`
 	Failures map[string]Failure `json:"failures,omitempty"`
+	// ClockDoubted is in how many runs in a row the clock was in doubt.
+	ClockDoubted int `json:"clock_doubted,omitempty"`
 }
 
 // VerifiedRecord tells of one snapshot that was downloaded, decrypted and
@@ -59,15 +68,31 @@ type VerifiedRecord struct {
 	TakenAt        time.Time `json:"taken_at"`
 	VerifiedAt     time.Time `json:"verified_at"`
 	ManifestSHA256 string    `json:"manifest_sha256"`
+	Lineage        *Lineage  `json:"lineage,omitempty"`
 	RaftIndex      uint64    `json:"raft_index"`
 	Size           int64     `json:"size"` // bytes of ciphertext
 	ToolVersion    string    `json:"tool_version"`
+	// ClockInDoubt is the manifest's: nobody knows when it was taken.
+	ClockInDoubt bool `json:"clock_in_doubt,omitempty"`
 }
+
+// Position is the snapshot's.
+func (r VerifiedRecord) Position() Position { return position(r.Lineage, r.RaftIndex) }
 
 // Failure tells of a failed run.
 type Failure struct {
 	At    time.Time `json:"at"`
 	Error string    `json:"error"`
+}
+
+func (s *TakeState) mark(place, id string) {
+	if id == "" {
+		return
+	}
+	if s.Markers == nil {
+		s.Markers = map[string]string{}
+	}
+	s.Markers[place] = id
 }
 
 // LoadTakeState reads the taking job's state from a state directory. It is

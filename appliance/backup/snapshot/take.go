@@ -32,6 +32,8 @@ type TakeOptions struct {
 	// same way: the certificate storage and the appliance's configuration. May
 	// be nil.
 	Files func(ctx context.Context, w io.Writer) error
+	// Lineage is the storage's that Source reads; nil where nobody knows it.
+	Lineage *Lineage
 	// Canary is what WriteCanary wrote just before; nil without one.
 	Canary *Canary
 	// CanaryFailure is why there is none although there should be. It doesn't
@@ -41,10 +43,15 @@ type TakeOptions struct {
 	// What is taken lies there, encrypted, while it is stored.
 	StateDir    string
 	ToolVersion string
+	// AdoptPlaces stores to a folder although it is not the place that it was.
+	AdoptPlaces bool
 
 	Stall time.Duration    // DefaultStall when zero
 	Now   func() time.Time // time.Now when nil
-	Rand  io.Reader        // crypto/rand when nil; makes the name unique, keeps no secret
+	// Doubt is why this machine's clock is not to be believed; ClockDoubt when nil, or
+	// nobody where Now is given.
+	Doubt func() error
+	Rand  io.Reader // crypto/rand when nil; makes the name unique, keeps no secret
 
 	leave func(dir *os.File) error // what is left free on this machine's disk; leaveRoom when nil
 }
@@ -101,9 +108,7 @@ func (o *TakeOptions) fill() error {
 	if o.Stall == 0 {
 		o.Stall = DefaultStall
 	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
+	fillClock(&o.Now, &o.Doubt, o.StateDir)
 	if o.Rand == nil {
 		o.Rand = rand.Reader
 	}
@@ -123,7 +128,7 @@ func (o *TakeOptions) take(ctx context.Context) (Taken, error) {
 		Format: manifestFormat, ID: id.String(), TakenAt: at,
 		ClusterID: o.Vault.ClusterID, ClusterName: o.Vault.ClusterName,
 		VaultVersion: o.Vault.Version, ToolVersion: o.ToolVersion,
-		Canary: o.Canary,
+		Canary: o.Canary, Lineage: o.Lineage, ClockInDoubt: o.Doubt() != nil,
 	}
 	for _, r := range o.Recipients {
 		m.Recipients = append(m.Recipients, r.Fingerprint)
@@ -216,14 +221,23 @@ func (o *TakeOptions) spool(ctx context.Context, name string, produce func(io.Wr
 // is recorded as soon as it holds all of them.
 func (o *TakeOptions) store(ctx context.Context, t *Taken, id ID, objects []*spooled, text []byte) {
 	type result struct {
-		d   Destination
-		err error
+		d      Destination
+		marker string
+		err    error
 	}
+	// One that cannot be read knows of no place before; record tells.
+	known, _ := LoadTakeState(o.StateDir)
 	results := make(chan result, len(o.Destinations))
 	for _, d := range o.Destinations {
 		go func() {
+			marker := make(chan string, 1)
 			err := watched(ctx, d, o.Stall, func(ctx context.Context, moved func(io.Reader) io.Reader) error {
-				err := putAll(ctx, d, id, objects, text, moved)
+				bears, err := o.recognise(ctx, d, known)
+				if err != nil {
+					return err
+				}
+				marker <- bears
+				err = putAll(ctx, d, id, objects, text, moved)
 				// A name that was taken is somebody else's snapshot: nothing to
 				// tidy there.
 				if err != nil && !errors.Is(err, ErrExists) {
@@ -231,7 +245,11 @@ func (o *TakeOptions) store(ctx context.Context, t *Taken, id ID, objects []*spo
 				}
 				return err
 			})
-			results <- result{d, err}
+			r := result{d: d, err: err}
+			if err == nil {
+				r.marker = <-marker
+			}
+			results <- r
 		}()
 	}
 	held := map[string]bool{}
@@ -241,7 +259,7 @@ func (o *TakeOptions) store(ctx context.Context, t *Taken, id ID, objects []*spo
 		err := r.err
 		if err == nil {
 			held[r.d.Name()] = true
-			err = o.record(t.Manifest, []string{r.d.Name()}, nil)
+			err = o.record(t.Manifest, []string{r.d.Name()}, nil, func(s *TakeState) { s.mark(r.d.Name(), r.marker) })
 		}
 		if err != nil {
 			t.failed[r.d.Name()] = err
@@ -326,7 +344,7 @@ func archiveFault(err error) bool {
 }
 
 // record writes the state file.
-func (o *TakeOptions) record(m Manifest, held []string, failure error) error {
+func (o *TakeOptions) record(m Manifest, held []string, failure error, also ...func(*TakeState)) error {
 	s, err := LoadTakeState(o.StateDir)
 	if err != nil {
 		// A spoilt state file must not stop backups; it is said, and replaced
@@ -345,9 +363,12 @@ func (o *TakeOptions) record(m Manifest, held []string, failure error) error {
 		for _, name := range held {
 			s.Last[name] = TakenRecord{
 				ID: m.ID, TakenAt: m.TakenAt,
-				ManifestSHA256: sha256Hex(text), Size: m.Snapshot.Size,
+				ManifestSHA256: sha256Hex(text), Lineage: m.Lineage, RaftIndex: m.RaftIndex, Size: m.Snapshot.Size,
 			}
 		}
+	}
+	for _, set := range also {
+		set(&s)
 	}
 	s.Failure, s.CanaryFailure = nil, nil
 	s.Standby = nil

@@ -2,13 +2,14 @@ package snapshot
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -31,6 +32,9 @@ type VerifyOptions struct {
 	// recorded there must be the very one that was stored.
 	TakeStateDir string
 	ToolVersion  string
+	// Doubt is why this machine's clock is not to be believed; ClockDoubt when nil, or
+	// nobody where Now is given.
+	Doubt func() error
 	// Then is what follows in each place that could be asked, whether its snapshot
 	// was good or not; may be nil.
 	Then func(ctx context.Context, d Destination, cluster string) error
@@ -66,9 +70,7 @@ func VerifyPlaces(ctx context.Context, places []Destination, o VerifyOptions) (m
 	case o.StateDir == "":
 		return nil, errors.New("verify snapshot: no state folder")
 	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
+	fillClock(&o.Now, &o.Doubt, o.TakeStateDir)
 	unlock, err := lock(o.StateDir, "verify")
 	if err != nil {
 		return nil, err
@@ -84,7 +86,12 @@ func VerifyPlaces(ctx context.Context, places []Destination, o VerifyOptions) (m
 		}
 	}
 	err = errors.Join(errs...)
-	return known.end(), errors.Join(err, known.save(err))
+	doubt := o.Doubt()
+	doubted, serr := known.save(err, doubt)
+	if doubted > doubtedRuns {
+		err = errors.Join(err, fmt.Errorf("%w: nothing is deleted until it is right", doubt))
+	}
+	return known.end(), errors.Join(err, serr)
 }
 
 // verifyIn verifies in one place, and does what follows.
@@ -95,6 +102,9 @@ func (o VerifyOptions) verifyIn(ctx context.Context, d Destination, known *verif
 	}
 	var err error
 	o.Destination = d
+	if err := o.mounted(d); err != nil {
+		return err
+	}
 	if o.ClusterID, err = ClusterIn(ctx, d, named, o.TakeStateDir); err != nil {
 		return err
 	}
@@ -108,6 +118,19 @@ func (o VerifyOptions) verifyIn(ctx context.Context, d Destination, known *verif
 	if o.Then != nil && ctx.Err() == nil && !CannotBeAsked(err) {
 		err = errors.Join(err, o.Then(ctx, d, o.ClusterID))
 	}
+	return err
+}
+
+// mounted refuses a folder that is not the place which the taking job has stored to.
+func (o *VerifyOptions) mounted(d Destination) error {
+	if o.TakeStateDir == "" {
+		return nil
+	}
+	s, err := LoadTakeState(o.TakeStateDir)
+	if err != nil {
+		return err
+	}
+	_, _, err = mounted(d, s.Markers[d.Name()])
 	return err
 }
 
@@ -145,7 +168,7 @@ func (o *VerifyOptions) verify(ctx context.Context) (VerifiedRecord, error) {
 
 	rec := VerifiedRecord{
 		ID: m.ID, TakenAt: m.TakenAt, VerifiedAt: o.Now().UTC(),
-		ManifestSHA256: sha256Hex(text), RaftIndex: m.RaftIndex,
+		ManifestSHA256: sha256Hex(text), Lineage: m.Lineage, RaftIndex: m.RaftIndex, ClockInDoubt: m.ClockInDoubt,
 		Size: m.Snapshot.Size, ToolVersion: o.ToolVersion,
 	}
 	if err := putProof(ctx, o.Destination, id, rec); err != nil {
@@ -370,16 +393,25 @@ func (r *verifyRecorder) end() map[string]VerifiedRecord {
 	return r.good
 }
 
-// save notes how the run ended.
-func (r *verifyRecorder) save(failure error) error {
+// doubtedRuns is how many runs in a row may find the clock in doubt before that is a
+// failure: after a start it is set within minutes. Runs are counted, as no time can be.
+const doubtedRuns = 3
+
+// save notes how the run ended, and in how many in a row the clock was in doubt.
+func (r *verifyRecorder) save(failure, doubt error) (doubted int, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.write(func(s *VerifyState) {
+	err = r.write(func(s *VerifyState) {
+		if s.ClockDoubted++; doubt == nil {
+			s.ClockDoubted = 0
+		}
+		doubted = s.ClockDoubted
 		s.Failures, s.Failure = r.failed, nil
 		if failure != nil {
 			s.Failure = &Failure{At: r.o.Now().UTC(), Error: failure.Error()}
 		}
 	})
+	return doubted, err
 }
 
 func (r *verifyRecorder) write(and func(*VerifyState)) error {
@@ -393,7 +425,7 @@ func (r *verifyRecorder) write(and func(*VerifyState)) error {
 	}
 	for place, rec := range r.good {
 		// Verifying an old snapshot again does not make it the newest.
-		if old, ok := s.LastGood[place]; !ok || !rec.TakenAt.Before(old.TakenAt) || r.o.ID == (ID{}) {
+		if old, ok := s.LastGood[place]; !ok || cmp.Or(rec.Position().Compare(old.Position()), strings.Compare(rec.ID, old.ID)) >= 0 || r.o.ID == (ID{}) {
 			s.LastGood[place] = rec
 		}
 	}
@@ -401,18 +433,4 @@ func (r *verifyRecorder) write(and func(*VerifyState)) error {
 		and(&s)
 	}
 	return errors.Join(err, s.save(r.o.StateDir))
-}
-
-// newest finds the newest complete snapshot of a cluster.
-func newest(ctx context.Context, d Destination, cluster string) (ID, error) {
-	entries, err := List(ctx, d, cluster)
-	if err != nil {
-		return ID{}, err
-	}
-	for _, e := range slices.Backward(entries) {
-		if e.Complete {
-			return e.ID, nil
-		}
-	}
-	return ID{}, fmt.Errorf("%s: %w of cluster %q", d.Name(), ErrNoSnapshot, cluster)
 }

@@ -256,7 +256,7 @@ var broken = []struct {
 	{"no drill", "backup-drill", func(t *testing.T, _ *box, s *Subject) { unlink(t, report.LastPath(s.Places.Drill)) }, "fail", "no drill was ever done", false},
 	{"no snapshot for the drill", "backup-drill", func(t *testing.T, b *box, s *Subject) {
 		write(t, filepath.Join(s.Places.Drill, "fetch-failure.json"), []byte(`{"at":"`+b.now.Add(time.Hour).Format(time.RFC3339)+`","error":"no route"}`))
-	}, "fail", "the last drill got no snapshot, at", false},
+	}, "fail", "the last drill could not begin, at", false},
 	{"old drill", "backup-drill", func(_ *testing.T, b *box, _ *Subject) { b.now = b.now.AddDate(0, 4, 0) }, "fail", "one a quarter", false},
 	{"drill's report changed", "backup-drill", func(t *testing.T, _ *box, s *Subject) {
 		p := report.LastPath(s.Places.Drill)

@@ -184,6 +184,8 @@ func (e *exam) judgeBackup(b evidence.Backup, now time.Time) {
 		since := now.Sub(*b.Standby).Round(time.Second)
 		e.yes(e.Places.Snapshot, "the leader of the cluster takes the backups, this node stood aside %v ago", since)
 		switch {
+		case evidence.FromTheFuture(since):
+			e.fail(clockRemedy, "the job that takes backups, or stands aside, last ran %v after now", -since)
 		case since > evidence.BackupStale:
 			e.fail(remedy, "the job that takes backups, or stands aside, last ran %v ago", since)
 		case since > evidence.BackupLate:
@@ -201,9 +203,14 @@ func (e *exam) judgeBackup(b evidence.Backup, now time.Time) {
 			e.fail(remedy, "the newest verified backup is %v old", age)
 		case age > evidence.BackupLate:
 			e.warn(remedy, "the newest verified backup is %v old: one an hour is wanted", age)
-		case age < -time.Minute:
-			e.fail("docs/backup.md; timedatectl", "the newest verified backup is from the future (%v)", -age)
+		case evidence.FromTheFuture(age):
+			e.fail(clockRemedy, "the newest verified backup is from the future (%v)", -age)
+		case b.InDoubt:
+			e.fail(clockRemedy, "the newest verified backup was taken by a clock in doubt: nobody knows how old it is")
 		}
+	}
+	if b.ClockDoubted > 0 {
+		e.warn(clockRemedy, "the clock was in doubt at the last %d checks of a backup: nothing is deleted", b.ClockDoubted)
 	}
 	if f := b.TakeFailure; f != nil {
 		e.fail(remedy, "the last backup failed at %s: %s", f.At.Format(time.RFC3339), f.Error)
@@ -216,12 +223,15 @@ func (e *exam) judgeBackup(b evidence.Backup, now time.Time) {
 	}
 }
 
+// clockRemedy: with the next backup that is taken by a right clock it is over.
+const clockRemedy = "timedatectl timesync-status; then systemctl start strongroom-snapshot; docs/backup.md"
+
 const drillRemedy = "systemctl start strongroom-drill; docs/drill.md"
 
 func drillFetched(_ context.Context, e *exam) {
 	switch f, err := evidence.ReadFetchFailure(e.Places); {
 	case err == nil:
-		e.fail(drillRemedy, "the last drill got no snapshot, at %s: %s", f.At.Format(time.RFC3339), f.Error)
+		e.fail(drillRemedy, "the last drill could not begin, at %s: %s", f.At.Format(time.RFC3339), f.Error)
 	case errors.Is(err, evidence.ErrNone):
 		e.yes(e.Places.Drill, "no fetch has failed since the last drill")
 	default:
@@ -243,6 +253,9 @@ func drillPassed(_ context.Context, e *exam) {
 	e.yes(report.LastPath(e.Places.Drill), "%s %v ago, passed %t, RPO %v, RTO %v", d.Kind, age, d.Passed, d.RPO(), d.RTO())
 	if !d.Passed {
 		e.fail("strongroom drill; docs/drill.md", "the last drill did not pass")
+	}
+	if evidence.FromTheFuture(age) {
+		e.fail(clockRemedy+"; "+drillRemedy, "the last drill was %v after now: nobody knows when", -age)
 	}
 	if age > evidence.DrillLate {
 		e.fail(drillRemedy, "the last drill was %d days ago: one a quarter is wanted", int(age.Hours()/24))

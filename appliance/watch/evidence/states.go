@@ -28,6 +28,10 @@ type Backup struct {
 	// Places are the names of the destinations that have a verified snapshot,
 	// with the time at which their newest one was taken.
 	Places map[string]time.Time `json:"places,omitempty"`
+	// InDoubt says that nobody knows how old the newest verified snapshot is, and
+	// ClockDoubted in how many checks in a row this machine's clock was in doubt.
+	InDoubt      bool `json:"in_doubt,omitempty"`
+	ClockDoubted int  `json:"clock_doubted,omitempty"`
 	// LastTaken is when the newest snapshot was taken, verified or not.
 	LastTaken time.Time `json:"last_taken,omitzero"`
 	// TakeFailure and VerifyFailure are the last runs', if they failed.
@@ -56,10 +60,12 @@ func ReadBackup(p Places) (Backup, error) {
 	if err != nil {
 		return Backup{}, err
 	}
-	b := Backup{TakeFailure: taken.Failure, VerifyFailure: verified.Failure, CanaryFailure: taken.CanaryFailure, Standby: taken.Standby}
+	b := Backup{ClockDoubted: verified.ClockDoubted, TakeFailure: taken.Failure, VerifyFailure: verified.Failure, CanaryFailure: taken.CanaryFailure, Standby: taken.Standby}
+	// Newest is what lineage and raft index say, never a date.
+	var last, best snapshot.Position
 	for _, r := range taken.Last {
-		if r.TakenAt.After(b.LastTaken) {
-			b.LastTaken = r.TakenAt
+		if c := r.Position().Compare(last); c > 0 || c == 0 && r.TakenAt.After(b.LastTaken) {
+			last, b.LastTaken = r.Position(), r.TakenAt
 		}
 	}
 	for place, r := range verified.LastGood {
@@ -68,7 +74,8 @@ func ReadBackup(p Places) (Backup, error) {
 		}
 		b.Places[place] = r.TakenAt
 		// The place that verified it first, where several hold the same one.
-		if r.TakenAt.After(b.TakenAt) || r.TakenAt.Equal(b.TakenAt) && r.VerifiedAt.Before(b.VerifiedAt) {
+		if c := r.Position().Compare(best); b.ID == "" || c > 0 || c == 0 && r.VerifiedAt.Before(b.VerifiedAt) {
+			best, b.InDoubt = r.Position(), r.ClockInDoubt
 			b.ID, b.TakenAt, b.VerifiedAt, b.Size = r.ID, r.TakenAt, r.VerifiedAt, r.Size
 		}
 	}
@@ -77,6 +84,10 @@ func ReadBackup(p Places) (Backup, error) {
 	}
 	return b, nil
 }
+
+// FromTheFuture says of an age that some clock was or is wrong: nothing can be said of
+// what is that old.
+func FromTheFuture(age time.Duration) bool { return age < -snapshot.ClockSkew }
 
 // From when on a backup or a drill is too old.
 const (

@@ -210,6 +210,7 @@ func TestScrape(t *testing.T) {
 		"strongroom_snapshot_take_failed":                                     0,
 		"strongroom_snapshot_verify_failed":                                   1,
 		"strongroom_snapshot_canary_failed":                                   1,
+		"strongroom_snapshot_clock_in_doubt":                                  0,
 		"strongroom_snapshot_standby":                                         0,
 		"strongroom_drill_time_seconds":                                       0,
 		"strongroom_doctor_time_seconds":                                      float64(now.Unix()),

@@ -28,6 +28,7 @@ func (c *Collector) snapshot(_ context.Context, e *emitter) error {
 	for place, at := range b.Places {
 		e.time("snapshot_place_verified_taken_time_seconds", at, place)
 	}
+	e.bool("snapshot_clock_in_doubt", b.InDoubt || b.ClockDoubted > 0)
 	e.bool("snapshot_take_failed", b.TakeFailure != nil)
 	e.bool("snapshot_verify_failed", b.VerifyFailure != nil)
 	e.bool("snapshot_canary_failed", taken.CanaryFailure != nil)

@@ -32,6 +32,7 @@ var table = []metric{
 	{"snapshot_place_verified_taken_time_seconds", "When the newest verified snapshot in a place was taken, as a Unix time.", []string{"place"}},
 	{"snapshot_take_failed", "Whether the last run that takes snapshots failed.", nil},
 	{"snapshot_verify_failed", "Whether the last run that verifies them failed.", nil},
+	{"snapshot_clock_in_doubt", "Whether the clock is in doubt, or was when the newest verified snapshot was taken: no backup is deleted.", nil},
 	{"snapshot_canary_failed", "Whether the last snapshot went without a canary: the next drill will fail.", nil},
 	{"snapshot_standby", "Whether the job stood aside, because this node is a standby.", nil},
 

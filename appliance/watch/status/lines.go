@@ -180,11 +180,21 @@ func (r Report) backupLine() Line {
 		places := slices.Sorted(maps.Keys(b.Places))
 		l.Text = fmt.Sprintf("verified, %s old · %s · in %s", span(age), words.Size(b.Size), strings.Join(places, " and "))
 		switch {
+		case evidence.FromTheFuture(age):
+			l.Text, l.Hint = fmt.Sprintf("the newest verified one is dated %s after now", span(-age)), clockHint
+		case b.InDoubt:
+			l.Text, l.Hint = "the newest verified one was taken by a clock in doubt: nobody knows how old it is", clockHint
 		case age > evidence.BackupStale:
 		case age > evidence.BackupLate:
 			l.State = Attention
 		default:
 			l.State, l.Hint = Well, ""
+		}
+	}
+	if b.ClockDoubted > 0 {
+		l.Text, l.Hint = l.Text+" · the clock is in doubt, so nothing is deleted", clockHint
+		if l.State == Well {
+			l.State = Attention
 		}
 	}
 	if f := b.CanaryFailure; f != nil {
@@ -210,6 +220,8 @@ func (r Report) backupLine() Line {
 func (r Report) standbyLine(l Line, since time.Duration) Line {
 	l.Text = fmt.Sprintf("the leader takes them; this node stood aside %s ago", span(since))
 	switch {
+	case evidence.FromTheFuture(since):
+		l.Text, l.Hint = fmt.Sprintf("the leader takes them; this node stood aside %s after now", span(-since)), clockHint
 	case since > evidence.BackupStale:
 	case since > evidence.BackupLate:
 		l.State = Attention
@@ -219,12 +231,15 @@ func (r Report) standbyLine(l Line, since time.Duration) Line {
 	return l
 }
 
+// clockHint is for what is dated after now.
+const clockHint = "timedatectl; docs/backup.md, the clock"
+
 func (r Report) drillLine() Line {
 	l := Line{Name: "Drill", State: Attention, Hint: "systemctl start strongroom-drill"}
 	d := r.Drill
 	if f := r.DrillFetch; f != nil {
 		l.State = Bad
-		l.Text = fmt.Sprintf("FAILED %s ago, there was no snapshot to be had: %s", span(r.At.Sub(f.At)), words.Line(f.Error, maxText))
+		l.Text = fmt.Sprintf("FAILED %s ago, it could not begin: %s", span(r.At.Sub(f.At)), words.Line(f.Error, maxText))
 		return l
 	}
 	if d == nil {
@@ -244,11 +259,14 @@ func (r Report) drillLine() Line {
 		if d.Failure != "" {
 			names = append(names, words.Line(d.Failure, maxText))
 		}
-		l.Text = fmt.Sprintf("FAILED %s ago: %s", span(age), strings.Join(names, ", "))
+		l.Text = fmt.Sprintf("%s %s ago: %s", d.Verdict(), span(age), strings.Join(names, ", "))
 		return l
 	}
 	l.Text = fmt.Sprintf("passed %s ago · RPO %s, RTO %s", span(age), span(d.RPO()), span(d.RTO()))
-	if age <= evidence.DrillLate {
+	switch {
+	case evidence.FromTheFuture(age):
+		l.State, l.Text, l.Hint = Bad, fmt.Sprintf("passed %s after now: nobody knows when", span(-age)), clockHint
+	case age <= evidence.DrillLate:
 		l.State, l.Hint = Well, ""
 	}
 	return l

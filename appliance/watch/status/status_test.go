@@ -148,7 +148,7 @@ func TestLines(t *testing.T) {
 		}, Bad, "FAILED 12 days ago: canary"},
 		{"not fetched", "Drill", func(r *Report) {
 			r.DrillFetch = &report.FetchFailure{At: now.AddDate(0, 0, -3), Error: "no\nroute"}
-		}, Bad, "FAILED 3 days ago, there was no snapshot to be had: no route"},
+		}, Bad, "FAILED 3 days ago, it could not begin: no route"},
 		{"never fetched", "Drill", func(r *Report) {
 			r.Drill, r.DrillFetch = nil, &report.FetchFailure{At: now.Add(-time.Hour), Error: "no route"}
 		}, Bad, "no route"},

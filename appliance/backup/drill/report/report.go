@@ -29,6 +29,9 @@ var (
 const (
 	KindDrill     = "drill"
 	KindRehearsal = "rehearsal"
+	// KindChosen is a drill of a snapshot that a person has named: it proves that one,
+	// and nothing of the newest.
+	KindChosen = "chosen"
 )
 
 // Verdicts of checks.
@@ -37,6 +40,8 @@ const (
 	Fail = "fail"
 	// Note is what a person should read; it fails nothing.
 	Note = "note"
+	// Undecided is what nobody can know, as a clock is in doubt. It is not passed.
+	Undecided = "undecided"
 )
 
 // Report is what a drill found out. It holds no secret.
@@ -52,8 +57,8 @@ type Report struct {
 	Passed bool `json:"passed"`
 	// Failure says where the drill ended early; empty when it did not.
 	Failure string `json:"failure,omitempty"`
-	// RPOSeconds is how old the snapshot's data was when the drill began: what
-	// would have been lost. 0 when it never came to know.
+	// RPOSeconds is how old the snapshot's data was when the drill began, by the canary's
+	// own time inside it: what would have been lost. 0 when it never came to know.
 	RPOSeconds float64 `json:"rpo_seconds"`
 	// RTOSeconds is from the start of the fetch to a Vault that serves. 0 when
 	// it never served.
@@ -111,9 +116,20 @@ type Found struct {
 	Keys     int64             `json:"keys"`     // of the apikeys engine
 }
 
-// Failed are the checks that failed.
+// Failed are the checks that did not pass: that failed, or could not be decided.
 func (r *Report) Failed() []Check {
-	return slices.DeleteFunc(slices.Clone(r.Checks), func(c Check) bool { return c.Verdict != Fail })
+	return slices.DeleteFunc(slices.Clone(r.Checks), func(c Check) bool { return c.Verdict != Fail && c.Verdict != Undecided })
+}
+
+// Verdict is in one word how it ended.
+func (r *Report) Verdict() string {
+	switch failed := r.Failed(); {
+	case r.Passed:
+		return "PASSED"
+	case r.Failure == "" && len(failed) > 0 && !slices.ContainsFunc(failed, func(c Check) bool { return c.Verdict == Fail }):
+		return "UNDECIDED"
+	}
+	return "FAILED"
 }
 
 // RPO is RPOSeconds.
@@ -130,11 +146,7 @@ func (r *Report) Text() string {
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(&b, "  %-12s "+format+"\n", append([]any{name}, args...)...)
 	}
-	verdict := "PASSED"
-	if !r.Passed {
-		verdict = "FAILED"
-	}
-	fmt.Fprintf(&b, "%s of %s on %s: %s\n", r.Kind, r.StartedAt.Format(time.RFC3339), r.Host, verdict)
+	fmt.Fprintf(&b, "%s of %s on %s: %s\n", r.Kind, r.StartedAt.Format(time.RFC3339), r.Host, r.Verdict())
 	if r.Snapshot.ID != "" {
 		line("snapshot", "%s", r.Snapshot.ID)
 		line("from", "%s, %d bytes, raft index %d, Vault %s", r.Snapshot.From, r.Snapshot.Size, r.Snapshot.RaftIndex, r.Snapshot.VaultVersion)

@@ -1,0 +1,150 @@
+package snapshot
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"strongroom.example/config"
+)
+
+// An unmounted disk leaves a folder of the same name, which is not taken for it: neither
+// by take nor by verify. What is there stays untouched, and the other place is served.
+func TestDiskThatIsNotMounted(t *testing.T) {
+	k, src := newKeys(t), bytesSource(buildArchive(t, archiveSpec{}))
+	disk, other := t.TempDir(), newMem("other")
+	path := filepath.Join(t.TempDir(), "mnt")
+	mount := func() {
+		t.Helper()
+		if err := errors.Join(os.RemoveAll(path), os.Symlink(disk, path)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	unmount := func() {
+		t.Helper()
+		if err := errors.Join(os.RemoveAll(path), os.Mkdir(path, 0o700)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mount()
+	place := func() Destination { return NewPlace(config.BackupTo{Type: config.BackupDir, Path: path}, nil) }
+	o := takeOptions(t, k, src, place(), other)
+	take := func() (Taken, error) {
+		o.Destinations = []Destination{place(), other}
+		return Take(t.Context(), o)
+	}
+	verify := func() error {
+		v := verifyOptions(t, k, nil)
+		v.ClusterID, v.TakeStateDir = "", o.StateDir
+		_, err := VerifyPlaces(t.Context(), []Destination{place(), other}, v)
+		return err
+	}
+	if _, err := take(); err != nil {
+		t.Fatal(err)
+	}
+	if err := verify(); err != nil {
+		t.Fatal(err)
+	}
+	unmount()
+	taken, err := take()
+	if !errors.Is(err, ErrPlace) || !errors.Is(err, ErrMounted) || !slices.Equal(taken.Held, []string{"other"}) {
+		t.Errorf("unmounted: held by %q, %v", taken.Held, err)
+	}
+	if left, err := os.ReadDir(path); err != nil || len(left) > 0 {
+		t.Errorf("it has stored on the wrong disk: %v, %v", left, err)
+	}
+	if err := verify(); !errors.Is(err, ErrMounted) {
+		t.Errorf("verify: %v", err)
+	}
+	mount()
+	if _, err := take(); err != nil {
+		t.Errorf("mounted again: %v", err)
+	}
+
+	// Another disk, with a marker of its own, is another place, until the operator says so.
+	first := disk
+	disk = t.TempDir()
+	if err := os.WriteFile(filepath.Join(disk, markerFile), []byte(`{"id":"another"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	mount()
+	if _, err := take(); !errors.Is(err, ErrMounted) {
+		t.Errorf("another disk: %v", err)
+	}
+	o.AdoptPlaces = true
+	if _, err := take(); err != nil {
+		t.Errorf("adopted: %v", err)
+	}
+	o.AdoptPlaces, disk = false, first
+	mount()
+	if _, err := take(); !errors.Is(err, ErrMounted) {
+		t.Errorf("the first one again: %v", err)
+	}
+}
+
+// A place of an earlier version has no marker: it gets one where what was stored last is
+// there. A machine that knows nothing takes what it finds.
+func TestPlaceWithoutAMarker(t *testing.T) {
+	k, src := newKeys(t), bytesSource(buildArchive(t, archiveSpec{}))
+	dir := t.TempDir()
+	d, err := NewDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := takeOptions(t, k, src, d)
+	first, err := Take(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := LoadTakeState(o.StateDir)
+	if err != nil || s.Markers[d.Name()] == "" {
+		t.Fatalf("%+v, %v", s, err)
+	}
+	forget := func() {
+		t.Helper()
+		s.Markers = nil
+		if err := errors.Join(s.save(o.StateDir), os.Remove(filepath.Join(dir, markerFile))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	forget()
+	if _, err := Take(t.Context(), o); err != nil {
+		t.Errorf("what was stored last is there: %v", err)
+	}
+	forget()
+	if err := os.RemoveAll(filepath.Join(dir, testCluster)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Take(t.Context(), o); !errors.Is(err, ErrMounted) || !strings.Contains(err.Error(), first.Manifest.ID) {
+		t.Errorf("what was stored last is gone: %v", err)
+	}
+	fresh := takeOptions(t, k, src, d)
+	if _, err := Take(t.Context(), fresh); err != nil {
+		t.Errorf("a machine that knows nothing: %v", err)
+	}
+	again := takeOptions(t, k, src, d)
+	if _, err := Take(t.Context(), again); err != nil {
+		t.Errorf("another one, which finds a marker: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, markerFile), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Take(t.Context(), again); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("a damaged marker: %v", err)
+	}
+}
+
+// By a link the system's folders are refused, too.
+func TestPlaceThatIsTheSystems(t *testing.T) {
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink("/etc", link); err != nil {
+		t.Fatal(err)
+	}
+	p := NewPlace(config.BackupTo{Type: config.BackupDir, Path: link}, nil)
+	if _, err := p.List(t.Context(), ""); !errors.Is(err, ErrPlace) || !strings.Contains(err.Error(), "system's own") {
+		t.Errorf("%v", err)
+	}
+}
