@@ -15,7 +15,11 @@ import json
 import os
 import pickle
 import re
+from collections import ChainMap, UserDict, defaultdict
+from collections.abc import Callable
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import pytest
 
@@ -23,6 +27,7 @@ from strongroom_dagster import (
     AppRoleAuth,
     AuthenticationError,
     ConfigurationError,
+    JwtAuth,
     KubernetesAuth,
     SecretPicklingError,
     Settings,
@@ -38,6 +43,7 @@ from strongroom_dagster.methods import AuthMethod
 from .conftest import POLICY, ClientFactory
 from .harness.clock import FakeClock, ShiftedClock
 from .harness.scripted import Answer, Request, Scripted
+from .harness.shown import everything
 from .harness.vault import DOCS, VaultServer
 
 BASE = "bike-data-flow/production"
@@ -225,6 +231,57 @@ def test_a_mapping_is_read_instead_of_the_environment(
         EnvironmentMap(Path("f"), {"X": Variable("kv", "secret", f"{BASE}/auth")}), environ=by_token
     )
     assert mapped["X"] == "ok"
+
+
+@pytest.mark.parametrize("kind", ["batch", "service"])
+def test_a_batch_token_is_not_revoked_which_no_vault_does(
+    vault: VaultServer, client_for: ClientFactory, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    vault.put(f"{BASE}/auth", value="ok")
+    before = vault.count("auth/token/revoke-self")
+    client = client_for(vault, role_options={"token_type": kind})
+    assert client.get("auth") == "ok"
+    client.close()
+    assert vault.count("auth/token/revoke-self") - before == (kind == "service")
+    assert "could not revoke" not in caplog.text
+
+
+@pytest.mark.parametrize("environ", [[("VAULT_TOKEN", "t")], "VAULT_TOKEN=t", 5, {"VAULT_TOKEN"}])
+def test_what_is_no_mapping_is_not_read_as_an_environment(environ: Any) -> None:
+    uses: list[Callable[[], object]] = [
+        lambda: VaultSecrets.from_env(environ), lambda: Settings.from_env(environ),
+        lambda: auth_from_env(environ), lambda: VaultEnviron(environ=environ),
+        lambda: Source(variable="VAULT_TOKEN", environ=environ).read("token"),
+        lambda: JwtAuth("r", environ=environ).login(None),  # type: ignore[arg-type]
+    ]  # fmt: skip
+    for use in uses:
+        with pytest.raises(ConfigurationError, match=r"environ: a .* must be a mapping"):
+            use()
+
+
+@pytest.mark.parametrize("value", [5, b"hvs.c4n4ry", ["hvs.c4n4ry"], True])
+def test_what_is_no_text_in_a_mapping_is_no_credential(value: Any) -> None:
+    kind = type(value).__name__
+    given = {"VAULT_ADDR": "http://127.0.0.1:1", "VAULT_TOKEN": value}
+    with pytest.raises(AuthenticationError, match=f"of type {kind} and no text") as caught:
+        VaultSecrets.from_env(given).get("x")
+    assert "c4n4ry" not in everything(caught.value)
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        MappingProxyType({"VAULT_TOKEN": "t"}),
+        ChainMap({}, {"VAULT_TOKEN": "t"}),
+        UserDict({"VAULT_TOKEN": "t"}),
+        defaultdict(str, VAULT_TOKEN="t"),
+    ],
+    ids=lambda given: type(given).__name__,
+)
+def test_any_mapping_is_an_environment(environ: Any) -> None:
+    assert Settings.from_env(environ) == Settings()
+    assert isinstance(auth_from_env(environ), TokenAuth)
+    assert Source(variable="VAULT_TOKEN", environ=environ).read("token") == "t"
 
 
 def test_a_mapping_that_is_the_environment_may_be_pickled(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ import pytest
 from strongroom_dagster import (
     AccessDeniedError,
     InvalidResponseError,
+    RequestRefusedError,
     SecretNotFoundError,
     Settings,
     VaultSecrets,
@@ -284,6 +285,65 @@ def test_a_token_is_given_out_as_often_as_it_is_good_for(uses: int, names_dead: 
             assert client.get(name.replace(name, vault.write(name) and name))
             assert vault.count(f"data/{name}") == 1
         assert vault.count("lookup-self") == 0
+
+
+@pytest.mark.parametrize("names_dead", [True, False])
+@pytest.mark.parametrize("uses", [2, 3, 5])
+def test_a_lease_outlives_the_uses_of_its_token(uses: int, names_dead: bool) -> None:
+    """With its last use a token ends, and with it what hangs on it; a lease that would be its last
+    use Vault does not give at all."""
+    with model_vault(token_uses=uses, names_dead=names_dead) as (vault, clock, client_for):
+        client, names = client_for(), [f"s{number}" for number in range(2 * uses)]
+        for name in names:
+            vault.write(name)
+        for before in range(uses):
+            client.get_many(names[:before])
+            client.invalidate()
+            with client.database("reader") as db:
+                username = db.username
+                for name in names:
+                    client.get(name)
+                assert vault.user_exists(username)
+                assert (db.current().username, db.password) == (
+                    username, username.replace("user", "password")
+                )  # fmt: skip
+                clock.advance(3000.0)  # its token is gone by now, so there are others
+                assert vault.user_exists(db.current().username)
+            assert not any(map(vault.user_exists, vault.leases))
+        held = len(vault.tokens)
+        client.close()
+        assert not any(map(vault.alive, vault.tokens))
+        assert len(vault.tokens) == held
+
+
+def test_a_lease_that_lost_its_token_to_its_last_use_is_replaced() -> None:
+    """Another thread may have used it up between the question for a token and that for a lease."""
+    with model_vault(token_uses=3) as (vault, _clock, client_for):
+        vault.write("x")
+        client = client_for()
+
+        def use_up() -> None:
+            client.get("x")
+            client.invalidate()
+            client.get("x")
+
+        with client.database("reader") as db:
+            assert vault.user_exists(db.username)
+            vault.before["creds/other"] = use_up
+            with client.database("other") as other:
+                client.invalidate()
+                client.get("x")
+                client.invalidate()
+                client.get("x")
+                assert vault.user_exists(other.current().username)
+
+
+def test_a_token_of_one_use_gives_no_lease_and_vault_says_why() -> None:
+    with (
+        model_vault(token_uses=1) as (_vault, _clock, client_for),
+        pytest.raises(RequestRefusedError, match="token had one use left"),
+    ):
+        client_for().database("reader").__enter__()
 
 
 def test_a_child_does_not_use_up_its_parents_token_of_few_uses() -> None:

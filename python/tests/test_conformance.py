@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
@@ -38,7 +38,7 @@ class World(Protocol):
     client: VaultSecrets
     clock: ShiftedClock
 
-    def put(self, name: str, **fields: str) -> None: ...
+    def put(self, name: str, **fields: Any) -> None: ...
 
     def define(self, name: str) -> None: ...
 
@@ -83,7 +83,7 @@ class RealWorld:
             role_options={"token_ttl": "24h", "token_max_ttl": "24h"},
         )  # fmt: skip
 
-    def put(self, name: str, **fields: str) -> None:
+    def put(self, name: str, **fields: Any) -> None:
         self.vault.put(f"{BASE}/{name}", **fields)
 
     def define(self, name: str) -> None:
@@ -166,7 +166,7 @@ class FakeWorld:
         self.client: VaultSecrets = self.fake
         self._made = 0
 
-    def put(self, name: str, **fields: str) -> None:
+    def put(self, name: str, **fields: Any) -> None:
         self.fake.put(name, fields)
 
     def define(self, name: str) -> None:
@@ -243,6 +243,21 @@ def test_kv(world: World) -> None:
         client.get("conf/nothing")
     with pytest.raises(ConfigurationError):
         client.get("conf/../x")
+
+
+def test_numbers(world: World) -> None:
+    numbers = {
+        1.10: "1.1", 100.0: "100", 1e3: "1000", 1e-05: "0.00001", 1e-6: "0.000001", 9.5e-7: "9.5e-7",
+        1e20: "100000000000000000000", 1e21: "1e+21", 1.5e-12: "1.5e-12", 0.1 + 0.2: "0.30000000000000004",
+        2**70: "1.1805916207174113e+21", 2**53 + 1: "9007199254740992", -2.5: "-2.5", 5432: "5432",
+    }  # fmt: skip
+    fields = {f"n{place}": number for place, number in enumerate(numbers)}
+    world.put("conf/numbers", **fields, minus=-0.0, tree={"l": [1e-5, 2.0]})
+    found = world.client.kv("conf/numbers")
+    assert [found.text(name) for name in fields] == [*numbers.values()]
+    assert [found[name] for name in fields] == [float(number) for number in numbers]
+    assert type(found["n1"]) is int
+    assert (found.text("minus"), found.text("tree")) == ("-0", '{"l":[0.00001,2]}')
 
 
 def test_kv_cache_and_versions(world: World) -> None:
@@ -478,3 +493,40 @@ def test_what_the_fake_alone_does() -> None:
             fake.delete(gone)
     with pytest.raises(SecretNotFoundError, match="no version 9"):
         fake.destroy("x", version=9)
+
+
+def test_slips_with_the_fake_are_said() -> None:
+    """They would write another secret than the one that was meant."""
+    fake = FakeVaultSecrets({"x": {"a": "1"}}, {"k": "one"})
+    slips: list[Callable[[], object]] = [
+        lambda: fake.put("x#a", "2"), lambda: fake.put("apikey:k", "2"),
+        lambda: fake.rotate("k#key", "2"), lambda: fake.rotate("kv:k", "2"),
+        lambda: fake.delete("x#a"), lambda: fake.delete("apikey:k", version=1),
+        lambda: fake.destroy("apikey:k"), lambda: fake.undelete("apikey:k"),
+        lambda: fake.purge("x#a"), lambda: fake.purge("apikey:k"),
+        lambda: fake.put("x", {"a": object()}), lambda: fake.put("x", {"a": {1, 2}}),
+        lambda: fake.put("x", {"a": b"2"}),
+    ]  # fmt: skip
+    for slip in slips:
+        with pytest.raises(ConfigurationError):
+            slip()
+    assert (dict(fake.kv("x")), fake.get("apikey:k")) == ({"a": "1"}, "one")
+    # What JSON makes of it is what Vault would give.
+    fake.put("kv:y", {"t": (1, 2), "n": None, "f": 1.10})
+    assert fake.kv("y") == {"t": [1, 2], "n": None, "f": 1.1}
+    fake.rotate("apikey:k", "two")
+    fake.invalidate()
+    assert fake.get("apikey:k") == "two"
+
+
+def test_outages_of_the_fake_within_one_another() -> None:
+    fake = FakeVaultSecrets({"x": "1"})
+    with fake.outage():
+        with fake.outage():
+            pass
+        apart, shared = copy.deepcopy(fake), copy.copy(fake)
+        for away in (fake, shared):
+            with pytest.raises(VaultUnavailableError):
+                away.get("x")
+        assert apart.get("x") == "1"  # it has a Vault of its own
+    assert fake.get("x") == shared.get("x") == "1"

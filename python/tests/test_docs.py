@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -11,11 +13,12 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from strongroom_dagster import AppRoleAuth, Settings, Source, VaultSecrets
 from strongroom_dagster.env import EnvironmentMap
 
 from .conftest import database_role
 from .harness.postgres import Postgres
-from .harness.vault import DOCS, PACKAGE, VaultServer
+from .harness.vault import DOCS, PACKAGE, VAULT_BIN, VaultServer
 
 PAGE = (DOCS / "dagster.md").read_text()
 README = (PACKAGE / "README.md").read_text()
@@ -88,6 +91,35 @@ def test_every_python_block_runs(
     names = run_block(code, monkeypatch)
     if "defs" in names:
         assert dg.materialize([names["stations"]], resources=names["defs"].resources).success
+
+
+def test_the_commands_make_what_the_page_reads(
+    vault: VaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (commands,) = (block for block in blocks("sh") if "vault policy write" in block)
+    (tmp_path / "policy.hcl").write_text(*blocks("hcl"))
+    (tmp_path / "vault").symlink_to(VAULT_BIN)
+    environ = {
+        "VAULT_ADDR": vault.http, "VAULT_TOKEN": vault.root_token, "HOME": str(tmp_path),
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+    }  # fmt: skip
+    # The Vault of the tests has this login already.
+    script = commands.replace("vault auth enable approle\n", "") + "echo role id: $VAULT_ROLE_ID"
+    done = subprocess.run(
+        ["bash", "-euc", script],
+        cwd=tmp_path,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    file, role_id = tmp_path / "secret-id", done.stdout.split()[-1]
+    assert file.stat().st_mode & 0o777 == 0o600
+    settings = Settings(address=vault.http, app="bike-data-flow", environment="production")
+    with VaultSecrets(settings, AppRoleAuth(role_id, Source(file=str(file)))) as client:
+        assert client.get("database-url") == "sqlite://"
+        assert dict(client.kv("aws-credentials")) == {"access_key": "AK", "secret_key": "SK"}
 
 
 def test_the_mapping_is_read(tmp_path: Path) -> None:

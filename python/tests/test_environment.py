@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent import futures
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,6 +22,7 @@ from strongroom_dagster import (
     SecretNotFoundError,
     Settings,
     Source,
+    StrongroomError,
     TokenAuth,
     VaultSecrets,
     VaultSecretsResource,
@@ -95,6 +99,37 @@ def test_a_nul_byte_is_refused_and_not_quoted() -> None:
     ):
         pytest.fail("the block ran")
     assert "s3cr3t" not in str(caught.value)
+
+
+def test_what_changes_while_it_is_read_is_one_mapping() -> None:
+    """Names of variables, and of secrets, are looked at once."""
+
+    class Values(dict[str, str]):
+        def items(self) -> Any:
+            return [("NEW", "warehouse#password")]
+
+        def values(self) -> Any:
+            return ["warehouse#user"]
+
+    class Keys(Mapping[str, str]):
+        looks = 0
+
+        def __iter__(self) -> Iterator[str]:
+            self.looks += 1
+            return iter(["NEW"] if self.looks == 1 else ["NEW", "A=B"])
+
+        def __len__(self) -> int:
+            return self.looks
+
+        def __getitem__(self, name: str) -> str:
+            return "warehouse#user" if self.looks == 1 else "warehouse#password"
+
+    with FakeVaultSecrets(FAKE.secrets) as client:
+        for given in (Values(NEW="warehouse#user"), Keys()):
+            before = dict(os.environ)
+            with client.environment(given):
+                assert {**before, "NEW": "u"} == dict(os.environ)
+            assert before == dict(os.environ)
 
 
 def test_blocks_within_blocks(vault: Any) -> None:
@@ -231,6 +266,51 @@ def test_a_thread_that_outlives_its_step_does_not_log_in_again(
     assert dg.materialize([leaks], resources={"vault": FAKE}).success
     with pytest.raises(ClosedError, match="has ended"):
         kept[0].get("one")
+    assert len(made) == 1
+
+
+def test_threads_that_ask_first_at_once_make_one_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outside of a run it is made at first use; a second one nobody would close."""
+    made, together = counting(monkeypatch), threading.Barrier(8)
+    real = FakeVaultSecretsResource._make_client
+
+    def slowly(self: FakeVaultSecretsResource) -> VaultSecrets:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            inside.wait(0.2)  # until another thread is here as well, if one can be
+        return real(self)
+
+    inside = threading.Barrier(2)
+    monkeypatch.setattr(FakeVaultSecretsResource, "_make_client", slowly)
+    resource = FakeVaultSecretsResource(secrets=FAKE.secrets)
+
+    def read(_: int) -> tuple[str, VaultSecrets]:
+        together.wait(20)
+        return resource.get("one"), resource.client
+
+    with ThreadPoolExecutor(8) as pool:
+        assert {*pool.map(read, range(8))} == {("1", resource.client)}
+    assert len(made) == 1
+
+
+def test_a_thread_that_reads_while_its_step_ends_makes_no_client(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = counting(monkeypatch)
+    late: list[Future[str]] = []
+    real = VaultSecretsResource.__setattr__
+
+    def between(self: Any, name: str, value: Any) -> None:
+        real(self, name, value)
+        if name == "_client" and value is None:
+            late.append(pool.submit(vault.get, "one"))
+            with contextlib.suppress(StrongroomError, futures.TimeoutError):
+                late[0].result(0.2)  # if it does not wait for the end of the step
+
+    with ThreadPoolExecutor(1) as pool:
+        with FAKE.process_config_and_initialize_cm() as vault:
+            monkeypatch.setattr(VaultSecretsResource, "__setattr__", between)
+        with pytest.raises(ClosedError, match="has ended"):
+            late[0].result(20)
     assert len(made) == 1
 
 

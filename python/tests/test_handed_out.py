@@ -16,6 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import hvac
 import pytest
 import requests
 
@@ -266,6 +267,20 @@ def test_what_is_set_on_hvac_counts_there_until_it_is_taken_back(
     h.logout(revoke_token=True)
     assert h.token == mine
     assert h.auth.token.lookup_self()["data"]["id"] == mine
+
+
+def test_another_session_that_is_set_on_hvac_is_used_as_it_is() -> None:
+    """Which takes no keywords of ours."""
+    health = {"initialized": True, "sealed": False}
+    with Scripted(lambda _: Answer(200, health)) as server, requests.Session() as other:
+        client = VaultSecrets(Settings(address=server.address), TokenAuth(Source.of("t")))
+        client.hvac.token = "hvs.own"
+        client.hvac.session = other
+        assert client.hvac.sys.is_sealed() is False
+        assert client.hvac.sys.read_health_status(method="GET") == health
+        assert client.hvac.auth.token.lookup_self() == health
+        for kind in (hvac.adapters.RawAdapter, hvac.adapters.JSONAdapter):
+            assert kind.from_adapter(client.hvac.adapter).get("/v1/sys/health")
 
 
 def test_what_is_set_on_hvac_does_not_switch_verification_off(

@@ -665,12 +665,31 @@ def test_tls_through_a_proxy_is_as_without(tmp_path: Path) -> None:
             ).get("x")
 
 
+def test_tls_to_a_proxy_is_as_to_vault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its certificate may be of our own authorities, and no variable has its keys written down."""
+    context, bundle = tls_server(tmp_path)
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
+    with Raw(answering(http(SECRET)), context) as server, Tunnel(context) as proxy:
+        client = client_at(server.address, ca_bundle=bundle, proxy=proxy.address)
+        assert client.get("x") == "v"
+        assert proxy.targets == [f"127.0.0.1:{server.port}"] * 2
+        with pytest.raises(TLSVerificationError, match=r"the proxy https://127.* did not verify"):
+            client_at(server.address, proxy=proxy.address).get("x")
+        with pytest.raises(TLSVerificationError, match=r"the proxy https://local.*m[ai]s?match"):
+            client_at(
+                server.address,
+                ca_bundle=bundle,
+                proxy=proxy.address.replace("127.0.0.1", "localhost"),
+            ).get("x")
+    assert not (tmp_path / "keys").exists()
+
+
 class Tunnel(Raw):
     """A proxy that connects."""
 
-    def __init__(self) -> None:
+    def __init__(self, context: ssl.SSLContext | None = None) -> None:
         self.targets: list[str] = []
-        super().__init__(b"")
+        super().__init__(b"", context)
 
     def _serve(self, conn: socket.socket) -> None:
         from threading import Thread

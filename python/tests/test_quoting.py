@@ -7,10 +7,11 @@ credential comes in; what comes of it at once or at the login must not show it.
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import pickle
 from collections.abc import Callable, Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -337,6 +338,20 @@ def test_a_proxys_password_is_masked(proxy: str) -> None:
     assert "****@" in repr(settings)
     client = VaultSecrets(settings, TokenAuth(Source.of("t")))
     assert "c4n4ry" not in f"{client!r} {client.settings!r}"
+
+
+def test_a_proxys_password_is_not_pickled() -> None:
+    """With the settings, or with the client that has them."""
+    settings = Settings(proxy="http://user:c4n4ry@proxy:3128")
+    client = VaultSecrets(settings, TokenAuth(Source(variable="VAULT_TOKEN")))
+    for given in (settings, client, [settings]):
+        for dump in (pickle.dumps, copy.deepcopy):
+            with pytest.raises(SecretPicklingError, match="user and password of a proxy"):
+                dump(given)
+    assert replace(settings, app="a").proxy == settings.proxy
+    for proxy in (None, "http://proxy:3128"):
+        open_ = Settings(proxy=proxy)
+        assert pickle.loads(pickle.dumps(open_)) == copy.copy(open_) == open_
 
 
 @pytest.mark.parametrize("name", ["SUPER-SECRET", "1abc", "a b", "", "x=y", "A.B", "\u00c4"])

@@ -13,8 +13,8 @@ import hvac.adapters
 import hvac.exceptions
 
 from .answers import errors_of, is_dead
-from .errors import ConfigurationError, InvalidResponseError
-from .masked import Sensitive
+from .errors import ConfigurationError, InvalidResponseError, without_frames
+from .masked import AS_VAULT_HAS_THEM, Sensitive
 from .session import RetryingSession, is_whole
 from .settings import Settings
 from .transport import base_of
@@ -84,6 +84,7 @@ class TokenAdapter(hvac.adapters.JSONAdapter):  # type: ignore[misc]
         return self._explicit or self.tokens.current().reveal()
 
     @token.setter
+    @without_frames()
     def token(self, value: str | None) -> None:
         if value and not _sendable(value):
             raise ConfigurationError(
@@ -101,6 +102,7 @@ class TokenAdapter(hvac.adapters.JSONAdapter):  # type: ignore[misc]
         finally:
             self._local.token = before
 
+    @without_frames(hvac.exceptions.VaultError)
     def request(
         self,
         method: str,
@@ -111,7 +113,9 @@ class TokenAdapter(hvac.adapters.JSONAdapter):  # type: ignore[misc]
     ) -> Any:
         """See hvac; a 403 that came of a dead token is sent again with a new one."""
         path = url.strip("/").removeprefix("v1/")
-        if _PROBES.fullmatch(path) and method.upper() in ("GET", "HEAD"):
+        # Whoever uses this adapter may have put another session into it.
+        ours = isinstance(self.session, RetryingSession)
+        if ours and _PROBES.fullmatch(path) and method.upper() in ("GET", "HEAD"):
             kwargs["once"] = True
         forced = kwargs.pop("vault_token", self._explicit or _UNSET)
         if forced is _UNSET and _OPEN.fullmatch(path):
@@ -142,8 +146,12 @@ class TokenAdapter(hvac.adapters.JSONAdapter):  # type: ignore[misc]
 
     def _sent_with(self, token: str | None, *args: Any, **kwargs: Any) -> Any:
         with self._forced(token):
+            # As the JSONAdapter does, but for the numbers.
+            answer = hvac.adapters.RawAdapter.request(self, *args, **kwargs)
             try:
-                return super().request(*args, **kwargs)
+                return answer.json(**AS_VAULT_HAS_THEM) if answer.status_code == 200 else answer
+            except ValueError:
+                return answer
             except RecursionError:
                 pass
         raise InvalidResponseError(

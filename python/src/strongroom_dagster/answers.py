@@ -109,5 +109,7 @@ def _why_not_found(response: Any, hide: Iterable[str]) -> str:
     if isinstance(metadata, dict) and metadata.get("deletion_time"):
         return f"version {metadata.get('version')} was deleted at {metadata['deletion_time']}"
     if body_of(response).get("errors"):
-        return words_of(response, hide)
+        words = words_of(response, hide)
+        unmounted = "no handler for route" in words
+        return f"{words} Is the engine mounted there?" if unmounted else words
     return "check app, environment and name"

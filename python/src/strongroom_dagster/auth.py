@@ -24,6 +24,7 @@ from .errors import (
     StrongroomError,
     VaultUnavailableError,
     closed,
+    without_frames,
 )
 from .lease import Lifetime, seconds_of
 from .masked import Masked, Sensitive
@@ -46,10 +47,12 @@ class Token(Masked, Lifetime):
         born: when it was asked for.
         uses: requests that it is good for; 0: any number.
         sent: those that it was given out for, counted where `uses` is not 0.
+        revocable: Vault revokes no batch token; it ends by itself.
+        kept: whether one use more is held back, so that Vault does not end it.
         pid: the process that logged in; a forked child must not revoke it.
     """
 
-    __slots__ = ("born", "pid", "sent", "uses", "value")
+    __slots__ = ("born", "kept", "pid", "revocable", "sent", "uses", "value")
 
     def __init__(self, auth: Mapping[str, Any], asked_at: float, jitter: float) -> None:
         super().__init__()
@@ -59,6 +62,8 @@ class Token(Masked, Lifetime):
         uses = auth.get("num_uses")
         self.uses: int = uses if isinstance(uses, int) else 0
         self.sent: int = 0
+        self.kept: bool = False
+        self.revocable: bool = auth.get("token_type") != "batch"
         self.grant(
             # 0: a root token, or one without a lifetime.
             seconds_of(auth, "lease_duration", "the login") or math.inf,
@@ -71,6 +76,11 @@ class Token(Masked, Lifetime):
     def spent(self) -> bool:
         """Whether it was given out for all the requests that it is good for."""
         return 0 < self.uses <= self.sent
+
+    @property
+    def ends_at(self) -> float:
+        """When Vault forgets it, with all that hangs on it: at its last use or in the end."""
+        return -math.inf if self.spent and not self.kept else self.expires_at
 
     def __repr__(self) -> str:
         return f"Token(ttl={self.ttl:.0f}, renewable={self.renewable})"
@@ -97,6 +107,7 @@ class TokenManager:
         self._send = send
         self._flights: SingleFlight[Token] = SingleFlight(clock)
         self._token: Token | None = None
+        self._kept: list[Token] = []
         self._lock = threading.RLock()
         self._closed = False
         self._replaced_at = -math.inf
@@ -111,6 +122,7 @@ class TokenManager:
         self._lock = threading.RLock()
         if self.few_uses:
             self._token = None
+        self._kept = []
         self._flights.reset()
 
     @property
@@ -140,6 +152,21 @@ class TokenManager:
                 token.sent += 1
         return True
 
+    def keep(self, until: float) -> Token:
+        """A token for a lease to hang on. Of one of few uses another use is held back until the
+        client is closed: with its last one Vault ends the token, and the lease with it.
+        """
+        while True:
+            token = self.token(until)
+            with self._lock:
+                if token.uses > 1 and not token.kept:
+                    token.uses -= 1
+                    token.kept = True
+                    now = self._clock.now()
+                    self._kept = [*(t for t in self._kept if now < t.expires_at), token]
+                if not token.spent:
+                    return token
+
     def token(self, until: float | None = None) -> Token:
         """The token, renewed or replaced if that is due.
 
@@ -158,6 +185,7 @@ class TokenManager:
         end = now + self._settings.deadline if until is None else until
         return self._flights.do("token", lambda: self._refresh(end), end)
 
+    @without_frames()
     def _refresh(self, until: float) -> Token:
         token, now = self._token, self._clock.now()
         if token is not None and token.spent:
@@ -203,6 +231,7 @@ class TokenManager:
         self.renewals += 1
         return token.expires_at > self._clock.now()
 
+    @without_frames()
     def _login(self, until: float) -> Token:
         if self._closed:
             raise closed()
@@ -286,6 +315,7 @@ class TokenManager:
         # OpenBao and Vault before 1.13 say "permission denied" for a dead token too.
         return "dead" if is_dead(errors_of(answer)) else "unclear"
 
+    @without_frames()
     def call(
         self,
         method: str,
@@ -340,11 +370,13 @@ class TokenManager:
         with self._lock:
             self._closed = True
             token, self._token = self._token, None
-        if token is not None:
+            tokens = [t for t in (*self._kept, token) if t is not None]
+            self._kept = []
+        for token in dict.fromkeys(tokens):
             self._revoke(token, until)
 
     def _revoke(self, token: Token, until: float) -> None:
-        if not self.method.owns_token or token.pid != os.getpid():
+        if not self.method.owns_token or not token.revocable or token.pid != os.getpid():
             return
         if self._clock.now() >= token.expires_at:
             return

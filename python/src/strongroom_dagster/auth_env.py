@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from .errors import ConfigurationError
+from .errors import ConfigurationError, without_frames
 from .jwt import JwtAuth
 from .methods import AppRoleAuth, AuthMethod, KubernetesAuth, TokenAuth, TokenFileAuth
+from .settings import variables_of
 from .source import Source
 
 
+@without_frames()
 def auth_from_env(environ: Mapping[str, str] | None = None) -> AuthMethod:
     """The method that the environment, or the mapping, asks for; the first that is there:
 
@@ -24,7 +26,7 @@ def auth_from_env(environ: Mapping[str, str] | None = None) -> AuthMethod:
     """
     if environ is os.environ:
         environ = None  # the process's own: it may be pickled, and each process reads its own
-    env = os.environ if environ is None else environ
+    env = variables_of(environ)
     if role_id := env.get("VAULT_ROLE_ID"):
         if path := env.get("VAULT_WRAPPED_SECRET_ID_FILE"):
             return AppRoleAuth(role_id, Source(file=path), wrapped=True)

@@ -31,6 +31,7 @@ from .errors import (
     ConfigurationError,
     InvalidResponseError,
     closed,
+    without_frames,
 )
 from .handed_out import HvacSession, hvac_for
 from .masked import ApiKey, SecretMapping
@@ -110,6 +111,7 @@ class VaultSecrets:
         _clients.add(self)
 
     @classmethod
+    @without_frames()
     def from_env(cls, environ: Mapping[str, str] | None = None) -> VaultSecrets:
         """A client from the environment: see `Settings.from_env` and `auth_env.auth_from_env`."""
         return cls(Settings.from_env(environ), auth_from_env(environ))
@@ -210,6 +212,7 @@ class VaultSecrets:
         """An API key of the apikeys engine: the current version, or one still in grace."""
         return self._cached("apikey", name, version, mount)  # type: ignore[no-any-return]
 
+    @without_frames()
     def wait_for_rotation(
         self, name: str, version: int | ApiKey, *, timeout: int = 60, mount: str | None = None
     ) -> ApiKey | None:
@@ -286,16 +289,21 @@ class VaultSecrets:
             ConfigurationError: a key is no name of a variable, or a value holds a NUL byte.
             StrongroomError: what `get` raises for any of them.
         """
+        with overlay.over(self._variables(variables)):
+            yield
+
+    @without_frames()
+    def _variables(self, variables: Mapping[str, str]) -> dict[str, str]:
         if not isinstance(variables, Mapping):
             raise ConfigurationError(
                 f"environment: a {type(variables).__name__} must be a mapping of variables to names"
             )
-        check_names(variables)
-        found = self.get_many(variables.values())
-        values = {variable: found[name] for variable, name in variables.items()}
+        names = dict(variables)  # looked at once: it may be changed meanwhile
+        check_names(names)
+        found = self.get_many(names.values())
+        values = {variable: found[name] for variable, name in names.items()}
         check_values(values)
-        with overlay.over(values):
-            yield
+        return values
 
     def invalidate(self, name: str | None = None) -> None:
         """Forgets what is cached of one name, or everything.
@@ -362,6 +370,7 @@ class VaultSecrets:
             entry.used = True
         return entry.value
 
+    @without_frames()
     def _load(self, ref: Ref) -> Any:
         if ref.engine == "kv":
             fetch = functools.partial(reads.fetch_kv, self, ref, self._mounts)

@@ -27,6 +27,7 @@ from .errors import (
     SecretNotFoundError,
     StrongroomError,
     VaultUnavailableError,
+    without_frames,
 )
 from .lease import Lifetime, seconds_of
 from .masked import Credentials
@@ -66,7 +67,7 @@ class _Lease(Lifetime):
 
     def ends_at(self) -> float:
         """When it is gone, by its own time or by its token's."""
-        return min(self.expires_at, *(token.expires_at for token in self.tokens))
+        return min(self.expires_at, *(token.ends_at for token in self.tokens))
 
 
 #: Credentials, and the halves of them that were taken by name.
@@ -201,6 +202,7 @@ class DatabaseLease:
     def _due(self, lease: _Lease) -> float:
         return min(lease.renew_at, lease.ends_at() - min(self.min_ttl, lease.ttl / 2))
 
+    @without_frames()
     def _refresh(self) -> _Lease:
         lease, now = self._lease, self._clock.now()
         if lease is not None and now < self._due(lease):
@@ -244,7 +246,7 @@ class DatabaseLease:
 
     def _replace(self, until: float) -> _Lease:
         """New credentials; the old ones stay until their time is up or the block ends."""
-        before = self._tokens.token(until)
+        before = self._tokens.keep(until)
         asked_at = self._clock.now()
         answer = self._call("get", self.path, until=until)
         after = self._tokens.held or before
@@ -341,7 +343,11 @@ class DatabaseLease:
                 hint="the lease provides them",
             )
         now = self.current()
-        return psycopg.connect(conninfo, user=now.username, password=now.password, **keywords)
+        try:
+            return psycopg.connect(conninfo, user=now.username, password=now.password, **keywords)
+        except psycopg.Error as error:
+            failed = error.with_traceback(None)  # its frames hold the password
+        raise failed
 
     def engine(self, url: str | sqlalchemy.URL, **keywords: Any) -> sqlalchemy.Engine:
         """A SQLAlchemy engine whose pool follows the credentials. See `sql.leased_engine`."""

@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar, overload
 
 from .client import VaultSecrets
-from .errors import ConfigurationError, SecretPicklingError, StrongroomError
-from .settings import check_path, quoted_name, quoted_path
+from .errors import ConfigurationError, SecretPicklingError, StrongroomError, without_frames
+from .settings import check_path, quoted_name, quoted_path, variables_of
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -172,7 +172,7 @@ class VaultEnviron(Mapping[str, str]):
     ) -> None:
         self._mapping = mapping
         self._client = client
-        self._environ = os.environ if environ is None else environ
+        self._environ = variables_of(environ)
         self._lock = threading.RLock()
         _living[id(self)] = self
         self._warned: set[str] = set()
@@ -264,6 +264,7 @@ class VaultEnviron(Mapping[str, str]):
                 f"({PREFER_VARIABLE}=vault turns that round)\n"
             )
 
+    @without_frames()
     def _read(self, variable: Variable) -> str:
         engine = "kv" if variable.engine == "kv" else "apikey"
         secret = self._vault().read_at(engine, variable.mount, variable.path)

@@ -5,6 +5,13 @@ Each has a message (what was wrong) and, apart from it, a hint (what to do).
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
 
 class StrongroomError(Exception):
     """Base of every error that this package raises.
@@ -81,3 +88,34 @@ def closed() -> ClosedError:
 
 class SecretPicklingError(StrongroomError, TypeError):
     """Somebody tried to pickle a secret, which would write it to disk or send it on."""
+
+
+def without_frames(
+    *kinds: type[Exception],
+) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """An error leaves the decorated call without the frames below it, which handle credentials and
+    values: who keeps the local variables of a traceback (an error tracker, a test runner) would
+    keep those.
+
+    Args:
+        kinds: of errors besides our own.
+    """
+
+    of: tuple[type[Exception], ...] = (StrongroomError, *kinds)
+
+    def decorate(call: Callable[P, T]) -> Callable[P, T]:
+        @functools.wraps(call)
+        def outermost(*args: P.args, **keywords: P.kwargs) -> T:
+            try:
+                return call(*args, **keywords)
+            except of as error:
+                found = error.with_traceback(None)
+            del args, keywords
+            try:
+                raise found
+            finally:
+                del found  # its traceback holds this frame
+
+        return outermost
+
+    return decorate

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 from urllib.parse import unquote
 
@@ -24,8 +26,10 @@ from .errors import (
     SecretNotFoundError,
     VaultUnavailableError,
 )
+from .masked import AS_VAULT_HAS_THEM
 from .methods import Caller
-from .settings import Settings
+from .refs import parse_ref
+from .settings import Settings, quoted_name
 
 _CACHE_TTL = 7 * 24 * 3600
 _PERIOD = 90 * 24 * 3600
@@ -43,7 +47,7 @@ class _NoAuth:
 
 @dataclass
 class _KvVersion:
-    data: dict[str, Any]
+    data: str  # as JSON, which is what Vault takes and gives
     created_time: str
     deletion_time: str = ""
     destroyed: bool = False
@@ -75,7 +79,7 @@ class _FakeVault:
         self.databases = dict(databases)
         self.leases: set[str] = set()
         self.denied: set[str] = set()
-        self.down = False
+        self.outages = 0
         self._ticks = itertools.count(1)
 
     def tick(self) -> int:
@@ -89,10 +93,20 @@ class _FakeVault:
         return f"2026-01-01T00:00:00.{self.tick():09d}Z"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_ticks": self.tick()}
+        return {**vars(self), "_ticks": self.tick(), "outages": 0}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _ticks=itertools.count(state["_ticks"] + 1))
+
+
+def _as_kv_has_it(text: str) -> Any:
+    """KV version 2 makes each number one of floating point, and writes it as Go does: with an
+    exponent below 1e-6 and from 1e21."""
+    number = float(text)
+    plain = 1e-6 <= abs(number) < 1e21
+    text = format(Decimal(repr(number)), "f") if plain else repr(number)
+    text = re.sub(r"e-0(\d)", r"e-\1", text.removesuffix(".0"))
+    return json.loads(text, **AS_VAULT_HAS_THEM)
 
 
 class FakeVaultSecrets(VaultSecrets):
@@ -146,9 +160,15 @@ class FakeVaultSecrets(VaultSecrets):
 
     def put(self, name: str, fields: str | Mapping[str, Any]) -> None:
         """Writes a new version of a KV secret."""
-        data = {"value": fields} if isinstance(fields, str) else deepcopy(dict(fields))
+        data = {"value": fields} if isinstance(fields, str) else dict(fields)
+        try:
+            text = json.dumps(data)
+        except (TypeError, ValueError, RecursionError):
+            text = ""
+        if not text:
+            raise ConfigurationError("a secret's fields must be what JSON can hold")
         versions = self._vault.kv.setdefault(self._path("kv", name), [])
-        versions.append(_KvVersion(data, self._vault.time()))
+        versions.append(_KvVersion(text, self._vault.time()))
 
     def rotate(
         self,
@@ -177,7 +197,9 @@ class FakeVaultSecrets(VaultSecrets):
         An API key (`apikey:…`) is gone for good; `rotate` makes another, which counts on.
         """
         if name.startswith("apikey:"):
-            path = self._path("apikey", name.removeprefix("apikey:"))
+            path = self._path("apikey", name)
+            if version is not None:
+                raise ConfigurationError("version: an API key is deleted with all its versions")
             versions = self._vault.keys.pop(path, None)
             if versions is None:
                 raise SecretNotFoundError(f'no API key "{path}" in the fake')
@@ -201,11 +223,11 @@ class FakeVaultSecrets(VaultSecrets):
     @contextmanager
     def outage(self) -> Iterator[None]:
         """Within the block Vault does not answer, as if every deadline had passed at once."""
-        self._vault.down = True
+        self._vault.outages += 1
         try:
             yield
         finally:
-            self._vault.down = False
+            self._vault.outages -= 1
 
     def deny(self, name: str) -> None:
         """From now on the policy does not allow to read a name, or `database:ROLE`."""
@@ -216,7 +238,14 @@ class FakeVaultSecrets(VaultSecrets):
         self._vault.denied -= self._api_paths(name)
 
     def _path(self, engine: str, name: str) -> str:
-        return self._parse(f"{engine}:{name.removeprefix(engine + ':')}").path
+        ref = parse_ref(name, self.settings)
+        if ref.field is not None or (ref.engine != engine and name.startswith(f"{ref.engine}:")):
+            raise ConfigurationError(
+                f"{quoted_name('name', name)} is not that of a whole "
+                f"{'KV secret' if engine == 'kv' else 'API key'}",
+                hint="put is for KV secrets and rotate for API keys, both without a field",
+            )
+        return ref.path
 
     def _kv_version(self, name: str, version: int | None) -> _KvVersion:
         path = self._path("kv", name)
@@ -250,7 +279,7 @@ class FakeVaultSecrets(VaultSecrets):
     ) -> dict[str, Any]:
         """Answers as Vault would."""
         path, settings, vault = unquote(path), self.settings, self._vault
-        if vault.down:
+        if vault.outages:
             raise VaultUnavailableError(
                 "vault gave no answer: outage of the fake", hint="the outage ends with its block"
             )
@@ -292,7 +321,8 @@ class FakeVaultSecrets(VaultSecrets):
                 f'nothing at "{self.settings.kv_mount}/data/{path}" in vault',
                 hint=f"version {number} was {how}",
             )
-        return {"data": {"data": deepcopy(version.data), "metadata": version.metadata(number)}}
+        data = json.loads(version.data, parse_float=_as_kv_has_it, parse_int=_as_kv_has_it)
+        return {"data": {"data": data, "metadata": version.metadata(number)}}
 
     def _read_metadata(self, path: str, _: dict[str, str]) -> dict[str, Any] | None:
         versions = self._vault.kv.get(path)

@@ -98,6 +98,9 @@ def _ignored(names: list[str], instead: str) -> str:
 
 
 def _tls_fault(chain: list[BaseException], settings: Settings) -> StrongroomError | None:
+    where = f"vault at {settings.address}"
+    if settings.proxy and any(isinstance(item, urllib3.exceptions.ProxyError) for item in chain):
+        where = f"the proxy {host_of(settings.proxy)}"
     for item in chain:
         if isinstance(item, ssl.SSLCertVerificationError):
             hint = "renew the certificate, or set ca_bundle or tls_server_name"
@@ -108,7 +111,7 @@ def _tls_fault(chain: list[BaseException], settings: Settings) -> StrongroomErro
                 if ignored := _ignored(names, "ca_bundle or VAULT_CACERT"):
                     hint = f"{hint}; {ignored}"
             return TLSVerificationError(
-                f"certificate of vault at {settings.address} did not verify: "
+                f"certificate of {where} did not verify: "
                 f"{item.verify_message or 'verification failed'}",
                 hint=hint,
             )
@@ -120,7 +123,7 @@ def _tls_fault(chain: list[BaseException], settings: Settings) -> StrongroomErro
         reason = item.reason or ""
         if reason and not _TLS_MAY_HEAL.search(reason):
             return TLSVerificationError(
-                f"no TLS with vault at {settings.address}: {reason.replace('_', ' ').lower()}",
+                f"no TLS with {where}: {reason.replace('_', ' ').lower()}",
                 hint="does it speak TLS 1.2 or newer there? does it want a client_certificate?",
             )
     return None

@@ -4,7 +4,6 @@ OpenID Connect issuer. No credential has to be stored for it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +19,7 @@ from .errors import (
     VaultUnavailableError,
 )
 from .methods import Caller, check_mount, check_source, check_text, log_in
+from .settings import variables_of
 from .source import Source
 
 _URL, _TOKEN = "ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"
@@ -87,7 +87,7 @@ def github_token(audience: str | None = None, environ: Mapping[str, str] | None 
         AuthenticationError: this is no such job, or GitHub refused.
         VaultUnavailableError: GitHub did not answer, or could not.
     """
-    env = os.environ if environ is None else environ
+    env = variables_of(environ)
     url, secret = env.get(_URL, ""), env.get(_TOKEN, "")
     if not url or not secret:
         raise AuthenticationError(

@@ -8,22 +8,21 @@ are read-only all the way down.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
-from decimal import Decimal
 from typing import Any, NoReturn
 
 from .errors import ConfigurationError, FieldNotFoundError, SecretPicklingError
 from .settings import quoted_name
 
 MASK = "****"
+_MOST_DIGITS = 4000  # of a whole number; Python makes one of up to 4,300
 
 
 def as_text(value: Any) -> str:
     """A field as text: a text as it is, nothing for null, everything else as JSON.
 
-    The JSON is what Vault itself would write (`5432`, `true`, `0.00001`), of a tree compact and with
-    its names in order. `strongroom env` does the same.
+    The JSON is what Vault has (`5432`, `true`, `1.10`), of a tree compact and with its names in
+    order. `strongroom env` does the same.
     """
     if value is None:
         return ""
@@ -35,17 +34,34 @@ def _json(value: Any) -> str:
         return "{" + ",".join(f"{_json(k)}:{_json(v)}" for k, v in sorted(value.items())) + "}"
     if isinstance(value, (list, tuple)):
         return "[" + ",".join(map(_json, value)) + "]"
-    if isinstance(value, float):
-        return _number(value)
+    if isinstance(value, Number):
+        return value.text
     text = json.dumps(value, ensure_ascii=False)
     return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
-def _number(value: float) -> str:
-    """With an exponent only where Go's JSON has one, below 1e-6 and from 1e21."""
-    if 1e-6 <= abs(value) < 1e21:
-        return format(Decimal(repr(value)), "f")
-    return re.sub(r"e-0(\d)", r"e-\1", repr(value))
+class Number(float):
+    """A number as Vault has it, for `1.10` is another text than `1.1`.
+
+    Attributes:
+        text: as it stands in the JSON.
+    """
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text: str = text
+
+    def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
+        return (float, (float(self),))
+
+
+def _whole(text: str) -> int | Number:
+    return int(text) if text != "-0" and len(text) <= _MOST_DIGITS else Number(text)
+
+
+#: For what reads JSON (`json.loads`, `requests.Response.json`): numbers as Vault has them.
+AS_VAULT_HAS_THEM: dict[str, Any] = {"parse_float": Number, "parse_int": _whole}
 
 
 class Masked:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from .errors import ConfigurationError
-
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+from .settings import VARIABLE
 
 
 class Overlay:
@@ -77,7 +75,7 @@ def check_names(variables: Mapping[str, str]) -> None:
         ConfigurationError: one has not.
     """
     for variable in variables:
-        if not isinstance(variable, str) or not _NAME.fullmatch(variable):
+        if not isinstance(variable, str) or not VARIABLE.fullmatch(variable):
             raise ConfigurationError(
                 "environment: a key is no name of a variable (letters, digits and _)",
                 hint='write it as {"VARIABLE": "name of the secret"}',

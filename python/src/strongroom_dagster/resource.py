@@ -15,7 +15,7 @@ from pydantic_core.core_schema import no_info_before_validator_function
 
 from .client import VaultSecrets
 from .database import DatabaseLease
-from .errors import ClosedError, ConfigurationError, StrongroomError
+from .errors import ClosedError, ConfigurationError, StrongroomError, without_frames
 from .jwt import JwtAuth
 from .masked import ApiKey, SecretMapping
 from .methods import (
@@ -148,6 +148,7 @@ class VaultSecretsResource(dg.ConfigurableResource[Any]):
 
     if not TYPE_CHECKING:  # type checkers take the signature from the fields, as pydantic does
 
+        @without_frames()
         def __init__(
             self,
             *,
@@ -193,6 +194,7 @@ class VaultSecretsResource(dg.ConfigurableResource[Any]):
             raise StrongroomError(fault, hint=f"write {cls.__name__}(…)")
 
     @classmethod
+    @without_frames()
     def configure_at_launch(cls, **kwargs: Any) -> Any:
         """The resource with these values, and the rest from run configuration.
 
@@ -209,14 +211,16 @@ class VaultSecretsResource(dg.ConfigurableResource[Any]):
         """Checks the whole configuration; the login happens at the first read."""
         self._settings()
         self._shared_as = (type(self), *sorted((name, repr(value)) for name, value in self))
-        self._client = _clients.acquire(self._shared_as, self._make_client)
-        self._ended = False
+        with _clients.lock:
+            self._client = _clients.acquire(self._shared_as, self._make_client)
+            self._ended = False
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002
         """Revokes leases and token, forgets every value; the last one of a process that shares
         the client does so. A read after that is an error."""
-        client, self._client = self._client, None
-        self._ended = True
+        with _clients.lock:
+            client, self._client = self._client, None
+            self._ended = True
         if client is not None:
             _clients.release(self._shared_as)
 
@@ -224,14 +228,17 @@ class VaultSecretsResource(dg.ConfigurableResource[Any]):
     def client(self) -> VaultSecrets:
         """The client itself; outside of a run it is made at first use (close it then)."""
         client = self._client
-        if client is None:
+        if client is not None:
+            return client
+        with _clients.lock:  # another thread may be making it, or ending the step
             if self._ended:
                 raise ClosedError(
                     "the run or step of this resource has ended, and its client is closed",
                     hint="end what reads secrets, a thread for example, before the step ends",
                 )
-            client = self._client = self._make_client()
-        return client
+            if self._client is None:
+                self._client = self._make_client()
+            return self._client
 
     def auth_method(self) -> AuthMethod:
         """How the client logs in. Override it for a login that has no fields here.
@@ -283,6 +290,7 @@ class VaultSecretsResource(dg.ConfigurableResource[Any]):
     def _make_client(self) -> VaultSecrets:
         return VaultSecrets(self._settings(), self.auth_method())
 
+    @without_frames()
     def _settings(self) -> Settings:
         if waiting := unresolved(self):
             raise ConfigurationError(

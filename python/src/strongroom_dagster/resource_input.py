@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
@@ -16,12 +15,11 @@ import dagster as dg
 from pydantic import BaseModel, Field
 
 from .errors import ConfigurationError
-from .settings import Settings
+from .settings import VARIABLE, Settings
 
 #: Credentials that may only be named, never given: argument -> the field that holds its name.
 BY_NAME = {name: f"{name}_variable" for name in ("secret_id", "wrapped_secret_id", "token", "jwt")}
 
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _IntEnvVar: type = type(dg.EnvVar.int("NAME"))  # Dagster does not export the class
 _DEFAULTS = {field.name: field.default for field in fields(Settings)}
 #: Dagster masks such a field in its UI; `repr` leaves it out.
@@ -131,7 +129,7 @@ def _name_of(value: Any) -> str:
 
 
 def _variable(field: str, name: Any) -> str:
-    if type(name) is not str or not _VARIABLE.fullmatch(name):
+    if type(name) is not str or not VARIABLE.fullmatch(name):
         raise ConfigurationError(
             f"{field}: takes the name of an environment variable",
             hint="letters, digits and _ as a plain text: neither a value nor an EnvVar",

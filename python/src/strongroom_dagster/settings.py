@@ -10,14 +10,17 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from .errors import ConfigurationError
+from .errors import ConfigurationError, SecretPicklingError, without_frames
 
 DEFAULT_ADDRESS = "https://127.0.0.1:8200"
 
 #: What a value of an HTTP header, and so a token and a namespace, is made of here.
 VISIBLE = re.compile(r"[\x21-\x7e]+")
+#: The name of an environment variable that every program understands.
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PROXY_SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 #: What is wrong with an `EnvVar` in place of a value.
 UNRESOLVED = "an EnvVar is only resolved in the configuration of a resource"
@@ -207,12 +210,21 @@ class Settings:
             shown["proxy"] = host_of(self.proxy)
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        if self.proxy is not None and "@" in self.proxy:
+            raise SecretPicklingError(
+                "refused to pickle settings with the user and password of a proxy",
+                hint="make the client in the process that needs it",
+            )
+        return super().__reduce_ex__(protocol)
+
     @property
     def prefix(self) -> str:
         """What goes before a relative name: `app/environment/`, `app/` or nothing."""
         return "".join(f"{part}/" for part in (self.app, self.environment) if part)
 
     @classmethod
+    @without_frames()
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """Settings from the variables that the `vault` command reads, and our own.
 
@@ -226,7 +238,7 @@ class Settings:
         Args:
             environ: read instead of this process's environment.
         """
-        env = os.environ if environ is None else environ
+        env = variables_of(environ)
         return cls(
             address=env.get("VAULT_ADDR") or DEFAULT_ADDRESS,
             allow_plain_http=_truth(env, "STRONGROOM_ALLOW_PLAIN_HTTP"),
@@ -340,9 +352,22 @@ def _exists(path: str) -> bool:
     return True
 
 
+def variables_of(environ: Mapping[str, str] | None) -> Mapping[str, str]:
+    """This process's environment, or what is given in its place.
+
+    Raises:
+        ConfigurationError: it is no mapping.
+    """
+    if environ is None:
+        return os.environ
+    if not isinstance(environ, Mapping):
+        raise ConfigurationError(f"environ: a {type(environ).__name__} must be a mapping")
+    return environ
+
+
 def _truth(env: Mapping[str, str], name: str) -> bool:
     known = {"": False, "false": False, "0": False, "true": True, "1": True}
-    found = known.get(env.get(name, "").strip().lower())
+    found = known.get(str(env.get(name, "")).strip().lower())
     if found is None:
         raise ConfigurationError(f"{name}: must be true or false")
     return found

@@ -6,7 +6,6 @@ A credential is read at every login, so that one that was replaced is picked up 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,9 +13,8 @@ from typing import Any
 
 from .errors import AuthenticationError, ConfigurationError, SecretPicklingError
 from .masked import Sensitive
-from .settings import UNRESOLVED, VISIBLE, is_env_var, quoted_path
+from .settings import UNRESOLVED, VARIABLE, VISIBLE, is_env_var, quoted_path, variables_of
 
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _BY_NAME = 'write Source(variable="…")'
 _MOST_BYTES = 64 * 1024  # of a credential's file
 
@@ -55,7 +53,7 @@ class Source:
                 "a credential's value must be masked", hint="write Source.of(…)"
             )
         if self.variable is not None and not (
-            type(self.variable) is str and _VARIABLE.fullmatch(self.variable)
+            type(self.variable) is str and VARIABLE.fullmatch(self.variable)
         ):
             raise ConfigurationError(
                 "a credential's variable must be the name of an environment variable",
@@ -106,7 +104,7 @@ class Source:
         return f"Source({self._where()})"
 
     def _environ(self) -> Mapping[str, str]:
-        return os.environ if self.environ is None else self.environ
+        return variables_of(self.environ)
 
     def _where(self) -> str:
         """For messages: names what it is only if that is there."""
@@ -124,6 +122,8 @@ class Source:
             return self.value.reveal(), where, ""
         if self.variable is not None:
             found = self._environ().get(self.variable, "")
+            if not isinstance(found, str):  # of a mapping that is no environment
+                return "", where, f"is of type {type(found).__name__} and no text"
             return found, where, "" if found.strip() else "is not set or empty"
         path = str(self.file)
         try:

@@ -15,6 +15,7 @@ import socket
 import ssl
 import sys
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -215,7 +216,8 @@ class Connections(requests.adapters.HTTPAdapter):
     """The pooled connections to one Vault, for any number of sessions.
 
     TLS is as the settings say, whatever a session's `verify` and `cert` are: 1.2 at least, with
-    the bundle of the settings and nobody else's, also through a proxy.
+    the bundle of the settings and nobody else's, also through a proxy; to a proxy with that and
+    the public authorities.
 
     Raises:
         ConfigurationError: a certificate file cannot be used.
@@ -230,6 +232,13 @@ class Connections(requests.adapters.HTTPAdapter):
             self._pool_keywords["ssl_context"] = _context(settings)
             if settings.tls_server_name:
                 self._pool_keywords["server_hostname"] = settings.tls_server_name
+        self._proxy_keywords: dict[str, Any] = {}
+        if settings.proxy and settings.proxy.lower().startswith("https://"):
+            # Ours too, for urllib3's obeys SSLKEYLOGFILE. A proxy may be the public's, or of those
+            # authorities that Vault is of; it is not shown our certificate.
+            context = _context(replace(settings, client_certificate=None, client_key=None))
+            context.load_default_certs()
+            self._proxy_keywords["proxy_ssl_context"] = context
         self._size = settings.pool_size
         super().__init__(pool_connections=_SERVERS, pool_maxsize=self._size, max_retries=0)
         _living.add(self)
@@ -245,7 +254,9 @@ class Connections(requests.adapters.HTTPAdapter):
             )
 
     def proxy_manager_for(self, proxy: str, **keywords: Any) -> Any:
-        manager = super().proxy_manager_for(proxy, **keywords, **self._pool_keywords)
+        manager = super().proxy_manager_for(
+            proxy, **keywords, **self._pool_keywords, **self._proxy_keywords
+        )
         if isinstance(manager, urllib3.poolmanager.ProxyManager):
             manager.pool_classes_by_scheme = _POOLS
         return manager

@@ -207,6 +207,10 @@ class Model:
         if engine == "apikeys":
             return self._key(rest.removeprefix("creds/"), asked, request)
         if engine == "database":
+            if held.revoked:
+                return Answer(
+                    400, {"errors": ["Secret cannot be returned; token had one use left"]}
+                )
             return self._credentials(token)
         return Answer(404, {"errors": []})
 

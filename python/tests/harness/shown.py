@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from pathlib import Path
 from typing import Any
 
 
@@ -20,3 +21,18 @@ def everything(error: BaseException) -> str:
         if isinstance(item, BaseException):
             todo += [*item.args, item.__cause__, item.__context__]
     return shown
+
+
+def kept(error: BaseException) -> str:
+    """The local variables of its frames, its causes' and contexts' too, as an error tracker would
+    keep them; but not those of the tests."""
+    tests = str(Path(__file__).resolve().parents[1])
+    found = []
+    todo = [traceback.TracebackException.from_exception(error, capture_locals=True)]
+    while todo:
+        one = todo.pop()
+        for frame in one.stack:
+            if not frame.filename.startswith(tests):
+                found.append(f"{frame.filename} {frame.name} {frame.locals}")
+        todo += [other for other in (one.__cause__, one.__context__) if other is not None]
+    return "\n".join(found)
