@@ -87,8 +87,10 @@ func beginsWith(s string) string {
 	switch {
 	case size == 0:
 		return "its end"
-	case r == '\n' || r == '\r':
+	case r == '\n':
 		return "an end of line"
+	case r == '\r':
+		return "a carriage return"
 	case unicode.IsSpace(r):
 		return "a blank"
 	case r == '\'' || r == '"' || r == '`':

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -406,7 +407,7 @@ func (j *job) patch(python *pythonPatcher, src source, names, values map[string]
 	out := Change{File: src.path, old: src.data, new: src.data, ByHand: p.byHand}
 	if p.patched != nil {
 		out.new = p.patched
-		if n := j.whichMapping(); n != "" {
+		if n := j.whichMapping(src, names); n != "" {
 			out.ByHand = append(out.ByHand, n)
 		}
 		out.Diff = mask(string(diff.Diff("a/"+src.path, []byte(p.old), "b/"+src.path, []byte(p.new))), values)
@@ -449,13 +450,46 @@ func (j *job) unplanned(ctx context.Context) (out []Problem, err error) {
 }
 
 // whichMapping says what patched code needs to know where there are several
-// mapping files, since it reads MappingFile unless told otherwise.
-func (j *job) whichMapping() string {
+// mapping files, since it reads MappingFile unless told otherwise: the file of an
+// environment that has all of its variables, the nearest in the tree.
+func (j *job) whichMapping(src source, names map[string]bool) string {
 	envs := j.plan.Environments()
 	if len(envs) < 2 {
 		return ""
 	}
-	return fmt.Sprintf("as patched it reads %s: with %d environments, set STRONGROOM_ENV_FILE to the file of each, such as %s", MappingFile, len(envs), MappingName(envs[0]))
+	has, near := map[string]map[string]bool{}, map[string]int{}
+	for _, e := range j.plan.Variable {
+		if !e.inMapping() {
+			continue
+		}
+		if has[e.Environment] == nil {
+			has[e.Environment] = map[string]bool{}
+		}
+		has[e.Environment][e.Name] = true
+		near[e.Environment] = max(near[e.Environment], commonBegin(e.File, src.path))
+	}
+	read := linesThatName(src.data, names)
+	best := ""
+	for _, env := range envs {
+		all := !slices.ContainsFunc(read, func(l namedLine) bool { return !has[env][l.name] })
+		if all && (best == "" || near[env] > near[best]) {
+			best = env
+		}
+	}
+	if best == "" {
+		return fmt.Sprintf("as patched it reads %s: no one environment has all of its variables, so that STRONGROOM_ENV_FILE cannot name a file for it", MappingFile)
+	}
+	return fmt.Sprintf("as patched it reads %s: with %d environments, set STRONGROOM_ENV_FILE to the file of each, such as %s", MappingFile, len(envs), MappingName(best))
+}
+
+// commonBegin counts the folders that two paths share.
+func commonBegin(a, b string) int {
+	x, y := strings.Split(path.Dir(a), "/"), strings.Split(path.Dir(b), "/")
+	n := 0
+	for n < len(x) && n < len(y) && x[n] == y[n] {
+		n++
+	}
+	return n
 }
 
 // masked stands for a value in a diff.

@@ -118,9 +118,12 @@ func yamlExtractor(rel string) extractor {
 	case strings.Contains("/"+rel, "/.github/workflows/"), base == "action.yml", base == "action.yaml":
 		return func(s *sink) { s.yaml("actions", actionsNode); s.actionsExpressions() }
 	case strings.HasPrefix(base, "docker-compose"), strings.HasPrefix(base, "compose"):
-		return func(s *sink) { s.yaml("compose", composeNode); s.dollars(blankHash(s.src.data), "compose", nil) }
+		return extractCompose
 	}
 	return func(s *sink) {
+		if isServices(s.src) {
+			extractCompose(s)
+		}
 		if mentions(s.src.data, "env_var(") {
 			s.matches(s.src.data, dbtVar, "dbt")
 		}
@@ -167,6 +170,11 @@ func dagsterNode(s *sink, kind, key string, value *yaml.Node) {
 	if key == "env" && value.Kind == yaml.ScalarNode && envName.MatchString(value.Value) {
 		s.useLine(value.Value, kind, value.Line)
 	}
+}
+
+func extractCompose(s *sink) {
+	s.yaml("compose", composeNode)
+	s.dollars(blankHash(s.src.data), "compose", nil)
 }
 
 // composeNode reads environment, env_file and build arguments.

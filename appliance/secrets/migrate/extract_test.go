@@ -42,6 +42,11 @@ func TestExtractors(t *testing.T) {
 			text: "a:\n  outputs:\n    x:\n      password: \"{{ env_var('C1') }}\"\n      token: \"{{ env_var('C2', 'x4') }}\"\n",
 			uses: []string{"C1:4", "C2:5"}, defs: []string{"C2=x4:5"},
 		},
+		"compose by its content": {
+			file: "deploy/db.yml",
+			text: "services:\n  db:\n    environment:\n      D1: ${D2}\n      D3: x5\n",
+			uses: []string{"D2:4"}, defs: []string{"D3=x5:5"},
+		},
 		"dagster": {file: "d.py", text: "from dagster import EnvVar\nr = R(key=EnvVar('D_KEY'), n=EnvVar.int('D_NUM'))\n", uses: []string{"D_KEY:2", "D_NUM:2"}},
 		"pydantic": {
 			file: "c.py",

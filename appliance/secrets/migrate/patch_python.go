@@ -20,8 +20,18 @@ import (
 	"strongroom.example/config/machine"
 )
 
-//go:embed patch.py
-var patchProgram string
+// The program for Python, in the order of its parts: sources and places; what to
+// patch; the patched text and its proof.
+var (
+	//go:embed patch_source.py
+	patchSource string
+	//go:embed patch_find.py
+	patchFind string
+	//go:embed patch_write.py
+	patchWrite string
+
+	patchProgram = patchSource + "\n" + patchFind + "\n" + patchWrite
+)
 
 // bootstrap reads the program from standard input, where no list of processes
 // shows it, and runs it.
@@ -99,7 +109,7 @@ func (p *pythonPatcher) patch(src source, names map[string]bool) codePatch {
 	return out
 }
 
-// pythonAnswer is what patch.py writes.
+// pythonAnswer is what the program writes.
 type pythonAnswer struct {
 	Patched []byte       `json:"patched"`
 	Notes   []pythonNote `json:"notes"`
@@ -141,7 +151,7 @@ func (p *pythonPatcher) ask(data []byte, names map[string]bool) (a pythonAnswer,
 	return a, a.Left
 }
 
-// pythonHelper is a Python that runs patch.py.
+// pythonHelper is a Python that runs the program.
 type pythonHelper struct {
 	c   *exec.Cmd
 	in  io.WriteCloser

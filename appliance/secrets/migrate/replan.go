@@ -153,6 +153,7 @@ func Replan(o ReplanOptions) (*Plan, []string, error) {
 	if o.Anew {
 		p.Mount = o.Fresh.Mount
 	}
+	notes := o.follow(root, p)
 	whole := *o.Old
 	whole.Variable = slices.Clone(o.Old.Variable)
 	whole.complete(func(string, error) {})
@@ -162,7 +163,6 @@ func Replan(o ReplanOptions) (*Plan, []string, error) {
 			p.Variable[i] = e.movedTo(l)
 		}
 	}
-	var notes []string
 	for i, old := range o.Old.Variable {
 		now := o.at(p, old)
 		if now >= 0 {
@@ -184,6 +184,65 @@ func Replan(o ReplanOptions) (*Plan, []string, error) {
 	notes = append(notes, o.renamed(root, p)...)
 	slices.SortFunc(p.Variable, func(a, b Entry) int { return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.File, b.File)) })
 	return p, notes, nil
+}
+
+// follow gives a file that was moved the environment that it had: one that is new, whose
+// path tells none, by the name of one that has gone, with a variable that the other had
+// too. Where two could be it, none is.
+func (o ReplanOptions) follow(root *os.Root, p *Plan) (notes []string) {
+	was := o.Old.FileEnvironments()
+	names, now := map[string]map[string]bool{}, map[string]map[string]bool{}
+	for of, all := range map[*Plan]map[string]map[string]bool{o.Old: names, p: now} {
+		for _, e := range of.Variable {
+			if all[e.File] == nil {
+				all[e.File] = map[string]bool{}
+			}
+			all[e.File][e.Name] = true
+		}
+	}
+	from, claimed := map[string]string{}, map[string]int{}
+	const untold = "-"
+	byPath := &scanner{o: ScanOptions{Default: untold}}
+	for _, file := range sortedKeys(now) {
+		if names[file] != nil || o.Named[file] != "" || byPath.environmentOf(file) != untold {
+			continue
+		}
+		var found []string
+		for _, old := range sortedKeys(was) {
+			if _, err := root.Lstat(filepath.FromSlash(old)); path.Base(old) != path.Base(file) || !errors.Is(err, os.ErrNotExist) {
+				continue
+			}
+			if slices.ContainsFunc(sortedKeys(now[file]), func(n string) bool { return names[old][n] }) {
+				found = append(found, old)
+				claimed[old]++
+			}
+		}
+		if len(found) == 1 {
+			from[file] = found[0]
+		}
+	}
+	for i, e := range p.Variable {
+		old := from[e.File]
+		if old == "" || claimed[old] > 1 || was[old] == e.Environment {
+			continue
+		}
+		note := fmt.Sprintf("%s was %s, and keeps its environment %s: --env-file gives it another", e.File, old, was[old])
+		if !slices.Contains(notes, note) {
+			notes = append(notes, note)
+		}
+		p.Variable[i] = e.in(was[old], o.Fresh.App, o.Fresh.App)
+	}
+	return notes
+}
+
+// in is the entry in another environment: with its path, where that is the usual one.
+func (e Entry) in(environment, oldApp, app string) Entry {
+	leaf, _ := leafOf(e.Name)
+	if e.Path == path.Join(oldApp, e.Environment, leaf) {
+		e.Path = path.Join(app, environment, leaf)
+	}
+	e.Environment = environment
+	return e
 }
 
 // renamed asks about a file that is new where one of the same name has gone, with
@@ -241,11 +300,7 @@ func (o ReplanOptions) edited(old, fresh Entry) Entry {
 	e := old
 	e.File = fresh.File
 	if o.Named[fresh.File] != "" && old.Environment != fresh.Environment {
-		e.Environment = fresh.Environment
-		leaf, _ := leafOf(old.Name)
-		if old.Path == path.Join(o.Old.App, old.Environment, leaf) {
-			e.Path = path.Join(o.Fresh.App, fresh.Environment, leaf)
-		}
+		e = e.in(fresh.Environment, o.Old.App, o.Fresh.App)
 	}
 	return e
 }

@@ -208,7 +208,8 @@ func (b *back) lookAtFiles() error {
 func (b *back) takeFile(r *restore, k kept, backup string, newest bool) error {
 	r.dialect = k.dialect
 	if r.data == nil {
-		r.data = k.data // somebody has deleted the file
+		r.data = k.data
+		b.would.Left = append(b.would.Left, fmt.Sprintf("%s had gone and is there again: if it was moved, move what came back", k.name))
 		return nil
 	}
 	if k.after == nil && b.history.left(k.name, r.data) {

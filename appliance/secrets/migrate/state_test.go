@@ -619,3 +619,65 @@ func tree(t testing.TB, dir string) map[string]string {
 	}
 	return out
 }
+
+// A file that was moved keeps the environment that it was given, where what it still holds
+// shows that it is that file and its path says no other.
+func TestPlanFollowsAMovedFile(t *testing.T) {
+	for name, tt := range map[string]struct {
+		to    []string // where api/.env is now: the first as it is, each other a copy
+		given string   // the environment that it keeps; empty where it does not
+		note  string
+	}{
+		"moved":                        {[]string{"backend/.env"}, "api", "backend/.env was api/.env, and keeps its environment api"},
+		"moved deeper":                 {[]string{"services/new/.env"}, "api", "keeps its environment api"},
+		"in two places":                {[]string{"a/.env", "b/.env"}, "", "plan again with --env-file a/.env=api"},
+		"where its path says another":  {[]string{"production/.env"}, "", "is new, of the environment production"},
+		"by another name":              {[]string{"backend/prod.env"}, "", ""},
+		"still there, and another one": {[]string{"api/.env", "backend/.env"}, "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, map[string]string{"api/.env": "DB_PASSWORD=api-value-1\nPORT=1\n", "web/.env": "DB_PASSWORD=web-value-2\n"})
+			s.must(s.replan("api/.env=api", "web/.env=web"))
+			s.move()
+			s.must(os.RemoveAll(filepath.Join(s.dir, "api")))
+			for i, to := range tt.to {
+				write(t, s.dir, to, "PORT=1\n"+[]string{"E_TOKEN=fifth-value-5\n", ""}[i])
+			}
+			s.must(s.replan())
+			if said := strings.Join(s.notes, "\n"); !strings.Contains(said, tt.note) || (tt.given == "" && strings.Contains(said, "keeps")) {
+				t.Errorf("notes: %q", said)
+			}
+			for _, e := range s.plan.Variable {
+				if e.Name == "E_TOKEN" && e.File == tt.to[0] && tt.given != "" && (e.Environment != tt.given || e.Path != "app/api/e-token") {
+					t.Errorf("%+v", e)
+				}
+			}
+			if tt.given != "" {
+				s.move()
+				s.readsAs("strongroom-env.api.toml", map[string]string{"DB_PASSWORD": "api-value-1", "E_TOKEN": "fifth-value-5"})
+			}
+		})
+	}
+}
+
+// Patched code is told of the mapping file of the environment that has its variables.
+func TestWhichMappingIsNamed(t *testing.T) {
+	s := newSite(t, map[string]string{
+		"api/.env": "DB_PASSWORD=api-value-1\nA_TOKEN=api-value-2\n", "web/.env": "DB_PASSWORD=web-value-2\nW_TOKEN=web-value-3\n",
+		"web/a.py": "import os\nx = os.environ['DB_PASSWORD']\n", "web/b.py": "import os\nx = os.environ['A_TOKEN']\n", "c.py": "import os\nx = os.environ['A_TOKEN'] + os.environ['W_TOKEN']\n",
+	})
+	s.must(s.replan("api/.env=api", "web/.env=web"))
+	_, err := s.apply(false)
+	s.must(err)
+	r, err := s.cutover()
+	s.must(err)
+	said := map[string]string{}
+	for _, c := range r.Changes {
+		said[c.File] = strings.Join(c.ByHand, "\n")
+	}
+	for file, want := range map[string]string{"web/a.py": "such as strongroom-env.web.toml", "web/b.py": "such as strongroom-env.api.toml", "c.py": "no one environment has all of its variables"} {
+		if !strings.Contains(said[file], want) {
+			t.Errorf("%s: %q", file, said[file])
+		}
+	}
+}

@@ -1,86 +1,4 @@
-"""Patches reads of environment variables in Python code, by its syntax tree.
-
-Run by strongroom migrate as python3 -I -S. It reads one request a line from standard input and
-writes one answer a line, both JSON; nothing of what it patches is run or imported.
-
-request: {"source": base64, "names": [variables that were moved]}
-answer:  {"patched": base64, or absent if nothing changes,
-          "notes": [[line, what no patch covers]],
-          "left": why the whole file was left alone,
-          "old", "new": both sources without their texts, comments and defaults, to be shown}
-"""
-
-import ast
-import base64
-import codecs
-import io
-import json
-import re
-import sys
-import tokenize
-import warnings
-
-MODULE = "strongroom_dagster.env"
-ALIAS = "strongroom_env"
-MASK = "\u2022\u2022\u2022"
-CHANGES = ("pop", "setdefault", "update", "__setitem__", "__delitem__", "clear", "popitem")
-FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-
-
-class LeftAlone(Exception):
-    """The file stays as it is."""
-
-
-class Text:
-    """A source and its places: ast counts bytes of UTF-8 in a line, a text counts characters."""
-
-    def __init__(self, text):
-        self.text = text
-        self.lines = re.split(r"(?<=\n)|(?<=\r)(?!\n)", text)
-        self.starts = [0]
-        for line in self.lines:
-            self.starts.append(self.starts[-1] + len(line))
-
-    def at(self, line, column):
-        before = self.lines[line - 1].encode("utf-8")[:column]
-        return self.starts[line - 1] + len(before.decode("utf-8"))
-
-    def span(self, node):
-        return self.at(node.lineno, node.col_offset), self.at(node.end_lineno, node.end_col_offset)
-
-
-def decode(data):
-    """The encoding that the file declares (PEP 263), its mark, and its text."""
-    mark = b""
-    if data.startswith(codecs.BOM_UTF8):
-        mark = codecs.BOM_UTF8
-    try:
-        encoding = tokenize.detect_encoding(io.BytesIO(data).readline)[0]
-        if mark:
-            encoding = "utf-8"
-        text = data[len(mark) :].decode(encoding)
-        if text.encode(encoding) != data[len(mark) :]:
-            raise LeftAlone("its text is not the same again in its encoding")
-    except (SyntaxError, LookupError, UnicodeError):
-        raise LeftAlone("its text is not in the encoding that it declares")
-    return encoding, mark, text
-
-
-def parse(text, data):
-    version = "%d.%d" % sys.version_info[:2]
-    try:
-        tree = ast.parse(text)
-        compile(data, "<file>", "exec", dont_inherit=True)
-    except SyntaxError as error:
-        raise LeftAlone("line %d is not what Python %s reads" % (error.lineno or 1, version))
-    except (ValueError, RecursionError, MemoryError, OverflowError):
-        raise LeftAlone("it is not what Python %s reads" % version)
-    return tree
-
-
-def key_of(subscript):
-    key = subscript.slice
-    return key.value if type(key).__name__ == "Index" else key  # before Python 3.9
+"""Patches reads of environment variables in Python code: what to patch, and what no patch covers."""
 
 
 class Bindings:
@@ -196,9 +114,7 @@ class Finder:
     def _constant(self, node):
         if id(node) in self.known or id(node) in self.docs:
             return
-        text = node.value
-        if isinstance(text, bytes):
-            text = text.decode("latin-1")
+        text = text_of(node)
         if text in self.names:
             self.note(node, text + " is named: see who reads it")
             return
@@ -212,9 +128,7 @@ class Finder:
     def _name(self, node):
         """The variable that a constant names; None if it is no constant, "" if it is not moved."""
         if isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes)):
-            value = node.value
-            if isinstance(value, bytes):
-                value = value.decode("latin-1")
+            value = text_of(node)
             if value not in self.names:
                 return ""
             self.known.add(id(node))
@@ -405,15 +319,16 @@ class Finder:
             return
         prefix = ""
         for inner in ast.walk(node):
-            if isinstance(inner, ast.keyword) and inner.arg == "env_prefix" and isinstance(inner.value, ast.Constant):
-                prefix = inner.value.value
+            pairs = []
+            if isinstance(inner, ast.keyword):
+                pairs = [(inner.arg, inner.value)]
             elif isinstance(inner, ast.Dict):
-                for key, value in zip(inner.keys, inner.values):
-                    if isinstance(key, ast.Constant) and key.value == "env_prefix" and isinstance(value, ast.Constant):
-                        prefix = value.value
-            elif isinstance(inner, ast.Assign) and any(getattr(t, "id", "") == "env_prefix" for t in inner.targets):
-                if isinstance(inner.value, ast.Constant):
-                    prefix = inner.value.value
+                pairs = [(getattr(key, "value", None), value) for key, value in zip(inner.keys, inner.values)]
+            elif isinstance(inner, ast.Assign):
+                pairs = [(getattr(target, "id", None), inner.value) for target in inner.targets]
+            for name, value in pairs:
+                if name == "env_prefix" and isinstance(value, ast.Constant):
+                    prefix = value.value
         upper = {n.upper(): n for n in self.names}
         for field in node.body:
             if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)):
@@ -433,221 +348,3 @@ class Finder:
                 )
                 if isinstance(field.value, ast.Constant):
                     self._default(name, field.value, [field.value])
-
-
-def same(text, span, node):
-    """Whether what stands at span is node: before Python 3.12, places in f-strings are guesses."""
-    try:
-        found = ast.parse("(" + text[span[0] : span[1]] + ")", mode="eval").body
-    except (SyntaxError, ValueError):
-        return False
-    return ast.dump(found) == ast.dump(node)
-
-
-def replacement(word):
-    return ast.Attribute(ast.Name(ALIAS, ast.Load()), word, ast.Load())
-
-
-class Replace(ast.NodeTransformer):
-    def __init__(self, cuts):
-        self.cuts = {id(node): word for node, word in cuts}
-
-    def visit(self, node):
-        if id(node) in self.cuts:
-            return replacement(self.cuts[id(node)])
-        return self.generic_visit(node)
-
-
-def is_import(node):
-    return isinstance(node, ast.Import) and any(a.name == MODULE and a.asname == ALIAS for a in node.names)
-
-
-def is_future(node):
-    return isinstance(node, ast.ImportFrom) and node.module == "__future__" and node.level == 0
-
-
-def head(body):
-    """How many statements must stay first."""
-    n = 0
-    if body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
-        if isinstance(body[0].value.value, str):
-            n = 1
-    while n < len(body) and is_future(body[n]):
-        n += 1
-    return n
-
-
-def insertion(source, tree, cuts):
-    """Where the import goes: the statement in front of which, the offset and the text; or None."""
-    body, ids = tree.body, {id(node) for node, _ in cuts}
-    for index in range(head(body), len(body)):
-        statement = body[index]
-        if is_import(statement):
-            return None
-        cut = any(id(n) in ids for n in ast.walk(statement))
-        if not cut and not isinstance(statement, (ast.Import, ast.ImportFrom)):
-            continue
-        first = statement
-        if isinstance(statement, FUNCTIONS) and statement.decorator_list:
-            first = min([statement] + statement.decorator_list, key=lambda n: n.lineno)
-        line = first.lineno
-        text = "import %s as %s" % (MODULE, ALIAS)
-        start = source.starts[line - 1]
-        at = source.at(first.lineno, first.col_offset)
-        if first is not statement or not source.text[start:at].strip(" \t\f"):
-            ends = re.search(r"\r\n|\r|\n", source.text)
-            return index, start, text + (ends.group() if ends else "\n")
-        return index, at, text + "; "
-    raise LeftAlone("no place for an import was found")
-
-
-def apply(source, tree, cuts):
-    """The patched text, proved to be the old tree with the cuts and the import and nothing else."""
-    pieces = [(source.span(node), ALIAS + "." + word) for node, word in cuts]
-    place = insertion(source, tree, cuts)
-    if place is not None:
-        pieces.append(((place[1], place[1]), place[2]))
-    text, at = "", 0
-    for (start, end), new in sorted(pieces):
-        if start < at:
-            raise LeftAlone("two changes meet")
-        text += source.text[at:start] + new
-        at = end
-    text += source.text[at:]
-    return text, place
-
-
-def proved(new, patched, tree, text, cuts, place, defaults):
-    """The new tree and its defaults; None if it is not the old one with the cuts and the import."""
-    try:
-        after = parse(new, patched)
-    except LeftAlone:
-        return None, None
-    fresh = ast.parse(text)
-    twins = dict(zip((id(n) for n in ast.walk(tree)), ast.walk(fresh)))
-    stand_ins = {id(twins[i]) for i in defaults}
-    fresh = Replace([(twins[id(node)], word) for node, word in cuts]).visit(fresh)
-    body = list(after.body)
-    if place is not None:
-        if not is_import(body[place[0]]):
-            return None, None
-        del body[place[0]]
-    bare = ast.Module(body=body, type_ignores=[])
-    if ast.dump(bare) != ast.dump(ast.Module(body=fresh.body, type_ignores=[])):
-        return None, None
-    pairs = zip(ast.walk(ast.Module(body=fresh.body, type_ignores=[])), ast.walk(bare))
-    return after, {id(there) for here, there in pairs if id(here) in stand_ins}
-
-
-def shown(text, tree, names, defaults):
-    """The text without what could be a secret: texts, comments, and defaults that are numbers."""
-    source, spans, blind = Text(text), [], set()
-    for node in ast.walk(tree):
-        if not isinstance(node, (ast.Constant, ast.JoinedStr)):
-            continue
-        if isinstance(node, ast.JoinedStr):
-            if sys.version_info < (3, 12):
-                blind.update(id(n) for n in ast.walk(node) if n is not node)
-                spans.append((source.span(node), '"%s"' % MASK))
-            continue
-        value = node.value
-        if id(node) in blind or value in names or isinstance(value, (bool, type(None), type(...))):
-            continue
-        if isinstance(value, (str, bytes)):
-            if len(value) > 3 or id(node) in defaults:
-                span = source.span(node)
-                bare = text[span[0] : span[0] + 1] not in "rRbBuUfF\"'"
-                spans.append((span, MASK if bare else '"%s"' % MASK))
-        elif id(node) in defaults:
-            spans.append((source.span(node), MASK))
-    comments = []
-    try:
-        for token in tokenize.generate_tokens(io.StringIO(text, newline="").readline):
-            declares = token.start[0] <= 2 and re.match(r"#!|#.*coding[:=]", token.string)
-            if token.type == tokenize.COMMENT and not declares:
-                start = source.starts[token.start[0] - 1] + token.start[1]
-                if text[start : start + 1] != "#":
-                    return ""  # lines are counted otherwise: rather nothing than a comment
-                comments.append(((start, start + len(token.string.rstrip("\r\n"))), "# " + MASK))
-    except (tokenize.TokenError, IndentationError, SyntaxError):
-        return ""
-    out, at = "", 0
-    for (start, end), new in sorted(spans + comments):
-        if start < at:
-            continue
-        lines = re.findall(r"\r\n|\r|\n", text[start:end])
-        out += text[at:start] + new + "".join(lines)
-        at = end
-    return out + text[at:]
-
-
-def answer(data, names):
-    encoding, mark, text = decode(data)
-    tree = parse(text, data)
-    source = Text(text)
-    finder = Finder(tree, names)
-    finder.find()
-    out = {}
-    good, guessed = [], []
-    for node, word in finder.cuts:
-        span = source.span(node)
-        if same(text, span, node):
-            (guessed if finder.inside[id(node)] is not None else good).append((node, word))
-        else:
-            finder.note(node, "a variable is read in an f-string: change it by hand")
-    bound = bool(good or guessed) and any(
-        (isinstance(n, ast.Name) and n.id == ALIAS and not isinstance(n.ctx, ast.Load))
-        or (isinstance(n, ast.alias) and (n.asname or n.name) == ALIAS and n.name != MODULE)
-        or (isinstance(n, (ast.arg,)) and n.arg == ALIAS)
-        for n in finder.nodes
-    )
-    if bound:
-        for node, _ in good + guessed:
-            finder.note(node, "a variable is read here, and %s is something else in this file" % ALIAS)
-        good = guessed = []
-    for cuts in (good + guessed, good):
-        if not cuts:
-            continue
-        new, place = apply(source, tree, cuts)
-        try:
-            patched = mark + new.encode(encoding)
-        except UnicodeError:
-            raise LeftAlone("the patch cannot be written in its encoding")
-        after, defaults = proved(new, patched, tree, text, cuts, place, finder.defaults)
-        if after is None:
-            continue
-        kept = {id(n) for n, _ in cuts}
-        for node, _ in good + guessed:
-            if id(node) not in kept:
-                finder.note(node, "a variable is read in an f-string: change it by hand")
-        out["patched"] = base64.b64encode(patched).decode("ascii")
-        out["old"] = shown(text, tree, finder.names, finder.defaults)
-        out["new"] = shown(new, after, finder.names, defaults)
-        break
-    else:
-        for node, _ in good + guessed:
-            finder.note(node, "a variable is read here, and no patch could be proved right: change it by hand")
-    out["notes"] = sorted(finder.notes)
-    return out
-
-
-def main():
-    if sys.version_info < (3, 8):
-        sys.exit(1)  # it does not know where a node ends
-    warnings.simplefilter("ignore")
-    sys.setrecursionlimit(5000)
-    sys.stdout.write(json.dumps({"version": "%d.%d" % sys.version_info[:2]}) + "\n")
-    sys.stdout.flush()
-    for line in iter(sys.stdin.readline, ""):
-        request = json.loads(line)
-        try:
-            out = answer(base64.b64decode(request["source"]), request["names"])
-        except LeftAlone as why:
-            out = {"left": str(why)}
-        except (RecursionError, MemoryError):
-            out = {"left": "it is nested too deeply"}
-        sys.stdout.write(json.dumps(out) + "\n")
-        sys.stdout.flush()
-
-
-main()
