@@ -270,9 +270,14 @@ def test_a_name_may_have_its_field_beside_it() -> None:
 def test_variables_are_looked_at_before_anything_is_asked_for() -> None:
     with model_vault() as (vault, _clock, client_for):
         value, client = vault.write("x"), client_for()
-        with pytest.raises(ConfigurationError), client.environment({"A=B": "x"}):
-            raise AssertionError("the block was entered")
+        given: list[Any] = [{"A=B": "x"}, [("A", "x")]]
+        for wrong in given:
+            with pytest.raises(ConfigurationError), client.environment(wrong):
+                raise AssertionError("the block was entered")
         assert vault.requests == []
+        vault.write("nul", "a\0")
+        with pytest.raises(ConfigurationError), client.environment({"A": "nul"}):
+            raise AssertionError("the block was entered")
         with client.environment({"STRONGROOM_TEST_ONLY": "x"}):
             assert os.environ["STRONGROOM_TEST_ONLY"] == value
         assert "STRONGROOM_TEST_ONLY" not in os.environ

@@ -8,13 +8,17 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
+import psycopg
 import pytest
 
 from strongroom_dagster import ConfigurationError, InvalidResponseError, VaultUnavailableError
 from strongroom_dagster.database import DatabaseLease
+from strongroom_dagster.fake import FakeVaultSecrets
 
 from .harness.clock import FakeClock
 from .harness.model import Model, model_vault
+from .harness.shown import kept
+from .harness.wait import free_port
 
 
 def pair_of(vault: Model, username: str) -> str:
@@ -532,3 +536,11 @@ def test_a_connection_is_made_with_the_credentials_of_now(monkeypatch: pytest.Mo
         user = db.username
         password = pair_of(vault, user)
         assert made == [(("host=db",), {"user": user, "password": password, "autocommit": True})]
+
+
+def test_a_connection_that_fails_keeps_no_password() -> None:
+    """Its error is psycopg's, without the frames that were given the password."""
+    with FakeVaultSecrets(databases={"r": ("u", "c4n4ry")}) as client, client.database("r") as db:
+        with pytest.raises(psycopg.OperationalError) as caught:
+            db.connect(f"host=127.0.0.1 port={free_port()} dbname=x")
+        assert "c4n4ry" not in kept(caught.value)
