@@ -78,19 +78,23 @@ func runAlert(c *cobra.Command, o alertOptions, unit string) error {
 		e = e.WithJournal(c.Context(), invocation, o.lines, secrets...)
 	}
 	dir := stateDir(o.state, machine.AlertState)
-	said, serr := alert.LoadSaid(dir)
+	var serr error
 	if !o.test {
-		due, unsaid := said.Due(e, conf.Repeat)
+		var due bool
+		serr = alert.UpdateSaid(c.Context(), dir, func(said *alert.Said) {
+			if last := said.LastTold(unit); !last.IsZero() {
+				e.Mended = alert.Succeeded(c.Context(), unit, last)
+			}
+			due, e.Unsaid = said.Due(e, conf.Repeat)
+		})
 		if !due {
 			fmt.Fprintf(c.OutOrStdout(), "%s failed the same way less than %v ago: not told again\n", unit, conf.Repeat)
-			return cmp.Or(broken, errors.Join(serr, said.Save(dir)))
+			return cmp.Or(broken, serr)
 		}
-		e.Unsaid = unsaid
 	}
 	told, err := alert.Send(c.Context(), e, channels, nil)
 	if told > 0 && !o.test {
-		said.Told(e)
-		serr = errors.Join(serr, said.Save(dir))
+		serr = errors.Join(serr, alert.UpdateSaid(c.Context(), dir, func(said *alert.Said) { said.Told(e) }))
 	}
 	if err != nil {
 		journal(c, journalError, "%s failed, and not everybody could be told: %v", unit, err)

@@ -23,7 +23,7 @@ type verifyOptions struct {
 	id               string
 	state, takeState string
 	unlessStandby    bool
-	prune            bool
+	prune, passOver  bool
 	timeout          time.Duration
 }
 
@@ -51,6 +51,7 @@ does not open it. The last good record is never changed by a failure.`,
 	f.StringVar(&o.takeState, "take-state", machine.SnapshotState, "folder of the taking job's state: what it recorded must be what is there")
 	f.DurationVar(&o.timeout, "timeout", 4*time.Hour, "give up after this time")
 	f.BoolVar(&o.prune, "prune", false, "then delete in each place what is no longer to be kept, as snapshot prune does")
+	f.BoolVar(&o.passOver, "pass-over-told", false, "do not fail for a place that cannot be asked where the taking job has told of it already")
 	f.BoolVar(&o.unlessStandby, "unless-standby", false, "do nothing where the taking job stood aside because Vault is a standby")
 	return c
 }
@@ -110,6 +111,7 @@ func (o *verifyOptions) verify(ctx context.Context, b config.Backup) (map[string
 	v := snapshot.VerifyOptions{
 		Identities: identities, ClusterID: o.cluster, ID: id,
 		StateDir: stateDir(o.state, machine.VerifyState), TakeStateDir: o.takeState, ToolVersion: o.version,
+		PassOver: o.passOver,
 	}
 	var mu sync.Mutex
 	var gone []pruned

@@ -16,26 +16,43 @@ import (
 
 // FilesFrom returns a TakeOptions.Files that archives the given absolute paths,
 // directories with all in them. A path that is not there is left out: a
-// machine whose certificate is not issued yet has backups all the same.
-// Only plain files and directories are taken; links, sockets and devices are
+// machine whose certificate is not issued yet has backups all the same. That no file is
+// there at all is an error, and a path that is itself a link stands for what it leads to.
+// Below it only plain files and directories are taken; links, sockets and devices are
 // not.
 func FilesFrom(paths ...string) func(context.Context, io.Writer) error {
 	return func(ctx context.Context, w io.Writer) error {
 		tw := tar.NewWriter(w)
+		n := 0
 		for _, p := range paths {
-			if err := addTree(ctx, tw, p); err != nil {
+			if err := addTree(ctx, tw, p, &n); err != nil {
 				return fmt.Errorf("archive %q: %w", p, err)
 			}
+		}
+		if n == 0 && len(paths) > 0 {
+			return fmt.Errorf("archive %q: no file is there", paths)
 		}
 		return tw.Close()
 	}
 }
 
-func addTree(ctx context.Context, tw *tar.Writer, root string) error {
+func addTree(ctx context.Context, tw *tar.Writer, root string, files *int) error {
 	if !filepath.IsAbs(root) {
 		return errors.New("want an absolute path")
 	}
-	return filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
+	// One that is named is meant, also where it is a link: an empty archive would pass
+	// for what lies behind it.
+	at, err := filepath.EvalSymlinks(root)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, lerr := os.Lstat(root); lerr == nil {
+			return fmt.Errorf("a link that leads nowhere: %w", err)
+		}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return filepath.WalkDir(at, func(path string, e fs.DirEntry, err error) error {
 		if cerr := ctx.Err(); cerr != nil {
 			return cerr
 		}
@@ -48,6 +65,9 @@ func addTree(ctx context.Context, tw *tar.Writer, root string) error {
 		}
 		if !e.IsDir() && !e.Type().IsRegular() {
 			return nil
+		}
+		if !e.IsDir() {
+			*files++
 		}
 		return addFile(tw, path)
 	})

@@ -1,12 +1,15 @@
 package snapshot
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"strongroom.example/config"
 )
@@ -146,5 +149,90 @@ func TestPlaceThatIsTheSystems(t *testing.T) {
 	p := NewPlace(config.BackupTo{Type: config.BackupDir, Path: link}, nil)
 	if _, err := p.List(t.Context(), ""); !errors.Is(err, ErrPlace) || !strings.Contains(err.Error(), "system's own") {
 		t.Errorf("%v", err)
+	}
+}
+
+// One fault is one alert: of a place that the taking job could not reach either it has
+// told. What is wrong with a place is remembered until that place is good again.
+func TestOneFaultIsToldOnce(t *testing.T) {
+	k, src := newKeys(t), bytesSource(buildArchive(t, archiveSpec{}))
+	good, sick := newMem("good"), &failing{mem: newMem("sick"), n: 1, err: fmt.Errorf("%w: says the test", ErrUnreachable)}
+	o := takeOptions(t, k, src, good, sick)
+	if _, err := Take(t.Context(), o); !errors.Is(err, ErrUnreachable) {
+		t.Fatal(err)
+	}
+	if s, err := LoadTakeState(o.StateDir); err != nil || len(s.Failures) != 1 || s.Failures["sick"].Error == "" {
+		t.Errorf("%+v, %v", s, err)
+	}
+	verify := func(passOver bool, places ...Destination) (VerifyState, error) {
+		v := verifyOptions(t, k, nil)
+		v.ClusterID, v.TakeStateDir, v.PassOver = testCluster, o.StateDir, passOver
+		_, err := VerifyPlaces(t.Context(), places, v)
+		s, lerr := LoadVerifyState(v.StateDir)
+		if lerr != nil {
+			t.Fatal(lerr)
+		}
+		return s, err
+	}
+	sick.n, sick.calls = 1, 0
+	if s, err := verify(true, good, sick); err != nil || s.Failure != nil || s.Failures["sick"].Error == "" || s.LastGood["good"].ID == "" {
+		t.Errorf("%+v, %v", s, err)
+	}
+	sick.calls = 0
+	if _, err := verify(false, good, sick); !errors.Is(err, ErrUnreachable) {
+		t.Errorf("by hand: %v", err)
+	}
+	sick.calls = 0
+	if _, err := verify(true, sick); err == nil {
+		t.Error("nothing could be asked, and that is well")
+	}
+	// Another fault is told.
+	sick.calls, sick.err = 0, ErrCorrupt
+	if _, err := verify(true, good, sick); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("another fault: %v", err)
+	}
+}
+
+// Verifying one place clears no other's failure, until that is long gone.
+func TestFailureOfAnotherPlace(t *testing.T) {
+	a, b := newMem("a"), newMem("b")
+	at := testTime
+	all := settle(nil, at, []Destination{a, b}, map[string]error{"a": ErrFull, "b": ErrDenied})
+	all = settle(all, at.Add(time.Hour), []Destination{b}, nil)
+	if len(all) != 1 || all["a"].Error == "" {
+		t.Errorf("%+v", all)
+	}
+	if all = settle(all, at.Add(48*time.Hour), []Destination{b}, nil); len(all) != 0 {
+		t.Errorf("%+v", all)
+	}
+}
+
+// Files that are named and not there are no empty archive that passes for them; a link is
+// followed where it is what was named.
+func TestFilesThatAreLinks(t *testing.T) {
+	dir := t.TempDir()
+	lay(t, filepath.Join(dir, "real", "key"))
+	link, dead := filepath.Join(dir, "link"), filepath.Join(dir, "dead")
+	if err := errors.Join(os.Symlink(filepath.Join(dir, "real"), link), os.Symlink(filepath.Join(dir, "none"), dead)); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name  string
+		paths []string
+		want  string
+		fails bool
+	}{
+		{"a link", []string{link}, "real/key", false},
+		{"a link to a file", []string{filepath.Join(link, "key")}, "real/key", false},
+		{"a link that leads nowhere", []string{link, dead}, "", true},
+		{"a typing error", []string{filepath.Join(dir, "rael")}, "", true},
+		{"one that is not there yet", []string{link, filepath.Join(dir, "later")}, "real/key", false},
+		{"none", nil, "", false},
+	} {
+		var b bytes.Buffer
+		err := FilesFrom(tt.paths...)(t.Context(), &b)
+		if (err != nil) != tt.fails || !strings.Contains(b.String(), tt.want) {
+			t.Errorf("%s: %v, %d bytes", tt.name, err, b.Len())
+		}
 	}
 }

@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"errors"
+	"maps"
 	"path/filepath"
 	"time"
 
@@ -24,8 +25,10 @@ type TakeState struct {
 	Last map[string]TakenRecord `json:"last,omitempty"`
 	// Markers are the ids that places bear, by name.
 	Markers map[string]string `json:"markers,omitempty"`
-	// Failure is the last run's, if it failed.
-	Failure *Failure `json:"failure,omitempty"`
+	// Failure is the last run's, if it failed, and Failures are those of its places, by
+	// name.
+	Failure  *Failure           `json:"failure,omitempty"`
+	Failures map[string]Failure `json:"failures,omitempty"`
 	// CanaryFailure is why the last run's snapshot has no canary although there
 	// is a login for it. A drill of such a snapshot fails.
 	CanaryFailure *Failure `json:"canary_failure,omitempty"`
@@ -53,8 +56,8 @@ type VerifyState struct {
 	// LastGood is the newest verified snapshot in each destination, by its
 	// name. A failure never changes it.
 	LastGood map[string]VerifiedRecord `json:"last_good,omitempty"`
-	// Failure is the last run's, if it failed, and Failures are those of its places,
-	// by name.
+	// Failure is the last run's, if it failed, and Failures are those of places, by name:
+	// each until that place is good again.
 	Failure  *Failure           `json:"failure,omitempty"`
 	Failures map[string]Failure `json:"failures,omitempty"`
 	// ClockDoubted is in how many runs in a row the clock was in doubt.
@@ -83,6 +86,27 @@ func (r VerifiedRecord) Position() Position { return position(r.Lineage, r.RaftI
 type Failure struct {
 	At    time.Time `json:"at"`
 	Error string    `json:"error"`
+}
+
+// forgetAfter is when the failure of a place that nobody asks any more counts for nothing:
+// it is no longer configured.
+const forgetAfter = 25 * time.Hour
+
+// settle notes of places how they have done. A place that is not asked keeps its failure
+// for a while.
+func settle(all map[string]Failure, at time.Time, places []Destination, failed map[string]error) map[string]Failure {
+	out := maps.Clone(all)
+	if out == nil {
+		out = map[string]Failure{}
+	}
+	maps.DeleteFunc(out, func(_ string, f Failure) bool { return at.Sub(f.At).Abs() > forgetAfter })
+	for _, d := range places {
+		delete(out, d.Name())
+		if err := failed[d.Name()]; err != nil {
+			out[d.Name()] = Failure{At: at.UTC(), Error: err.Error()}
+		}
+	}
+	return out
 }
 
 func (s *TakeState) mark(place, id string) {

@@ -84,7 +84,11 @@ func Take(ctx context.Context, o TakeOptions) (Taken, error) {
 	defer unlock()
 
 	taken, err := o.take(ctx)
-	return taken, errors.Join(err, o.record(taken.Manifest, taken.Held, err))
+	return taken, errors.Join(err, o.record(taken.Manifest, taken.Held, err, func(s *TakeState) {
+		if len(taken.Held)+len(taken.failed) > 0 { // else no place was asked
+			s.Failures = settle(s.Failures, o.Now(), o.Destinations, taken.failed)
+		}
+	}))
 }
 
 func (o *TakeOptions) fill() error {

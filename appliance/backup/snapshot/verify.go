@@ -32,6 +32,9 @@ type VerifyOptions struct {
 	// recorded there must be the very one that was stored.
 	TakeStateDir string
 	ToolVersion  string
+	// PassOver leaves a place that cannot be asked out of the error where the taking job
+	// has failed there, too, and told: one fault is one alert. It is recorded as ever.
+	PassOver bool
 	// Doubt is why this machine's clock is not to be believed; ClockDoubt when nil, or
 	// nobody where Now is given.
 	Doubt func() error
@@ -76,22 +79,48 @@ func VerifyPlaces(ctx context.Context, places []Destination, o VerifyOptions) (m
 		return nil, err
 	}
 	defer unlock()
-	known := verifyRecorder{o: &o, failed: map[string]Failure{}, good: map[string]VerifiedRecord{}}
+	known := verifyRecorder{o: &o, failed: map[string]error{}, good: map[string]VerifiedRecord{}}
 	_, errs := inEach(ctx, places, o.Stall, func(ctx context.Context, d Destination) (struct{}, error) {
 		return struct{}{}, o.verifyIn(ctx, d, &known)
 	})
+	known.places = places
+	told := o.told(len(places))
 	for i, err := range errs {
-		if err != nil {
-			known.failure(places[i].Name(), err)
+		if err == nil {
+			continue
+		}
+		name := places[i].Name()
+		known.failure(name, err)
+		if told[name] && CannotBeAsked(err) {
+			errs[i] = nil
 		}
 	}
 	err = errors.Join(errs...)
+	if len(known.failed) == len(places) && err == nil && len(places) > 0 {
+		err = fmt.Errorf("verify snapshot: no place can be asked, as the taking job has told")
+	}
 	doubt := o.Doubt()
 	doubted, serr := known.save(err, doubt)
 	if doubted > doubtedRuns {
 		err = errors.Join(err, fmt.Errorf("%w: nothing is deleted until it is right", doubt))
 	}
 	return known.end(), errors.Join(err, serr)
+}
+
+// told are the places of which the taking job has told already, where PassOver is set.
+func (o *VerifyOptions) told(places int) map[string]bool {
+	out := make(map[string]bool, places)
+	if !o.PassOver || o.TakeStateDir == "" {
+		return out
+	}
+	s, err := LoadTakeState(o.TakeStateDir)
+	if err != nil {
+		return out
+	}
+	for name := range s.Failures {
+		out[name] = true
+	}
+	return out
 }
 
 // verifyIn verifies in one place, and does what follows.
@@ -362,11 +391,12 @@ func ReadProof(ctx context.Context, d Destination, id ID) (VerifiedRecord, error
 // verifyRecorder is what becomes known of the places, each when it does. What is left
 // behind, stuck, changes nothing any more.
 type verifyRecorder struct {
-	o *VerifyOptions
+	o      *VerifyOptions
+	places []Destination
 
 	mu     sync.Mutex
 	good   map[string]VerifiedRecord
-	failed map[string]Failure
+	failed map[string]error
 	over   bool
 }
 
@@ -383,7 +413,7 @@ func (r *verifyRecorder) verified(place string, rec VerifiedRecord) error {
 func (r *verifyRecorder) failure(place string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.failed[place] = Failure{At: r.o.Now().UTC(), Error: err.Error()}
+	r.failed[place] = err
 }
 
 func (r *verifyRecorder) end() map[string]VerifiedRecord {
@@ -406,7 +436,7 @@ func (r *verifyRecorder) save(failure, doubt error) (doubted int, err error) {
 			s.ClockDoubted = 0
 		}
 		doubted = s.ClockDoubted
-		s.Failures, s.Failure = r.failed, nil
+		s.Failures, s.Failure = settle(s.Failures, r.o.Now(), r.places, r.failed), nil
 		if failure != nil {
 			s.Failure = &Failure{At: r.o.Now().UTC(), Error: failure.Error()}
 		}

@@ -11,6 +11,9 @@ import (
 // Hidden takes a secret's place.
 const Hidden = "***"
 
+// names are those that secrets go by.
+const names = `(?:password|passwd|passphrase|pwd|secret|(?:secret|api|access|private|signing|mac|encryption)(?:[_-]?access)?[_-]?(?:key|id)|token|credentials?|authorization)`
+
 // Masks in the order in which they are applied. They rather hide a word too many
 // than show one.
 var masks = []struct {
@@ -24,10 +27,20 @@ var masks = []struct {
 	{regexp.MustCompile(`\b[sbr]\.[A-Za-z0-9]{20,}`), Hidden},
 	{regexp.MustCompile(`\beyJ[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*){0,2}`), Hidden},
 	// The parts of a URL that hold secrets: user, query, and a long path.
+	// A password may hold a / or an @.
+	{regexp.MustCompile(`(://)[^/@:\s"']*:[^\s"']*@`), "${1}" + Hidden + "@"},
 	{regexp.MustCompile(`(://)[^/@\s]+@`), "${1}" + Hidden + "@"},
 	{regexp.MustCompile(`(https?://[^\s?"']*\?)[^\s"']+`), "${1}" + Hidden},
 	{regexp.MustCompile(`(?i)\b((?:Bearer|Basic)\s+)[A-Za-z0-9._~+/=-]+`), "${1}" + Hidden},
-	{regexp.MustCompile(`(?i)((?:password|passwd|passphrase|pwd|secret|secret[_-]?id|token|api[_-]?key|access[_-]?key|private[_-]?key|authorization)["']?\s*[:=]\s*["']?)[^\s"',;]+`), "${1}" + Hidden},
+	// SQL's: PASSWORD 'x', IDENTIFIED BY 'x'.
+	{regexp.MustCompile(`(?i)(\b(?:PASSWORD|IDENTIFIED\s+(?:WITH\s+\S+\s+)?(?:BY|AS)(?:\s+PASSWORD)?)\s+(?:E|U&)?')(?:[^'\\]|''|\\.)*`), "${1}" + Hidden},
+	{regexp.MustCompile(`(?i)(\b(?:PASSWORD|IDENTIFIED\s+BY)\s+(?:\$\w*\$|"))[^$"]*`), "${1}" + Hidden},
+	// A value in quotes may hold spaces: to the quote that ends it, also inside JSON
+	// that is itself quoted.
+	{regexp.MustCompile(`(?i)(` + names + `\\"\s*[:=]\s*\\")(?:[^\\"]|\\[^"])*`), "${1}" + Hidden},
+	{regexp.MustCompile(`(?i)(` + names + `["']?\s*[:=]\s*")(?:[^"\\]|\\.)*`), "${1}" + Hidden},
+	{regexp.MustCompile(`(?i)(` + names + `["']?\s*[:=]\s*')(?:[^'\\]|\\.)*`), "${1}" + Hidden},
+	{regexp.MustCompile(`(?i)(` + names + `["']?\s*[:=]\s*)[^\s"',;]+`), "${1}" + Hidden},
 	// AppRole's ids.
 	{regexp.MustCompile(`(?i)\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b`), Hidden},
 }

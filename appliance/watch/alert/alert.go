@@ -26,6 +26,9 @@ type Event struct {
 	Lines  []string  // the unit's last lines, masked by whoever fills them in
 	// Unsaid counts the same failures since the last one that was told.
 	Unsaid int
+	// Mended says that the unit has succeeded since the last message about it: this is
+	// another failure, whatever it looks like.
+	Mended bool
 }
 
 // Name is what machines match on: strongroom.unit.failed.
@@ -72,6 +75,9 @@ type Channel interface {
 // ErrRefused is a fault that trying again does not mend.
 var ErrRefused = errors.New("refused")
 
+// ErrPartly is a message that some have got, and others never will.
+var ErrPartly = errors.New("not everybody was told")
+
 // pauses between the tries of a channel: some three minutes in all.
 var pauses = []time.Duration{2 * time.Second, 10 * time.Second, 45 * time.Second, 2 * time.Minute}
 
@@ -91,9 +97,11 @@ func Send(ctx context.Context, e Event, channels []Channel, wait func(context.Co
 	}
 	var errs []error
 	for range channels {
-		if r := <-results; r.err != nil {
+		r := <-results
+		if r.err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", r.name, r.err))
-		} else {
+		}
+		if r.err == nil || errors.Is(r.err, ErrPartly) {
 			told++
 		}
 	}
@@ -103,7 +111,7 @@ func Send(ctx context.Context, e Event, channels []Channel, wait func(context.Co
 func try(ctx context.Context, e Event, c Channel, wait func(context.Context, time.Duration) error) error {
 	for n := 0; ; n++ {
 		err := c.Send(ctx, e)
-		if err == nil || errors.Is(err, ErrRefused) || n == len(pauses) {
+		if err == nil || errors.Is(err, ErrRefused) || errors.Is(err, ErrPartly) && !errors.Is(err, errLater) || n == len(pauses) {
 			return err
 		}
 		if werr := wait(ctx, pauses[n]); werr != nil {

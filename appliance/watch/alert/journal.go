@@ -32,6 +32,20 @@ func Journal(ctx context.Context, unit, invocation string, n int, known ...strin
 	return maskLines(out, known...), nil
 }
 
+// unitSucceeded is the id of systemd's message about that (sd-messages.h,
+// SD_MESSAGE_UNIT_SUCCESS).
+const unitSucceeded = "7ad2d189f7e94e70a38c781354912448"
+
+// Succeeded says whether a unit has ended well since then. A journal that cannot be read
+// says no: then a failure is told once more, or not, as if nothing were known.
+func Succeeded(ctx context.Context, unit string, since time.Time) bool {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	out, err := command.New(ctx, "/usr/bin/journalctl", "--since", "@"+strconv.FormatInt(since.Unix(), 10), "--lines", "1", "--output", "cat", "--no-pager", "--quiet",
+		"UNIT="+unit, "MESSAGE_ID="+unitSucceeded).Output()
+	return err == nil && len(bytes.TrimSpace(out)) > 0
+}
+
 func maskLines(out []byte, known ...string) []string {
 	// The whole first: a key may stretch over lines.
 	var lines []string

@@ -3,7 +3,7 @@ package alert
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
@@ -28,6 +28,8 @@ type Mail struct {
 	username, password string
 	tls                *tls.Config
 	host               string // the server's name
+	// told are the recipients that have a message, each after its id.
+	told map[string]bool
 }
 
 var _ Channel = (*Mail)(nil)
@@ -41,7 +43,7 @@ func NewMail(conf config.AlertMail, username, password string) (*Mail, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mail server %q: %w", conf.Server, err)
 	}
-	m := &Mail{conf: conf, username: username, password: password, host: host,
+	m := &Mail{told: map[string]bool{}, conf: conf, username: username, password: password, host: host,
 		tls: &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}}
 	if conf.CAFile != "" {
 		pem, err := atomicfile.ReadSmall(conf.CAFile, atomicfile.MaxSmall)
@@ -65,7 +67,7 @@ func (m *Mail) Send(ctx context.Context, e Event) error {
 	defer cancel()
 	err := m.send(ctx, e)
 	var answer *textproto.Error
-	if errors.As(err, &answer) && answer.Code >= 500 {
+	if errors.As(err, &answer) && answer.Code >= 500 && !errors.Is(err, ErrPartly) && !errors.Is(err, errLater) {
 		return fmt.Errorf("%w: %w", ErrRefused, err)
 	}
 	return err
@@ -101,10 +103,31 @@ func (m *Mail) send(ctx context.Context, e Event) error {
 	if err := c.Mail(m.conf.From); err != nil {
 		return err
 	}
+	// One dead mailbox silences no other, nor does one that wants to be asked later.
+	var taken []string
+	var left error
 	for _, to := range m.conf.To {
-		if err := c.Rcpt(to); err != nil {
-			return fmt.Errorf("recipient %q: %w", to, err)
+		if m.told[messageID(e)+to] {
+			continue
 		}
+		err := c.Rcpt(to)
+		var answer *textproto.Error
+		switch {
+		case err == nil:
+			taken = append(taken, to)
+			continue
+		case !errors.As(err, &answer) || answer.Code == 421:
+			return fmt.Errorf("recipient %q: %w", to, err) // the connection has ended
+		case answer.Code < 500:
+			left = errors.Join(left, errLater)
+		}
+		left = errors.Join(left, fmt.Errorf("recipient %q: %w", to, err))
+	}
+	if len(taken) == 0 {
+		if len(m.told) > 0 && left != nil {
+			return fmt.Errorf("%w: %w", ErrPartly, left)
+		}
+		return left
 	}
 	w, err := c.Data()
 	if err != nil {
@@ -118,7 +141,23 @@ func (m *Mail) send(ctx context.Context, e Event) error {
 		return err
 	}
 	_ = c.Quit() // the message is on its way
+	for _, to := range taken {
+		m.told[messageID(e)+to] = true
+	}
+	if left != nil {
+		return fmt.Errorf("%w: %w", ErrPartly, left)
+	}
 	return nil
+}
+
+// errLater is of a recipient who may be told with the next try.
+var errLater = errors.New("later")
+
+// messageID is one for an event, however often it is tried: a server that has taken it
+// and did not say so delivers it once.
+func messageID(e Event) string {
+	id := sha256.Sum256(fmt.Append(nil, e.Host, "\n", e.Unit, "\n", failureOf(e), "\n", e.At.UnixNano()))
+	return hex.EncodeToString(id[:12])
 }
 
 // login says hello, encrypts, and authenticates; never in clear over a network.
@@ -173,10 +212,6 @@ func (a *loginAuth) Next(question []byte, more bool) ([]byte, error) {
 
 // message is RFC 5322's, text only.
 func (m *Mail) message(e Event) ([]byte, error) {
-	id := make([]byte, 12)
-	if _, err := rand.Read(id); err != nil {
-		return nil, err
-	}
 	_, domain, _ := strings.Cut(m.conf.From, "@")
 	var b bytes.Buffer
 	for _, h := range [][2]string{
@@ -184,7 +219,7 @@ func (m *Mail) message(e Event) ([]byte, error) {
 		{"To", strings.Join(m.conf.To, ", ")},
 		{"Subject", mime.QEncoding.Encode("utf-8", oneLine(e.Subject()))},
 		{"Date", e.At.Format(time.RFC1123Z)},
-		{"Message-ID", "<" + hex.EncodeToString(id) + "@" + domain + ">"},
+		{"Message-ID", "<" + messageID(e) + "@" + domain + ">"},
 		{"Auto-Submitted", "auto-generated"}, // RFC 3834: no holiday notes in answer
 		{"MIME-Version", "1.0"},
 		{"Content-Type", "text/plain; charset=utf-8"},

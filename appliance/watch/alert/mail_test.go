@@ -3,10 +3,12 @@ package alert
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"mime/quotedprintable"
 	"net/mail"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -90,8 +92,8 @@ func TestMailFaults(t *testing.T) {
 		"no STARTTLS":          {&mailServer{noStartTLS: true}, config.MailStartTLS, nil, "offers no STARTTLS", true},
 		"unknown authority":    {&mailServer{}, config.MailStartTLS, func(c *config.AlertMail) { c.CAFile = "" }, "certificate", false},
 		"wrong password":       {&mailServer{auth: "PLAIN", password: "other"}, config.MailStartTLS, nil, "authentication failed", true},
-		"recipient refused":    {&mailServer{refuse: map[string]string{"RCPT": "550 no such user"}, refuseTimes: 1, auth: "PLAIN", password: canary}, config.MailStartTLS, nil, `"a@example.com"`, true},
-		"greylisted":           {&mailServer{refuse: map[string]string{"RCPT": "451 later"}, refuseTimes: 1, auth: "PLAIN", password: canary}, config.MailStartTLS, nil, "later", false},
+		"recipient refused":    {&mailServer{refuse: map[string]string{"RCPT": "550 no such user"}, refuseTimes: 2, auth: "PLAIN", password: canary}, config.MailStartTLS, nil, `"a@example.com"`, true},
+		"greylisted":           {&mailServer{refuse: map[string]string{"RCPT": "451 later"}, refuseTimes: 2, auth: "PLAIN", password: canary}, config.MailStartTLS, nil, "later", false},
 		"nobody there":         {&mailServer{}, config.MailStartTLS, func(c *config.AlertMail) { c.Server = "127.0.0.1:1" }, "refused", false},
 		"password in clear":    {&mailServer{noStartTLS: true, password: canary}, config.MailPlain, func(c *config.AlertMail) { c.Server = strings.Replace(c.Server, "127.0.0.1", "127.0.0.2", 1) }, "", false},
 		"another name in cert": {&mailServer{}, config.MailStartTLS, func(c *config.AlertMail) { c.Server = strings.Replace(c.Server, "127.0.0.1", "localhost", 1) }, "certificate", false},
@@ -117,6 +119,46 @@ func TestMailFaults(t *testing.T) {
 			}
 			if len(s.got) != 0 {
 				t.Errorf("sent all the same: %+v", s.got)
+			}
+		})
+	}
+}
+
+// One dead mailbox silences no other: those that the server takes get it, once, and that
+// counts as told. Who is to be asked later is asked again, alone.
+func TestMailToTheOthers(t *testing.T) {
+	for name, tt := range map[string]struct {
+		answer string
+		times  int
+		want   []string // the recipients of each message
+		part   bool
+	}{
+		"one is dead":          {"550 no such user", 1, []string{"[b@example.com]"}, true},
+		"one is greylisted":    {"451 later", 1, []string{"[b@example.com]", "[a@example.com]"}, false},
+		"both are greylisted":  {"451 later", 2, []string{"[a@example.com b@example.com]"}, false},
+		"one is full for good": {"452 full", 1 << 20, nil, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &mailServer{refuse: map[string]string{"RCPT": tt.answer}, refuseTimes: tt.times}
+			startMail(t, s)
+			m, err := NewMail(s.conf(config.MailStartTLS), "", "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			told, err := Send(t.Context(), event, []Channel{m}, func(context.Context, time.Duration) error { return nil })
+			if errors.Is(err, ErrPartly) != tt.part || (told == 1) != (len(tt.want) > 0) {
+				t.Errorf("%d, %v", told, err)
+			}
+			var got []string
+			ids := map[string]bool{}
+			for _, m := range s.got {
+				got = append(got, fmt.Sprint(m.to))
+				_, rest, _ := strings.Cut(m.data, "Message-ID: ")
+				id, _, _ := strings.Cut(rest, "\r\n")
+				ids[id] = true
+			}
+			if !slices.Equal(got, tt.want) || len(ids) > 1 {
+				t.Errorf("messages to %q with the ids %v, want %q", got, ids, tt.want)
 			}
 		})
 	}

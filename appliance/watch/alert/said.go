@@ -1,10 +1,12 @@
 package alert
 
 import (
+	"context"
 	"errors"
 	"path/filepath"
 	"time"
 
+	"strongroom.example/appliance/base/pause"
 	"strongroom.example/appliance/base/statefile"
 )
 
@@ -47,7 +49,7 @@ func LoadSaid(dir string) (Said, error) {
 // it is not, it is counted.
 func (s *Said) Due(e Event, repeat time.Duration) (due bool, unsaid int) {
 	u, ok := s.Units[e.Unit]
-	if !ok || u.Failure != failureOf(e) {
+	if !ok || u.Failure != failureOf(e) || e.Mended {
 		return true, 0
 	}
 	// A clock that was set back must not silence it for years.
@@ -68,6 +70,34 @@ func (s *Said) Told(e Event) {
 }
 
 func failureOf(e Event) string { return e.Result + " " + e.Status }
+
+// LastTold is when a unit's failure was last told; zero where none was.
+func (s *Said) LastTold(unit string) time.Time { return s.Units[unit].At }
+
+// saidWait is how long another alert, which writes at this moment, is waited for.
+const saidWait = 5 * time.Second
+
+// UpdateSaid changes what is remembered. Of two alerts at once none loses what the other
+// has noted. An error is told beside the alert and stops none: change is called in any
+// case.
+func UpdateSaid(ctx context.Context, dir string, change func(*Said)) error {
+	ctx, cancel := context.WithTimeout(ctx, saidWait)
+	defer cancel()
+	var unlock func()
+	var err error
+	for {
+		unlock, err = statefile.Lock(filepath.Join(dir, ".said.lock"), "")
+		if !errors.Is(err, statefile.ErrBusy) || pause.For(ctx, 20*time.Millisecond) != nil {
+			break
+		}
+	}
+	if err == nil {
+		defer unlock()
+	}
+	s, lerr := LoadSaid(dir)
+	change(&s)
+	return errors.Join(err, lerr, s.Save(dir))
+}
 
 // Save writes the state directory's file.
 func (s *Said) Save(dir string) error {

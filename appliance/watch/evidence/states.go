@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -37,6 +38,9 @@ type Backup struct {
 	// TakeFailure and VerifyFailure are the last runs', if they failed.
 	TakeFailure   *snapshot.Failure `json:"take_failure,omitempty"`
 	VerifyFailure *snapshot.Failure `json:"verify_failure,omitempty"`
+	// PlaceFailures are what is wrong with places, by name: what the taking job met there,
+	// else the verifying one.
+	PlaceFailures map[string]snapshot.Failure `json:"place_failures,omitempty"`
 	// CanaryFailure is why the newest snapshot has no canary although it should:
 	// it is a backup, and a drill of it fails.
 	CanaryFailure *snapshot.Failure `json:"canary_failure,omitempty"`
@@ -61,6 +65,20 @@ func ReadBackup(p Places) (Backup, error) {
 		return Backup{}, err
 	}
 	b := Backup{ClockDoubted: verified.ClockDoubted, TakeFailure: taken.Failure, VerifyFailure: verified.Failure, CanaryFailure: taken.CanaryFailure, Standby: taken.Standby}
+	b.PlaceFailures = maps.Clone(verified.Failures)
+	if b.PlaceFailures == nil {
+		b.PlaceFailures = map[string]snapshot.Failure{}
+	}
+	maps.Copy(b.PlaceFailures, taken.Failures)
+	// One place that was verified by itself does not mend another.
+	if b.VerifyFailure == nil && b.TakeFailure == nil {
+		for _, place := range slices.Sorted(maps.Keys(b.PlaceFailures)) {
+			f := b.PlaceFailures[place]
+			f.Error = place + ": " + f.Error
+			b.VerifyFailure = &f
+			break
+		}
+	}
 	// Newest is what lineage and raft index say, never a date.
 	var last, best snapshot.Position
 	for _, r := range taken.Last {

@@ -205,6 +205,7 @@ func TestScrape(t *testing.T) {
 		"strongroom_snapshot_taken_time_seconds":                              float64(now.Add(-10 * time.Minute).Unix()),
 		"strongroom_snapshot_verified_taken_time_seconds":                     float64(now.Add(-40 * time.Minute).Unix()),
 		"strongroom_snapshot_verified_time_seconds":                           float64(now.Add(-30 * time.Minute).Unix()),
+		"strongroom_snapshot_place_failed{place=dir:/b}":                      0,
 		"strongroom_snapshot_place_verified_taken_time_seconds{place=dir:/b}": float64(now.Add(-40 * time.Minute).Unix()),
 		"strongroom_snapshot_verified_size_bytes":                             1000,
 		"strongroom_snapshot_take_failed":                                     0,

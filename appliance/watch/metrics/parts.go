@@ -28,6 +28,15 @@ func (c *Collector) snapshot(_ context.Context, e *emitter) error {
 	for place, at := range b.Places {
 		e.time("snapshot_place_verified_taken_time_seconds", at, place)
 	}
+	for place := range b.Places {
+		_, failed := b.PlaceFailures[place]
+		e.bool("snapshot_place_failed", failed, place)
+	}
+	for place := range b.PlaceFailures {
+		if _, known := b.Places[place]; !known {
+			e.bool("snapshot_place_failed", true, place)
+		}
+	}
 	e.bool("snapshot_clock_in_doubt", b.InDoubt || b.ClockDoubted > 0)
 	e.bool("snapshot_take_failed", b.TakeFailure != nil)
 	e.bool("snapshot_verify_failed", b.VerifyFailure != nil)

@@ -29,6 +29,7 @@ var table = []metric{
 	{"snapshot_verified_taken_time_seconds", "When the newest verified snapshot was taken, as a Unix time; 0: never.", nil},
 	{"snapshot_verified_time_seconds", "When that one was verified, as a Unix time; 0: never.", nil},
 	{"snapshot_verified_size_bytes", "Size of that one, encrypted.", nil},
+	{"snapshot_place_failed", "Whether taking or verifying last failed in a place.", []string{"place"}},
 	{"snapshot_place_verified_taken_time_seconds", "When the newest verified snapshot in a place was taken, as a Unix time.", []string{"place"}},
 	{"snapshot_take_failed", "Whether the last run that takes snapshots failed.", nil},
 	{"snapshot_verify_failed", "Whether the last run that verifies them failed.", nil},
