@@ -193,7 +193,7 @@ func TestOneFaultIsToldOnce(t *testing.T) {
 	}
 }
 
-// Verifying one place clears no other's failure, until that is long gone.
+// A place that is not asked keeps its failure, until that is long gone.
 func TestFailureOfAnotherPlace(t *testing.T) {
 	a, b := newMem("a"), newMem("b")
 	at := testTime

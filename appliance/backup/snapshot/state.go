@@ -56,8 +56,8 @@ type VerifyState struct {
 	// LastGood is the newest verified snapshot in each destination, by its
 	// name. A failure never changes it.
 	LastGood map[string]VerifiedRecord `json:"last_good,omitempty"`
-	// Failure is the last run's, if it failed, and Failures are those of places, by name:
-	// each until that place is good again.
+	// Failure is the last run's, if it failed, and Failures are those of its places,
+	// by name.
 	Failure  *Failure           `json:"failure,omitempty"`
 	Failures map[string]Failure `json:"failures,omitempty"`
 	// ClockDoubted is in how many runs in a row the clock was in doubt.

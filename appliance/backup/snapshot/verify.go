@@ -436,7 +436,7 @@ func (r *verifyRecorder) save(failure, doubt error) (doubted int, err error) {
 			s.ClockDoubted = 0
 		}
 		doubted = s.ClockDoubted
-		s.Failures, s.Failure = settle(s.Failures, r.o.Now(), r.places, r.failed), nil
+		s.Failures, s.Failure = settle(nil, r.o.Now(), r.places, r.failed), nil
 		if failure != nil {
 			s.Failure = &Failure{At: r.o.Now().UTC(), Error: failure.Error()}
 		}

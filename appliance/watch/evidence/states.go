@@ -70,7 +70,7 @@ func ReadBackup(p Places) (Backup, error) {
 		b.PlaceFailures = map[string]snapshot.Failure{}
 	}
 	maps.Copy(b.PlaceFailures, taken.Failures)
-	// One place that was verified by itself does not mend another.
+	// A run of fewer places, by hand or again, does not mend the others.
 	if b.VerifyFailure == nil && b.TakeFailure == nil {
 		for _, place := range slices.Sorted(maps.Keys(b.PlaceFailures)) {
 			f := b.PlaceFailures[place]
