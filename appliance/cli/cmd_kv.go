@@ -58,7 +58,7 @@ func kvPath(p string) error {
 // the other, as secrets of strange names. A token that may not ask is passed over.
 func kvMount(ctx context.Context, c *vaultapi.Client, mount string) error {
 	data, err := c.Read(ctx, "sys/internal/ui/mounts/"+mount)
-	if vaultapi.IsDenied(err) {
+	if vaultapi.IsDenied(err) || vaultapi.IsNotFound(err) {
 		return nil
 	}
 	if err != nil {

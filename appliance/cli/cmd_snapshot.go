@@ -100,6 +100,8 @@ func snapshotError(err error) error {
 		code, hint = ExitDrift, "the last good snapshot is untouched (strongroom snapshot list); take a new one, and look at the destination"
 	case errors.Is(err, snapshot.ErrLast):
 		code, hint = ExitOperator, "take and verify one first: systemctl start strongroom-snapshot"
+	case errors.Is(err, snapshot.ErrDeleted):
+		code, hint = ExitDrift, "it can be restored as ever; find out who deletes there, and give the bucket another key pair"
 	case errors.Is(err, snapshot.ErrNotFound):
 		code, hint = ExitDrift, "strongroom snapshot list shows what there is; take a new one, and look at who may delete there"
 	case errors.Is(err, snapshot.ErrNoSnapshot):

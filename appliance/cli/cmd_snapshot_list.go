@@ -25,6 +25,8 @@ type listed struct {
 	Newest  bool `json:"newest"`
 	Retired bool `json:"retired"`
 	InDoubt bool `json:"in_doubt"` // nobody knows when it was taken
+	// Hidden: somebody has deleted it, and the bucket has kept its versions.
+	Hidden bool `json:"hidden"`
 	// Epoch, Lineage and RaftIndex say which is newer.
 	Epoch     int64  `json:"epoch"`
 	Lineage   string `json:"lineage"`
@@ -42,7 +44,7 @@ func (l listed) state() string {
 	for _, also := range []struct {
 		is   bool
 		word string
-	}{{l.Newest, "newest"}, {l.Retired, "retired"}, {l.InDoubt, "date in doubt"}} {
+	}{{l.Newest, "newest"}, {l.Retired, "retired"}, {l.InDoubt, "date in doubt"}, {l.Hidden, "DELETED, kept by the bucket"}} {
 		if also.is {
 			state += ", " + also.word
 		}
@@ -92,7 +94,7 @@ func runSnapshotList(c *cobra.Command, o *snapshotOptions) error {
 		p := e.Position
 		all = append(all, listed{
 			Place: e.Place, ID: e.ID.String(), TakenAt: e.ID.Time(), Size: e.Size, Complete: e.Complete, Verified: e.Verified,
-			Newest: newest[e.ID.Cluster] == e.ID, Retired: e.Retired, InDoubt: e.InDoubt(now), Epoch: p.Epoch, Lineage: p.Lineage, RaftIndex: p.Index,
+			Newest: newest[e.ID.Cluster] == e.ID, Retired: e.Retired, InDoubt: e.InDoubt(now), Hidden: e.Hidden, Epoch: p.Epoch, Lineage: p.Lineage, RaftIndex: p.Index,
 		})
 	}
 	if o.json {

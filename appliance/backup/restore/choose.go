@@ -100,6 +100,9 @@ func (w Wanted) copies(ctx context.Context) ([]oneCopy, error) {
 	for _, p := range listed {
 		at := slices.IndexFunc(w.Places, func(d snapshot.Destination) bool { return d.Name() == p.Place })
 		all = append(all, oneCopy{w.Places[at], p.ID})
+		if p.Hidden && p.ID == listed[0].ID {
+			err = errors.Join(err, fmt.Errorf("%s: %s: %w", p.Place, p.ID, snapshot.ErrDeleted))
+		}
 	}
 	for _, d := range w.Places {
 		if len(all) > 0 && !slices.ContainsFunc(all, func(c oneCopy) bool { return c.d == d }) {

@@ -40,6 +40,9 @@ type ObjectInfo struct {
 	ModTime time.Time
 	// LockedUntil is when object lock lets it go; zero without a lock.
 	LockedUntil time.Time
+	// Hidden says that somebody has deleted it, and that the bucket has kept its version:
+	// it is listed and read as ever.
+	Hidden bool
 }
 
 // Sweeper is a Destination that can hold remains of interrupted uploads.

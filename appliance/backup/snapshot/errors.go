@@ -29,8 +29,11 @@ var (
 	// ErrPlace means that the place itself cannot be used as it is: its folder is
 	// not there, or the key pair of its bucket cannot be read. It is never
 	// ErrNotFound: nothing can be said of what it holds.
-	ErrPlace       = errors.New("this place cannot be opened")
-	ErrNotFound    = errors.New("not found")
+	ErrPlace    = errors.New("this place cannot be opened")
+	ErrNotFound = errors.New("not found")
+	// ErrDeleted means that somebody has deleted what is there all the same, since the
+	// bucket keeps versions.
+	ErrDeleted     = errors.New("somebody has deleted it, and only its locked or former version is left")
 	ErrExists      = errors.New("already exists")
 	ErrLocked      = errors.New("locked against deletion")
 	ErrFull        = errors.New("no space left")

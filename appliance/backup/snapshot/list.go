@@ -15,6 +15,7 @@ type Entry struct {
 	Complete bool  // its manifest is there
 	Verified bool  // its proof is there
 	Retired  bool  // it is not to be chosen
+	Hidden   bool  // somebody has deleted objects of it, whose versions the bucket has kept
 	// Position, Doubted (the machine that took it did not believe its clock) and Unread
 	// (why there is neither) are InOrder's.
 	Position Position
@@ -52,6 +53,7 @@ func List(ctx context.Context, d Destination, cluster string) ([]Entry, error) {
 		}
 		e.Size += o.Size
 		e.objects = append(e.objects, o.Name)
+		e.Hidden = e.Hidden || o.Hidden
 		if o.ModTime.After(e.ModTime) {
 			e.ModTime = o.ModTime
 		}

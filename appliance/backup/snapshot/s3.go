@@ -67,7 +67,8 @@ func (s *S3) Put(ctx context.Context, name string, r io.Reader) (ObjectInfo, err
 	if err := checkName(name); err != nil {
 		return ObjectInfo{}, err
 	}
-	switch _, err := s.Stat(ctx, name); {
+	switch info, err := s.Stat(ctx, name); {
+	case err == nil && info.Hidden: // a new version of it
 	case err == nil:
 		return ObjectInfo{}, fmt.Errorf("%s: put %q: %w", s.name, name, ErrExists)
 	case !errors.Is(err, ErrNotFound):
@@ -283,6 +284,9 @@ func (s *S3) Get(ctx context.Context, name string) (io.ReadCloser, error) {
 		return nil, err
 	}
 	rc, oi, _, err := s.core.GetObject(ctx, s.cfg.Bucket, s.prefix+name, minio.GetObjectOptions{})
+	if version := s.hidden(ctx, s.prefix+name, err); version != "" {
+		rc, oi, _, err = s.core.GetObject(ctx, s.cfg.Bucket, s.prefix+name, minio.GetObjectOptions{VersionID: version})
+	}
 	if err != nil {
 		return nil, s.fail("get", name, err)
 	}
@@ -317,10 +321,15 @@ func (s *S3) Stat(ctx context.Context, name string) (ObjectInfo, error) {
 		return ObjectInfo{}, err
 	}
 	oi, err := s.core.StatObject(ctx, s.cfg.Bucket, s.prefix+name, minio.StatObjectOptions{})
+	version := s.hidden(ctx, s.prefix+name, err)
+	if version != "" {
+		oi, err = s.core.StatObject(ctx, s.cfg.Bucket, s.prefix+name, minio.StatObjectOptions{VersionID: version})
+	}
 	if err != nil {
 		return ObjectInfo{}, s.fail("stat", name, err)
 	}
 	info := s.info(name, oi)
+	info.Hidden = version != ""
 	if info.LockedUntil, err = s.lockedUntil(ctx, s.prefix+name, oi.VersionID); err != nil {
 		return ObjectInfo{}, s.fail("stat", name, err)
 	}
@@ -333,6 +342,12 @@ func (s *S3) info(name string, oi minio.ObjectInfo) ObjectInfo {
 
 // List implements Destination.
 func (s *S3) List(ctx context.Context, prefix string) ([]ObjectInfo, error) {
+	if versioned, err := s.hasVersions(ctx); err == nil && versioned {
+		// Who may not list versions sees what is there, as ever.
+		if out, err := s.listVersions(ctx, prefix); err == nil || !errors.Is(err, ErrDenied) && !errors.Is(err, ErrUnsupported) {
+			return out, err
+		}
+	}
 	var out []ObjectInfo
 	opts := minio.ListObjectsOptions{Prefix: s.prefix + prefix, Recursive: true}
 	for oi := range s.core.ListObjectsIter(ctx, s.cfg.Bucket, opts) {

@@ -79,6 +79,65 @@ func (s *S3) versions(ctx context.Context, key string) ([]minio.ObjectInfo, erro
 	return out, ctx.Err()
 }
 
+// listVersions is List with what a plain DELETE has hidden: of each object its newest
+// version, which object lock may have kept.
+func (s *S3) listVersions(ctx context.Context, prefix string) ([]ObjectInfo, error) {
+	type object struct {
+		newest  minio.ObjectInfo
+		deleted bool
+	}
+	all := map[string]object{}
+	opts := minio.ListObjectsOptions{Prefix: s.prefix + prefix, Recursive: true, WithVersions: true}
+	for v := range s.core.ListObjectsIter(ctx, s.cfg.Bucket, opts) {
+		if v.Err != nil {
+			return nil, s.fail("list", prefix, v.Err)
+		}
+		o := all[v.Key]
+		o.deleted = o.deleted || v.IsDeleteMarker && v.IsLatest
+		if !v.IsDeleteMarker && (o.newest.Key == "" || v.IsLatest || v.LastModified.After(o.newest.LastModified)) {
+			o.newest = v
+		}
+		all[v.Key] = o
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, s.fail("list", prefix, err)
+	}
+	var out []ObjectInfo
+	for key, o := range all {
+		name, ok := strings.CutPrefix(key, s.prefix)
+		if !ok || o.newest.Key == "" || checkName(name) != nil {
+			continue
+		}
+		info := s.info(name, o.newest)
+		info.Hidden = o.deleted
+		out = append(out, info)
+	}
+	sortObjects(out)
+	return out, nil
+}
+
+// hidden is the newest version of an object that is not there, as gone says, since
+// somebody has deleted it; empty where there is none.
+func (s *S3) hidden(ctx context.Context, key string, gone error) string {
+	if gone == nil || !errors.Is(s3Error(gone), ErrNotFound) {
+		return ""
+	}
+	if versioned, err := s.hasVersions(ctx); err != nil || !versioned {
+		return ""
+	}
+	versions, err := s.versions(ctx, key)
+	if err != nil {
+		return ""
+	}
+	var newest minio.ObjectInfo
+	for _, v := range versions {
+		if !v.IsDeleteMarker && (newest.Key == "" || v.LastModified.After(newest.LastModified)) {
+			newest = v
+		}
+	}
+	return newest.VersionID
+}
+
 // hasVersions tells whether the bucket keeps former versions, or once did.
 func (s *S3) hasVersions(ctx context.Context) (bool, error) {
 	s.versioning.Lock()

@@ -481,3 +481,57 @@ func TestS3Config(t *testing.T) {
 		})
 	}
 }
+
+// What somebody deletes in a bucket with object lock is hidden and not gone: it is listed,
+// told, verified, read, and kept.
+func TestS3DeletedUnderALock(t *testing.T) {
+	v := startVersity(t)
+	v.bucket(t, "hidden", true)
+	k, d := newKeys(t), v.open(t, S3Config{Bucket: "hidden"})
+	o := takeOptions(t, k, bytesSource(buildArchive(t, archiveSpec{})), d)
+	o.Now = time.Now
+	taken, err := Take(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	verify := verifyOptions(t, k, d)
+	verify.TakeStateDir = o.StateDir
+	if _, err := Verify(t.Context(), verify); err != nil {
+		t.Fatal(err)
+	}
+	objects, err := d.List(t.Context(), "")
+	if err != nil || len(objects) != 3 {
+		t.Fatalf("%+v, %v", objects, err)
+	}
+	for _, ob := range objects {
+		if err := v.core.RemoveObject(t.Context(), "hidden", ob.Name, minio.RemoveObjectOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	entries, err := List(t.Context(), d, testCluster)
+	if err != nil || len(entries) != 1 || !entries[0].Hidden || !entries[0].Verified || entries[0].ID.String() != taken.Manifest.ID {
+		t.Fatalf("%+v, %v", entries, err)
+	}
+	if m, err := NewestVerified(t.Context(), d, testCluster); err != nil || m.ID != taken.Manifest.ID {
+		t.Errorf("newest verified %q, %v", m.ID, err)
+	}
+	if _, err := Verify(t.Context(), verify); !errors.Is(err, ErrDeleted) {
+		t.Errorf("verify: %v", err)
+	}
+	if s, err := LoadVerifyState(verify.StateDir); err != nil || s.LastGood[d.Name()].ID != taken.Manifest.ID || s.Failure == nil {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if info, err := d.Stat(t.Context(), taken.Manifest.Snapshot.Name); err != nil || !info.Hidden || info.Size != taken.Manifest.Snapshot.Size {
+		t.Errorf("%+v, %v", info, err)
+	}
+	if _, err := d.Stat(t.Context(), testCluster+"/none"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("what nobody has stored: %v", err)
+	}
+	// Whoever deletes it by its versions, as Prune does, has it gone.
+	if err := d.Delete(t.Context(), taken.Manifest.Snapshot.Name); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Stat(t.Context(), taken.Manifest.Snapshot.Name); !errors.Is(err, ErrNotFound) {
+		t.Errorf("deleted: %v", err)
+	}
+}

@@ -138,10 +138,11 @@ func (o VerifyOptions) verifyIn(ctx context.Context, d Destination, known *verif
 		return err
 	}
 	rec, err := o.verify(ctx)
-	if err == nil {
+	switch {
+	case err == nil, errors.Is(err, ErrDeleted):
 		// Before anything follows: what is proven stays so.
-		err = known.verified(d.Name(), rec)
-	} else {
+		err = errors.Join(known.verified(d.Name(), rec), err)
+	default:
 		err = fmt.Errorf("verify snapshot: %w", err)
 	}
 	if o.Then != nil && ctx.Err() == nil && !CannotBeAsked(err) {
@@ -160,6 +161,17 @@ func (o *VerifyOptions) mounted(d Destination) error {
 		return err
 	}
 	_, _, err = mounted(d, s.Markers[d.Name()])
+	return err
+}
+
+// deleted is ErrDeleted where somebody has deleted a snapshot that is good all the same.
+func deleted(ctx context.Context, d Destination, id ID) error {
+	objects, err := d.List(ctx, id.String())
+	for _, o := range objects {
+		if o.Hidden {
+			return fmt.Errorf("%s: %s: %w", d.Name(), id, ErrDeleted)
+		}
+	}
 	return err
 }
 
@@ -200,10 +212,14 @@ func (o *VerifyOptions) verify(ctx context.Context) (VerifiedRecord, error) {
 		ManifestSHA256: sha256Hex(text), Lineage: m.Lineage, RaftIndex: m.RaftIndex, ClockInDoubt: m.ClockInDoubt,
 		Size: m.Snapshot.Size, ToolVersion: o.ToolVersion,
 	}
+	gone := deleted(ctx, o.Destination, id)
+	if gone != nil && !errors.Is(gone, ErrDeleted) {
+		return VerifiedRecord{}, gone
+	}
 	if err := putProof(ctx, o.Destination, id, rec); err != nil {
 		return VerifiedRecord{}, err
 	}
-	return rec, nil
+	return rec, gone
 }
 
 // due is the snapshot to be verified: what this machine stored last. A name with a

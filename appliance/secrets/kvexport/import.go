@@ -58,24 +58,28 @@ var (
 	ErrConflict = errors.New("secrets exist with other values")
 )
 
-// Import copies the file, still encrypted, and reads the copy twice: first to prove that
-// it is whole, and to find conflicts; then to write. So what is written is what was
+// Import reads the file once, to prove that it is whole, and to find conflicts; what it
+// reads it copies, still encrypted, and from the copy it writes. So what is written is what was
 // proven, and the file may be a pipe. Without Force nothing is written if anything
 // conflicts (ErrConflict, with the result).
 //
 // A secret that somebody has changed since it was looked at stays (kv.ErrChanged). After
 // an error the result tells what was done: what was not reached is Planned.
 func Import(ctx context.Context, open func() (io.ReadCloser, error), o ImportOptions) ([]Imported, error) {
-	file, err := copyOf(open)
+	file, err := nameless()
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
+	first := func() (io.ReadCloser, error) {
+		f, err := open()
+		return copied{f, file}, err
+	}
 	again := func() (io.ReadCloser, error) { return io.NopCloser(io.NewSectionReader(file, 0, math.MaxInt64)), nil }
 	var out []Imported
 	var plan []planned
 	conflicts := 0
-	err = each(again, o, func(e engine, s *Secret) error {
+	err = each(first, o, func(e engine, s *Secret) error {
 		p, err := compare(ctx, e, s, o.Force)
 		if err != nil {
 			return err
@@ -113,25 +117,30 @@ func Import(ctx context.Context, open func() (io.ReadCloser, error), o ImportOpt
 	return out, err
 }
 
-// copyOf copies the encrypted file into one without a name.
-func copyOf(open func() (io.ReadCloser, error)) (_ *os.File, err error) {
-	from, err := open()
+// copied gives what it reads to a copy, too.
+type copied struct {
+	io.ReadCloser
+	copy io.Writer
+}
+
+func (c copied) Read(p []byte) (int, error) {
+	n, err := c.ReadCloser.Read(p)
+	if _, werr := c.copy.Write(p[:n]); werr != nil {
+		return 0, werr
+	}
+	return n, err
+}
+
+// nameless makes a file that vanishes with this process.
+func nameless() (*os.File, error) {
+	f, err := os.CreateTemp("/var/tmp", ".import-*")
 	if err != nil {
 		return nil, fmt.Errorf("import: %w", err)
 	}
-	defer from.Close()
-	to, err := os.CreateTemp("/var/tmp", ".import-*")
-	if err != nil {
-		return nil, fmt.Errorf("import: %w", err)
+	if err := os.Remove(f.Name()); err != nil {
+		return nil, errors.Join(fmt.Errorf("import: %w", err), f.Close())
 	}
-	err = os.Remove(to.Name())
-	if err == nil {
-		_, err = io.Copy(to, from)
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("import: %w", err), to.Close())
-	}
-	return to, nil
+	return f, nil
 }
 
 // each opens and reads the file to its proven end.
