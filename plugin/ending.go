@@ -188,7 +188,7 @@ func (w *work) seenDead(ctx context.Context, as asked, v *lifecycle.Version, tes
 	if tests {
 		refused, err := as.test(ctx, w.rec.providerKey(v))
 		switch {
-		case isUnsure(refused):
+		case isUnsure(refused) && !w.currentWorks(ctx, v):
 			err = refused // it may be of the account
 		case refused != nil:
 			return lifecycle.ByTest, nil
@@ -207,6 +207,17 @@ func (w *work) seenDead(ctx context.Context, as asked, v *lifecycle.Version, tes
 		return "", err
 	}
 	return lifecycle.ByList, nil
+}
+
+// currentWorks tells whether another version than v, the current one, is accepted: then
+// what refuses v is not of their account.
+func (w *work) currentWorks(ctx context.Context, v *lifecycle.Version) bool {
+	cur := w.rec.Life.Current()
+	if cur == nil || cur.Number == v.Number || !w.canTest(cur) {
+		return false
+	}
+	refused, err := w.as(ctx, cur).test(ctx, w.rec.providerKey(cur))
+	return refused == nil && err == nil
 }
 
 // missing tells whether a list lacks a version. One that does not show the current

@@ -216,6 +216,23 @@ func TestWhatIsNoEvidence(t *testing.T) {
 	}
 }
 
+// What refuses the old key and takes the new one is not of their account.
+func TestRefusalOfTheOldKeyAlone(t *testing.T) {
+	w := newWorld(t, provider.Capabilities{Mint: true, Test: true, Revoke: true, Overlap: true})
+	w.remoteKey("k", map[string]any{"grace_period": "1h"})
+	w.write("rotate/k", nil)
+	w.remote.setFault(func(op string, after bool) error {
+		if call := w.remote.calls[len(w.remote.calls)-1]; op == "test" && call == "test id-1" && !w.remote.keys["id-1"].alive {
+			return &provider.Error{Op: op, Kind: provider.KindUnauthorized, Status: 403, Unsure: true, Msg: "no"}
+		}
+		return nil
+	})
+	w.pass(2 * time.Hour)
+	if v := w.shown(1); v["state"] != "revoked" || v["evidence"] != "test" {
+		t.Errorf("%v", v)
+	}
+}
+
 // A version that was seen to be missing from a list, and is there again, lives: it is
 // ended again. So is one that an older release has ended without looking.
 func TestListedAgain(t *testing.T) {

@@ -132,6 +132,12 @@ func (r *keyRecord) notBeyond(now, made time.Time, cfg *mountConfig) (changed bo
 	limit(&r.Reminded, 0)
 	limit(&r.Sweep, 2*sweepEvery)
 	limit(&r.Asked, 0)
+	if d := r.Deleting; d != nil {
+		at := *d
+		limit(&at.At, 0)
+		limit(&at.LookAt, lateList)
+		r.Deleting = &at
+	}
 	if f := r.Refusal; f != nil {
 		at := *f
 		limit(&at.First, 0)

@@ -61,6 +61,8 @@ func TestEndOfLife(t *testing.T) {
 		{expires: `["2026-12-24"]`, bad: true},
 		{expires: `"never ever"`, bad: true},
 		{expires: `"2026-02-31"`, bad: true},
+		{expires: `"9999-12-31T23:59:59Z"`, want: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)},
+		{expires: `"9999-12-31T23:59:59-01:00"`, bad: true}, // the year 10000, which no record can hold
 	} {
 		t.Run(tc.expires, func(t *testing.T) {
 			field := `,"e":` + tc.expires

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/theory/jsonpath"
 )
@@ -44,8 +45,14 @@ func parsePath(text string) (*path, error) {
 	return &path{source: text, expr: expr}, nil
 }
 
-// decode reads a whole JSON document and keeps numbers as they are written.
+// decode reads a whole JSON document and keeps numbers as they are written. What
+// encoding/json would quietly make something else of is refused: a secret of another
+// character set, and a field that is there twice.
 func decode(body []byte) (any, error) {
+	body = bytes.TrimPrefix(body, []byte("\ufeff")) // as some services begin
+	if !utf8.Valid(body) {
+		return nil, answerFault("it is not UTF-8")
+	}
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.UseNumber()
 	var v any
@@ -55,7 +62,45 @@ func decode(body []byte) (any, error) {
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return nil, answerFault("something follows the JSON document")
 	}
+	if hasTwice(body) {
+		return nil, answerFault("an object in it has a field twice")
+	}
 	return v, nil
+}
+
+// hasTwice tells whether an object in a valid document has two fields of one name.
+func hasTwice(body []byte) bool {
+	type object struct {
+		fields map[string]bool // nil: it is a list
+		value  bool            // a field's name was read, its value comes
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
+	in := []object{{}}
+	for {
+		token, err := d.Token()
+		if err != nil {
+			return false // the end
+		}
+		top := &in[len(in)-1]
+		if name, ok := token.(string); ok && top.fields != nil && !top.value {
+			if top.fields[name] {
+				return true
+			}
+			top.fields[name], top.value = true, true
+			continue
+		}
+		switch token {
+		case json.Delim('{'):
+			in = append(in, object{fields: map[string]bool{}})
+		case json.Delim('['):
+			in = append(in, object{})
+		case json.Delim('}'), json.Delim(']'):
+			in = in[:len(in)-1]
+			in[len(in)-1].value = false
+		default:
+			top.value = false
+		}
+	}
 }
 
 // one is the single value that p selects; ok is false where there is none.
@@ -86,6 +131,8 @@ func (p *path) stringValue(doc any) (string, error) {
 		return "", answerFault("%s is empty", p.source)
 	case len(s) > maxValue:
 		return "", answerFault("%s has more than %d bytes", p.source, maxValue)
+	case strings.ContainsRune(s, utf8.RuneError): // half a pair, as \ud800
+		return "", answerFault("%s holds what is no character", p.source)
 	}
 	return s, nil
 }

@@ -17,7 +17,8 @@ func pathOf(t *testing.T, text string) *path {
 }
 
 func TestDecode(t *testing.T) {
-	for _, bad := range []string{"", " ", "{", "nonsense", `{"a":1}{"b":2}`, `{"a":1} x`, "\x00", strings.Repeat("[", 20000)} {
+	for _, bad := range []string{"", " ", "{", "nonsense", `{"a":1}{"b":2}`, `{"a":1} x`, "\x00", `{"a":1,"a":2}`, `{"b":[{"a":"x"},{"a":"x","c":{"d":1,"e":{},"d":2}}]}`, `{"a":1,"\u0061":2}`,
+		"{\"a\":\"caf\xe9\"}", "\xff\xfe{\x00}\x00", strings.Repeat("[", 20000)} {
 		if v, err := decode([]byte(bad)); !errors.Is(err, errAnswer) {
 			t.Errorf("%.30q: %v, %v", bad, v, err)
 		}
@@ -25,11 +26,16 @@ func TestDecode(t *testing.T) {
 	if v, err := decode([]byte(" {\"n\": 12345678901234567890}\n")); err != nil || pathOf(t, "$.n").text(v) != "12345678901234567890" {
 		t.Errorf("a large number is changed: %v, %v", v, err)
 	}
+	for _, good := range []string{"\ufeff{\"n\":\"1\"}", `{"n":"1","l":[{"n":2},{"n":2},"n","n"],"o":{"n":"1","l":"n"}}`} {
+		if v, err := decode([]byte(good)); err != nil || pathOf(t, "$.n").text(v) != "1" {
+			t.Errorf("%q: %v, %v", good, v, err)
+		}
+	}
 }
 
 func TestExtract(t *testing.T) {
 	doc, err := decode([]byte(`{"id":"abc","n":42,"f":1.5,"e":1e3,"empty":"","null":null,"list":[{"x":"1"},{"x":"2"}],"dots":"..",
-		"line":"a\nb","long":"` + strings.Repeat("x", maxValue+1) + `"}`))
+		"half":"x\ud800y","line":"a\nb","long":"` + strings.Repeat("x", maxValue+1) + `"}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,6 +55,7 @@ func TestExtract(t *testing.T) {
 		{what: "value", path: "$.list[0].x", want: "1"},
 		{what: "value", path: "$.list[?@.x=='2'].x", want: "2"},
 		{what: "value", path: "$.n", bad: "no string"},
+		{what: "value", path: "$.half", bad: "no character"},
 		{what: "value", path: "$.empty", bad: "is empty"},
 		{what: "value", path: "$.absent", bad: "selects nothing"},
 		{what: "value", path: "$.long", bad: "more than"},

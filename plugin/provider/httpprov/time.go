@@ -109,7 +109,10 @@ func readTime(s string) (time.Time, bool) {
 		if t.Year() <= 1 {
 			return time.Time{}, true
 		}
-		return t.UTC(), true
+		if t = t.UTC(); t.Year() > 9999 { // by its zone; no record could hold it
+			return time.Time{}, false
+		}
+		return t, true
 	}
 	return time.Time{}, false
 }
