@@ -243,9 +243,9 @@ func (w *work) missing(remote []provider.RemoteKey, v *lifecycle.Version) error 
 }
 
 // isGone tells that a key is deleted and nothing of it is alive, as far as its versions
-// and intents say.
-func (w *work) isGone() bool {
-	return w.rec.Deleting != nil && w.rec.Life.Alive() == 0 && !w.b.intents.open(w.rec.Name)
+// and intents say. Who reads it finds nothing, though its record may wait for a list.
+func (b *backend) isGone(rec *keyRecord) bool {
+	return rec.Deleting != nil && rec.Life.Alive() == 0 && !b.intents.open(rec.Name)
 }
 
 // eraseIfGone removes a deleted key once nothing of it is alive, and the provider's
@@ -253,7 +253,7 @@ func (w *work) isGone() bool {
 // is left keeps the record for two days.
 func (w *work) eraseIfGone(ctx context.Context) error {
 	now := w.now()
-	if !w.isGone() || now.Before(w.rec.Deleting.LookAt) {
+	if !w.b.isGone(w.rec) || now.Before(w.rec.Deleting.LookAt) {
 		return nil
 	}
 	ended := w.rec.Deleting.At
@@ -275,7 +275,7 @@ func (w *work) eraseIfGone(ctx context.Context) error {
 // eraseNow removes a deleted key of which nothing is alive before a late list can show
 // more, because somebody wants its name or its provider; errKept: it cannot.
 func (w *work) eraseNow(ctx context.Context) error {
-	if !w.isGone() || w.lastSweep(ctx) != nil {
+	if !w.b.isGone(w.rec) || w.lastSweep(ctx) != nil {
 		return errKept
 	}
 	return w.erase(ctx)

@@ -235,7 +235,7 @@ func (b *backend) ofKey(read func(context.Context, *snapshot, *framework.FieldDa
 			return nil, err
 		}
 		snap, err := b.snapshot(ctx, req.Storage, name)
-		if err != nil || snap == nil {
+		if err != nil || snap == nil || b.isGone(snap.rec) {
 			return nil, err
 		}
 		return read(ctx, snap, d)

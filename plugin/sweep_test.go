@@ -294,6 +294,9 @@ func TestLeftoverThatIsListedLate(t *testing.T) {
 			if resp, err := h.do(logical.ListOperation, "keys/", nil); err != nil || resp.Data["keys"] != nil {
 				t.Errorf("it is listed: %v, %v", resp, err)
 			}
+			if resp, err := h.do(opRead, "keys/k", nil); err != nil || resp != nil && !c.lies.NoAnswer && c.delete["revoke_now"] == true {
+				t.Errorf("it is there: %v, %v", resp, err)
+			}
 			if c.then != nil {
 				c.then(h)
 			}

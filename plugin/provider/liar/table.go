@@ -73,9 +73,10 @@ const MaxMintsAnHour = 16
 
 // Tellable tells whether what the engine has lost can be told from what others
 // have: there is a list, it has the names that were sent, and not two keys of one
-// name whose ids it shows otherwise than the create did.
+// name whose ids it shows otherwise than the create did, or whose name is cut within
+// what says which installation has made them: the other may be a clone's.
 func Tellable(c provider.Capabilities, l Lies) bool {
-	return c.List && c.Named && !l.Renamed && !(l.OtherIDs && l.Twin)
+	return c.List && c.Named && !l.Renamed && !(l.Twin && (l.OtherIDs || l.NameCut > 0))
 }
 
 // And is both: what o does otherwise comes on top.
