@@ -331,3 +331,26 @@ func TestLeftoverThatIsListedLate(t *testing.T) {
 		}
 	}
 }
+
+// A key that is down has nothing that lives: what carries the name of a dead version is
+// not that version.
+func TestSweepOfAKeyThatIsDown(t *testing.T) {
+	caps := remoteCaps()
+	caps.Test = false
+	w := newWorld(t, caps)
+	w.remoteKey("k", nil)
+	id := w.remote.leave(w.nameOf("k", "1"))
+	w.remote.setFault(func(op string, _ bool) error {
+		if op == "create" {
+			return &provider.Error{Op: op, Kind: provider.KindForbidden, Status: 403, Msg: "no"}
+		}
+		return nil
+	})
+	w.write("rotate/k", map[string]any{"compromised": true})
+	for range 3 {
+		w.pass(time.Hour)
+	}
+	if got := w.read("keys/k", nil)["condition"]; got != "down" || slices.Contains(w.remote.alive(), id) {
+		t.Errorf("condition %v, alive: %v, calls %v", got, w.remote.alive(), w.remote.calls)
+	}
+}

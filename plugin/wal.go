@@ -297,8 +297,10 @@ func (w *work) sweep(ctx context.Context) error {
 	} else if listErr != nil {
 		next.Sweep = now.Add(sweepEvery / 4)
 	}
-	if at := w.rec.Asked.Add(lateList); now.Before(at) {
-		next.Sweep = earlierTime(next.Sweep, at)
+	for _, late := range []time.Duration{lateList, settleTime} {
+		if at := w.rec.Asked.Add(late); now.Before(at) {
+			next.Sweep = earlierTime(next.Sweep, at)
+		}
 	}
 	// What is a version after all is ended as one.
 	remote = slices.DeleteFunc(remote, func(r provider.RemoteKey) bool {
@@ -356,8 +358,8 @@ func (w *work) leftovers(ctx context.Context) ([]provider.RemoteKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Of a deleted key whose versions are all dead nothing is to live.
-	sure := w.rec.Deleting != nil && w.rec.Life.Alive() == 0
+	// Of a key whose versions are all dead nothing is to live.
+	sure := w.rec.Life.Alive() == 0
 	for i := range w.rec.Life.Versions {
 		v := &w.rec.Life.Versions[i]
 		listed := slices.ContainsFunc(remote, func(r provider.RemoteKey) bool { return r.ID == v.ProviderID })
@@ -421,7 +423,7 @@ func (w *work) sweepSoon(next *keyRecord, in *intent) {
 		return
 	}
 	next.Asked = w.now()
-	next.Sweep = next.Asked.Add(settleTime)
+	next.Sweep = earlierTime(next.Sweep, next.Asked.Add(settleTime)) // tries in a row put nothing off
 	if in != nil {
 		next.Tried = max(next.Tried, in.Version)
 	}

@@ -69,7 +69,7 @@ type Due struct {
 
 // Overdue tells whether the rotation should have been there by now.
 func (d Due) Overdue(now time.Time) bool {
-	return d.Missed || !d.Wanted.IsZero() && now.After(d.Wanted) && d.Held != WhyPromise
+	return d.Held != WhyPromise && (d.Missed || !d.Wanted.IsZero() && now.After(d.Wanted))
 }
 
 // RotationDue is when a key is to be rotated under a policy, as seen at now.
