@@ -73,10 +73,11 @@ const MaxMintsAnHour = 16
 
 // Tellable tells whether what the engine has lost can be told from what others
 // have: there is a list, it has the names that were sent, and not two keys of one
-// name whose ids it shows otherwise than the create did, or whose name is cut within
-// what says which installation has made them: the other may be a clone's.
+// name whose ids it shows otherwise than the create did. Where names are cut within what
+// says which installation has made a key, what no intent is open for may be a clone's.
 func Tellable(c provider.Capabilities, l Lies) bool {
-	return c.List && c.Named && !l.Renamed && !(l.Twin && (l.OtherIDs || l.NameCut > 0))
+	unasked := l.Twin || l.AfterMade != 0 || l.ListLag > 0
+	return c.List && c.Named && !l.Renamed && !(l.OtherIDs && l.Twin) && !(l.NameCut > 0 && unasked)
 }
 
 // And is both: what o does otherwise comes on top.
