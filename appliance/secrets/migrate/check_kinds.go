@@ -36,6 +36,8 @@ func isUnit(rel string) bool {
 	return false
 }
 
+var podmanSecret = regexp.MustCompile(`\btarget=([^,]+),`)
+
 const ofUnit = "take it out of the unit, and run systemctl daemon-reload"
 
 // unit reads Environment=, EnvironmentFile=, PassEnvironment= and what a command
@@ -74,6 +76,10 @@ func (c *checker) unit(rel, shown string, data []byte) {
 			}
 		case key == "EnvironmentFile":
 			c.named(rel, shown, strings.TrimPrefix(value, "-"), start, "EnvironmentFile=", strings.HasPrefix(value, "-"))
+		case key == "Secret": // of Podman. Source: podman-systemd.unit(5)
+			if m := podmanSecret.FindStringSubmatch(value + ","); m != nil && strings.Contains(value, "type=env") {
+				c.set(shown, m[1], "of a secret", start, key+"=", ofUnit)
+			}
 		case strings.HasPrefix(key, "Exec") || key == "PodmanArgs" || key == "GlobalArgs":
 			for _, m := range inline.FindAllStringSubmatch(value, -1) {
 				c.set(shown, m[1], m[2], start, key+"=", ofUnit)
@@ -196,6 +202,8 @@ func (c *checker) namedFile(full, from string) bool {
 }
 
 const (
+	ofShell      = ": what the shell has"
+	passedOn     = "start it under strongroom env exec, or take it out"
 	ofCompose    = "take it out, and have the program log in to Vault"
 	ofKubernetes = "take it out of the manifest, and apply that"
 	ofOthers     = "take it out"
@@ -257,16 +265,18 @@ func (t treeOf) visit(n *yaml.Node, under string) {
 					t.c.named(t.rel, t.shown, f.target, f.line, "env_file", f.optional)
 				}
 			case value.Kind == yaml.ScalarNode && value.Tag == "!!null" && under == "environment":
-				t.c.set(t.shown, key.Value, "passed on", key.Line, t.how+": what the shell has", t.do)
+				t.c.set(t.shown, key.Value, "passed on", key.Line, t.how+ofShell, passedOn)
 			case value.Kind == yaml.ScalarNode && value.Tag != "!!null":
 				t.set(key.Value, value.Value, key.Line)
+			case value.Kind == yaml.MappingNode:
+				t.set(key.Value, mappingValue(value, "value"), key.Line) // a variable of GitLab
 			}
 			t.visit(value, key.Value)
 		}
 	case yaml.SequenceNode:
 		for _, item := range n.Content {
 			if item.Kind == yaml.ScalarNode && under == "environment" && !strings.Contains(item.Value, "=") {
-				t.c.set(t.shown, item.Value, "passed on", item.Line, t.how+": what the shell has", t.do)
+				t.c.set(t.shown, item.Value, "passed on", item.Line, t.how+ofShell, passedOn)
 			}
 			t.visit(item, under)
 		}
@@ -329,12 +339,17 @@ var (
 	ofALine = regexp.MustCompile(`^\s*(?:export\s+|set\s+|declare\s+-\w+\s+|typeset\s+-\w+\s+|readonly\s+|env\s+|env\[|environment\s*=\s*|env\s*=\s*|setenv\s*=\s*|\$env:)?["']?` + nameAtAll + `["']?\]?\s*(?:[:?+]?=|:\s)\s*(.*)$`)
 	// byBlank are the ways to set with a blank between name and value.
 	byBlank = regexp.MustCompile(`^\s*(?:SetEnv|setenv|set\s+-\w+|fastcgi_param|uwsgi_param|proxy_set_header|env-set)\s+` + nameAtAll + `\s+(\S.*)$`)
+	// byPAM is a line of pam_env.conf(5).
+	byPAM = regexp.MustCompile(`^\s*` + nameAtAll + `\s+(?:DEFAULT|OVERRIDE)=(\S+)`)
 	// byXML is a property list's or a web.config's.
 	byXML = regexp.MustCompile(`<key>` + nameAtAll + `</key>|<(?:environmentVariable|env|add)\s[^>]*(?:name|key)="` + nameAtAll + `"[^>]*value="([^"]*)"`)
 	// byName is Kubernetes' form in a template.
 	byName = regexp.MustCompile(`^\s*-?\s*name:\s*["']?` + nameAtAll + `["']?\s*$`)
 	// inCode and callInCode set a variable of the process that runs.
-	inCode     = regexp.MustCompile(`(?:environ\s*\[\s*["']|process\.env\.|process\.env\[\s*["']|ENV\[\s*["'])` + nameAtAll + `(?:["']\s*\])?\s*=([^=]\s*\S*)`)
+	inCode = regexp.MustCompile(`(?:environ\s*\[\s*["']|process\.env\.|process\.env\[\s*["']|ENV\[\s*["'])` + nameAtAll + `(?:["']\s*\])?\s*=([^=]\s*\S*)`)
+	// atOnce are several: environ.update(A="x"), environ |= {"A": "x"}, putenv("A=x"), pm2's env.
+	atOnce     = regexp.MustCompile(`(?:environ\s*(?:\.\s*update\s*\(|\|=)|\bputenv\(\s*["']|\benv(?:_\w+)?["']?\s*:\s*\{)(.*)$`)
+	pairAtOnce = regexp.MustCompile(`(?:^|[\s,({"'])` + nameAtAll + `["']?\s*[=:]\s*["']?([^\s"',(){}]+)`)
 	callInCode = regexp.MustCompile(`(?:environ\s*\.\s*setdefault\(\s*["']|\bputenv\(\s*["']|\bos\.Setenv\(\s*["\x60])` + nameAtAll + `["'\x60]\s*,\s*(\S*)`)
 )
 
@@ -347,7 +362,7 @@ func (c *checker) lines(shown string, data []byte, k lineKind) {
 		if t := strings.TrimSpace(text); t == "" || t[0] == '#' || t[0] == ';' || strings.HasPrefix(t, "//") || strings.HasPrefix(t, "<!--") {
 			continue
 		}
-		for _, re := range []*regexp.Regexp{ofALine, byBlank} {
+		for _, re := range []*regexp.Regexp{ofALine, byBlank, byPAM} {
 			if m := re.FindStringSubmatch(text); m != nil {
 				c.set(shown, m[1], m[2], line, k.how, k.do)
 			}
@@ -372,6 +387,11 @@ func (c *checker) code(shown string, data []byte) {
 		line++
 		if t := strings.TrimSpace(string(raw)); strings.HasPrefix(t, "#") || strings.HasPrefix(t, "//") {
 			continue
+		}
+		for _, m := range atOnce.FindAllStringSubmatch(strings.TrimSpace(string(raw)), -1) {
+			for _, p := range pairAtOnce.FindAllStringSubmatch(m[1], -1) {
+				c.set(shown, p[1], p[2], line, "code", "let the program read it")
+			}
 		}
 		for _, re := range []*regexp.Regexp{inCode, callInCode} {
 			for _, m := range re.FindAllStringSubmatch(string(raw), -1) {
