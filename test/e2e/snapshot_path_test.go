@@ -48,9 +48,9 @@ func TestSnapshotRestorePath(t *testing.T) {
 	if err := s.Root.EnableKV2(ctx, "secret"); err != nil {
 		t.Fatal(err)
 	}
-	auditDir := vaulttest.Dir(t)
-	audit := filepath.Join(auditDir, "audit.log")
-	if err := s.Root.EnableFileAudit(ctx, "file", audit); err != nil {
+	audit := s.Layout.Audit("audit-1")
+	auditDir := filepath.Dir(audit)
+	if err := s.EnableAudit(ctx, s.Root); err != nil {
 		t.Fatal(err)
 	}
 	user(t, s)

@@ -105,10 +105,6 @@ func TestCalls(t *testing.T) {
 			call: func(ctx context.Context, c *Client) (any, error) { return no(c.EnableFileAudit(ctx, "file", "/log")) },
 			asks: `PUT /v1/sys/audit/file {"options":{"file_path":"/log","mode":"0600"},"type":"file"}`,
 		},
-		"enable KV": {
-			call: func(ctx context.Context, c *Client) (any, error) { return no(c.EnableKV2(ctx, "secret")) },
-			asks: `PUT /v1/sys/mounts/secret {"options":{"version":"2"},"type":"kv"}`,
-		},
 		"who am I": {
 			call: func(ctx context.Context, c *Client) (any, error) { return c.LookupSelf(ctx) }, asks: "GET /v1/auth/token/lookup-self",
 			answer: `{"data":{"id":"t"}}`, want: Data{"id": "t"}, lacking: []string{"", `{}`},

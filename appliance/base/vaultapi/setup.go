@@ -9,6 +9,9 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strings"
+
+	"strongroom.example/appliance/base/pause"
 )
 
 // ErrInitialized is returned by Init for a Vault that is initialised already:
@@ -76,13 +79,23 @@ func (c *Client) EnableFileAudit(ctx context.Context, path, file string) error {
 	return nil
 }
 
-// EnableKV2 mounts a KV version 2 secrets engine.
+// EnableKV2 mounts a KV version 2 secrets engine, and returns when it takes
+// requests: a new one refuses them for a moment.
 func (c *Client) EnableKV2(ctx context.Context, path string) error {
 	_, err := c.Write(ctx, "sys/mounts/"+path, map[string]any{"type": "kv", "options": map[string]string{"version": "2"}})
 	if err != nil {
 		return fmt.Errorf("mount kv at %q: %w", path, err)
 	}
-	return nil
+	for {
+		// Who may not read this, or gets no answer, has the mount all the same.
+		_, err := c.Read(ctx, path+"/config")
+		if Status(err) != http.StatusBadRequest || !strings.Contains(err.Error(), "Upgrading from non-versioned") {
+			return nil
+		}
+		if err := pause.For(ctx, pollEvery); err != nil {
+			return fmt.Errorf("kv at %q still upgrades: %w", path, err)
+		}
+	}
 }
 
 // Plugin names one version of a secrets engine's binary in Vault's plugin
