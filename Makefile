@@ -89,6 +89,8 @@ demo: build ## the whole appliance, once, in a temporary folder (SERVER=openbao:
 test: build vault tools lint ## lint, unit tests, end-to-end tests against the real parts
 	$(SAY) "what the tests need of Debian"
 	scripts/test-deps
+	$(SAY) "OpenBao, the second server"
+	scripts/openbao || echo "   its tests are skipped"
 	$(SAY) "Go tests (unit, end to end against the real Vault), and beside them the Python tests"
 	scripts/test
 
