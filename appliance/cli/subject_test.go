@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,10 +12,23 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// refusing is the address of a Vault that refuses everything at once. One that is
+// not there would be waited for.
+func refusing(t *testing.T) string {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, `{"errors":["no"]}`, http.StatusBadRequest)
+	}))
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
 // What a command is about can be given as its argument, and does what the flag does.
 func TestSubjects(t *testing.T) {
 	t.Setenv("CREDENTIALS_DIRECTORY", "")
 	t.Setenv("VAULT_TOKEN", "given")
+	vault := refusing(t)
+	t.Setenv("VAULT_ADDR", vault)
 	b := newBackups(t)
 	b.take(t, "one", time.Now().UTC().Truncate(time.Second))
 	other, state, file := t.TempDir(), t.TempDir(), filepath.Join(t.TempDir(), "any.toml")
@@ -33,8 +48,8 @@ func TestSubjects(t *testing.T) {
 		{[]string{"snapshot", "take"}, "dir", other, nil},
 		{[]string{"snapshot", "soon"}, "changed", filepath.Join(other, "none"), nil},
 		{[]string{"drill", "fetch"}, "dir", other, []string{"--state", state, "--take-state", state}},
-		{[]string{"restore"}, "dir", other, []string{"--identity", b.identity, "--no-keep", "--address", "http://127.0.0.1:1"}},
-		{[]string{"restore"}, "file", file, []string{"--no-keep", "--address", "http://127.0.0.1:1"}},
+		{[]string{"restore"}, "dir", other, []string{"--identity", b.identity, "--no-keep", "--address", vault}},
+		{[]string{"restore"}, "file", file, []string{"--no-keep", "--address", vault}},
 		{[]string{"app", "plan"}, "config", file, nil},
 		{[]string{"app", "apply"}, "config", file, nil},
 		{[]string{"app", "prune"}, "config", file, nil},
