@@ -37,6 +37,9 @@ type versity struct {
 // test.
 func startVersity(t testing.TB) *versity {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("starts an S3 server")
+	}
 	bin := filepath.Join("..", "..", "..", "bin", "versitygw")
 	if _, err := os.Stat(bin); err != nil {
 		if os.Getenv("STRONGROOM_REAL") == "1" {

@@ -68,6 +68,9 @@ func newShortPebble(t *testing.T, httpPort, tlsPort string, validity time.Durati
 // (https://github.com/letsencrypt/pebble/tree/main/test/config).
 func newPebbleWith(t *testing.T, httpPort, tlsPort string, more map[string]any) *pebble {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("starts a certificate authority")
+	}
 	bin, dnsBin := tool(t, "pebble"), tool(t, "pebble-challtestsrv")
 	dir := t.TempDir()
 	certs, err := localtls.New(time.Now(), rand.Reader)
