@@ -22,9 +22,6 @@ import (
 type VaultParams struct {
 	// Product is whose server reads it. Default Vault.
 	Product Product
-	// AuditFiles are OpenBao's audit devices, name to absolute file: it takes them
-	// from its configuration alone. Vault's are made by its API, and none are here.
-	AuditFiles map[string]string
 	// ClusterName is what `vault status` shows. Default "strongroom".
 	ClusterName string
 	// NodeID names this node in raft; it must never change. Default "node-1".
@@ -168,13 +165,6 @@ func (p VaultParams) validate() error {
 	f.add("LogLevel", checkOneOf(p.LogLevel, "trace", "debug", "info", "warn", "error"))
 	f.add("LogFormat", checkOneOf(p.LogFormat, "standard", "json"))
 	f.add("Product", checkOneOf(string(p.Product.known()), Products()...))
-	for name, file := range p.AuditFiles {
-		f.add("AuditFiles", checkName(name))
-		f.add("AuditFiles", checkPath(file))
-		if p.Product.known() == ProductVault {
-			f.add("AuditFiles", errors.New("are made by Vault's API, and not in its configuration"))
-		}
-	}
 	for i, peer := range p.Peers {
 		at := func(name string) string { return fmt.Sprintf("Peers[%d].%s", i, name) }
 		f.add(at("APIAddr"), checkURL(peer.APIAddr, "https"))

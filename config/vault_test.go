@@ -40,7 +40,7 @@ func TestRenderVaultGolden(t *testing.T) {
 		{APIAddr: "https://10.0.0.3:8200"},
 	}
 	bao := vaultParams()
-	bao.Product, bao.AuditFiles = ProductOpenBao, map[string]string{"audit-1": "/var/log/a.log", "audit-2": "/var/log/b.log"}
+	bao.Product = ProductOpenBao
 	for name, p := range map[string]VaultParams{"single": vaultParams(), "peers": withPeers, "openbao": bao} {
 		t.Run(name, func(t *testing.T) {
 			got, err := RenderVault(p)
@@ -141,8 +141,6 @@ func TestRenderVaultRefuses(t *testing.T) {
 		"default above max":   {func(p *VaultParams) { p.DefaultLeaseTTL = 48 * time.Hour }, "DefaultLeaseTTL"},
 		"unknown level":       {func(p *VaultParams) { p.LogLevel = "loud" }, `LogLevel: "loud" is none of`},
 		"another product":     {func(p *VaultParams) { p.Product = "consul" }, "Product: "},
-		"Vault's audit here":  {func(p *VaultParams) { p.AuditFiles = map[string]string{"a": "/b"} }, "AuditFiles: are made by Vault's API"},
-		"audit to nowhere":    {func(p *VaultParams) { p.Product, p.AuditFiles = ProductOpenBao, map[string]string{"a": "b"} }, "AuditFiles: "},
 		"peer without URL":    {func(p *VaultParams) { p.Peers = []VaultPeer{{}} }, "Peers[0].APIAddr: is empty"},
 		"peer's half of pair": {func(p *VaultParams) { p.Peers = []VaultPeer{{APIAddr: "https://v", ClientCertFile: "/c"}} }, "Peers[0].ClientCertFile"},
 	} {

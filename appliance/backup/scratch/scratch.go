@@ -129,16 +129,8 @@ func (v *Vault) writeFiles() error {
 	}
 	v.TCPAddress = "127.0.0.1:" + ports[0]
 	l := v.Layout
-	var declared map[string]string
-	if v.Server.Product == config.ProductOpenBao {
-		declared = map[string]string{}
-		for _, name := range auditDevices {
-			declared[name] = l.Audit(name)
-		}
-	}
 	hcl, err := config.RenderVault(config.VaultParams{
 		Product:         v.Server.Product,
-		AuditFiles:      declared,
 		NodeID:          cmp.Or(v.opts.NodeID, "scratch"),
 		APIAddr:         "https://" + v.opts.FrontAddress,
 		ClusterAddr:     "https://127.0.0.1:" + ports[1],
