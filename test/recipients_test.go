@@ -25,7 +25,9 @@ func TestRecipientsAtEveryEntrance(t *testing.T) {
 		t.Setenv(name, "")
 	}
 	// Whoever asks Vault has its answer at once, and nothing to try again for.
-	no := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, `{"errors":["no"]}`, http.StatusBadRequest) }))
+	no := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, `{"errors":["no"]}`, http.StatusBadRequest)
+	}))
 	defer no.Close()
 	t.Setenv("VAULT_ADDR", no.URL)
 	t.Setenv("HOME", t.TempDir())
