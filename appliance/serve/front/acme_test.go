@@ -5,12 +5,14 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -176,6 +178,20 @@ func TestACMERestartWaitsForItsCertificates(t *testing.T) {
 	}
 	f := launch(t, c).start()
 	<-asked // it is in the middle of loading
+	// systemd's socket is there before the front is; this one is not.
+	up, stop := context.WithTimeout(t.Context(), time.Minute)
+	defer stop()
+	for {
+		conn, err := new(net.Dialer).DialContext(up, "tcp", c.Listen[0])
+		if err == nil {
+			conn.Close()
+			break
+		}
+		if !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Fatalf("%v\n%s", err, f.output())
+		}
+		runtime.Gosched()
+	}
 	answered := make(chan error, 1)
 	go func() {
 		conn, err := tls.Dial("tcp", c.Listen[0], &tls.Config{RootCAs: ca.pool(), ServerName: c.Names[0]})
