@@ -74,7 +74,7 @@ func (s Server) Old() (bool, error) {
 	return c < 0, err
 }
 
-var versionLine = regexp.MustCompile(`^(Vault|OpenBao) v([0-9][0-9A-Za-z.+-]*)`)
+var versionLine = regexp.MustCompile(`^(Vault|OpenBao) v([0-9A-Za-z.+-]+)`)
 
 // ParseServer reads what a server's program prints for "version".
 func ParseServer(line string) (Server, error) {

@@ -198,6 +198,8 @@ func (f *fakeVault) setup(r *http.Request, p string, in map[string]any) (int, an
 	case parent == "sys/plugins/catalog/secret":
 		f.catalog[name+" "+fmt.Sprint(in["version"])] = in
 		return 200, nil
+	case p == machine.MountKV+"/config" && read && f.enabled["sys/mounts"][machine.MountKV+"/"] != nil:
+		return data(map[string]any{"max_versions": 0})
 	case p == "auth/userpass/users" && len(f.users) == 0:
 		return nothing()
 	case p == "auth/userpass/users":

@@ -34,6 +34,9 @@ type markerContent struct {
 	ID string `json:"id"`
 }
 
+// markerMode lets each of the jobs read it, whoever made it: it is no secret.
+const markerMode = 0o644
+
 // Marker implements marked.
 func (d *Dir) Marker() (id string, can bool, err error) {
 	data, err := atomicfile.ReadSmall(filepath.Join(d.root, markerFile), atomicfile.MaxSmall)
@@ -56,7 +59,7 @@ func (d *Dir) Mark(id string) error {
 	if err != nil {
 		return err
 	}
-	if err := atomicfile.Write(filepath.Join(d.root, markerFile), append(text, '\n'), fileMode); err != nil {
+	if err := atomicfile.Write(filepath.Join(d.root, markerFile), append(text, '\n'), markerMode); err != nil {
 		return d.fail("mark", markerFile, err)
 	}
 	return nil

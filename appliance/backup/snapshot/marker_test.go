@@ -51,6 +51,10 @@ func TestDiskThatIsNotMounted(t *testing.T) {
 	if err := verify(); err != nil {
 		t.Fatal(err)
 	}
+	// The other jobs have users of their own, and whoever was first has made it.
+	if fi, err := os.Stat(filepath.Join(disk, markerFile)); err != nil || fi.Mode().Perm() != 0o644 {
+		t.Errorf("the marker is %v, %v", fi.Mode(), err)
+	}
 	unmount()
 	taken, err := take()
 	if !errors.Is(err, ErrPlace) || !errors.Is(err, ErrMounted) || !slices.Equal(taken.Held, []string{"other"}) {

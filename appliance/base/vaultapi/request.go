@@ -49,7 +49,7 @@ func (c *Client) do(ctx context.Context, r request) (status int, body []byte, er
 	for n := 0; ; n++ {
 		var sent bool
 		status, body, sent, err = c.once(ctx, r, payload)
-		again := err != nil && !sent && unreached(err)
+		again := err != nil && !sent && unreached(err) || upgrading(status, body)
 		if !r.changes() {
 			again = again || err != nil && sent || status == http.StatusTooManyRequests || status >= 500 && status != http.StatusNotImplemented
 		}
@@ -66,6 +66,11 @@ func (c *Client) do(ctx context.Context, r request) (status int, body []byte, er
 		}
 		return status, body, err
 	}
+}
+
+// upgrading is a KV of version 2 that was mounted just now: it has done nothing yet.
+func upgrading(status int, body []byte) bool {
+	return status == http.StatusBadRequest && bytes.Contains(body, []byte("Upgrading from non-versioned to versioned data"))
 }
 
 // unreached says that nobody was there to take a request.

@@ -9,9 +9,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"strings"
-
-	"strongroom.example/appliance/base/pause"
 )
 
 // ErrInitialized is returned by Init for a Vault that is initialised already:
@@ -86,16 +83,11 @@ func (c *Client) EnableKV2(ctx context.Context, path string) error {
 	if err != nil {
 		return fmt.Errorf("mount kv at %q: %w", path, err)
 	}
-	for {
-		// Who may not read this, or gets no answer, has the mount all the same.
-		_, err := c.Read(ctx, path+"/config")
-		if Status(err) != http.StatusBadRequest || !strings.Contains(err.Error(), "Upgrading from non-versioned") {
-			return nil
-		}
-		if err := pause.For(ctx, pollEvery); err != nil {
-			return fmt.Errorf("kv at %q still upgrades: %w", path, err)
-		}
+	// Who may not read this has the mount all the same.
+	if _, err := c.Read(ctx, path+"/config"); err != nil && !IsDenied(err) {
+		return fmt.Errorf("kv at %q is mounted, and takes no requests: %w", path, err)
 	}
+	return nil
 }
 
 // Plugin names one version of a secrets engine's binary in Vault's plugin
