@@ -26,8 +26,8 @@ type finding struct {
 	renew bool
 	// unsure is what was said of versions that may be a refusal, or of something else.
 	unsure error
-	// foreign are ids at the provider of which nothing can be said.
-	foreign []string
+	// foreign are ids at the provider of which nothing can be said, listed all that it has of the key.
+	foreign, listed []string
 }
 
 // inspect asks the provider and changes nothing.
@@ -64,6 +64,7 @@ func (w *work) findLater(ctx context.Context, f *finding) error {
 	}
 	newest := w.rec.newest()
 	for _, r := range remote {
+		f.listed = append(f.listed, r.ID)
 		if w.rec.Life.Knows(r.ID, r.Name) || w.rec.Life.ByName(r.Name) != nil {
 			continue
 		}
@@ -140,11 +141,21 @@ func (w *work) settle(ctx context.Context, f *finding) error {
 		}
 	}
 	for _, n := range f.dead {
+		// One that is still listed may have a new value, which nobody here has seen: it ends as any version.
+		if v := next.Life.Find(n); slices.Contains(f.listed, v.ProviderID) && next.Life.Twin(v, now) == nil {
+			if v.State != lifecycle.Grace {
+				v.State, v.Retired, v.RevokeAt, v.Ending = lifecycle.Grace, now, now.Add(w.b.config.get().graceOf(&next.Def)), nil
+			}
+			continue
+		}
 		if err := next.Life.MarkRevoked(n, now, lifecycle.ByTest); err != nil {
 			return err
 		}
 	}
 	next.Life.Last += restoreGap
+	if w.sweeps() {
+		next.Sweep = now // by then what is dead is known, and a second key of one name is told apart
+	}
 	if f.renew && w.caps.Mint {
 		next.Requested, next.MintFailure, next.Wait = now, nil, nil
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"strongroom.example/plugin/provider"
+	"strongroom.example/plugin/provider/liar"
 )
 
 // setEpoch writes the appliance's file.
@@ -434,4 +435,63 @@ func FuzzEpoch(f *testing.F) {
 			t.Errorf("%q was taken: %+v", raw, e)
 		}
 	})
+}
+
+// A comparison tells which versions are dead: what a sweep could not tell from them
+// before, it looks at again.
+func TestReconcileSweeps(t *testing.T) {
+	w := newWorld(t, remoteCaps())
+	w.remoteKey("k", map[string]any{"grace_period": "30d"})
+	one := w.remote.alive()[0]
+	w.write("rotate/k", nil)
+	id := w.remote.leave(w.nameOf("k", "2"))
+	w.remote.mu.Lock()
+	w.remote.keys[one].alive = false
+	w.remote.mu.Unlock()
+	for range 4 {
+		w.pass(time.Hour)
+	}
+	if !slices.Contains(w.remote.alive(), id) {
+		t.Fatal("a list that lacks a living version is believed")
+	}
+	w.write("reconcile", nil)
+	w.pass(time.Minute)
+	if slices.Contains(w.remote.alive(), id) {
+		t.Error("a second key of one request lives on")
+	}
+}
+
+// A create has changed a key in place, and its answer was lost: the value that storage
+// has is dead, and what is listed under its id is not.
+func TestReconcileEndsAKeyThatWasChangedInPlace(t *testing.T) {
+	for _, settled := range []bool{false, true} {
+		h := newHostile(t, liar.Services()["list and test"], liar.Lies{})
+		h.keys = h.keys[:1]
+		h.write("keys/app/key", map[string]any{"provider": "svc", "grace_period": "1h"})
+		h.liar.SetLies(liar.Lies{InPlace: true, NoAnswer: true})
+		if _, err := h.do(logical.UpdateOperation, "rotate/app/key", nil); err == nil {
+			t.Fatal("no answer, and no error")
+		}
+		h.liar.SetLies(liar.Lies{})
+		if settled {
+			h.go_(5*time.Minute, time.Minute)
+		}
+		if got := h.write("reconcile", nil).Data; got["found_dead"] != 1 {
+			t.Errorf("%v", got)
+		}
+		alive := func() (n int) {
+			for _, k := range h.liar.Keys() {
+				n += boolInt(k.Alive && k.Asked != "")
+			}
+			return n
+		}
+		h.go_(30*time.Minute, 5*time.Minute)
+		if n := alive(); n != 2 {
+			t.Errorf("%d keys live in its grace, want 2", n)
+		}
+		h.go_(2*time.Hour, 5*time.Minute)
+		if got := h.outcome(); got != "well" || alive() != 1 {
+			t.Errorf("%s: %+v", got, h.liar.Keys())
+		}
+	}
 }

@@ -354,3 +354,32 @@ func TestSweepOfAKeyThatIsDown(t *testing.T) {
 		t.Errorf("condition %v, alive: %v, calls %v", got, w.remote.alive(), w.remote.calls)
 	}
 }
+
+// A version that a person has brought carries none of our names: it hides no second key
+// of one request.
+func TestSweepBesideAnImportedVersion(t *testing.T) {
+	h := newHostile(t, liar.Services()["list and test"], liar.Lies{Twin: true})
+	h.keys = h.keys[:1]
+	h.write("keys/app/key", map[string]any{"provider": "svc", "grace_period": "30s"})
+	h.liar.SetLies(liar.Lies{})
+	mine := h.liar.ByHand()
+	h.write("import/app/key", map[string]any{"key": mine.Value, "provider_key_id": mine.ID})
+	h.go_(3*time.Hour, 10*time.Minute)
+	if got := h.outcome(); got != "well" {
+		t.Errorf("%s: %+v", got, h.liar.Keys())
+	}
+}
+
+// One that was brought without its id may be what carries the name.
+func TestSweepBesideAnImportedVersionWithoutItsID(t *testing.T) {
+	w := newWorld(t, remoteCaps())
+	w.remoteKey("k", map[string]any{"grace_period": "30s"})
+	id := w.remote.leave(w.nameOf("k", "1"))
+	w.write("import/k", map[string]any{"key": "left"})
+	for range 4 {
+		w.pass(time.Hour)
+	}
+	if !slices.Contains(w.remote.alive(), id) {
+		t.Error("what a person has brought was ended")
+	}
+}

@@ -358,8 +358,9 @@ func (w *work) leftovers(ctx context.Context) ([]provider.RemoteKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Of a key whose versions are all dead nothing is to live.
-	sure := w.rec.Life.Alive() == 0
+	// What carries the name of a dead version is not that version, nor one that a person
+	// has brought under another id.
+	sure := !slices.ContainsFunc(w.rec.Life.Versions, func(v lifecycle.Version) bool { return v.Alive() && v.ProviderID == "" })
 	for i := range w.rec.Life.Versions {
 		v := &w.rec.Life.Versions[i]
 		listed := slices.ContainsFunc(remote, func(r provider.RemoteKey) bool { return r.ID == v.ProviderID })

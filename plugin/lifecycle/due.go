@@ -111,8 +111,13 @@ func (s Subject) wanted(p *Policy, now time.Time) Due {
 		return Due{Wanted: wanted, Source: WhyCompromise}
 	}
 	var d Due
-	if d.Wanted, d.Missed = p.NextOpen(s.From, now, Seed(s.UID, cur.Number)); !d.Wanted.IsZero() {
+	seed := Seed(s.UID, cur.Number)
+	if d.Wanted, d.Missed = p.NextOpen(s.From, now, seed); !d.Wanted.IsZero() {
 		d.Source = WhyPolicy
+	}
+	if d.Missed { // not by a window that closed while readers were promised the version
+		open, _ := p.NextOpen(s.From, s.Promised, seed)
+		d.Missed = now.After(open.Add(p.window))
 	}
 	if !s.Requested.IsZero() && (d.Wanted.IsZero() || s.Requested.Before(d.Wanted)) {
 		d = Due{Wanted: s.Requested, Source: WhyRequest}

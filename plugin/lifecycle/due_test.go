@@ -56,6 +56,12 @@ func TestRotationDue(t *testing.T) {
 		"a window that is missed, because readers were promised the key": {
 			s: with(dueSubject(current), func(s *Subject) { s.Promised = t0.Add(90 * day) }), p: window, now: window.Next(t0, Seed("u", 1)).Add(2 * time.Hour),
 			wanted: window.Next(t0, Seed("u", 1)).Add(day), source: WhyPolicy, at: t0.Add(90 * day), held: WhyPromise},
+		"a window that closed while readers were promised the key, once that is over": {
+			s: with(dueSubject(current), func(s *Subject) { s.Promised = window.Next(t0, Seed("u", 1)).Add(2 * time.Hour) }), p: window, now: window.Next(t0, Seed("u", 1)).Add(3 * time.Hour),
+			wanted: window.Next(t0, Seed("u", 1)).Add(day), source: WhyPolicy, at: window.Next(t0, Seed("u", 1)).Add(day)},
+		"a window that closed when what readers were promised was over": {
+			s: with(dueSubject(current), func(s *Subject) { s.Promised = window.Next(t0, Seed("u", 1)).Add(time.Minute) }), p: window, now: window.Next(t0, Seed("u", 1)).Add(3 * time.Hour),
+			wanted: window.Next(t0, Seed("u", 1)).Add(day), source: WhyPolicy, at: window.Next(t0, Seed("u", 1)).Add(day), overdue: true},
 		"a failed try": {
 			s: with(dueSubject(current), func(s *Subject) { s.Wait = &Wait{WhyRetry, t0.Add(91 * day)} }), p: period, now: t0.Add(90*day + time.Hour),
 			wanted: t0.Add(90 * day), source: WhyPolicy, at: t0.Add(91 * day), held: WhyRetry, overdue: true},

@@ -118,3 +118,20 @@ func TestLiesTogether(t *testing.T) {
 		t.Errorf("%+v, want %+v", got, want)
 	}
 }
+
+// A value that is refused for another reason than the revocation before, which had no
+// effect, cannot be told from that of a service that lists what it has revoked.
+func TestTellableOfRevocationsWithoutEffect(t *testing.T) {
+	for svc, caps := range Services() {
+		named := caps.List && caps.Named
+		for l, want := range map[Lies]bool{
+			{InPlace: true}: named, {NoEffect: true}: named, {InPlace: true, NoRevoke: true}: named, {InPlace: true, Late: time.Hour}: named,
+			{Spread: time.Minute}: named, {InPlace: true, Spread: time.Minute}: named, {Spread: time.Minute, Late: time.Hour}: named,
+			{InPlace: true, NoEffect: true}: named && !caps.Test, {Spread: time.Minute, NoEffect: true}: named && !caps.Test,
+		} {
+			if got := Tellable(caps, l); got != want {
+				t.Errorf("%s, %+v: %v", svc, l, got)
+			}
+		}
+	}
+}

@@ -75,9 +75,11 @@ const MaxMintsAnHour = 16
 // have: there is a list, it has the names that were sent, and not two keys of one
 // name whose ids it shows otherwise than the create did. Where names are cut within what
 // says which installation has made a key, what no intent is open for may be a clone's.
+// And a key whose value is refused after its revocation was taken is dead, whatever the
+// list shows: services list what they have revoked.
 func Tellable(c provider.Capabilities, l Lies) bool {
 	unasked := l.Twin || l.AfterMade != 0 || l.ListLag > 0
-	return c.List && c.Named && !l.Renamed && !(l.OtherIDs && l.Twin) && !(l.NameCut > 0 && unasked)
+	return c.List && c.Named && !l.Renamed && !(l.OtherIDs && l.Twin) && !(l.NameCut > 0 && unasked) && !(c.Test && l.NoEffect && (l.InPlace || l.Spread > 0))
 }
 
 // And is both: what o does otherwise comes on top.
