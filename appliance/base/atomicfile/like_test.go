@@ -2,6 +2,7 @@ package atomicfile
 
 import (
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -77,4 +78,46 @@ func TestLike(t *testing.T) {
 		}
 	}
 	onlyEntry(t, stage)
+}
+
+// Mode and attributes that are given for themselves come with the Commit.
+func TestModeAndAttributes(t *testing.T) {
+	dir := t.TempDir()
+	from, path := filepath.Join(dir, "from"), filepath.Join(dir, "to")
+	if err := os.WriteFile(from, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if all, err := Attributes(from); err != nil || len(all) != 0 {
+		t.Errorf("a file without any: %v, %v", all, err)
+	}
+	want := map[string]string{}
+	switch err := unix.Setxattr(from, "user.note", []byte("kept"), 0); {
+	case err == nil:
+		want["user.note"] = "kept"
+	case !errors.Is(err, unix.ENOTSUP):
+		t.Fatal(err)
+	}
+	all, err := Attributes(from)
+	if err != nil || !maps.Equal(all, want) {
+		t.Fatalf("%v, %v", all, err)
+	}
+	f, err := Create(path, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Abort()
+	f.Mode(0o640)
+	f.Attributes(all)
+	if err := f.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if st, err := os.Stat(path); err != nil || st.Mode().Perm() != 0o640 {
+		t.Errorf("mode %v, %v", st.Mode(), err)
+	}
+	if got, err := Attributes(path); err != nil || !maps.Equal(got, want) {
+		t.Errorf("attributes %v, %v", got, err)
+	}
+	if _, err := Attributes(filepath.Join(dir, "none")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("of no file: %v", err)
+	}
 }
