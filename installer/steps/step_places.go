@@ -78,6 +78,18 @@ func (s places) place(i int, dir string) (engine.Diff, error) {
 		diff = append(diff, engine.Change{What: dir, From: "folder, " + describe(info.Attr), To: "for the user " + machine.UserSnapshot + " and its group",
 			Apply: func(context.Context) error { return s.Host.SetAttr(dir, want) }})
 	}
+	// The place's marker, which the job that verifies reads, too.
+	marker := path.Join(dir, snapshot.MarkerFile)
+	switch info, err := s.Host.Stat(marker); {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, err
+	case info.Type == 0 && (info.GID != u.GID || info.Mode&0o040 == 0):
+		diff = append(diff, engine.Change{What: marker, From: "another's, " + describe(info.Attr), To: "for the user " + machine.UserSnapshot + " and its group",
+			Apply: func(context.Context) error {
+				return s.Host.SetAttr(marker, host.Attr{Mode: 0o640, UID: u.UID, GID: u.GID})
+			}})
+	}
 	clusters, err := s.clusters(dir)
 	if err != nil {
 		return nil, err

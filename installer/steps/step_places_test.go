@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/fault"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
@@ -33,6 +34,8 @@ func TestPlaceOfAnotherMachine(t *testing.T) {
 	folder(cluster, 1234, fs.ModeDir)
 	v.Files[cluster].Mode = 0o750 // as cp and tar may leave it
 	folder(ours, jobs.GID, fs.ModeDir)
+	const marker = "/mnt/backup/" + snapshot.MarkerFile
+	v.Files[marker] = &host.Node{Info: host.Info{Attr: host.Attr{Mode: 0o640, UID: 1234, GID: 1234}}}
 	folder("/mnt/backup/photographs", 1000, fs.ModeDir)
 	folder("/mnt/backup/1f0e0d0c-8aa4-767f-1084-8c52bb38e391", 1000, fs.ModeSymlink)
 	var calls []string
@@ -54,11 +57,16 @@ func TestPlaceOfAnotherMachine(t *testing.T) {
 		return diff
 	}
 	diff := changes()
-	if len(diff) != 1 || diff[0].What != cluster || !strings.Contains(diff[0].String(), "another's") {
-		t.Fatalf("changes: %v, want that of %s alone", diff, cluster)
+	if len(diff) != 2 || diff[0].What != marker || diff[1].What != cluster || !strings.Contains(diff[1].String(), "another's") {
+		t.Fatalf("changes: %v, want those of %s and %s alone", diff, marker, cluster)
 	}
-	if err := diff[0].Apply(t.Context()); err != nil {
-		t.Fatal(err)
+	for _, c := range diff {
+		if err := c.Apply(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := v.Files[marker].Attr; got != (host.Attr{Mode: 0o640, UID: jobs.UID, GID: jobs.GID}) {
+		t.Errorf("the place's marker is %v", got)
 	}
 	if want := []string{"chown --recursive --no-dereference -P 990:990 -- " + cluster}; !slices.Equal(calls, want) {
 		t.Errorf("ran %q, want %q", calls, want)

@@ -12,9 +12,9 @@ import (
 	"strongroom.example/appliance/base/atomicfile"
 )
 
-// markerFile lies in the root of a place, and is passed over by List: a disk that is not
+// MarkerFile lies in the root of a place, and is passed over by List: a disk that is not
 // mounted leaves an empty folder of the same name behind, which must not be taken for it.
-const markerFile = ".strongroom-place.json"
+const MarkerFile = ".strongroom-place.json"
 
 // marked is a Destination that can be told from another of the same name.
 type marked interface {
@@ -34,21 +34,18 @@ type markerContent struct {
 	ID string `json:"id"`
 }
 
-// markerMode lets each of the jobs read it, whoever made it: it is no secret.
-const markerMode = 0o644
-
 // Marker implements marked.
 func (d *Dir) Marker() (id string, can bool, err error) {
-	data, err := atomicfile.ReadSmall(filepath.Join(d.root, markerFile), atomicfile.MaxSmall)
+	data, err := atomicfile.ReadSmall(filepath.Join(d.root, MarkerFile), atomicfile.MaxSmall)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", true, d.there()
 	}
 	if err != nil {
-		return "", true, d.fail("read", markerFile, err)
+		return "", true, d.fail("read", MarkerFile, err)
 	}
 	var m markerContent
 	if err := json.Unmarshal(data, &m); err != nil || m.ID == "" {
-		return "", true, fmt.Errorf("%s: %q: %w: it names no place", d.Name(), markerFile, ErrCorrupt)
+		return "", true, fmt.Errorf("%s: %q: %w: it names no place", d.Name(), MarkerFile, ErrCorrupt)
 	}
 	return m.ID, true, nil
 }
@@ -59,8 +56,8 @@ func (d *Dir) Mark(id string) error {
 	if err != nil {
 		return err
 	}
-	if err := atomicfile.Write(filepath.Join(d.root, markerFile), append(text, '\n'), markerMode); err != nil {
-		return d.fail("mark", markerFile, err)
+	if err := atomicfile.Write(filepath.Join(d.root, MarkerFile), append(text, '\n'), fileMode); err != nil {
+		return d.fail("mark", MarkerFile, err)
 	}
 	return nil
 }
@@ -107,9 +104,9 @@ func mounted(d Destination, known string) (bears string, bare bool, err error) {
 	case known == "" || bears == known:
 		return bears, can && bears == "", nil
 	case bears == "":
-		return "", false, fmt.Errorf("%s: %w: %w: %s is missing", d.Name(), ErrPlace, ErrMounted, markerFile)
+		return "", false, fmt.Errorf("%s: %w: %w: %s is missing", d.Name(), ErrPlace, ErrMounted, MarkerFile)
 	}
-	return "", false, fmt.Errorf("%s: %w: %w: %s names %q, and %q was stored to before", d.Name(), ErrPlace, ErrMounted, markerFile, bears, known)
+	return "", false, fmt.Errorf("%s: %w: %w: %s names %q, and %q was stored to before", d.Name(), ErrPlace, ErrMounted, MarkerFile, bears, known)
 }
 
 // recognise finds out that a place may be stored to, and gives the id that it bears. A
