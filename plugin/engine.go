@@ -418,7 +418,7 @@ func (b *backend) dueOf(snap *snapshot) indexUpdate {
 	due := snap.rotation(now).Wanted
 	u.summary = summary{b.conditionOf(snap), unixCeil(due), unixCeil(rec.LastRotation)}
 	// When the condition changes by itself.
-	turns := []time.Time{due.Add(time.Second)}
+	turns := []time.Time{due.Add(lifecycle.Late)}
 	if cur := rec.Life.Current(); cur != nil {
 		turns = append(turns, cur.Expires, cur.RevokeAt)
 	}

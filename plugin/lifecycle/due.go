@@ -67,9 +67,13 @@ type Due struct {
 	Missed bool
 }
 
+// Late is how long after its time a rotation is overdue: whoever looks at a key does so
+// in whole seconds.
+const Late = time.Second
+
 // Overdue tells whether the rotation should have been there by now.
 func (d Due) Overdue(now time.Time) bool {
-	return d.Held != WhyPromise && (d.Missed || !d.Wanted.IsZero() && now.After(d.Wanted))
+	return d.Held != WhyPromise && (d.Missed || !d.Wanted.IsZero() && !now.Before(d.Wanted.Add(Late)))
 }
 
 // RotationDue is when a key is to be rotated under a policy, as seen at now.
