@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -226,7 +227,7 @@ func (o *restoreOptions) keeping() (*restore.Keeping, error) {
 	if err != nil {
 		return nil, &Error{Code: ExitUsage, Err: err, Hint: "give --recipient, or --no-keep"}
 	}
-	return &restore.Keeping{Dir: o.keepDir, Recipients: recipients, ToolVersion: o.version}, nil
+	return &restore.Keeping{Dir: o.keepDir, Own: filepath.Clean(o.keepDir) == machine.ReplacedDir, Recipients: recipients, ToolVersion: o.version}, nil
 }
 
 func (o *restoreOptions) print(w io.Writer, p *restore.Plan) {

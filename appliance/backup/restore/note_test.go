@@ -3,6 +3,7 @@ package restore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -210,8 +211,15 @@ func TestOwn(t *testing.T) {
 	}
 }
 
-// What was replaced stays for the last few restores.
+// What was replaced stays for the last few restores, in the folder that is for that. One
+// that somebody has named may be a place of backups: nothing goes there.
 func TestReplacedIsPruned(t *testing.T) {
+	for own, stay := range map[bool]int{true: keptReplaced, false: keptReplaced + 3} {
+		t.Run(fmt.Sprintf("own %v", own), func(t *testing.T) { replacedIsPruned(t, own, stay) })
+	}
+}
+
+func replacedIsPruned(t *testing.T, own bool, stay int) {
 	s, archive := newStore(t), testArchive(t)
 	f := &fakeVault{reconcile: reconciled, snapshot: func(w http.ResponseWriter, r *http.Request) bool {
 		if r.Method == http.MethodGet {
@@ -231,7 +239,7 @@ func TestReplacedIsPruned(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p.keep = &Keeping{Dir: keep.Dir, Recipients: keep.Recipients}
+		p.keep = &Keeping{Dir: keep.Dir, Own: own, Recipients: keep.Recipients}
 		_, err = p.Run(t.Context())
 		if cerr := p.Close(); err != nil || cerr != nil {
 			t.Fatal(err, cerr)
@@ -241,7 +249,7 @@ func TestReplacedIsPruned(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if left, err := snapshot.List(context.Background(), d, ""); err != nil || len(left) != keptReplaced {
+	if left, err := snapshot.List(context.Background(), d, ""); err != nil || len(left) != stay {
 		t.Errorf("%d are left, %v", len(left), err)
 	}
 }

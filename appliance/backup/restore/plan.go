@@ -113,7 +113,10 @@ func (s Source) FetchFiles(ctx context.Context) (files *Files, from string, err 
 // Keeping is how what is replaced is kept, as an encrypted snapshot.
 type Keeping struct {
 	// Dir is made when the restore begins.
-	Dir         string
+	Dir string
+	// Own says that the folder is for nothing else: only the last few stay in it. Of one
+	// that somebody has named nobody knows what else it holds.
+	Own         bool
 	Recipients  []recipient.Recipient
 	ToolVersion string
 }
@@ -167,7 +170,7 @@ func (p *Plan) Run(ctx context.Context) (Result, error) {
 		}
 	}
 	res, err := Run(ctx, p.o)
-	if err == nil && p.o.Keep != nil {
+	if err == nil && p.keep != nil && p.keep.Own {
 		// What cannot be deleted now is with the next restore.
 		_, _ = snapshot.KeepLast(ctx, p.o.Keep.Destinations[0], keptReplaced, time.Now())
 	}
