@@ -113,13 +113,13 @@ func mounted(d Destination, known string) (bears string, bare bool, err error) {
 // place that is new to this machine is taken as it is, and marked where it is not. One
 // that was stored to before it was marked must hold what was stored there last. With
 // AdoptPlaces, which is the operator's word, any will do.
-func (o *TakeOptions) recognise(ctx context.Context, d Destination, s TakeState) (id string, err error) {
+func (o *TakeOptions) recognise(ctx context.Context, d Destination, s TakeState, unread bool) (id string, err error) {
 	known := s.Markers[d.Name()]
 	if o.AdoptPlaces {
 		known = ""
 	}
 	id, bare, err := mounted(d, known)
-	if err != nil || !bare {
+	if err != nil || !bare || unread {
 		return id, err
 	}
 	if last, err := ParseID(s.Last[d.Name()].ID); err == nil && !o.AdoptPlaces {

@@ -229,14 +229,14 @@ func (o *TakeOptions) store(ctx context.Context, t *Taken, id ID, objects []*spo
 		marker string
 		err    error
 	}
-	// One that cannot be read knows of no place before; record tells.
-	known, _ := LoadTakeState(o.StateDir)
+	// One that cannot be read knows of no place before, so that none is marked; record tells.
+	known, unread := LoadTakeState(o.StateDir)
 	results := make(chan result, len(o.Destinations))
 	for _, d := range o.Destinations {
 		go func() {
 			marker := make(chan string, 1)
 			err := watched(ctx, d, o.Stall, func(ctx context.Context, moved func(io.Reader) io.Reader) error {
-				bears, err := o.recognise(ctx, d, known)
+				bears, err := o.recognise(ctx, d, known, unread != nil)
 				if err != nil {
 					return err
 				}
