@@ -393,6 +393,12 @@ func (b *backend) dueOf(snap *snapshot) indexUpdate {
 	case rec.Uncertain != nil:
 	case unfinished && rec.Wait != nil:
 		review(rec.Wait.Until)
+		if rec.Life.Pending() == nil && !rec.Wait.For(lifecycle.WhyList) {
+			// The pause is for the next mint. What the last one has left is looked for before.
+			for _, in := range b.intents.of(rec.Name) {
+				review(now.Add(b.unsettled(in)))
+			}
+		}
 	case unfinished:
 		review(rec.Created)
 	case snap.caps.Mint:
@@ -475,12 +481,12 @@ func unixCeil(t time.Time) int64 {
 // fail is why a step failed, and until when to wait before the next try. The
 // message comes from a provider's error, which holds no secret.
 func (w *work) fail(prev *lifecycle.Failure, step lifecycle.Step, why lifecycle.Why, err error) (*lifecycle.Failure, *lifecycle.Wait) {
-	cfg, now := w.b.config.get(), w.now()
+	now := w.now()
 	f := &lifecycle.Failure{Step: step, Kind: provider.KindOf(err).String(), Message: publicMessage(err), Count: 1, At: now}
 	if prev != nil && prev.Step == step {
 		f.Count = prev.Count + 1
 	}
-	pause := lifecycle.Backoff(f.Count, cfg.RetryBase, cfg.RetryMax, lifecycle.Seed(w.rec.UID, f.Count))
+	pause := w.pauseAfter(f.Count)
 	var pe *provider.Error
 	if errors.As(err, &pe) && pe.RetryAfter > 0 {
 		pause = max(pause, min(pe.RetryAfter, maxRetry))
@@ -495,6 +501,12 @@ func (w *work) fail(prev *lifecycle.Failure, step lifecycle.Step, why lifecycle.
 			"next_try", text(now.Add(pause)), "error", f.Message)
 	}
 	return f, &lifecycle.Wait{Why: why, Until: now.Add(pause)}
+}
+
+// pauseAfter is the pause after so many failures in a row.
+func (w *work) pauseAfter(count int) time.Duration {
+	cfg := w.b.config.get()
+	return lifecycle.Backoff(count, cfg.RetryBase, cfg.RetryMax, lifecycle.Seed(w.rec.UID, count))
 }
 
 // publicMessage is what may be shown of a provider's error. An error of

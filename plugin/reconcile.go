@@ -185,7 +185,7 @@ func (w *work) dropRestoredIntents(ctx context.Context) error {
 			}
 			continue
 		}
-		if v := w.rec.Life.ByName(in.Name); v != nil && v.State == lifecycle.Pending || v == nil && w.unsettled(in) > 0 {
+		if v := w.rec.Life.ByName(in.Name); v != nil && v.State == lifecycle.Pending || v == nil && w.b.unsettled(in) > 0 {
 			continue
 		}
 		if err := w.closeIntent(ctx, in); err != nil {

@@ -383,3 +383,89 @@ func TestSweepBesideAnImportedVersionWithoutItsID(t *testing.T) {
 		t.Error("what a person has brought was ended")
 	}
 }
+
+// The pause after tries that failed is for the next try. What the last one may have left
+// is looked for when a list has had its minute, and that takes nothing from the pause.
+func TestWhatATryHasLeftDoesNotWaitForTheNextOne(t *testing.T) {
+	for service, want := range map[string]string{"list and test": "failing", "no names": "uncertain"} {
+		t.Run(service, func(t *testing.T) {
+			h := newHostile(t, liar.Services()[service], liar.Lies{})
+			h.keys = []string{"k"}
+			h.write("keys/k", map[string]any{"provider": "svc"})
+			create := func(l liar.Lies) {
+				h.liar.SetLies(l)
+				for n := h.liar.Creates(); h.liar.Creates() == n; {
+					h.pass(30 * time.Second)
+				}
+			}
+			_, _ = h.do(logical.UpdateOperation, "rotate/k", nil)
+			h.liar.SetLies(liar.Lies{AfterMade: provider.KindTransient})
+			_, _ = h.do(logical.UpdateOperation, "rotate/k", map[string]any{"force": true}) // it fails
+			for range 8 {
+				create(liar.Lies{AfterMade: provider.KindTransient})
+			}
+			create(liar.Lies{NoAnswer: true})
+			before := h.liar.Creates()
+			for range 7 {
+				h.pass(10 * time.Second)
+			}
+			if got := h.read("keys/k", nil)["condition"]; got != want {
+				t.Errorf("condition %v, want %s", got, want)
+			}
+			if left := h.left(); want == "failing" && len(left) > 0 {
+				t.Errorf("%v", left)
+			}
+			if h.pass(5 * time.Minute); h.liar.Creates() != before {
+				t.Error("the next try has not waited")
+			}
+		})
+	}
+}
+
+// What is made soon after a restart may be dated ahead, so that no mark of a campaign
+// meets it. A list that lags is waited for by the clock all the same.
+func TestALateListIsWaitedForOneMinute(t *testing.T) {
+	h := newHostile(t, liar.Services()["list and test"], liar.Lies{})
+	h.keys = []string{"k"}
+	h.write("keys/k", map[string]any{"provider": "svc"})
+	h.pass(time.Second)
+	h.start()
+	h.pass(150 * time.Second) // of the four minutes for which the run before may have lived
+	h.write("providers/svc/rotate", map[string]any{"compromised": true})
+	h.liar.SetLies(liar.Lies{NoAnswer: true, ListLag: 40 * time.Second})
+	_, _ = h.do(logical.UpdateOperation, "rotate/k", map[string]any{"force": true}) // it fails
+	if len(h.left()) == 0 {
+		t.Fatal("the try has left nothing")
+	}
+	h.liar.SetLies(liar.Lies{ListLag: 40 * time.Second})
+	for range 8 {
+		h.pass(10 * time.Second)
+	}
+	if left := h.left(); len(left) > 0 {
+		t.Errorf("%v", left)
+	}
+}
+
+// A version that shares its id with the current one is looked at again when that has
+// ended; until then nobody can be sure what the service lists.
+func TestSweepBesideAVersionOfTheSameID(t *testing.T) {
+	h := newHostile(t, liar.Services()["list"], liar.Lies{})
+	h.keys = []string{"k"}
+	h.write("keys/k", map[string]any{"provider": "svc", "grace_period": "30s"})
+	h.liar.SetLies(liar.Lies{InPlace: true, Life: time.Second})
+	_, _ = h.do(logical.UpdateOperation, "rotate/k", map[string]any{"force": true}) // it ends too soon
+	h.liar.SetLies(liar.Lies{})
+	h.write("rotate/k", map[string]any{"force": true})
+	h.write("reconcile", nil)
+	for range 30 {
+		h.pass(10 * time.Second)
+	}
+	for n, v := range h.read("versions/k", nil)["versions"].(map[string]any) {
+		if state := v.(map[string]any)["state"]; state != "revoked" && state != "current" {
+			t.Errorf("version %s is %v", n, state)
+		}
+	}
+	if left := h.left(); len(left) > 0 {
+		t.Errorf("%v", left)
+	}
+}

@@ -163,7 +163,7 @@ func (w *work) recoverOne(ctx context.Context, in intent) (done bool, err error)
 		return false, w.markUncertain(ctx, in, fmt.Sprintf("the service does not keep names, and lists %s that it did not list before and that nobody has here: one may be ours: %s", count(len(others), "key"), truncate(strings.Join(others, ", "), 300)))
 	}
 	if len(ours) == 0 {
-		if left := w.unsettled(in); left > 0 {
+		if left := w.b.unsettled(in); left > 0 {
 			return false, w.wait(ctx, w.now().Add(left))
 		}
 		return true, w.recovered(ctx, in)
@@ -208,13 +208,10 @@ func (w *work) adoptFound(ctx context.Context, in intent, ids []string) error {
 	return w.closeIntent(ctx, in)
 }
 
-// unsettled is for how long a key of this intent may still turn up.
-func (w *work) unsettled(in intent) time.Duration {
-	left := in.Started.Add(settleTime).Sub(w.now())
-	if left > settleTime+lifecycle.ClockSlack {
-		left = 0 // it was written by a clock that was ahead
-	}
-	return max(left, in.seen+settleTime-w.b.opts.Clock.Monotonic())
+// unsettled is for how long a key of this intent may still turn up: what is in
+// storage since before this process counts from when it was read.
+func (b *backend) unsettled(in intent) time.Duration {
+	return max(in.seen+settleTime-b.opts.Clock.Monotonic(), 0)
 }
 
 // replacedInVain notes where the current version died when a key was minted that
@@ -482,8 +479,11 @@ func (w *work) recovered(ctx context.Context, in intent) error {
 		w.doubt(next)
 	}
 	if next.Wait.For(lifecycle.WhyList) {
-		if next.Wait = nil; next.MintFailure != nil && next.MintFailure.Step == lifecycle.StepRecover {
+		next.Wait = nil
+		if f := next.MintFailure; f != nil && f.Step == lifecycle.StepRecover {
 			next.MintFailure = nil
+		} else if f != nil {
+			next.Wait = &lifecycle.Wait{Why: lifecycle.WhyRetry, Until: f.At.Add(w.pauseAfter(f.Count))}
 		}
 	}
 	if err := w.save(ctx, next); err != nil {

@@ -423,6 +423,12 @@ func (k *Key) MarkRevoked(number int, now time.Time, how Evidence) error {
 		return fmt.Errorf("mark version %d as revoked: %w", number, ErrNoVersion)
 	}
 	v.State, v.RevokedAt, v.Evidence, v.Ending = Revoked, now, how, nil
+	for i := range k.Versions {
+		// What has waited for the end of this one, because it has the same id, waits no more.
+		if o := &k.Versions[i]; v.ProviderID != "" && o.ProviderID == v.ProviderID && o.Ending != nil && o.Ending.Failure == nil && o.Ending.Asked.IsZero() {
+			o.Ending = nil
+		}
+	}
 	return nil
 }
 

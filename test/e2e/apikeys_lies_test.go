@@ -140,6 +140,11 @@ func TestKillCampaignOfLies(t *testing.T) {
 	for _, o := range orphans {
 		c.fault("%s", o)
 	}
+	for _, svc := range c.services {
+		if slices.ContainsFunc(c.faults, func(f string) bool { return strings.Contains(f, svc.name) }) {
+			c.describe(svc)
+		}
+	}
 	for i, f := range c.faults {
 		if i == 20 {
 			t.Errorf("and %d more", len(c.faults)-i)
@@ -516,6 +521,24 @@ func (c *liesCampaign) orphans() (left, deleted []string) {
 		}
 	}
 	return left, deleted
+}
+
+// describe logs what the engine and a service say of its keys.
+func (c *liesCampaign) describe(svc *lyingService) {
+	c.t.Logf("%s, which lied %+v, was called: %s", svc.name, svc.history, strings.Join(svc.Calls(), "; "))
+	for _, k := range svc.Keys() {
+		k.Under = liar.Lies{}
+		c.t.Logf("truth: %+v", k)
+	}
+	for _, key := range svc.keys {
+		for _, kind := range []string{"keys/", "versions/"} {
+			data, err := c.request(c.t.Context(), "read", kind+key.name, nil)
+			text, _ := json.Marshal(data)
+			c.t.Logf("%s%s: %s %v", kind, key.name, text, err)
+		}
+	}
+	report, err := c.request(c.t.Context(), "read", "reconcile", nil)
+	c.t.Logf("reconcile: %v %v", report, err)
 }
 
 // conditions are what the engine says of the keys.

@@ -52,6 +52,7 @@ type Key struct {
 	Ends            time.Time // by itself; zero: never
 	Ended           time.Time // when the engine has ended it; zero: it has not
 	Alive           bool
+	ending          bool // its revocation was taken, and has no effect yet
 	ByEngine        bool // the engine has ended it: by its id, or by making another where that ends it
 }
 
@@ -230,7 +231,7 @@ func (s *Service) create(name string, before []*Key) *Key {
 
 func (s *Service) make(name string, now time.Time) *Key {
 	old := s.last(name)
-	if old != nil && old.Alive && s.lies.OldKey {
+	if old != nil && old.Alive && !old.ending && s.lies.OldKey {
 		return old
 	}
 	s.count++
@@ -346,6 +347,7 @@ func (s *Service) Revoke(_ context.Context, _ map[string]any, id string) error {
 	case k == nil || s.lies.NoEffect:
 	case s.lies.Late > 0:
 		at := s.now().Add(s.lies.Late)
+		k.ending = true
 		s.pending = append(s.pending, func(now time.Time) bool { return !now.Before(at) && end(now) })
 	default:
 		end(s.now())
