@@ -31,18 +31,27 @@ func TestLiesInTurn(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	services := liar.Services()
+	// Each of these has found something: what waited for a clock that was ahead, for a person
+	// or for another version's end, and current keys that were ended as leftovers.
+	seeds := []uint64{1796059177894646650, 1796064064739100675, 1796067032479517175, 1796067032479518691, 1796067032479519554, 1796067032478469474, 1796067032478469840}
+	if os.Getenv("STRONGROOM_SEED") != "" {
+		seeds = nil
+	}
 	for i := range uint64(lives) {
-		service := slices.Sorted(maps.Keys(services))[(seed+i)%uint64(len(services))]
-		h := liesInTurn(t, services[service], seed+i)
+		seeds = append(seeds, seed+i)
+	}
+	services := liar.Services()
+	for _, seed := range seeds {
+		service := slices.Sorted(maps.Keys(services))[seed%uint64(len(services))]
+		h := liesInTurn(t, services[service], seed)
 		if liar.Tellable(services[service], liar.Lies{}) {
 			h.faults = append(h.faults, h.left()...)
 		}
 		for _, f := range h.faults {
-			t.Errorf("STRONGROOM_SEED=%d, %s: %s", seed+i, service, f)
+			t.Errorf("STRONGROOM_SEED=%d, %s: %s", seed, service, f)
 		}
 	}
-	t.Logf("%d lives", lives)
+	t.Logf("%d lives", len(seeds))
 }
 
 func liesInTurn(t testing.TB, caps provider.Capabilities, seed uint64) *hostile {

@@ -469,3 +469,74 @@ func TestSweepBesideAVersionOfTheSameID(t *testing.T) {
 		t.Errorf("%v", left)
 	}
 }
+
+// What is listed under an id that nobody here has is no leftover where no version is
+// listed by its id either, or where another key has that id, too.
+func TestSweepEndsNoVersionThatIsListedOtherwise(t *testing.T) {
+	for name, second := range map[string]liar.Lies{
+		"the create answers with one that it had refused to make": {OldKey: true},
+		"all keys have one id": {SameID: true, AfterMade: provider.KindRejected},
+	} {
+		for _, answer := range []bool{true, false} {
+			h := newHostile(t, liar.Services()["list and test"], liar.Lies{})
+			h.keys = []string{"k"}
+			h.write("keys/k", map[string]any{"provider": "svc", "grace_period": "30s"})
+			rotate := func(l liar.Lies) {
+				h.liar.SetLies(l)
+				_, _ = h.do(logical.UpdateOperation, "rotate/k", map[string]any{"force": true}) // some fail
+			}
+			rotate(liar.Lies{AfterMade: provider.KindRejected})
+			if second.NoAnswer = !answer; second.NoAnswer {
+				second.AfterMade = 0
+			}
+			rotate(second)
+			h.liar.SetLies(liar.Lies{OtherIDs: true})
+			h.go_(3*time.Hour, 10*time.Second)
+			if len(h.faults) > 0 {
+				t.Errorf("%s, answered: %v: %v, calls %v", name, answer, h.faults, h.liar.Calls())
+			}
+		}
+	}
+}
+
+// While a person has to look for one key, others that are ours for certain are ended.
+func TestSweepWhileARotationIsUncertain(t *testing.T) {
+	h := newHostile(t, liar.Services()["list"], liar.Lies{Twin: true})
+	h.keys = []string{"k"}
+	h.write("keys/k", map[string]any{"provider": "svc"})
+	mine := h.liar.ByHand()
+	h.write("import/k", map[string]any{"key": mine.Value, "provider_key_id": mine.ID})
+	h.liar.SetLies(liar.Lies{NoAnswer: true, NameCut: 32, OtherIDs: true})
+	_, _ = h.do(logical.UpdateOperation, "rotate/k", map[string]any{"force": true}) // it fails
+	h.pass(2 * time.Minute)
+	h.liar.SetLies(liar.Lies{})
+	if got := h.read("keys/k", nil)["condition"]; got != "uncertain" {
+		t.Fatalf("condition %v: the test has lost its point", got)
+	}
+	for range 30 {
+		h.pass(time.Hour)
+	}
+	for _, k := range h.liar.Keys() {
+		if k.Alive && k.ID == "id-5" {
+			t.Errorf("the second key of one request lives: %v", h.liar.Calls())
+		}
+	}
+}
+
+// A version whose revocation had no effect is found again by its id, though its name is cut.
+func TestSweepFindsAVersionWhoseNameIsCut(t *testing.T) {
+	h := newHostile(t, liar.Services()["list"], liar.Lies{NameCut: 32})
+	h.keys = []string{"k"}
+	h.write("keys/k", map[string]any{"provider": "svc", "grace_period": "30s"})
+	h.liar.SetLies(liar.Lies{})
+	h.write("rotate/k", map[string]any{"force": true})
+	h.liar.SetLies(liar.Lies{NoEffect: true, HalfLists: true})
+	h.pass(time.Minute)
+	h.liar.SetLies(liar.Lies{})
+	for range 30 {
+		h.pass(time.Hour)
+	}
+	if left := h.left(); len(left) > 0 {
+		t.Errorf("%v, calls %v", left, h.liar.Calls())
+	}
+}

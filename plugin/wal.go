@@ -160,7 +160,7 @@ func (w *work) recoverOne(ctx context.Context, in intent) (done bool, err error)
 		return false, w.recoverFailed(ctx, err)
 	}
 	if len(others) > 0 {
-		return false, w.markUncertain(ctx, in, fmt.Sprintf("the service does not keep names, and lists %s that it did not list before and that nobody has here: one may be ours: %s", count(len(others), "key"), truncate(strings.Join(others, ", "), 300)))
+		return false, w.markUncertain(ctx, in, fmt.Sprintf("nothing tells for certain whose %s is that the service lists and that nobody has here: one may be ours: %s", count(len(others), "key"), truncate(strings.Join(others, ", "), 300)))
 	}
 	if len(ours) == 0 {
 		if left := w.b.unsettled(in); left > 0 {
@@ -255,11 +255,15 @@ func (w *work) findMinted(ctx context.Context, as asked, in intent) (ours, other
 	sure := !slices.ContainsFunc(w.rec.Life.Versions, func(v lifecycle.Version) bool {
 		return v.Alive() && v.Name != "" && !slices.ContainsFunc(remote, func(r provider.RemoteKey) bool { return r.ID == v.ProviderID })
 	})
+	taken := map[string]bool{} // by what is not ours: who ends an id ends all that have it
 	for _, r := range remote {
 		cut := len(r.Name) >= len(prefix) && strings.HasPrefix(in.Name, r.Name)
+		mine := w.caps.Named && (lifecycle.ListedAs(in.Name, r.Name) || cut && sure)
+		known := w.rec.Life.Knows(r.ID, r.Name)
+		taken[r.ID] = taken[r.ID] || known || !mine
 		switch {
-		case r.ID == "" || w.rec.Life.Knows(r.ID, r.Name):
-		case w.caps.Named && (lifecycle.ListedAs(in.Name, r.Name) || cut && sure):
+		case r.ID == "" || known:
+		case mine:
 			ours = append(ours, r.ID)
 		case w.caps.Named && cut:
 			others = append(others, r.ID)
@@ -268,6 +272,12 @@ func (w *work) findMinted(ctx context.Context, as asked, in intent) (ours, other
 			others = append(others, r.ID)
 		}
 	}
+	ours = slices.DeleteFunc(ours, func(id string) bool {
+		if taken[id] {
+			others = append(others, id)
+		}
+		return taken[id]
+	})
 	if len(others) > 0 {
 		others, err = w.withoutHolder(ctx, others)
 	}
@@ -280,10 +290,11 @@ func (w *work) sweeps() bool { return w.caps.List && w.caps.Named && w.caps.Revo
 // sweep ends the keys at the provider that this installation has made for this key
 // and that no version knows: a request that a proxy has sent twice, an answer that
 // came when nobody waited any more, a list that lagged. It looks when the list has
-// had time after a mint, when it must show everything, and once a day.
+// had time after a mint, when it must show everything, and once a day. An intent that
+// waits for a person holds nothing up: what it may have left carries no whole name.
 func (w *work) sweep(ctx context.Context) error {
 	now := w.now()
-	if w.rec.Sweep.IsZero() || now.Before(w.rec.Sweep) || !w.sweeps() || w.b.intents.open(w.rec.Name) {
+	if w.rec.Sweep.IsZero() || now.Before(w.rec.Sweep) || !w.sweeps() || w.rec.Uncertain == nil && w.b.intents.open(w.rec.Name) {
 		return nil
 	}
 	remote, listErr := w.leftovers(ctx)
@@ -367,20 +378,50 @@ func (w *work) leftovers(ctx context.Context) ([]provider.RemoteKey, error) {
 		}
 		sure = sure || v.Alive() && listed
 	}
-	return slices.DeleteFunc(remote, func(r provider.RemoteKey) bool {
-		if w.rec.Life.Undead(r.ID, r.Name) != nil {
-			return false
-		}
-		if r.ID == "" || w.rec.Life.Knows(r.ID, r.Name) {
+	same, held := w.sameIDs(remote), false
+	mine := func(r provider.RemoteKey) bool {
+		switch {
+		case w.rec.Life.Undead(r.ID, r.Name) != nil:
 			return true
-		}
-		if w.rec.Life.ByName(r.Name) != nil {
-			return !sure
+		case r.ID == "" || w.rec.Life.Knows(r.ID, r.Name):
+			return false
+		case w.rec.Life.ByName(r.Name) != nil:
+			return sure
 		}
 		name, err := w.parseName(r.Name)
-		return err != nil || name.Version < w.rec.SweepFrom || name.Mount != base.Mount || name.Key != base.Key || name.Installation != base.Installation ||
-			name.Version > max(w.rec.Life.Last, w.rec.Tried)
-	}), nil
+		if err != nil || name.Version < w.rec.SweepFrom || name.Mount != base.Mount || name.Key != base.Key || name.Installation != base.Installation ||
+			name.Version > max(w.rec.Life.Last, w.rec.Tried) {
+			return false
+		}
+		held = held || !same
+		return same
+	}
+	left := slices.DeleteFunc(slices.Clone(remote), func(r provider.RemoteKey) bool {
+		// Who ends an id ends all that have it.
+		return !mine(r) || slices.ContainsFunc(remote, func(o provider.RemoteKey) bool { return o.ID == r.ID && !mine(o) })
+	})
+	if held && len(left) == 0 {
+		return nil, &provider.Error{Op: "list", Kind: provider.KindTransient, Msg: "the service's list shows no version by the id that the create told"}
+	}
+	return left, nil
+}
+
+// sameIDs tells whether a list has ids as creates tell them: it shows a version by its
+// id, or none lives that it could show. Without that a version cannot be told from what
+// a service that repeats itself has made under another name.
+func (w *work) sameIDs(remote []provider.RemoteKey) bool {
+	lives := false
+	for i := range w.rec.Life.Versions {
+		v := &w.rec.Life.Versions[i]
+		if !v.Alive() || v.ProviderID == "" || v.Imported {
+			continue
+		}
+		if slices.ContainsFunc(remote, func(r provider.RemoteKey) bool { return r.ID == v.ProviderID }) {
+			return true
+		}
+		lives = true
+	}
+	return !lives
 }
 
 // keeps tells that what a deleted key leaves is not looked for: it cannot be, or is

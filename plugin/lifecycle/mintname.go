@@ -79,6 +79,13 @@ func ListedAs(made, listed string) bool {
 	return listed != "" && strings.HasPrefix(made, listed) && len(listed) >= len(WithoutLabel(made))
 }
 
+// cutFrom tells whether a service may list a key by this name that was made under the
+// other, wherever it cuts names: what is left says whose it is, though not which.
+func cutFrom(made, listed string) bool {
+	n, err := ParseMintName(made)
+	return err == nil && strings.HasPrefix(made, listed) && len(listed) >= len(n.KeyPrefix())
+}
+
 // ParseMintName takes apart what MintName.String made.
 func ParseMintName(s string) (MintName, error) {
 	parts := strings.SplitN(s, "-", identityParts+1)

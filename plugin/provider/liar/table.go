@@ -79,7 +79,7 @@ const MaxMintsAnHour = 16
 // list shows: services list what they have revoked.
 func Tellable(c provider.Capabilities, l Lies) bool {
 	unasked := l.Twin || l.AfterMade != 0 || l.ListLag > 0
-	return c.List && c.Named && !l.Renamed && !(l.OtherIDs && l.Twin) && !(l.NameCut > 0 && unasked) && !(c.Test && l.NoEffect && (l.InPlace || l.Spread > 0))
+	return c.List && c.Named && !l.Renamed && !(l.OtherIDs && (l.Twin || l.NameCut > 0)) && !(l.NameCut > 0 && unasked) && !(c.Test && l.NoEffect && (l.InPlace || l.Spread > 0))
 }
 
 // And is both: what o does otherwise comes on top.
