@@ -4,9 +4,9 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 
+	"strongroom.example/appliance/base/words"
 	"strongroom.example/config"
 )
 
@@ -187,10 +187,10 @@ func notes(c config.Apps) []string {
 		}
 	}
 	if len(open) > 0 {
-		out = append(out, "logins that work from any address (set login.cidrs): "+short(open))
+		out = append(out, "logins that work from any address (set login.cidrs): "+words.List(open, 5))
 	}
 	if unknown := unknownGrants(c); len(unknown) > 0 {
-		out = append(out, "grants of what this file has no environment for, which is right only if another manifest has it: "+short(unknown))
+		out = append(out, "grants of what this file has no environment for, which is right only if another manifest has it: "+words.List(unknown, 5))
 	}
 	return out
 }
@@ -211,13 +211,4 @@ func unknownGrants(c config.Apps) []string {
 		}
 	}
 	return out
-}
-
-// short lists some and counts the rest.
-func short(names []string) string {
-	const most = 5
-	if len(names) <= most {
-		return strings.Join(names, ", ")
-	}
-	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
 }

@@ -191,12 +191,6 @@ func TestReadings(t *testing.T) {
 			t.Errorf("%s %#v is %q, want %q", tt.field, tt.v, got, tt.want)
 		}
 	}
-	if got := short([]string{"a", "b", "c", "d", "e"}); got != "a, b, c, d, e" {
-		t.Error(got)
-	}
-	if got := short([]string{"a", "b", "c", "d", "e", "f", "g"}); got != "a, b, c, d, e and 2 more" {
-		t.Error(got)
-	}
 }
 
 // A mount of which the answer says no type is there all the same: a plan would make it
