@@ -67,6 +67,10 @@ func printEnv(c *cobra.Command, pairs []appenv.Pair, format, output string, reve
 		return err
 	}
 	if output != "" {
+		// A print that was killed may have left all of it in a folder that git sees.
+		if err := atomicfile.Sweep(output); err != nil {
+			return err
+		}
 		return atomicfile.Write(output, data, 0o600)
 	}
 	_, err = c.OutOrStdout().Write(data)

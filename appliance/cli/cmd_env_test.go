@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -134,6 +135,21 @@ func TestEnvLogin(t *testing.T) {
 				t.Errorf("a login shows: %s", out)
 			}
 		})
+	}
+}
+
+// What a print that was killed has left of the secrets goes with the next one.
+func TestEnvPrintLeavesNothing(t *testing.T) {
+	v, dir := newAppVault(t), envFolder(t)
+	t.Setenv("VAULT_ADDR", v.URL)
+	t.Setenv("VAULT_TOKEN", "person")
+	left := filepath.Join(dir, ".secrets.env.tmp-123456")
+	if err := os.WriteFile(left, []byte("DB_PASSWORD=inv-value-76"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, out := run(t, "env", "print", "--mapping", filepath.Join(dir, "strongroom-env.production.toml"), "--output", filepath.Join(dir, "secrets.env"))
+	if _, err := os.Lstat(left); code != ExitOK || !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("exit code %d, %v: %s", code, err, out)
 	}
 }
 

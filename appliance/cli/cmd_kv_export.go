@@ -69,6 +69,9 @@ func runKVExport(c *cobra.Command, o kvExportOptions, paths []string) error {
 	if err := kvMount(c.Context(), client, o.mountOrDefault()); err != nil {
 		return kvError(err)
 	}
+	if err := atomicfile.Sweep(o.output); err != nil {
+		return err
+	}
 	f, err := atomicfile.Create(o.output, 0o600)
 	if err != nil {
 		return err

@@ -116,7 +116,7 @@ func (o *checkOptions) write(c *cobra.Command, r *migrate.Report, all []migrate.
 	if err != nil {
 		return err
 	}
-	if err := atomicfile.Write(o.baseline, data, 0o644); err != nil {
+	if err := atomicfile.Rewrite(o.baseline, data, 0o644); err != nil {
 		return fmt.Errorf("baseline: %w", err)
 	}
 	fmt.Fprintf(c.OutOrStdout(), "%s: %d findings are known now; it holds no values\n", o.baseline, len(all))

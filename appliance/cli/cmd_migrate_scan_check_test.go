@@ -64,7 +64,18 @@ func TestMigrateCheck(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// It is written anew for whom it belongs to, and what a kill has left goes.
+	if err := os.Chmod(baseline, 0o660); err != nil {
+		t.Fatal(err)
+	}
+	put("."+filepath.Base(baseline)+".tmp-123456", "")
 	run(0, "are known", "--baseline", baseline, "--update-baseline")
+	if st, err := os.Stat(baseline); err != nil || st.Mode().Perm() != 0o660 {
+		t.Errorf("written again it has mode %v, %v", st.Mode(), err)
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, ".*.tmp-*")); err != nil || len(left) > 0 {
+		t.Errorf("%v is left, %v", left, err)
+	}
 	if after, err := os.ReadFile(baseline); err != nil || !bytes.Equal(before, after) {
 		t.Errorf("written again it is %s", after)
 	}

@@ -58,8 +58,7 @@ func CreateIn(dir, path string, perm fs.FileMode) (*File, error) {
 	if err := replaceable(path); err != nil {
 		return nil, fmt.Errorf("write %q: %w; nothing was written", path, err)
 	}
-	// The name's dot keeps it out of globs and of systemd's *.d folders.
-	tmp, err := os.CreateTemp(dir, "."+filepath.Base(path)+".tmp-*")
+	tmp, err := createHeld(dir, path)
 	if err != nil {
 		return nil, fmt.Errorf("write %q: %w", path, err)
 	}
@@ -105,10 +104,7 @@ func (f *File) Ready() error {
 	if f.done || f.ready {
 		return fmt.Errorf("write %q: already ready, committed or aborted", f.path)
 	}
-	err := f.tmp.Sync()
-	if err == nil && f.like != "" {
-		f.mode, err = copyAttributes(f.tmp, f.like)
-	}
+	err := f.durable()
 	if err == nil {
 		err = f.tmp.Close()
 	}
@@ -120,6 +116,14 @@ func (f *File) Ready() error {
 	return nil
 }
 
+func (f *File) durable() error {
+	err := f.tmp.Sync()
+	if err == nil && f.like != "" {
+		f.mode, err = copyAttributes(f.tmp, f.like)
+	}
+	return err
+}
+
 // Commit makes the file appear under its path and durable. The rename is the
 // commit point: an error after it (the folder's fsync) leaves the new file.
 func (f *File) Commit() error {
@@ -127,9 +131,11 @@ func (f *File) Commit() error {
 		return fmt.Errorf("write %q: already committed or aborted", f.path)
 	}
 	if !f.ready {
-		if err := f.Ready(); err != nil {
-			return err
+		if err := f.durable(); err != nil {
+			f.Abort()
+			return fmt.Errorf("write %q: %w", f.path, err)
 		}
+		defer f.tmp.Close() // held until it has its name; what is in it is durable
 	}
 	if f.mode != 0 {
 		// Last, so that a file under way is never open to more than its owner.

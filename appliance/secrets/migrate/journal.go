@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -168,10 +167,7 @@ func (s *state) sweep() error {
 		if e.Op != opTemp || !filepath.IsLocal(filepath.FromSlash(e.File)) {
 			return nil
 		}
-		full := filepath.Join(s.root, filepath.FromSlash(e.File))
-		found, err := filepath.Glob(filepath.Join(escapeGlob(filepath.Dir(full)), "."+escapeGlob(filepath.Base(full))+".tmp-*"))
-		halves = append(halves, found...)
-		return err
+		return atomicfile.Sweep(filepath.Join(s.root, filepath.FromSlash(e.File)))
 	})
 	for _, name := range halves {
 		err = errors.Join(err, os.Remove(name))
@@ -180,10 +176,6 @@ func (s *state) sweep() error {
 		return fmt.Errorf("state folder: %w", err)
 	}
 	return nil
-}
-
-func escapeGlob(s string) string {
-	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(s)
 }
 
 // step fails where a test wants it.

@@ -101,7 +101,7 @@ func WritePlan(root, file string, data []byte) (err error) {
 	}
 	rel, err := filepath.Rel(dir, full)
 	if err != nil || !filepath.IsLocal(rel) {
-		return atomicfile.Write(full, data, 0o644)
+		return atomicfile.Rewrite(full, data, 0o644)
 	}
 	st, err := openState(dir)
 	if err != nil {
