@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -66,6 +67,9 @@ func printEnv(c *cobra.Command, pairs []appenv.Pair, format, output string, reve
 	if err != nil {
 		return err
 	}
+	if format != "json" {
+		tellTooMuch(c.ErrOrStderr(), pairs)
+	}
 	if output != "" {
 		// A print that was killed may have left all of it in a folder that git sees.
 		if err := atomicfile.Sweep(output); err != nil {
@@ -75,4 +79,15 @@ func printEnv(c *cobra.Command, pairs []appenv.Pair, format, output string, reve
 	}
 	_, err = c.OutOrStdout().Write(data)
 	return err
+}
+
+// tellTooMuch says what no program can be started with: who reads the file by itself
+// has it, and what that starts does not begin.
+func tellTooMuch(warn io.Writer, pairs []appenv.Pair) {
+	if large := appenv.TooLarge(pairs); len(large) > 0 {
+		fmt.Fprintf(warn, "strongroom: no program can be started with %s in its environment: one variable holds at most %d bytes\n", sizes(large), appenv.MaxVariable)
+	}
+	if n := appenv.TooMuch(pairs); n > 0 {
+		fmt.Fprintf(warn, "strongroom: %d bytes together are more than a program is usually started with (a quarter of the stack's limit)\n", n)
+	}
 }

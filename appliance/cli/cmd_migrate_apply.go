@@ -65,7 +65,7 @@ func runMigrateApply(c *cobra.Command, o *migrateOptions, force bool, from strin
 	if r.Moved > 0 {
 		fmt.Fprintf(out, "in Vault and no longer in a file: %s\n", words.Count(r.Moved, "variable"))
 	}
-	problems(c, r.Large)
+	problems(c, r.Warnings)
 	for _, m := range r.Mappings {
 		fmt.Fprintf(out, "wrote %s\n", m)
 	}

@@ -62,6 +62,14 @@ func Render(pairs []Pair, format string) ([]byte, error) {
 	}
 	var b strings.Builder
 	cannot := &CannotHoldError{Format: format}
+	if slices.ContainsFunc(formats[i].readers, startsPrograms) {
+		for _, p := range TooLarge(pairs) {
+			cannot.Names = append(cannot.Names, fmt.Sprintf("%s (%d bytes, and one variable of an environment holds at most %d)", p.Name, len(p.Value), MaxVariable))
+		}
+		if len(cannot.Names) > 0 {
+			return nil, cannot
+		}
+	}
 	for _, p := range pairs {
 		line, err := dotenv.Assignment(p.Name, p.Value, formats[i].readers...)
 		if err != nil {
@@ -74,6 +82,12 @@ func Render(pairs []Pair, format string) ([]byte, error) {
 		return nil, cannot
 	}
 	return []byte(b.String()), nil
+}
+
+// startsPrograms says whether a reader is there to start a program, with what it
+// reads as the environment.
+func startsPrograms(d dotenv.Dialect) bool {
+	return d == dotenv.Systemd || d == dotenv.Compose || d == dotenv.Docker
 }
 
 // whyNot finds the reason: the name's, or the value's.

@@ -3,6 +3,7 @@ package appenv
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -103,6 +104,67 @@ func TestSteering(t *testing.T) {
 	}
 	if got := Steering(pairs, steering[2:]); !slices.Equal(got, steering[:2]) {
 		t.Errorf("with some allowed: %v", got)
+	}
+	for _, name := range moreSteering {
+		if Steering([]Pair{{name, "x"}}, nil) == nil {
+			t.Errorf("%s is handed on", name)
+		}
+	}
+	for _, name := range secretsBesideThem {
+		if Steering([]Pair{{name, "x"}}, nil) != nil {
+			t.Errorf("%s is refused", name)
+		}
+	}
+}
+
+// moreSteering by what reads them: the loader and libraries, shells, pagers and
+// editors, version control, languages, build tools, npm in both cases.
+var moreSteering = strings.Fields(`
+LD_DEBUG_OUTPUT LD_PROFILE_OUTPUT LD_BIND_NOW LIBPATH SHLIB_PATH GLIBC_TUNABLES TZDIR MALLOC_TRACE GMON_OUT_PREFIX MUSL_LOCPATH LOCALE_ARCHIVE
+BASH_LOADABLES_PATH BASH_XTRACEFD PS0 PS1 PS2 INPUTRC FCEDIT HISTFILE OLDPWD XDG_CONFIG_HOME XDG_DATA_DIRS
+SYSTEMD_PAGER SYSTEMD_EDITOR LESS LESSKEY LESSKEY_CONTENT LESSEDIT AWS_PAGER GH_PAGER PSQL_PAGER PSQL_EDITOR PSQLRC VIMINIT EXINIT SUDO_EDITOR
+GIT_DIR GIT_WORK_TREE GIT_SSH_VARIANT GIT_CONFIG_PARAMETERS GIT_CONFIG HGRCPATH HGEDITOR SVN_SSH CVS_RSH RSYNC_RSH SSH_SK_PROVIDER
+PERL5SHELL PERL5DB_THREADED PERL_MM_OPT RUBYPATH BUNDLE_PATH GEMRC JDK_JAVAC_OPTIONS IBM_JAVA_OPTIONS OPENJ9_JAVA_OPTIONS ES_JAVA_OPTS KAFKA_JVM_OPTS JAVA_HOME JAVACMD ANT_OPTS
+COMPlus_ReadyToRun ASPNETCORE_HOSTINGSTARTUPASSEMBLIES DOTNET_ROOT ERL_LIBS R_HOME R_LIBS_SITE JULIA_PROJECT GOTOOLCHAIN GOROOT RUSTC RUSTC_WORKSPACE_WRAPPER CARGO_HOME
+MAKEFILES GNUMAKEFLAGS CC CXX GCC_EXEC_PREFIX COMPILER_PATH TCLLIBPATH GUILE_LOAD_PATH OCAMLRUNPARAM AWKPATH AWKLIBPATH TAR_OPTIONS GREP_OPTIONS DENO_DIR BUN_OPTIONS TS_NODE_COMPILER
+GTK_MODULES GTK_PATH GIO_EXTRA_MODULES GDK_PIXBUF_MODULE_FILE QT_PLUGIN_PATH QML2_IMPORT_PATH GST_PLUGIN_PATH DBUS_SESSION_BUS_ADDRESS SASL_PATH ODBCINI ODBCINSTINI LIBMYSQL_PLUGINS KRB5_CONFIG
+PIP_CONFIG_FILE YARN_YARN_PATH ANSIBLE_CONFIG ANSIBLE_LIBRARY TF_CLI_CONFIG_FILE TF_CLI_ARGS TF_CLI_ARGS_plan CLOUDSDK_PYTHON APT_CONFIG
+npm_config_node_options npm_config_script_shell NPM_CONFIG_SCRIPT_SHELL npm_config_script-shell NPM_CONFIG_USERCONFIG npm_config_git
+`)
+
+// secretsBesideThem are names that secrets have, of the same programs.
+var secretsBesideThem = strings.Fields(`
+NPM_CONFIG__AUTH npm_config__authToken NPM_TOKEN YARN_NPM_AUTH_TOKEN PIP_INDEX_URL CARGO_REGISTRY_TOKEN COMPOSER_AUTH ANSIBLE_VAULT_PASSWORD TF_VAR_db_password TF_TOKEN_app_terraform_io
+GOOGLE_APPLICATION_CREDENTIALS AWS_SECRET_ACCESS_KEY KUBECONFIG DOCKER_AUTH_CONFIG CLOUDSDK_AUTH_ACCESS_TOKEN PERL_API_KEY RUBYGEMS_API_KEY R_API_KEY GOOGLE_API_KEY GITHUB_TOKEN GIT_PASSWORD
+LESSON_API_KEY LDAP_BIND_PASSWORD JAVA_API_TOKEN DOTNET_API_KEY QT_API_KEY BASH_API_TOKEN CCAVENUE_KEY PSQL_PASSWORD MYSQL_PASSWORD KRB5_PASSWORD SSH_PRIVATE_KEY XDG_SECRET ODBC_PASSWORD DBUS_TOKEN
+`)
+
+// Readers that start a program with what they read can hold no more than an
+// environment does.
+func TestRenderForEnvironments(t *testing.T) {
+	fits := MaxVariable - len("A=") - 1
+	for _, f := range formats {
+		starts := slices.ContainsFunc(f.readers, func(d dotenv.Dialect) bool { return d == dotenv.Systemd || d == dotenv.Compose || d == dotenv.Docker })
+		for n, want := range map[int]bool{fits: f.name == "docker", fits + 1: starts} {
+			_, err := Render([]Pair{{"A", strings.Repeat("x", n)}}, f.name)
+			var refused *CannotHoldError
+			if got := errors.As(err, &refused); got != want || got && !strings.Contains(err.Error(), "A (1310") {
+				t.Errorf("%s, %d bytes: %v", f.name, n, err)
+			}
+		}
+	}
+}
+
+func TestTooMuch(t *testing.T) {
+	var pairs []Pair
+	for i := range 20 {
+		pairs = append(pairs, Pair{fmt.Sprintf("A_%02d", i), strings.Repeat("x", 120_000)})
+	}
+	if n := TooMuch(pairs); n != 20*(len("A_00=")+120_000+1+8) {
+		t.Errorf("%d bytes", n)
+	}
+	if n := TooMuch(pairs[:10]); n != 0 {
+		t.Errorf("%d bytes are too much", n)
 	}
 }
 

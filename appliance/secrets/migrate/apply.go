@@ -46,9 +46,9 @@ type Result struct {
 	Written, Unchanged, Plain, Database int
 	// Moved counts variables that are in Vault and no longer in their files.
 	Moved int
-	// Large are variables, with their files, whose values no program can be given
-	// in its environment.
-	Large []Problem
+	// Warnings are variables, with their files, that no program is given in its
+	// environment: for their size, or for what they steer.
+	Warnings []Problem
 	// Mappings are the mapping files that were written, relative to the root.
 	Mappings []string
 }
@@ -86,14 +86,14 @@ func (t *target) String() string { return t.mount + "/" + t.path }
 
 // job is one run of Apply, Verify or Cutover.
 type job struct {
-	root  *os.Root
-	dir   string
-	plan  *Plan
-	store Store
-	key   [32]byte // of the HMAC by which values are compared; forgotten at the end
-	files *fileCache
-	maps  *mappings
-	large []Problem // values that no environment holds
+	root     *os.Root
+	dir      string
+	plan     *Plan
+	store    Store
+	key      [32]byte // of the HMAC by which values are compared; forgotten at the end
+	files    *fileCache
+	maps     *mappings
+	warnings []Problem // of what no program gets in its environment
 
 	mu   sync.Mutex
 	done []event // written in the batch under way
@@ -165,7 +165,7 @@ func Apply(ctx context.Context, o ApplyOptions) (r Result, err error) {
 
 	targets, bad := j.targets()
 	bad = append(bad, j.nowhere()...)
-	r.Large = j.large
+	r.Warnings = append(j.warnings, j.tooMuch()...)
 	for _, e := range o.Plan.Variable {
 		switch e.Kind {
 		case KindPlain:
@@ -307,7 +307,10 @@ func (j *job) targets() ([]*target, []Problem) {
 		}
 		t.entries = append(t.entries, i)
 		if n := len(e.Name) + len("=") + len(v.Value) + 1; n > appenv.MaxVariable {
-			j.large = append(j.large, Problem{File: e.File, Line: v.Line, Why: fmt.Sprintf("%s has %d bytes: programs can read it from Vault, but an environment holds at most %d in one variable", e.Name, len(v.Value), appenv.MaxVariable)})
+			j.warnings = append(j.warnings, Problem{File: e.File, Line: v.Line, Why: fmt.Sprintf("%s has %d bytes: programs can read it from Vault, but an environment holds at most %d in one variable", e.Name, len(v.Value), appenv.MaxVariable)})
+		}
+		if len(appenv.Steering([]appenv.Pair{{Name: e.Name}}, nil)) > 0 {
+			j.warnings = append(j.warnings, Problem{File: e.File, Line: v.Line, Why: fmt.Sprintf("%s steers which code a program runs: programs can read it from Vault, but strongroom env hands it on only with --allow-name %s", e.Name, e.Name)})
 		}
 		digest := j.digest(v.Value)
 		if old, ok := digests[key+"\x00"+e.Field]; ok && !hmac.Equal(old[:], digest[:]) {
@@ -319,6 +322,23 @@ func (j *job) targets() ([]*target, []Problem) {
 		}
 	}
 	return out, bad
+}
+
+// tooMuch are the environments that are too large as a whole.
+func (j *job) tooMuch() (out []Problem) {
+	pairs := map[string][]appenv.Pair{}
+	for _, e := range j.plan.Variable {
+		if e.inMapping() {
+			vars, _ := j.files.get(e.File)
+			pairs[e.Environment] = append(pairs[e.Environment], appenv.Pair{Name: e.Name, Value: vars[e.Name].Value})
+		}
+	}
+	for _, environment := range sortedKeys(pairs) {
+		if n := appenv.TooMuch(pairs[environment]); n > 0 {
+			out = append(out, Problem{File: PlanFile, Why: fmt.Sprintf("%s has %d bytes together: programs can read them from Vault, but to start one with more than 2 MiB in its environment the stack's limit must be raised", environment, n)})
+		}
+	}
+	return out
 }
 
 // inspect finds out what Vault has, and gives all conflicts together.

@@ -146,7 +146,7 @@ func TestFromOtherStore(t *testing.T) {
 		t.Errorf("without the export: %v", err)
 	}
 	r, err := apply(p, data)
-	if err != nil || r.Written != 4 || len(r.Large) != 1 || !strings.Contains(r.Large[0].Why, "CERT has 184320 bytes") {
+	if err != nil || r.Written != 4 || len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0].Why, "CERT has 184320 bytes") {
 		t.Fatalf("%+v, %v", r, err)
 	}
 	s, err := store.Read(t.Context(), "secret", "app/production/api-token")

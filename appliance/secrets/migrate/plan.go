@@ -400,7 +400,7 @@ func (e *Entry) place() string {
 	return e.Mount + "/" + e.Path
 }
 
-var errPath = errors.New(`must be segments of letters, digits and -_.@~ with single slashes between, none of them "." or ".."`)
+var errPath = errors.New(`must be segments of at most 128 letters, digits and -_.@~ with single slashes between, none of them "." or ".."`)
 
 var pathSegment = regexp.MustCompile(`^[A-Za-z0-9_.@~-]{1,128}$`)
 

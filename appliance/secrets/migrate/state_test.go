@@ -16,6 +16,7 @@ import (
 
 	"filippo.io/age"
 
+	"strongroom.example/appliance/secrets/appenv"
 	"strongroom.example/appliance/secrets/dotenv"
 	"strongroom.example/appliance/secrets/migrate"
 	"strongroom.example/appliance/secrets/migrate/storetest"
@@ -679,5 +680,36 @@ func TestWhichMappingIsNamed(t *testing.T) {
 		if !strings.Contains(said[file], want) {
 			t.Errorf("%s: %q", file, said[file])
 		}
+	}
+}
+
+// What no program will be given in its environment is said when it is moved: what
+// steers it, what is too large, and what is too much together; what just fits is not.
+func TestApplyWarns(t *testing.T) {
+	fits := appenv.MaxVariable - len("FITS_SECRET=") - 1
+	value := func(n int) string { return strings.Repeat("Xq7z", n/4+1)[:n] }
+	many := ""
+	for i := range 20 {
+		many += fmt.Sprintf("BLOB_SECRET_%02d=%s\n", i, value(120_000+i))
+	}
+	s := newSite(t, map[string]string{
+		".env.production": "JAVA_TOOL_OPTIONS=-Djavax.net.ssl.keyStorePassword=Xq7z-alpha\nFITS_SECRET=" + value(fits) + "\nOVER_SECRET=" + value(fits+1) + "\n",
+		".env.many":       many,
+	})
+	s.must(s.replan())
+	r, err := s.apply(false)
+	s.must(err)
+	var got []string
+	for _, p := range r.Warnings {
+		got = append(got, p.String())
+	}
+	all := strings.Join(got, "\n")
+	for _, want := range []string{"production:1: JAVA_TOOL_OPTIONS steers which code", "production:3: OVER_SECRET has", "many has 2400"} {
+		if !strings.Contains(all, want) {
+			t.Errorf("%q is not in %s", want, all)
+		}
+	}
+	if len(got) != 3 || strings.Contains(all, "Xq7z") {
+		t.Errorf("%s", all)
 	}
 }
