@@ -39,7 +39,7 @@ type commitInfo struct {
 	waiting  int // parents that have not been visited
 }
 
-// search reads every blob, commit and tag once, and then names for each value
+// search reads every object once, and then names for each value
 // that it found the first commit that holds it.
 func (h *historySearch) search(ctx context.Context, dir, what, at string) error {
 	if h.needles.count() == 0 {
@@ -121,8 +121,8 @@ func (h *historySearch) objectsOf(ctx context.Context, dir, what string) (map[st
 	return found, commits, nil
 }
 
-// listObjects are all objects that are here but trees, as they lie in their
-// packs, the newest first; large is how many are too large to be searched, unread
+// listObjects are all objects that are here, as they lie in their packs, the
+// newest first: trees have the names of files; large is how many are too large to be searched, unread
 // how many git cannot read.
 func listObjects(ctx context.Context, dir string) (todo []object, large, unread int, err error) {
 	out, err := git(ctx, dir, "cat-file", "--batch-all-objects", "--unordered", "--batch-check=%(objecttype) %(objectname) %(objectsize)")
@@ -134,7 +134,7 @@ func listObjects(ctx context.Context, dir string) (todo []object, large, unread 
 		if len(f) == 2 && f[1] == "missing" {
 			unread++
 		}
-		if len(f) != 3 || f[0] == "tree" {
+		if len(f) != 3 {
 			continue
 		}
 		size, err := strconv.ParseInt(f[2], 10, 64)
@@ -369,6 +369,7 @@ func (h *historySearch) name(ctx context.Context, dir, at string, found map[stri
 			if kind != "tree" {
 				continue // missing
 			}
+			hit(id, short)
 			treeEntries(data, len(id)/2, func(tree bool, child string) {
 				if tree {
 					trees = append(trees, child)

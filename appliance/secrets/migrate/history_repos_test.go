@@ -158,6 +158,77 @@ func TestFirstCommitWithAValue(t *testing.T) {
 			gitRun(t, dir, "stash", "-q")
 			return gitRun(t, dir, "rev-parse", "--short=12", "stash@{0}")
 		},
+		"a file of a stash that git did not know": func(t *testing.T, dir string) string {
+			commitAll(t, dir, "one")
+			write(t, dir, "a.txt", aSecret)
+			gitRun(t, dir, "stash", "-q", "-u")
+			return gitRun(t, dir, "rev-parse", "--short=12", "stash@{0}^3")
+		},
+		"a branch of an octopus": func(t *testing.T, dir string) string {
+			commitAll(t, dir, "one")
+			first := ""
+			for _, b := range []string{"x", "y", "z"} {
+				gitRun(t, dir, "checkout", "-q", "-b", b, "main")
+				text := b
+				if b == "y" {
+					text = aSecret
+				}
+				write(t, dir, b+".txt", text)
+				if id := commitAll(t, dir, b); b == "y" {
+					first = id
+				}
+			}
+			gitRun(t, dir, "checkout", "-q", "main")
+			write(t, dir, "m.txt", "m")
+			commitAll(t, dir, "two")
+			gitRun(t, dir, "merge", "-q", "-m", "three", "x", "y", "z")
+			return first
+		},
+		"only tagged": func(t *testing.T, dir string) string {
+			commitAll(t, dir, "one")
+			gitRun(t, dir, "checkout", "-q", "--detach")
+			write(t, dir, "a.txt", aSecret)
+			second := commitAll(t, dir, "two")
+			gitRun(t, dir, "tag", "v1")
+			gitRun(t, dir, "checkout", "-q", "main")
+			gitRun(t, dir, "reflog", "expire", "--expire=now", "--all")
+			gitRun(t, dir, "pack-refs", "--all")
+			return second
+		},
+		"in a tag's message": func(t *testing.T, dir string) string {
+			commitAll(t, dir, "one")
+			gitRun(t, dir, "tag", "-a", "-m", "with "+aSecret, "v1")
+			return "object-" + gitRun(t, dir, "rev-parse", "--short=12", "v1")
+		},
+		"in a note": func(t *testing.T, dir string) string {
+			commitAll(t, dir, "one")
+			gitRun(t, dir, "notes", "add", "-m", "with "+aSecret)
+			return gitRun(t, dir, "rev-parse", "--short=12", "refs/notes/commits")
+		},
+		"by whom": func(t *testing.T, dir string) string {
+			gitRun(t, dir, "commit", "-q", "--allow-empty", "-m", "one", "--author", aSecret+" <a@example.com>")
+			return gitRun(t, dir, "rev-parse", "--short=12", "HEAD")
+		},
+		"the name of a file": func(t *testing.T, dir string) string {
+			commitAll(t, dir, "one")
+			write(t, dir, "d/"+url.PathEscape(aSecret), "x")
+			second := commitAll(t, dir, "two")
+			gitRun(t, dir, "rm", "-q", "-r", "d")
+			commitAll(t, dir, "three")
+			return second
+		},
+		"the name of a folder": func(t *testing.T, dir string) string {
+			write(t, dir, url.PathEscape(aSecret)+".d/a/x", "x")
+			return commitAll(t, dir, "one")
+		},
+		"in UTF-16, the high byte first": func(t *testing.T, dir string) string {
+			text := ""
+			for _, c := range []byte(aSecret) {
+				text += "\x00" + string(rune(c))
+			}
+			write(t, dir, "a.reg", "\xfe\xff"+text)
+			return commitAll(t, dir, "one")
+		},
 		"packed": func(t *testing.T, dir string) string {
 			write(t, dir, "a.txt", aSecret)
 			first := commitAll(t, dir, "one")
@@ -583,7 +654,7 @@ func TestHistoryProgress(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if calls != 2 || last.Objects != last.AllObjects || last.Bytes != last.AllBytes || last.Objects != 2 {
+	if calls != 3 || last.Objects != last.AllObjects || last.Bytes != last.AllBytes || last.Objects != 3 { // file, tree, commit
 		t.Errorf("%d calls, %+v", calls, last)
 	}
 }

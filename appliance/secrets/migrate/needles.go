@@ -108,7 +108,8 @@ func (n *needles) forms(key, what, value string) {
 	h := hex.EncodeToString([]byte(value))
 	n.put(key, form("hex"), h)
 	n.put(key, form("hex"), strings.ToUpper(h))
-	n.put(key, form("UTF-16"), utf16le(value))
+	n.put(key, form("UTF-16"), utf16Text(value, binary.LittleEndian))
+	n.put(key, form("UTF-16"), utf16Text(value, binary.BigEndian))
 }
 
 // put takes one form. What is too short or there already is left out.
@@ -366,10 +367,10 @@ func base64Forms(value string) []string {
 	return out
 }
 
-func utf16le(value string) string {
+func utf16Text(value string, order binary.AppendByteOrder) string {
 	var b []byte
 	for _, u := range utf16.Encode([]rune(value)) {
-		b = binary.LittleEndian.AppendUint16(b, u)
+		b = order.AppendUint16(b, u)
 	}
 	return string(b)
 }
