@@ -30,6 +30,7 @@ type scanOptions struct {
 	noHistory    bool
 	historyLimit time.Duration
 	reveal       bool
+	compare      bool // with a baseline
 	all          bool
 }
 
@@ -95,7 +96,7 @@ func (o *scanOptions) run(c *cobra.Command) (*migrate.Report, error) {
 	}
 	progress, done := historyProgress(c.ErrOrStderr())
 	r, err := migrate.Scan(c.Context(), migrate.ScanOptions{
-		Root: o.root, Dialect: all, Dialects: files, Environments: envs, Default: o.fallback, History: !o.noHistory, HistoryLimit: o.historyLimit, Progress: progress, Exclude: o.excluded(), OtherStore: o.other, Reveal: o.reveal,
+		Root: o.root, Dialect: all, Dialects: files, Environments: envs, Default: o.fallback, History: !o.noHistory, HistoryLimit: o.historyLimit, Progress: progress, Exclude: o.excluded(), OtherStore: o.other, Reveal: o.reveal, Compare: o.compare,
 	})
 	done()
 	if err != nil {

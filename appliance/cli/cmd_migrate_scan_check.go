@@ -64,7 +64,7 @@ func (o *checkOptions) run(c *cobra.Command, scan scanOptions) error {
 			return &Error{Code: ExitUsage, Err: err, Hint: "write it anew with --update-baseline"}
 		}
 	}
-	scan.noHistory = true
+	scan.noHistory, scan.compare = true, true
 	r, err := scan.run(c)
 	if err != nil {
 		return err
@@ -73,7 +73,7 @@ func (o *checkOptions) run(c *cobra.Command, scan scanOptions) error {
 	if o.update {
 		return o.write(c, r, all)
 	}
-	with := known.Compare(all, migrate.TreeOf(c.Context(), scan.root, o.baseline))
+	with := known.Compare(all, r.Tree(c.Context(), o.baseline))
 	out := c.OutOrStdout()
 	switch format {
 	case "json":
@@ -91,6 +91,9 @@ func (o *checkOptions) run(c *cobra.Command, scan scanOptions) error {
 		problems(c, r.Problems)
 		for _, to := range slices.Sorted(maps.Keys(with.Moved)) {
 			fmt.Fprintf(out, "note: %s was %s, and what is known of that is known of it: write the baseline anew with --update-baseline\n", to, with.Moved[to])
+		}
+		for _, f := range with.Carried {
+			fmt.Fprintf(out, "note: %s:%d: %s stood in %s before, and is known: write the baseline anew with --update-baseline\n", f.File, f.Line, dash(f.Name), f.From.File)
 		}
 		if len(with.Gone) > 0 {
 			fmt.Fprintf(out, "note: %d of the baseline are no longer there: write it anew with --update-baseline\n", len(with.Gone))

@@ -148,10 +148,18 @@ type Compared struct {
 	Gone  []Known   `json:"gone"`
 	// Moved are files of the baseline by the names that they have now.
 	Moved map[string]string `json:"moved,omitempty"`
+	// Carried are secrets of the baseline that stand in another file now.
+	Carried []Carried `json:"carried,omitempty"`
+}
+
+// Carried is a finding, and which one of the baseline it is.
+type Carried struct {
+	Finding
+	From Known `json:"from"`
 }
 
 // Compare holds all findings against the baseline. A file that was moved is the one
-// that it was.
+// that it was, and so is a secret.
 func (b *Baseline) Compare(all []Finding, t Tree) Compared {
 	c := Compared{Fresh: []Finding{}, Moved: b.moved(all, t)}
 	left := map[string]int{}
@@ -166,6 +174,7 @@ func (b *Baseline) Compare(all []Finding, t Tree) Compared {
 		}
 		c.Fresh = append(c.Fresh, f)
 	}
+	b.carried(&c, left, t)
 	for _, k := range b.Findings {
 		if n := left[k.key()]; n > 0 {
 			k.Count = n
@@ -178,6 +187,9 @@ func (b *Baseline) Compare(all []Finding, t Tree) Compared {
 // known is the finding as the baseline has it.
 func (c *Compared) known(f Finding) Known {
 	k := f.known()
+	if i := slices.IndexFunc(c.Carried, func(o Carried) bool { return o.Line == f.Line && o.known() == k }); i >= 0 {
+		return c.Carried[i].From
+	}
 	k.File = cmp.Or(c.Moved[f.File], f.File)
 	return k
 }

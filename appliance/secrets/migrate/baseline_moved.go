@@ -16,16 +16,17 @@ type Tree struct {
 	Has func(file string) bool
 	// Renamed are files by their names of today, with those of before, as git sees it.
 	Renamed map[string]string
+	// Was says whether a finding's value is that of one in the baseline when it was made,
+	// as git sees it.
+	Was func(f Finding, k Known) bool
 }
 
-// TreeOf is the tree at root, of which baseline is a file. Git is asked what was renamed
-// since the baseline was last committed, up to what is to be committed: it compares
-// contents, so that nothing of them needs to be noted, and runs no filter of the tree's.
-func TreeOf(ctx context.Context, root, baseline string) Tree {
-	dir, err := filepath.Abs(root)
-	if err != nil {
-		dir = root
-	}
+// Tree is that of the report, of which baseline is a file. Git is asked what was renamed
+// since the baseline was last committed, up to what is to be committed, and what stood in a
+// file then: it has the contents, so that nothing of them needs to be noted. It runs no
+// filter of the tree's.
+func (r *Report) Tree(ctx context.Context, baseline string) Tree {
+	dir := r.Root
 	t := Tree{Renamed: map[string]string{}, Has: func(file string) bool {
 		_, err := os.Lstat(filepath.Join(dir, filepath.FromSlash(file)))
 		return err == nil
@@ -36,6 +37,7 @@ func TreeOf(ctx context.Context, root, baseline string) Tree {
 			since = strings.TrimSpace(string(out))
 		}
 	}
+	t.Was = r.before(ctx, since)
 	out, err := git(ctx, dir, "diff", "--cached", "--no-ext-diff", "--no-textconv", "--relative", "-M", "--diff-filter=R", "--name-status", "-z", since)
 	if err != nil {
 		return t

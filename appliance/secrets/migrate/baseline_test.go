@@ -56,7 +56,7 @@ func TestBaseline(t *testing.T) {
 			}
 			now[tc.file] = tc.text
 			r := scanTree(t, now, migrate.ScanOptions{})
-			c := known.Compare(r.Findings(), migrate.TreeOf(t.Context(), r.Root, ""))
+			c := known.Compare(r.Findings(), r.Tree(t.Context(), ""))
 			if len(c.Fresh) != tc.fresh || len(c.Gone) != tc.gone || len(c.Moved) > 0 {
 				t.Errorf("%+v", c)
 			}
@@ -124,7 +124,8 @@ func TestBaselineOfMovedFiles(t *testing.T) {
 				if git {
 					gitRun(t, dir, "add", "-A")
 				}
-				c := known.Compare(scanTree(t, nil, migrate.ScanOptions{Root: dir}).Findings(), migrate.TreeOf(t.Context(), dir, filepath.Join(dir, "baseline.json")))
+				r = scanTree(t, nil, migrate.ScanOptions{Root: dir})
+				c := known.Compare(r.Findings(), r.Tree(t.Context(), filepath.Join(dir, "baseline.json")))
 				var moved []string
 				for to, from := range c.Moved {
 					moved = append(moved, to+" < "+from)
@@ -135,6 +136,75 @@ func TestBaselineOfMovedFiles(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A secret that was moved from one file into another, and both stay, is the one that is
+// known: its value stood there when the baseline was committed, and no longer does. Another
+// value under that name, a copy and what is known by its name alone are new.
+func TestBaselineOfMovedSecrets(t *testing.T) {
+	const a, b = "X = 1\n", "Y = 2\n"
+	before := map[string]string{"a.py": a + "password = 'Fjord-77-Xq'\n", "b.py": b, ".env": "DB_PASSWORD=\"Fjord-78-Xq\"\nP=1\n", "k.yaml": "token: q8Zr2Lw0Xv6Kt9Bn\ndb:\n  password: postgres\n", "empty.yaml": "a: 1\n"}
+	for name, tc := range map[string]struct {
+		now     map[string]string
+		carried string
+		fresh   int
+	}{
+		"nothing":                   {nil, "", 0},
+		"into another file":         {map[string]string{"a.py": a, "b.py": b + "password = 'Fjord-77-Xq'\n"}, "b.py:2 < a.py password", 0},
+		"into a new file":           {map[string]string{"a.py": a, "lib/c.py": "password = 'Fjord-77-Xq'\n"}, "lib/c.py:1 < a.py password", 0},
+		"the file goes":             {map[string]string{"a.py": "", "k.yaml": "token: q8Zr2Lw0Xv6Kt9Bn\ndb:\n  password: postgres\npassword: Fjord-77-Xq\n"}, "k.yaml:4 < a.py password", 0},
+		"and committed":             {map[string]string{"a.py": a, "b.py": b + "password = 'Fjord-77-Xq'\n"}, "b.py:2 < a.py password", 0},
+		"another kind of file":      {map[string]string{".env": "P=1\n", "empty.yaml": "DB_PASSWORD: Fjord-78-Xq\n"}, "empty.yaml:1 < .env DB_PASSWORD", 0},
+		"under another name":        {map[string]string{"a.py": a, "b.py": b + "secret_key = 'Fjord-77-Xq'\n"}, "b.py:2 < a.py password", 0},
+		"each into the other":       {map[string]string{"a.py": a + "db_password = 'Fjord-78-Xq'\n", ".env": "PASSWORD=Fjord-77-Xq\nP=1\n"}, ".env:1 < a.py password, a.py:2 < .env DB_PASSWORD", 0},
+		"another value":             {map[string]string{"a.py": a, "b.py": b + "password = 'Fjord-99-Xq'\n"}, "", 1},
+		"a copy":                    {map[string]string{"b.py": b + "password = 'Fjord-77-Xq'\n"}, "", 1},
+		"moved and copied":          {map[string]string{"a.py": a, "b.py": b + "password = 'Fjord-77-Xq'\n", "c.py": "password = 'Fjord-77-Xq'\n"}, "b.py:2 < a.py password", 1},
+		"a common value":            {map[string]string{"k.yaml": "token: q8Zr2Lw0Xv6Kt9Bn\n", "a.py": a + "password = 'Fjord-77-Xq'\nadmin_password = 'postgres'\n"}, "", 1},
+		"a common value, same name": {map[string]string{"k.yaml": "token: q8Zr2Lw0Xv6Kt9Bn\n", "empty.yaml": "db:\n  password: postgres\n"}, "empty.yaml:2 < k.yaml db.password", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			known := migrate.NewBaseline(scanTree(t, before, migrate.ScanOptions{Root: dir}).Findings())
+			if len(known.Findings) != 4 {
+				t.Fatalf("%+v", known)
+			}
+			write(t, dir, "baseline.json", "{}")
+			gitRun(t, dir, "init", "-q")
+			commitAll(t, dir, "one")
+			for file, text := range tc.now {
+				if text == "" {
+					if err := os.RemoveAll(filepath.Join(dir, file)); err != nil {
+						t.Fatal(err)
+					}
+					continue
+				}
+				write(t, dir, file, text)
+			}
+			if strings.Contains(name, "committed") { // and the baseline was not
+				commitAll(t, dir, "two")
+			}
+			r := scanTree(t, nil, migrate.ScanOptions{Root: dir, Compare: true})
+			c := known.Compare(r.Findings(), r.Tree(t.Context(), filepath.Join(dir, "baseline.json")))
+			var carried []string
+			for _, f := range c.Carried {
+				carried = append(carried, fmt.Sprintf("%s:%d < %s %s", f.File, f.Line, f.From.File, f.From.Name))
+			}
+			if got := strings.Join(carried, ", "); len(c.Fresh) != tc.fresh || got != tc.carried {
+				t.Errorf("%d new, %q: %+v", len(c.Fresh), got, c)
+			}
+			shown, err := json.Marshal(c)
+			sarif, sarifErr := migrate.SARIF("1", r.Findings(), &c, nil)
+			if all := string(shown) + string(sarif); err != nil || sarifErr != nil || strings.Contains(all, "Fjord") || strings.Count(all, `"baselineState": "new"`) != tc.fresh {
+				t.Errorf("%s, %v, %v", all, err, sarifErr)
+			}
+			for _, f := range c.Carried {
+				if !strings.Contains(string(sarif), fmt.Sprintf("%q", f.From.File+":"+f.From.Name+":"+f.From.Rule+":1")) {
+					t.Errorf("%s has another fingerprint: %s", f.File, sarif)
+				}
+			}
+		})
 	}
 }
 

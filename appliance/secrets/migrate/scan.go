@@ -44,6 +44,8 @@ type ScanOptions struct {
 	Exclude []string
 	// Reveal keeps the values in the report.
 	Reveal bool
+	// Compare keeps the values of secrets in memory, for the report's Tree.
+	Compare bool
 }
 
 // Definition is a place that gives a variable a value.
@@ -113,6 +115,8 @@ type Report struct {
 	HistoryNotes []string `json:"history_notes,omitempty"`
 	// NotSearched are secrets that were not looked for in the history.
 	NotSearched []NotSearched `json:"not_searched,omitempty"`
+
+	values map[string]string // as the scanner has them, for a comparison
 }
 
 // FileDifference is a variable that two readers of its file read otherwise.
@@ -164,7 +168,7 @@ func Scan(ctx context.Context, o ScanOptions) (*Report, error) {
 		return nil, fmt.Errorf("scan: %w", err)
 	}
 	defer root.Close()
-	s := &scanner{o: o, classifier: classifier, vars: map[string]*Variable{}, values: map[string]string{}, written: map[string]string{}}
+	s := newScanner(o, classifier)
 	for _, pattern := range o.Exclude {
 		if err := CheckExclude(pattern); err != nil {
 			return nil, fmt.Errorf("scan: exclude %w", err)
@@ -188,6 +192,9 @@ func Scan(ctx context.Context, o ScanOptions) (*Report, error) {
 		return nil, fmt.Errorf("scan %q: %w", o.Root, err)
 	}
 	r := s.report(dir, w.all)
+	if o.Compare {
+		r.values = s.values
+	}
 	if o.History {
 		if err := s.history(ctx, dir, r); err != nil {
 			return nil, err
@@ -210,7 +217,8 @@ type scanner struct {
 	shown   []mention
 	readers map[string][]Reader
 	follow  map[string]following
-	// values of secrets, for the search in git's history, by file, line and name.
+	// values of secrets, for the search in git's history and for comparisons, by file,
+	// line and name.
 	values map[string]string
 	// ignored folders are git's.
 	ignored   map[string]bool
@@ -219,6 +227,12 @@ type scanner struct {
 	// written has those of them that their files write otherwise.
 	written map[string]string
 }
+
+func newScanner(o ScanOptions, c *Classifier) *scanner {
+	return &scanner{o: o, classifier: c, vars: map[string]*Variable{}, values: map[string]string{}, written: map[string]string{}, inIgnored: func(string) bool { return false }}
+}
+
+func (s *scanner) keeps() bool { return s.o.History || s.o.Compare }
 
 func (s *scanner) variable(name string) *Variable {
 	v := s.vars[name]
@@ -260,7 +274,7 @@ func (s *scanner) source(src source) {
 	for i, d := range k.defs {
 		v := s.variable(d.name)
 		v.Definitions = append(v.Definitions, defs[i])
-		if s.o.History && len(defs[i].Secret) > 0 {
+		if s.keeps() && len(defs[i].Secret) > 0 {
 			s.values[definitionKey(src.path, d.line, d.name)] = d.value
 		}
 	}
@@ -281,7 +295,7 @@ func (s *scanner) source(src source) {
 func (s *scanner) add(l *lookup) {
 	s.bad = append(s.bad, l.bad...)
 	s.elsewhere = append(s.elsewhere, l.found...)
-	if s.o.History {
+	if s.keeps() {
 		maps.Copy(s.values, l.values)
 	}
 }
@@ -425,7 +439,7 @@ func (s *scanner) envFile(src source) {
 		}
 		found := s.variable(v.Name)
 		found.Definitions = append(found.Definitions, defs[i])
-		if s.o.History && len(defs[i].Secret) > 0 {
+		if s.keeps() && len(defs[i].Secret) > 0 {
 			key := definitionKey(src.path, v.Line, v.Name)
 			s.values[key] = v.Value
 			if w := written[key]; w != "" {
