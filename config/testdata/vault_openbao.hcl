@@ -73,6 +73,9 @@ listener "unix" {
   socket_user  = "vault"
   socket_group = "strongroom"
 
+  # The ledger of a manifest is one write, and names all that it has made.
+  max_request_json_strings = 100000
+
   telemetry {
     unauthenticated_metrics_access = true
   }
