@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -117,11 +118,15 @@ type failing struct {
 	*mem
 	n       int
 	forever bool
-	calls   int
 	err     error
+
+	mu    sync.Mutex // manifests are read side by side
+	calls int
 }
 
 func (f *failing) fail() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.calls++
 	if f.calls == f.n || (f.forever && f.calls > f.n) {
 		return f.err
