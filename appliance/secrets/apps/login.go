@@ -30,6 +30,9 @@ func WriteBundle(ctx context.Context, v Vault, t config.Target, p Place, file st
 			return Bundle{}, fmt.Errorf("ca certificate for the bundle: %w", err)
 		}
 	}
+	if err := atomicfile.Sweep(file); err != nil { // of a run that was killed
+		return Bundle{}, err
+	}
 	b, err := makeBundle(ctx, v, t, ttl)
 	if err != nil {
 		return Bundle{}, err

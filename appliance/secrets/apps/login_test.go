@@ -96,9 +96,15 @@ func TestWriteBundle(t *testing.T) {
 	if _, err := WriteBundle(t.Context(), vault, target, Place{CAFile: filepath.Join(dir, "none")}, filepath.Join(dir, "b"), time.Hour); !errors.Is(err, fs.ErrNotExist) || v.made != 1 {
 		t.Errorf("no authority: %d made, %v", v.made, err)
 	}
-	file := filepath.Join(dir, "b")
+	file, left := filepath.Join(dir, "b"), filepath.Join(dir, ".b.tmp-123456")
+	if err := os.WriteFile(left, []byte("of one that was killed"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := WriteBundle(t.Context(), vault, target, place, file, time.Hour); err != nil {
 		t.Fatal(err)
+	}
+	if _, err := os.Lstat(left); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what was left is there: %v", err)
 	}
 	data, err := os.ReadFile(file)
 	if err != nil {
