@@ -40,7 +40,7 @@ func createHeld(dir, path string) (*os.File, error) {
 func Sweep(path string) error {
 	dir := filepath.Dir(path)
 	entries, err := os.ReadDir(dir)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
 		return fmt.Errorf("what was left of %q: %w", path, err)
 	}
 	for _, e := range entries {

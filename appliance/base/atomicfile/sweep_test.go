@@ -39,8 +39,10 @@ func TestSweep(t *testing.T) {
 		t.Fatal(err)
 	}
 	onlySet(t, dir, append(others, "f", ".f.tmp-2", ".f.tmp-3")...)
-	if err := Sweep(filepath.Join(dir, "none", "f")); err != nil {
-		t.Errorf("no folder: %v", err)
+	for _, in := range []string{"none", "f"} {
+		if err := Sweep(filepath.Join(dir, in, "f")); err != nil {
+			t.Errorf("no folder: %v", err)
+		}
 	}
 }
 

@@ -53,12 +53,14 @@ func TestStaging(t *testing.T) {
 	write(t, s.dir, "mnt/..env.tmp-42", "A_PASSWORD=first-value-1")
 	journal, err := os.OpenFile(filepath.Join(s.dir, migrate.StateDir, "journal"), os.O_APPEND|os.O_WRONLY, 0)
 	s.must(err)
-	_, err = journal.WriteString(`{"op":"temp","file":"mnt/.env"}` + "\n")
+	// 0.1 wrote beside each file.
+	write(t, s.dir, "api/..env.production.tmp-8476123", "A_PASSWORD=first-value-1")
+	_, err = journal.WriteString(`{"op":"temp","file":"mnt/.env"}` + "\n" + `{"op":"file","file":"api/.env.production","sha256":"00"}` + "\n")
 	s.must(errors.Join(err, journal.Close()))
 	s.fault = nil
 	_, err = s.rollback(false)
 	s.must(err)
-	for _, left := range []string{migrate.StateDir + "/stage/.env.tmp-1", migrate.StateDir + "/.backup-0002.tar.age.tmp-77", "mnt/..env.tmp-42"} {
+	for _, left := range []string{migrate.StateDir + "/stage/.env.tmp-1", migrate.StateDir + "/.backup-0002.tar.age.tmp-77", "mnt/..env.tmp-42", "api/..env.production.tmp-8476123"} {
 		if _, err := os.Lstat(filepath.Join(s.dir, left)); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("%s is still there", left)
 		}

@@ -163,11 +163,18 @@ func (s *state) sweep() error {
 	if err != nil {
 		return fmt.Errorf("state folder: %w", err)
 	}
+	// 0.1 has staged beside each file that it wrote, and we do on another file system.
+	swept := map[string]bool{}
 	err = s.events(func(e event) error {
-		if e.Op != opTemp || !filepath.IsLocal(filepath.FromSlash(e.File)) {
+		if swept[e.File] || e.Op != opTemp && e.Op != opFile || !filepath.IsLocal(filepath.FromSlash(e.File)) {
 			return nil
 		}
-		return atomicfile.Sweep(filepath.Join(s.root, filepath.FromSlash(e.File)))
+		swept[e.File] = true
+		err := atomicfile.Sweep(filepath.Join(s.root, filepath.FromSlash(e.File)))
+		if errors.Is(err, fs.ErrPermission) {
+			return nil // another user's, who sweeps it himself
+		}
+		return err
 	})
 	for _, name := range halves {
 		err = errors.Join(err, os.Remove(name))
