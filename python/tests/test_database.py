@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import multiprocessing
 import threading
@@ -265,6 +266,53 @@ def test_a_forked_child_has_credentials_of_its_own(
         assert theirs not in postgres.roles()
         with db.connect(postgres.conninfo) as conn:
             assert conn.execute(COUNT).fetchone() == (2,)
+
+
+@pytest.mark.parametrize("ends", ["engine.dispose()", "the engine goes"])
+def test_a_forked_child_leaves_the_connections_of_an_engine_to_its_parent(
+    vault: VaultServer, postgres: Postgres, client_for: ClientFactory, ends: str
+) -> None:
+    backend = sqlalchemy.text("select pg_backend_pid()")
+    with client_for(vault).database("reader") as db:
+        engine = db.engine(f"postgresql+psycopg://127.0.0.1:{postgres.port}/bikes")
+        with engine.connect() as idle, engine.connect() as used:
+            mine = [idle.scalar(backend), used.scalar(backend)]
+            idle.close()
+
+            def child() -> None:
+                with engine.connect() as conn:
+                    assert conn.scalar(backend) not in mine
+                if ends == "engine.dispose()":
+                    engine.dispose()
+                gc.collect()
+                db.close()
+
+            process = multiprocessing.get_context("fork").Process(target=child)
+            process.start()
+            process.join(30)
+            assert process.exitcode == 0
+            assert used.scalar(backend) == mine[1]
+            with engine.connect() as conn:
+                assert conn.scalar(backend) == mine[0]
+        engine.dispose()
+
+
+def test_an_engine_gets_new_credentials_when_it_is_known_that_the_token_was_revoked(
+    vault: VaultServer, postgres: Postgres, client_for: ClientFactory
+) -> None:
+    vault.put("bike-data-flow/production/revoked", value="v")
+    client: VaultSecrets = client_for(vault)
+    with client.database("reader") as db:
+        engine = db.engine(f"postgresql+psycopg://127.0.0.1:{postgres.port}/bikes")
+        first = db.current()
+        held = client._tokens.held
+        assert held is not None
+        vault.admin().auth.token.revoke(held.value.reveal())
+        assert client.get("revoked") == "v"
+        with engine.connect() as conn:
+            assert conn.scalar(sqlalchemy.text("select 1")) == 1
+        assert db.current().username != first.username
+        engine.dispose()
 
 
 def test_vault_away_at_renewal_and_at_the_end(

@@ -276,6 +276,8 @@ class TokenManager:
         verdict = "dead" if named and held.uses else self._look_up(held, end)
         if verdict == "alive":
             return False
+        if verdict == "dead":
+            held.expires_at = -math.inf  # so that what hangs on it is known to be gone, too
         # One of few uses is replaced so often that once more is no storm; whether it was used up is
         # not known for sure, since an attempt that was repeated used it twice.
         if verdict == "unclear" and not held.uses:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import weakref
 from typing import Any, Protocol
 
 import sqlalchemy
@@ -66,4 +68,21 @@ def leased_engine(
         if record.info.get(_LEASE) != source.current().lease_id:
             raise sqlalchemy.exc.InvalidatePoolError("its database credentials were replaced")
 
+    _living.add(engine)
     return engine
+
+
+#: All that is in use, for a fork, and in a child what its parent goes on with.
+_living: weakref.WeakSet[sqlalchemy.Engine] = weakref.WeakSet()
+_left_to_parent: list[sqlalchemy.Pool] = []
+
+
+def _reset_after_fork() -> None:
+    """Closing a connection in the child would end it for the parent, at the server."""
+    for engine in list(_living):
+        _left_to_parent.append(engine.pool)
+        engine.dispose(close=False)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reset_after_fork)
