@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import dagster as dg
@@ -28,6 +28,7 @@ from strongroom_dagster import (
     VaultSecretsResource,
 )
 from strongroom_dagster.fake import FakeVaultSecrets
+from strongroom_dagster.masked import Sensitive
 
 FAKE = FakeVaultSecretsResource(
     secrets={"warehouse": {"user": "u", "password": "p"}, "one": {"value": "1"}},
@@ -232,6 +233,48 @@ def test_resources_of_another_identity_have_a_client_of_their_own(
     resources = {"vault": FAKE, "lake": Lake(vault=other)}
     assert dg.materialize([uses], resources=resources).success
     assert len(made) == 2
+
+
+class Second(FakeVaultSecretsResource):
+    """A login of its own with what another resource, or an object, holds."""
+
+    first: VaultSecretsResource
+    beside: Any = None
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        ({"role_id": "one", "secret_id_file": "/a"}, {"role_id": "two", "secret_id_file": "/b"}),
+        ({"token_variable": "ONE"}, {"token_variable": "TWO"}),
+        ({"jwt_role": "one"}, {"jwt_role": "one", "jwt_file": "/f"}),
+        ({"kubernetes_role": "a"}, {"kubernetes_role": "b"}),
+    ],
+)
+def test_what_no_repr_shows_tells_clients_apart(one: dict[str, Any], two: dict[str, Any]) -> None:
+    """Else one would read with the identity of the other."""
+    resources = [
+        Second(secrets={}, first=VaultSecretsResource(**given)) for given in (one, two, two)
+    ]
+    with ExitStack() as stack:
+        clients = [
+            stack.enter_context(r.process_config_and_initialize_cm()).client for r in resources
+        ]
+        assert clients[0] is not clients[1]
+        assert clients[1] is clients[2]
+
+
+def test_what_looks_alike_tells_clients_apart() -> None:
+    first = VaultSecretsResource(token_variable="ONE")
+    resources = [
+        Second(secrets={}, first=first, beside=held)
+        for held in (Sensitive("a"), Sensitive("b"), True, 1, "1", [1], {"1": 1}, {"1": 1})
+    ]
+    with ExitStack() as stack:
+        clients = [
+            stack.enter_context(r.process_config_and_initialize_cm()).client for r in resources
+        ]
+    assert len({id(client) for client in clients}) == 7
 
 
 def test_a_shared_client_is_closed_by_the_last_who_holds_it(

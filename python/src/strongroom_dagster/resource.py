@@ -26,7 +26,15 @@ from .methods import (
     TokenAuth,
     TokenFileAuth,
 )
-from .resource_input import checked, from_variables, hidden, named, setting, unresolved
+from .resource_input import (
+    checked,
+    from_variables,
+    hidden,
+    named,
+    setting,
+    told_apart,
+    unresolved,
+)
 from .settings import Settings
 from .shared import SharedClients
 from .source import Source
@@ -210,7 +218,7 @@ class VaultSecretsResource(dg.ConfigurableResource[Any]):
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002
         """Checks the whole configuration; the login happens at the first read."""
         self._settings()
-        self._shared_as = (type(self), *sorted((name, repr(value)) for name, value in self))
+        self._shared_as = told_apart(self)
         with _clients.lock:
             self._client = _clients.acquire(self._shared_as, self._make_client)
             self._ended = False

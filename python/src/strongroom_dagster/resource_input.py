@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -88,6 +88,20 @@ def from_variables(variables: Mapping[str, str]) -> dict[str, Any]:
 def unresolved(resource: BaseModel) -> list[str]:
     """The fields that hold an `EnvVar`, which stands for a value and is none."""
     return [name for name, value in resource if _is_env_var(value)]
+
+
+def told_apart(value: Any) -> Hashable:
+    """What tells a configuration from others. Its `repr` does not: it leaves out, or masks, what
+    is not to be shown."""
+    if isinstance(value, BaseModel):
+        return (type(value), *((name, told_apart(inner)) for name, inner in value))
+    if isinstance(value, Mapping):
+        return tuple(sorted((repr(name), told_apart(inner)) for name, inner in value.items()))
+    if isinstance(value, (list, tuple)):
+        return tuple(map(told_apart, value))
+    if value is None or type(value) in (str, int, float, bool):
+        return repr(value)
+    return value.__repr__  # type: ignore[no-any-return]  # equal for the same object only, which it holds
 
 
 def _put(values: dict[str, Any], name: str, value: Any) -> None:
