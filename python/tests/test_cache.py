@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -61,6 +62,46 @@ def test_after_an_invalidation_nobody_follows_a_read_that_was_under_way(
             go.set()
         assert reading.result(20).key == dead  # it was right when it began
         assert client.api_key("k").key == good
+
+
+def _by_environment(client: VaultSecrets, name: str) -> str:
+    with client.environment({"READ_HERE": name}):
+        return os.environ["READ_HERE"]
+
+
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize("forget", ["the name", "its field", "everything"])
+@pytest.mark.parametrize(
+    "read",
+    [lambda c, n: c.get(n), lambda c, n: c.get_many([n, "y"])[n], _by_environment,
+     lambda c, n: (c.api_key("k") if "k" in n else c.kv("x")).text(),
+     lambda c, n: c.read_at(*(("apikey", "apikeys", "k") if "k" in n else ("kv", "secret", "x"))).text()],
+    ids=["get", "get_many", "environment", "mapping", "read_at"],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["x", "apikey:k"])
+def test_what_begins_after_an_invalidation_is_read_after_it_whatever_is_under_way(
+    name: str, read: Callable[[VaultSecrets, str], str], forget: str, cached: bool
+) -> None:
+    with model_vault() as (vault, clock, client_for):
+        client = client_for()
+        vault.write("y")
+        vault.write("x")
+        vault.rotate("k")
+        new: list[str] = []
+        if cached:
+            read(client, name)
+            clock.advance(61.0)
+
+        def meanwhile() -> None:
+            new.append(vault.rotate("k", compromised=True) if "k" in name else vault.write("x"))
+            client.invalidate({"the name": name, "its field": f"{name}#f"}.get(forget))
+            assert read(client, name) == new[0]
+
+        asked = "creds/k" if "k" in name else "metadata/x" if cached else "data/x"
+        vault.after[asked] = meanwhile
+        read(client, name)
+        assert new
+        assert read(client, name) == new[0]
 
 
 def test_an_invalidation_of_one_name_leaves_the_reads_of_others_alone() -> None:

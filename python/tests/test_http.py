@@ -24,6 +24,7 @@ import ssl
 from pathlib import Path
 from typing import Any
 
+import hvac
 import pytest
 import requests
 
@@ -32,6 +33,8 @@ from strongroom_dagster import (
     AuthenticationError,
     ConfigurationError,
     InvalidResponseError,
+    JwtAuth,
+    KubernetesAuth,
     Settings,
     Source,
     StrongroomError,
@@ -121,6 +124,55 @@ def test_an_answer_to_head_has_no_body(headers: tuple[str, ...]) -> None:
         assert client.stats.requests == 1
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [b"", b"Transfer-Encoding: chunked\r\n", b"Content-Length: 100\r\n", b"Transfer-Encoding: gzip\r\n",
+     b"Content-Encoding: gzip\r\n"],
+)  # fmt: skip
+@pytest.mark.parametrize("asked", ["HEAD", "204", "304"])
+def test_what_has_no_body_has_none_whatever_its_headers_say(asked: str, headers: bytes) -> None:
+    """RFC 9112, 6.1 and 6.3: they are those that the answer to a GET would have."""
+    key = {"version": 1, "cache_ttl": 3600, "ttl": 3600, "key": "k", "etag": '"e"'}
+    first = http({"data": key}).replace(b"Connection: close\r\n", b"")
+
+    def answer(head: bytes) -> bytes:
+        if b"If-None-Match" not in head and b"creds" in head:
+            return first
+        status = {"HEAD": b"200 OK", "204": b"204 No Content", "304": b"304 Not Modified"}[asked]
+        return b"HTTP/1.1 " + status + b"\r\n" + headers + b"\r\n"
+
+    clock = FakeClock()
+    with Conversation(answer) as server:
+        client = client_at(server.address, clock, read_timeout=2.0, revalidate_deadline=3.0)
+        for _ in range(2):
+            if asked == "HEAD":
+                assert client.hvac.sys.read_health_status().status_code == 200
+            elif asked == "204":
+                for stream in (False, True):
+                    gone = client.hvac.adapter.delete("/v1/x", stream=stream)
+                    assert (gone.status_code, gone.content) == (204, b"")
+            else:
+                assert client.api_key("x").key == "k"
+                clock.advance(61.0)
+        assert server.connections == 1
+
+
+class Conversation(Raw):
+    """Answers each request on one connection."""
+
+    connections = 0
+
+    def _serve(self, conn: socket.socket) -> None:
+        self.connections += 1
+        got = b""
+        while data := conn.recv(65536):
+            got += data
+            while b"\r\n\r\n" in got:
+                head, _, got = got.partition(b"\r\n\r\n")
+                alive = (vault_like(head) or b"").replace(b"Connection: close\r\n", b"")
+                conn.sendall(alive or self._answer(head))
+
+
 @pytest.mark.parametrize("cut", [1, 20, len(RAW) - 1])
 @pytest.mark.parametrize("length", [True, False])
 def test_a_body_that_is_cut_is_asked_for_again(cut: int, length: bool) -> None:
@@ -207,6 +259,7 @@ def test_an_answer_before_which_too_much_comes_is_told_at_once(odd: bytes) -> No
         *((f"Content-Length: {odd}",) for odd in ("-5", "0x53", "+83", "", "8_3", "9" * 5000)),
         ("Content-Length : 83",), ("no header", "Content-Length: 83"),
         ("Transfer-Encoding: gzip, chunked",), ("Transfer-Encoding: gzip",),
+        ("Transfer-Encoding: chunked, chunked",), ("Transfer-Encoding: chunked", "Transfer-Encoding: gzip"),
     ],
     ids=str,
 )  # fmt: skip
@@ -485,6 +538,33 @@ def test_what_needs_no_token_is_sent_without_a_login() -> None:
         h.adapter.get("/v1/identity/oidc/provider/default/.well-known/openid-configuration")
         h.adapter.post("/v1/sys/mfa/validate", json={})
     assert len(seen) == 10
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "auth/approle/role/login"), ("POST", "auth/approle/role/login"),
+        ("GET", "auth/approle/role/login/role-id"), ("POST", "auth/approle/role/login/secret-id"),
+        ("GET", "auth/userpass/users/login"), ("POST", "auth/userpass/users/login/password"),
+        ("LIST", "auth/ldap/groups/login"), ("GET", "auth/github/map/teams/login"),
+        ("DELETE", "auth/jwt/role/login"), ("GET", "auth/token/roles/login"), ("GET", "auth/x/login"),
+    ],
+)  # fmt: skip
+def test_what_is_called_login_and_is_none_is_sent_with_the_token(method: str, path: str) -> None:
+    with Scripted(lambda r: Answer(200, LOOKUP)) as server:
+        client_at(server.address).hvac.adapter.request(method, f"/v1/{path}")
+        assert server.requests[-1].headers["X-Vault-Token"] == "t"
+
+
+@pytest.mark.parametrize(
+    "path", ["auth/approle/login", "auth/userpass/login/a", "auth/ldap/login/a/b"]
+)
+def test_a_login_by_its_path_needs_no_login(path: str) -> None:
+    with Scripted(lambda r: Answer(200, {"auth": {}})) as server:
+        client_at(server.address).hvac.write(path, role_id="r")
+        assert [(r.path, "X-Vault-Token" in r.headers) for r in server.requests] == [
+            (f"/v1/{path}", False)
+        ]
 
 
 # --- 15: at once -----------------------------------------------------------------------------
@@ -789,6 +869,9 @@ def test_connection_errors_stay_what_they_were_for_hvac() -> None:
         Answer(400, b"<html>bad request</html>"), Answer(403, b"<html>denied</html>"),
         Answer(404, {"errors": ["no handler for route"]}), Answer(404, b"<html></html>"),
         Answer(405, {"errors": ["unsupported operation"]}), Answer(410, b""), Answer(418, b""),
+        *(Answer(status, body) for status in (400, 401, 403) for body in (
+            {"message": "Forbidden"}, {"errors": "denied"}, {"errors": [{"code": 1}]}, {"errors": None},
+        )),
     ],
     ids=lambda answer: f"{answer.status}",
 )  # fmt: skip
@@ -806,6 +889,30 @@ def test_a_login_that_no_vault_answered_asks_for_the_address(answer: Answer, met
     assert "canary" not in text
     if answer.status in (301, 307):
         assert "sends on to https://vault.test" in text
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 422])
+@pytest.mark.parametrize(
+    "body",
+    [{"message": "Forbidden"}, {"error": "x"}, {"errors": "denied"}, {"errors": [{"code": 1}]},
+     {"errors": None}, [], "denied"],
+    ids=json.dumps,
+)  # fmt: skip
+def test_a_refusal_in_json_that_is_not_vaults_asks_for_the_address(status: int, body: Any) -> None:
+    """And is no reason to log in again: a firewall of web applications says it to anybody."""
+    with Scripted(
+        lambda r: Answer(200, LOOKUP) if r.path.endswith("lookup-self") else Answer(status, body)
+    ) as server:
+        client = client_at(server.address)
+        with pytest.raises(InvalidResponseError, match=r"not by a vault.*address"):
+            client.get("x")
+        assert client.stats.requests == 2
+        answer = client.hvac.adapter.get("/v1/secret/data/x", raise_exception=False)
+        assert (answer.status_code, client.stats.requests) == (status, 3)
+        if body == {"message": "Forbidden"} and status == 403:
+            with pytest.raises(hvac.exceptions.Forbidden):
+                client.hvac.read("secret/data/x")
+        assert client.stats.logins == 1
 
 
 @pytest.mark.parametrize("status", [400, 403])
@@ -832,12 +939,35 @@ def test_a_login_whose_answer_was_lost_is_not_sent_again(answer: bytes) -> None:
         assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("status", ["500 Internal", "502 Bad Gateway", "504 Gateway Timeout"])
-def test_a_login_that_a_gateway_lost_is_not_sent_again(status: str) -> None:
-    with Raw(http({"errors": ["gateway"]}, status=status)) as server:
-        client = client_at(server.address, auth=AppRoleAuth("r", Source.of("s")))
-        with pytest.raises(VaultUnavailableError, match="vault failed at the login"):
-            client.get("x")
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [("500 Internal", {"errors": ["gateway"]}), ("502 Bad Gateway", {"errors": ["gateway"]}),
+     ("504 Gateway Timeout", {"errors": ["gateway"]}), ("503 Service Unavailable", {"message": "x"}),
+     ("503 Service Unavailable", b"upstream connect error or disconnect/reset before headers"),
+     ("503 Service Unavailable", b"<html>backend fetch failed</html>"), ("503 x", {"errors": "lost"})],
+)  # fmt: skip
+@pytest.mark.parametrize("how", ["AppRole", "JWT", "Kubernetes", "hvac", "a write"])
+def test_a_login_that_a_gateway_lost_is_not_sent_again(
+    status: str, body: Any, how: str, tmp_path: Path
+) -> None:
+    (tmp_path / "jwt").write_text("j")
+    auth: Any = AppRoleAuth("r", Source.of("s"))
+    if how == "JWT":
+        auth = JwtAuth("r", Source.of("j"))
+    elif how == "Kubernetes":
+        auth = KubernetesAuth("r", str(tmp_path / "jwt"))
+    with Raw(http(body, status=status)) as server:
+        client = client_at(server.address, auth=auth)
+        if how == "hvac":
+            with pytest.raises(hvac.exceptions.VaultError):
+                client.hvac.auth.approle.login("r", "s")
+        elif how == "a write":
+            client.hvac.token = "t"
+            with pytest.raises(hvac.exceptions.VaultError):
+                client.hvac.write_data("x", data={"a": "b"})
+        else:
+            with pytest.raises(VaultUnavailableError, match="vault failed at the login"):
+                client.get("x")
         assert len(server.requests) == 1
 
 
@@ -914,6 +1044,26 @@ def test_hvac_takes_nothing_from_the_environment(
             assert not {"Authorization", "X-Vault-Namespace"} & set(request.headers)
     client_at("https://127.0.0.1:1")
     assert not (tmp_path / "keys").exists()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("REQUESTS_CA_BUNDLE", "/nowhere-canary"), ("CURL_CA_BUNDLE", "/nowhere-canary"),
+     ("HTTPS_PROXY", "http://u:canary@[bad"), ("https_proxy", "socks5://canary:1"),
+     ("ALL_PROXY", "canary://x"), ("NETRC", "/nowhere-canary")],
+)  # fmt: skip
+def test_what_the_environment_does_to_the_request_to_github_is_our_error(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    asked = {
+        "ACTIONS_ID_TOKEN_REQUEST_URL": f"https://127.0.0.1:{wait.free_port()}/x?y=1",
+        "ACTIONS_ID_TOKEN_REQUEST_TOKEN": CANARY,
+    }
+    client = client_at("http://127.0.0.1:1", auth=JwtAuth("r", environ=asked))
+    with pytest.raises(VaultUnavailableError, match="REQUESTS_CA_BUNDLE") as caught:
+        client.get("x")
+    assert "canary" not in everything(caught.value)
 
 
 def test_an_ignored_variable_is_named_where_it_may_be_the_reason(

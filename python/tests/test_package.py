@@ -15,12 +15,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 WITHOUT_DAGSTER = """
 import sys
 
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("dagster", "pydantic"):
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-sys.meta_path.insert(0, Absent())
+sys.modules["dagster"] = sys.modules["pydantic"] = None
 """
 
 
@@ -34,7 +29,7 @@ def test_everything_but_the_dagster_half_works_without_dagster() -> None:
     done = run_without_dagster("""
 import strongroom_dagster, strongroom_dagster.env, strongroom_dagster.rotation
 from strongroom_dagster.fake import FakeVaultSecrets
-assert "VaultSecretsResource" in dir(strongroom_dagster)
+assert "VaultSecretsResource" not in dir(strongroom_dagster)
 with FakeVaultSecrets({"a": "b"}, {"k": "v"}) as vault:
     assert vault.get("a") == "b" and vault.api_key("k").key == "v"
 """)
@@ -56,8 +51,38 @@ def test_what_needs_dagster_says_so(name: str) -> None:
     assert done.stderr.strip().splitlines()[-1] == wanted
 
 
+@pytest.mark.parametrize(
+    "use",
+    [
+        "from strongroom_dagster import *; VaultSecrets, Settings",
+        "import inspect, strongroom_dagster; inspect.getmembers(strongroom_dagster)",
+        "import pydoc, strongroom_dagster; pydoc.render_doc(strongroom_dagster)",
+        "import strongroom_dagster.sql, strongroom_dagster.migrate, strongroom_dagster.overlay",
+    ],
+)
+def test_who_takes_all_that_there_is_gets_what_works_without_dagster(use: str) -> None:
+    done = run_without_dagster(use)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("use", "words"),
+    [
+        ("engine('postgresql+psycopg://h/d')", "engine needs SQLAlchemy (pip install 'strongroom-dagster[sql]')"),
+        ("connect('host=h')", "connect needs psycopg (pip install 'strongroom-dagster[postgresql]')"),
+    ],
+)  # fmt: skip
+def test_what_needs_a_database_package_says_so(use: str, words: str) -> None:
+    done = run_without_dagster(f"""
+sys.modules["sqlalchemy"] = sys.modules["psycopg"] = None
+from strongroom_dagster import Settings, Source, TokenAuth, VaultSecrets
+VaultSecrets(Settings(), TokenAuth(Source.of("t"))).database("r").{use}
+""")
+    assert done.stderr.strip().splitlines()[-1] == f"ImportError: {words}"
+
+
 def test_importing_the_package_does_not_import_dagster() -> None:
-    code = "import sys, strongroom_dagster; sys.exit('dagster' in sys.modules)"
+    code = "import sys, strongroom_dagster as s; sys.exit('dagster' in sys.modules or 'VaultSecretsResource' not in dir(s))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -7,6 +7,7 @@ package does not import Dagster: the names that need it are loaded when they are
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from .client import VaultSecrets
@@ -23,6 +24,7 @@ from .errors import (
     StrongroomError,
     TLSVerificationError,
     VaultUnavailableError,
+    needs,
 )
 from .jwt import JwtAuth
 from .masked import ApiKey, Credentials, SecretMapping
@@ -77,6 +79,10 @@ __all__ = [
     "build_rotation_sensor",
 ]
 
+if not TYPE_CHECKING and find_spec("dagster") is None:
+    # For those who take all that there is: `import *`, `help`, `inspect`.
+    __all__ = [name for name in __all__ if name not in _LAZY]
+
 
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
@@ -86,9 +92,7 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name not in ("dagster", "pydantic"):
             raise
-        raise ImportError(
-            f"{name} needs Dagster (pip install 'strongroom-dagster[dagster]')", name=error.name
-        ) from error
+        raise needs(name, "Dagster", "dagster", error.name) from error
 
 
 def __dir__() -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import hvac.adapters
 import hvac.exceptions
 
-from .answers import errors_of, is_dead
+from .answers import errors_of, is_dead, is_words
 from .errors import ConfigurationError, InvalidResponseError, without_frames
 from .masked import AS_VAULT_HAS_THEM, Sensitive
 from .session import RetryingSession, is_whole
@@ -35,11 +35,13 @@ _OPEN = re.compile(
             | rekey(-recovery-key)?/(init|update|verify)
             | storage/raft/(bootstrap|join) | wrapping/(lookup|pubkey) | mfa/validate
             | replication/((dr|performance)/)?status)
-      | auth/.+/login(/.+)?
       | auth/.+/oidc/(auth_url|callback|poll)
       | identity/oidc/(provider/[^/]+/)?\.well-known/.+""",
     re.VERBOSE,
 )
+#: A login by its path, under a mount of one part: a role or a user may be called "login", too. Those
+#: that hvac has are known by their method.
+_LOGIN = re.compile(r"auth/[^/]+/login(/.+)?")
 
 
 class TokenSource(Protocol):
@@ -118,7 +120,7 @@ class TokenAdapter(hvac.adapters.JSONAdapter):  # type: ignore[misc]
         if ours and _PROBES.fullmatch(path) and method.upper() in ("GET", "HEAD"):
             kwargs["once"] = True
         forced = kwargs.pop("vault_token", self._explicit or _UNSET)
-        if forced is _UNSET and _OPEN.fullmatch(path):
+        if forced is _UNSET and (_OPEN.fullmatch(path) or _is_login(method, path)):
             forced = None
         if forced is not _UNSET:
             return self._sent_with(forced, method, url, headers, raise_exception, **kwargs)
@@ -134,15 +136,21 @@ class TokenAdapter(hvac.adapters.JSONAdapter):  # type: ignore[misc]
                 denied, answer = error, None
             if denied is None and getattr(answer, "status_code", 200) != 403:
                 return answer
-            named = is_dead(errors_of(answer) if denied is None else denied.errors or ())
+            words = errors_of(answer) if denied is None else denied.errors
+            named = is_dead(words or ())
             tries = _TRIES_OF_THE_DEAD if named and self.tokens.few_uses else _TRIES
             # A body that was read while it was sent cannot be sent again.
-            last = attempt >= tries or not is_whole(kwargs)
+            # What is not Vault's own refusal tells nothing of the token.
+            last = attempt >= tries or not is_whole(kwargs) or not words or not is_words(words)
             if last or not self.tokens.replace_if_dead(token, until, named=named):
                 if denied is not None:
                     raise denied
                 return answer
         raise AssertionError("unreachable")
+
+    def login(self, url: str, use_token: bool = True, **kwargs: Any) -> Any:
+        """See hvac; what is a login needs none."""
+        return super().login(url, use_token, **{"vault_token": None, **kwargs})
 
     def _sent_with(self, token: str | None, *args: Any, **kwargs: Any) -> Any:
         with self._forced(token):
@@ -158,6 +166,10 @@ class TokenAdapter(hvac.adapters.JSONAdapter):  # type: ignore[misc]
             f"what answers at {self.base_uri} sends JSON that is nested too deeply",
             hint="is the address that of a Vault?",
         )
+
+
+def _is_login(method: str, path: str) -> bool:
+    return method.upper() in ("POST", "PUT") and _LOGIN.fullmatch(path) is not None
 
 
 def _sendable(token: object) -> bool:

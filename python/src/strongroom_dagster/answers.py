@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import quote
 
 from .errors import (
@@ -39,7 +39,18 @@ def body_of(response: Any) -> dict[str, Any]:
 def errors_of(response: Any) -> list[Any]:
     """Vault's own words for a refusal; empty if there are none, or it was not Vault."""
     errors = body_of(response).get("errors")
-    return errors if isinstance(errors, list) else []
+    return errors if is_words(errors) else []
+
+
+def is_words(errors: Any) -> TypeGuard[list[str]]:
+    """Whether they are what Vault sends with a refusal; others send objects, or a text."""
+    return isinstance(errors, list) and all(isinstance(error, str) for error in errors)
+
+
+def is_of_vault(response: Any) -> bool:
+    """Whether a refusal is Vault's own: of words, or of an engine that has more to say of it."""
+    body = body_of(response)
+    return is_words(body.get("errors")) or isinstance(body.get("data"), dict)
 
 
 def words_of(response: Any, hide: Iterable[str] = ()) -> str:
@@ -77,8 +88,8 @@ def failure_of(response: Any, path: str, hide: Iterable[str] = ()) -> Strongroom
     """
     hidden = [*hide]
     status = response.status_code
-    if 400 <= status < 500 and not is_transient(status) and not body_of(response):
-        return InvalidResponseError(  # Vault's own refusals are JSON
+    if 400 <= status < 500 and not is_transient(status) and not is_of_vault(response):
+        return InvalidResponseError(
             f'"{path}" was answered with status {status}, and not by a vault',
             hint="is the address right? is there a proxy in between?",
         )

@@ -27,6 +27,7 @@ from .errors import (
     SecretNotFoundError,
     StrongroomError,
     VaultUnavailableError,
+    needs,
     without_frames,
 )
 from .lease import Lifetime, seconds_of
@@ -327,7 +328,10 @@ class DatabaseLease:
         Raises:
             ConfigurationError: it is none, or holds a user or a password.
         """
-        import psycopg.conninfo
+        try:
+            import psycopg.conninfo
+        except ModuleNotFoundError as error:
+            raise needs("connect", "psycopg", "postgresql", error.name) from error
 
         given: dict[str, Any] | None = None
         with contextlib.suppress(psycopg.ProgrammingError, AttributeError):  # they may quote it
@@ -351,8 +355,10 @@ class DatabaseLease:
 
     def engine(self, url: str | sqlalchemy.URL, **keywords: Any) -> sqlalchemy.Engine:
         """A SQLAlchemy engine whose pool follows the credentials. See `sql.leased_engine`."""
-        from .sql import leased_engine
-
+        try:
+            from .sql import leased_engine
+        except ModuleNotFoundError as error:
+            raise needs("engine", "SQLAlchemy", "sql", error.name) from error
         return leased_engine(self, url, **keywords)
 
     def __repr__(self) -> str:

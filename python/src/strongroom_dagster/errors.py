@@ -78,6 +78,13 @@ class ClosedError(ConfigurationError):
     """The client was closed, by `close` or at the end of its `with` block or Dagster step."""
 
 
+def needs(what: str, package: str, extra: str, name: str | None) -> ImportError:
+    """The error of what needs a package that is an extra here, and not installed."""
+    return ImportError(
+        f"{what} needs {package} (pip install 'strongroom-dagster[{extra}]')", name=name
+    )
+
+
 def closed() -> ClosedError:
     """The error of whoever comes too late."""
     return ClosedError(

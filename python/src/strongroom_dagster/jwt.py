@@ -129,6 +129,9 @@ def _ask(url: str, secret: str) -> requests.Response:
 
     try:
         return requests.get(url, auth=authorize, timeout=_TIMEOUT, allow_redirects=False)
-    except (requests.RequestException, ValueError) as error:
+    except (OSError, ValueError) as error:  # requests' own are an OSError, too
         fault = type(error).__name__  # its words may hold the URL
-    raise VaultUnavailableError(f"JWT: GitHub did not answer: {fault}")
+    raise VaultUnavailableError(
+        f"JWT: GitHub did not answer: {fault}",
+        hint="this request obeys HTTPS_PROXY and REQUESTS_CA_BUNDLE, if they are set",
+    )

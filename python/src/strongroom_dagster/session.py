@@ -23,7 +23,7 @@ import requests.adapters
 import requests.exceptions
 import urllib3.exceptions
 
-from .answers import REFUSED
+from .answers import REFUSED, errors_of
 from .clock import Clock
 from .errors import (
     ClosedError,
@@ -144,9 +144,11 @@ class RetryingSession(Masked, requests.Session):
             may_repeat = (unsent or safe) and not once
             if response is not None:
                 status = response.status_code
-                may_repeat = not once and (
-                    (status in REFUSED and whole) or (status >= 500 and safe)
+                undone = status in REFUSED and (
+                    # A gateway says 503 of an answer that it lost, too.
+                    status != 503 or bool(not kwargs.get("stream") and errors_of(response))
                 )
+                may_repeat = not once and ((undone and whole) or (status >= 500 and safe))
                 fault = f"status {status}"
             pause = self._pause(attempt, response)
             if not may_repeat or clock.now() + pause >= end:

@@ -116,9 +116,14 @@ class _Answer(http.client.HTTPResponse):
         5.1 and 6.3)."""
         if any(isinstance(defect, _NO_HEADERS) for defect in self.msg.defects):
             return False
+        if self._method == "HEAD" or self.status in (204, 304):  # type: ignore[attr-defined]
+            # No body, whatever they say; http.client would wait for its chunks.
+            del self.msg["Transfer-Encoding"]
+            self.chunked = False
+            return True
         codings = _listed(self.msg.get_all("Transfer-Encoding", []))
         if codings - {"identity"}:
-            return codings == {"chunked"}
+            return codings == {"chunked"} and self.chunked
         lengths = _listed(self.msg.get_all("Content-Length", []))
         if not all(_LENGTH.fullmatch(length) for length in lengths) or len(lengths) > 1:
             return False
