@@ -54,7 +54,7 @@ QUICK = {
     "rotation": ["test_rotation.py"],
     "session": ["test_session.py", "test_http.py", "test_transport.py", "test_handed_out.py"],
     "methods": ["test_methods.py"],
-    "auth": ["test_auth.py", "test_http.py", "test_frames.py", "test_leases.py", "test_quoting.py", "test_close.py", "test_cache.py"],
+    "auth": ["test_token.py", "test_leases.py", "test_http.py", "test_handed_out.py", "test_cache.py"],
     "adapter": ["test_http.py", "test_handed_out.py", "test_frames.py", "test_masking.py", "test_cache.py"],
     "transport": ["test_http.py", "test_session.py", "test_transport.py", "test_handed_out.py"],
     "env": ["test_env.py", "test_env_vectors.py", "test_migrate.py"],

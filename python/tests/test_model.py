@@ -46,7 +46,7 @@ from .harness.model import Model
 from .harness.scripted import Scripted
 
 SOAK = os.environ.get("STRONGROOM_SOAK") == "1"
-EXAMPLES, STEPS = (1500, 60) if SOAK else (30, 40)
+EXAMPLES, STEPS = (1500, 60) if SOAK else (36, 40)
 
 NAMES = st.sampled_from(["a", "b"])
 COUNTS: Counter[str] = Counter()

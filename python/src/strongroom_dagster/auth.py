@@ -348,7 +348,7 @@ class TokenManager:
         if isinstance(answer, dict):
             return answer
         status = getattr(answer, "status_code", 200)
-        if status not in (200, 204) and is_transient(status):
+        if is_transient(status):
             words = words_of(answer, hide=_sent(path, token, json))
             raise VaultUnavailableError(f"vault failed at the login: {words}")
         if status not in (400, 401, 403) or not errors_of(answer):

@@ -67,8 +67,12 @@ class _Lease(Lifetime):
         self.revoked = False
 
     def ends_at(self) -> float:
-        """When it is gone, by its own time or by its token's."""
+        """When it may be gone, by its own time or by its token's."""
         return min(self.expires_at, *(token.ends_at for token in self.tokens))
+
+    def gone_at(self) -> float:
+        """When it is gone, whichever of the tokens it hangs on."""
+        return min(self.expires_at, max(token.ends_at for token in self.tokens))
 
 
 #: Credentials, and the halves of them that were taken by name.
@@ -292,7 +296,7 @@ class DatabaseLease:
 
     def _revoke(self, leases: list[_Lease]) -> None:
         for lease in leases:
-            if self._clock.now() < lease.ends_at():
+            if self._clock.now() < lease.gone_at():
                 self._revoke_one(lease.credentials.lease_id)
 
     def _revoke_one(self, lease_id: str) -> None:
