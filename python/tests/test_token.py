@@ -197,7 +197,8 @@ def test_one_whose_renewal_is_refused_is_replaced(said: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "said", [VaultUnavailableError("away"), Said(503, "sealed"), Said(404), {"auth": {}}]
+    "said",
+    [VaultUnavailableError("away"), Said(503, "sealed"), Said(404), {"auth": {}}, {"auth": None}],
 )
 def test_one_that_cannot_be_renewed_now_is_used_to_its_end(
     said: Any, caplog: pytest.LogCaptureFixture
