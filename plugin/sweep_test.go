@@ -395,13 +395,13 @@ func TestWhatATryHasLeftDoesNotWaitForTheNextOne(t *testing.T) {
 			create := func(l liar.Lies) {
 				h.liar.SetLies(l)
 				for n := h.liar.Creates(); h.liar.Creates() == n; {
-					h.pass(30 * time.Second)
+					h.pass(time.Minute)
 				}
 			}
 			_, _ = h.do(logical.UpdateOperation, "rotate/k", nil)
 			h.liar.SetLies(liar.Lies{AfterMade: provider.KindTransient})
 			_, _ = h.do(logical.UpdateOperation, "rotate/k", map[string]any{"force": true}) // it fails
-			for range 8 {
+			for range 6 {
 				create(liar.Lies{AfterMade: provider.KindTransient})
 			}
 			create(liar.Lies{NoAnswer: true})
