@@ -567,6 +567,15 @@ def test_a_login_by_its_path_needs_no_login(path: str) -> None:
         ]
 
 
+def test_a_wrapped_token_is_unwrapped_with_itself() -> None:
+    token = {"auth": {"client_token": "hvs.new"}}
+    with Scripted(lambda r: Answer(200, token if "unwrap" in r.path else LOOKUP)) as server:
+        client = client_at(server.address).hvac
+        client.auth_cubbyhole("hvs.wrapped")
+        assert server.requests[-1].headers["X-Vault-Token"] == "hvs.wrapped"
+        assert client.token == "hvs.new"
+
+
 # --- 15: at once -----------------------------------------------------------------------------
 
 

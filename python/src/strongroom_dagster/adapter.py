@@ -149,8 +149,10 @@ class TokenAdapter(hvac.adapters.JSONAdapter):  # type: ignore[misc]
         raise AssertionError("unreachable")
 
     def login(self, url: str, use_token: bool = True, **kwargs: Any) -> Any:
-        """See hvac; what is a login needs none."""
-        return super().login(url, use_token, **{"vault_token": None, **kwargs})
+        """See hvac; a login needs no token. What hvac calls one to unwrap a token has it set."""
+        if not self._explicit:
+            kwargs.setdefault("vault_token", None)
+        return super().login(url, use_token, **kwargs)
 
     def _sent_with(self, token: str | None, *args: Any, **kwargs: Any) -> Any:
         with self._forced(token):
