@@ -31,6 +31,11 @@ CACHE = REPOSITORY / ".cache" / "hvac-suite"
 VAULT = Path(os.environ.get("VAULT_BIN") or REPOSITORY / "bin" / "vault").resolve()
 PASSES = HERE / "passes.txt"
 SKIPPED = ("test_ldap.py",)
+#: They move a mount and look at once. Vault answers before it has done so, over any client.
+CHANCE = {
+    "tests/integration_tests/api/system_backend/test_mount.py::TestMount::test_secret_backend_manipulation",
+    "tests/integration_tests/v1/test_system_backend.py::TestSystemBackend::test_secret_backend_manipulation",
+}
 SHARDS = 2
 
 
@@ -95,7 +100,7 @@ def run(folder: Path, client: str) -> set[str]:
     failed = set(re.findall(r"^(?:FAILED|ERROR) (\S+)", text, re.MULTILINE))
     (CACHE / f"{client}.log").write_text(text)
     say(f"{client}: {len(passed)} passed, {len(failed)} failed, {time.monotonic() - began:.0f} s")
-    return passed
+    return passed - CHANCE
 
 
 def _shard(folder: Path, client: str, number: int, modules: list[Path]) -> str:
