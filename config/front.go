@@ -25,9 +25,9 @@ type Front struct {
 	Listen []string `toml:"listen"`
 	// Redirect are the addresses for plain HTTP: redirects, and HTTP-01.
 	Redirect []string `toml:"redirect"`
-	// HTTP3 are UDP sockets for HTTP/3, "fd:name". With plain addresses in
-	// Listen, http3_enabled opens the same ports for UDP.
-	HTTP3        []string `toml:"http3"`
+	// HTTP3 and HTTP3Enabled are of versions that spoke it, and have no effect: a
+	// front that is restarted in the middle of an upgrade reads the old file.
+	HTTP3        []string `toml:"http3,omitempty"`
 	HTTP3Enabled bool     `toml:"http3_enabled,omitempty"`
 	// Names of the certificate: DNS names, or IP addresses with the internal CA.
 	Names []string `toml:"names"`
@@ -177,11 +177,6 @@ func (c *Front) check(check func(string, error)) {
 			if err := checkFrontAddress(a); err != nil {
 				fail(key, "%w", err)
 			}
-		}
-	}
-	for _, a := range c.HTTP3 {
-		if !strings.HasPrefix(a, FrontSocket) {
-			fail("http3", "%q is not %sname; for plain addresses set http3_enabled", a, FrontSocket)
 		}
 	}
 	if len(c.Names) == 0 {

@@ -21,7 +21,7 @@ type FrontParams struct {
 }
 
 // RenderFront gives front.toml for a front whose sockets systemd holds, under
-// the names https, http and http3.
+// the names https and http.
 func RenderFront(p FrontParams) ([]byte, error) {
 	var f faults
 	if len(p.Names) == 0 {
@@ -42,7 +42,7 @@ func RenderFront(p FrontParams) ([]byte, error) {
 		return nil, fmt.Errorf("front configuration: %w", err)
 	}
 	out := Front{
-		Listen: []string{FrontSocket + "https"}, Redirect: []string{FrontSocket + "http"}, HTTP3: []string{FrontSocket + "http3"},
+		Listen: []string{FrontSocket + "https"}, Redirect: []string{FrontSocket + "http"},
 		Names: p.Names, Storage: p.Storage, Issuer: p.TLS.Mode, Metrics: p.Metrics, UI: p.UI,
 		Vault: FrontVault{Address: p.VaultAddress, CAFile: p.CAFile, CertFile: p.CertFile, KeyFile: p.KeyFile},
 	}

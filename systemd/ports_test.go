@@ -6,7 +6,7 @@ import (
 )
 
 func TestPorts(t *testing.T) {
-	want := []Port{{"tcp", 80}, {"tcp", 443}, {"tcp", 9468}, {"udp", 443}}
+	want := []Port{{"tcp", 80}, {"tcp", 443}, {"tcp", 9468}}
 	if got := Ports(); !slices.Equal(got, want) {
 		t.Errorf("Ports() = %v, want %v", got, want)
 	}

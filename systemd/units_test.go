@@ -36,7 +36,7 @@ func TestNames(t *testing.T) {
 		t.Errorf("names = %q, the folder holds %q", got, want)
 	}
 	for _, named := range []string{
-		machine.UnitFrontHTTP, machine.UnitFrontHTTP3, machine.UnitFrontHTTPS, machine.UnitFront, machine.UnitKMS, machine.UnitKMSSocket, machine.UnitVault, machine.UnitFirewall,
+		machine.UnitFrontHTTP, machine.UnitFrontHTTPS, machine.UnitFront, machine.UnitKMS, machine.UnitKMSSocket, machine.UnitVault, machine.UnitFirewall,
 		machine.UnitSnapshot, machine.UnitSnapshotTimer, machine.UnitSnapshotPath, machine.UnitSnapshotSoon, machine.UnitVerify, machine.UnitAlert, machine.UnitAudit, machine.UnitAuditTimer, machine.UnitMetrics, machine.UnitMetricsSocket,
 		machine.UnitDoctor, machine.UnitDoctorNet, machine.UnitDoctorTimer,
 	} {

@@ -10,7 +10,6 @@ const (
 	UnitFront      = "strongroom-front.service"
 	UnitFrontHTTPS = "strongroom-front-https.socket"
 	UnitFrontHTTP  = "strongroom-front-http.socket"
-	UnitFrontHTTP3 = "strongroom-front-http3.socket"
 	UnitFirewall   = "strongroom-firewall.service"
 
 	// The two of a certificate of the operator's own.
@@ -49,13 +48,20 @@ const (
 // Units are those that are installed, as the folder systemd/ has them.
 func Units() []string {
 	return []string{
-		UnitVault, UnitKMS, UnitKMSSocket, UnitFront, UnitFrontHTTPS, UnitFrontHTTP, UnitFrontHTTP3, UnitFirewall,
+		UnitVault, UnitKMS, UnitKMSSocket, UnitFront, UnitFrontHTTPS, UnitFrontHTTP, UnitFirewall,
 		UnitFrontCertificate, UnitFrontCertificatePath,
 		UnitSnapshot, UnitSnapshotTimer, UnitSnapshotPath, UnitSnapshotSoon, UnitVerify,
 		UnitDrill, UnitDrillFetch, UnitDrillTimer, UnitAlert, UnitAudit, UnitAuditTimer,
 		UnitMetrics, UnitMetricsSocket, UnitDoctor, UnitDoctorNet, UnitDoctorTimer,
 	}
 }
+
+// UnitFrontHTTP3 was the socket of HTTP/3, which is spoken no more.
+const UnitFrontHTTP3 = "strongroom-front-http3.socket"
+
+// FormerUnits are those that earlier versions have installed: what meets one takes
+// it away.
+func FormerUnits() []string { return []string{UnitFrontHTTP3} }
 
 // IsUnit says whether a unit, an instance of one or a transient one, is the
 // appliance's, by its name alone.

@@ -28,6 +28,23 @@ type Host struct {
 	Now func() time.Time
 }
 
+// Retire stops a unit and keeps it from being started at boot.
+func (h *Host) Retire(ctx context.Context, name string) error {
+	unit, err := h.Unit(ctx, name)
+	if err != nil || unit.Load == "not-found" {
+		return err
+	}
+	if unit.Active != "inactive" {
+		if err := h.Stop(ctx, name); err != nil {
+			return err
+		}
+	}
+	if unit.Enabled == "enabled" {
+		return h.Disable(ctx, name)
+	}
+	return nil
+}
+
 // FS is a tree of files; every path is absolute. Missing files are
 // fs.ErrNotExist.
 type FS interface {

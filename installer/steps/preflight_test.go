@@ -190,7 +190,7 @@ func TestPreflightReportsAll(t *testing.T) {
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, want := range []string{"disk: ", "escrow: ", "port 80/tcp", "port 443/tcp", "port 443/udp", "port 8200/tcp", "port 8201/tcp", "port 9468/tcp"} {
+	for _, want := range []string{"disk: ", "escrow: ", "port 80/tcp", "port 443/tcp", "port 8200/tcp", "port 8201/tcp", "port 9468/tcp"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("no %q in %v", want, err)
 		}

@@ -40,7 +40,7 @@ func (s services) running() []service {
 		service{machine.UnitKMS, []string{strongroom, machine.MasterKeyFile, unit(machine.UnitKMS), machine.DropInPath(machine.UnitKMS, "vault-uid")}},
 		service{machine.UnitVault, []string{machine.VaultProgram, machine.VaultHCL, machine.EpochFile, machine.TLSDir + "/ca.crt", machine.TLSDir + "/server.crt", machine.TLSDir + "/server.key", unit(machine.UnitVault)}},
 	)
-	list = append(list, sockets(machine.UnitFrontHTTPS, machine.UnitFrontHTTP, machine.UnitFrontHTTP3)...)
+	list = append(list, sockets(machine.UnitFrontHTTPS, machine.UnitFrontHTTP)...)
 	front := service{machine.UnitFront, []string{strongroom, machine.FrontTOML, machine.TLSDir + "/ca.crt", machine.TLSDir + "/front.crt", machine.TLSDir + "/front.key",
 		unit(machine.UnitFront), machine.DropInPath(machine.UnitFront, frontDropInName)}}
 	for _, name := range s.frontCredentials() {
@@ -107,7 +107,7 @@ func (s services) start(ctx context.Context, name string) error {
 
 // socketOfFront says whether a unit is one of those that hold the front's ports.
 func socketOfFront(name string) bool {
-	return name == machine.UnitFrontHTTPS || name == machine.UnitFrontHTTP || name == machine.UnitFrontHTTP3
+	return name == machine.UnitFrontHTTPS || name == machine.UnitFrontHTTP
 }
 
 // restart restarts a unit; a socket's front is left stopped, for Check to start

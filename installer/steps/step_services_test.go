@@ -3,12 +3,15 @@ package steps
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"strongroom.example/appliance/base/fault"
 	"strongroom.example/config/machine"
+	"strongroom.example/installer/engine"
+	"strongroom.example/installer/host"
 )
 
 func TestRestartAfterChange(t *testing.T) {
@@ -56,6 +59,42 @@ func TestSocketRestartedWithItsService(t *testing.T) {
 	}
 	if front.Active != "active" || !front.Since.After(since) {
 		t.Errorf("the front: %+v, before it ran since %v", *front, since)
+	}
+}
+
+// The unit of an earlier version is stopped and not started again at boot before its
+// file goes, and only once systemd has read units that do not require it.
+func TestFormerUnitsGo(t *testing.T) {
+	v := newVPS(t)
+	var out bytes.Buffer
+	if _, err := v.engine(v.env(), &out).Install(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range machine.FormerUnits() {
+		file := machine.UnitDir + "/" + name
+		v.Files[file] = &host.Node{Data: []byte("[Socket]\nListenDatagram=443\n"), Info: host.Info{Attr: root(0o644)}}
+		v.Units[name] = &host.Unit{Load: "loaded", Active: "active", Enabled: "enabled"}
+		old := v.Files[machine.UnitDir+"/"+machine.UnitFront]
+		old.Data = append(old.Data, "\nRequires="+name+"\n"...)
+		diff, err := unitFiles{v.env()}.Check(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := func(what string) int {
+			return slices.IndexFunc(diff, func(c engine.Change) bool { return c.What == what })
+		}
+		if front, gone := at(machine.UnitDir+"/"+machine.UnitFront), at(name); front < 0 || at("systemd") < front || gone < at("systemd") {
+			t.Errorf("changes in the order %+v", diff)
+		}
+		if _, err := v.engine(v.env(), &out).Install(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if u := v.Units[name]; u.Active != "inactive" || u.Enabled != "disabled" {
+			t.Errorf("%s: %+v", name, *u)
+		}
+		if _, there := v.Files[file]; there {
+			t.Errorf("%s is still there", file)
+		}
 	}
 }
 

@@ -57,5 +57,32 @@ func (s unitFiles) Check(ctx context.Context) (engine.Diff, error) {
 	if c.err == nil && (len(c.diff) > 0 || stale) {
 		c.diff = append(c.diff, engine.Change{What: "systemd", From: "old units", To: "new units", Apply: s.Host.ReloadUnits})
 	}
+	c.add(s.former())
 	return c.done()
+}
+
+// former takes away the units of earlier versions. systemd has read the new ones by
+// then: stopping what an old one requires would stop that one with it.
+func (s unitFiles) former() (diff engine.Diff, err error) {
+	for _, name := range machine.FormerUnits() {
+		file := path.Join(machine.UnitDir, name)
+		there, err := s.exists(file)
+		if err != nil {
+			return nil, err
+		}
+		if !there {
+			continue
+		}
+		diff = append(diff, engine.Change{What: name, From: "of an earlier version", To: "stopped and removed", Apply: func(ctx context.Context) error {
+			if err := s.Host.Retire(ctx, name); err != nil {
+				return err
+			}
+			// Commit point: while the file is there, it is all done again.
+			if err := s.Host.Remove(file); err != nil {
+				return err
+			}
+			return s.Host.ReloadUnits(ctx)
+		}})
+	}
+	return diff, nil
 }

@@ -86,6 +86,9 @@ func (u *Upgrade) filesBack(ctx context.Context) error {
 	if err := h.ReloadUnits(ctx); err != nil {
 		return err
 	}
+	if err := u.formerBack(ctx); err != nil {
+		return err
+	}
 	if u.rec.StorageWanted && !u.rec.StorageBack {
 		if err := u.storageBack(ctx); err != nil {
 			return err
@@ -101,6 +104,22 @@ func (u *Upgrade) filesBack(ctx context.Context) error {
 	}
 	_, err := h.Run(ctx, host.Command{Args: []string{"nft", "-f", machine.NftablesConf}})
 	return err
+}
+
+// formerBack has those units started at boot again that the new version had taken
+// away; the old daemons, which are started next, require them.
+func (u *Upgrade) formerBack(ctx context.Context) error {
+	for _, name := range machine.FormerUnits() {
+		if _, err := u.Env.Host.Stat(path.Join(machine.UnitDir, name)); errors.Is(err, fs.ErrNotExist) {
+			continue
+		} else if err != nil {
+			return err
+		}
+		if err := u.Env.Host.Enable(ctx, name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // storageBack replaces Vault's storage, while Vault is stopped, by the copy.

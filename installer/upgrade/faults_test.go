@@ -162,6 +162,33 @@ func TestUnitsOfTheNewVersionAreRetired(t *testing.T) {
 	}
 }
 
+// The unit that the new version has taken away is back at boot, too, when the old one
+// is: its daemons require it.
+func TestFormerUnitsComeBack(t *testing.T) {
+	w := brokenWorld(t)
+	for _, name := range machine.FormerUnits() {
+		file := machine.UnitDir + "/" + name
+		w.Files[file] = &host.Node{Data: []byte("[Socket]\n"), Info: host.Info{Attr: host.Attr{Mode: 0o644}}}
+		w.Units[name] = &host.Unit{Load: "loaded", Active: "active", Enabled: "enabled"}
+		w.OnStart[machine.UnitVault] = func() error {
+			err := w.startVault()
+			if err != nil { // the new one
+				w.Units[name].Enabled = "disabled"
+				delete(w.Files, file)
+			}
+			return err
+		}
+		u, out := w.upgrade(newStrongroom, newPlugin, "/root/vault-broken")
+		u.SkipRehearsal = "a test"
+		if err := u.Run(t.Context()); !errors.Is(err, ErrRolledBack) {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		if w.Files[file] == nil || w.Units[name].Enabled != "enabled" {
+			t.Errorf("%s: %+v", name, *w.Units[name])
+		}
+	}
+}
+
 // Where there are places for backups, the machine's own jobs take one and read it
 // back before anything is changed; when they can't, the upgrade does not begin.
 func TestNoUpgradeWithoutABackup(t *testing.T) {

@@ -150,7 +150,7 @@ func (u *Upgrade) putBack(ctx context.Context) (changed []string, err error) {
 			continue
 		}
 		if name := path.Base(f); path.Dir(f) == machine.UnitDir && !strings.Contains(name, "@.") {
-			if err := u.retire(ctx, name); err != nil {
+			if err := h.Retire(ctx, name); err != nil {
 				return changed, err
 			}
 		}
@@ -160,23 +160,6 @@ func (u *Upgrade) putBack(ctx context.Context) (changed []string, err error) {
 		changed = append(changed, f)
 	}
 	return changed, nil
-}
-
-// retire stops a unit and keeps it from being started at boot.
-func (u *Upgrade) retire(ctx context.Context, name string) error {
-	unit, err := u.Env.Host.Unit(ctx, name)
-	if err != nil || unit.Load == "not-found" {
-		return err
-	}
-	if unit.Active != "inactive" {
-		if err := u.Env.Host.Stop(ctx, name); err != nil {
-			return err
-		}
-	}
-	if unit.Enabled == "enabled" {
-		return u.Env.Host.Disable(ctx, name)
-	}
-	return nil
 }
 
 // tidyPlugins removes plugins of neither version from disk and catalog: the

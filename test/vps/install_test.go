@@ -222,7 +222,7 @@ func testOutside(t *testing.T, m *machine) {
 	wg.Wait()
 	// All that listens at all.
 	listeners := strings.Fields(m.sh(t, `ss -Hltun | awk '{print $1 "/" $5}' | sort -u`))
-	want := []string{"tcp/*:443", "tcp/*:80", "tcp/0.0.0.0:22", "tcp/127.0.0.1:8200", "tcp/127.0.0.1:8201", "tcp/127.0.0.1:9468", "tcp/[::]:22", "udp/*:443"}
+	want := []string{"tcp/*:443", "tcp/*:80", "tcp/0.0.0.0:22", "tcp/127.0.0.1:8200", "tcp/127.0.0.1:8201", "tcp/127.0.0.1:9468", "tcp/[::]:22"}
 	if !slices.Equal(listeners, want) {
 		t.Errorf("listeners = %q, want %q", listeners, want)
 	}

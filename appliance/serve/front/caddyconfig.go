@@ -90,23 +90,19 @@ func logging() *caddy.Logging {
 }
 
 func httpApp(c Config, socks sockets, ports ports) (*caddyhttp.App, error) {
-	listen, err := socks.resolve(c.Listen, "fd")
+	listen, err := socks.resolve(c.Listen)
 	if err != nil {
 		return nil, err
 	}
-	h3, err := socks.resolve(c.HTTP3, "fdgram")
+	redirect, err := socks.resolve(c.Redirect)
 	if err != nil {
 		return nil, err
-	}
-	redirect, err := socks.resolve(c.Redirect, "fd")
-	if err != nil {
-		return nil, err
-	}
-	streams := []string{"h1", "h2"}
-	if c.HTTP3Enabled {
-		streams = append(streams, "h3")
 	}
 	https := &caddyhttp.Server{
+		Listen: listen,
+		// Not HTTP/3: what comes in its early data can be sent again by whoever has
+		// seen it, in the name of any address.
+		Protocols: []string{"h1", "h2"},
 		ListenerWrappersRaw: []json.RawMessage{
 			caddyconfig.JSON(obj{"wrapper": "strongroom_hold"}, nil), caddyconfig.JSON(obj{"wrapper": "tls"}, nil),
 		},
@@ -121,14 +117,6 @@ func httpApp(c Config, socks sockets, ports ports) (*caddyhttp.App, error) {
 			}, "handler", "strongroom_gate", nil),
 			caddyconfig.JSONModuleObject(proxy(c.Vault), "handler", "reverse_proxy", nil),
 		}}},
-	}
-	for _, a := range listen {
-		https.Listen = append(https.Listen, a)
-		https.ListenProtocols = append(https.ListenProtocols, streams)
-	}
-	for _, a := range h3 {
-		https.Listen = append(https.Listen, a)
-		https.ListenProtocols = append(https.ListenProtocols, []string{"h3"})
 	}
 	app := &caddyhttp.App{
 		GracePeriod: caddy.Duration(c.Drain),

@@ -79,6 +79,9 @@ func Run(ctx context.Context, c Config, hooks Hooks) error {
 	if err := caddy.Load(b, true); err != nil {
 		return fmt.Errorf("start front: %w", err)
 	}
+	if c.HTTP3Enabled || len(c.HTTP3) > 0 {
+		caddy.Log().Named("front").Warn("http3 and http3_enabled have no effect: HTTP/3 is not spoken any more")
+	}
 	g, err := activeGate()
 	var shared *state
 	if err == nil {

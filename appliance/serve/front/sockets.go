@@ -33,9 +33,8 @@ func inherited() sockets {
 	return s
 }
 
-// resolve turns addresses of the configuration into Caddy's. network is "fd"
-// for streams and "fdgram" for datagrams.
-func (s sockets) resolve(addrs []string, network string) ([]string, error) {
+// resolve turns addresses of the configuration into Caddy's.
+func (s sockets) resolve(addrs []string) ([]string, error) {
 	var out []string
 	for _, a := range addrs {
 		name, ok := strings.CutPrefix(a, config.FrontSocket)
@@ -47,7 +46,7 @@ func (s sockets) resolve(addrs []string, network string) ([]string, error) {
 			return nil, fmt.Errorf("listen on %q: systemd passes no socket with FileDescriptorName=%s", a, name)
 		}
 		for _, fd := range s.numbers[name] {
-			out = append(out, network+"/"+strconv.Itoa(fd))
+			out = append(out, "fd/"+strconv.Itoa(fd))
 		}
 	}
 	return out, nil

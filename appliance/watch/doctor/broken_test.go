@@ -63,6 +63,7 @@ var broken = []struct {
 	{"a unit with core dumps", "core-dumps", unit(machine.UnitVault, "LimitCORE", "infinity"), "fail", "LimitCORE=infinity", false},
 	{"a process with core dumps", "core-dumps", edit("/proc/206/limits", "size        0 ", "size  unlimited "), "fail", "process 206", false},
 	{"another listener", "listeners", edit(netDir+"tcp", socketHead, socketHead+tableLine("00000000:1F90", tcpListen, 1000)), "fail", "tcp 0.0.0.0:8080 of anna", false},
+	{"a listener for HTTP/3", "listeners", edit(netDir+"udp6", socketHead, socketHead+any6(443, udpOpen, 0)), "fail", "udp [::]:443 of root", false},
 	{"another listener, UDP over IPv6", "listeners", edit(netDir+"udp6", socketHead, socketHead+any6(53, udpOpen, 0)), "fail", "udp [::]:53 of root", false},
 	{"port 443 of somebody else", "listeners", edit(netDir+"tcp6", any6(443, tcpListen, 0), any6(443, tcpListen, 1000)), "fail", "tcp [::]:443 of anna", false},
 	{"another listener, and no configuration", "listeners", noConfig(edit(netDir+"tcp", socketHead, socketHead+tableLine("00000000:1F90", tcpListen, 0))), "skip", "which ports are sshd's", false},

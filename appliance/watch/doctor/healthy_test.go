@@ -135,7 +135,7 @@ func (b *box) network(t *testing.T) {
 		tableLine("00000000:0016", tcpListen, 0)+tableLine("0200630A:0016", "01", 0))
 	b.file(netDir+"tcp6", 0o444, 0, 0, socketHead+any6(443, tcpListen, 0)+any6(80, tcpListen, 0)+any6(22, tcpListen, 0))
 	b.file(netDir+"udp", 0o444, 0, 0, socketHead)
-	b.file(netDir+"udp6", 0o444, 0, 0, socketHead+any6(443, udpOpen, 0))
+	b.file(netDir+"udp6", 0o444, 0, 0, socketHead+any6(546, udpOpen, 0))
 	b.commands["nft -j list ruleset"] = says(loadedTable(t))
 	b.hellos = map[uint16]tls.ConnectionState{tls.VersionTLS13: {Version: tls.VersionTLS13, CipherSuite: tls.TLS_AES_128_GCM_SHA256}}
 	// This one is no path of Vault's to the front.

@@ -208,8 +208,6 @@ func (e *exam) expected(s socket) bool {
 		return s.uid == 0 // systemd holds them
 	case s.network == "tcp" && e.NoConfig == nil && port == e.Config.Firewall.SSHPort:
 		return s.uid == 0
-	case s.network == "udp" && port == 443:
-		return s.uid == 0
 	case s.network == "udp" && (port == 68 || port == 546): // DHCP's client
 		return true
 	case s.network == "udp" && s.addr.Addr().IsLinkLocalUnicast(): // DHCPv6 binds there
