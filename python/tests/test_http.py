@@ -345,6 +345,27 @@ def test_a_refusal_that_is_not_vaults_asks_for_the_address(status: str) -> None:
         client_at(server.address).get("x")
 
 
+@pytest.mark.parametrize("status", [501, 505, 511])
+@pytest.mark.parametrize("body", [b"<html>log in to the hotel</html>", {"errors": ["no"]}])
+def test_what_would_be_answered_alike_again_is_not_repeated(status: int, body: Any) -> None:
+    """It is an outage all the same: what is cached is served meanwhile."""
+    said = Answer(200, SECRET)
+    with Scripted(
+        lambda r: Answer(200, LOOKUP) if r.path.endswith("lookup-self") else said
+    ) as server:
+        clock = FakeClock()
+        client = client_at(server.address, clock, stale_if_error=86400.0)
+        assert client.get("x") == "v"
+        said, before = Answer(status, body), client.stats.requests
+        clock.advance(3600)
+        assert client.get("x") == "v"
+        assert client.stats.requests == before + 1
+        with pytest.raises(VaultUnavailableError, match="vault failed at"):
+            client.get("y")
+        assert client.stats.requests == before + 2
+        assert clock.pauses == []
+
+
 def test_a_request_that_did_not_come_whole_is_sent_again() -> None:
     """408: a proxy that hung up an idle connection; nothing was done, whatever the method."""
     late = Answer(408, b"")

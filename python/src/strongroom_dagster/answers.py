@@ -23,6 +23,9 @@ from .masked import MASK
 #: Refused before anything was done: safe to repeat whatever the method.
 #: 408: not all of it had come; 412: not yet replicated; 429: quota; 503: sealed or standby.
 REFUSED = frozenset({408, 412, 429, 503})
+#: What would be said again: 501: no such method; 505: no such HTTP; 511: log in to the network.
+#: It is still an outage: what answers here cannot do what Vault can.
+FINAL = frozenset({501, 505, 511})
 _WORDS = 300
 _SHORTEST = 4  # of what is masked; what is shorter is a part of many words
 

@@ -23,7 +23,7 @@ import requests.adapters
 import requests.exceptions
 import urllib3.exceptions
 
-from .answers import REFUSED, errors_of
+from .answers import FINAL, REFUSED, errors_of
 from .clock import Clock
 from .errors import (
     ClosedError,
@@ -148,7 +148,8 @@ class RetryingSession(Masked, requests.Session):
                     # A gateway says 503 of an answer that it lost, too.
                     status != 503 or bool(not kwargs.get("stream") and errors_of(response))
                 )
-                may_repeat = not once and ((undone and whole) or (status >= 500 and safe))
+                lost = status >= 500 and status not in FINAL
+                may_repeat = not once and ((undone and whole) or (lost and safe))
                 fault = f"status {status}"
             pause = self._pause(attempt, response)
             if not may_repeat or clock.now() + pause >= end:
