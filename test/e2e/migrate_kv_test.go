@@ -3,6 +3,8 @@ package e2e
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -113,8 +115,15 @@ func TestKVExportImportRollback(t *testing.T) {
 	if _, err := os.Lstat(file); err == nil {
 		t.Fatal("a failed export leaves a file")
 	}
+	left := filepath.Join(dir, ".export.age.tmp-4711") // of one that was killed
+	if err := os.WriteFile(left, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if out := o.must(0, "kv", "export", "app/", "--recipient", recipient, "--output", file); !strings.Contains(out, "3 secrets") {
 		t.Errorf("export: %s", out)
+	}
+	if _, err := os.Lstat(left); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what was left of an export is still there: %v", err)
 	}
 	sealed, err := os.ReadFile(file)
 	if err != nil {

@@ -56,6 +56,7 @@ func (h *historySearch) search(ctx context.Context, dir, what, at string) error 
 		naming, cancel := context.WithTimeout(ctx, max(time.Until(h.deadline), time.Minute))
 		defer cancel()
 		h.name(naming, dir, at, found, commits)
+		h.aside(naming, dir, at)
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -84,9 +85,14 @@ func (h *historySearch) objectsOf(ctx context.Context, dir, what string) (map[st
 		p.AllBytes += o.size
 	}
 	var commits []commitInfo
+	notInto := 0
 	for restarts := 0; len(todo) > 0; restarts++ {
 		n, err := readObjects(ctx, dir, todo, func(kind, id string, data []byte) {
-			if keys := h.needles.keysIn(data); keys != nil {
+			keys := h.needles.keysIn(data)
+			if kind == "blob" && unpacked(data, func(plain []byte) { keys = append(keys, h.needles.keysIn(plain)...) }) != "" {
+				notInto++
+			}
+			if keys != nil {
 				found[id] = keys
 			}
 			if kind == "commit" {
@@ -114,6 +120,9 @@ func (h *historySearch) objectsOf(ctx context.Context, dir, what string) (map[st
 		if restarts == maxRestarts {
 			return found, commits, err
 		}
+	}
+	if notInto > 0 {
+		h.note("%s holds %d compressed files that were not looked into, or not to their end", what, notInto)
 	}
 	if unread > 0 {
 		h.note("%s has %d objects that git cannot read: they were not searched", what, unread)
@@ -325,10 +334,7 @@ func (h *historySearch) name(ctx context.Context, dir, at string, found map[stri
 		return
 	}
 	defer func() { _ = b.close() }()
-	prefix := ""
-	if at != "" {
-		prefix = at + "@"
-	}
+	prefix := prefixOf(at)
 	seen := map[string]bool{}
 	inTree := map[string]bool{} // objects that a commit has brought in
 	hit := func(id, where string) {
@@ -384,6 +390,36 @@ func (h *historySearch) name(ctx context.Context, dir, at string, found map[stri
 	for _, id := range sortedKeys(found) {
 		if !inTree[id] {
 			hit(id, "object-"+id[:min(12, len(id))])
+		}
+	}
+}
+
+// prefixOf a place in the repository at at, empty for the one that holds the tree.
+func prefixOf(at string) string {
+	if at == "" {
+		return ""
+	}
+	return at + "@"
+}
+
+// aside looks into what git keeps beside its objects. A name of a branch is the
+// place where it is found, so that is not printed.
+func (h *historySearch) aside(ctx context.Context, dir, at string) {
+	for _, a := range []struct {
+		where string
+		args  []string
+	}{
+		{"refs", []string{"for-each-ref", "--format=%(refname)%0a%(symref)"}},
+		{"reflog", []string{"log", "--walk-reflogs", "--all", "--format=%gs"}},
+	} {
+		out, err := git(ctx, dir, a.args...)
+		if err != nil {
+			continue // there is no branch yet, or what is wrong was said before
+		}
+		for _, k := range h.needles.keysIn(out) {
+			if h.first[k] == "" {
+				h.first[k] = prefixOf(at) + a.where
+			}
 		}
 	}
 }

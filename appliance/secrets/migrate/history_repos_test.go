@@ -1,10 +1,14 @@
 package migrate_test
 
 import (
+	"archive/zip"
 	"bytes"
+	"compress/gzip"
+	"compress/zlib"
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"net/url"
 	"os"
 	"os/exec"
@@ -245,6 +249,45 @@ func TestFirstCommitWithAValue(t *testing.T) {
 			write(t, dir, "d/a.txt", aSecret)
 			return commitAll(t, dir, "one")
 		},
+		"the name of a branch": func(t *testing.T, dir string) string {
+			commitAll(t, dir, "one")
+			gitRun(t, dir, "branch", "fix-"+url.PathEscape(aSecret))
+			return "refs"
+		},
+		"the name of a tag, packed": func(t *testing.T, dir string) string {
+			commitAll(t, dir, "one")
+			gitRun(t, dir, "tag", aSecret)
+			gitRun(t, dir, "pack-refs", "--all")
+			return "refs"
+		},
+		"the name of a branch that is gone": func(t *testing.T, dir string) string {
+			commitAll(t, dir, "one")
+			gitRun(t, dir, "checkout", "-q", "-b", aSecret)
+			gitRun(t, dir, "checkout", "-q", "main")
+			gitRun(t, dir, "branch", "-q", "-D", aSecret)
+			return "reflog"
+		},
+		"in a compressed file": func(t *testing.T, dir string) string {
+			write(t, dir, "dump.sql.gz", pack(t, "gzip", "INSERT '"+aSecret+"'"))
+			return commitAll(t, dir, "one")
+		},
+		"in a zip in a zip": func(t *testing.T, dir string) string {
+			commitAll(t, dir, "one")
+			write(t, dir, "all.zip", pack(t, "zip", pack(t, "zip", strings.Repeat("x\n", 9000)+aSecret)))
+			return commitAll(t, dir, "two")
+		},
+		"the name of a file in a zip": func(t *testing.T, dir string) string {
+			var b bytes.Buffer
+			z := zip.NewWriter(&b)
+			if _, err := z.Create("d/" + url.PathEscape(aSecret)); err != nil {
+				t.Fatal(err)
+			}
+			if err := z.Close(); err != nil {
+				t.Fatal(err)
+			}
+			write(t, dir, "a.jar", b.String())
+			return commitAll(t, dir, "one")
+		},
 		"staged alone": func(t *testing.T, dir string) string {
 			commitAll(t, dir, "one")
 			write(t, dir, "a.txt", aSecret)
@@ -295,6 +338,39 @@ func TestFirstCommitWithAValue(t *testing.T) {
 			}
 		})
 	}
+}
+
+// pack compresses a text by a format of packed.go.
+func pack(t *testing.T, format, text string) string {
+	t.Helper()
+	var b bytes.Buffer
+	var w io.WriteCloser
+	switch format {
+	case "gzip":
+		w = gzip.NewWriter(&b)
+	case "zlib":
+		w = zlib.NewWriter(&b)
+	case "zip":
+		z := zip.NewWriter(&b)
+		in, err := z.Create("in")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(in, text); err != nil {
+			t.Fatal(err)
+		}
+		w, text = struct {
+			io.Writer
+			io.Closer
+		}{io.Discard, z}, ""
+	}
+	if _, err := io.WriteString(w, text); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
 }
 
 // However a value was written, it is found.

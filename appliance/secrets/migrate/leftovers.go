@@ -285,26 +285,23 @@ func othersFolder(full, rel string) string {
 	return ""
 }
 
-// compressed begin so; what is in them cannot be seen from outside.
-var compressed = []struct{ magic, name string }{
-	{"\x1f\x8b", "gzip"}, {"PK\x03\x04", "zip"}, {"BZh", "bzip2"}, {"\xfd7zXZ\x00", "xz"}, {"\x28\xb5\x2f\xfd", "zstd"}, {"7z\xbc\xaf\x27\x1c", "7z"},
-	{"Rar!\x1a\x07", "rar"}, {"%PDF-", "PDF"}, {"\x04\x22\x4d\x18", "lz4"},
-}
-
 func (t *treeSearch) file(rel string) {
 	data, err := readRegular(t.root, rel, maxSearchedFile)
 	if err != nil {
 		t.notLookedAt(rel, "%s", reason(err))
 		return
 	}
-	for _, c := range compressed {
-		if bytes.HasPrefix(data, []byte(c.magic)) {
-			t.notLookedAt(rel, "compressed (%s): not looked into", c.name)
-		}
+	var packed []Leftover
+	if why := unpacked(data, func(plain []byte) { packed = append(packed, t.leftovers(rel, plain, true)...) }); why != "" {
+		t.notLookedAt(rel, "%s", why)
 	}
 	data = t.asAfterCutover(rel, data)
 	binary := bytes.IndexByte(data[:min(len(data), sniff)], 0) >= 0 && !isUTF16(data)
 	left := t.leftovers(rel, data, binary)
+	for _, l := range packed[:min(len(packed), maxPlaces)] {
+		l.Form = strings.TrimPrefix(l.Form+", compressed", ", ")
+		left = append(left, l)
+	}
 	var uses []Problem
 	if !binary && len(data) <= maxSource {
 		uses = t.uses(source{rel, data})

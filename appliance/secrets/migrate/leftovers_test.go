@@ -85,6 +85,10 @@ func TestLeftovers(t *testing.T) {
 		"URL-encoded":             {map[string]string{"a.txt": "?p=pro%20d-1"}, []string{"a.txt:1 URL-encoded|text"}},
 		"Terraform":               {map[string]string{"a.tfvars": "k = \"" + value + "\"", "terraform.tfstate": value}, []string{"a.tfvars:1 |Terraform", "terraform.tfstate:1 |Terraform"}},
 		"a binary":                {map[string]string{"a.bin": "\x00\x01\x02" + value + "\x00"}, []string{"a.bin:0 |delete"}},
+		"a dump":                  {map[string]string{"d.sql.gz": pack(t, "gzip", "x '"+value+"'")}, []string{"d.sql.gz:0 compressed|delete"}},
+		"a program's archive":     {map[string]string{"a.jar": pack(t, "zip", "k="+base64.StdEncoding.EncodeToString([]byte(value)))}, []string{"a.jar:0 base64, compressed|"}},
+		"an archive in another":   {map[string]string{"a.zip": pack(t, "zip", pack(t, "gzip", value))}, []string{"a.zip:0 compressed|delete"}},
+		"zlib":                    {map[string]string{"a.bin": pack(t, "zlib", value)}, []string{"a.bin:0 compressed|delete"}},
 		"bytecode":                {map[string]string{"__pycache__/a.pyc": "\x00" + value}, []string{"__pycache__/a.pyc:0 |made anew"}},
 		"what git ignores":        {map[string]string{".gitignore": "out/\n", "out/x.log": "a\nb\n" + value + "\n"}, []string{"out/x.log:3 |delete"}},
 		"git's configuration":     {map[string]string{".git/config": "[remote]\n\turl = https://u:" + value + "@h/r\n"}, []string{".git/config:2 |git keeps"}},
@@ -156,14 +160,14 @@ func TestNotLookedAt(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := p.cutOver(t, map[string]string{
-		".env.staging": p.files[".env.staging"], "node_modules/a/index.js": "prod-key-1", ".venv39/pyvenv.cfg": "", ".venv39/x.py": "prod-key-1", "a.zip": "PK\x03\x04", "dump.sql.gz": "\x1f\x8b\x08",
+		".env.staging": p.files[".env.staging"], "node_modules/a/index.js": "prod-key-1", ".venv39/pyvenv.cfg": "", ".venv39/x.py": "prod-key-1", "a.zip": "PK\x03\x04", "a.txz": "\xfd7zXZ\x00", "dump.sql.gz": "\x1f\x8b\x08",
 	}, false)
 	var got []string
 	for _, n := range r.NotLookedAt {
 		got = append(got, n.String())
 	}
 	want := []string{
-		".venv39: a virtual environment", "a.zip: compressed (zip): not looked into", "dump.sql.gz: compressed (gzip): not looked into",
+		".venv39: a virtual environment", "a.txz: compressed (xz): not looked into", "a.zip: compressed (zip): damaged, or not looked into to its end", "dump.sql.gz: compressed (gzip): damaged, or not looked into to its end",
 		"large.bin: 67108865 bytes are more than 67108864", "link: a symbolic link out of the tree", "node_modules: installed packages",
 	}
 	if !slices.Equal(got, want) {

@@ -67,7 +67,8 @@ type Definition struct {
 	// Placeholder says why a value under a secret's name is none.
 	Placeholder string `json:"placeholder,omitempty"`
 	// InHistory is the first git commit that holds the value, in twelve digits;
-	// object-… is an object of no commit, FOLDER@… one of a repository below.
+	// object-… is an object of no commit, refs a name of a branch or tag, reflog
+	// git's log of them; FOLDER@… is of a repository below.
 	InHistory []string `json:"in_history,omitempty"`
 	// Bytes of the value.
 	Bytes int `json:"bytes"`
