@@ -31,6 +31,10 @@ var (
 	refusedUnknown = verdict{http.StatusNotFound, config.RefusedUnknown}
 	refusedSpelled = verdict{http.StatusBadRequest, config.RefusedSpelling}
 	refusedSystem  = verdict{http.StatusForbidden, config.RefusedSystem}
+	refusedHeader  = verdict{http.StatusBadRequest, "a header of Vault's name that its clients do not send to this path"}
+	refusedTwice   = verdict{http.StatusBadRequest, "more than one header of a kind that Vault reads once"}
+	refusedWrap    = verdict{http.StatusBadRequest, "Vault asks no token at this path, so its answer is not wrapped"}
+	refusedUnasked = verdict{http.StatusBadRequest, "an answer is wrapped for who has a token, or logs in"}
 )
 
 // decide judges a request by method, URL and the value of X-Vault-Namespace.
@@ -40,6 +44,29 @@ var (
 // comes to a sys/ path, then the request passes only if the path is spelled
 // plainly and the allow-list names it.
 func decide(method string, u *url.URL, namespace string, ui bool) verdict {
+	v, _ := judge(method, u, namespace, ui)
+	return v
+}
+
+// target is what a request asks for: the strictest class that any reading of its path
+// has, and whether Vault may answer it to anybody all the same.
+type target struct {
+	class    *class
+	readings [][]string // below v1/, in segments
+}
+
+// mayBeOpen asks for each reading.
+func (t target) mayBeOpen(method string) bool {
+	return slices.ContainsFunc(t.readings, func(s []string) bool { return mayBeOpen(method, s) })
+}
+
+func judge(method string, u *url.URL, namespace string, ui bool) (verdict, target) {
+	to := target{class: token}
+	v := to.judge(method, u, namespace, ui)
+	return v, to
+}
+
+func (t *target) judge(method string, u *url.URL, namespace string, ui bool) verdict {
 	switch method {
 	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch,
 		http.MethodDelete, http.MethodOptions, methodList, methodScan:
@@ -65,6 +92,10 @@ func decide(method string, u *url.URL, namespace string, ui bool) verdict {
 			continue
 		}
 		logical := segments[1:]
+		t.readings = append(t.readings, logical)
+		if c := classOf(method, logical); t.class == token || c == open {
+			t.class = c
+		}
 		if len(logical) > 0 && strings.EqualFold(logical[0], "sys") {
 			system = true
 			continue

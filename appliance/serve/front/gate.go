@@ -120,15 +120,17 @@ func (g *gate) serve(w *recorder, r *http.Request, next caddyhttp.Handler) (faul
 	}
 	defer leave()
 
-	if v := decide(r.Method, r.URL, r.Header.Get("X-Vault-Namespace"), g.UI); v != passed {
+	v, to := judge(r.Method, r.URL, r.Header.Get(headerNamespace), g.UI)
+	if v == passed {
+		v = to.class.check(r.Header)
+	}
+	if v == passed && wrapped(r.Header) {
+		v = g.wrapping(r, to, next)
+	}
+	if v != passed {
 		g.counts.refused.Add(1)
 		refuse(w, v.status, v.text)
 		return v.text
-	}
-	if len(r.Header.Values("X-Vault-Namespace")) > 1 {
-		g.counts.refused.Add(1)
-		refuse(w, http.StatusBadRequest, "more than one X-Vault-Namespace header")
-		return "two namespaces"
 	}
 	if r.ContentLength > g.BodyBytes {
 		g.counts.refused.Add(1)
@@ -161,7 +163,7 @@ func (g *gate) serve(w *recorder, r *http.Request, next caddyhttp.Handler) (faul
 		refuse(w, http.StatusRequestEntityTooLarge, tooLarge(g.BodyBytes))
 		return "body too large"
 	}
-	refuse(w, status, "Vault does not answer: it may be restarting, try again")
+	refuse(w, status, vaultSilent)
 	return err.Error()
 }
 
@@ -171,6 +173,8 @@ var clientHeaders = []string{
 	"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Proto",
 	"X-Real-Ip", "X-Client-Ip", "True-Client-Ip", "Upgrade", "Via",
 }
+
+const vaultSilent = "Vault does not answer: it may be restarting, try again"
 
 func tooLarge(limit int64) string {
 	return "request body is above " + strconv.FormatInt(limit, 10) + " bytes"

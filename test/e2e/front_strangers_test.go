@@ -1,0 +1,107 @@
+package e2e
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+
+	"strongroom.example/test/vaulttest"
+)
+
+// tokenAccessors is how many tokens Vault keeps.
+func tokenAccessors(t *testing.T, s *vaulttest.Server) int {
+	t.Helper()
+	secret, err := vaulttest.API(s.Root).Logical().ListWithContext(t.Context(), "auth/token/accessors")
+	if err != nil || secret == nil {
+		t.Fatal(err)
+	}
+	return len(secret.Data["keys"].([]any))
+}
+
+// A stranger can have nothing wrapped, by whatever path Vault answers without a token and
+// however it is spelled: each wrapping would be a token and a lease for 32 days.
+func TestFrontWrapsNothingForStrangers(t *testing.T) {
+	t.Parallel()
+	s, url := frontedVault(t)
+	api := vaulttest.API(s.Root)
+	write := func(path string, data map[string]any) {
+		t.Helper()
+		if _, err := api.Logical().WriteWithContext(t.Context(), path, data); err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+	}
+	for path, typ := range map[string]string{"mounts/team/pki": "pki", "mounts/pki": "pki", "mounts/ssh": "ssh", "mounts/v1": "kv", "auth/userpass": "userpass", "auth/approle": "approle", "auth/oidc": "oidc", "auth/okta": "okta"} {
+		write("sys/"+path, map[string]any{"type": typ})
+	}
+	write("pki/root/generate/internal", map[string]any{"common_name": "x"})
+	write("team/pki/root/generate/internal", map[string]any{"common_name": "x"})
+	write("ssh/config/ca", map[string]any{"generate_signing_key": true})
+	write("v1/ca", map[string]any{"password": "x"})
+	write("v1/team/cert/x", map[string]any{"password": "x"})
+	write("auth/userpass/users/anna", map[string]any{"password": "right"})
+	doc, err := api.Logical().ReadRawWithContext(t.Context(), "sys/internal/specs/openapi")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer doc.Body.Close()
+	var spec struct {
+		Paths map[string]map[string]json.RawMessage
+	}
+	if err := json.NewDecoder(doc.Body).Decode(&spec); err != nil {
+		t.Fatal(err)
+	}
+	paths := []string{
+		"/identity/oidc/.well-known/keys?help=1", "/identity/oidc/.well-known/keys/", "/identity//oidc/.well-known/keys", "/%69dentity/oidc/.well-known/keys",
+		"/identity/oidc%2f.well-known/keys", "/identity/oidc/./.well-known/keys", "/IDENTITY/oidc/.well-known/keys", "//identity/oidc/.well-known/keys", "/pki%2fca_chain", "/pki//ca_chain",
+		"/pki/cert/ca/", "/pki/%63ert/ca", "/sys/internal/ui/mounts/", "/sys/internal/ui/mounts/secret?help=1", "/sys/?help=1", "/secret/data/x?help=1", "/pki/ca_chain?list=true",
+	}
+	for p, ops := range spec.Paths {
+		if string(ops["x-vault-unauthenticated"]) == "true" {
+			paths = append(paths, strings.NewReplacer("{serial}", "ca", "{issuer_ref}", "default", "{username}", "anna", "{path}", "pki", "{", "", "}", "").Replace(p))
+		}
+	}
+	before := tokenAccessors(t, s)
+	sources := 0
+	var c *http.Client
+	for i, p := range paths {
+		if i%20 == 0 { // the limit by address is not what is looked at
+			sources++
+			c = from(t, s, url, "127.0.1."+string(rune('0'+sources)))
+			c.CheckRedirect = func(r *http.Request, _ []*http.Request) error {
+				r.Header.Set("X-Vault-Wrap-TTL", "768h") // as curl does
+				return nil
+			}
+		}
+		for _, method := range []string{"GET", "LIST", "POST"} {
+			for _, token := range []string{"", "hvs.bogus"} {
+				for _, h := range []string{"X-Vault-Wrap-TTL", "X_Vault_Wrap_TTL"} {
+					if status, out := ask(t, c, method, url+"/v1"+p, token, "", h, "768h"); out["wrap_info"] != nil {
+						t.Errorf("%s %s with token %q and %s: %d, wrapped", method, p, token, h, status)
+					}
+				}
+			}
+		}
+	}
+	if after := tokenAccessors(t, s); after != before {
+		t.Errorf("%d tokens, and %d before", after, before)
+	}
+
+	// With a token, or logging in, wrapping works as ever, also where a secret has a name
+	// that means something to PKI.
+	c = from(t, s, url, "127.0.2.1")
+	for _, p := range []string{"/v1/ca", "/v1/team/cert/x", "/auth/token/lookup-self"} {
+		if status, out := ask(t, c, "GET", url+"/v1"+p, s.RootToken, "", "X-Vault-Wrap-TTL", "60"); out["wrap_info"] == nil {
+			t.Errorf("GET %s with a token: %d %v", p, status, out)
+		}
+	}
+	if status, out := ask(t, c, "POST", url+"/v1/auth/userpass/login/anna", "", `{"password":"right"}`, "X-Vault-Wrap-TTL", "60"); out["wrap_info"] == nil {
+		t.Errorf("a log-in: %d %v", status, out)
+	}
+	if status, out := ask(t, c, "POST", url+"/v1/sys/wrapping/wrap", s.RootToken, `{"a":"b"}`, "X-Vault-Wrap-TTL", "60"); out["wrap_info"] == nil {
+		t.Errorf("sys/wrapping/wrap: %d %v", status, out)
+	}
+	if status, out := ask(t, c, "POST", url+"/v1/auth/userpass/login/anna", "", `{"password":"wrong"}`, "X-Vault-Wrap-TTL", "60"); out["wrap_info"] != nil || status != 400 {
+		t.Errorf("a log-in with the wrong password: %d %v", status, out)
+	}
+}
