@@ -14,11 +14,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"strongroom.example/appliance/backup/drill"
-	"strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/appliance/backup/isolate"
 	"strongroom.example/appliance/backup/restore"
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/credential"
+	"strongroom.example/appliance/base/signing"
 	"strongroom.example/appliance/base/statefile"
 	"strongroom.example/appliance/serve/kms"
 	"strongroom.example/config"
@@ -138,7 +138,7 @@ func (k *drillKeys) signingKey(c *cobra.Command) (ed25519.PrivateKey, error) {
 		return nil, nil
 	}
 	defer clear(data)
-	key, err := report.ParseSigningKey(data)
+	key, err := signing.ParseKey(data)
 	if err != nil {
 		return nil, &Error{Code: ExitOperator, Err: err, Hint: "run the installer again: it makes what is missing"}
 	}
@@ -150,6 +150,7 @@ type drillSource struct {
 	snapshotOptions
 	id         string
 	unverified bool
+	unsigned   bool
 	takeState  string
 }
 
@@ -159,17 +160,19 @@ func (s *drillSource) add(c *cobra.Command) {
 	f.StringArrayVar(&s.dirs, "dir", nil, "folder with snapshots, in place of the configuration's places; repeatable")
 	f.StringVar(&s.cluster, "cluster", "", "id of Vault's cluster (default: the last one that was taken, or the only one there)")
 	f.StringVar(&s.id, "id", "", "which snapshot, CLUSTER/NAME as list shows it (default: the newest verified one)")
+	addKeyring(f, &s.keyring)
+	f.BoolVar(&s.unsigned, "unsigned", false, unsignedUsage)
 	f.BoolVar(&s.unverified, "unverified", false, "take the newest snapshot, verified or not")
 	f.StringVar(&s.takeState, "take-state", machine.SnapshotState, "folder of the taking job's state, which tells the cluster")
 }
 
 func (s *drillSource) options(ctx context.Context, state string) (drill.FetchOptions, error) {
-	o := drill.FetchOptions{StateDir: state, Unverified: s.unverified, Cluster: s.cluster, TakeStateDir: s.takeState}
+	o := drill.FetchOptions{StateDir: state, Unverified: s.unverified, Unsigned: s.unsigned, Cluster: s.cluster, TakeStateDir: s.takeState}
 	b, err := s.backup()
 	if err != nil {
 		return o, err
 	}
-	o.Destinations = destinations(b)
+	o.Destinations = s.destinations(b, s.takeState)
 	if s.id != "" {
 		if o.ID, err = snapshot.ParseID(s.id); err != nil {
 			return o, &Error{Code: ExitUsage, Err: err, Hint: "strongroom snapshot list shows the names"}

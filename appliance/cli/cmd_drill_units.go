@@ -14,6 +14,7 @@ import (
 	"strongroom.example/appliance/base/argument"
 	"strongroom.example/appliance/base/atomicfile"
 	"strongroom.example/appliance/base/credential"
+	"strongroom.example/appliance/base/signing"
 	"strongroom.example/config/machine"
 )
 
@@ -137,7 +138,7 @@ nothing about whether the drill passed: the report does.`,
 			if err != nil {
 				return &Error{Code: ExitUsage, Err: fmt.Errorf("--key: %w", err), Hint: "give the file drill-signing.pub of the machine that drilled"}
 			}
-			key, err := report.ParsePublicKey(pub)
+			key, err := signing.ParsePublic(pub)
 			if err != nil {
 				return &Error{Code: ExitUsage, Err: fmt.Errorf("--key %q: %w", keyFile, err)}
 			}
@@ -152,7 +153,7 @@ nothing about whether the drill passed: the report does.`,
 			if err != nil {
 				return &Error{Code: ExitDrift, Err: fmt.Errorf("%q: %w", args[0], err), Hint: "do not rely on it: run strongroom drill again"}
 			}
-			fmt.Fprintf(c.OutOrStdout(), "%ssigned by %s\n", s.Report.Text(), report.KeyFingerprint(key))
+			fmt.Fprintf(c.OutOrStdout(), "%ssigned by %s\n", s.Report.Text(), signing.Fingerprint(key))
 			return nil
 		},
 	}

@@ -32,6 +32,7 @@ type restoreOptions struct {
 	noKeep     bool
 	epoch      string
 	work       string
+	unsigned   bool
 	force      bool
 	intoOlder  bool
 	yes        bool
@@ -101,6 +102,8 @@ must act, as the message says; after "restored" the snapshot is in.`,
 	f.StringArrayVar(&o.dirs, "dir", nil, "folder with snapshots, in place of the configuration's places; repeatable")
 	f.StringVar(&o.cluster, "cluster", "", "id of Vault's cluster (default: the only one there)")
 	f.StringVar(&o.id, "id", "", "which snapshot, CLUSTER/NAME as list shows it (default: the newest verified one)")
+	f.BoolVar(&o.unsigned, "unsigned", false, unsignedUsage)
+	addKeyring(f, &o.keyring)
 	f.StringVar(&o.file, "file", "", "restore this file: encrypted by strongroom, or a stock raft snapshot")
 	f.StringArrayVar(&o.identities, "identity", nil, "file with an age identity or an SSH private key, repeatable (default: systemd's credential)")
 	f.StringArrayVar(&o.recipients, "recipient", nil, "who can open it, the snapshot of what is replaced, beside the configuration's; repeatable")
@@ -191,7 +194,7 @@ func (o *restoreOptions) bringBack(c *cobra.Command, p *restore.Plan) error {
 // source is the file, or what lies where backups go. A file need not be encrypted,
 // and then nobody has to give an identity.
 func (o *restoreOptions) source(encrypted bool) (restore.Source, error) {
-	s := restore.Source{File: o.file, Cluster: o.cluster, TakeState: machine.SnapshotState, Dir: o.work}
+	s := restore.Source{File: o.file, Unsigned: o.unsigned, Cluster: o.cluster, TakeState: machine.SnapshotState, Dir: o.work}
 	var err error
 	if o.id != "" {
 		if s.ID, err = snapshot.ParseID(o.id); err != nil {
@@ -203,7 +206,7 @@ func (o *restoreOptions) source(encrypted bool) (restore.Source, error) {
 		if err != nil {
 			return s, err
 		}
-		s.Places = destinations(b)
+		s.Places = o.destinations(b, machine.SnapshotState)
 	}
 	if encrypted || len(o.identities) > 0 || credential.InUnit() {
 		s.Identities, err = readIdentities(o.identities, machine.CredDrillKey)
@@ -227,7 +230,8 @@ func (o *restoreOptions) keeping() (*restore.Keeping, error) {
 	if err != nil {
 		return nil, &Error{Code: ExitUsage, Err: err, Hint: "give --recipient, or --no-keep"}
 	}
-	return &restore.Keeping{Dir: o.keepDir, Own: filepath.Clean(o.keepDir) == machine.ReplacedDir, Recipients: recipients, ToolVersion: o.version}, nil
+	key, _ := o.takerKey() // who restores may not be root; unsigned it is kept as well
+	return &restore.Keeping{SigningKey: key, Dir: o.keepDir, Own: filepath.Clean(o.keepDir) == machine.ReplacedDir, Recipients: recipients, ToolVersion: o.version}, nil
 }
 
 func (o *restoreOptions) print(w io.Writer, p *restore.Plan) {
@@ -241,6 +245,9 @@ func (o *restoreOptions) print(w io.Writer, p *restore.Plan) {
 		line("taken", "%s, %s ago", m.TakenAt.Format(time.RFC3339), time.Since(m.TakenAt).Round(time.Minute))
 	}
 	line("from", "%s", p.From)
+	if o.file == "" {
+		line("newest?", "%s", restore.Freshness(m, machine.SnapshotState, time.Now()))
+	}
 	line("content", "%s, raft index %d, term %d; checked wholly", words.Size(p.Size), p.Archive.Index, p.Archive.Term)
 	line("into", "Vault %s, cluster %q", p.Health.Version, p.Health.ClusterID)
 	if m.ClusterID != "" && m.ClusterID != p.Health.ClusterID {

@@ -1,14 +1,17 @@
 package cli
 
 import (
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/credential"
+	"strongroom.example/appliance/base/signing"
 	"strongroom.example/appliance/base/statefile"
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/config"
@@ -18,6 +21,7 @@ import (
 // snapshotOptions are what the verbs of snapshot share.
 type snapshotOptions struct {
 	config  string
+	keyring string
 	dirs    []string
 	cluster string
 	json    bool
@@ -41,6 +45,7 @@ configuration file; --dir names a folder instead.`,
 	f.StringVar(&o.config, "config", machine.ConfigFile, "configuration file with the table [backup]")
 	f.StringArrayVar(&o.dirs, "dir", nil, "folder with snapshots, in place of the configuration's places; repeatable")
 	f.StringVar(&o.cluster, "cluster", "", "id of Vault's cluster (default: the last one that was taken, or the only one there)")
+	addKeyring(f, &o.keyring)
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	f.Bool("no-alert", false, "leave the webhook of [backup] alone: the unit's OnFailure= tells of failures")
 	c.AddCommand(takeCommand(o), soonCommand(), verifyCommand(o), snapshotListCommand(o), pruneCommand(o), retireCommand(o))
@@ -68,9 +73,40 @@ func (o *snapshotOptions) backup() (config.Backup, error) {
 	return b, nil
 }
 
-// destinations are the places of a configuration.
-func destinations(b config.Backup) []snapshot.Destination {
-	return snapshot.Places(b.To, credential.Read)
+// unsignedUsage is of the flag that is the word for a snapshot which nobody has signed.
+const unsignedUsage = "take the one of --id although no key of the keyring has signed it; whoever can write to the place may have made it"
+
+func addKeyring(f *pflag.FlagSet, to *string) {
+	f.StringVar(to, "keyring", machine.KeyringFile, "file with the public keys of who signs snapshots; where the default is not there no signature is asked for")
+}
+
+// destinations are the places of a configuration, and who is believed there: takeState is
+// the folder of what this machine has stored.
+func (o *snapshotOptions) destinations(b config.Backup, takeState string) []snapshot.Destination {
+	return snapshot.Places(b.To, credential.Read, &snapshot.Trust{
+		Keyring: o.keyring, Must: o.keyring != machine.KeyringFile, TakeState: takeState, VerifyState: machine.VerifyState,
+	})
+}
+
+// takerKey is what the taking job signs with; nil, with what is wrong, where it cannot.
+func (o *snapshotOptions) takerKey() (ed25519.PrivateKey, error) {
+	ring, err := signing.LoadKeyring(o.keyring)
+	if ring == nil || err != nil {
+		return nil, err
+	}
+	data, err := credential.Read(machine.CredSnapshotSigningKey)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(data)
+	key, err := signing.ParseKey(data)
+	if err == nil {
+		err = ring.Signs(snapshot.RoleTaker, key.Public().(ed25519.PublicKey))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", machine.CredSnapshotSigningKey, err)
+	}
+	return key, nil
 }
 
 // snapshotError gives the exit code and what to do.
@@ -95,9 +131,15 @@ func snapshotError(err error) error {
 		code, hint = ExitOperator, "run it again and type the passphrase of the private key"
 	case errors.Is(err, snapshot.ErrWrongIdentity):
 		code, hint = ExitOperator, "give the identity of one of the recipients that the manifest names"
+	case errors.Is(err, snapshot.ErrForged):
+		code, hint = ExitDrift, "do not use it: somebody else can write to this place. Find out who, and give it another key pair; other places and older snapshots are on strongroom snapshot list"
+	case errors.Is(err, snapshot.ErrUntrusted):
+		code, hint = ExitDrift, "of another machine: give its keyring.json, which is in the escrow, with --keyring. From before there were keys, and you know it: --id NAME --unsigned (strongroom snapshot list shows them). Neither: somebody else can write to this place"
 	case errors.Is(err, snapshot.ErrCorrupt), errors.Is(err, snapshot.ErrTruncated), errors.Is(err, snapshot.ErrTrailing),
 		errors.Is(err, snapshot.ErrMismatch), errors.Is(err, snapshot.ErrWrongCluster), errors.Is(err, snapshot.ErrIncomplete):
 		code, hint = ExitDrift, "the last good snapshot is untouched (strongroom snapshot list); take a new one, and look at the destination"
+	case errors.Is(err, snapshot.ErrRetired):
+		code, hint = ExitDrift, "take a new one: systemctl start strongroom-snapshot. If you have not retired it, somebody else can write to this place"
 	case errors.Is(err, snapshot.ErrLast):
 		code, hint = ExitOperator, "take and verify one first: systemctl start strongroom-snapshot"
 	case errors.Is(err, snapshot.ErrDeleted):

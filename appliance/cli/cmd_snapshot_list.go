@@ -11,6 +11,7 @@ import (
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/argument"
 	"strongroom.example/appliance/base/words"
+	"strongroom.example/config/machine"
 )
 
 // listed is one snapshot in one place, as --json prints it.
@@ -31,6 +32,8 @@ type listed struct {
 	Epoch     int64  `json:"epoch"`
 	Lineage   string `json:"lineage"`
 	RaftIndex uint64 `json:"raft_index"`
+	// Untrusted is why it is never chosen: no key of the keyring has signed it.
+	Untrusted string `json:"untrusted,omitempty"`
 }
 
 func (l listed) state() string {
@@ -44,7 +47,7 @@ func (l listed) state() string {
 	for _, also := range []struct {
 		is   bool
 		word string
-	}{{l.Newest, "newest"}, {l.Retired, "retired"}, {l.InDoubt, "date in doubt"}, {l.Hidden, "DELETED, kept by the bucket"}} {
+	}{{l.Newest, "newest"}, {l.Retired, "retired"}, {l.InDoubt, "date in doubt"}, {l.Untrusted != "", "NOT SIGNED"}, {l.Hidden, "DELETED, kept by the bucket"}} {
 		if also.is {
 			state += ", " + also.word
 		}
@@ -73,7 +76,7 @@ func runSnapshotList(c *cobra.Command, o *snapshotOptions) error {
 	if err != nil {
 		return err
 	}
-	found, err := snapshot.ListPlaces(c.Context(), destinations(b), o.cluster)
+	found, err := snapshot.ListPlaces(c.Context(), o.destinations(b, machine.SnapshotState), o.cluster)
 	errs := []error{err}
 	all := []listed{}
 	newest := map[string]snapshot.ID{} // by cluster
@@ -94,7 +97,7 @@ func runSnapshotList(c *cobra.Command, o *snapshotOptions) error {
 		p := e.Position
 		all = append(all, listed{
 			Place: e.Place, ID: e.ID.String(), TakenAt: e.ID.Time(), Size: e.Size, Complete: e.Complete, Verified: e.Verified,
-			Newest: newest[e.ID.Cluster] == e.ID, Retired: e.Retired, InDoubt: e.InDoubt(now), Hidden: e.Hidden, Epoch: p.Epoch, Lineage: p.Lineage, RaftIndex: p.Index,
+			Untrusted: text(e.Untrusted), Newest: newest[e.ID.Cluster] == e.ID, Retired: e.Retired, InDoubt: e.InDoubt(now), Hidden: e.Hidden, Epoch: p.Epoch, Lineage: p.Lineage, RaftIndex: p.Index,
 		})
 	}
 	if o.json {
@@ -108,4 +111,12 @@ func runSnapshotList(c *cobra.Command, o *snapshotOptions) error {
 		errs = append(errs, w.Flush())
 	}
 	return snapshotError(errors.Join(errs...))
+}
+
+// text is an error's; empty where there is none.
+func text(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
 }

@@ -78,7 +78,7 @@ func runPrune(c *cobra.Command, o pruneOptions) error {
 	if err := policy.Validate(); err != nil {
 		return &Error{Code: ExitUsage, Err: err, Hint: "see " + c.CommandPath() + " --help"}
 	}
-	done, err := snapshot.PrunePlaces(c.Context(), destinations(b), o.takeState, snapshot.PruneOptions{ClusterID: o.cluster, Policy: policy, DryRun: o.dryRun})
+	done, err := snapshot.PrunePlaces(c.Context(), o.destinations(b, o.takeState), o.takeState, snapshot.PruneOptions{ClusterID: o.cluster, Policy: policy, DryRun: o.dryRun})
 	errs := []error{err}
 	all := []pruned{}
 	for _, res := range done {

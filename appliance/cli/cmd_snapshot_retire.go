@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/config/machine"
 )
 
 func retireCommand(o *snapshotOptions) *cobra.Command {
@@ -39,7 +40,7 @@ func runRetire(c *cobra.Command, o *snapshotOptions, args []string) error {
 	var errs []error
 	for _, id := range ids {
 		held := 0
-		for _, d := range destinations(b) {
+		for _, d := range o.destinations(b, machine.SnapshotState) {
 			err := snapshot.Retire(c.Context(), d, id, time.Now())
 			if err == nil {
 				held++

@@ -144,12 +144,22 @@ func (o *takeOptions) job(c *cobra.Command, b config.Backup) (*snapshot.Job, err
 		return nil, err
 	}
 	j := &snapshot.Job{From: client, Host: hostName(), TakeOptions: snapshot.TakeOptions{
-		Recipients: recipients, Destinations: destinations(b),
+		Recipients: recipients, Destinations: o.destinations(b, ""),
 		StateDir: stateDir(o.state, machine.SnapshotState), ToolVersion: o.version,
 		AdoptPlaces: o.adopt,
 	}}
 	// Without it the snapshot is stored, and told: it would pass for one of before.
 	j.TakeOptions.Lineage, j.Lasting = restore.LineageIn(o.epoch)
+	// Unsigned it is stored, and told in the job: what this machine's state holds counts as
+	// signed for as long as it is the last.
+	if j.SigningKey, err = o.takerKey(); err != nil {
+		err = fmt.Errorf("the snapshot is not signed: %w", err)
+		if !credential.InUnit() {
+			fmt.Fprintf(c.ErrOrStderr(), "note: %v\n", err)
+			err = nil
+		}
+		j.Lasting = errors.Join(j.Lasting, err)
+	}
 	if len(b.Files) > 0 && !o.noFiles {
 		j.Files = snapshot.FilesFrom(b.Files...)
 	}

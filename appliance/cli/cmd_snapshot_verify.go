@@ -24,6 +24,7 @@ type verifyOptions struct {
 	state, takeState string
 	unlessStandby    bool
 	prune, passOver  bool
+	unsigned         bool
 	timeout          time.Duration
 }
 
@@ -47,6 +48,7 @@ does not open it. The last good record is never changed by a failure.`,
 	f := c.Flags()
 	f.StringArrayVar(&o.identities, "identity", nil, "file with an age identity or an SSH private key, repeatable (default: systemd's credential)")
 	f.StringVar(&o.id, "id", "", "which snapshot, CLUSTER/NAME as list shows it (default: the newest)")
+	f.BoolVar(&o.unsigned, "unsigned", false, unsignedUsage)
 	f.StringVar(&o.state, "state", "", "folder of the job's state (default: systemd's, else "+machine.VerifyState+")")
 	f.StringVar(&o.takeState, "take-state", machine.SnapshotState, "folder of the taking job's state: what it recorded must be what is there")
 	f.DurationVar(&o.timeout, "timeout", 4*time.Hour, "give up after this time")
@@ -111,7 +113,7 @@ func (o *verifyOptions) verify(ctx context.Context, b config.Backup) (map[string
 	v := snapshot.VerifyOptions{
 		Identities: identities, ClusterID: o.cluster, ID: id,
 		StateDir: stateDir(o.state, machine.VerifyState), TakeStateDir: o.takeState, ToolVersion: o.version,
-		PassOver: o.passOver,
+		PassOver: o.passOver, Unsigned: o.unsigned,
 	}
 	var mu sync.Mutex
 	var gone []pruned
@@ -128,7 +130,7 @@ func (o *verifyOptions) verify(ctx context.Context, b config.Backup) (map[string
 			return err
 		}
 	}
-	good, err := snapshot.VerifyPlaces(ctx, destinations(b), v)
+	good, err := snapshot.VerifyPlaces(ctx, o.destinations(b, o.takeState), v)
 	mu.Lock()
 	defer mu.Unlock()
 	return good, slices.Clone(gone), snapshotError(err)

@@ -8,6 +8,8 @@ const (
 	CredRootToken       = "root-token"
 	CredDrillKey        = "drill-key"
 	CredDrillSigningKey = "drill-signing-key"
+	// CredSnapshotSigningKey signs the manifests of snapshots.
+	CredSnapshotSigningKey = "snapshot-signing-key"
 	// CredS3 is the key pair of the bucket for backups; further ones have a
 	// number at the end.
 	CredS3 = "backup-s3"

@@ -27,6 +27,9 @@ const (
 	DrillKeyPub = Etc + "/drill-key.pub"
 	// DrillSigningPub is what reports of drills are checked with.
 	DrillSigningPub = Etc + "/drill-signing.pub"
+	// KeyringFile holds the public keys of the jobs that sign, of this machine and of those
+	// before it; KeyringEscrow is the copy that goes off the machine.
+	KeyringFile = Etc + "/keyring.json"
 	// TLSDir has the certificates of the link from the front to Vault.
 	TLSDir = Etc + "/tls"
 	// CredentialDir has the sealed credentials, each in a file of its name.
@@ -46,6 +49,7 @@ const (
 	// EscrowDir has what only the operator can open.
 	EscrowDir       = StateDir + "/escrow"
 	MasterKeyEscrow = EscrowDir + "/master-key.age"
+	KeyringEscrow   = EscrowDir + "/keyring.json"
 	// InstallJournal is the journal of all runs of the installer.
 	InstallJournal = StateDir + "/install.journal"
 	// UpgradeDir has what an upgrade keeps of the versions before it.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"strongroom.example/appliance/backup/restore"
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/fault"
 	"strongroom.example/config"
@@ -36,6 +37,7 @@ type restoreOptions struct {
 	bucketCA    string
 	cluster     string
 	id          string
+	unsigned    bool
 	workDir     string
 	credentials []string
 }
@@ -88,6 +90,7 @@ func restoreCommand(version string) *cobra.Command {
 	f.Var(pathFlag{&o.bucketCA}, "bucket-ca", "PEM file of the authority of the object storage")
 	f.StringVar(&o.cluster, "cluster", "", "id of Vault's cluster (default: the only one there)")
 	f.StringVar(&o.id, "id", "", "which snapshot, CLUSTER/NAME (default: the newest verified one)")
+	f.BoolVar(&o.unsigned, "unsigned", false, "take the one of --id although no key of the keyring has signed it; whoever can write to the place may have made it")
 	f.StringVar(&o.workDir, "work-dir", "/var/tmp", "folder for the download, as large as the snapshot")
 	f.StringArrayVar(&o.credentials, "credential-file", nil, "NAME=FILE: a secret that the old configuration names, such as backup-webhook; repeatable")
 	return c
@@ -195,7 +198,7 @@ func (o *restoreOptions) prepare(ctx context.Context, state *recover.State, give
 			return nil, nil, &fault.Error{Code: fault.Usage, Err: fmt.Errorf("--id: %w", err), Hint: "the names are those of the files in the bucket, without what follows the first dot"}
 		}
 	}
-	src := recover.Source{Places: places, Keys: given, Cluster: o.cluster, ID: o.id, Identities: ids, WorkDir: o.workDir}
+	src := recover.Source{Places: places, Keys: given, Cluster: o.cluster, ID: o.id, Unsigned: o.unsigned, Keyring: opened.Keyring, Identities: ids, WorkDir: o.workDir}
 	if state != nil {
 		src.ID = state.ID // of this recovery, whatever came since
 	}
@@ -352,6 +355,7 @@ func (o *restoreOptions) askToRecover(ctx context.Context, r *recover.Recovery) 
 	fmt.Fprintf(o.out, "  snapshot    %s\n  taken       %s, %s ago: what was written since is lost\n  from        %s\n",
 		s.ID, s.TakenAt.Format(time.RFC3339), r.Env.Host.Now().Sub(s.TakenAt).Round(time.Second), s.From)
 	if r.Found != nil {
+		fmt.Fprintf(o.out, "  newest?     %s\n", restore.Freshness(r.Found.Manifest, "", r.Env.Host.Now()))
 		beside := "none"
 		if r.Found.Files != nil {
 			beside = "configuration and certificates"

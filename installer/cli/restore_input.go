@@ -107,6 +107,10 @@ func recoverError(err error) error {
 		e.Code, e.Hint = fault.Usage, "name one with --cluster"
 	case errors.Is(err, snapshot.ErrDenied):
 		operator("check the key pair and the bucket's name")
+	case errors.Is(err, snapshot.ErrForged):
+		operator("somebody else can write to this place: take a snapshot that is signed")
+	case errors.Is(err, snapshot.ErrUntrusted):
+		operator("take the newest copy of the escrow, whose keyring.json may know the key. A snapshot from before there were keys, which you know: --id NAME --unsigned")
 	case errors.Is(err, snapshot.ErrCorrupt), errors.Is(err, snapshot.ErrTruncated), errors.Is(err, snapshot.ErrTrailing), errors.Is(err, restore.ErrUnsafe):
 		operator("this snapshot is damaged; choose an earlier one with --id")
 	case errors.Is(err, snapshot.ErrNoSnapshot), errors.Is(err, snapshot.ErrNotFound):

@@ -13,8 +13,10 @@ import (
 
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/atomicfile"
+	"strongroom.example/appliance/base/signing"
 	"strongroom.example/appliance/serve/escrow"
 	"strongroom.example/appliance/serve/kms"
+	"strongroom.example/config/machine"
 )
 
 // The names that the installer gives to escrow files.
@@ -40,6 +42,8 @@ type Opened struct {
 	Shares    []string // recovery keys
 	// AdminUser and AdminPassword are the first administrator's; may be empty.
 	AdminUser, AdminPassword string
+	// Keyring is that of the lost machine; nil where it is not in the folder.
+	Keyring *signing.Keyring
 	// Files are all of the escrow, also those that did not open.
 	Files []File
 }
@@ -105,6 +109,9 @@ func (o *Opened) read(path string, ids []age.Identity) error {
 	if fi.IsDir() {
 		dir = path
 		if names, err = escrowNames(path); err != nil {
+			return err
+		}
+		if o.Keyring, err = signing.LoadKeyring(filepath.Join(dir, filepath.Base(machine.KeyringEscrow))); err != nil {
 			return err
 		}
 		if len(names) == 0 {

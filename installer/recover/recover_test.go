@@ -3,6 +3,7 @@ package recover
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"encoding/base64"
 	"errors"
 	"io/fs"
@@ -17,6 +18,7 @@ import (
 	"strongroom.example/appliance/backup/restore"
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/fault"
+	"strongroom.example/appliance/base/signing"
 	"strongroom.example/appliance/base/statefile"
 	"strongroom.example/appliance/serve/escrow"
 	"strongroom.example/appliance/serve/kms"
@@ -80,7 +82,8 @@ func bench(t *testing.T, m *host.Memory) (*steps.Env, *Found, *Opened) {
 	found := &Found{Choice: restore.Choice{Destination: d, Manifest: snapshot.Manifest{ID: "c/20261124T151500Z-1a2b3c4d", ClusterID: "c", TakenAt: m.Clock.Add(-time.Hour)}}}
 	id := identity(t)
 	k, plain := masterKey(t)
-	o := &Opened{MasterKey: k, Shares: []string{canary}}
+	o := &Opened{MasterKey: k, Shares: []string{canary}, Keyring: &signing.Keyring{}}
+	o.Keyring.Use(snapshot.RoleTaker, "lost", bytes.Repeat([]byte{1}, ed25519.PublicKeySize), m.Clock)
 	for name, text := range map[string][]byte{masterKeyFile: plain, adminFile: []byte(adminNote)} {
 		sealed, err := escrow.Seal(text, id.Recipient())
 		if err != nil {
@@ -214,6 +217,9 @@ func runSteps(ctx context.Context, all ...engine.Step) error {
 
 func checkPutBack(t *testing.T, m *host.Memory, o *Opened) {
 	t.Helper()
+	if ring, err := signing.ParseKeyring(m.Files[machine.KeyringEscrow].Data); err != nil || len(ring.Keys) != 1 {
+		t.Errorf("the keyring: %v", err)
+	}
 	sealed := string(m.Files[machine.MasterKeyFile].Data)
 	plain, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(sealed, "sealed:"))
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"strongroom.example/appliance/backup/restore"
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/atomicfile"
+	"strongroom.example/appliance/base/signing"
 	"strongroom.example/config"
 )
 
@@ -27,7 +28,11 @@ type Source struct {
 	Cluster    string // empty: the only one there
 	ID         string // empty: the newest verified one
 	Identities []age.Identity
-	WorkDir    string // for the download, as large as the snapshot
+	// Keyring is the lost machine's; where it is nil nobody's signature is asked for.
+	Keyring *signing.Keyring
+	// Unsigned takes the one that ID names although nobody has signed it.
+	Unsigned bool
+	WorkDir  string // for the download, as large as the snapshot
 }
 
 // Found is a snapshot on this machine that has been checked wholly.
@@ -55,7 +60,7 @@ func (s Source) Fetch(ctx context.Context) (*Found, error) {
 	if err != nil {
 		return nil, err
 	}
-	want := restore.Wanted{Places: dests, Cluster: s.Cluster}
+	want := restore.Wanted{Places: dests, Cluster: s.Cluster, Unsigned: s.Unsigned}
 	switch {
 	case s.ID != "":
 		want.ID, err = snapshot.ParseID(s.ID)
@@ -72,6 +77,9 @@ func (s Source) Fetch(ctx context.Context) (*Found, error) {
 		return nil, err
 	}
 	f.Notes = restore.Notes(f.Choice, others)
+	if s.Keyring == nil {
+		f.Notes = append(f.Notes, "the escrow holds no keyring.json, so that nobody can tell who made this snapshot")
+	}
 	return f, nil
 }
 
@@ -119,5 +127,5 @@ func (s Source) open() ([]snapshot.Destination, error) {
 	}
 	return snapshot.Places(s.Places, func(name string) ([]byte, error) {
 		return atomicfile.ReadSmall(cmp.Or(s.Keys[name], name), atomicfile.MaxSmall)
-	}), nil
+	}, &snapshot.Trust{Ring: s.Keyring}), nil
 }

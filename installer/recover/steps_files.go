@@ -1,14 +1,17 @@
 package recover
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"path"
 	"strings"
 
 	"strongroom.example/appliance/backup/restore"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
+	"strongroom.example/installer/host"
 )
 
 // filesStep unpacks what was kept beside the snapshot: the front's certificates,
@@ -114,6 +117,22 @@ func (s keyStep) Check(ctx context.Context) (engine.Diff, error) {
 		diff = append(diff, engine.Change{What: machine.EscrowDir + "/" + f.Name, To: "as given", Apply: func(context.Context) error {
 			return s.Env.PutEscrow(f.Name, f.Sealed, f.Plain, f.Checks)
 		}})
+	}
+	// The keys of the jobs, which are made anew, join it.
+	if s.Escrow.Keyring != nil {
+		there, err := s.Env.HasEscrow(path.Base(machine.KeyringEscrow))
+		if err != nil {
+			return nil, err
+		}
+		if !there {
+			diff = append(diff, engine.Change{What: machine.KeyringEscrow, To: "as given", Apply: func(context.Context) error {
+				text, err := s.Escrow.Keyring.Encode()
+				if err != nil {
+					return err
+				}
+				return s.Env.Host.Write(machine.KeyringEscrow, bytes.NewReader(text), host.Attr{Mode: 0o600})
+			}})
+		}
 	}
 	sealed, err := s.Env.HasMasterKey()
 	if err != nil {

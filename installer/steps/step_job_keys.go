@@ -13,12 +13,13 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"filippo.io/age"
 
-	"strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/credential"
+	"strongroom.example/appliance/base/signing"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
@@ -36,6 +37,7 @@ func (s jobKeys) Check(ctx context.Context) (engine.Diff, error) {
 	var c collect
 	c.add(s.pair(ctx, machine.CredDrillKey, machine.DrillKeyPub, "age identity that proves backups", newDrillKey, drillRecipient))
 	c.add(s.pair(ctx, machine.CredDrillSigningKey, machine.DrillSigningPub, "key that signs the reports of drills", s.newSigningKey, signingPublic))
+	c.add(s.keyring(ctx))
 	for _, name := range slices.Sorted(maps.Keys(s.Given)) {
 		c.add(s.given(ctx, name, s.Given[name]))
 	}
@@ -79,6 +81,105 @@ func (s jobKeys) pair(ctx context.Context, name, pub, what string, make func() (
 	}}}, nil
 }
 
+// signers are the jobs that sign, by their role in the keyring, and where their keys are.
+var signers = []struct{ role, credential string }{
+	{snapshot.RoleTaker, machine.CredSnapshotSigningKey},
+	{machine.JobDrill, machine.CredDrillSigningKey},
+}
+
+// keyring wants the public keys of the jobs in the keyring, and a copy of it in the
+// escrow, which leaves the machine. A key that a job has no more is retired; those of a
+// lost machine, whose keyring came with its escrow, verify as ever.
+func (s jobKeys) keyring(ctx context.Context) (engine.Diff, error) {
+	signs, err := s.exists(machine.CredentialFile(machine.CredSnapshotSigningKey))
+	if err != nil {
+		return nil, err
+	}
+	var diff engine.Diff
+	if !signs {
+		diff = append(diff, engine.Change{What: machine.CredentialFile(machine.CredSnapshotSigningKey), To: "new key that signs snapshots", Apply: func(ctx context.Context) error {
+			secret, err := s.newSigningKey()
+			if err != nil {
+				return err
+			}
+			defer clear(secret)
+			return s.sealCredential(ctx, machine.CredSnapshotSigningKey, machine.CredentialFile(machine.CredSnapshotSigningKey), secret)
+		}})
+	}
+	want, err := s.wantKeyring(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range []struct {
+		path string
+		mode fs.FileMode
+	}{{machine.KeyringFile, 0o644}, {machine.KeyringEscrow, 0o600}} {
+		now, err := s.Host.ReadFile(f.path)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		if signs && bytes.Equal(now, want) {
+			continue
+		}
+		diff = append(diff, engine.Change{What: f.path, To: "public keys of the jobs that sign", Apply: func(ctx context.Context) error {
+			text, err := s.wantKeyring(ctx)
+			if err != nil {
+				return err
+			}
+			return s.Host.Write(f.path, bytes.NewReader(text), root(f.mode))
+		}})
+	}
+	return diff, nil
+}
+
+// wantKeyring is what is there, in both places, with the keys of the jobs.
+func (s jobKeys) wantKeyring(ctx context.Context) ([]byte, error) {
+	now := s.Host.Now().UTC().Truncate(time.Second)
+	var ring *signing.Keyring
+	for _, p := range []string{machine.KeyringFile, machine.KeyringEscrow} {
+		data, err := s.Host.ReadFile(p)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		other, err := signing.ParseKeyring(data)
+		if err != nil {
+			return nil, operator("bring the file back from your copy of the escrow, or from a backup's files", "%q: %w", p, err)
+		}
+		if ring == nil {
+			ring = other
+		} else {
+			ring.Add(other, now)
+		}
+	}
+	if ring == nil {
+		ring = &signing.Keyring{}
+	}
+	for _, job := range signers {
+		there, err := s.exists(machine.CredentialFile(job.credential))
+		if err != nil {
+			return nil, err
+		}
+		if !there {
+			continue // made in this run
+		}
+		secret, err := s.openCredential(ctx, job.credential, machine.CredentialFile(job.credential))
+		if err != nil {
+			return nil, err
+		}
+		key, err := signing.ParseKey(secret)
+		clear(secret)
+		if err != nil {
+			return nil, fmt.Errorf("%q: %w", machine.CredentialFile(job.credential), err)
+		}
+		ring.Use(job.role, s.Config.Domain, key.Public().(ed25519.PublicKey), now)
+		clear(key)
+	}
+	return ring.Encode()
+}
+
 func newDrillKey() ([]byte, error) {
 	id, err := age.GenerateX25519Identity()
 	if err != nil {
@@ -99,19 +200,19 @@ func drillRecipient(secret []byte) ([]byte, error) {
 func (s jobKeys) newSigningKey() ([]byte, error) {
 	seed := make([]byte, ed25519.SeedSize)
 	if _, err := io.ReadFull(s.Rand, seed); err != nil {
-		return nil, fmt.Errorf("make the drill's signing key: %w", err)
+		return nil, fmt.Errorf("make a signing key: %w", err)
 	}
 	defer clear(seed)
 	return []byte(base64.StdEncoding.EncodeToString(seed) + "\n"), nil
 }
 
 func signingPublic(secret []byte) ([]byte, error) {
-	key, err := report.ParseSigningKey(secret)
+	key, err := signing.ParseKey(secret)
 	if err != nil {
 		return nil, err
 	}
 	defer clear(key)
-	return report.EncodePublicKey(key.Public().(ed25519.PublicKey)), nil
+	return signing.EncodePublic(key.Public().(ed25519.PublicKey)), nil
 }
 
 // given seals a file of the operator's. Once it is sealed the file may go; while

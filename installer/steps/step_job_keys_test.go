@@ -13,6 +13,7 @@ import (
 	"filippo.io/age"
 
 	"strongroom.example/appliance/base/fault"
+	"strongroom.example/appliance/base/signing"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
@@ -67,7 +68,7 @@ func TestSealSecrets(t *testing.T) {
 func keyed(t *testing.T) (*vps, *Env) {
 	t.Helper()
 	v := newVPS(t)
-	for _, d := range []string{machine.Etc, machine.CredentialDir} {
+	for _, d := range []string{machine.Etc, machine.CredentialDir, machine.EscrowDir} {
 		v.Files[d] = &host.Node{Info: host.Info{Type: fs.ModeDir}}
 	}
 	return v, v.env()
@@ -115,6 +116,91 @@ func TestJobKeys(t *testing.T) {
 	}
 	if res, err := v.jobKeys(t, e); err != nil || res.Changes != 0 {
 		t.Errorf("one more run: %d changes, %v", res.Changes, err)
+	}
+}
+
+// The keyring holds what the jobs sign with, here and in the escrow; a machine that has
+// none gets it, and the keys of a lost machine, which came with its escrow, are added.
+func TestKeyring(t *testing.T) {
+	v, e := keyed(t)
+	read := func() *signing.Keyring {
+		t.Helper()
+		if !bytes.Equal(v.Files[machine.KeyringFile].Data, v.Files[machine.KeyringEscrow].Data) {
+			t.Fatal("the escrow's is another")
+		}
+		r, err := signing.ParseKeyring(v.Files[machine.KeyringFile].Data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	public := func(name string) ed25519.PublicKey {
+		t.Helper()
+		secret, err := e.openCredential(t.Context(), name, machine.CredentialFile(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		key, err := signing.ParseKey(secret)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return key.Public().(ed25519.PublicKey)
+	}
+	install := func(changes int) {
+		t.Helper()
+		if res, err := v.jobKeys(t, e); err != nil || changes >= 0 && res.Changes != changes {
+			t.Fatalf("%d changes, want %d: %v\n%s", res.Changes, changes, err, v.Files[machine.KeyringFile].Data)
+		}
+	}
+	install(-1)
+	first := public(machine.CredSnapshotSigningKey)
+	if r := read(); len(r.Keys) != 2 || r.Signs("snapshot", first) != nil || r.Signs("drill", public(machine.CredDrillSigningKey)) != nil || r.Signs("snapshot", public(machine.CredDrillSigningKey)) == nil {
+		t.Errorf("%+v", r)
+	}
+	install(0)
+	// An upgrade of a machine that signs nothing yet.
+	for _, f := range []string{machine.KeyringFile, machine.KeyringEscrow, machine.CredentialFile(machine.CredSnapshotSigningKey)} {
+		delete(v.Files, f)
+	}
+	install(3)
+	second := public(machine.CredSnapshotSigningKey)
+	if second.Equal(first) || read().Signs("snapshot", second) != nil {
+		t.Error("the new key is not in force")
+	}
+	// Half of it lost, a kill in between included.
+	for _, lost := range []string{machine.KeyringFile, machine.KeyringEscrow} {
+		before := v.Files[lost].Data
+		delete(v.Files, lost)
+		install(1)
+		if len(read().Keys) != 2 || read().Signs("snapshot", second) != nil {
+			t.Errorf("after the loss of %s: %s", lost, before)
+		}
+	}
+	// The key lost: a new one signs, and the old one still verifies.
+	delete(v.Files, machine.CredentialFile(machine.CredSnapshotSigningKey))
+	install(-1)
+	third := public(machine.CredSnapshotSigningKey)
+	if r := read(); len(r.Keys) != 3 || r.Signs("snapshot", third) != nil || r.Signs("snapshot", second) == nil {
+		t.Errorf("%+v", r)
+	}
+	install(0)
+	// Of a lost machine.
+	lost := &signing.Keyring{}
+	theirs := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, ed25519.SeedSize)).Public().(ed25519.PublicKey)
+	lost.Use("snapshot", "lost.example.com", theirs, e.Host.Now())
+	text, err := lost.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.Files[machine.KeyringEscrow].Data = text
+	install(2)
+	if r := read(); len(r.Keys) != 4 || r.Signs("snapshot", theirs) == nil || r.Signs("snapshot", third) != nil {
+		t.Errorf("%+v", r)
+	}
+	install(0)
+	v.Files[machine.KeyringFile].Data = []byte("{")
+	if _, err := v.jobKeys(t, e); err == nil || !strings.Contains(err.Error(), machine.KeyringFile) {
+		t.Errorf("a damaged keyring: %v", err)
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/hashicorp/vault/api"
 
 	"strongroom.example/appliance/backup/drill/report"
+	"strongroom.example/appliance/base/signing"
 	"strongroom.example/appliance/cli"
 	"strongroom.example/appliance/serve/kms"
 	"strongroom.example/config"
@@ -76,7 +77,7 @@ func newDrillSite(t *testing.T) *drillSite {
 		t.Fatal(err)
 	}
 	seed := base64.StdEncoding.EncodeToString(private.Seed())
-	for file, text := range map[string]string{d.masterKey: string(key), d.signing: seed, d.signingPub: string(report.EncodePublicKey(pub))} {
+	for file, text := range map[string]string{d.masterKey: string(key), d.signing: seed, d.signingPub: string(signing.EncodePublic(pub))} {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -364,7 +364,7 @@ func testBackupSecrets(t *testing.T, m *machine, _ *store) {
 	drill := strings.TrimSpace(m.sh(t, "systemd-creds decrypt --name=drill-key /etc/strongroom/credentials/drill-key -"))
 	patterns := filepath.Join(t.TempDir(), "patterns")
 	secrets := []string{storeSecret, drill}
-	for _, name := range []string{"drill-signing-key", "snapshot-secret-id", "canary-secret-id", "drill-secret-id", "doctor-secret-id"} {
+	for _, name := range []string{"drill-signing-key", "snapshot-signing-key", "snapshot-secret-id", "canary-secret-id", "drill-secret-id", "doctor-secret-id"} {
 		secrets = append(secrets, strings.TrimSpace(m.sh(t, "systemd-creds decrypt --name="+name+" /etc/strongroom/credentials/"+name+" -")))
 	}
 	if err := os.WriteFile(patterns, []byte(strings.Join(secrets, "\n")+"\n"), 0o600); err != nil {

@@ -166,7 +166,7 @@ func TestKilledEverywhere(t *testing.T) {
 // that is there stays.
 func (m *machine) sameKeys(t *testing.T, same map[string]string) error {
 	t.Helper()
-	script := "cd /etc/strongroom; for n in master-key drill-key drill-signing-key; do test ! -e credentials/$n || " +
+	script := "cd /etc/strongroom; for n in master-key drill-key drill-signing-key snapshot-signing-key; do test ! -e credentials/$n || " +
 		"echo $n $(systemd-creds decrypt --name=$n credentials/$n - | sha256sum); done; " +
 		"test ! -e epoch.json || echo epoch $(sha256sum <epoch.json)"
 	for line := range strings.Lines(m.sh(t, script)) {

@@ -23,6 +23,8 @@ type FetchOptions struct {
 	Cluster string
 	// ID picks one; the newest verified one when zero.
 	ID snapshot.ID
+	// Unsigned takes it although nobody has signed it.
+	Unsigned bool
 	// Unverified takes the newest complete one, verified or not.
 	Unverified bool
 	// StateDir holds the job's lock and what is fetched. It must exist.
@@ -125,7 +127,10 @@ func (o *FetchOptions) copyOf(ctx context.Context) func(restore.Choice) error {
 		if err != nil {
 			return restore.Here(err)
 		}
-		_, err = snapshot.Copy(ctx, c.Destination, to, id)
+		m, err := snapshot.Copy(ctx, c.Destination, to, id)
+		if err == nil && m.Sum() != c.Manifest.Sum() {
+			err = fmt.Errorf("%s: %s: %w: its manifest was another one a moment ago", c.Destination.Name(), id, snapshot.ErrMismatch)
+		}
 		return err
 	}
 }
@@ -136,7 +141,7 @@ func drillRoom(m snapshot.Manifest) int64 { return 2*m.Snapshot.Size + 3*m.State
 
 // want says what First is to look for.
 func (o *FetchOptions) want(ctx context.Context) (w restore.Wanted, others, err error) {
-	w = restore.Wanted{Places: o.Destinations, Cluster: o.Cluster, ID: o.ID, NoOlder: true}
+	w = restore.Wanted{Places: o.Destinations, Cluster: o.Cluster, ID: o.ID, Unsigned: o.Unsigned, NoOlder: true}
 	switch {
 	case o.ID != (snapshot.ID{}):
 		if o.Cluster != "" && o.ID.Cluster != o.Cluster {
@@ -150,13 +155,13 @@ func (o *FetchOptions) want(ctx context.Context) (w restore.Wanted, others, err 
 
 // newest finds the newest complete snapshot, verified or not.
 func newest(ctx context.Context, dests []snapshot.Destination, cluster string) (at snapshot.ID, others, err error) {
-	listed, others := snapshot.ListPlaces(ctx, dests, cluster)
-	listed, err = snapshot.NewestFirst(listed, func(snapshot.Placed) bool { return true })
+	found, others := snapshot.ListPlaces(ctx, dests, cluster)
+	listed, err := snapshot.NewestFirst(found, func(snapshot.Placed) bool { return true })
 	switch {
 	case err != nil:
 		return at, nil, errors.Join(err, others)
 	case len(listed) == 0:
-		return at, nil, errors.Join(others, fmt.Errorf("%w of cluster %q", snapshot.ErrNoSnapshot, cluster))
+		return at, nil, errors.Join(others, snapshot.Untrusted(found), fmt.Errorf("%w of cluster %q", snapshot.ErrNoSnapshot, cluster))
 	}
 	return listed[0].ID, others, nil
 }

@@ -33,6 +33,8 @@ type Wanted struct {
 	Cluster string
 	// ID picks one, verified or not; the newest verified one when zero.
 	ID snapshot.ID
+	// Unsigned takes it although nobody has signed it: see snapshot.Allow.
+	Unsigned bool
 	// NoOlder leaves out all but the newest: what is to be proven is that one.
 	NoOlder bool
 }
@@ -71,7 +73,7 @@ func First(ctx context.Context, w Wanted, try func(Choice) error) (c Choice, err
 		out[one.d.Name()] = snapshot.CannotBeAsked(err)
 		errs = errors.Join(errs, err)
 	}
-	if len(copies) == 0 && w.ID == (snapshot.ID{}) && !errors.Is(errs, snapshot.ErrLineages) {
+	if len(copies) == 0 && w.ID == (snapshot.ID{}) && !errors.Is(errs, snapshot.ErrLineages) && !errors.Is(errs, snapshot.ErrUntrusted) {
 		errs = errors.Join(errs, fmt.Errorf("%w of cluster %q that is verified", snapshot.ErrNoSnapshot, w.Cluster))
 	}
 	return Choice{}, nil, errs
@@ -93,9 +95,13 @@ func (w Wanted) copies(ctx context.Context) ([]oneCopy, error) {
 		return all, nil
 	}
 	listed, err := snapshot.ListPlaces(ctx, w.Places, w.Cluster)
+	found := listed
 	listed, lines := snapshot.NewestFirst(listed, func(p snapshot.Placed) bool { return p.Verified })
 	if lines != nil {
 		return nil, errors.Join(lines, err)
+	}
+	if len(listed) == 0 {
+		err = errors.Join(err, snapshot.Untrusted(found))
 	}
 	for _, p := range listed {
 		at := slices.IndexFunc(w.Places, func(d snapshot.Destination) bool { return d.Name() == p.Place })
@@ -129,8 +135,10 @@ func (w Wanted) read(ctx context.Context, one oneCopy) (Choice, error) {
 	if w.ID == (snapshot.ID{}) {
 		return c, err
 	}
-	c.Manifest, _, err = snapshot.ReadManifest(ctx, one.d, one.id)
-	return c, err
+	if c.Manifest, _, err = snapshot.ReadManifest(ctx, one.d, one.id); err != nil {
+		return c, err
+	}
+	return c, snapshot.Allow(ctx, one.d, c.Manifest, w.Unsigned)
 }
 
 // errHere is of this machine, not of a copy.

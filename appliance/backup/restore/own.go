@@ -14,7 +14,7 @@ import (
 var (
 	ownFiles = append([]string{
 		// The epoch never goes back.
-		machine.EpochFile, machine.ManifestFile, machine.DrillKeyPub, machine.DrillSigningPub,
+		machine.EpochFile, machine.ManifestFile, machine.DrillKeyPub, machine.DrillSigningPub, machine.KeyringFile,
 		machine.VaultHCL, machine.FrontTOML, machine.NftablesConf, machine.NftablesConf + ".new", "/etc/machine-id",
 	}, machine.SystemFiles()...)
 	ownFolders = []string{

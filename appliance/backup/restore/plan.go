@@ -2,6 +2,7 @@ package restore
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"os"
@@ -22,6 +23,8 @@ type Source struct {
 	Places []snapshot.Destination
 	// ID picks one; the newest verified one when zero.
 	ID snapshot.ID
+	// Unsigned takes it although nobody has signed it.
+	Unsigned bool
 	// Cluster is whose it must be; what snapshot.ClusterOf finds when empty.
 	Cluster   string
 	TakeState string
@@ -43,7 +46,7 @@ type Found struct {
 // first tries the copies that are wanted until one is good, and notes what was wrong
 // with others.
 func (s Source) first(ctx context.Context, try func(Choice) error) (Choice, []string, error) {
-	w := Wanted{Places: s.Places, ID: s.ID}
+	w := Wanted{Places: s.Places, ID: s.ID, Unsigned: s.Unsigned}
 	if s.ID == (snapshot.ID{}) {
 		var err error
 		if w.Cluster, err = snapshot.ClusterOf(ctx, s.Places, s.Cluster, s.TakeState); err != nil {
@@ -57,6 +60,9 @@ func (s Source) first(ctx context.Context, try func(Choice) error) (Choice, []st
 // Notes are what a person should know of a choice: others is what First found wrong.
 func Notes(c Choice, others error) []string {
 	var notes []string
+	if untrusted := c.Manifest.Untrusted(); untrusted != nil {
+		notes = append(notes, "whoever can write there may have made it: "+untrusted.Error())
+	}
 	if c.Older {
 		notes = append(notes, "a NEWER verified snapshot is there, and none of its copies is good: this one is older")
 	}
@@ -64,6 +70,32 @@ func Notes(c Choice, others error) []string {
 		notes = append(notes, "not every copy could be used: "+others.Error())
 	}
 	return notes
+}
+
+// Freshness says where a snapshot stands, and what can be known of whether it is the
+// newest: takeState, which may be empty, is the folder of what this machine has stored.
+func Freshness(m snapshot.Manifest, takeState string, now time.Time) string {
+	where := fmt.Sprintf("%s, %s old", m.Position(), now.Sub(m.TakenAt).Round(time.Minute))
+	if m.ClockInDoubt {
+		where += " by a clock that was in doubt"
+	}
+	state, _ := snapshot.LoadTakeState(takeState) // what cannot be read proves nothing
+	var last *snapshot.TakenRecord
+	for _, r := range state.Last {
+		if id, err := snapshot.ParseID(r.ID); err != nil || id.Cluster != m.ClusterID {
+			continue
+		}
+		if last == nil || r.Position().Compare(last.Position()) > 0 {
+			last = &r
+		}
+	}
+	switch {
+	case takeState == "" || last == nil:
+		return where + "; this machine has stored none of its cluster, so nothing proves that it is the newest: compare it with what you know"
+	case last.Position().Compare(m.Position()) > 0:
+		return where + "; this machine has stored a NEWER one, " + last.ID + " at " + last.Position().String()
+	}
+	return where + "; this machine has stored none that is newer"
 }
 
 // Fetch finds the snapshot and checks it on this machine.
@@ -119,6 +151,8 @@ type Keeping struct {
 	Own         bool
 	Recipients  []recipient.Recipient
 	ToolVersion string
+	// SigningKey is the taking job's; nil where there is none.
+	SigningKey ed25519.PrivateKey
 }
 
 // Plan is what a restore will do. Making one changes nothing.
@@ -195,7 +229,7 @@ func (k *Keeping) open(from snapshot.Source, health *vaultapi.Health) (*snapshot
 	return &snapshot.TakeOptions{
 		Source:     from,
 		Vault:      snapshot.VaultInfo{ClusterID: health.ClusterID, ClusterName: health.ClusterName, Version: health.Version},
-		Recipients: k.Recipients, StateDir: k.Dir, ToolVersion: k.ToolVersion,
+		Recipients: k.Recipients, StateDir: k.Dir, ToolVersion: k.ToolVersion, SigningKey: k.SigningKey,
 		Destinations: []snapshot.Destination{dir},
 	}, nil
 }

@@ -52,7 +52,7 @@ func TestWriteCanary(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := taken.Manifest
-	text, err := m.encode()
+	text, err := m.encode(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func TestWriteCanary(t *testing.T) {
 		t.Errorf("read back %+v, %v", got.Canary, err)
 	}
 	m.Canary = &Canary{Version: 0, SHA256: c.SHA256}
-	if text, err = m.encode(); err != nil {
+	if text, err = m.encode(nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := ParseManifest(text); !errors.Is(err, ErrCorrupt) {

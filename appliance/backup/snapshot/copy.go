@@ -10,7 +10,8 @@ import (
 )
 
 // Copy copies a snapshot from one destination into another, still encrypted,
-// with its manifest and its proof but without its files archive. The ciphertext
+// with its manifest and its proof but without its files archive; whether it is believed,
+// the manifest that it gives says. The ciphertext
 // is compared with the manifest on the way. The copy exists, as any snapshot,
 // when its manifest is there: that comes last.
 func Copy(ctx context.Context, from, to Destination, id ID) (Manifest, error) {

@@ -21,6 +21,10 @@ type Entry struct {
 	Position Position
 	Doubted  bool
 	Unread   error
+	// Signed and Untrusted are of its manifest, too: a key of the keyring has signed it,
+	// and why it is not believed.
+	Signed    bool
+	Untrusted error
 	// ModTime is when the newest of its objects was stored.
 	ModTime time.Time
 	objects []string

@@ -2,12 +2,15 @@ package snapshot
 
 import (
 	"context"
+	"crypto/ed25519"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"time"
+
+	"strongroom.example/appliance/base/signing"
 )
 
 // maxManifest bounds a manifest, in bytes.
@@ -39,6 +42,12 @@ type Manifest struct {
 	Files        *Object  `json:"files,omitempty"` // certificates and configuration
 	// Canary is what was written just before; nil where the job may not.
 	Canary *Canary `json:"canary,omitempty"`
+
+	// What ReadManifest found out of its file: see Sum and Untrusted. signed is true where
+	// a key of the keyring has signed it.
+	sum       string
+	signed    bool
+	untrusted error
 }
 
 // Object describes one encrypted object and what is inside it.
@@ -50,8 +59,11 @@ type Object struct {
 	PlainSHA256 string `json:"plain_sha256"`
 }
 
-// encode gives the manifest's file content.
-func (m Manifest) encode() ([]byte, error) {
+// encode gives the manifest's file content, signed where there is a key.
+func (m Manifest) encode(key ed25519.PrivateKey) ([]byte, error) {
+	if key != nil {
+		return signedManifest.Encode(m, key)
+	}
 	b, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("encode manifest: %w", err)
@@ -59,17 +71,36 @@ func (m Manifest) encode() ([]byte, error) {
 	return append(b, '\n'), nil
 }
 
-// ParseManifest parses and validates a manifest. Unknown fields are accepted:
-// a later version of the program may add some without changing the format.
+// ParseManifest parses and validates a manifest, signed or not; it doesn't judge the
+// signature. Unknown fields are accepted: a later version of the program may add some
+// without changing the format.
 func ParseManifest(b []byte) (Manifest, error) {
-	var m Manifest
-	if err := json.Unmarshal(b, &m); err != nil {
-		return Manifest{}, fmt.Errorf("manifest: %w: %w", ErrCorrupt, err)
+	m, _, err := parseManifest(b)
+	return m, err
+}
+
+// parseManifest gives the envelope, too; nil where it is in none.
+func parseManifest(b []byte) (m Manifest, e *signing.Envelope, err error) {
+	defer func() {
+		if err != nil {
+			m, e, err = Manifest{}, nil, fmt.Errorf("manifest: %w: %w", ErrCorrupt, err)
+		}
+	}()
+	var within struct{ Manifest json.RawMessage }
+	if err := json.Unmarshal(b, &within); err != nil {
+		return m, nil, err
 	}
-	if err := m.validate(); err != nil {
-		return Manifest{}, fmt.Errorf("manifest: %w: %w", ErrCorrupt, err)
+	text := b
+	if within.Manifest != nil {
+		if e, err = signedManifest.Parse(b); err != nil {
+			return m, nil, err
+		}
+		text = e.Content
 	}
-	return m, nil
+	if err := json.Unmarshal(text, &m); err != nil {
+		return m, nil, err
+	}
+	return m, e, m.validate()
 }
 
 func (m Manifest) validate() error {
@@ -135,20 +166,23 @@ func isSHA256(s string) bool {
 	return err == nil && len(b) == 32
 }
 
-// ReadManifest gets the manifest of a snapshot, and its bytes as stored.
-// ErrNotFound means that the snapshot is incomplete or not there.
+// ReadManifest gets the manifest of a snapshot, and its bytes as stored; whether it is
+// believed, it says itself (Untrusted). ErrNotFound means that the snapshot is incomplete
+// or not there.
 func ReadManifest(ctx context.Context, d Destination, id ID) (Manifest, []byte, error) {
 	b, err := readSmall(ctx, d, id.object(suffixManifest))
 	if err != nil {
 		return Manifest{}, nil, err
 	}
-	m, err := ParseManifest(b)
+	m, e, err := parseManifest(b)
 	if err != nil {
 		return Manifest{}, nil, fmt.Errorf("%s: %s: %w", d.Name(), id, err)
 	}
 	if m.ID != id.String() {
 		return Manifest{}, nil, fmt.Errorf("%s: %s: %w: the manifest is of %q", d.Name(), id, ErrMismatch, m.ID)
 	}
+	m.sum = sha256Hex(b)
+	m.signed, m.untrusted = trustOf(d).judge(id, e, m.sum)
 	return m, b, nil
 }
 

@@ -19,6 +19,10 @@ var ErrLineages = errors.New("two lineages of the same epoch")
 // ErrLast means that nothing verified would be left.
 var ErrLast = errors.New("it stays, as no other one that is verified is known")
 
+// ErrRetired means that the one which this machine stored last is not to be chosen any
+// more: until the next one is verified there is only an older one.
+var ErrRetired = errors.New("it was stored last, and is retired")
+
 // Lineage is what has been written since a restore: raft gives the restored storage
 // an index above that of the snapshot, so an abandoned machine can have the higher
 // one. A snapshot whose manifest names none is of the oldest.
@@ -113,6 +117,7 @@ func (e *Entry) read(ctx context.Context, d Destination) error {
 	switch {
 	case err == nil:
 		e.Position, e.Doubted = m.Position(), m.ClockInDoubt
+		e.Signed, e.Untrusted = m.signed, m.untrusted
 	case ctx.Err() != nil, errors.Is(err, ErrPlace), errors.Is(err, ErrUnreachable), errors.Is(err, ErrStalled):
 		return err
 	case errors.Is(err, ErrNotFound):
@@ -128,7 +133,9 @@ func (e *Entry) read(ctx context.Context, d Destination) error {
 func (e Entry) InDoubt(now time.Time) bool { return e.Doubted || e.ID.Time().After(now) }
 
 // Counts says whether a snapshot can be the newest at all.
-func (e Entry) Counts() bool { return e.Complete && e.Unread == nil && !e.Retired }
+func (e Entry) Counts() bool {
+	return e.Complete && e.Unread == nil && e.Untrusted == nil && !e.Retired
+}
 
 // undisputed refuses the newest of some snapshots where another one is its rival.
 func undisputed[T any](all []T, newest T, of func(T) Entry) error {
@@ -149,10 +156,13 @@ func newest(ctx context.Context, d Destination, cluster string) (ID, error) {
 		return ID{}, err
 	}
 	var last, unread Entry
+	var untrusted error
 	for _, e := range entries {
 		switch {
 		case e.Counts():
 			last = e
+		case e.Untrusted != nil:
+			untrusted = fmt.Errorf("%s: %s (%s): %w", d.Name(), e.ID, e.Position, e.Untrusted)
 		case e.Retired || e.Unread == nil:
 		case !errors.Is(e.Unread, ErrCorrupt) && !errors.Is(e.Unread, ErrMismatch):
 			return ID{}, e.Unread
@@ -163,6 +173,8 @@ func newest(ctx context.Context, d Destination, cluster string) (ID, error) {
 	switch {
 	case unread.ID.Base > last.ID.Base:
 		return ID{}, unread.Unread
+	case last.ID == (ID{}) && untrusted != nil:
+		return ID{}, untrusted
 	case last.ID == (ID{}):
 		return ID{}, fmt.Errorf("%s: %w of cluster %q", d.Name(), ErrNoSnapshot, cluster)
 	}
@@ -185,7 +197,7 @@ func newestProven(ctx context.Context, d Destination, entries []Entry) (ID, erro
 			}
 			return e.ID, nil
 		}
-		if !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrMismatch) && !errors.Is(err, ErrNotFound) {
+		if !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrMismatch) && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrUntrusted) {
 			return ID{}, err // not a bad proof but a store that cannot be asked
 		}
 	}

@@ -17,8 +17,9 @@ import (
 // one which cannot be opened is in nobody's way: that is then its answer to
 // everything (ErrPlace), and the next question tries again.
 type Place struct {
-	name string
-	open func() (Destination, error)
+	name  string
+	open  func() (Destination, error)
+	trust *Trust
 
 	mu   sync.Mutex                  // of opening
 	dest atomic.Pointer[Destination] // nil until it could be opened
@@ -28,6 +29,7 @@ var (
 	_ mover       = (*Place)(nil)
 	_ Destination = (*Place)(nil)
 	_ Sweeper     = (*Place)(nil)
+	_ trusting    = (*Place)(nil)
 )
 
 // NewPlace is a place as it is configured. read gives the content of the credential
@@ -61,14 +63,19 @@ func NewPlace(to config.BackupTo, read func(name string) ([]byte, error)) *Place
 	}}
 }
 
-// Places are the places of a configuration.
-func Places(to []config.BackupTo, read func(name string) ([]byte, error)) []Destination {
+// Places are the places of a configuration, and whose snapshots are believed there.
+func Places(to []config.BackupTo, read func(name string) ([]byte, error), trust *Trust) []Destination {
 	out := make([]Destination, len(to))
 	for i := range to {
-		out[i] = NewPlace(to[i], read)
+		p := NewPlace(to[i], read)
+		p.trust = trust
+		out[i] = p
 	}
 	return out
 }
+
+// Trust implements trusting.
+func (p *Place) Trust() *Trust { return p.trust }
 
 func (p *Place) opened() (Destination, error) {
 	p.mu.Lock()

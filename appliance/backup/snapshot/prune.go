@@ -103,19 +103,22 @@ func Prune(ctx context.Context, o PruneOptions) (PruneResult, error) {
 	return res, nil
 }
 
-// Proven gets the manifest of a snapshot that was verified as it is now.
-// ErrMismatch when the proof is of another manifest, ErrNotFound when there is
-// none.
+// Proven gets the manifest of a snapshot that was verified as it is now, and is
+// believed. ErrMismatch when the proof is of another manifest, ErrNotFound when there is
+// none, ErrUntrusted.
 func Proven(ctx context.Context, d Destination, id ID) (Manifest, error) {
-	m, text, err := ReadManifest(ctx, d, id)
+	m, _, err := ReadManifest(ctx, d, id)
 	if err != nil {
+		return Manifest{}, err
+	}
+	if err := Allow(ctx, d, m, false); err != nil {
 		return Manifest{}, err
 	}
 	proof, err := ReadProof(ctx, d, id)
 	if err != nil {
 		return Manifest{}, err
 	}
-	if proof.ManifestSHA256 != sha256Hex(text) {
+	if proof.ManifestSHA256 != m.sum {
 		return Manifest{}, fmt.Errorf("%s: %s: proof: %w", d.Name(), id, ErrMismatch)
 	}
 	return m, nil

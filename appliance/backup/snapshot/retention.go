@@ -79,6 +79,9 @@ func (p Policy) decide(entries []Entry, anchor ID, now time.Time) []Decision {
 	// Periods are of dates, which only those have that are not in doubt.
 	dated := slices.DeleteFunc(slices.Clone(entries), func(e Entry) bool { return !e.Complete || e.Retired || e.InDoubt(now) })
 	slices.SortStableFunc(dated, func(a, b Entry) int { return strings.Compare(a.ID.Base, b.ID.Base) })
+	// Those that are signed are counted by themselves, too: what somebody else has put
+	// there makes none of them go.
+	believed := slices.DeleteFunc(slices.Clone(dated), func(e Entry) bool { return e.Untrusted != nil })
 	periods := []struct {
 		name  string
 		count int
@@ -89,14 +92,12 @@ func (p Policy) decide(entries []Entry, anchor ID, now time.Time) []Decision {
 		{KeepWeekly, p.Weekly, func(t time.Time) time.Time { return day(t).AddDate(0, 0, -int(t.Weekday()+6)%7) }},
 		{KeepMonthly, p.Monthly, func(t time.Time) time.Time { return time.Date(t.Year(), t.Month(), 1, 0, 0, 0, 0, time.UTC) }},
 	}
-	times := make([]time.Time, len(dated))
-	for i, e := range dated {
-		times[i] = e.ID.Time()
-	}
 	for _, period := range periods {
-		for _, best := range bestOf(dated, times, period.count, period.start) {
-			if why[best] == "" {
-				why[best] = period.name
+		for _, some := range [][]Entry{dated, believed} {
+			for _, best := range bestOf(some, period.count, period.start) {
+				if why[best] == "" {
+					why[best] = period.name
+				}
 			}
 		}
 	}
@@ -145,14 +146,13 @@ func alwaysKept(e Entry, anchor ID, after bool, now time.Time) string {
 }
 
 // bestOf picks, of each of the last count periods that have a complete snapshot, the
-// newest verified one, else the newest. entries are complete, oldest first by date, and
-// times are theirs.
-func bestOf(entries []Entry, times []time.Time, count int, start func(time.Time) time.Time) []ID {
+// newest verified one, else the newest. entries are complete, oldest first by date.
+func bestOf(entries []Entry, count int, start func(time.Time) time.Time) []ID {
 	var best []ID
 	var period time.Time
 	verified := false
-	for i, e := range slices.Backward(entries) {
-		switch from := start(times[i]); {
+	for _, e := range slices.Backward(entries) {
+		switch from := start(e.ID.Time()); {
 		case len(best) == 0 || !from.Equal(period):
 			if len(best) == count {
 				return best

@@ -23,6 +23,8 @@ type TakeState struct {
 	Format int `json:"format"`
 	// Last is the last snapshot that each destination holds, by its name.
 	Last map[string]TakenRecord `json:"last,omitempty"`
+	// FirstSigned is the first one of each cluster, by its id, whose manifest was signed.
+	FirstSigned map[string]TakenRecord `json:"first_signed,omitempty"`
 	// Markers are the ids that places bear, by name.
 	Markers map[string]string `json:"markers,omitempty"`
 	// Failure is the last run's, if it failed, and Failures are those of its places, by
@@ -45,6 +47,7 @@ type TakenRecord struct {
 	Lineage        *Lineage  `json:"lineage,omitempty"`
 	RaftIndex      uint64    `json:"raft_index,omitempty"` // 0 in records of earlier versions
 	Size           int64     `json:"size"`                 // bytes of ciphertext
+	SignedBy       string    `json:"signed_by,omitempty"`  // fingerprint of the key
 }
 
 // Position is the snapshot's.

@@ -3,6 +3,7 @@ package snapshot
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -15,6 +16,7 @@ import (
 
 	"filippo.io/age"
 
+	"strongroom.example/appliance/base/signing"
 	"strongroom.example/config/recipient"
 )
 
@@ -34,6 +36,8 @@ type TakeOptions struct {
 	Files func(ctx context.Context, w io.Writer) error
 	// Lineage is the storage's that Source reads; nil where nobody knows it.
 	Lineage *Lineage
+	// SigningKey signs the manifest; nil leaves it unsigned.
+	SigningKey ed25519.PrivateKey
 	// Canary is what WriteCanary wrote just before; nil without one.
 	Canary *Canary
 	// CanaryFailure is why there is none although there should be. It doesn't
@@ -84,7 +88,7 @@ func Take(ctx context.Context, o TakeOptions) (Taken, error) {
 	defer unlock()
 
 	taken, err := o.take(ctx)
-	return taken, errors.Join(err, o.record(taken.Manifest, taken.Held, err, func(s *TakeState) {
+	return taken, errors.Join(err, o.record(taken, taken.Held, err, func(s *TakeState) {
 		if len(taken.Held)+len(taken.failed) > 0 { // else no place was asked
 			s.Failures = settle(s.Failures, o.Now(), o.Destinations, taken.failed)
 		}
@@ -169,10 +173,11 @@ func (o *TakeOptions) take(ctx context.Context) (Taken, error) {
 			t.without = fmt.Errorf("take snapshot %s: it is stored without the files of [backup]: %w", id, err)
 		}
 	}
-	text, err := m.encode()
+	text, err := m.encode(o.SigningKey)
 	if err != nil {
 		return Taken{Manifest: m}, err
 	}
+	m.sum = sha256Hex(text)
 	t.Manifest = m
 	o.store(ctx, &t, id, objects, text)
 	var failed []error
@@ -263,7 +268,7 @@ func (o *TakeOptions) store(ctx context.Context, t *Taken, id ID, objects []*spo
 		err := r.err
 		if err == nil {
 			held[r.d.Name()] = true
-			err = o.record(t.Manifest, []string{r.d.Name()}, nil, func(s *TakeState) { s.mark(r.d.Name(), r.marker) })
+			err = o.record(*t, []string{r.d.Name()}, nil, func(s *TakeState) { s.mark(r.d.Name(), r.marker) })
 		}
 		if err != nil {
 			t.failed[r.d.Name()] = err
@@ -348,7 +353,7 @@ func archiveFault(err error) bool {
 }
 
 // record writes the state file.
-func (o *TakeOptions) record(m Manifest, held []string, failure error, also ...func(*TakeState)) error {
+func (o *TakeOptions) record(t Taken, held []string, failure error, also ...func(*TakeState)) error {
 	s, err := LoadTakeState(o.StateDir)
 	if err != nil {
 		// A spoilt state file must not stop backups; it is said, and replaced
@@ -359,16 +364,21 @@ func (o *TakeOptions) record(m Manifest, held []string, failure error, also ...f
 	if s.Last == nil {
 		s.Last = map[string]TakenRecord{}
 	}
-	if len(held) > 0 {
-		text, eerr := m.encode()
-		if eerr != nil {
-			return errors.Join(err, eerr)
-		}
-		for _, name := range held {
-			s.Last[name] = TakenRecord{
-				ID: m.ID, TakenAt: m.TakenAt,
-				ManifestSHA256: sha256Hex(text), Lineage: m.Lineage, RaftIndex: m.RaftIndex, Size: m.Snapshot.Size,
+	m := t.Manifest
+	record := TakenRecord{
+		ID: m.ID, TakenAt: m.TakenAt,
+		ManifestSHA256: m.sum, Lineage: m.Lineage, RaftIndex: m.RaftIndex, Size: m.Snapshot.Size,
+	}
+	if o.SigningKey != nil {
+		record.SignedBy = signing.Fingerprint(o.SigningKey.Public().(ed25519.PublicKey))
+	}
+	for _, name := range held {
+		s.Last[name] = record
+		if _, known := s.FirstSigned[m.ClusterID]; !known && o.SigningKey != nil {
+			if s.FirstSigned == nil {
+				s.FirstSigned = map[string]TakenRecord{}
 			}
+			s.FirstSigned[m.ClusterID] = record
 		}
 	}
 	for _, set := range also {

@@ -26,6 +26,8 @@ type VerifyOptions struct {
 	// ID picks one snapshot; the one that this machine stored last when zero, and
 	// where it has stored none there, the newest complete one.
 	ID ID
+	// Unsigned verifies the one that ID names although nobody has signed it: see Allow.
+	Unsigned bool
 	// StateDir holds the job's lock and its state file. It must exist.
 	StateDir string
 	// TakeStateDir, where not empty, is where Take keeps its state. A snapshot
@@ -196,11 +198,14 @@ func (o *VerifyOptions) verify(ctx context.Context) (VerifiedRecord, error) {
 	if id.Cluster != o.ClusterID {
 		return VerifiedRecord{}, fmt.Errorf("%w: %s is not of cluster %q", ErrWrongCluster, id, o.ClusterID)
 	}
-	m, text, err := ReadManifest(ctx, o.Destination, id)
+	m, _, err := ReadManifest(ctx, o.Destination, id)
 	if err != nil {
 		return VerifiedRecord{}, incomplete(ctx, o.Destination, id, err)
 	}
-	if err := o.compareWithTaken(m, text); err != nil {
+	if err := o.compareWithTaken(m); err != nil {
+		return VerifiedRecord{}, err
+	}
+	if err := Allow(ctx, o.Destination, m, o.ID != (ID{}) && o.Unsigned); err != nil {
 		return VerifiedRecord{}, err
 	}
 	if err := checkStored(ctx, o.Destination, m, o.Identities); err != nil {
@@ -209,7 +214,7 @@ func (o *VerifyOptions) verify(ctx context.Context) (VerifiedRecord, error) {
 
 	rec := VerifiedRecord{
 		ID: m.ID, TakenAt: m.TakenAt, VerifiedAt: o.Now().UTC(),
-		ManifestSHA256: sha256Hex(text), Lineage: m.Lineage, RaftIndex: m.RaftIndex, ClockInDoubt: m.ClockInDoubt,
+		ManifestSHA256: m.sum, Lineage: m.Lineage, RaftIndex: m.RaftIndex, ClockInDoubt: m.ClockInDoubt,
 		Size: m.Snapshot.Size, ToolVersion: o.ToolVersion,
 	}
 	gone := deleted(ctx, o.Destination, id)
@@ -233,10 +238,22 @@ func (o *VerifyOptions) due(ctx context.Context) (ID, error) {
 		}
 		last, err := ParseID(s.Last[o.Destination.Name()].ID)
 		if err == nil && s.Standby == nil && last.Cluster == o.ClusterID {
-			return last, nil
+			return last, notRetired(ctx, o.Destination, last)
 		}
 	}
 	return newest(ctx, o.Destination, o.ClusterID)
+}
+
+// notRetired is ErrRetired for one that nothing would choose.
+func notRetired(ctx context.Context, d Destination, id ID) error {
+	switch _, err := d.Stat(ctx, id.object(suffixRetired)); {
+	case err == nil:
+		return fmt.Errorf("%s: %s: %w", d.Name(), id, ErrRetired)
+	case errors.Is(err, ErrNotFound):
+		return nil
+	default:
+		return err
+	}
 }
 
 // incomplete says so when a snapshot is there and its manifest is not.
@@ -252,7 +269,7 @@ func incomplete(ctx context.Context, d Destination, id ID, err error) error {
 
 // compareWithTaken refuses a snapshot that somebody put in the place of the one
 // this machine stored: anybody who knows the public keys can make a sound one.
-func (o *VerifyOptions) compareWithTaken(m Manifest, text []byte) error {
+func (o *VerifyOptions) compareWithTaken(m Manifest) error {
 	if o.TakeStateDir == "" {
 		return nil
 	}
@@ -264,7 +281,7 @@ func (o *VerifyOptions) compareWithTaken(m Manifest, text []byte) error {
 	if !ok || last.ID != m.ID {
 		return nil // taken by another machine, or not the last one
 	}
-	if got := sha256Hex(text); got != last.ManifestSHA256 {
+	if got := m.sum; got != last.ManifestSHA256 {
 		return fmt.Errorf("%s: %s: %w: its manifest has the sum %s, the one stored had %s",
 			o.Destination.Name(), m.ID, ErrMismatch, got, last.ManifestSHA256)
 	}

@@ -110,7 +110,7 @@ func TestVerifyRefuses(t *testing.T) {
 		return func(t *testing.T, w *takenTwice) {
 			m := w.next
 			f(&m)
-			b, err := m.encode()
+			b, err := m.encode(nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -274,7 +274,7 @@ func TestVerifyIsCancelled(t *testing.T) {
 
 func FuzzParseManifest(f *testing.F) {
 	w := takeTwice(f)
-	b, err := w.good.encode()
+	b, err := w.good.encode(nil)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -285,7 +285,7 @@ func FuzzParseManifest(f *testing.F) {
 		if err != nil {
 			return
 		}
-		again, err := m.encode()
+		again, err := m.encode(nil)
 		if err != nil {
 			t.Fatal(err)
 		}

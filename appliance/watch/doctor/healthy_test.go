@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"strongroom.example/appliance/backup/drill/report"
+	"strongroom.example/appliance/base/signing"
 	"strongroom.example/appliance/serve/escrow"
 	"strongroom.example/appliance/watch/evidence"
 	"strongroom.example/config"
@@ -177,7 +178,7 @@ func states(t *testing.T, now time.Time, s *Subject) {
 	seed[0] = 7
 	key := ed25519.NewKeyFromSeed(seed)
 	s.DrillKey = filepath.Join(dir, "drill-signing.pub")
-	write(t, s.DrillKey, report.EncodePublicKey(key.Public().(ed25519.PublicKey)))
+	write(t, s.DrillKey, signing.EncodePublic(key.Public().(ed25519.PublicKey)))
 	drilled(t, s, key, report.Report{Format: 1, Kind: report.KindDrill, FinishedAt: now.AddDate(0, 0, -12), Passed: true, RPOSeconds: 1800, RTOSeconds: 8})
 	write(t, filepath.Join(s.Places.Escrow, "admin.age"), []byte("sealed"))
 	if err := escrow.Record(s.Places.Escrow, "admin.age", escrow.ByChallenge, "", now.AddDate(0, -1, 0)); err != nil {

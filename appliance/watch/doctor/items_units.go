@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"strongroom.example/appliance/backup/drill/report"
+	"strongroom.example/appliance/base/signing"
 	"strongroom.example/appliance/watch/evidence"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
@@ -266,9 +267,9 @@ func drillSigned(_ context.Context, e *exam) {
 	switch err := evidence.DrillSignature(e.Places, e.DrillKey); {
 	case err == nil:
 		e.yes(e.DrillKey, "the report's signature is good")
-	case errors.Is(err, report.ErrNotSigned):
+	case errors.Is(err, signing.ErrNotSigned):
 		e.fail(drillRemedy, "the report of the last drill is not signed: it may be anybody's")
-	case errors.Is(err, report.ErrSignature):
+	case errors.Is(err, signing.ErrSignature):
 		e.fail(drillRemedy+"; find out who has changed it", "%s", plain(err))
 	case errors.Is(err, evidence.ErrNone):
 		e.moot(report.LastPath(e.Places.Drill), "there is no report")

@@ -13,6 +13,7 @@ import (
 
 	"strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/base/signing"
 	"strongroom.example/appliance/base/statefile"
 	"strongroom.example/appliance/serve/escrow"
 )
@@ -204,7 +205,7 @@ func ReadFetchFailure(p Places) (report.FetchFailure, error) {
 }
 
 // DrillSignature checks the newest report's signature by the public key in a
-// file: report.ErrNotSigned, report.ErrSignature; ErrNone where there is no report.
+// file: signing.ErrNotSigned, signing.ErrSignature; ErrNone where there is no report.
 func DrillSignature(p Places, keyFile string) error {
 	data, err := os.ReadFile(report.LastPath(p.Drill))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -221,7 +222,7 @@ func DrillSignature(p Places, keyFile string) error {
 	if err != nil {
 		return fmt.Errorf("key of drills: %w", err)
 	}
-	key, err := report.ParsePublicKey(pub)
+	key, err := signing.ParsePublic(pub)
 	if err != nil {
 		return err
 	}

@@ -17,14 +17,6 @@ import (
 // Format is the version of the report's layout.
 const Format = 1
 
-var (
-	// ErrNotSigned means that a report carries no signature.
-	ErrNotSigned = errors.New("the report is not signed")
-	// ErrSignature means that a report is not what was signed, or that another
-	// key signed it.
-	ErrSignature = errors.New("the report's signature is not good")
-)
-
 // Kinds of reports.
 const (
 	KindDrill     = "drill"
