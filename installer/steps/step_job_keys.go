@@ -110,24 +110,28 @@ func (s jobKeys) keyring(ctx context.Context) (engine.Diff, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, f := range []struct {
-		path string
-		mode fs.FileMode
-	}{{machine.KeyringFile, 0o644}, {machine.KeyringEscrow, 0o600}} {
-		now, err := s.Host.ReadFile(f.path)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
-		if signs && bytes.Equal(now, want) {
-			continue
-		}
-		diff = append(diff, engine.Change{What: f.path, To: "public keys of the jobs that sign", Apply: func(ctx context.Context) error {
+	write := func(path string, mode fs.FileMode) engine.Change {
+		return engine.Change{What: path, To: "public keys of the jobs that sign", Apply: func(ctx context.Context) error {
 			text, err := s.wantKeyring(ctx)
 			if err != nil {
 				return err
 			}
-			return s.Host.Write(f.path, bytes.NewReader(text), root(f.mode))
-		}})
+			return s.Host.Write(path, bytes.NewReader(text), root(mode))
+		}}
+	}
+	if !signs {
+		return append(diff, write(machine.KeyringFile, 0o644), write(machine.KeyringEscrow, 0o600)), nil
+	}
+	if diff, err = s.file(machine.KeyringFile, bytesSource(want), root(0o644)); err != nil {
+		return nil, err
+	}
+	// The escrow's is no installed file: it stays with what it belongs to.
+	now, err := s.Host.ReadFile(machine.KeyringEscrow)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if !bytes.Equal(now, want) {
+		diff = append(diff, write(machine.KeyringEscrow, 0o600))
 	}
 	return diff, nil
 }

@@ -204,9 +204,11 @@ func (p *Plan) Run(ctx context.Context) (Result, error) {
 		}
 	}
 	res, err := Run(ctx, p.o)
-	if err == nil && p.keep != nil && p.keep.Own {
+	if err == nil && res.Kept != nil && p.keep.Own {
 		// What cannot be deleted now is with the next restore.
-		_, _ = snapshot.KeepLast(ctx, p.o.Keep.Destinations[0], keptReplaced, time.Now())
+		if kept, err := snapshot.ParseID(res.Kept.Manifest.ID); err == nil {
+			_, _ = snapshot.KeepLast(ctx, p.o.Keep.Destinations[0], keptReplaced, kept, time.Now())
+		}
 	}
 	return res, err
 }

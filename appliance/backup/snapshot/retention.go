@@ -146,23 +146,24 @@ func alwaysKept(e Entry, anchor ID, after bool, now time.Time) string {
 }
 
 // bestOf picks, of each of the last count periods that have a complete snapshot, the
-// newest verified one, else the newest. entries are complete, oldest first by date.
+// newest verified one, else the newest. entries are complete, oldest first by date, which
+// tells the period and nothing else.
 func bestOf(entries []Entry, count int, start func(time.Time) time.Time) []ID {
-	var best []ID
+	var ids []ID
+	var best Entry
 	var period time.Time
-	verified := false
 	for _, e := range slices.Backward(entries) {
 		switch from := start(e.ID.Time()); {
-		case len(best) == 0 || !from.Equal(period):
-			if len(best) == count {
-				return best
+		case len(ids) == 0 || !from.Equal(period):
+			if len(ids) == count {
+				return ids
 			}
-			best, period, verified = append(best, e.ID), from, e.Verified
-		case e.Verified && !verified:
-			best[len(best)-1], verified = e.ID, true
+			ids, best, period = append(ids, e.ID), e, from
+		case e.Verified && !best.Verified, e.Verified == best.Verified && compareEntries(e, best) > 0:
+			ids[len(ids)-1], best = e.ID, e
 		}
 	}
-	return best
+	return ids
 }
 
 func day(t time.Time) time.Time { return time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, time.UTC) }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -76,12 +77,22 @@ func room(f *os.File, want int64) error {
 }
 
 // KeepLast deletes all snapshots in a place of one's own but the last n, and says how many.
-func KeepLast(ctx context.Context, d Destination, n int, now time.Time) (gone int, err error) {
-	entries, err := List(ctx, d, "")
+// Of them is the one that was kept just now, whatever its cluster's index is; what a kill
+// has left counts for none.
+func KeepLast(ctx context.Context, d Destination, n int, kept ID, now time.Time) (gone int, err error) {
+	entries, err := InOrder(ctx, d, "")
 	if err != nil {
 		return 0, err
 	}
-	for _, e := range entries[:max(0, len(entries)-n)] {
+	stay := n - 1
+	for _, e := range slices.Backward(entries) {
+		switch {
+		case e.ID == kept, e.Unread != nil:
+			continue
+		case e.Counts() && stay > 0:
+			stay--
+			continue
+		}
 		if err := deleteSnapshot(ctx, d, e, now); err != nil {
 			return gone, err
 		}

@@ -1,0 +1,115 @@
+package snapshot
+
+import (
+	"slices"
+	"testing"
+	"time"
+)
+
+// clocks are what a machine's clock did between five things that it wrote.
+var clocks = map[string][]time.Duration{
+	"right":                       {0, time.Hour, 2 * time.Hour, 3 * time.Hour, 4 * time.Hour},
+	"ahead, then right":           {0, 9000 * time.Hour, 9001 * time.Hour, 3 * time.Hour, 4 * time.Hour},
+	"behind, then right":          {0, -9000 * time.Hour, -8999 * time.Hour, 3 * time.Hour, 4 * time.Hour},
+	"ahead, behind, then right":   {0, 9000 * time.Hour, -9000 * time.Hour, 3 * time.Hour, 4 * time.Hour},
+	"behind at the end":           {0, time.Hour, 2 * time.Hour, 3 * time.Hour, -9000 * time.Hour},
+	"ahead from the start":        {9000 * time.Hour, 9001 * time.Hour, 2 * time.Hour, 3 * time.Hour, 4 * time.Hour},
+	"a year back and back again":  {0, time.Hour, -9000 * time.Hour, 2 * time.Hour, 3 * time.Hour},
+	"one second, five times over": {0, 0, 0, 0, 0},
+}
+
+// Of what a restore has replaced the last ones stay, whatever the clock said, and never
+// does the one go that was kept just now.
+func TestKeepLastAsksNoDate(t *testing.T) {
+	for name, offsets := range clocks {
+		for _, by := range []string{"lineage", "index", "another cluster"} {
+			t.Run(name+", by "+by, func(t *testing.T) {
+				k, d := newKeys(t), newMem("mem")
+				var ids []ID
+				for i, off := range offsets {
+					s := storage{index: uint64(100 * (i + 1))} //nolint:gosec // small
+					if by == "lineage" {                       // each restore goes back in the index
+						s = storage{index: uint64(1000 - 100*i), lineage: &Lineage{ID: "l" + string(rune('a'+i)), Epoch: int64(i)}} //nolint:gosec // small
+					}
+					if last := i == len(offsets)-1; last && by == "another cluster" {
+						s.index = 1
+					}
+					ids = append(ids, s.takeAt(t, d, k, testTime.Add(off), false))
+				}
+				last := ids[len(ids)-1]
+				d.objects[ID{testCluster, "20261124T000000Z-00000000"}.object(suffixSnap)] = []byte("left by a kill")
+				gone, err := KeepLast(t.Context(), d, 2, last, testTime)
+				if err != nil || gone != 4 {
+					t.Errorf("%d are gone, %v", gone, err)
+				}
+				left, err := List(t.Context(), d, "")
+				if err != nil {
+					t.Fatal(err)
+				}
+				var got []ID
+				for _, e := range left {
+					got = append(got, e.ID)
+				}
+				if !slices.Contains(got, last) || len(got) != 2 || by != "another cluster" && !slices.Contains(got, ids[3]) {
+					t.Errorf("left %v of %v", got, ids)
+				}
+			})
+		}
+	}
+}
+
+// Retention, whatever the clock did: what was written last is there afterwards, and so is
+// all that the policy has room for.
+func TestRetentionAsksNoDateForTheNewest(t *testing.T) {
+	for name, offsets := range clocks {
+		for _, now := range []time.Duration{-9100 * time.Hour, 5 * time.Hour, 9100 * time.Hour} {
+			t.Run(name+", looked at "+now.String(), func(t *testing.T) {
+				k, d := newKeys(t), newMem("mem")
+				var s storage
+				var ids []ID
+				for _, off := range offsets {
+					ids = append(ids, s.takeAt(t, d, k, testTime.Add(off), true))
+				}
+				for range 3 { // and again: nothing more goes
+					o := pruneOptions(d, Policy{Hourly: 2})
+					o.Now = func() time.Time { return testTime.Add(now) }
+					res, err := Prune(t.Context(), o)
+					if err != nil {
+						t.Fatal(err)
+					}
+					for _, dec := range res.Decisions {
+						if dec.Entry.InDoubt(o.Now()) && !dec.Keep {
+							t.Errorf("%s, dated after now, is deleted", dec.Entry.ID)
+						}
+					}
+				}
+				m, err := NewestVerified(t.Context(), d, testCluster)
+				if err != nil || m.ID != ids[len(ids)-1].String() {
+					t.Errorf("the newest is %s, %v; want %s", m.ID, err, ids[len(ids)-1])
+				}
+				left, err := List(t.Context(), d, testCluster)
+				if err != nil || len(left) < 2 && name != "one second, five times over" {
+					t.Errorf("%d are left, %v", len(left), err)
+				}
+			})
+		}
+	}
+}
+
+// Of an hour in which the clock went back the one stays that was written last.
+func TestBestOfAPeriodIsTheNewest(t *testing.T) {
+	k, d := newKeys(t), newMem("mem")
+	var s storage
+	first := s.takeAt(t, d, k, testTime.Add(40*time.Minute), true)
+	second := s.takeAt(t, d, k, testTime.Add(10*time.Minute), true)
+	s.takeAt(t, d, k, testTime.Add(2*time.Hour), true)
+	entries, err := InOrder(t.Context(), d, testCluster)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hour := func(at time.Time) time.Time { return at.Truncate(time.Hour) }
+	slices.SortFunc(entries, func(a, b Entry) int { return a.ID.Time().Compare(b.ID.Time()) })
+	if got := bestOf(entries, 2, hour); len(got) != 2 || got[1] != second {
+		t.Errorf("%v, want %s and not %s", got, second, first)
+	}
+}
