@@ -60,6 +60,15 @@ listener "tcp" {
   redact_addresses    = true
   redact_cluster_name = true
   redact_version      = true
+
+  # Each value of a request's JSON is 80 bytes of an audit log, four times, also where
+  # the request is refused. The front is stricter in each and answers 400: what is
+  # refused here is a 500, which clients repeat.
+  max_json_depth               = 128
+  max_json_string_value_length = 1048576
+  max_json_object_entry_count  = 10000
+  max_json_array_element_count = 10000
+  max_json_token               = 50000
 }
 
 # For the jobs on this machine, by file permission. Vault sets mode, user and

@@ -1,8 +1,11 @@
 package e2e
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"net/http"
+	"os"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -103,5 +106,95 @@ func TestFrontWrapsNothingForStrangers(t *testing.T) {
 	}
 	if status, out := ask(t, c, "POST", url+"/v1/auth/userpass/login/anna", "", `{"password":"wrong"}`, "X-Vault-Wrap-TTL", "60"); out["wrap_info"] != nil || status != 400 {
 		t.Errorf("a log-in with the wrong password: %d %v", status, out)
+	}
+}
+
+// auditBytes is the size of Vault's first audit log.
+func auditBytes(t *testing.T, s *vaulttest.Server) int64 {
+	t.Helper()
+	fi, err := os.Stat(s.Layout.Audit("audit-1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fi.Size()
+}
+
+// What a stranger sends does not fill the audit log: of what needs no token nothing
+// with many values gets there, and of what a bogus token sends only so much.
+func TestFrontKeepsTheAuditLogSmall(t *testing.T) {
+	t.Parallel()
+	s, url := frontedVault(t)
+	if err := s.EnableAudit(t.Context(), s.Root); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Root.EnableKV2(t.Context(), "secret"); err != nil {
+		t.Fatal(err)
+	}
+	values := func(n int, value string) string {
+		return `{"data":{"a":[` + strings.TrimSuffix(strings.Repeat(value+",", n), ",") + `]}}`
+	}
+	before := auditBytes(t, s)
+	for i, body := range []string{values(29_000, `""`), values(20_000, `""`), values(300, `""`), values(10_000, `"aaaaaa"`), `{"a":` + strings.Repeat(`[`, 30_000)} {
+		c := from(t, s, url, "127.0.3."+strconv.Itoa(i+1))
+		for range 8 {
+			for _, path := range []string{"/v1/secret/data/x", "/v1/auth/userpass/login/x", "/v1/identity/oidc/provider/x/token", "/v1/sys/wrapping/lookup", "/v1/sys/wrapping/unwrap"} {
+				if status, out := ask(t, c, "POST", url+path, "", body); status != 400 && status != 413 && status != 429 {
+					t.Errorf("%s without a token: %d %v", path, status, out)
+				}
+			}
+		}
+	}
+	if grown := auditBytes(t, s) - before; grown > 0 {
+		t.Errorf("requests without a token have added %d bytes", grown)
+	}
+	c := from(t, s, url, "127.0.3.100")
+	last := 0
+	for range 40 {
+		last, _ = ask(t, c, "POST", url+"/v1/secret/data/x", "hvs.bogus", values(9_900, `"aaaaaa"`))
+	}
+	if grown := auditBytes(t, s) - before; last != 429 || grown > 8<<20 {
+		t.Errorf("forty requests with a bogus token have added %d bytes, the last was answered with %d", grown, last)
+	}
+
+	// Who has a token sends what Vault takes, from the same address too once it has
+	// waited, and from another one at once.
+	c = from(t, s, url, "127.0.3.101")
+	fields := map[string]string{}
+	for i := range 3000 {
+		fields["field-"+strconv.Itoa(i)] = "value"
+	}
+	many, err := json.Marshal(map[string]any{"data": fields})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, body := range map[string]string{"of 3,000 fields": string(many), "just below 1 MiB": `{"data":{"a":"` + strings.Repeat("x", 1<<20-2000) + `"}}`} {
+		for range 5 {
+			if status, out := ask(t, c, "POST", url+"/v1/secret/data/y", s.RootToken, body); status != 200 {
+				t.Fatalf("a secret %s: %d %v", name, status, out)
+			}
+		}
+	}
+}
+
+// Vault's own listener has limits, too, for what the front might let through; those of
+// the machine's own socket are Vault's defaults.
+func TestVaultListenerLimitsJSON(t *testing.T) {
+	t.Parallel()
+	s := vaulttest.New(t)
+	crt, key := s.Layout.LinkClient()
+	pair, err := tls.LoadX509KeyPair(crt, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &http.Client{Timeout: vaulttest.Patience, Transport: &http.Transport{TLSClientConfig: &tls.Config{Certificates: []tls.Certificate{pair}, InsecureSkipVerify: true}}}
+	for name, body := range map[string]string{
+		"deep":  strings.Repeat(`{"a":`, 200) + "1" + strings.Repeat("}", 200),
+		"list":  `{"a":[` + strings.Repeat(`1,`, 10_500) + `1]}`,
+		"many":  `{"a":[` + strings.TrimSuffix(strings.Repeat(`[`+strings.Repeat(`1,`, 900)+`1],`, 60), ",") + `]}`,
+		"large": `{"a":"` + strings.Repeat("x", 1<<20+1) + `"}`,
+	} {
+		if status, out := ask(t, c, "POST", "https://"+s.TCPAddress+"/v1/cubbyhole/x", s.RootToken, body, "X-Forwarded-For", "192.0.2.1"); status < 400 {
+			t.Errorf("%s: %d %v", name, status, out)
+		}
 	}
 }

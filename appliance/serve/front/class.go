@@ -12,6 +12,8 @@ type class struct {
 	name string
 	// headers are those of X-Vault-* that pass; true: also more than once.
 	headers map[string]bool
+	large   bool  // with a token, a body may be as large as the configuration allows
+	weight  int64 // bytes that a request weighs at least which comes to nothing
 }
 
 const (
@@ -37,9 +39,9 @@ var (
 	// open is answered to anybody, so nothing of it is wrapped.
 	open = &class{name: "open", headers: stockHeaders}
 	// login succeeds only with a credential, in the body or the query.
-	login = &class{name: "log-in", headers: both(stockHeaders, wrapHeaders)}
+	login = &class{name: "log-in", headers: both(stockHeaders, wrapHeaders), weight: loginWeight}
 	// token is answered to who has a token, and refused by Vault otherwise.
-	token = &class{name: "token", headers: both(stockHeaders, wrapHeaders)}
+	token = &class{name: "token", headers: both(stockHeaders, wrapHeaders), large: true}
 )
 
 func both(a, b map[string]bool) map[string]bool {

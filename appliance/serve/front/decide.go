@@ -6,6 +6,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"strongroom.example/config"
 )
@@ -21,20 +22,26 @@ const (
 
 // verdict is what becomes of a request: passed on if status is 0.
 type verdict struct {
-	status int    // HTTP status of the refusal
-	text   string // for the caller and the log; holds nothing of the request
+	status int           // HTTP status of the refusal
+	text   string        // for the caller and the log; holds nothing of the request
+	wait   time.Duration // after which the same request may pass
 }
 
 var (
-	passed         = verdict{}
-	refusedMethod  = verdict{http.StatusMethodNotAllowed, "this HTTP method is not used by Vault"}
-	refusedUnknown = verdict{http.StatusNotFound, config.RefusedUnknown}
-	refusedSpelled = verdict{http.StatusBadRequest, config.RefusedSpelling}
-	refusedSystem  = verdict{http.StatusForbidden, config.RefusedSystem}
-	refusedHeader  = verdict{http.StatusBadRequest, "a header of Vault's name that its clients do not send to this path"}
-	refusedTwice   = verdict{http.StatusBadRequest, "more than one header of a kind that Vault reads once"}
-	refusedWrap    = verdict{http.StatusBadRequest, "Vault asks no token at this path, so its answer is not wrapped"}
-	refusedUnasked = verdict{http.StatusBadRequest, "an answer is wrapped for who has a token, or logs in"}
+	passed           = verdict{}
+	refusedMethod    = verdict{status: http.StatusMethodNotAllowed, text: "this HTTP method is not used by Vault"}
+	refusedUnknown   = verdict{status: http.StatusNotFound, text: config.RefusedUnknown}
+	refusedSpelled   = verdict{status: http.StatusBadRequest, text: config.RefusedSpelling}
+	refusedSystem    = verdict{status: http.StatusForbidden, text: config.RefusedSystem}
+	refusedHeader    = verdict{status: http.StatusBadRequest, text: "a header of Vault's name that its clients do not send to this path"}
+	refusedTwice     = verdict{status: http.StatusBadRequest, text: "more than one header of a kind that Vault reads once"}
+	refusedWrap      = verdict{status: http.StatusBadRequest, text: "Vault asks no token at this path, so its answer is not wrapped"}
+	refusedValues    = verdict{status: http.StatusBadRequest, text: "too many values in one request"}
+	refusedDepth     = verdict{status: http.StatusBadRequest, text: "the request's JSON is nested too deeply"}
+	refusedMalformed = verdict{status: http.StatusBadRequest, text: "the request's body is malformed, or not all of it has come"}
+	refusedSlow      = verdict{status: http.StatusRequestTimeout, text: "the request's body has not come in time: nothing of it is stored"}
+	refusedGone      = verdict{status: http.StatusRequestTimeout, text: "the request was given up before Vault's answer"}
+	refusedUnasked   = verdict{status: http.StatusBadRequest, text: "an answer is wrapped for who has a token, or logs in"}
 )
 
 // decide judges a request by method, URL and the value of X-Vault-Namespace.

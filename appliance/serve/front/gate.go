@@ -42,6 +42,7 @@ type gate struct {
 type counts struct {
 	byClass                  [6]atomic.Uint64 // requests, by status/100; 0: no status was sent
 	refused, limited, failed atomic.Uint64
+	malformed                atomic.Uint64
 }
 
 var (
@@ -98,24 +99,36 @@ func (g *gate) connState() func(net.Conn, http.ConnState) {
 // error: Caddy's own error log would show the request's headers.
 func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	g.inFlight.Add(1)
-	defer g.inFlight.Add(-1)
 	start := time.Now()
 	rec := &recorder{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}}
-	fault := g.serve(rec, r, next)
-	took := time.Since(start)
-	g.took.Observe(took.Seconds())
-	g.counts.byClass[min(max(rec.status/100, 0), 5)].Add(1)
-	logAccess(g.log, r, rec, took, fault)
+	ended := brokenOff // by a panic of the proxy's
+	// One record for every request, however it ends.
+	defer func() {
+		g.inFlight.Add(-1)
+		took := time.Since(start)
+		g.took.Observe(took.Seconds())
+		g.counts.byClass[min(max(rec.status/100, 0), 5)].Add(1)
+		switch {
+		case rec.broken, ended == brokenOff && r.Context().Err() != nil:
+			ended = "client went away"
+		case ended == brokenOff:
+			g.counts.failed.Add(1)
+		}
+		logAccess(g.log, r, rec, took, ended)
+	}()
+	ended = g.serve(rec, r, next)
 	return nil
 }
 
+const brokenOff = "Vault's answer broke off"
+
 // serve returns what is to be logged about a request that did not get through.
 func (g *gate) serve(w *recorder, r *http.Request, next caddyhttp.Handler) (fault string) {
-	leave, wait := g.limits.enter(remoteAddr(r.RemoteAddr))
+	addr := remoteAddr(r.RemoteAddr)
+	leave, wait := g.limits.enter(addr)
 	if leave == nil {
 		g.counts.limited.Add(1)
-		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds()))))
-		refuse(w, http.StatusTooManyRequests, "too many requests from this address")
+		refuse(w, verdict{status: http.StatusTooManyRequests, text: "too many requests from this address", wait: wait})
 		return "rate limit"
 	}
 	defer leave()
@@ -128,43 +141,60 @@ func (g *gate) serve(w *recorder, r *http.Request, next caddyhttp.Handler) (faul
 		v = g.wrapping(r, to, next)
 	}
 	if v != passed {
-		g.counts.refused.Add(1)
-		refuse(w, v.status, v.text)
-		return v.text
+		return g.refuse(w, r, v)
 	}
-	if r.ContentLength > g.BodyBytes {
-		g.counts.refused.Add(1)
-		refuse(w, http.StatusRequestEntityTooLarge, tooLarge(g.BodyBytes))
-		return "body too large"
+	load := &load{limits: g.limits, addr: addr}
+	defer func() { load.settle(w.status) }()
+	if r.Method == http.MethodPost || r.Method == http.MethodPut {
+		v = load.add(to.class.weight)
 	}
-	body := &boundedBody{ReadCloser: r.Body, left: g.BodyBytes}
-	if r.Body != nil && r.Body != http.NoBody {
-		r.Body = body
+	var body *body
+	if v == passed {
+		body, v = readBody(r, to.class.bounds(presented(r.Header), g.BodyBytes), load)
+	}
+	if v != passed {
+		return g.refuse(w, r, v)
 	}
 	for _, h := range clientHeaders {
 		r.Header.Del(h)
 	}
 	err := next.ServeHTTP(w, r)
-	switch {
-	case err == nil:
+	if err == nil {
 		return ""
-	case r.Context().Err() != nil:
-		return "client went away"
+	}
+	if body != nil && body.fault.Load() != nil {
+		v = *body.fault.Load()
+	} else if r.Context().Err() != nil {
+		v = refusedGone
+	}
+	if v != passed {
+		return g.refuse(w, r, v)
 	}
 	g.counts.failed.Add(1)
-	if w.status != 0 { // too late to tell the client
-		return err.Error()
-	}
 	status := http.StatusBadGateway
 	if he := (caddyhttp.HandlerError{}); errors.As(err, &he) && he.StatusCode >= 400 {
 		status = he.StatusCode
 	}
-	if body.exceeded.Load() {
-		refuse(w, http.StatusRequestEntityTooLarge, tooLarge(g.BodyBytes))
-		return "body too large"
-	}
-	refuse(w, status, vaultSilent)
+	refuse(w, verdict{status: status, text: vaultSilent})
 	return err.Error()
+}
+
+// refuse counts and answers a refusal, and gives what is to be logged about it. What
+// is left of a body is not read: it could be taken for the next request.
+func (g *gate) refuse(w *recorder, r *http.Request, v verdict) string {
+	switch {
+	case v.status == http.StatusTooManyRequests:
+		g.counts.limited.Add(1)
+	case v == refusedSlow, v == refusedMalformed, v == refusedGone:
+		g.counts.malformed.Add(1)
+	default:
+		g.counts.refused.Add(1)
+	}
+	if r.ProtoMajor == 1 && r.Body != nil && r.Body != http.NoBody {
+		w.Header().Set("Connection", "close")
+	}
+	refuse(w, v)
+	return v.text
 }
 
 // clientHeaders are what a client must not say for itself. The proxy sets
@@ -176,43 +206,23 @@ var clientHeaders = []string{
 
 const vaultSilent = "Vault does not answer: it may be restarting, try again"
 
-func tooLarge(limit int64) string {
-	return "request body is above " + strconv.FormatInt(limit, 10) + " bytes"
+func tooLarge(limit int64) verdict {
+	return verdict{status: http.StatusRequestEntityTooLarge, text: "request body is above " + strconv.FormatInt(limit, 10) + " bytes"}
 }
 
-// refuse answers in the shape of Vault's own errors.
-func refuse(w http.ResponseWriter, status int, text string) {
+// refuse answers in the shape of Vault's own errors, unless it is too late for that.
+func refuse(w *recorder, v verdict) {
+	if w.status != 0 {
+		return
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
+	if v.wait > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(v.wait.Seconds()))))
+	}
+	w.WriteHeader(v.status)
 	// An error here means that the client has gone.
-	_ = json.NewEncoder(w).Encode(map[string][]string{"errors": {text}})
-}
-
-// boundedBody ends with an error after left bytes, and remembers it: the proxy
-// wraps that error beyond recognition.
-type boundedBody struct {
-	io.ReadCloser
-	left     int64
-	exceeded atomic.Bool
-}
-
-var errBodyTooLarge = errors.New("request body too large")
-
-func (b *boundedBody) Read(p []byte) (int, error) {
-	if b.exceeded.Load() {
-		return 0, errBodyTooLarge
-	}
-	if int64(len(p)) > b.left+1 {
-		p = p[:b.left+1]
-	}
-	n, err := b.ReadCloser.Read(p)
-	if int64(n) > b.left {
-		b.exceeded.Store(true)
-		return 0, errBodyTooLarge
-	}
-	b.left -= int64(n)
-	return n, err
+	_ = json.NewEncoder(w).Encode(map[string][]string{"errors": {v.text}})
 }
 
 // recorder notes status and size, and dresses each answer.
@@ -220,6 +230,7 @@ type recorder struct {
 	*caddyhttp.ResponseWriterWrapper
 	status int
 	bytes  int64
+	broken bool // a write has failed: nobody reads
 }
 
 // hsts is two years, in seconds: https://hstspreload.org asks for one at least.
@@ -243,6 +254,7 @@ func (r *recorder) Write(p []byte) (int, error) {
 	}
 	n, err := r.ResponseWriterWrapper.Write(p)
 	r.bytes += int64(n)
+	r.broken = r.broken || err != nil
 	return n, err
 }
 

@@ -30,6 +30,9 @@ type limiter struct {
 type client struct {
 	bucket *rate.Limiter
 	busy   int
+
+	spent float64   // bytes, see spend
+	at    time.Time // when spent was so
 }
 
 func newLimiter(perSecond float64, burst, concurrent int, now func() time.Time) (*limiter, error) {
@@ -45,14 +48,7 @@ func newLimiter(perSecond float64, burst, concurrent int, now func() time.Time) 
 func (l *limiter) enter(addr netip.Addr) (leave func(), wait time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	key := clientKey(addr)
-	var c *client
-	if v, ok := l.clients.Get(key); ok {
-		c = v.(*client)
-	} else {
-		c = &client{bucket: rate.NewLimiter(l.rate, l.burst)}
-		l.clients.Add(key, c)
-	}
+	c := l.of(clientKey(addr))
 	if l.concurrent > 0 && c.busy >= l.concurrent {
 		return nil, time.Second
 	}
@@ -72,10 +68,24 @@ func (l *limiter) enter(addr netip.Addr) (leave func(), wait time.Duration) {
 	}, 0
 }
 
+// of is what is known of a client.
+func (l *limiter) of(key netip.Prefix) *client {
+	if v, ok := l.clients.Get(key); ok {
+		return v.(*client)
+	}
+	c := &client{bucket: rate.NewLimiter(l.rate, l.burst)}
+	l.clients.Add(key, c)
+	return c
+}
+
 // clientKey is who a limit applies to.
-func clientKey(addr netip.Addr) netip.Prefix {
+func clientKey(addr netip.Addr) netip.Prefix { return prefixOf(addr, 64) }
+
+// siteKey is who has bought an address: an IPv6 /48 for one is common.
+func siteKey(addr netip.Addr) netip.Prefix { return prefixOf(addr, 48) }
+
+func prefixOf(addr netip.Addr, bits int) netip.Prefix {
 	addr = addr.Unmap().WithZone("")
-	bits := 64
 	if addr.Is4() {
 		bits = 32
 	}

@@ -93,7 +93,8 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 
 var (
 	descRequests    = desc("requests_total", "Requests by the class of their status code; none: the client went away before one.", "code")
-	descRefused     = desc("refused_total", "Requests that do not pass from outside: by path, method, namespace or size.")
+	descMalformed   = desc("malformed_total", "Requests whose body the client did not send rightly, or in time, or whose answer it did not wait for.")
+	descRefused     = desc("refused_total", "Requests that do not pass from outside: by path, method, header or body.")
 	descLimited     = desc("limited_total", "Requests answered 429, because of the limits per client address.")
 	descFailed      = desc("upstream_failures_total", "Requests that Vault did not answer.")
 	descInFlight    = desc("requests_in_flight", "Requests under way.")
@@ -110,7 +111,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (*frontCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descRequests, descRefused, descLimited, descFailed, descInFlight, descConnections,
+	for _, d := range []*prometheus.Desc{descRequests, descRefused, descMalformed, descLimited, descFailed, descInFlight, descConnections,
 		descNotAfter, descObtained, descCertFailed, descReload, descOrders, descIssued, descBudget, descStart} {
 		ch <- d
 	}
@@ -129,6 +130,7 @@ func (f *frontCollector) Collect(ch chan<- prometheus.Metric) {
 		count(descRequests, g.counts.byClass[class].Load(), className(class))
 	}
 	count(descRefused, g.counts.refused.Load())
+	count(descMalformed, g.counts.malformed.Load())
 	count(descLimited, g.counts.limited.Load())
 	count(descFailed, g.counts.failed.Load())
 	gauge(descInFlight, float64(g.inFlight.Load()))

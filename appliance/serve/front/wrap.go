@@ -37,7 +37,7 @@ func (g *gate) asksToken(r *http.Request, next caddyhttp.Handler) verdict {
 	}
 	w := &statusOnly{header: http.Header{}}
 	if err := next.ServeHTTP(w, ask); err != nil {
-		return verdict{http.StatusBadGateway, vaultSilent}
+		return verdict{status: http.StatusBadGateway, text: vaultSilent}
 	}
 	if w.status == http.StatusForbidden {
 		return passed
