@@ -34,7 +34,7 @@ func TestFrontWrapsNothingForStrangers(t *testing.T) {
 			t.Fatalf("%s: %v", path, err)
 		}
 	}
-	for path, typ := range map[string]string{"mounts/team/pki": "pki", "mounts/pki": "pki", "mounts/ssh": "ssh", "mounts/v1": "kv", "auth/userpass": "userpass", "auth/approle": "approle", "auth/oidc": "oidc", "auth/okta": "okta"} {
+	for path, typ := range map[string]string{"mounts/team/pki": "pki", "mounts/pki": "pki", "mounts/ssh": "ssh", "mounts/v1": "kv", "auth/userpass": "userpass", "auth/approle": "approle", "auth/oidc": "oidc"} {
 		write("sys/"+path, map[string]any{"type": typ})
 	}
 	write("pki/root/generate/internal", map[string]any{"common_name": "x"})
