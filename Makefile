@@ -91,6 +91,8 @@ test: build vault tools lint ## lint, unit tests, end-to-end tests against the r
 	scripts/test-deps
 	$(SAY) "OpenBao, the second server"
 	scripts/openbao || echo "   its tests are skipped"
+	$(SAY) "PostgreSQL 16 and 18, beside Debian's"
+	for v in 16 18; do scripts/postgres $$v || echo "   its tests are skipped"; done
 	$(SAY) "Go tests (unit, end to end against the real Vault), and beside them the Python tests"
 	scripts/test
 

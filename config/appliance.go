@@ -86,9 +86,12 @@ type Escrow struct {
 
 // Firewall is about nftables.
 type Firewall struct {
-	Manage        bool          `toml:"manage"`
-	SSHPort       int           `toml:"ssh_port"`
-	SSHFrom       []string      `toml:"ssh_from"` // CIDR
+	Manage  bool     `toml:"manage"`
+	SSHPort int      `toml:"ssh_port"`
+	SSHFrom []string `toml:"ssh_from"` // CIDR
+	// DatabasePorts are where Vault reaches databases and their poolers, beside
+	// the servers' own ports, 3306 and 5432.
+	DatabasePorts []int         `toml:"database_ports"`
 	ConfirmWithin time.Duration `toml:"confirm_within"`
 }
 
@@ -227,6 +230,9 @@ func (w Firewall) check(check func(string, error)) {
 		if p, err := netip.ParsePrefix(c); err != nil || p.Masked() != p {
 			check(fmt.Sprintf("firewall.ssh_from[%d]", i), fmt.Errorf(`%q is not an address range such as "203.0.113.0/24" or "2001:db8::/32"`, c))
 		}
+	}
+	for i, port := range w.DatabasePorts {
+		check(fmt.Sprintf("firewall.database_ports[%d]", i), checkPort(port))
 	}
 	if w.ConfirmWithin < 30*time.Second || w.ConfirmWithin > time.Hour {
 		check("firewall.confirm_within", fmt.Errorf("%v is not between 30s and 1h", w.ConfirmWithin))

@@ -149,6 +149,8 @@ func TestValidate(t *testing.T) {
 		"age recipient":       {minimal, "[escrow]\nrecipients = [\"age1e5k5jnwjq570n284j082hysuspze5c63mrh6jmh697y7zfs98p2sravda2\"]", ""},
 		"ssh port":            {minimal, "[firewall]\nssh_port = 0", "firewall.ssh_port: "},
 		"front's port":        {minimal, "[firewall]\nssh_port = 443", "firewall.ssh_port: "},
+		"database ports":      {minimal, "[firewall]\ndatabase_ports = [6432, 25060]", ""},
+		"no database port":    {minimal, "[firewall]\ndatabase_ports = [6432, 65536]", "firewall.database_ports[1]: 65536 is not a port"},
 		"nobody":              {minimal, "[firewall]\nssh_from = []", "firewall.ssh_from: is empty"},
 		"host bits":           {minimal, "[firewall]\nssh_from = [\"10.0.0.1/8\"]", "firewall.ssh_from[0]: "},
 		"quick":               {minimal, "[firewall]\nconfirm_within = \"1s\"", "firewall.confirm_within: "},

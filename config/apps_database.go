@@ -46,7 +46,9 @@ type Database struct {
 	CAFile   string `toml:"ca_file"` // PEM; none: the system's roots
 	// Username is an account for Vault alone. Its password is rotated at
 	// once, so that only Vault knows it; PasswordFile is needed until then.
+	// AccountHost is from where it may log in, on MariaDB and MySQL; default "%".
 	Username     string   `toml:"username"`
+	AccountHost  string   `toml:"account_host"`
 	PasswordFile string   `toml:"password_file"`
 	AllowedRoles []string `toml:"allowed_roles"` // of other manifests; may end in "*"
 }
@@ -60,8 +62,10 @@ type DatabaseRole struct {
 	OwnerRole string        `toml:"owner_role"` // PostgreSQL only: the role that owns the schema, where it is not to be made
 	TTL       time.Duration `toml:"ttl"`
 	MaxTTL    time.Duration `toml:"max_ttl"`
-	// Username and RotationPeriod are for access "static".
+	// Username, AccountHost and RotationPeriod are for access "static"; AccountHost as
+	// in Database.
 	Username       string        `toml:"username"`
+	AccountHost    string        `toml:"account_host"`
 	RotationPeriod time.Duration `toml:"rotation_period"`
 }
 
@@ -109,6 +113,22 @@ func (d Database) TLSMode() string {
 // identifier is what needs no care in SQL, in a URL or in a policy.
 var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]*$`)
 
+// accountHost is the second half of an account of MariaDB and MySQL.
+// Source: https://mariadb.com/docs/server/reference/sql-statements/account-management-sql-statements/create-user#host-name-component
+var accountHost = regexp.MustCompile(`^[A-Za-z0-9%_.:/-]{1,255}$`)
+
+func checkAccountHost(engine, host string) error {
+	switch {
+	case host == "":
+		return nil
+	case engine == EnginePostgreSQL:
+		return fmt.Errorf("is not for %s, whose accounts have none", EnginePostgreSQL)
+	case !accountHost.MatchString(host):
+		return fmt.Errorf(`%q is not the host of an account, such as "10.0.0.%%" or "app.example.com"`, host)
+	}
+	return nil
+}
+
 func checkIdentifier(s string, longest int) error {
 	switch {
 	case s == "":
@@ -143,7 +163,7 @@ func (c *appsCheck) database(at string, d Database) {
 		c.check(at+".ca_file", checkPath(d.CAFile))
 	}
 	if d.External {
-		for _, f := range []field{{"username", d.Username}, {"password_file", d.PasswordFile}} {
+		for _, f := range []field{{"username", d.Username}, {"account_host", d.AccountHost}, {"password_file", d.PasswordFile}} {
 			if f.value != "" {
 				c.check(at+"."+f.name, errors.New("is for whoever configures the connection; this one is external"))
 			}
@@ -151,6 +171,7 @@ func (c *appsCheck) database(at string, d Database) {
 		return
 	}
 	c.check(at+".username", checkIdentifier(d.Username, 32))
+	c.check(at+".account_host", checkAccountHost(d.Engine, d.AccountHost))
 	c.check(at+".password_file", checkSecretFile(d.PasswordFile))
 	for i, r := range d.AllowedRoles {
 		if checkLabel(strings.TrimSuffix(strings.TrimSuffix(r, "*"), "-")) != nil {
@@ -185,6 +206,7 @@ func (c *appsCheck) databaseRole(at string, r DatabaseRole) {
 		if r.RotationPeriod < time.Minute || r.RotationPeriod > longestLife {
 			c.check(at+".rotation_period", fmt.Errorf("%v is not between 1m and %s", r.RotationPeriod, days(longestLife)))
 		}
+		c.check(at+".account_host", checkAccountHost(d.Engine, r.AccountHost))
 		if r.TTL != 0 || r.MaxTTL != 0 {
 			c.check(at+".ttl", fmt.Errorf("is not for access %q, whose password lives for rotation_period", AccessStatic))
 		}
@@ -195,8 +217,8 @@ func (c *appsCheck) databaseRole(at string, r DatabaseRole) {
 		}
 		return
 	}
-	if r.Username != "" || r.RotationPeriod != 0 {
-		c.check(at+".username", fmt.Errorf("and rotation_period are only for access %q", AccessStatic))
+	if r.Username != "" || r.AccountHost != "" || r.RotationPeriod != 0 {
+		c.check(at+".username", fmt.Errorf("account_host and rotation_period are only for access %q", AccessStatic))
 	}
 	if r.TTL < time.Minute || r.TTL > r.MaxTTL {
 		c.check(at+".ttl", fmt.Errorf("%v is not between 1m and max_ttl (%v)", r.TTL, r.MaxTTL))

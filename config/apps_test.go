@@ -84,6 +84,42 @@ func TestAppsFaults(t *testing.T) {
 		{"databases", minimalApps + "[[database]]\nname = \"d\"\nengine = \"oracle\"\nhost = \"db.example.com\"\ndatabase = \"x'; --\"\ntls = \"off\"\nusername = \"vault\"\npassword_file = \"p\"\n", []string{
 			`4: database[0].engine: "oracle" is none of`, `6: database[0].database: "x'; --"`, `7: database[0].tls: "off" is only for`, `9: database[0].password_file: is not an absolute, clean path`,
 		}},
+		{"hosts of accounts", minimalApps + `[[database]]
+name = "d"
+engine = "mariadb"
+host = "localhost"
+database = "d"
+username = "vault"
+account_host = "10.0.0.5'; --"
+password_file = "/p"
+[[database]]
+name = "p"
+engine = "postgresql"
+host = "localhost"
+database = "d"
+username = "vault"
+account_host = "%"
+password_file = "/p"
+[[app]]
+name = "a"
+[[app.database]]
+database = "d"
+access = "read-only"
+account_host = "%"
+[[app.database]]
+database = "d"
+access = "static"
+username = "u"
+account_host = "10.0.0.%"
+[[app.database]]
+database = "p"
+access = "static"
+username = "u"
+account_host = "%"
+`, []string{
+			`8: database[0].account_host: "10.0.0.5'; --" is not the host`, "16: database[1].account_host: is not for postgresql",
+			`20: app[0].database[0].username: account_host and rotation_period are only`, `29: app[0].database[2].name: the database role is "a-static" already`, "33: app[0].database[2].account_host: is not for postgresql",
+		}},
 		{"database roles", minimalApps + `[[database]]
 name = "d"
 engine = "mariadb"

@@ -105,7 +105,7 @@ func (s firewall) rules() ([]byte, error) {
 		SSHPort: s.Config.Firewall.SSHPort, SSHFrom: s.Config.Firewall.SSHFrom,
 		VaultPort: machine.VaultPort, ClusterPort: machine.ClusterPort,
 		VaultUID: vault.UID, FrontUID: front.UID,
-		VaultOut: vaultOut, FrontOut: append(slices.Clone(frontOut), s.Config.TLS.ACME.Ports()...),
+		VaultOut: append(slices.Clone(vaultOut), s.Config.Firewall.DatabasePorts...), FrontOut: append(slices.Clone(frontOut), s.Config.TLS.ACME.Ports()...),
 	}
 	if addr, err := netip.ParseAddrPort(s.Config.Node.ClusterListen); err == nil {
 		p.ClusterPort = int(addr.Port())

@@ -93,6 +93,19 @@ func TestFirewallNotConfirmed(t *testing.T) {
 	}
 }
 
+func TestFirewallLetsVaultReachDatabases(t *testing.T) {
+	v := newVPS(t)
+	e := v.env()
+	e.Config.Firewall.DatabasePorts = []int{25060, 5432}
+	var out bytes.Buffer
+	if _, err := v.engine(e, &out).Install(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if rules, err := (firewall{e}).rules(); err != nil || !bytes.Contains(rules, []byte("{ 443, 3306, 5432, 25060 }")) {
+		t.Errorf("%v, the rules:\n%s", err, rules)
+	}
+}
+
 // TestFirewallFlushed is about what `nft flush ruleset` does, as nftables.service
 // begins.
 func TestFirewallFlushed(t *testing.T) {

@@ -291,7 +291,7 @@ func staticRole(t *testing.T, s *appSite, pg *dbServer) {
 		t.Error("the old password of the static account works")
 	}
 	out := s.app(t, cli.ExitOK, "check-db", "--app", "bike-data-flow", "--env", "production")
-	if !strings.Contains(out, "bike-data-flow-production-static (static): read, logged in: ok") {
+	if !strings.Contains(out, "bike-data-flow-production-static (static): read, logged in, rotatable: ok") {
 		t.Errorf("it said:\n%s", out)
 	}
 	s.write(t, exampleApps(t, pg))

@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	osuser "os/user"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -162,13 +163,44 @@ func freePort(t *testing.T) int {
 // logins need TLS and a password.
 func startPostgres(t *testing.T) *dbServer {
 	t.Helper()
+	cred, uid, gid := serverUser(t, "postgres")
+	dir, ca := serverDir(t, uid, gid)
+	return runPostgres(t, debianPostgres(t), cred, dir, ca)
+}
+
+// debianPostgres is the folder of its programs.
+func debianPostgres(t *testing.T) string {
+	t.Helper()
 	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
 	if err != nil || len(found) == 0 {
 		missing(t, "PostgreSQL")
 	}
-	bin := filepath.Dir(found[len(found)-1])
+	return filepath.Dir(found[len(found)-1])
+}
+
+// startNewerPostgres is startPostgres of a version that Debian 12 does not have.
+func startNewerPostgres(t *testing.T, major string) *dbServer {
+	t.Helper()
+	if runtime.GOARCH != "amd64" {
+		t.Skipf("PostgreSQL %s is pinned for amd64 alone", major)
+	}
 	cred, uid, gid := serverUser(t, "postgres")
+	fetched := exec.CommandContext(t.Context(), filepath.Join(vaulttest.Root(t), "scripts", "postgres"), major)
+	out, err := fetched.Output()
+	if err != nil {
+		missing(t, "PostgreSQL "+major)
+	}
 	dir, ca := serverDir(t, uid, gid)
+	// The server's user may not come to where the project lies.
+	own := filepath.Join(dir, "server")
+	if err := os.CopyFS(own, os.DirFS(filepath.Dir(strings.TrimSpace(string(out))))); err != nil {
+		t.Fatal(err)
+	}
+	return runPostgres(t, filepath.Join(own, "bin"), cred, dir, ca)
+}
+
+func runPostgres(t *testing.T, bin string, cred *syscall.Credential, dir, ca string) *dbServer {
+	t.Helper()
 	s := &dbServer{dir: dir, port: freePort(t), caFile: ca}
 	ctx, cancel := context.WithTimeout(t.Context(), vaulttest.Patience)
 	defer cancel()
@@ -183,7 +215,7 @@ func startPostgres(t *testing.T) *dbServer {
 	startServer(t, cred, dir, filepath.Join(bin, "postgres"), "-D", data, "-p", strconv.Itoa(s.port), "-k", dir,
 		"-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "max_connections=100", "-c", "ssl=on",
 		"-c", "ssl_cert_file="+filepath.Join(dir, "server.crt"), "-c", "ssl_key_file="+filepath.Join(dir, "server.key"))
-	psql := filepath.Join(bin, "psql")
+	psql := filepath.Join(debianPostgres(t), "psql")
 	s.try = func(ctx context.Context, sql string) (string, error) {
 		return asServer(ctx, cred, dir, sql, psql, "-X", "-q", "-t", "-A", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-h", dir, "-p", strconv.Itoa(s.port), "-U", "postgres", "-d", "bikes")
 	}

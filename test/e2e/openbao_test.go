@@ -46,6 +46,8 @@ var onOpenBao = map[string]string{
 	"TestLoginBundles":                      soakRuns,
 	"TestAppsMariaDB":                       soakRuns,
 	"TestAppsPostgreSQL":                    "OpenBao's database engine passes over tls_ca",
+	"TestAppsThroughAPooler":                "OpenBao's database engine passes over tls_ca",
+	"TestAppsOnNewerPostgreSQL":             "OpenBao's database engine passes over tls_ca",
 	"TestAppsCheckDBFindsFaults":            "OpenBao's database engine passes over tls_ca",
 	"TestAuditRotationLosesNothing":         soakRuns,
 	"TestDrill":                             soakRuns,

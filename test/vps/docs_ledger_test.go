@@ -74,7 +74,7 @@ var ledger = map[string]map[string]string{
 	"databases.md": {
 		"postgresql-account": "test/e2e/apps_postgres_test.go", "check-db": "test/e2e/apps_postgres_test.go",
 		"mariadb-account": "test/e2e/apps_mariadb_test.go", "mysql-kill-user": "test/e2e/apps_mariadb_test.go",
-		"[[database]]": "test/vps/docs_ledger_test.go",
+		"postgresql-admin-option": "test/e2e/apps_postgres_newer_test.go", "[[database]]": "test/vps/docs_ledger_test.go",
 	},
 	"disaster-recovery.md": {
 		"restore": "test/vps/disaster_test.go", "clean": "test/vps/disaster_after_test.go",

@@ -174,7 +174,13 @@ func (p *Plan) put(ctx context.Context, o Options, c Change) error {
 		}
 	}
 	if _, err := v.Write(ctx, obj.path, data); err != nil {
-		return fmt.Errorf("%s %q: %w", obj.kind, obj.name, err)
+		err = fmt.Errorf("%s %q: %w", obj.kind, obj.name, err)
+		if obj.refusal != nil {
+			if what := obj.refusal(err); what != "" {
+				return &NeedsOperator{Err: err, Hint: runThere + what}
+			}
+		}
+		return err
 	}
 	if obj.kind == kindConnection && (!p.world.ledger.rotated[obj.name] || o.ResendSecrets) {
 		// From here on nobody but Vault knows the password.

@@ -51,6 +51,9 @@ func CheckDB(ctx context.Context, v Vault, c config.Apps, r config.DatabaseRole)
 	} else {
 		err = out.dynamic(ctx, v, s, r)
 	}
+	if statement := missingRight(d, r, err); statement != "" {
+		err = fault{fmt.Errorf("%w; %s%s", err, runThere, statement)}
+	}
 	var f fault
 	if errors.As(err, &f) {
 		out.Fault = f.Error()
@@ -78,6 +81,12 @@ func (c *DBCheck) static(ctx context.Context, v Vault, s server, r config.Databa
 		return loginFault(s, err)
 	}
 	c.did("logged in")
+	if pg, ok := s.(postgresServer); ok {
+		if err := pg.rotatable(ctx, conn, r); err != nil {
+			return errors.Join(err, conn.Close(), db.Close())
+		}
+		c.did("rotatable")
+	}
 	return errors.Join(conn.Close(), db.Close())
 }
 

@@ -113,6 +113,10 @@ func (w *world) connection(d config.Database) object {
 	if d.Engine == config.EnginePostgreSQL {
 		// The statements carry a SCRAM verifier: the server's log never sees a password.
 		want["password_authentication"] = "scram-sha-256"
+	} else if d.AccountHost != "" {
+		// Vault's own statement knows '%' alone. (MariaDB 10.11 takes ALTER USER
+		// CURRENT_USER(), and changes nothing.)
+		want["root_rotation_statements"] = rotationStatements(d.Engine, d.AccountHost)
 	}
 	o := object{kind: kindConnection, name: d.Name, path: "database/config/" + d.Name, want: want, resend: true}
 	if d.CAFile != "" {
@@ -135,13 +139,18 @@ func (w *world) connection(d config.Database) object {
 func (w *world) databaseRole(t config.Target, r config.DatabaseRole) object {
 	d, _ := w.conf.Database(r.Database)
 	if r.Access == config.AccessStatic {
-		return object{
+		o := object{
 			kind: kindStaticRole, name: r.Name, app: t.App, path: "database/static-roles/" + r.Name,
 			want: map[string]any{
 				"db_name": r.Database, "username": r.Username, "rotation_period": r.RotationPeriod,
-				"rotation_statements": rotationStatements(d.Engine),
+				"rotation_statements": rotationStatements(d.Engine, r.AccountHost),
 			},
+			refusal: func(err error) string { return missingRight(d, r, err) },
 		}
+		if d.Engine == config.EnginePostgreSQL {
+			o.note = "from PostgreSQL 16 on it needs " + adminOption(d, r.Username)
+		}
+		return o
 	}
 	s := statementsFor(d, r)
 	return object{

@@ -46,6 +46,10 @@ type object struct {
 	shared bool
 	// resend: secrets can be sent again on request.
 	resend bool
+	// note is for a person, before it is made.
+	note string
+	// refusal gives what to do about an error of Vault's; empty: nothing is known.
+	refusal func(error) string
 	// missing says what must be there first; empty: nothing is missing.
 	missing string
 }
@@ -74,7 +78,8 @@ func shown(kind string, got map[string]any) map[string]any {
 	if kind != kindConnection {
 		return got
 	}
-	out := map[string]any{"plugin_name": got["plugin_name"], "allowed_roles": got["allowed_roles"]}
+	// Vault shows the last by another name than it takes.
+	out := map[string]any{"plugin_name": got["plugin_name"], "allowed_roles": got["allowed_roles"], "root_rotation_statements": got["root_credentials_rotate_statements"]}
 	details, _ := got["connection_details"].(map[string]any)
 	for k, v := range details {
 		out[k] = v

@@ -138,6 +138,7 @@ func (w *world) compare(ctx context.Context, o object, opts Options, secrets map
 		return c, err
 	}
 	if got == nil {
+		c.Note = o.note
 		return c, nil
 	}
 	if o.shared {
@@ -192,7 +193,7 @@ func notes(c config.Apps) []string {
 	if unknown := unknownGrants(c); len(unknown) > 0 {
 		out = append(out, "grants of what this file has no environment for, which is right only if another manifest has it: "+words.List(unknown, 5))
 	}
-	return out
+	return append(out, sharedGroups(c)...)
 }
 
 // unknownGrants are the grants that name no environment of the file, each once,

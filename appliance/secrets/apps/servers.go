@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -119,9 +120,18 @@ func (s postgresServer) makeTable(ctx context.Context, db *sql.Conn, schema stri
 	return nil
 }
 
+// ofPoolers is how a pooler refuses a user that the server does not know any more:
+// as a violation of the protocol, or an internal error, by its words alone.
+// Sources: https://github.com/pgbouncer/pgbouncer (src/client.c), https://github.com/supabase/supavisor
+var ofPoolers = regexp.MustCompile(`(?i)^(no such user|auth failed|login rejected|(password|SASL) authentication failed|(Tenant or )?user not found)`)
+
 func (postgresServer) refused(err error) bool {
 	var pe *pgconn.PgError
-	return errors.As(err, &pe) && strings.HasPrefix(pe.Code, "28") // invalid authorization
+	if !errors.As(err, &pe) {
+		return false
+	}
+	return strings.HasPrefix(pe.Code, "28") || // invalid authorization
+		(pe.Code == "08P01" || pe.Code == "XX000") && ofPoolers.MatchString(pe.Message)
 }
 
 type mysqlServer struct{ d config.Database }

@@ -62,11 +62,14 @@ func connectionURL(d config.Database) (dsn, plugin string) {
 	return "postgresql://{{username}}:{{password}}@" + address + "/" + d.Database + "?" + q.Encode(), "postgresql-database-plugin"
 }
 
-func rotationStatements(engine string) []string {
+func rotationStatements(engine, accountHost string) []string {
 	if engine == config.EnginePostgreSQL {
 		return []string{`ALTER ROLE "{{name}}" WITH PASSWORD '{{password}}'`}
 	}
-	return []string{`ALTER USER '{{name}}'@'%' IDENTIFIED BY '{{password}}'`}
+	if accountHost == "" {
+		accountHost = "%"
+	}
+	return []string{`ALTER USER '{{name}}'@'` + accountHost + `' IDENTIFIED BY '{{password}}'`}
 }
 
 // postgres works with one group role for each access to a schema: users come

@@ -123,7 +123,7 @@ func TestUsernameTemplate(t *testing.T) {
 		if n := len("sr-") + role + len("-") + random + len("-") + len("9999999999"); n > most {
 			t.Errorf("%s: %d bytes of %d", engine, n, most)
 		}
-		if s := rotationStatements(engine); len(s) != 1 || strings.Contains(s[0], "'%'") != (engine != config.EnginePostgreSQL) || !strings.Contains(s[0], "{{password}}") {
+		if s := rotationStatements(engine, ""); len(s) != 1 || strings.Contains(s[0], "'%'") != (engine != config.EnginePostgreSQL) || !strings.Contains(s[0], "{{password}}") {
 			t.Errorf("%s: rotates by %q", engine, s)
 		}
 	}
