@@ -113,3 +113,21 @@ func TestBestOfAPeriodIsTheNewest(t *testing.T) {
 		t.Errorf("%v, want %s and not %s", got, second, first)
 	}
 }
+
+// One whose manifest is damaged has an hour of its own; no good one goes for it.
+func TestADamagedManifestTakesNoHour(t *testing.T) {
+	k, d := newKeys(t), newMem("mem")
+	var s storage
+	good := s.takeAt(t, d, k, testTime, true)
+	bad := s.takeAt(t, d, k, testTime.Add(time.Hour), true)
+	s.takeAt(t, d, k, testTime.Add(2*time.Hour), true)
+	d.objects[bad.object(suffixManifest)] = []byte("{")
+	o := pruneOptions(d, Policy{Hourly: 2})
+	o.Now = func() time.Time { return testTime.Add(5 * time.Hour) }
+	if _, err := Prune(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Stat(t.Context(), good.object(suffixSnap)); err != nil {
+		t.Errorf("the last but one of the good is gone: %v", err)
+	}
+}

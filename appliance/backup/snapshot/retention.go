@@ -79,9 +79,9 @@ func (p Policy) decide(entries []Entry, anchor ID, now time.Time) []Decision {
 	// Periods are of dates, which only those have that are not in doubt.
 	dated := slices.DeleteFunc(slices.Clone(entries), func(e Entry) bool { return !e.Complete || e.Retired || e.InDoubt(now) })
 	slices.SortStableFunc(dated, func(a, b Entry) int { return strings.Compare(a.ID.Base, b.ID.Base) })
-	// Those that are signed are counted by themselves, too: what somebody else has put
-	// there makes none of them go.
-	believed := slices.DeleteFunc(slices.Clone(dated), func(e Entry) bool { return e.Untrusted != nil })
+	// The good ones are counted by themselves, too: neither what somebody else has put
+	// there, nor what is damaged, makes one of them go.
+	good := slices.DeleteFunc(slices.Clone(dated), func(e Entry) bool { return !e.Counts() })
 	periods := []struct {
 		name  string
 		count int
@@ -93,7 +93,7 @@ func (p Policy) decide(entries []Entry, anchor ID, now time.Time) []Decision {
 		{KeepMonthly, p.Monthly, func(t time.Time) time.Time { return time.Date(t.Year(), t.Month(), 1, 0, 0, 0, 0, time.UTC) }},
 	}
 	for _, period := range periods {
-		for _, some := range [][]Entry{dated, believed} {
+		for _, some := range [][]Entry{dated, good} {
 			for _, best := range bestOf(some, period.count, period.start) {
 				if why[best] == "" {
 					why[best] = period.name
