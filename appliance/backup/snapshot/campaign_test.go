@@ -313,9 +313,9 @@ func (w *campaign) hours(d *mem) int {
 // verify verifies and prunes each place, as the unit does, and holds what came of it
 // against the truth.
 func (w *campaign) verify(m *taker, during ...string) {
-	before, hours := map[string][]ID{}, map[string]int{}
+	before, hours, all := map[string][]ID{}, map[string]int{}, map[string]map[string]string{}
 	for _, d := range w.stores {
-		before[d.name], hours[d.name] = w.proven(d), w.hours(d)
+		before[d.name], hours[d.name], all[d.name] = w.proven(d), w.hours(d), d.copy()
 	}
 	taken, _ := LoadTakeState(m.state)
 	good, err := VerifyPlaces(w.t.Context(), m.places, VerifyOptions{
@@ -349,6 +349,21 @@ func (w *campaign) verify(m *taker, during ...string) {
 					w.count["good copies lost"]++
 					w.t.Errorf("%s: %s, dated after now, is gone", d.name, id)
 				}
+			}
+		}
+		now := d.copy()
+		for name := range all[d.name] {
+			id, suffix, _ := splitObject(name)
+			_, there := now[name]
+			switch {
+			case there || suffix != suffixSnap:
+			case w.doubted:
+				w.count["good copies lost"]++
+				w.t.Errorf("%s: %s is gone while the clock is in doubt", d.name, id)
+			case w.made[id] == (Position{}) || all[d.name][id.object(suffixManifest)] != string(w.stored[id.object(suffixManifest)]):
+			case len(after) == 0 || w.made[id].Compare(w.made[after[len(after)-1]]) > 0:
+				w.count["good copies lost"]++
+				w.t.Errorf("%s: %s is gone, and nothing newer is verified", d.name, id)
 			}
 		}
 		// A proof that proves nothing.
@@ -437,7 +452,7 @@ func (w *campaign) step() {
 			w.mode[d.name] = w.rng.IntN(placeModes)
 		}
 	}
-	switch w.rng.IntN(12) {
+	switch w.rng.IntN(14) {
 	case 0: // the clock goes wrong, or right
 		w.off, w.doubted = 0, false
 		if w.rng.IntN(2) == 0 {
@@ -448,6 +463,9 @@ func (w *campaign) step() {
 		d := w.stores[w.rng.IntN(len(w.stores))]
 		if all := slices.Sorted(maps.Keys(d.objects)); len(all) > 0 {
 			name := all[w.rng.IntN(len(all))]
+			if s, _ := LoadTakeState(w.m.state); w.rng.IntN(2) == 0 && d.objects[s.Last[d.name].ID+suffixSnap] != nil {
+				name = s.Last[d.name].ID + suffixSnap
+			}
 			data := bytes.Clone(d.objects[name])
 			data[w.rng.IntN(len(data))] ^= 1 << w.rng.IntN(8)
 			d.objects[name] = data
@@ -499,6 +517,10 @@ func (w *campaign) step() {
 		<-done
 		w.m.vault.index = m.vault.index
 		w.count["verified beside a slow take"]++
+	case 8:
+		w.under(w.m, func() { w.take(w.m) }) // and no verification
+	case 9:
+		w.under(w.m, func() { w.verify(w.m) })
 	case 7:
 		w.killed, w.killAt = false, 0
 		w.choose()

@@ -1,6 +1,10 @@
 package snapshot
 
 import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
 	"slices"
 	"testing"
 	"time"
@@ -130,4 +134,70 @@ func TestADamagedManifestTakesNoHour(t *testing.T) {
 	if _, err := d.Stat(t.Context(), good.object(suffixSnap)); err != nil {
 		t.Errorf("the last but one of the good is gone: %v", err)
 	}
+}
+
+// What verify finds damaged is proven no more: else prune deletes the good one of the
+// same hour for it, and restore tries it first.
+func TestAProofOfWhatIsDamagedIsWithdrawn(t *testing.T) {
+	for name, c := range map[string]struct {
+		damage func(d *mem, id ID)
+		again  bool // only the first look fails
+		locked bool
+		gone   bool
+	}{
+		"a byte":          {func(d *mem, id ID) { d.objects[id.object(suffixSnap)][50] ^= 1 }, false, false, true},
+		"cut":             {func(d *mem, id ID) { d.objects[id.object(suffixSnap)] = d.objects[id.object(suffixSnap)][:50] }, false, false, true},
+		"object lock":     {func(d *mem, id ID) { d.objects[id.object(suffixSnap)][50] ^= 1 }, false, true, false},
+		"at one look":     {func(*mem, ID) {}, true, false, false},
+		"another's fault": {func(d *mem, id ID) { delete(d.objects, id.object(suffixSnap)) }, false, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k, d := newKeys(t), newMem("mem")
+			var s storage
+			good := s.takeAt(t, d, k, testTime, true)
+			bad := s.takeAt(t, d, k, testTime.Add(time.Minute), true)
+			for object, data := range d.objects {
+				d.objects[object] = slices.Clone(data)
+			}
+			c.damage(d, bad)
+			if c.locked {
+				d.locked[bad.object(suffixProof)] = testTime.AddDate(1, 0, 0)
+			}
+			v := verifyOptions(t, k, d)
+			v.ID = bad
+			if c.again {
+				v.Destination = &oneBadLook{mem: d, name: bad.object(suffixSnap)}
+			}
+			pruned := false
+			v.Then = func(ctx context.Context, _ Destination, _ string) error {
+				pruned = true
+				_, err := Prune(ctx, pruneOptions(d, Policy{Hourly: 1}))
+				return err
+			}
+			if _, err := Verify(t.Context(), v); (err == nil) != c.again {
+				t.Errorf("verify: %v", err)
+			}
+			if _, err := d.Stat(t.Context(), bad.object(suffixProof)); errors.Is(err, ErrNotFound) != c.gone {
+				t.Errorf("the proof: %v", err)
+			}
+			if _, err := d.Stat(t.Context(), good.object(suffixSnap)); err != nil && !c.again || pruned == c.locked {
+				t.Errorf("the good one: %v; pruned %t", err, pruned)
+			}
+		})
+	}
+}
+
+// oneBadLook gives other bytes at the first look.
+type oneBadLook struct {
+	*mem
+	name string
+	seen bool
+}
+
+func (o *oneBadLook) Get(ctx context.Context, name string) (io.ReadCloser, error) {
+	if name == o.name && !o.seen {
+		o.seen = true
+		return io.NopCloser(bytes.NewReader(make([]byte, len(o.objects[name])))), nil
+	}
+	return o.mem.Get(ctx, name)
 }

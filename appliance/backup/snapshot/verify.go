@@ -52,7 +52,8 @@ type VerifyOptions struct {
 // compares everything with the manifest. Then it stores the proof beside the
 // snapshot and records it as good.
 //
-// Nothing is recorded when anything fails, and the last good record stays.
+// Nothing is recorded when anything fails, and the last good record stays; the proof of what
+// is found damaged is withdrawn.
 func Verify(ctx context.Context, o VerifyOptions) (VerifiedRecord, error) {
 	switch {
 	case o.Destination == nil:
@@ -147,7 +148,7 @@ func (o VerifyOptions) verifyIn(ctx context.Context, d Destination, known *verif
 	default:
 		err = fmt.Errorf("verify snapshot: %w", err)
 	}
-	if o.Then != nil && ctx.Err() == nil && !CannotBeAsked(err) {
+	if o.Then != nil && ctx.Err() == nil && !CannotBeAsked(err) && !errors.Is(err, errProven) {
 		err = errors.Join(err, o.Then(ctx, d, o.ClusterID))
 	}
 	return err
@@ -203,12 +204,22 @@ func (o *VerifyOptions) verify(ctx context.Context) (VerifiedRecord, error) {
 		return VerifiedRecord{}, incomplete(ctx, o.Destination, id, err)
 	}
 	if err := o.compareWithTaken(m); err != nil {
+		if errors.Is(err, ErrMismatch) {
+			err = errors.Join(err, withdraw(ctx, o.Destination, id))
+		}
 		return VerifiedRecord{}, err
 	}
 	if err := Allow(ctx, o.Destination, m, o.ID != (ID{}) && o.Unsigned); err != nil {
 		return VerifiedRecord{}, err
 	}
-	if err := checkStored(ctx, o.Destination, m, o.Identities); err != nil {
+	err = checkStored(ctx, o.Destination, m, o.Identities)
+	if damaged(err) {
+		// Twice: a connection may have been cut.
+		if err = checkStored(ctx, o.Destination, m, o.Identities); damaged(err) {
+			err = errors.Join(err, withdraw(ctx, o.Destination, id))
+		}
+	}
+	if err != nil {
 		return VerifiedRecord{}, fmt.Errorf("%s: %s: %w", o.Destination.Name(), id, err)
 	}
 
@@ -225,6 +236,31 @@ func (o *VerifyOptions) verify(ctx context.Context) (VerifiedRecord, error) {
 		return VerifiedRecord{}, err
 	}
 	return rec, gone
+}
+
+// damaged says whether what a place holds is not what the manifest says.
+func damaged(err error) bool {
+	for _, e := range []error{ErrCorrupt, ErrTruncated, ErrTrailing, ErrMismatch} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// errProven means that what is damaged still counts as proven.
+var errProven = errors.New("its proof could not be withdrawn, so nothing is pruned here")
+
+// withdraw takes back the proof of what was found damaged: as long as it counts, prune
+// deletes good ones for it, and restore tries it first.
+func withdraw(ctx context.Context, d Destination, id ID) error {
+	if _, err := ReadProof(ctx, d, id); errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	if err := d.Delete(ctx, id.object(suffixProof)); err != nil {
+		return fmt.Errorf("%w: %w", errProven, err)
+	}
+	return nil
 }
 
 // due is the snapshot to be verified: what this machine stored last. A name with a
