@@ -41,8 +41,8 @@ const maxBy = 1 << 10
 // tells. By is for those whom it keeps out; it may be empty. The file stays, and
 // is of the folder's owner.
 //
-// A link is not followed: the folder may be another user's, who would be given
-// what it leads to.
+// A link is not followed, and no file with a second name taken: the folder may be
+// another user's, who would be given what it leads to.
 func Lock(path, by string) (unlock func(), err error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK, 0o600)
 	if err != nil {
@@ -52,8 +52,8 @@ func Lock(path, by string) (unlock func(), err error) {
 		_ = f.Close() // nothing was written
 		return nil, fmt.Errorf("lock %q: %w", path, err)
 	}
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return fail(errors.Join(err, errors.New("is no regular file")))
+	if err := plain(f); err != nil {
+		return fail(err)
 	}
 	if err := atomicfile.LikeFolder(filepath.Dir(path), f); err != nil {
 		return fail(err)

@@ -15,6 +15,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"strongroom.example/appliance/base/atomicfile"
 )
 
@@ -32,9 +34,10 @@ const MaxSize = 4 << 20
 
 // Load decodes a file into v: ErrNone where it is not there, ErrCorrupt where it
 // is no JSON or of another format than wanted. A format of 0 is that of files
-// which name none.
+// which name none. The folder may be another user's than the reader's: no link is
+// followed and no pipe waited for.
 func Load(path string, format int, v any) error {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("state file %q: %w", path, ErrNone)
 	}
@@ -42,12 +45,31 @@ func Load(path string, format int, v any) error {
 		return fmt.Errorf("read state: %w", err)
 	}
 	defer f.Close()
+	if err := plain(f); err != nil {
+		return fmt.Errorf("read state %q: %w", path, err)
+	}
 	b, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
 	if err != nil {
 		return fmt.Errorf("read state: %w", err)
 	}
 	if err := Decode(b, format, v); err != nil {
 		return fmt.Errorf("state file %q: %w", path, err)
+	}
+	return nil
+}
+
+// plain refuses what its folder's owner can have led us to: what is no file, and a
+// file that has another name elsewhere.
+func plain(f *os.File) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return err
+	}
+	switch {
+	case st.Mode&unix.S_IFMT != unix.S_IFREG:
+		return errors.New("is no regular file")
+	case st.Nlink > 1:
+		return errors.New("is a file with a second name")
 	}
 	return nil
 }

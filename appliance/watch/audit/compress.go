@@ -9,62 +9,38 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
-	"golang.org/x/sys/unix"
-
-	"strongroom.example/appliance/base/atomicfile"
+	"strongroom.example/appliance/base/dirfs"
 )
 
-// files is what Rotate does to the file system, so that tests can let each call
-// fail.
+// files is what Rotate does to the folder, so that tests can let each call fail.
 type files interface {
 	// RenameNew fails with fs.ErrExist when the new name is taken.
 	RenameNew(old, new string) error
-	Remove(path string) error
-	Create(path string) (newFile, error)
-	SyncDir(path string) error
+	Remove(name string) error
+	Create(name string) (newFile, error)
+	Sync() error
 }
 
-// newFile appears under its path with Commit.
+// newFile appears under its name with Commit.
 type newFile interface {
 	io.Writer
 	Commit() error
 	Abort()
 }
 
-type osFiles struct{}
+// osFiles are the real ones.
+type osFiles struct{ *dirfs.Dir }
 
 var _ files = osFiles{}
 
-func (osFiles) RenameNew(old, new string) error {
-	err := unix.Renameat2(unix.AT_FDCWD, old, unix.AT_FDCWD, new, unix.RENAME_NOREPLACE)
-	if err != nil {
-		return &os.LinkError{Op: "rename", Old: old, New: new, Err: err}
-	}
-	return nil
-}
-
-func (osFiles) Remove(path string) error  { return os.Remove(path) }
-func (osFiles) SyncDir(path string) error { return atomicfile.SyncDir(path) }
-
 // Create makes files that only their owner reads, and nobody executes.
-func (osFiles) Create(path string) (newFile, error) {
-	f, err := atomicfile.Create(path, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := atomicfile.LikeFolder(filepath.Dir(path), f); err != nil {
-		f.Abort()
-		return nil, err
-	}
-	return f, nil
-}
+func (o osFiles) Create(name string) (newFile, error) { return o.Dir.Create(name) }
 
 // compressAll compresses what is rotated and not compressed yet. A log whose
 // live file is missing is left alone: Vault may still write to it.
 func (r *run) compressAll(ctx context.Context) error {
-	all, err := scan(r.Dir)
+	all, err := scan(r.dir)
 	if err != nil {
 		return err
 	}
@@ -92,21 +68,20 @@ func (r *run) compressAll(ctx context.Context) error {
 // compress replaces a rotated log by its compressed form, which has been read
 // back and compared before.
 func (r *run) compress(ctx context.Context, f logFile) error {
-	path := r.path(f.name)
-	src, err := os.Open(path)
+	src, err := r.dir.Open(f.name)
 	if err != nil {
 		return err
 	}
 	defer src.Close()
-	if _, err := os.Lstat(path + ".gz"); err == nil {
+	if _, err := r.dir.Lstat(f.name + ".gz"); err == nil {
 		// An interrupted run ended between the commit below and the removal, or
 		// somebody put a file there.
-		if err := r.compare(ctx, src, path+".gz"); err != nil {
+		if err := r.compare(ctx, src, f.name+".gz"); err != nil {
 			return err
 		}
-		return r.files.Remove(path)
+		return r.files.Remove(f.name)
 	}
-	dst, err := r.files.Create(path + ".gz")
+	dst, err := r.files.Create(f.name + ".gz")
 	if err != nil {
 		return err
 	}
@@ -127,10 +102,10 @@ func (r *run) compress(ctx context.Context, f logFile) error {
 	if err := dst.Commit(); err != nil {
 		return err
 	}
-	if err := r.compare(ctx, src, path+".gz"); err != nil {
-		return errors.Join(err, r.files.Remove(path+".gz"))
+	if err := r.compare(ctx, src, f.name+".gz"); err != nil {
+		return errors.Join(err, r.files.Remove(f.name+".gz"))
 	}
-	return r.files.Remove(path)
+	return r.files.Remove(f.name)
 }
 
 // compare reads both to their ends.
@@ -138,7 +113,7 @@ func (r *run) compare(ctx context.Context, src *os.File, gz string) error {
 	if _, err := src.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	f, err := os.Open(gz)
+	f, err := r.dir.Open(gz)
 	if err != nil {
 		return err
 	}

@@ -44,7 +44,7 @@ func Statfs(dir string) (Usage, error) {
 
 // prune deletes rotated logs that are too old, or too many in sum, oldest first.
 func (r *run) prune() error {
-	all, err := scan(r.Dir)
+	all, err := scan(r.dir)
 	if err != nil {
 		return err
 	}
@@ -83,7 +83,7 @@ func (r *run) justRotated(f logFile) bool {
 }
 
 func (r *run) delete(f logFile) error {
-	if err := r.files.Remove(r.path(f.name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := r.files.Remove(f.name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("delete %q: %w", r.path(f.name), err)
 	}
 	return nil
@@ -113,7 +113,7 @@ func (r *run) watermark() error {
 }
 
 func (r *run) lastResort() error {
-	all, err := scan(r.Dir)
+	all, err := scan(r.dir)
 	if err != nil {
 		return err
 	}

@@ -7,10 +7,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"time"
+
+	"strongroom.example/appliance/base/dirfs"
 )
 
 // stampFormat is in the names of rotated logs: audit-1.log.20261124T151500Z. It
@@ -53,27 +54,30 @@ func parseName(name string) (f logFile, ok bool) {
 	return f, true
 }
 
-// scan lists the logs in dir, oldest first; live ones come last. Links and
-// anything else that is not a plain file are passed over.
-func scan(dir string) ([]logFile, error) {
-	entries, err := os.ReadDir(dir)
+// scan lists the logs in dir, oldest first; live ones come last. Links, files of
+// others and anything else that is not a plain file are passed over.
+func scan(dir *dirfs.Dir) ([]logFile, error) {
+	names, err := dir.Names()
 	if err != nil {
 		return nil, fmt.Errorf("audit logs: %w", err)
 	}
 	var out []logFile
-	for _, e := range entries {
-		f, ok := parseName(e.Name())
-		if !ok || !e.Type().IsRegular() {
+	for _, name := range names {
+		f, ok := parseName(name)
+		if !ok {
 			continue
 		}
-		fi, err := e.Info()
+		info, err := dir.Lstat(name)
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
 		if err != nil {
 			return nil, fmt.Errorf("audit logs: %w", err)
 		}
-		f.size, f.mod, f.mode = fi.Size(), fi.ModTime(), fi.Mode()
+		if !info.Plain {
+			continue
+		}
+		f.size, f.mod, f.mode = info.Size, info.ModTime, info.Mode
 		out = append(out, f)
 	}
 	slices.SortFunc(out, func(a, b logFile) int {
@@ -96,8 +100,8 @@ var entryTime = regexp.MustCompile(`"time":("[^"\\]{1,64}")`)
 
 // since is the time of a log's first entry, or when the file was last written
 // where that can't be told.
-func since(dir string, f logFile) time.Time {
-	file, err := os.Open(filepath.Join(dir, f.name))
+func since(dir *dirfs.Dir, f logFile) time.Time {
+	file, err := dir.Open(f.name)
 	if err != nil {
 		return f.mod
 	}

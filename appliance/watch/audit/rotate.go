@@ -5,10 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"strongroom.example/appliance/base/dirfs"
 )
 
 // Sentinels of Rotate.
@@ -57,7 +58,8 @@ type Options struct {
 	// Usage of the disk that a folder is on; Statfs when nil.
 	Usage func(dir string) (Usage, error)
 
-	files files // the real ones when nil
+	// files gives what the folder is changed by; the real ones when nil.
+	files func(*dirfs.Dir) files
 }
 
 func (o *Options) fill() error {
@@ -79,7 +81,7 @@ func (o *Options) fill() error {
 		o.Usage = Statfs
 	}
 	if o.files == nil {
-		o.files = osFiles{}
+		o.files = func(d *dirfs.Dir) files { return osFiles{d} }
 	}
 	return nil
 }
@@ -98,7 +100,12 @@ func Rotate(ctx context.Context, o Options) (Report, error) {
 	}
 	defer unlock()
 
-	r := &run{Options: o, now: o.Now().UTC()}
+	dir, err := dirfs.Open(o.Dir)
+	if err != nil {
+		return Report{}, fmt.Errorf("audit logs: %w", err)
+	}
+	defer dir.Close()
+	r := &run{Options: o, dir: dir, files: o.files(dir), now: o.Now().UTC()}
 	err = errors.Join(r.sweep(), r.recover(ctx), r.rotateDue(ctx), r.compressAll(ctx), r.prune(), r.watermark())
 	rep, rerr := r.report(err)
 	return rep, errors.Join(err, rerr)
@@ -107,7 +114,11 @@ func Rotate(ctx context.Context, o Options) (Report, error) {
 // run is one run under way.
 type run struct {
 	Options
-	now time.Time
+	// dir stays open: the folder is the one that it was, whatever its name leads to
+	// by then.
+	dir   *dirfs.Dir
+	files files
+	now   time.Time
 
 	rotated, deleted, early []string
 	usage                   Usage
@@ -118,15 +129,18 @@ func (r *run) path(name string) string { return filepath.Join(r.Dir, name) }
 
 // sweep removes what a killed run left half compressed.
 func (r *run) sweep() error {
-	entries, err := os.ReadDir(r.Dir)
+	names, err := r.dir.Names()
 	if err != nil {
 		return fmt.Errorf("audit logs: %w", err)
 	}
 	var errs []error
-	for _, e := range entries {
-		name, _, tmp := strings.Cut(strings.TrimPrefix(e.Name(), "."), ".gz.tmp-")
-		if f, ok := parseName(name); tmp && ok && !f.live() && strings.HasPrefix(e.Name(), ".") && e.Type().IsRegular() {
-			errs = append(errs, r.files.Remove(r.path(e.Name())))
+	for _, full := range names {
+		name, _, tmp := strings.Cut(strings.TrimPrefix(full, "."), ".gz.tmp-")
+		if f, ok := parseName(name); !tmp || !ok || f.live() || !strings.HasPrefix(full, ".") {
+			continue
+		}
+		if info, err := r.dir.Lstat(full); err == nil && info.Regular {
+			errs = append(errs, r.files.Remove(full))
 		}
 	}
 	return errors.Join(errs...)
@@ -135,7 +149,7 @@ func (r *run) sweep() error {
 // recover finishes what an interrupted run left: a log that was renamed and not
 // made anew. Vault may still write to it.
 func (r *run) recover(ctx context.Context) error {
-	files, err := scan(r.Dir)
+	files, err := scan(r.dir)
 	if err != nil {
 		return err
 	}
@@ -158,7 +172,7 @@ func (r *run) recover(ctx context.Context) error {
 }
 
 func (r *run) rotateDue(ctx context.Context) error {
-	files, err := scan(r.Dir)
+	files, err := scan(r.dir)
 	if err != nil {
 		return err
 	}
@@ -170,7 +184,7 @@ func (r *run) rotateDue(ctx context.Context) error {
 		if f.mode&0o111 != 0 {
 			errs = append(errs, fmt.Errorf("%q has mode %04o: %w", r.path(f.name), f.mode.Perm(), ErrExecutable))
 		}
-		due := f.size >= r.Policy.Size || r.now.Sub(since(r.Dir, f)) >= r.Policy.Age
+		due := f.size >= r.Policy.Size || r.now.Sub(since(r.dir, f)) >= r.Policy.Age
 		if f.size == 0 || !due && !r.Force {
 			continue
 		}
@@ -188,16 +202,16 @@ func (r *run) rotateDue(ctx context.Context) error {
 
 func (r *run) rotate(ctx context.Context, f logFile, files []logFile) error {
 	name := rotatedName(f.base, r.now, files)
-	if err := r.files.RenameNew(r.path(f.name), r.path(name)); err != nil {
+	if err := r.files.RenameNew(f.name, name); err != nil {
 		return fmt.Errorf("rotate %q: %w", r.path(f.name), err)
 	}
-	if err := r.files.SyncDir(r.Dir); err != nil {
+	if err := r.files.Sync(); err != nil {
 		return err
 	}
 	f.name = name
 	err := r.reopen(ctx, f.base, f)
 	if err == nil {
-		if _, err := os.Lstat(r.path(name)); err == nil {
+		if _, err := r.dir.Lstat(name); err == nil {
 			r.rotated = append(r.rotated, name)
 		}
 	}
@@ -217,7 +231,7 @@ func (r *run) reopen(ctx context.Context, base string, f logFile) error {
 	if err == nil {
 		return nil
 	}
-	back := r.files.RenameNew(r.path(f.name), r.path(base))
+	back := r.files.RenameNew(f.name, base)
 	switch {
 	case errors.Is(back, fs.ErrExist):
 		return nil // it was only late
@@ -237,7 +251,7 @@ func (r *run) wait(ctx context.Context, base string) error {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		_, err := os.Lstat(r.path(base))
+		_, err := r.dir.Lstat(base)
 		if err == nil {
 			return nil
 		}

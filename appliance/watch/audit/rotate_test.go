@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"strongroom.example/appliance/base/atomicfile"
+	"strongroom.example/appliance/base/dirfs"
 	"strongroom.example/appliance/base/statefile"
 )
 
@@ -58,6 +60,9 @@ func (v *fakeVault) open() error {
 	for n, f := range v.files {
 		_ = f.Close()
 		f, err := os.OpenFile(filepath.Join(v.dir, n), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+		if err == nil {
+			err = atomicfile.LikeFolder(v.dir, f)
+		}
 		if err != nil {
 			return err
 		}
@@ -96,7 +101,12 @@ func (v *fakeVault) write(count int) {
 // in order.
 func (v *fakeVault) whole(base string) {
 	v.t.Helper()
-	files, err := scan(v.dir)
+	dir, err := dirfs.Open(v.dir)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	defer dir.Close()
+	files, err := scan(dir)
 	if err != nil {
 		v.t.Fatal(err)
 	}
@@ -377,11 +387,11 @@ func (d *dying) Remove(path string) error {
 	return d.files.Remove(path)
 }
 
-func (d *dying) SyncDir(path string) error {
+func (d *dying) Sync() error {
 	if err := d.step(); err != nil {
 		return err
 	}
-	return d.files.SyncDir(path)
+	return d.files.Sync()
 }
 
 func (d *dying) Create(path string) (newFile, error) {
@@ -423,8 +433,11 @@ func TestKilledAtEveryStep(t *testing.T) {
 		v := newVault(t, "a.log", "b.log")
 		o := v.options(t.TempDir())
 		v.write(50)
-		d := &dying{osFiles{}, n}
-		o.files = d
+		d := &dying{left: n}
+		o.files = func(dir *dirfs.Dir) files {
+			d.files = osFiles{dir}
+			return d
+		}
 		signal := o.Signal
 		o.Signal = func(ctx context.Context) error {
 			if err := d.step(); err != nil {
@@ -495,6 +508,9 @@ func TestRootLeavesItsFilesToTheFoldersOwner(t *testing.T) {
 		if err := os.Chown(dir, id, id+100); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if err := os.Chown(filepath.Join(v.dir, "audit-1.log"), 4711, 4811); err != nil {
+		t.Fatal(err)
 	}
 	rep, err := Rotate(t.Context(), Options{Dir: v.dir, StateDir: state, Signal: v.signal, Force: true, Now: func() time.Time { return start },
 		Policy: Policy{Size: 1 << 20, Age: time.Hour, Keep: time.Hour, KeepBytes: 1 << 20, Warn: 100, Full: 100}})

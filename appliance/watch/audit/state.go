@@ -70,10 +70,10 @@ func (r *run) report(failure error) (Report, error) {
 	if failure != nil {
 		rep.Failure = failure.Error()
 	}
-	all, err := scan(r.Dir)
+	all, err := scan(r.dir)
 	for _, f := range all {
 		if f.live() {
-			rep.Logs = append(rep.Logs, Log{f.name, f.size, since(r.Dir, f).UTC()})
+			rep.Logs = append(rep.Logs, Log{f.name, f.size, since(r.dir, f).UTC()})
 			continue
 		}
 		if rep.Oldest == nil {

@@ -166,6 +166,9 @@ func (o OSMachine) setMode(p string, mode fs.FileMode, between func()) error {
 	if info.Mode().Type() == fs.ModeSymlink {
 		return fmt.Errorf("%q is a link", p)
 	}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Nlink > 1 && !info.IsDir() {
+		return fmt.Errorf("%q has a second name, which may be another's file", p)
+	}
 	between()
 	// fchmod(2) takes no descriptor of O_PATH; what /proc names is that file,
 	// wherever its name leads by now.

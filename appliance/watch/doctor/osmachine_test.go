@@ -53,6 +53,17 @@ func TestOSMachine(t *testing.T) {
 
 // Whoever owns the folder of a file can put a link in its place between the look
 // and the change.
+func TestSetModeOfASecondName(t *testing.T) {
+	root := t.TempDir()
+	write(t, filepath.Join(root, "passwd"), []byte("x"))
+	if err := os.Link(filepath.Join(root, "passwd"), filepath.Join(root, "audit.log")); err != nil {
+		t.Fatal(err)
+	}
+	if err := (OSMachine{Root: root}).SetMode("/audit.log", 0o640); err == nil {
+		t.Error("it changes the mode of a file that has another name")
+	}
+}
+
 func TestSetModeOfAFileThatBecomesALink(t *testing.T) {
 	root := t.TempDir()
 	file, victim := filepath.Join(root, "audit.log"), filepath.Join(root, "shadow")
