@@ -57,7 +57,15 @@ type BackupTo struct {
 	Credentials string        `toml:"credentials"`
 	LockFor     time.Duration `toml:"lock_for"`
 	LockMode    string        `toml:"lock_mode"`
+	// Addressing is where the bucket's name stands in a request: AddressPath where empty.
+	Addressing string `toml:"addressing"`
 }
+
+// Where a bucket's name stands in a request.
+const (
+	AddressPath    = "path"    // https://HOST/BUCKET/…
+	AddressVirtual = "virtual" // https://BUCKET.HOST/…
+)
 
 // DefaultBackup is the table before any file: no place yet.
 func DefaultBackup() Backup {
@@ -138,7 +146,7 @@ func (t BackupTo) checkDir(at string, check func(string, error)) {
 	check(at+"path", checkPlace(t.Path))
 	for _, f := range []field{
 		{"endpoint", t.Endpoint}, {"region", t.Region}, {"bucket", t.Bucket}, {"prefix", t.Prefix},
-		{"ca_file", t.CAFile}, {"credentials", t.Credentials}, {"lock_mode", t.LockMode},
+		{"ca_file", t.CAFile}, {"credentials", t.Credentials}, {"lock_mode", t.LockMode}, {"addressing", t.Addressing},
 	} {
 		if f.value != "" {
 			check(at+f.name, fmt.Errorf("is only for type %q", BackupS3))
@@ -151,10 +159,14 @@ func (t BackupTo) checkDir(at string, check func(string, error)) {
 
 // checkEndpoint says now what the jobs would say at the first snapshot: the key
 // pair and the bucket's name go over plain HTTP to this machine alone.
-func checkEndpoint(endpoint string) error {
+func (t BackupTo) checkEndpoint() error {
+	endpoint := t.Endpoint
 	u, err := url.Parse(endpoint)
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
 		return fmt.Errorf(`%s is not a URL such as "https://fsn1.your-objectstorage.com"`, shown(endpoint))
+	}
+	if p := strings.Trim(u.Path, "/"); p != "" && p != t.Bucket {
+		return fmt.Errorf("%s has a path, which no S3 request can be signed for: a bucket belongs to bucket, what its objects begin with to prefix", shown(endpoint))
 	}
 	host := u.Hostname()
 	if ip, err := netip.ParseAddr(host); u.Scheme == "http" && host != "localhost" && (err != nil || !ip.IsLoopback()) {
@@ -167,7 +179,7 @@ func (t BackupTo) checkS3(at string, check func(string, error)) {
 	if t.Path != "" {
 		check(at+"path", fmt.Errorf("is only for type %q", BackupDir))
 	}
-	check(at+"endpoint", checkEndpoint(t.Endpoint))
+	check(at+"endpoint", t.checkEndpoint())
 	if t.Bucket == "" {
 		check(at+"bucket", errors.New("is required"))
 	}
@@ -175,6 +187,12 @@ func (t BackupTo) checkS3(at string, check func(string, error)) {
 		check(at+"ca_file", checkPath(t.CAFile))
 	}
 	check(at+"credentials", checkCredential(t.Credentials))
+	if t.Addressing != "" {
+		check(at+"addressing", checkOneOf(t.Addressing, AddressPath, AddressVirtual))
+	}
+	if t.Addressing == AddressVirtual && strings.Contains(t.Bucket, ".") {
+		check(at+"addressing", fmt.Errorf("%q cannot stand before the host: no certificate covers a bucket's name with dots; use %q", t.Bucket, AddressPath))
+	}
 	if t.LockMode != "" {
 		check(at+"lock_mode", checkOneOf(t.LockMode, "GOVERNANCE", "COMPLIANCE"))
 	}

@@ -22,7 +22,7 @@ func TestFaultsHideWhatMayBeASecret(t *testing.T) {
 		"a secret's file":    {checkSecretFile, places},
 		"a page":             {checkPageURL, addresses},
 		"an ACME directory":  {checkDirectory, addresses},
-		"an S3 endpoint":     {checkEndpoint, addresses},
+		"an S3 endpoint":     {func(s string) error { return BackupTo{Endpoint: s}.checkEndpoint() }, addresses},
 		"an address":         {func(s string) error { return checkURL(s, "https") }, addresses},
 		"a database's host":  {func(s string) error { return databaseFaults(t, "host", s) }, addresses},
 		"a password's file":  {func(s string) error { return databaseFaults(t, "password_file", s) }, places},

@@ -15,7 +15,19 @@ import (
 // two or nearly so: what else stands before a sign of equality may be a secret
 // that ends with one.
 func DecodePair(file string, data []byte, first, second string) (a, b string, err error) {
-	names := []string{first, second}
+	texts, err := decodeTexts(file, data, []string{first, second}, 2)
+	return texts[0], texts[1], err
+}
+
+// DecodePairAnd is DecodePair with a third text that may be missing.
+func DecodePairAnd(file string, data []byte, first, second, may string) (a, b, c string, err error) {
+	texts, err := decodeTexts(file, data, []string{first, second, may}, 2)
+	return texts[0], texts[1], texts[2], err
+}
+
+// decodeTexts wants the first so many of some names, and takes the others.
+func decodeTexts(file string, data []byte, names []string, wanted int) (texts [3]string, err error) {
+	first, second := names[0], names[1]
 	var fields []reflect.StructField
 	for i, name := range names {
 		fields = append(fields, reflect.StructField{
@@ -38,6 +50,7 @@ func DecodePair(file string, data []byte, first, second string) (a, b string, er
 		check := faults.Check(file, at)
 		for i, name := range names {
 			switch {
+			case i >= wanted && at[name] == 0:
 			case into.Elem().Field(i).String() != "":
 			case at[name] == 0:
 				check(name, errors.New("is missing"))
@@ -47,7 +60,10 @@ func DecodePair(file string, data []byte, first, second string) (a, b string, er
 		}
 	}
 	if err := faults.Err(); err != nil {
-		return "", "", errors.New(err.Error())
+		return texts, errors.New(err.Error())
 	}
-	return into.Elem().Field(0).String(), into.Elem().Field(1).String(), nil
+	for i := range names {
+		texts[i] = into.Elem().Field(i).String()
+	}
+	return texts, nil
 }

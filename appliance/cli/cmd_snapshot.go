@@ -156,6 +156,14 @@ func snapshotError(err error) error {
 		code, hint = ExitUsage, "name one with --cluster"
 	case errors.Is(err, statefile.ErrBusy):
 		hint = "wait until it ends"
+	case errors.Is(err, snapshot.ErrSkew):
+		hint = "set this machine's clock: timedatectl timesync-status; the timer tries again"
+	case errors.Is(err, snapshot.ErrRegion):
+		code, hint = ExitOperator, "set region and endpoint in [[backup.to]] to the bucket's, as the store's answer names them"
+	case errors.Is(err, snapshot.ErrArchived):
+		code, hint = ExitOperator, "have the store bring it back to a class that can be read at once, and take the rule off the bucket: what is there cannot be restored in a hurry"
+	case errors.Is(err, snapshot.ErrStoreKey):
+		code, hint = ExitOperator, "look at the bucket's default encryption: its key is disabled, gone, or not this key pair's to use"
 	case errors.Is(err, snapshot.ErrFull):
 		hint = "make room in the destination, or keep fewer ([backup.keep]) and run strongroom snapshot prune"
 	case errors.Is(err, snapshot.ErrDenied):

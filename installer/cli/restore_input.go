@@ -105,6 +105,10 @@ func recoverError(err error) error {
 		operator("this is not a whole, opened master key")
 	case errors.Is(err, recover.ErrClusters):
 		e.Code, e.Hint = fault.Usage, "name one with --cluster"
+	case errors.Is(err, snapshot.ErrSkew):
+		operator("set this machine's clock: timedatectl timesync-status")
+	case errors.Is(err, snapshot.ErrRegion):
+		operator("give --region and --endpoint of the bucket, as the store's answer names them")
 	case errors.Is(err, snapshot.ErrDenied):
 		operator("check the key pair and the bucket's name")
 	case errors.Is(err, snapshot.ErrForged):

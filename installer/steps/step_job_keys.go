@@ -283,7 +283,8 @@ func checkGiven(name, from string, plain []byte) error {
 		what = "key_id and mac_key"
 		_, _, err = credential.EAB(from, plain)
 	default:
-		_, _, err = snapshot.KeyPair(from, plain)
+		what += " (and session_token, where the pair has one)"
+		_, _, _, err = snapshot.KeyPair(from, plain)
 	}
 	if err != nil {
 		return operator("it must hold "+what+", a line each, and nothing else", "%w", err)

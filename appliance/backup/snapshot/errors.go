@@ -41,6 +41,15 @@ var (
 	ErrUnreachable = errors.New("unreachable")
 	ErrStalled     = errors.New("stalled")
 	ErrUnsupported = errors.New("not supported by the destination")
+	// ErrSkew means that the clocks of this machine and of the store are too far apart.
+	ErrSkew = errors.New("this machine's clock and the store's are too far apart")
+	// ErrRegion means that the bucket is in another region, or at another address.
+	ErrRegion = errors.New("the bucket is in another region")
+	// ErrArchived means that a rule of the bucket has moved an object to where it cannot
+	// be read at once.
+	ErrArchived = errors.New("the store has archived it")
+	// ErrStoreKey means that the key with which the store encrypts cannot be used.
+	ErrStoreKey = errors.New("the store's own encryption key cannot be used")
 )
 
 // What can be wrong with a call.

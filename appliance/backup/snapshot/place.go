@@ -47,7 +47,7 @@ func NewPlace(to config.BackupTo, read func(name string) ([]byte, error)) *Place
 		}}
 	}
 	cfg := S3Config{
-		Endpoint: to.Endpoint, Region: to.Region, Bucket: to.Bucket, Prefix: to.Prefix, CAFile: to.CAFile,
+		Endpoint: to.Endpoint, Region: to.Region, Bucket: to.Bucket, Prefix: to.Prefix, CAFile: to.CAFile, VirtualHost: to.Addressing == config.AddressVirtual,
 		LockFor: to.LockFor, LockMode: to.LockMode,
 	}
 	return &Place{name: cfg.name(), open: func() (Destination, error) {
@@ -56,7 +56,7 @@ func NewPlace(to config.BackupTo, read func(name string) ([]byte, error)) *Place
 			return nil, fmt.Errorf("key pair of the bucket %q: %w", to.Bucket, err)
 		}
 		defer clear(data)
-		if cfg.AccessKey, cfg.SecretKey, err = KeyPair(to.Credentials, data); err != nil {
+		if cfg.AccessKey, cfg.SecretKey, cfg.SessionToken, err = KeyPair(to.Credentials, data); err != nil {
 			return nil, fmt.Errorf("key pair of the bucket %q: %w", to.Bucket, err)
 		}
 		return NewS3(cfg)
@@ -166,7 +166,8 @@ func (p *Place) Sweep(ctx context.Context, before time.Time) (int, error) {
 	return 0, nil
 }
 
-// KeyPair reads the credential of a bucket. Its error quotes nothing of data.
-func KeyPair(file string, data []byte) (access, secret string, err error) {
-	return config.DecodePair(file, data, "access_key", "secret_key")
+// KeyPair reads the credential of a bucket; a session token is there where the pair ends
+// soon. Its error quotes nothing of data.
+func KeyPair(file string, data []byte) (access, secret, token string, err error) {
+	return config.DecodePairAnd(file, data, "access_key", "secret_key", "session_token")
 }

@@ -140,7 +140,7 @@ func PrunePlaces(ctx context.Context, places []Destination, takeState string, o 
 func MayPass(err error) bool {
 	for _, lasts := range []error{
 		ErrStandby, ErrUninitialised, ErrSealed, ErrFull, ErrDenied, ErrPlace, ErrPassphrase, ErrWrongIdentity, ErrNoSnapshot, ErrNotFound,
-		ErrCorrupt, ErrTruncated, ErrTrailing, ErrMismatch, ErrWrongCluster, ErrIncomplete, ErrClusters, ErrUntrusted, ErrForged, ErrRetired,
+		ErrCorrupt, ErrTruncated, ErrTrailing, ErrMismatch, ErrWrongCluster, ErrIncomplete, ErrClusters, ErrUntrusted, ErrForged, ErrRetired, ErrRegion, ErrArchived, ErrStoreKey,
 	} {
 		if errors.Is(err, lasts) {
 			return false

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -215,7 +216,7 @@ func (s *S3) putOptions() minio.PutObjectOptions {
 func (s *S3) check(ctx context.Context, name string, up *upload) (ObjectInfo, error) {
 	oi, err := s.core.StatObject(ctx, s.cfg.Bucket, up.key, minio.StatObjectOptions{})
 	if err != nil {
-		return ObjectInfo{}, fmt.Errorf("look at the stored object: %w", err)
+		return ObjectInfo{}, fmt.Errorf("look at the stored object: %w", s.explain(ctx, err))
 	}
 	if oi.Size < up.size {
 		return ObjectInfo{}, fmt.Errorf("%w: the store has %d of %d bytes", ErrTruncated, oi.Size, up.size)
@@ -326,7 +327,7 @@ func (s *S3) Stat(ctx context.Context, name string) (ObjectInfo, error) {
 		oi, err = s.core.StatObject(ctx, s.cfg.Bucket, s.prefix+name, minio.StatObjectOptions{VersionID: version})
 	}
 	if err != nil {
-		return ObjectInfo{}, s.fail("stat", name, err)
+		return ObjectInfo{}, s.fail("stat", name, s.explain(ctx, err))
 	}
 	info := s.info(name, oi)
 	info.Hidden = version != ""
@@ -334,6 +335,27 @@ func (s *S3) Stat(ctx context.Context, name string) (ObjectInfo, error) {
 		return ObjectInfo{}, s.fail("stat", name, err)
 	}
 	return info, nil
+}
+
+// explain gives the cause of a HEAD that failed: its answer has no body that could tell. A
+// question with one is asked the same way.
+func (s *S3) explain(ctx context.Context, err error) error {
+	var r minio.ErrorResponse
+	if !errors.As(err, &r) {
+		return err
+	}
+	switch r.StatusCode {
+	case http.StatusBadRequest, http.StatusForbidden, http.StatusMovedPermanently, http.StatusTemporaryRedirect:
+	default:
+		return err
+	}
+	for oi := range s.core.ListObjectsIter(ctx, s.cfg.Bucket, minio.ListObjectsOptions{Prefix: s.prefix, MaxKeys: 1, Recursive: true}) {
+		if oi.Err != nil && minio.ToErrorResponse(oi.Err).Code != "" {
+			return oi.Err
+		}
+		break
+	}
+	return err
 }
 
 func (s *S3) info(name string, oi minio.ObjectInfo) ObjectInfo {

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -22,7 +23,8 @@ import (
 // S3Config says where a bucket is and how to speak to it.
 type S3Config struct {
 	// Endpoint is a URL without a path, such as
-	// https://fsn1.your-objectstorage.com. Plain http is for loopback only.
+	// https://fsn1.your-objectstorage.com. Plain http is for loopback only. The bucket's
+	// name in it, as some stores print it, is passed over.
 	Endpoint string
 	// Region is the one to sign for. Where empty it is read off Hetzner's host
 	// names, and us-east-1 otherwise.
@@ -32,6 +34,11 @@ type S3Config struct {
 	Prefix    string
 	AccessKey string
 	SecretKey string
+	// SessionToken is of a key pair that ends soon; mostly empty.
+	SessionToken string
+	// VirtualHost puts the bucket's name before the host's, as some stores want it, and
+	// not into the path.
+	VirtualHost bool
 	// CAFile holds PEM certificates to trust instead of the system's.
 	CAFile string
 	// LockFor is how long object lock keeps each object; the bucket's own
@@ -44,7 +51,8 @@ type S3Config struct {
 	Retries  int           // tries of one request; 5 when zero
 	Now      func() time.Time
 
-	moved *atomic.Int64 // bytes that its connections have sent and received
+	dial  func(ctx context.Context, network, addr string) (net.Conn, error) // net.Dialer's when nil
+	moved *atomic.Int64                                                     // bytes that its connections have sent and received
 }
 
 const (
@@ -65,14 +73,17 @@ func NewS3(cfg S3Config) (*S3, error) {
 	if err != nil {
 		return nil, fmt.Errorf("s3 destination: %w", err)
 	}
+	lookup := minio.BucketLookupPath // works with bucket names that have dots
+	if cfg.VirtualHost {
+		lookup = minio.BucketLookupDNS
+	}
 	core, err := minio.NewCore(u.Host, &minio.Options{
-		Creds:      credentials.NewStaticV4(cfg.AccessKey, cfg.SecretKey, ""),
-		Secure:     u.Scheme == "https",
-		Transport:  transport,
-		Region:     cfg.Region,
-		MaxRetries: cfg.Retries,
-		// Works with every store, and with bucket names that have dots.
-		BucketLookup: minio.BucketLookupPath,
+		Creds:        credentials.NewStaticV4(cfg.AccessKey, cfg.SecretKey, cfg.SessionToken),
+		Secure:       u.Scheme == "https",
+		Transport:    transport,
+		Region:       cfg.Region,
+		MaxRetries:   cfg.Retries,
+		BucketLookup: lookup,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("s3 destination: %w", err)
@@ -88,7 +99,7 @@ func NewS3(cfg S3Config) (*S3, error) {
 func (c S3Config) name() string {
 	name := "s3:"
 	// One that is no URL is refused by fill, and not quoted.
-	if u, err := url.Parse(c.Endpoint); err == nil {
+	if u, err := c.endpoint(); err == nil {
 		name += u.Host + "/"
 	}
 	name += c.Bucket
@@ -98,16 +109,38 @@ func (c S3Config) name() string {
 	return name
 }
 
+// bucketHosts are stores whose consoles print the bucket before the host.
+var bucketHosts = []string{hetznerDomain, ".amazonaws.com", ".digitaloceanspaces.com", ".backblazeb2.com", ".wasabisys.com", ".scw.cloud", ".r2.cloudflarestorage.com"}
+
+// endpoint is the URL without the bucket, which stores' consoles print before the host or
+// behind it.
+func (c S3Config) endpoint() (*url.URL, error) {
+	u, err := url.Parse(c.Endpoint)
+	if err != nil || c.Bucket == "" {
+		return u, err
+	}
+	// Elsewhere a host may be called as the bucket is.
+	if host, found := strings.CutPrefix(u.Host, c.Bucket+"."); found && slices.ContainsFunc(bucketHosts, func(d string) bool { return strings.HasSuffix(host, d) && host != d[1:] }) {
+		u.Host = host
+	}
+	if strings.Trim(u.Path, "/") == c.Bucket {
+		u.Path = ""
+	}
+	return u, nil
+}
+
 // fill validates and sets defaults. All faults are reported together.
 func (c *S3Config) fill() (*url.URL, error) {
 	var errs []error
-	u, err := url.Parse(c.Endpoint)
+	u, err := c.endpoint()
 	switch {
 	case err != nil:
 		// url.Error quotes the URL, which could hold user:password.
 		errs = append(errs, errors.New("endpoint: not a URL"))
 		u = &url.URL{}
-	case u.Host == "" || (u.Path != "" && u.Path != "/") || u.User != nil || u.RawQuery != "":
+	case u.Host != "" && u.Path != "" && u.Path != "/":
+		errs = append(errs, fmt.Errorf("endpoint: %q: it has a path, which no S3 request can be signed for; a bucket belongs to bucket, what its objects begin with to prefix", u.Redacted()))
+	case u.Host == "" || u.User != nil || u.RawQuery != "":
 		errs = append(errs, fmt.Errorf("endpoint: %q: want https://HOST[:PORT]", u.Redacted()))
 	case u.Scheme == "http" && !loopback(u.Hostname()):
 		errs = append(errs, fmt.Errorf("endpoint: %q: plain http is only for loopback", u.Redacted()))
@@ -179,10 +212,14 @@ func (c *S3Config) transport() (http.RoundTripper, error) {
 		}
 	}
 	dialer := &net.Dialer{Timeout: c.Stall, KeepAlive: 15 * time.Second}
+	dial := c.dial
+	if dial == nil {
+		dial = dialer.DialContext
+	}
 	return &http.Transport{
 		Proxy: http.ProxyFromEnvironment,
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			conn, err := dialer.DialContext(ctx, network, addr)
+			conn, err := dial(ctx, network, addr)
 			if err != nil {
 				return nil, err
 			}
@@ -270,14 +307,28 @@ func s3Error(err error) error {
 	case errors.As(err, &netErr), errors.Is(err, io.ErrUnexpectedEOF):
 		sentinel = ErrUnreachable
 	}
-	if sentinel == nil {
+	switch {
+	case sentinel == nil:
 		return err
+	case sentinel == ErrRegion && resp.Region != "": //nolint:errorlint // it is none that wraps
+		return fmt.Errorf("%w, %q: %w", sentinel, resp.Region, err)
 	}
 	return fmt.Errorf("%w: %w", sentinel, err)
 }
 
 func s3Code(r minio.ErrorResponse) error {
+	if strings.HasPrefix(r.Code, "KMS") {
+		return ErrStoreKey
+	}
 	switch r.Code {
+	case "RequestTimeTooSkewed", "RequestExpired":
+		return ErrSkew
+	case "AuthorizationHeaderMalformed", "InvalidRegion", "PermanentRedirect", "TemporaryRedirect", "IllegalLocationConstraintException":
+		return ErrRegion
+	case "InvalidObjectState":
+		return ErrArchived
+	case "ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidClientTokenId", "XAdminUserNotFound":
+		return ErrDenied
 	case "NoSuchBucket":
 		return ErrPlace
 	case "NoSuchKey", "NoSuchVersion":
@@ -294,6 +345,8 @@ func s3Code(r minio.ErrorResponse) error {
 		return ErrUnreachable // also inside a 200
 	}
 	switch r.StatusCode {
+	case http.StatusMovedPermanently, http.StatusTemporaryRedirect:
+		return ErrRegion
 	case http.StatusInsufficientStorage:
 		return ErrFull
 	case http.StatusNotFound:

@@ -448,7 +448,7 @@ func TestS3Config(t *testing.T) {
 		{"http elsewhere", func(c *S3Config) { c.Endpoint = "http://s3.example.com" }, "loopback"},
 		{"a password in the URL", func(c *S3Config) { c.Endpoint = "https://u:" + testSecret + "@h" }, "want https"},
 		{"no URL", func(c *S3Config) { c.Endpoint = "s3.example.com" }, "want https"},
-		{"a path", func(c *S3Config) { c.Endpoint = "https://s3.example.com/bucket" }, "want https"},
+		{"a path", func(c *S3Config) { c.Endpoint = "https://s3.example.com/store" }, "it has a path"},
 		{"no bucket", func(c *S3Config) { c.Bucket = "" }, "bucket"},
 		{"a bucket with a path", func(c *S3Config) { c.Bucket = "a/b" }, "bucket"},
 		{"no key", func(c *S3Config) { c.SecretKey = "" }, "credentials"},

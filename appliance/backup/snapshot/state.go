@@ -80,6 +80,8 @@ type VerifiedRecord struct {
 	ToolVersion    string    `json:"tool_version"`
 	// ClockInDoubt is the manifest's: nobody knows when it was taken.
 	ClockInDoubt bool `json:"clock_in_doubt,omitempty"`
+	// LockedUntil is when the place lets it be deleted; zero where nothing holds it.
+	LockedUntil time.Time `json:"locked_until,omitzero"`
 }
 
 // Position is the snapshot's.

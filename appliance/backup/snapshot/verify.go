@@ -180,7 +180,7 @@ func deleted(ctx context.Context, d Destination, id ID) error {
 
 // CannotBeAsked says whether an error is of a place as a whole, not of what it holds.
 func CannotBeAsked(err error) bool {
-	for _, e := range []error{ErrPlace, ErrUnreachable, ErrStalled, ErrDenied} {
+	for _, e := range []error{ErrPlace, ErrUnreachable, ErrStalled, ErrDenied, ErrSkew, ErrRegion} {
 		if errors.Is(err, e) {
 			return true
 		}
@@ -228,6 +228,11 @@ func (o *VerifyOptions) verify(ctx context.Context) (VerifiedRecord, error) {
 		ManifestSHA256: m.sum, Lineage: m.Lineage, RaftIndex: m.RaftIndex, ClockInDoubt: m.ClockInDoubt,
 		Size: m.Snapshot.Size, ToolVersion: o.ToolVersion,
 	}
+	stored, err := o.Destination.Stat(ctx, m.Snapshot.Name)
+	if err != nil {
+		return VerifiedRecord{}, err
+	}
+	rec.LockedUntil = stored.LockedUntil.UTC()
 	gone := deleted(ctx, o.Destination, id)
 	if gone != nil && !errors.Is(gone, ErrDeleted) {
 		return VerifiedRecord{}, gone

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -62,7 +63,7 @@ func startVersity(t testing.TB) *versity {
 	child, err := v.set.Start(proc.Spec{
 		Name: "versitygw", Path: bin, LogFile: filepath.Join(dir, "log"),
 		Args: []string{"--port", v.addr, "--quiet", "posix", "--versioning-dir", filepath.Join(dir, "versions"), v.data},
-		Env:  []string{"ROOT_ACCESS_KEY_ID=" + testAccess, "ROOT_SECRET_ACCESS_KEY=" + testSecret},
+		Env:  []string{"ROOT_ACCESS_KEY_ID=" + testAccess, "ROOT_SECRET_ACCESS_KEY=" + testSecret, "VGW_VIRTUAL_DOMAIN=localhost"},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -129,7 +130,7 @@ func (v *versity) open(t testing.TB, cfg S3Config) *S3 {
 	if cfg.Retries == 0 {
 		cfg.Retries = 1
 	}
-	cfg.AccessKey, cfg.SecretKey = testAccess, testSecret
+	cfg.AccessKey, cfg.SecretKey = cmp.Or(cfg.AccessKey, testAccess), cmp.Or(cfg.SecretKey, testSecret)
 	s, err := NewS3(cfg)
 	if err != nil {
 		t.Fatal(err)

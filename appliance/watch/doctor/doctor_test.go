@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -181,6 +182,24 @@ func TestStandbyPasses(t *testing.T) {
 		}
 		if i, _ := Examine(t.Context(), *s).Item("backup-drill"); i.Verdict != evidence.Pass {
 			t.Errorf("led %t: %s: %+v", led, i.Verdict, i.Reasons)
+		}
+	}
+}
+
+// Of each place the doctor says whether what is there can be deleted.
+func TestImmutablePlaces(t *testing.T) {
+	b, s := healthy(t)
+	at := b.now.Add(-time.Minute).Format(time.RFC3339)
+	record := func(place, more string) string {
+		return fmt.Sprintf(`%q:{"id":"c/20261124T113000Z-aaaaaaaa","taken_at":%q,"verified_at":%q,"size":1000%s}`, place, at, at, more)
+	}
+	until := b.now.AddDate(0, 0, 30).Format(time.RFC3339)
+	write(t, filepath.Join(s.Places.Verify, "verified.json"), []byte(`{"format":1,"last_good":{`+
+		record("s3:h/held", `,"locked_until":"`+until+`"`)+","+record("s3:h/over", `,"locked_until":"`+at+`"`)+","+record("dir:/mnt", "")+`}}`))
+	text := fmt.Sprintf("%+v", examineOne(t, *s, "backup-drill"))
+	for _, want := range []string{"s3:h/held: nobody can delete the newest one before " + until, "s3:h/over: who can write there", "dir:/mnt: who can write there can delete all of it (no object lock)"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("it does not say %q:\n%s", want, text)
 		}
 	}
 }

@@ -199,6 +199,13 @@ func (e *exam) judgeBackup(b evidence.Backup, now time.Time) {
 	} else {
 		age := now.Sub(b.TakenAt).Round(time.Second)
 		e.yes(e.Places.Verify, "newest verified: %s, %v old, in %s", b.ID, age, strings.Join(slices.Sorted(maps.Keys(b.Places)), " and "))
+		for _, place := range slices.Sorted(maps.Keys(b.Places)) {
+			if until, held := b.Locked[place]; held && until.After(now) {
+				e.yes(e.Places.Verify, "%s: nobody can delete the newest one before %s (object lock)", place, until.Format(time.RFC3339))
+			} else {
+				e.saw(e.Places.Verify, "%s: who can write there can delete all of it (no object lock)", place)
+			}
+		}
 		switch {
 		case age > evidence.BackupStale:
 			e.fail(remedy, "the newest verified backup is %v old", age)

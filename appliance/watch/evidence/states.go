@@ -30,6 +30,9 @@ type Backup struct {
 	// Places are the names of the destinations that have a verified snapshot,
 	// with the time at which their newest one was taken.
 	Places map[string]time.Time `json:"places,omitempty"`
+	// Locked are those of them where object lock holds the newest one, with the time until
+	// which nobody can delete it.
+	Locked map[string]time.Time `json:"locked,omitempty"`
 	// InDoubt says that nobody knows how old the newest verified snapshot is, and
 	// ClockDoubted in how many checks in a row this machine's clock was in doubt.
 	InDoubt      bool `json:"in_doubt,omitempty"`
@@ -89,7 +92,10 @@ func ReadBackup(p Places) (Backup, error) {
 	}
 	for place, r := range verified.LastGood {
 		if b.Places == nil {
-			b.Places = map[string]time.Time{}
+			b.Places, b.Locked = map[string]time.Time{}, map[string]time.Time{}
+		}
+		if !r.LockedUntil.IsZero() {
+			b.Locked[place] = r.LockedUntil
 		}
 		b.Places[place] = r.TakenAt
 		// The place that verified it first, where several hold the same one.
