@@ -104,7 +104,7 @@ func httpApp(c Config, socks sockets, ports ports) (*caddyhttp.App, error) {
 		// seen it, in the name of any address.
 		Protocols: []string{"h1", "h2"},
 		ListenerWrappersRaw: []json.RawMessage{
-			caddyconfig.JSON(obj{"wrapper": "strongroom_hold"}, nil), caddyconfig.JSON(obj{"wrapper": "tls"}, nil),
+			caddyconfig.JSON(obj{"wrapper": "strongroom_admit"}, nil), caddyconfig.JSON(obj{"wrapper": "strongroom_hold"}, nil), caddyconfig.JSON(obj{"wrapper": "tls"}, nil),
 		},
 		TLSConnPolicies: caddytls.ConnectionPolicies{{ProtocolMin: "tls1.2", DefaultSNI: c.Names[0]}},
 		Routes: caddyhttp.RouteList{{HandlersRaw: []json.RawMessage{
@@ -124,9 +124,10 @@ func httpApp(c Config, socks sockets, ports ports) (*caddyhttp.App, error) {
 	}
 	if len(redirect) > 0 {
 		app.Servers[serverHTTP] = &caddyhttp.Server{
-			Listen:    redirect,
-			Protocols: []string{"h1"},
-			Routes:    redirectRoutes(c, ports),
+			Listen:              redirect,
+			ListenerWrappersRaw: []json.RawMessage{caddyconfig.JSON(obj{"wrapper": "strongroom_admit"}, nil)},
+			Protocols:           []string{"h1"},
+			Routes:              redirectRoutes(c, ports),
 		}
 	}
 	for _, s := range app.Servers {

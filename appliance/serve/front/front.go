@@ -33,7 +33,7 @@ const (
 
 // register makes our modules known to Caddy, which panics the second time.
 var register = sync.OnceFunc(func() {
-	for _, m := range []caddy.Module{new(gate), new(state), new(probe), new(hold), new(guardedACME), new(hetznerDNS), new(filesIssuer)} {
+	for _, m := range []caddy.Module{new(gate), new(state), new(probe), new(hold), new(admit), new(guardedACME), new(hetznerDNS), new(filesIssuer)} {
 		caddy.RegisterModule(m)
 	}
 })
@@ -122,7 +122,7 @@ func Run(ctx context.Context, c Config, hooks Hooks) error {
 	}
 	close(shared.ready) // the listeners accept from here on
 	if hooks.Ready != nil {
-		hooks.Ready(func(ctx context.Context) error { return alive(ctx, address) })
+		hooks.Ready(func(ctx context.Context) error { return alive(ctx, address, shared.admission) })
 	}
 	<-ctx.Done()
 	if hooks.Stopping != nil {
@@ -217,8 +217,10 @@ func waitForCertificates(ctx context.Context, app *caddytls.TLS, names []string)
 }
 
 // alive begins a TLS handshake. An alert is an answer too: before the first
-// certificate is there it is the only one.
-func alive(ctx context.Context, address string) error {
+// certificate is there it is the only one; and so is the end of a connection that is
+// one too many.
+func alive(ctx context.Context, address string, a *admission) error {
+	refused := a.refused.Load()
 	d := tls.Dialer{Config: &tls.Config{
 		// Whether clients trust the certificate is not asked here.
 		InsecureSkipVerify: true, //nolint:gosec
@@ -226,6 +228,9 @@ func alive(ctx context.Context, address string) error {
 	conn, err := d.DialContext(ctx, "tcp", address)
 	// crypto/tls reports an alert that came as an OpError of this name.
 	if alert := (*net.OpError)(nil); errors.As(err, &alert) && alert.Op == "remote error" {
+		return nil
+	}
+	if err != nil && a.refused.Load() != refused {
 		return nil
 	}
 	if err != nil {

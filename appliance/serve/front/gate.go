@@ -64,6 +64,7 @@ func (g *gate) Provision(ctx caddy.Context) (err error) {
 	}
 	if srv, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
 		srv.RegisterConnState(g.connState())
+		srv.RegisterConnContext(pingIdle())
 	}
 	return nil
 }

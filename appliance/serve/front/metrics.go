@@ -92,26 +92,27 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var (
-	descRequests    = desc("requests_total", "Requests by the class of their status code; none: the client went away before one.", "code")
-	descMalformed   = desc("malformed_total", "Requests whose body the client did not send rightly, or in time, or whose answer it did not wait for.")
-	descRefused     = desc("refused_total", "Requests that do not pass from outside: by path, method, header or body.")
-	descLimited     = desc("limited_total", "Requests answered 429, because of the limits per client address.")
-	descFailed      = desc("upstream_failures_total", "Requests that Vault did not answer.")
-	descInFlight    = desc("requests_in_flight", "Requests under way.")
-	descConnections = desc("connections", "Open connections over TCP; busy: with a request under way, or new.", "state")
-	descNotAfter    = desc("certificate_not_after_seconds", "End of the certificate that is served for the name, as a Unix time; 0: there is none.", "name")
-	descObtained    = desc("certificates_obtained_total", "Certificates that were issued to the front, new ones and renewals.", "renewal")
-	descCertFailed  = desc("certificate_failures_total", "Attempts to get a certificate that failed, those included that the preflight or the budget stopped.")
-	descReload      = desc("certificate_reloads_total", "Changes of the files of issuer \"files\" that were taken over (ok) or could not be (failed).", "result")
-	descOrders      = desc("acme_failed_orders", "Orders that failed at the CA within the last hour.", "ca")
-	descIssued      = desc("acme_issued", "Certificates that the CA has issued within the last seven days.", "ca")
-	descBudget      = desc("acme_orders_left", "Orders that may be placed now before the budget is used up.", "ca")
-	descStart       = desc("start_time_seconds", "Start of the front, as a Unix time.")
+	descRequests     = desc("requests_total", "Requests by the class of their status code; none: the client went away before one.", "code")
+	descConnsRefused = desc("connections_refused_total", "Connections that were closed at once, as there were enough from that network, or in all.")
+	descMalformed    = desc("malformed_total", "Requests whose body the client did not send rightly, or in time, or whose answer it did not wait for.")
+	descRefused      = desc("refused_total", "Requests that do not pass from outside: by path, method, header or body.")
+	descLimited      = desc("limited_total", "Requests answered 429, because of the limits per client address.")
+	descFailed       = desc("upstream_failures_total", "Requests that Vault did not answer.")
+	descInFlight     = desc("requests_in_flight", "Requests under way.")
+	descConnections  = desc("connections", "Open connections over TCP; busy: with a request under way, or new.", "state")
+	descNotAfter     = desc("certificate_not_after_seconds", "End of the certificate that is served for the name, as a Unix time; 0: there is none.", "name")
+	descObtained     = desc("certificates_obtained_total", "Certificates that were issued to the front, new ones and renewals.", "renewal")
+	descCertFailed   = desc("certificate_failures_total", "Attempts to get a certificate that failed, those included that the preflight or the budget stopped.")
+	descReload       = desc("certificate_reloads_total", "Changes of the files of issuer \"files\" that were taken over (ok) or could not be (failed).", "result")
+	descOrders       = desc("acme_failed_orders", "Orders that failed at the CA within the last hour.", "ca")
+	descIssued       = desc("acme_issued", "Certificates that the CA has issued within the last seven days.", "ca")
+	descBudget       = desc("acme_orders_left", "Orders that may be placed now before the budget is used up.", "ca")
+	descStart        = desc("start_time_seconds", "Start of the front, as a Unix time.")
 )
 
 // Describe implements prometheus.Collector.
 func (*frontCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descRequests, descRefused, descMalformed, descLimited, descFailed, descInFlight, descConnections,
+	for _, d := range []*prometheus.Desc{descRequests, descRefused, descMalformed, descConnsRefused, descLimited, descFailed, descInFlight, descConnections,
 		descNotAfter, descObtained, descCertFailed, descReload, descOrders, descIssued, descBudget, descStart} {
 		ch <- d
 	}
@@ -130,6 +131,7 @@ func (f *frontCollector) Collect(ch chan<- prometheus.Metric) {
 		count(descRequests, g.counts.byClass[class].Load(), className(class))
 	}
 	count(descRefused, g.counts.refused.Load())
+	count(descConnsRefused, f.state.admission.refused.Load())
 	count(descMalformed, g.counts.malformed.Load())
 	count(descLimited, g.counts.limited.Load())
 	count(descFailed, g.counts.failed.Load())

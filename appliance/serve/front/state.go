@@ -18,11 +18,12 @@ const stateID = "strongroom"
 type state struct {
 	Dir string `json:"dir"`
 
-	started time.Time
-	nonce   string // tells this process from any other that might answer
-	budget  *budget
-	ready   chan struct{} // closed by Run once certificates are loaded
-	files   *filesIssuer  // with issuer "files"
+	started   time.Time
+	nonce     string // tells this process from any other that might answer
+	budget    *budget
+	admission *admission
+	ready     chan struct{} // closed by Run once certificates are loaded
+	files     *filesIssuer  // with issuer "files"
 
 	// Counts since the start, for the metrics.
 	obtained, renewed, certFailed atomic.Uint64 // certificates of an issuer
@@ -49,6 +50,10 @@ func (s *state) Provision(ctx caddy.Context) error {
 	s.ready = make(chan struct{})
 	s.nonce = hex.EncodeToString(b)
 	s.budget = &budget{file: filepath.Join(s.Dir, "acme-budget.json"), now: time.Now}
+	var err error
+	if s.admission, err = newAdmission(); err != nil {
+		return err
+	}
 	app, err := ctx.App("events")
 	if err != nil {
 		return err
