@@ -52,3 +52,49 @@ func TestPagesAreLinked(t *testing.T) {
 		t.Errorf("only %d links were seen: the test looks in the wrong place", links)
 	}
 }
+
+// Whatever docs/security.md says that an attacker cannot do has a test, which is there.
+func TestSecurityPageNamesItsTests(t *testing.T) {
+	page, err := os.ReadFile("../docs/security.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := map[string]bool{}
+	err = filepath.WalkDir("..", func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		for _, m := range testFunction.FindAllStringSubmatch(string(b), -1) {
+			there[m[1]] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cannot := 0
+	for line := range strings.Lines(string(page)) {
+		if !strings.HasPrefix(line, "| ✗ |") {
+			continue
+		}
+		cannot++
+		named := namedTest.FindAllStringSubmatch(line, -1)
+		if len(named) == 0 {
+			t.Errorf("no test is named: %s", line)
+		}
+		for _, m := range named {
+			if !there[m[1]] {
+				t.Errorf("there is no %s: %s", m[1], line)
+			}
+		}
+	}
+	if cannot < 20 {
+		t.Errorf("%d lines", cannot)
+	}
+}
+
+var (
+	testFunction = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`)
+	namedTest    = regexp.MustCompile("`((?:Test|Fuzz)\\w+)`")
+)

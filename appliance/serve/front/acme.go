@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -27,12 +28,19 @@ const maxNonceRetries = 5
 const (
 	issuerID = "tls.issuance.strongroom_acme"
 	probeID  = "http.handlers.strongroom_probe"
-	// probePath is answered with this process's nonce, over plain HTTP.
-	probePath = "/.well-known/strongroom-preflight"
 )
 
-// probe answers the preflight's question whether a name leads here.
-type probe struct{ nonce string }
+// probePath is answered with this process's nonce, over plain HTTP. Nobody else knows
+// it, and it does not tell what is running here.
+func probePath(nonce string) string { return "/.well-known/" + nonce }
+
+// probe is all that plain HTTP is for, beside the challenges that Caddy answers: it
+// sends to the first name over HTTPS, and answers the preflight's question whether a
+// name leads here.
+type probe struct {
+	To    string `json:"to"` // https://host[:port]
+	nonce string
+}
 
 // CaddyModule names the module.
 func (*probe) CaddyModule() caddy.ModuleInfo {
@@ -48,13 +56,46 @@ func (p *probe) Provision(ctx caddy.Context) error {
 	return err
 }
 
-// ServeHTTP answers with the nonce.
-func (p *probe) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	if r.URL.Path != probePath {
-		return next.ServeHTTP(w, r)
+// ServeHTTP never fails. Whatever the request's target is, the answer leads to p.To: a
+// target that is no path would be taken for the rest of the host.
+func (p *probe) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+	w.Header().Del("Server")
+	if r.URL.Path == probePath(p.nonce) {
+		_, _ = w.Write([]byte(p.nonce)) // an error means that the asker has gone
+		return nil
 	}
-	_, err := w.Write([]byte(p.nonce))
-	return err
+	path := r.URL.EscapedPath()
+	if r.URL.Opaque != "" || !strings.HasPrefix(path, "/") {
+		path = "/"
+	}
+	if r.URL.RawQuery != "" {
+		path += "?" + r.URL.RawQuery
+	}
+	w.Header().Set("Location", p.To+path)
+	w.Header().Set("Connection", "close")
+	w.WriteHeader(http.StatusPermanentRedirect)
+	return nil
+}
+
+const errorsID = "http.handlers.strongroom_errors"
+
+// plainErrors answers what Caddy refuses before our handlers see it, such as a request
+// without a host, in the shape of Vault's errors and without Caddy's name.
+type plainErrors struct{}
+
+// CaddyModule names the module.
+func (plainErrors) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: errorsID, New: func() caddy.Module { return new(plainErrors) }}
+}
+
+// ServeHTTP answers with the error's status.
+func (plainErrors) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+	status := http.StatusInternalServerError
+	if he, ok := r.Context().Value(caddyhttp.ErrorCtxKey).(caddyhttp.HandlerError); ok && he.StatusCode >= 400 {
+		status = he.StatusCode
+	}
+	refuse(&recorder{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}}, verdict{status: status, text: "the front does not take this request"})
+	return nil
 }
 
 // guardedACME is Caddy's ACME issuer that never asks a CA before it has looked

@@ -172,8 +172,11 @@ func (l *load) settle(status int) {
 	}
 }
 
-// usualQuery is how many parameters weigh nothing.
-const usualQuery = 8
+// What of a request's line weighs nothing: so many parameters, and bytes of a path.
+const (
+	usualQuery = 8
+	usualPath  = 1 << 10
+)
 
 // smallBody is how much is read, and judged, before Vault is asked.
 const smallBody = 64 << 10
@@ -191,10 +194,15 @@ func readBody(r *http.Request, b bounds, l *load) (*body, verdict) {
 	if values > b.values {
 		return nil, refusedValues
 	}
+	weight := int64(0)
 	if values > usualQuery {
-		if v := l.add(int64(values) * valueWeight); v != passed {
-			return nil, v
-		}
+		weight = int64(values) * valueWeight
+	}
+	if n := len(r.URL.Path); n > usualPath {
+		weight += 4 * int64(n) // it stands in each record of the audit logs
+	}
+	if v := l.add(weight); v != passed {
+		return nil, v
 	}
 	if r.Body == nil || r.Body == http.NoBody {
 		return nil, passed

@@ -68,6 +68,7 @@ func newGate(t testing.TB, vault http.HandlerFunc) (*gate, *observer.ObservedLog
 	t.Helper()
 	core, logs := observer.New(zapcore.InfoLevel)
 	g := &gate{BodyBytes: 1 << 20, log: zap.New(core), took: newDurations()}
+	g.journal.now = time.Now
 	var err error
 	if g.limits, err = newLimiter(0, 0, 0, func() time.Time { return time.Unix(1_800_000_000, 0) }); err != nil {
 		t.Fatal(err)
@@ -190,6 +191,13 @@ func TestWhatComesToNothingIsWeighed(t *testing.T) {
 			t.Fatalf("writes that Vault takes: %d", w.Code)
 		}
 	}
+	status, asked = 403, 0
+	for range 1000 {
+		send("192.0.2.4:1", "bogus", "/v1/secret/data/"+strings.Repeat("x", 12_000), "")
+	}
+	if asked > 200 {
+		t.Errorf("Vault has written down %d paths of 12 KB, eight times", asked)
+	}
 	status, asked = 400, 0
 	for i := range 1000 {
 		send(fmt.Sprintf("[2001:db8:0:%x::1]:1", i), "", "/v1/auth/userpass/login/anna", `{"password":"x"}`)
@@ -250,6 +258,18 @@ func TestEveryRequestIsAnswered(t *testing.T) {
 					t.Errorf("%s: %d failed, %d malformed, %d records", tt.name, g.counts.failed.Load(), g.counts.malformed.Load(), logs.Len())
 				}
 			}
+		}
+	}
+	// Caddy's own words for one that it takes for cancelled.
+	for _, path := range []string{"/v1/secret/data/x", "/v1/sys/health"} {
+		g, logs, _ := newGate(t, nil)
+		w := httptest.NewRecorder()
+		err := g.ServeHTTP(w, httptest.NewRequest("GET", path, nil), caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
+			w.WriteHeader(499)
+			return nil
+		}))
+		if err != nil || w.Code != 408 || logs.Len() != 1 || g.counts.failed.Load() != 0 {
+			t.Errorf("%s: %v, %d %s", path, err, w.Code, w.Body)
 		}
 	}
 	// Whatever else cancels a request.

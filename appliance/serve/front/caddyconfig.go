@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
-	"net/http"
 	"strconv"
 	"time"
 
@@ -70,11 +69,16 @@ func caddyConfig(c Config, socks sockets) (*caddy.Config, error) {
 }
 
 // logging sends everything to standard error as JSON, without request headers
-// and without what looks like a token. Caddy itself logs requests only where
+// without queries, where OIDC has its code, and without what looks like a token. Caddy itself logs requests only where
 // they fail, and hides fewer headers than Vault's clients fill.
 func logging() *caddy.Logging {
 	filter := obj{"filter": "regexp", "regexp": tokenShape, "value": "[token]"}
-	return &caddy.Logging{Logs: map[string]*caddy.CustomLog{"default": {BaseLog: caddy.BaseLog{
+	uri := obj{"filter": "regexp", "regexp": `\?.*|` + tokenShape, "value": "[hidden]"}
+	return &caddy.Logging{Logs: map[string]*caddy.CustomLog{"default": {Exclude: []string{
+		// The gate has a record of each request, with the fault. The proxy's words would
+		// come beside it, as often as a stranger likes.
+		"http.handlers.reverse_proxy",
+	}, BaseLog: caddy.BaseLog{
 		Level:     "INFO",
 		WriterRaw: caddyconfig.JSON(obj{"output": "stderr"}, nil),
 		EncoderRaw: caddyconfig.JSON(obj{
@@ -82,7 +86,7 @@ func logging() *caddy.Logging {
 			"wrap":   obj{"format": "json", "time_format": "rfc3339_nano"},
 			"fields": obj{
 				"request>headers": obj{"filter": "delete"},
-				"request>uri":     filter,
+				"request>uri":     uri,
 				"error":           filter,
 			},
 		}, nil),
@@ -131,6 +135,9 @@ func httpApp(c Config, socks sockets, ports ports) (*caddyhttp.App, error) {
 		}
 	}
 	for _, s := range app.Servers {
+		s.Errors = &caddyhttp.HTTPErrorConfig{Routes: caddyhttp.RouteList{{HandlersRaw: []json.RawMessage{
+			caddyconfig.JSONModuleObject(obj{}, "handler", "strongroom_errors", nil),
+		}}}}
 		s.ReadHeaderTimeout = caddy.Duration(headerTimeout)
 		s.ReadTimeout = caddy.Duration(bodyTimeout)
 		s.WriteTimeout = caddy.Duration(answerTimeout)
@@ -154,12 +161,7 @@ func redirectRoutes(c Config, ports ports) caddyhttp.RouteList {
 		host = "[" + host + "]"
 	}
 	return caddyhttp.RouteList{{HandlersRaw: []json.RawMessage{
-		caddyconfig.JSONModuleObject(obj{}, "handler", "strongroom_probe", nil),
-		caddyconfig.JSONModuleObject(obj{
-			"status_code": http.StatusPermanentRedirect,
-			"headers":     obj{"Location": []string{"https://" + host + "{http.request.uri}"}},
-			"close":       true,
-		}, "handler", "static_response", nil),
+		caddyconfig.JSONModuleObject(probe{To: "https://" + host}, "handler", "strongroom_probe", nil),
 	}}}
 }
 

@@ -1,6 +1,7 @@
 package front
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -31,6 +32,7 @@ type gate struct {
 
 	limits   *limiter
 	log      *zap.Logger
+	journal  journal
 	inFlight atomic.Int64 // requests
 	active   atomic.Int64 // connections that are new or have a request under way
 	open     atomic.Int64 // connections
@@ -58,6 +60,7 @@ func (*gate) CaddyModule() caddy.ModuleInfo {
 // Provision prepares the handler.
 func (g *gate) Provision(ctx caddy.Context) (err error) {
 	g.log = caddy.Log().Named("access")
+	g.journal.now = time.Now
 	g.took = newDurations()
 	if g.limits, err = newLimiter(g.RequestsPerSecond, g.Burst, g.Concurrent, time.Now); err != nil {
 		return err
@@ -115,7 +118,7 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 		case ended == brokenOff:
 			g.counts.failed.Add(1)
 		}
-		logAccess(g.log, r, rec, took, ended)
+		g.record(r, rec, took, ended)
 	}()
 	ended = g.serve(rec, r, next)
 	return nil
@@ -144,6 +147,8 @@ func (g *gate) serve(w *recorder, r *http.Request, next caddyhttp.Handler) (faul
 	if v != passed {
 		return g.refuse(w, r, v)
 	}
+	known := presented(r.Header)
+	w.known = known && to.class == token
 	load := &load{limits: g.limits, addr: addr}
 	defer func() { load.settle(w.status) }()
 	if r.Method == http.MethodPost || r.Method == http.MethodPut {
@@ -151,7 +156,7 @@ func (g *gate) serve(w *recorder, r *http.Request, next caddyhttp.Handler) (faul
 	}
 	var body *body
 	if v == passed {
-		body, v = readBody(r, to.class.bounds(presented(r.Header), g.BodyBytes), load)
+		body, v = readBody(r, to.class.bounds(known, g.BodyBytes), load)
 	}
 	if v != passed {
 		return g.refuse(w, r, v)
@@ -159,13 +164,18 @@ func (g *gate) serve(w *recorder, r *http.Request, next caddyhttp.Handler) (faul
 	for _, h := range clientHeaders {
 		r.Header.Del(h)
 	}
-	err := next.ServeHTTP(w, r)
-	if err == nil {
+	var err error
+	if fields := hidden[lastOfSys(r.URL.Path)]; fields != nil {
+		err = serveHiding(w, r, next, fields)
+	} else {
+		err = next.ServeHTTP(w, r)
+	}
+	if err == nil && !w.gone {
 		return ""
 	}
 	if body != nil && body.fault.Load() != nil {
 		v = *body.fault.Load()
-	} else if r.Context().Err() != nil {
+	} else if w.gone || r.Context().Err() != nil || errors.Is(err, context.Canceled) {
 		v = refusedGone
 	}
 	if v != passed {
@@ -232,12 +242,23 @@ type recorder struct {
 	status int
 	bytes  int64
 	broken bool // a write has failed: nobody reads
+	gone   bool // Caddy took the client for gone, and has no answer
+	known  bool // a token is asked for, and presented
 }
 
-// hsts is two years, in seconds: https://hstspreload.org asks for one at least.
-const hsts = "max-age=63072000; includeSubDomains"
+// hsts is two years, in seconds. It is for this name alone: where it is an apex, what
+// is below it is somebody else's to decide.
+const hsts = "max-age=63072000"
+
+// statusGone is Caddy's for a request that was cancelled, which has no body: but a
+// client whose own body was at fault may well be there.
+const statusGone = 499
 
 func (r *recorder) WriteHeader(status int) {
+	if status == statusGone && r.status == 0 {
+		r.gone = true
+		return
+	}
 	if r.status == 0 && status >= 200 {
 		r.status = status
 		h := r.Header()

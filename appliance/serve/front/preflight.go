@@ -135,7 +135,7 @@ func (p *preflight) probeHTTP(ctx context.Context, name string, ip net.IP) error
 	where := net.JoinHostPort(ip.String(), strconv.Itoa(p.HTTPPort))
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+where+probePath, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+where+probePath(p.nonce), nil)
 	if err != nil {
 		return fmt.Errorf("%q at %s: %w", name, where, err)
 	}

@@ -35,7 +35,7 @@ func (g *gate) asksToken(r *http.Request, next caddyhttp.Handler) verdict {
 	if ns := r.Header.Get(headerNamespace); ns != "" {
 		ask.Header.Set(headerNamespace, ns)
 	}
-	w := &statusOnly{header: http.Header{}}
+	w := &answer{header: http.Header{}}
 	if err := next.ServeHTTP(w, ask); err != nil {
 		return verdict{status: http.StatusBadGateway, text: vaultSilent}
 	}
@@ -43,19 +43,4 @@ func (g *gate) asksToken(r *http.Request, next caddyhttp.Handler) verdict {
 		return passed
 	}
 	return refusedWrap
-}
-
-// statusOnly is an answer of which nothing but the status matters.
-type statusOnly struct {
-	header http.Header
-	status int
-}
-
-func (s *statusOnly) Header() http.Header         { return s.header }
-func (s *statusOnly) Write(p []byte) (int, error) { s.WriteHeader(http.StatusOK); return len(p), nil }
-
-func (s *statusOnly) WriteHeader(status int) {
-	if s.status == 0 && status >= 200 {
-		s.status = status
-	}
 }
