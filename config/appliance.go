@@ -28,6 +28,7 @@ type Appliance struct {
 	Vault    Vault    `toml:"vault"`
 	TLS      TLS      `toml:"tls"`
 	Escrow   Escrow   `toml:"escrow"`
+	Unseal   Unseal   `toml:"unseal"`
 	Firewall Firewall `toml:"firewall"`
 	Backup   Backup   `toml:"backup"`
 	Alert    Alert    `toml:"alert"`
@@ -103,6 +104,7 @@ func Default() Appliance {
 		Vault:    Vault{Version: VaultVersion, LogLevel: "info", DefaultLeaseTTL: time.Hour, MaxLeaseTTL: 24 * time.Hour},
 		TLS:      TLS{Mode: TLSACME},
 		Escrow:   Escrow{Shares: 5, Threshold: 3},
+		Unseal:   Unseal{Seal: SealAuto},
 		Firewall: Firewall{Manage: true, SSHPort: 22, SSHFrom: []string{"0.0.0.0/0", "::/0"}, ConfirmWithin: 2 * time.Minute},
 		Backup:   DefaultBackup(),
 		Alert:    DefaultAlert(),
@@ -153,6 +155,7 @@ func (a Appliance) faults(file string, at Lines) Faults {
 	a.Vault.check(check)
 	a.TLS.check(check)
 	a.Escrow.check(check)
+	a.Unseal.check(check)
 	a.Firewall.check(check)
 	a.Backup.check(check)
 	a.Alert.check(check)

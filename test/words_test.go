@@ -19,7 +19,7 @@ var otherWords = []struct {
 	now   string
 	stays *regexp.Regexp
 }{
-	{regexp.MustCompile(`(?i)\binitializ`), "initialis…", regexp.MustCompile(`"initialized"|strongroom_vault_initialized`)},
+	{regexp.MustCompile(`(?i)\binitializ`), "initialis…", regexp.MustCompile(`"initialized"|strongroom_vault_initialized|Failed to initialize TCTI context`)},
 	{regexp.MustCompile(`(?i)\bdirector(y|ies)\b`), "folder", regexp.MustCompile(`ACME director|No such file or directory|^(is a|not a) directory$|^directory not empty$|--no-target-directory|https://\S+/directory`)},
 }
 

@@ -49,7 +49,7 @@ still encrypted ends it with exit code 4.`,
 	f.StringVar(&o.keyFile, "key-file", "", "file with the master key, mode 0600, or - for standard input (default: systemd's credential)")
 	f.StringVar(&o.keyName, "key-name", kms.DefaultKeyName, "key_name of Vault's seal stanza")
 	f.UintSliceVar(&o.allow, "allow-uid", nil, "uid that may connect, repeatable (default: this process's own)")
-	c.AddCommand(kmsRotateCommand(machine.OperationLock), kmsExportCommand(), kmsFingerprintCommand())
+	c.AddCommand(kmsRotateCommand(machine.OperationLock), kmsExportCommand(), kmsImportCommand(machine.OperationLock), kmsFingerprintCommand())
 	return c
 }
 

@@ -14,6 +14,8 @@ import (
 	"golang.org/x/term"
 
 	"strongroom.example/appliance/base/access"
+	"strongroom.example/appliance/base/command"
+	"strongroom.example/appliance/base/credential"
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/appliance/watch/evidence"
 	"strongroom.example/appliance/watch/status"
@@ -96,13 +98,24 @@ func runStatus(c *cobra.Command, o *statusOptions) error {
 }
 
 func (o *lookOptions) sources(client *vaultapi.Client) status.Sources {
-	s := status.Sources{Vault: client, Mount: o.mount, Front: o.front, Places: evidence.Below(o.state), Now: time.Now}
+	s := status.Sources{Vault: client, Mount: o.mount, Front: o.front, Places: evidence.Below(o.state), Now: time.Now, Sealing: sealing}
 	a, err := config.Load(o.config)
 	if a.Domain == "" && err == nil {
 		err = fmt.Errorf("%q names no domain", o.config)
 	}
 	s.Domain, s.NoDomain = a.Domain, err
 	return s
+}
+
+// sealing is why this machine's KMS does not run, if systemd cannot open its
+// master key.
+func sealing(ctx context.Context) error {
+	if err := command.New(ctx, "systemctl", "--quiet", "is-active", machine.UnitKMS).Run(); err == nil {
+		return nil
+	}
+	return evidence.ReadSealing(ctx, func(ctx context.Context, args ...string) ([]byte, error) {
+		return command.New(ctx, args[0], args[1:]...).Output()
+	}, credential.LockoutLeft)
 }
 
 // client connects without a token, so that health can be read in any case.

@@ -2,11 +2,14 @@ package cli
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 
 	"github.com/spf13/cobra"
 
+	"strongroom.example/appliance/base/credential"
 	"strongroom.example/appliance/serve/kms"
+	"strongroom.example/config"
 	"strongroom.example/config/machine"
 )
 
@@ -25,7 +28,17 @@ func (o *masterKeyOptions) store() (kms.Store, string) {
 	if o.keyFile != "" {
 		return kms.FileStore{}, o.keyFile
 	}
-	return kms.SystemdStore{}, o.credential
+	return kms.SystemdStore{How: howSealed}, o.credential
+}
+
+// howSealed is what [unseal] says; without a configuration, as on a machine that
+// is being put together again, what it says where it says nothing.
+func howSealed() (string, error) {
+	u, err := config.LoadUnseal(machine.ConfigFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return config.Default().Unseal.Seal, nil
+	}
+	return u.Seal, err
 }
 
 // loadMasterKey reads a file, standard input for "-", or systemd's credential.
@@ -55,6 +68,10 @@ func masterKeyFault(err error) error {
 		e.Code, e.Hint = ExitOperator, "begin one: strongroom kms rotate --recipient FILE"
 	case errors.Is(err, kms.ErrMissingVersion):
 		e.Code, e.Hint = ExitOperator, "the key in force has changed since: begin the rotation again"
+	default:
+		if e.Hint = credential.Hint(err); e.Hint != "" {
+			e.Code = ExitOperator
+		}
 	}
 	return e
 }

@@ -79,5 +79,9 @@ func CredRoleID(job string) string { return job + roleID }
 // CredSecretID is the name of the credential with a job's secret id.
 func CredSecretID(job string) string { return job + secretID }
 
+// NextCredential ends the file of a credential that takes effect when somebody
+// has confirmed it.
+const NextCredential = ".next"
+
 // CredentialFile is where a sealed credential is.
 func CredentialFile(name string) string { return CredentialDir + "/" + name }

@@ -40,6 +40,7 @@ type options struct {
 	sshFrom     []string
 	noFirewall  bool
 	skipDNS     bool
+	remake      bool
 	backupKeys  string
 	tokenFile   string
 	yes         bool
@@ -82,6 +83,7 @@ func (o *options) flags(c *cobra.Command) {
 	f.BoolVar(&o.noFirewall, "no-firewall", false, "leave nftables alone")
 	f.Var(pathFlag{&o.backupKeys}, "backup-credentials", "file with access_key and secret_key of the bucket for backups; it is sealed, and can be deleted afterwards")
 	f.StringVar(&o.tokenFile, "token-file", "", tokenFileHelp)
+	f.BoolVar(&o.remake, "remake-credentials", false, "make sealed credentials anew that this machine can never open again; the master key comes first, by strongroom kms import")
 	f.BoolVar(&o.skipDNS, "skip-dns-check", false, "don't ask whether the domain points to this machine")
 }
 
@@ -174,7 +176,7 @@ func (o *options) with(ctx context.Context, cfg config.Appliance, do func(contex
 	given := steps.SealSecrets(&cfg, o.backupKeys)
 	return do(ctx, &steps.Env{
 		Host: h, Config: cfg, Payload: payload.Embedded(), Network: steps.OSNetwork{Resolver: net.DefaultResolver},
-		Rand: rand.Reader, Version: o.version, VaultBinary: o.vaultBinary, Recipients: to, SkipDNS: o.skipDNS,
+		Rand: rand.Reader, Version: o.version, VaultBinary: o.vaultBinary, Recipients: to, SkipDNS: o.skipDNS, Remake: o.remake,
 		Session: sshSession(), Given: given, AdminToken: admin, Confirm: o.confirmFirewall,
 		Vault: newClient,
 	})

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
-	"encoding/base64"
 	"errors"
 	"io/fs"
 	"math/rand/v2"
@@ -17,6 +16,8 @@ import (
 
 	"strongroom.example/appliance/backup/restore"
 	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/base/credential"
+	"strongroom.example/appliance/base/credential/credtest"
 	"strongroom.example/appliance/base/fault"
 	"strongroom.example/appliance/base/signing"
 	"strongroom.example/appliance/base/statefile"
@@ -58,11 +59,13 @@ func TestWanted(t *testing.T) {
 func memoryMachine(t *testing.T) *host.Memory {
 	t.Helper()
 	m := host.NewMemory()
+	creds := &credtest.Machine{}
 	m.Commands["systemd-creds"] = func(c host.Command, stdin []byte) (host.Output, error) {
-		if c.Args[1] != "encrypt" {
-			return host.Output{}, errors.New("not in this test")
+		out, err := creds.Run(t.Context(), stdin, c.Args[1:]...)
+		if err != nil {
+			err = &host.ExitError{Command: c.String(), Code: 1, Stderr: err.Error()}
 		}
-		return host.Output{Stdout: []byte("sealed:" + base64.StdEncoding.EncodeToString(stdin))}, nil
+		return host.Output{Stdout: out}, err
 	}
 	h := m.Host()
 	for _, dir := range []string{"/etc", "/etc/strongroom", machine.CredentialDir, "/var", "/var/lib", machine.StateDir, machine.EscrowDir} {
@@ -220,8 +223,7 @@ func checkPutBack(t *testing.T, m *host.Memory, o *Opened) {
 	if ring, err := signing.ParseKeyring(m.Files[machine.KeyringEscrow].Data); err != nil || len(ring.Keys) != 1 {
 		t.Errorf("the keyring: %v", err)
 	}
-	sealed := string(m.Files[machine.MasterKeyFile].Data)
-	plain, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(sealed, "sealed:"))
+	plain, err := credential.Unseal(t.Context(), (&credtest.Machine{}).Run, machine.CredMasterKey, m.Files[machine.MasterKeyFile].Data)
 	if err != nil {
 		t.Fatal(err)
 	}

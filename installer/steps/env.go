@@ -18,6 +18,7 @@ import (
 
 	"filippo.io/age"
 
+	"strongroom.example/appliance/base/credential"
 	"strongroom.example/appliance/base/fault"
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/config"
@@ -46,6 +47,8 @@ type Env struct {
 	AdminToken string
 	// Recipients get the escrow.
 	Recipients []age.Recipient
+	// Remake has credentials made anew that can never be opened again.
+	Remake bool
 	// Session is the SSH session that this runs in, as SSH_CONNECTION tells it
 	// (ssh(1)); empty for none.
 	Session string
@@ -61,6 +64,8 @@ type Env struct {
 	releaseKey string
 	// downloadDir is where Vault is unpacked; empty: the constant of that name.
 	downloadDir string
+	// way is how this machine seals; empty until it was asked.
+	way credential.Way
 	// wanted are the files of the steps that have been checked, for the manifest.
 	wanted map[string]ManifestFile
 }
@@ -89,6 +94,7 @@ func All(e *Env) []engine.Step {
 		ssh{e},
 		programs{e},
 		vaultProgram{e},
+		sealing{e},
 		masterKey{e},
 		jobKeys{e},
 		linkCertificates{e},

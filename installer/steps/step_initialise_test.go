@@ -134,7 +134,7 @@ func TestPlacesForTheKeysAreTried(t *testing.T) {
 				}
 				return creds(c, in)
 			}
-		}, "does not hold what was sealed in it"},
+		}, "opens with another content than was sealed"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newJobWorld(t)

@@ -41,7 +41,7 @@ func (s jobKeys) Check(ctx context.Context) (engine.Diff, error) {
 	for _, name := range slices.Sorted(maps.Keys(s.Given)) {
 		c.add(s.given(ctx, name, s.Given[name]))
 	}
-	c.add(s.named())
+	c.add(s.named(ctx))
 	return c.done()
 }
 
@@ -51,8 +51,12 @@ func (s jobKeys) pair(ctx context.Context, name, pub, what string, make func() (
 	if err != nil {
 		return nil, err
 	}
+	var secret []byte
 	if there {
-		secret, err := s.openCredential(ctx, name, machine.CredentialFile(name))
+		secret, err = s.openCredential(ctx, name, machine.CredentialFile(name))
+		there = !errors.Is(err, errLost)
+	}
+	if there {
 		if err != nil {
 			return nil, err
 		}
@@ -249,11 +253,12 @@ func (s jobKeys) given(ctx context.Context, name, from string) (engine.Diff, err
 	}}
 	if sealed {
 		old, err := s.openCredential(ctx, name, cred)
-		if err != nil {
+		lost := errors.Is(err, errLost)
+		if err != nil && !lost {
 			return nil, err
 		}
 		defer clear(old)
-		if bytes.Equal(old, plain) {
+		if !lost && bytes.Equal(old, plain) {
 			return nil, nil
 		}
 		c.From = "another content"
@@ -294,7 +299,7 @@ func checkGiven(name, from string, plain []byte) error {
 
 // named finds credentials that the configuration names and that nobody has
 // given.
-func (s jobKeys) named() (engine.Diff, error) {
+func (s jobKeys) named(ctx context.Context) (engine.Diff, error) {
 	var errs []error
 	for _, name := range s.backupCredentials() {
 		if _, given := s.Given[name]; given {
@@ -306,6 +311,12 @@ func (s jobKeys) named() (engine.Diff, error) {
 		}
 		if !there {
 			errs = append(errs, fmt.Errorf("the configuration names the credential %q, and %q is not there", name, machine.CredentialFile(name)))
+		} else if s.Remake {
+			plain, err := s.openCredential(ctx, name, machine.CredentialFile(name))
+			clear(plain)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("the configuration names the credential %q: %w", name, err))
+			}
 		}
 	}
 	if err := errors.Join(errs...); err != nil {

@@ -186,6 +186,9 @@ func (s jobs) loginFault(ctx context.Context, j job, noRole bool) (string, error
 		return "of a role that is gone", nil
 	}
 	c, err := s.loginJob(ctx, j)
+	if errors.Is(err, errLost) {
+		return "never to be opened again", nil
+	}
 	if refused(err) {
 		return "refused by Vault", nil
 	}
@@ -355,6 +358,9 @@ func (e *Env) rootClient(ctx context.Context) (*vaultapi.Client, error) {
 		return nil, err
 	}
 	token, err := e.openCredential(ctx, machine.CredRootToken, machine.RootTokenFile)
+	if errors.Is(err, errLost) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -387,6 +393,9 @@ func (e *Env) doctorClient(ctx context.Context) (*vaultapi.Client, error) {
 		}
 	}
 	c, err := e.loginJob(ctx, doctor)
+	if errors.Is(err, errLost) {
+		return nil, fmt.Errorf("%w: %w", errNoWay, err)
+	}
 	if refused(err) {
 		return nil, fmt.Errorf("%w: Vault refuses what is in %q", errNoWay, doctor.secretCred())
 	}

@@ -14,7 +14,6 @@ import (
 	"strongroom.example/appliance/serve/kms"
 	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
-	"strongroom.example/installer/host"
 )
 
 // masterKey makes the key that everything in Vault is sealed with: first into
@@ -43,8 +42,16 @@ func (s masterKey) Check(ctx context.Context) (engine.Diff, error) {
 			return nil, operator("put the master key back from its escrow, or move "+machine.VaultData+" away if nobody needs what is in it",
 				"Vault's storage is in %q and the master key that opens it is not in %q", machine.RaftDir, machine.MasterKeyFile)
 		}
-		return engine.Diff{{What: "master key", To: fmt.Sprintf("new; escrow for %d recipients in %s, sealed for the KMS in %s", len(s.Recipients), machine.MasterKeyEscrow, machine.MasterKeyFile),
+		way, err := s.howSealed(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return engine.Diff{{What: "master key", To: fmt.Sprintf("new; escrow for %d recipients in %s, sealed for the KMS in %s, %s", len(s.Recipients), machine.MasterKeyEscrow, machine.MasterKeyFile, way),
 			Apply: s.create}}, nil
+	}
+	// Nothing else here works without it, and only people can bring it back.
+	if _, err := s.keyInForce(ctx); err != nil {
+		return nil, err
 	}
 	if escrowed {
 		return nil, nil
@@ -185,28 +192,4 @@ func (e *Env) escrowTo(file string, plain []byte, to ...age.Recipient) error {
 		}
 	}
 	return nil
-}
-
-// sealCredential encrypts plain with the machine's TPM2 or host key, under a
-// name that binds it to the one unit setting that may open it. The secret goes
-// by pipe.
-func (e *Env) sealCredential(ctx context.Context, name, path string, plain []byte) error {
-	out, err := e.Host.Run(ctx, host.Command{
-		Args: []string{"systemd-creds", "encrypt", "--name=" + name, "-", "-"}, Stdin: bytes.NewReader(plain)})
-	if err != nil {
-		return fmt.Errorf("seal credential %q: %w", name, err)
-	}
-	if len(out.Stdout) == 0 || len(plain) > 0 && bytes.Contains(out.Stdout, plain) {
-		return fmt.Errorf("seal credential %q: systemd-creds gave nothing that is encrypted", name)
-	}
-	return e.Host.Write(path, bytes.NewReader(out.Stdout), root(0o600))
-}
-
-// openCredential decrypts what sealCredential wrote.
-func (e *Env) openCredential(ctx context.Context, name, path string) ([]byte, error) {
-	out, err := e.Host.Run(ctx, host.Command{Args: []string{"systemd-creds", "decrypt", "--name=" + name, path, "-"}})
-	if err != nil {
-		return nil, fmt.Errorf("open credential %q: %w", path, err)
-	}
-	return out.Stdout, nil
 }

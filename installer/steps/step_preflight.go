@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"strongroom.example/appliance/base/fault"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
@@ -41,7 +42,7 @@ func (s preflight) Check(ctx context.Context) (engine.Diff, error) {
 	if err != nil {
 		return nil, err
 	}
-	checks := []func(context.Context) error{s.system, s.memory, s.disk(ours), s.serviceManager, s.recipients, s.certificate, s.authorities}
+	checks := []func(context.Context) error{s.system, s.memory, s.disk(ours), s.serviceManager, s.sealable, s.recipients, s.certificate, s.authorities}
 	if !ours {
 		// What a running appliance occupies itself is asked only of a machine
 		// that has none yet.
@@ -144,6 +145,17 @@ func (s preflight) serviceManager(ctx context.Context) error {
 		return fmt.Errorf("systemd: version %s, at least %d is needed", m[1], minSystemd)
 	}
 	return nil
+}
+
+// sealable wants a TPM where the configuration does, and one that works where it
+// is to be used. Nothing is sealed by that.
+func (s preflight) sealable(ctx context.Context) error {
+	_, err := s.howSealed(ctx)
+	var f *fault.Error
+	if errors.As(err, &f) {
+		return fmt.Errorf("%w: %s", err, f.Hint)
+	}
+	return err
 }
 
 // recipients wants somebody to seal for, unless all that is sealed for people has

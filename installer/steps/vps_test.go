@@ -3,7 +3,6 @@ package steps
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,6 +17,7 @@ import (
 
 	"filippo.io/age"
 
+	"strongroom.example/appliance/base/credential/credtest"
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
@@ -31,6 +31,8 @@ type vps struct {
 	*host.Memory
 	id  *age.X25519Identity
 	nft string // the rules in force
+	// creds seals and opens; without a TPM, until told otherwise.
+	creds *credtest.Machine
 }
 
 func newVPS(t *testing.T) *vps {
@@ -40,7 +42,7 @@ func newVPS(t *testing.T) *vps {
 		t.Fatal(err)
 	}
 	m := host.NewMemory()
-	v := &vps{Memory: m, id: id}
+	v := &vps{Memory: m, id: id, creds: &credtest.Machine{}}
 	for _, d := range []string{"/etc", "/etc/sysctl.d", "/etc/profile.d", "/etc/security", "/etc/security/limits.d", "/etc/systemd", "/etc/systemd/system",
 		"/proc", "/proc/sys", "/proc/sys/fs", "/usr", "/usr/local", "/usr/local/bin", "/usr/local/lib", "/var", "/var/lib", "/root"} {
 		m.Files[d] = &host.Node{Info: host.Info{Attr: host.Attr{Mode: 0o755}, Type: fs.ModeDir}}
@@ -65,7 +67,7 @@ func newVPS(t *testing.T) *vps {
 			return host.Output{}, nil
 		},
 		"sysctl":        v.sysctl,
-		"systemd-creds": v.creds,
+		"systemd-creds": v.runCreds,
 		"nft":           v.nftables,
 		"systemd-run":   v.run,
 	}
@@ -82,22 +84,13 @@ func (v *vps) sysctl(c host.Command, _ []byte) (host.Output, error) {
 	return host.Output{}, nil
 }
 
-// creds "encrypts" so that the plain text isn't in the result.
-func (v *vps) creds(c host.Command, stdin []byte) (host.Output, error) {
-	name := strings.TrimPrefix(c.Args[2], "--name=")
-	if c.Args[1] == "encrypt" {
-		return host.Output{Stdout: []byte(name + ":" + base64.StdEncoding.EncodeToString(stdin))}, nil
-	}
-	b, err := v.ReadFile(c.Args[3])
+// runCreds is systemd-creds of the machine that v.creds tells.
+func (v *vps) runCreds(c host.Command, stdin []byte) (host.Output, error) {
+	out, err := v.creds.Run(context.Background(), stdin, c.Args[1:]...)
 	if err != nil {
-		return host.Output{}, err
+		err = &host.ExitError{Command: c.String(), Code: 1, Stderr: err.Error()}
 	}
-	got, text, _ := strings.Cut(string(b), ":")
-	if got != name {
-		return host.Output{}, &host.ExitError{Command: c.String(), Code: 1, Stderr: "embedded name does not match"}
-	}
-	plain, err := base64.StdEncoding.DecodeString(text)
-	return host.Output{Stdout: plain}, err
+	return host.Output{Stdout: out}, err
 }
 
 func (v *vps) nftables(c host.Command, _ []byte) (host.Output, error) {

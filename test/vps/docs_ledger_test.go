@@ -116,6 +116,7 @@ var ledger = map[string]map[string]string{
 	"unseal.md": {
 		"fingerprint": "test/vps/kms_test.go", "export": "test/vps/kms_test.go", "rotate": "test/vps/kms_test.go", "confirm": "test/vps/kms_test.go", "sealed": "test/vps/kms_test.go",
 		"escrow-fingerprint": "test/vps/docs_test.go", "next": "test/vps/docs_test.go", "put-back": "test/vps/docs_test.go",
+		"credentials-again": "test/vps/docs_ledger_test.go",
 	},
 	"upgrade.md": {
 		"plan": "test/vps/upgrade_test.go", "upgrade": "test/vps/upgrade_test.go", "rollback": "test/vps/upgrade_test.go", "after": "test/vps/upgrade_test.go",

@@ -1,6 +1,8 @@
 // Package credential reads secrets from files: a file that somebody names, what
 // systemd passes to a unit, or what an installed appliance keeps encrypted and
-// root opens, so that a job can be run by hand.
+// root opens, so that a job can be run by hand. It is also the one place that
+// seals (Seal), that knows what a machine seals with (Choose), and what systemd
+// means where one does not open (Diagnose).
 //
 // Of what is in them it knows pairs alone, and its errors quote nothing of it.
 package credential
@@ -17,7 +19,6 @@ import (
 	"time"
 
 	"strongroom.example/appliance/base/atomicfile"
-	"strongroom.example/appliance/base/command"
 	"strongroom.example/config/machine"
 )
 
@@ -74,16 +75,13 @@ func Open(dir, name string) ([]byte, error) {
 		}
 		return nil, fmt.Errorf("credential %q: %w", name, ErrNone)
 	}
+	sealed, err := atomicfile.ReadSmall(path, maxSize)
+	if err != nil {
+		return nil, fmt.Errorf("credential %q: %w", name, err)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // a TPM takes its time
 	defer cancel()
-	var out, stderr bytes.Buffer
-	c := command.New(ctx, "systemd-creds", "decrypt", "--name="+name, path, "-")
-	c.Stdout, c.Stderr = &out, &stderr
-	if err := c.Run(); err != nil {
-		clear(out.Bytes())
-		return nil, fmt.Errorf("credential %q: systemd-creds: %w: %s", name, err, strings.TrimSpace(stderr.String()))
-	}
-	return out.Bytes(), nil
+	return Unseal(ctx, System, name, sealed)
 }
 
 // ErrNone is returned where systemd passes no credential and there is none that

@@ -81,7 +81,7 @@ type Pending struct {
 
 // NextEscrow is where Begin leaves the escrow to be carried away.
 func (r *Rotation) NextEscrow() string     { return r.Escrow + ".next" }
-func (r *Rotation) nextCredential() string { return r.Credential + ".next" }
+func (r *Rotation) nextCredential() string { return r.Credential + machine.NextCredential }
 func (r *Rotation) pendingFile() string    { return r.Escrow + ".pending" }
 
 func (r *Rotation) defaults() {

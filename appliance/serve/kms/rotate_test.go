@@ -16,7 +16,10 @@ import (
 	"filippo.io/age"
 
 	"strongroom.example/appliance/base/atomicfile"
+	"strongroom.example/appliance/base/credential"
+	"strongroom.example/appliance/base/credential/credtest"
 	"strongroom.example/appliance/serve/escrow"
+	"strongroom.example/config"
 )
 
 type rotationTest struct {
@@ -278,51 +281,48 @@ func TestRotationCrashes(t *testing.T) {
 
 func confirmErr(_ Pending, err error) error { return err }
 
-// systemd-creds stands for itself in test/vps; here a stand-in shows what is
-// asked of it, and that no secret is in its arguments.
+// The key is sealed as the configuration has it, and what cannot be opened again
+// never takes the place of what can.
 func TestSystemdStore(t *testing.T) {
-	dir := t.TempDir()
-	program := filepath.Join(dir, "systemd-creds")
-	script := `#!/bin/sh
-echo "$@" >> ` + dir + `/args
-case "$1" in
-encrypt) tr 'A-Za-z' 'N-ZA-Mn-za-m' ;;
-decrypt) tr 'A-Za-z' 'N-ZA-Mn-za-m' < "$3" ;;
-esac
-`
-	if err := os.WriteFile(program, []byte(script), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	s := SystemdStore{Program: program}
+	m := &credtest.Machine{TPM: &credtest.TPM{Firmware: true}}
+	s := SystemdStore{Run: m.Run, How: func() (string, error) { return config.SealAuto, nil }}
 	plain := marshal(t, newKeyset(t))
-	path := filepath.Join(dir, "cred")
+	path := filepath.Join(t.TempDir(), "cred")
+	if _, err := s.Open(t.Context(), path); !errors.Is(err, ErrNoKey) {
+		t.Errorf("no credential: %v", err)
+	}
 	if err := s.Seal(t.Context(), path, plain); err != nil {
 		t.Fatal(err)
-	}
-	got, err := s.Open(t.Context(), path)
-	if err != nil || !bytes.Equal(got, plain) {
-		t.Fatalf("got %d bytes, %v", len(got), err)
-	}
-	args, err := os.ReadFile(dir + "/args")
-	if err != nil || string(args) != "encrypt --name=master-key - -\ndecrypt --name=master-key "+path+" -\n" {
-		t.Errorf("systemd-creds was called with %q, %v", args, err)
 	}
 	if fi, err := os.Stat(path); err != nil || fi.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v", fi.Mode(), err)
 	}
-	if err := os.WriteFile(program, []byte("#!/bin/sh\ncat\n"), 0o700); err != nil {
+	for _, call := range m.Calls {
+		if strings.Contains(strings.Join(call, " "), "BEGIN") {
+			t.Error("a secret in the arguments")
+		}
+	}
+	m.SecureBootUpdate()
+	got, err := s.Open(t.Context(), path)
+	if err != nil || !bytes.Equal(got, plain) {
+		t.Fatalf("got %d bytes, %v", len(got), err)
+	}
+	before, err := os.ReadFile(path)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Seal(t.Context(), path, plain); err == nil {
-		t.Error("a credential in the clear was written")
+	if how, ok := credential.Inspect(before); !ok || how.Way != credential.TPM {
+		t.Errorf("sealed %v", how)
 	}
-	if err := os.WriteFile(program, []byte("#!/bin/sh\necho no TPM >&2; exit 1\n"), 0o700); err != nil {
-		t.Fatal(err)
+	m.PowerCuts()
+	if err := s.Seal(t.Context(), path, plain); !errors.Is(err, credential.ErrLockout) {
+		t.Errorf("in lockout: %v", err)
 	}
-	if _, err := s.Open(t.Context(), path); err == nil || !strings.Contains(err.Error(), "no TPM") {
-		t.Errorf("got %v", err)
+	bad := SystemdStore{Run: m.Run, How: func() (string, error) { return "", errors.New("no configuration") }}
+	if err := bad.Seal(t.Context(), path, plain); err == nil {
+		t.Error("sealed without knowing how")
 	}
-	if _, err := s.Open(t.Context(), path+"x"); !errors.Is(err, ErrNoKey) {
-		t.Errorf("no credential: %v", err)
+	if after, err := os.ReadFile(path); err != nil || !bytes.Equal(before, after) {
+		t.Error("what was there was replaced")
 	}
 }

@@ -1,15 +1,11 @@
 package kms
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"os"
-	"strings"
 
 	"strongroom.example/appliance/base/atomicfile"
-	"strongroom.example/appliance/base/command"
+	"strongroom.example/appliance/base/credential"
 	"strongroom.example/config/machine"
 )
 
@@ -22,11 +18,12 @@ type Store interface {
 	Seal(ctx context.Context, path string, plain []byte) error
 }
 
-// SystemdStore keeps it as a systemd credential, encrypted with the machine's
-// TPM2 or host key and bound to the name CredentialName: what
-// LoadCredentialEncrypted= opens. It needs root. See systemd-creds(1).
+// SystemdStore keeps it as a systemd credential, bound to the name
+// machine.CredMasterKey: what LoadCredentialEncrypted= opens. It needs root.
 type SystemdStore struct {
-	Program string // "systemd-creds" if empty
+	Run credential.Run // nil for this machine's systemd-creds
+	// How says what it is sealed with.
+	How func() (setting string, err error)
 }
 
 // FileStore keeps it in the clear, in a file of mode 0600: for a machine
@@ -40,39 +37,36 @@ var (
 
 // Open decrypts the credential.
 func (s SystemdStore) Open(ctx context.Context, path string) ([]byte, error) {
-	if _, err := os.Stat(path); err != nil {
+	sealed, err := atomicfile.ReadSmall(path, 2*maxKeyset)
+	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoKey, err)
 	}
-	return s.run(ctx, nil, "decrypt", path)
+	return credential.Unseal(ctx, s.run(), machine.CredMasterKey, sealed)
 }
 
-// Seal encrypts plain into the file at path. The secret goes by pipe.
+// Seal encrypts plain into the file at path, when what is to be written has been
+// opened.
 func (s SystemdStore) Seal(ctx context.Context, path string, plain []byte) error {
-	sealed, err := s.run(ctx, plain, "encrypt", "-")
+	setting, err := s.How()
 	if err != nil {
 		return err
 	}
-	if len(sealed) == 0 || bytes.Contains(sealed, []byte(pemType)) {
-		return errors.New("seal credential: systemd-creds gave nothing that is encrypted")
+	way, err := credential.Choose(ctx, s.run(), setting)
+	if err != nil {
+		return err
+	}
+	sealed, err := credential.Seal(ctx, s.run(), way, machine.CredMasterKey, plain)
+	if err != nil {
+		return err
 	}
 	return atomicfile.Write(path, sealed, 0o600)
 }
 
-func (s SystemdStore) run(ctx context.Context, stdin []byte, verb, input string) ([]byte, error) {
-	program := s.Program
-	if program == "" {
-		program = "systemd-creds"
+func (s SystemdStore) run() credential.Run {
+	if s.Run != nil {
+		return s.Run
 	}
-	// A buffer that never grows leaves no copies behind.
-	out := bytes.NewBuffer(make([]byte, 0, 2*maxKeyset))
-	var stderr bytes.Buffer
-	c := command.New(ctx, program, verb, "--name="+machine.CredMasterKey, input, "-")
-	c.Stdin, c.Stdout, c.Stderr = bytes.NewReader(stdin), out, &stderr
-	if err := c.Run(); err != nil {
-		clear(out.Bytes())
-		return nil, fmt.Errorf("%s %s: %w: %s", program, verb, err, strings.TrimSpace(stderr.String()))
-	}
-	return out.Bytes(), nil
+	return credential.System
 }
 
 // Open reads the file.

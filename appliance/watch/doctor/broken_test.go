@@ -9,11 +9,13 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"strongroom.example/appliance/backup/drill/report"
+	"strongroom.example/appliance/base/credential/credtest"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
 )
@@ -138,6 +140,10 @@ var broken = []struct {
 	{"credential with no key", "cleartext", func(_ *testing.T, b *box, _ *Subject) {
 		b.file(machine.CredentialDir+"/master-key", 0o600, 0, 0, nullBlob())
 	}, "fail", "with no key", false},
+	{"credential that a Secure Boot update locks out", "cleartext", sealedBy("host+tpm2", 7), "fail", "sealed by the host's key and the TPM (PCR 7)", false},
+	{"credential that systemd 252 never opens", "cleartext", sealedBy("host+tpm2", -1), "fail", "(no PCR)", false},
+	{"sealed by a TPM, the host's key wanted", "cleartext", seal(config.SealHost, sealedBy("host+tpm2", 23)), "warn", "[unseal] has seal = \"host\"", false},
+	{"sealed by the host's key, a TPM wanted", "cleartext", seal(config.SealTPM, sealedBy("host", -1)), "warn", "[unseal] has seal = \"tpm\"", false},
 	{"TLS 1.2 preferred", "tls13", func(_ *testing.T, b *box, _ *Subject) {
 		b.hellos[tls.VersionTLS13] = tls.ConnectionState{Version: tls.VersionTLS12}
 	}, "fail", "prefers TLS 1.2", false},
@@ -284,6 +290,9 @@ var broken = []struct {
 	{"no list of files", "drift", remove(machine.ManifestFile), "skip", "not there", false},
 	{"damaged list of files", "drift", edit(machine.ManifestFile, "{", "["), "fail", "damaged", false},
 	{"a list of files of another format", "drift", edit(machine.ManifestFile, `"format":1`, `"format":2`), "fail", "format 2, this program reads 1", false},
+	{"TPM in lockout", "units", kmsSays("TPM2 device is in dictionary attack lockout mode.\n"), "fail", "strongroom-kms.service does not run: the TPM is in dictionary-attack lockout", false},
+	{"TPM refuses", "units", kmsSays("Current policy digest does not match stored policy digest, cancelling TPM2 authentication attempt.\n"), "fail", "refuses for good", false},
+	{"KMS stopped", "units", unit(machine.UnitKMS, "ActiveState", "inactive"), "fail", "enabled and inactive", true},
 	{"front stopped", "units", unit(machine.UnitFront, "ActiveState", "inactive"), "fail", "enabled and inactive", true},
 	{"timer disabled", "units", unit("strongroom-snapshot.timer", "UnitFileState", "disabled"), "fail", "strongroom-snapshot.timer is disabled", true},
 	{"masked", "units", unit(machine.UnitVault, "LoadState", "masked"), "fail", "masked", false},
@@ -363,5 +372,39 @@ func unlink(t *testing.T, p string) {
 	t.Helper()
 	if err := os.Remove(p); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// sealedBy has the master key sealed by systemd-creds, to a PCR or none.
+func sealedBy(key string, pcr int) func(*testing.T, *box, *Subject) {
+	return func(t *testing.T, b *box, _ *Subject) {
+		t.Helper()
+		pcrs := "--tpm2-pcrs="
+		if pcr >= 0 {
+			pcrs += strconv.Itoa(pcr)
+		}
+		m := &credtest.Machine{TPM: &credtest.TPM{Firmware: true}}
+		out, err := m.Run(t.Context(), []byte("x"), "encrypt", "--with-key="+key, pcrs, "--name=master-key", "-", "-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.file(machine.CredentialDir+"/master-key", 0o600, 0, 0, string(out))
+	}
+}
+
+func seal(setting string, also func(*testing.T, *box, *Subject)) func(*testing.T, *box, *Subject) {
+	return func(t *testing.T, b *box, s *Subject) {
+		t.Helper()
+		s.Config.Unseal.Seal = setting
+		also(t, b, s)
+	}
+}
+
+// kmsSays has the KMS wait for its master key, and systemd say why.
+func kmsSays(text string) func(*testing.T, *box, *Subject) {
+	return func(t *testing.T, b *box, s *Subject) {
+		t.Helper()
+		unit(machine.UnitKMS, "ActiveState", "activating")(t, b, s)
+		b.commands["journalctl"] = says(text)
 	}
 }

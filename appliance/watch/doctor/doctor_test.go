@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"strongroom.example/appliance/base/credential"
 	"strongroom.example/appliance/watch/evidence"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
@@ -218,7 +219,7 @@ func TestReportIsKept(t *testing.T) {
 
 func nullBlob() string {
 	raw := make([]byte, 100)
-	copy(raw, nullKey)
+	copy(raw, credential.NoKey)
 	return base64.StdEncoding.EncodeToString(raw)
 }
 

@@ -7,13 +7,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"regexp"
 	"slices"
 	"strings"
 	"time"
 
+	"strongroom.example/appliance/base/credential"
 	"strongroom.example/appliance/base/words"
+	"strongroom.example/config"
 	"strongroom.example/config/machine"
 )
 
@@ -138,7 +141,7 @@ func (e *exam) cleartext(files []string, dirs ...string) {
 		}
 		n++
 		for _, what := range append(secretsIn(b), settingsIn(b)...) {
-			e.fail("move it into a systemd credential: systemd-creds encrypt; then change it, since it was in clear", "%s holds %s", p, what)
+			e.fail("move it into a systemd credential: systemd-creds encrypt --with-key=host; then change it, since it was in clear", "%s holds %s", p, what)
 		}
 	}
 	e.found(n, "files in "+strings.Join(dirs, ", "), "%s searched for tokens, keys, passwords", words.Count(n, "file"))
@@ -164,6 +167,7 @@ func sealedCredentials(_ context.Context, e *exam) {
 		e.unseen(machine.CredentialDir, err)
 		return
 	}
+	ways := map[string]int{}
 	for _, n := range names {
 		p := path.Join(machine.CredentialDir, n)
 		b, err := e.Machine.ReadFile(p)
@@ -172,15 +176,35 @@ func sealedCredentials(_ context.Context, e *exam) {
 			continue
 		}
 		if why := unsealed(b); why != "" {
-			e.fail("systemd-creds encrypt --name="+n+" - "+p+", then change the secret", "%s %s", p, why)
+			remedy := "move it away, " + reinstall + ", and change the secret"
+			if n == machine.CredMasterKey {
+				remedy = "strongroom kms import, as docs/unseal.md has it, then strongroom kms rotate"
+			}
+			e.fail(remedy, "%s %s", p, why)
+			continue
 		}
+		ways[e.sealed(p, b)]++
 	}
 	e.found(len(names), machine.CredentialDir, "%s looked at", words.Count(len(names), "credential"))
+	for _, how := range slices.Sorted(maps.Keys(ways)) {
+		e.yes(machine.CredentialDir, "%d sealed %s", ways[how], how)
+	}
 }
 
-// nullKey begins a credential that systemd has "encrypted" with no key at all:
-// CRED_AES256_GCM_BY_NULL in systemd's creds-util.h.
-var nullKey = []byte{0x05, 0x84, 0x69, 0xda, 0xf6, 0xf5, 0x43, 0x24, 0x80, 0x05, 0x49, 0xda, 0x0f, 0x8e, 0xa2, 0xfb}
+// sealed says how a credential is sealed, and finds fault with a way that locks
+// the machine out, or that is another than [unseal] has.
+func (e *exam) sealed(p string, b []byte) string {
+	s, known := credential.Inspect(b)
+	switch {
+	case !known:
+		return "in a way that this version does not know"
+	case s.Way == "":
+		e.fail(reinstall+": it seals it anew", "%s is sealed %s: an update of Secure Boot or of systemd can keep it from ever opening again", p, s)
+	case e.NoConfig == nil && (e.Config.Unseal.Seal == config.SealHost && s.Way != credential.Host || e.Config.Unseal.Seal == config.SealTPM && s.Way != credential.TPM):
+		e.warn(reinstall+": it seals it anew", "%s is sealed %s, and [unseal] has seal = %q", p, s, e.Config.Unseal.Seal)
+	}
+	return s.String()
+}
 
 // unsealed says why a file is no encrypted credential, systemd-creds(1); "" if
 // it is one.
@@ -189,7 +213,7 @@ func unsealed(data []byte) string {
 	switch {
 	case err != nil || len(raw) < 16+12+16:
 		return "is not an encrypted credential"
-	case bytes.HasPrefix(raw, nullKey):
+	case bytes.HasPrefix(raw, []byte(credential.NoKey)):
 		return "is encrypted with no key"
 	}
 	// What is encrypted has no text in it.

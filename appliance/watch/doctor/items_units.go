@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"strongroom.example/appliance/backup/drill/report"
+	"strongroom.example/appliance/base/credential"
 	"strongroom.example/appliance/base/signing"
 	"strongroom.example/appliance/watch/evidence"
 	"strongroom.example/config"
@@ -155,6 +156,7 @@ func (e *exam) enabled(ctx context.Context, name string) bool {
 		e.fail("systemctl unmask "+name, "%s is masked", name)
 	case p["LoadState"] != "loaded":
 		e.fail(reinstall, "%s is %s", name, p["LoadState"])
+	case name == machine.UnitKMS && p["ActiveState"] != "active" && e.cannotOpen(ctx):
 	case p["UnitFileState"] != "enabled" || p["ActiveState"] != "active":
 		e.fail("systemctl enable --now "+name, "%s is %s and %s", name, p["UnitFileState"], p["ActiveState"]).
 			fix(run("systemctl", "enable", "--now", name), "systemctl enable --now %s", name)
@@ -162,6 +164,16 @@ func (e *exam) enabled(ctx context.Context, name string) bool {
 		return true
 	}
 	return false
+}
+
+// cannotOpen says why the KMS, which does not run, cannot open its master key.
+func (e *exam) cannotOpen(ctx context.Context) bool {
+	why := evidence.ReadSealing(ctx, e.Machine.Run, credential.LockoutLeft)
+	if why == nil {
+		return false
+	}
+	e.fail(credential.Hint(why), "%s does not run: %v", machine.UnitKMS, why)
+	return true
 }
 
 func backupRecent(_ context.Context, e *exam) {

@@ -1,6 +1,7 @@
 package status
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -60,6 +61,8 @@ func (r Report) why(what string) string {
 func (r Report) vaultLine() Line {
 	l := Line{Name: "Vault", State: Bad}
 	switch h := r.Vault; {
+	case r.Locked != "":
+		l.Text, l.Hint = "SEALED: "+r.Locked, cmp.Or(r.lockedHint, "docs/unseal.md")
 	case h == nil:
 		l.Text, l.Hint = "does not answer: "+r.why("Vault"), "systemctl status vault strongroom-kms; docs/unseal.md"
 	case !h.Initialized:

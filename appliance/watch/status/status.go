@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"strongroom.example/appliance/backup/drill/report"
+	"strongroom.example/appliance/base/credential"
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/appliance/watch/evidence"
 )
@@ -29,7 +30,10 @@ type Sources struct {
 	Front, Domain string
 	NoDomain      error
 	Places        evidence.Places
-	Now           func() time.Time
+	// Sealing says why the KMS cannot open its master key, nil where nobody
+	// knows; it is asked where Vault does not answer or is sealed. May be nil.
+	Sealing func(context.Context) error
+	Now     func() time.Time
 	// Patience bounds the whole look; 0: 15 s.
 	Patience time.Duration
 }
@@ -58,6 +62,9 @@ type Report struct {
 	Doctor     *evidence.Doctor     `json:"doctor,omitempty"`
 	Lines      []Line               `json:"lines"`
 	Missing    []Missing            `json:"missing,omitempty"`
+	// Locked is why the master key cannot be opened, where systemd says it.
+	Locked     string `json:"locked,omitempty"`
+	lockedHint string
 	// Mute says that Vault is unsealed and yet answers 500 to everybody, as it
 	// does while it can write to no audit device. Its health does not tell.
 	Mute bool `json:"mute,omitempty"`
@@ -95,6 +102,11 @@ func Gather(ctx context.Context, s Sources) Report {
 
 func (r *Report) vault(ctx context.Context, s Sources) {
 	h, err := evidence.ReadHealth(ctx, s.Vault)
+	if s.Sealing != nil && (err != nil || h.Sealed) {
+		if why := s.Sealing(ctx); why != nil {
+			r.Locked, r.lockedHint = why.Error(), credential.Hint(why)
+		}
+	}
 	if err != nil {
 		r.missing("Vault", err)
 		return

@@ -17,6 +17,7 @@ import (
 
 	"strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/base/credential"
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/appliance/base/words"
 	"strongroom.example/appliance/serve/escrow"
@@ -92,6 +93,8 @@ func TestLines(t *testing.T) {
 			r.Vault, r.Raft = nil, nil
 			r.missing("Vault", errors.New("connection refused"))
 		}, Bad, "does not answer: connection refused"},
+		{"the TPM in lockout, no answer", "Vault", func(r *Report) { r.Vault, r.Locked = nil, "the TPM is in lockout; it ends within 16m40s" }, Bad, "SEALED: the TPM is in lockout; it ends within 16m40s"},
+		{"the TPM refuses, sealed", "Vault", func(r *Report) { r.Vault.Sealed, r.Locked = true, "the TPM refuses" }, Bad, "SEALED: the TPM refuses"},
 		{"sealed", "Vault", func(r *Report) { r.Vault.Sealed = true }, Bad, "SEALED"},
 		{"new", "Vault", func(r *Report) { r.Vault.Initialized = false }, Bad, "not initialised"},
 		{"standby", "Vault", func(r *Report) { r.Vault.Standby = true }, Well, "standby"},
@@ -335,6 +338,23 @@ func TestGather(t *testing.T) {
 		}
 		out := render(t, r, Style{})
 		if !strings.Contains(out, "✓ Vault        unsealed, active") || !strings.Contains(out, "Not shown") || strings.Contains(out, "Next rotations") {
+			t.Errorf("screen:\n%s", out)
+		}
+	})
+	t.Run("the master key cannot be opened", func(t *testing.T) {
+		one := s
+		asked := 0
+		one.Sealing = func(context.Context) error { asked++; return credential.ErrLockout }
+		if r := Gather(t.Context(), one); r.Locked != "" || asked != 0 {
+			t.Errorf("asked while Vault is well: %q", r.Locked)
+		}
+		if one.Vault, err = vaultapi.New(vaultapi.Options{Address: "http://127.0.0.1:1"}); err != nil {
+			t.Fatal(err)
+		}
+		one.Vault = one.Vault.Once(0)
+		r := Gather(t.Context(), one)
+		out := render(t, r, Style{})
+		if !strings.Contains(out, "✗ Vault        SEALED: the TPM is in dictionary-attack lockout") || !strings.Contains(out, "leave the machine on") {
 			t.Errorf("screen:\n%s", out)
 		}
 	})
