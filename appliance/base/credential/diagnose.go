@@ -3,6 +3,7 @@ package credential
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -20,7 +21,6 @@ var (
 
 // sayings are what systemd 252 and newer say, with what libtss2 adds. They come
 // from systemd-creds and, with "Failed at step CREDENTIALS" (243), from a unit.
-// The first that is met counts: systemd warns before it fails.
 var sayings = []struct {
 	text string
 	err  error
@@ -44,12 +44,15 @@ var sayings = []struct {
 	{"Failed to create TPM2 context", ErrTPMGone},
 }
 
-// Diagnose says what a message of systemd's means; nil for one that says
-// nothing of these.
+// Diagnose says what a message of systemd's means, or lines of a journal; nil for
+// what says nothing of these. The last line that does counts: what came before
+// it is a warning, or of an earlier try.
 func Diagnose(message string) error {
-	for _, s := range sayings {
-		if strings.Contains(message, s.text) {
-			return s.err
+	for _, line := range slices.Backward(strings.Split(message, "\n")) {
+		for _, s := range sayings {
+			if strings.Contains(line, s.text) {
+				return s.err
+			}
 		}
 	}
 	return nil

@@ -28,6 +28,7 @@ func TestDiagnose(t *testing.T) {
 		// A warning of 252 that comes with success, and faults of others.
 		{"warning", "Selected TPM2 PCRs are not initialized on this system, most likely due to a firmware issue. PCR policy is effectively not enforced. Proceeding anyway.", nil},
 		{"warned, then the host's key", "Selected TPM2 PCRs are not initialized on this system, most likely due to a firmware issue. PCR policy is effectively not enforced. Proceeding anyway.\nFailed to determine local credential key: No such file or directory", ErrHostKey},
+		{"a journal: lockout, then another TPM", "TPM2 device is in dictionary attack lockout mode.\nStarting x\nFailed to load HMAC key in TPM: tpm:parameter(1):integrity check failed\nFailed at step CREDENTIALS", ErrRefused},
 		{"name", "Embedded credential name 'x' does not match filename 'y', refusing.", nil},
 		{"no file", "Failed to read encrypted credential data: No such file or directory", nil},
 		{"nothing", "", nil},

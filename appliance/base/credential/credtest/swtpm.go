@@ -82,6 +82,9 @@ func NewReal(t *testing.T) *Real {
 // Address is where the TPM answers.
 func (r *Real) Address() string { return fmt.Sprintf("127.0.0.1:%d", r.port) }
 
+// Control is where it takes its controls.
+func (r *Real) Control() string { return fmt.Sprintf("127.0.0.1:%d", r.port+1) }
+
 func (r *Real) state() string { return filepath.Join(r.dir, "tpm") }
 
 func (r *Real) start() {
@@ -166,8 +169,7 @@ func freePair(t *testing.T) int {
 
 func (r *Real) tcti() string { return fmt.Sprintf("swtpm:host=127.0.0.1,port=%d", r.port) }
 
-// Env is what systemd-creds and PID 1 are to have in their environment.
-func (r *Real) Env() []string {
+func (r *Real) env() []string {
 	return []string{"SYSTEMD_TPM2_DEVICE=" + r.tcti(), "SYSTEMD_CREDENTIAL_SECRET=" + filepath.Join(r.dir, "host.secret")}
 }
 
@@ -178,18 +180,18 @@ func (r *Real) Run(ctx context.Context, stdin []byte, args ...string) ([]byte, e
 	}
 	var out, stderr bytes.Buffer
 	c := command.New(ctx, "systemd-creds", args...)
-	c.Env = command.Environ(r.Env()...)
+	c.Env = command.Environ(r.env()...)
 	c.Stdin, c.Stdout, c.Stderr = bytes.NewReader(stdin), &out, &stderr
 	err := c.Run()
-	r.flush()
+	r.Flush()
 	if err != nil {
 		return out.Bytes(), fmt.Errorf("systemd-creds %s: %w: %s", args[0], err, strings.TrimSpace(stderr.String()))
 	}
 	return out.Bytes(), nil
 }
 
-// flush does what the kernel's resource manager does after each user.
-func (r *Real) flush() {
+// Flush does what the kernel's resource manager does after each user.
+func (r *Real) Flush() {
 	for _, what := range []string{"-l", "-t", "-s"} {
 		c := command.New(context.Background(), "tpm2_flushcontext", what)
 		c.Env = command.Environ("TPM2TOOLS_TCTI=" + r.tcti())
@@ -200,12 +202,23 @@ func (r *Real) flush() {
 // SecureBootUpdate extends PCR 7.
 func (r *Real) SecureBootUpdate() {
 	r.t.Helper()
-	c := command.New(r.t.Context(), "tpm2_pcrextend", fmt.Sprintf("7:sha256=%064d", 1))
+	r.tool("tpm2_pcrextend", fmt.Sprintf("7:sha256=%064d", 1))
+}
+
+// EndLockout does what time does.
+func (r *Real) EndLockout() {
+	r.t.Helper()
+	r.tool("tpm2_dictionarylockout", "--clear-lockout")
+}
+
+func (r *Real) tool(name string, args ...string) {
+	r.t.Helper()
+	c := command.New(r.t.Context(), name, args...)
 	c.Env = command.Environ("TPM2TOOLS_TCTI=" + r.tcti())
 	if out, err := c.CombinedOutput(); err != nil {
-		r.t.Fatalf("tpm2_pcrextend: %v: %s", err, out)
+		r.t.Fatalf("%s: %v: %s", name, err, out)
 	}
-	r.flush()
+	r.Flush()
 }
 
 func (r *Real) kill() {
