@@ -47,19 +47,11 @@ func (s jobKeys) Check(ctx context.Context) (engine.Diff, error) {
 
 // pair wants a secret in a credential and what is public of it in a file.
 func (s jobKeys) pair(ctx context.Context, name, pub, what string, make func() ([]byte, error), public func([]byte) ([]byte, error)) (engine.Diff, error) {
-	there, err := s.exists(machine.CredentialFile(name))
+	secret, there, err := s.kept(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	var secret []byte
 	if there {
-		secret, err = s.openCredential(ctx, name, machine.CredentialFile(name))
-		there = !errors.Is(err, errLost)
-	}
-	if there {
-		if err != nil {
-			return nil, err
-		}
 		defer clear(secret)
 		text, err := public(secret)
 		if err != nil {
@@ -95,7 +87,8 @@ var signers = []struct{ role, credential string }{
 // escrow, which leaves the machine. A key that a job has no more is retired; those of a
 // lost machine, whose keyring came with its escrow, verify as ever.
 func (s jobKeys) keyring(ctx context.Context) (engine.Diff, error) {
-	signs, err := s.exists(machine.CredentialFile(machine.CredSnapshotSigningKey))
+	secret, signs, err := s.kept(ctx, machine.CredSnapshotSigningKey)
+	clear(secret)
 	if err != nil {
 		return nil, err
 	}
@@ -166,16 +159,12 @@ func (s jobKeys) wantKeyring(ctx context.Context) ([]byte, error) {
 		ring = &signing.Keyring{}
 	}
 	for _, job := range signers {
-		there, err := s.exists(machine.CredentialFile(job.credential))
+		secret, there, err := s.kept(ctx, job.credential)
 		if err != nil {
 			return nil, err
 		}
 		if !there {
 			continue // made in this run
-		}
-		secret, err := s.openCredential(ctx, job.credential, machine.CredentialFile(job.credential))
-		if err != nil {
-			return nil, err
 		}
 		key, err := signing.ParseKey(secret)
 		clear(secret)

@@ -139,6 +139,20 @@ func (e *Env) openCredential(ctx context.Context, name, path string) ([]byte, er
 	return nil, sealingFault(fmt.Errorf("%q: %w", path, err))
 }
 
+// kept opens a credential; false where there is none, or none that ever opens
+// again.
+func (e *Env) kept(ctx context.Context, name string) ([]byte, bool, error) {
+	there, err := e.exists(machine.CredentialFile(name))
+	if err != nil || !there {
+		return nil, false, err
+	}
+	plain, err := e.openCredential(ctx, name, machine.CredentialFile(name))
+	if errors.Is(err, errLost) {
+		return nil, false, nil
+	}
+	return plain, err == nil, err
+}
+
 // errLost is what opening a credential ends with that is to be made anew.
 var errLost = errors.New("it can never be opened again")
 
