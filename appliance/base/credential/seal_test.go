@@ -161,7 +161,7 @@ func TestChooseTries(t *testing.T) {
 			if args[0] == "has-tpm2" {
 				return []byte("yes\n"), nil
 			}
-			return nil, errors.New("TPM2 support is not installed.")
+			return nil, errors.New("TPM2 support is not installed")
 		},
 		"opens nothing": func(ctx context.Context, in []byte, args ...string) ([]byte, error) {
 			m := &credtest.Machine{TPM: &credtest.TPM{Firmware: true}}

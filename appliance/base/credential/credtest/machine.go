@@ -62,6 +62,11 @@ func (m *Machine) Run(_ context.Context, stdin []byte, args ...string) ([]byte, 
 	return nil, fmt.Errorf("systemd-creds: unknown verb %q", args[0])
 }
 
+// fails is how systemd-creds ends: an exit code, and what it has said.
+func fails(said string, args ...any) error {
+	return errors.New("exit status 1: " + fmt.Sprintf(said, args...))
+}
+
 func (m *Machine) hasTPM2() ([]byte, error) {
 	switch {
 	case m.TPM == nil:
@@ -109,10 +114,10 @@ func (m *Machine) encrypt(plain []byte, args []string) ([]byte, error) {
 	binary.LittleEndian.PutUint32(head[28:], 16)
 	if strings.Contains(key, "tpm2") {
 		if m.TPM == nil {
-			return nil, errors.New("exit status 1: Failed to initialize TCTI context: tcti:IO failure")
+			return nil, fails("Failed to initialize TCTI context: tcti:IO failure")
 		}
 		if m.TPM.Lockout {
-			return nil, errors.New("exit status 1: Failed to generate HMAC key in TPM: tpm:warn(2.0): authorizations for objects subject to DA protection are not allowed at this time because the TPM is in DA lockout mode")
+			return nil, fails("Failed to generate HMAC key in TPM: tpm:warn(2.0): authorizations for objects subject to DA protection are not allowed at this time because the TPM is in DA lockout mode")
 		}
 		b.TPM = m.TPM.ID
 		var mask uint64
@@ -142,7 +147,7 @@ func (m *Machine) encrypt(plain []byte, args []string) ([]byte, error) {
 func (m *Machine) decrypt(sealed []byte, args []string) ([]byte, error) {
 	raw, err := base64.StdEncoding.DecodeString(string(bytes.TrimSpace(sealed)))
 	if err != nil || len(raw) < 56 {
-		return nil, errors.New("exit status 1: Failed to decrypt credential: Bad message")
+		return nil, fails("Failed to decrypt credential: Bad message")
 	}
 	rest := bytes.Clone(raw[56:])
 	for i := range rest {
@@ -150,27 +155,27 @@ func (m *Machine) decrypt(sealed []byte, args []string) ([]byte, error) {
 	}
 	var b box
 	if err := json.Unmarshal(rest, &b); err != nil {
-		return nil, errors.New("exit status 1: Decryption failed (incorrect key?): error:00000000:lib(0)::reason(0)")
+		return nil, fails("Decryption failed (incorrect key?): error:00000000:lib(0)::reason(0)")
 	}
 	if b.TPM >= 0 {
 		switch {
 		case b.Empty: // before a TPM is asked at all
-			return nil, errors.New("exit status 1: TPM2 PCR bank invalid or not supported")
+			return nil, fails("TPM2 PCR bank invalid or not supported")
 		case m.TPM == nil:
-			return nil, errors.New("exit status 1: Failed to initialize TCTI context: tcti:IO failure")
+			return nil, fails("Failed to initialize TCTI context: tcti:IO failure")
 		case b.PCR7 >= 0 && b.PCR7 != m.TPM.PCR7:
-			return nil, errors.New("exit status 1: Current policy digest does not match stored policy digest, cancelling TPM2 authentication attempt.")
+			return nil, fails("Current policy digest does not match stored policy digest, cancelling TPM2 authentication attempt.")
 		case m.TPM.Lockout:
-			return nil, errors.New("exit status 1: TPM2 device is in dictionary attack lockout mode.")
+			return nil, fails("TPM2 device is in dictionary attack lockout mode.")
 		case b.TPM != m.TPM.ID:
-			return nil, errors.New("exit status 1: Failed to load HMAC key in TPM: tpm:parameter(1):integrity check failed")
+			return nil, fails("Failed to load HMAC key in TPM: tpm:parameter(1):integrity check failed")
 		}
 	}
 	if b.Host >= 0 && b.Host != m.HostKey {
-		return nil, errors.New("exit status 1: Decryption failed (incorrect key?): error:00000000:lib(0)::reason(0)")
+		return nil, fails("Decryption failed (incorrect key?): error:00000000:lib(0)::reason(0)")
 	}
 	if name := strings.TrimPrefix(args[0], "--name="); name != b.Name {
-		return nil, fmt.Errorf("exit status 1: Embedded credential name '%s' does not match filename '%s', refusing.", b.Name, name)
+		return nil, fails("Embedded credential name '%s' does not match filename '%s', refusing.", b.Name, name)
 	}
 	return b.Plain, nil
 }
