@@ -3,6 +3,7 @@ package systemd
 import (
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -37,7 +38,7 @@ func TestNames(t *testing.T) {
 	}
 	for _, named := range []string{
 		machine.UnitFrontHTTP, machine.UnitFrontHTTPS, machine.UnitFront, machine.UnitKMS, machine.UnitKMSSocket, machine.UnitVault, machine.UnitFirewall,
-		machine.UnitSnapshot, machine.UnitSnapshotTimer, machine.UnitSnapshotPath, machine.UnitSnapshotSoon, machine.UnitVerify, machine.UnitAlert, machine.UnitAudit, machine.UnitAuditTimer, machine.UnitMetrics, machine.UnitMetricsSocket,
+		machine.UnitSnapshot, machine.UnitSnapshotTimer, machine.UnitSnapshotPath, machine.UnitSnapshotSoon, machine.UnitFiles, machine.UnitFilesSocket, machine.UnitVerify, machine.UnitAlert, machine.UnitAudit, machine.UnitAuditTimer, machine.UnitMetrics, machine.UnitMetricsSocket,
 		machine.UnitDoctor, machine.UnitDoctorNet, machine.UnitDoctorTimer,
 	} {
 		if !slices.Contains(got, named) {
@@ -130,6 +131,43 @@ func TestExposure(t *testing.T) {
 		t.Logf("%s: %.1f", n, got)
 		if got > maxExposure {
 			t.Errorf("%s: exposure %.1f, at most %.1f is wanted", n, got, maxExposure)
+		}
+	}
+}
+
+// setting is the value of one that a unit has once; empty without it.
+func setting(unit, key string) string {
+	_, rest, _ := strings.Cut("\n"+unit, "\n"+key+"=")
+	value, _, _ := strings.Cut(rest, "\n")
+	return value
+}
+
+// What faces the network has no capability, and who is root, or has one, has no network:
+// but for the two that only ask for rules and tables.
+func TestRights(t *testing.T) {
+	ofNetwork := map[string]string{machine.UnitFirewall: "CAP_NET_ADMIN", machine.UnitDoctorNet: "CAP_NET_ADMIN"}
+	for _, n := range services() {
+		b, err := Unit(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		unit := string(b)
+		user, caps, network := setting(unit, "User"), setting(unit, "CapabilityBoundingSet"), setting(unit, "PrivateNetwork") != "yes"
+		if !strings.Contains(unit, "\nCapabilityBoundingSet=") {
+			t.Errorf("%s: its capabilities are not bounded", n)
+		}
+		if network && caps != ofNetwork[n] {
+			t.Errorf("%s has the network and %s", n, caps)
+		}
+		if network && user == "root" {
+			t.Errorf("%s is root's and has the network", n)
+		}
+		// Whoever is Vault's user, or of its group, or may read all, must not reach what opens
+		// the master key.
+		hidden := setting(unit, "InaccessiblePaths")
+		ofVault := user == machine.UserVault || slices.Contains(strings.Fields(setting(unit, "SupplementaryGroups")), machine.UserVault)
+		if (ofVault || caps != "" && caps != "CAP_NET_ADMIN") && n != machine.UnitVault && n != machine.UnitDoctor && !strings.Contains(hidden, "-"+path.Dir(machine.KMSSocket)) {
+			t.Errorf("%s reaches the KMS", n)
 		}
 	}
 }

@@ -48,7 +48,7 @@ configuration file; --dir names a folder instead.`,
 	addKeyring(f, &o.keyring)
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	f.Bool("no-alert", false, "leave the webhook of [backup] alone: the unit's OnFailure= tells of failures")
-	c.AddCommand(takeCommand(o), soonCommand(), verifyCommand(o), snapshotListCommand(o), pruneCommand(o), retireCommand(o))
+	c.AddCommand(takeCommand(o), packCommand(o), soonCommand(), verifyCommand(o), snapshotListCommand(o), pruneCommand(o), retireCommand(o))
 	return c
 }
 

@@ -32,6 +32,7 @@ type takeOptions struct {
 	state      string
 	timeout    time.Duration
 	noFiles    bool
+	filesFrom  string
 	adopt      bool
 	// drillKey is a file with the drill's public key; passed over where it is
 	// not there.
@@ -70,6 +71,7 @@ waits for another, and --retries serves those alone that have nothing yet.`,
 	o.again.add(c)
 	f.BoolVar(&o.adopt, "adopt-places", false, "store to folders although they are not the places that they were: after a disk was replaced")
 	f.BoolVar(&o.noFiles, "no-files", false, "leave out the configuration's files")
+	f.StringVar(&o.filesFrom, "files-from", "", "socket of root's job that packs the configuration's files, encrypted")
 	f.StringVar(&o.drillKey, "drill-key", machine.DrillKeyPub, "file with the drill's age recipient, who can open it too; passed over where it is not there")
 	f.StringVar(&o.epoch, "epoch-file", machine.EpochFile, "the installation's epoch file; passed over where it is not there")
 	f.StringVar(&o.canaryRoleFile, "canary-role-id-file", "", "file with the role id of the canary's AppRole (default: systemd's credential)")
@@ -160,7 +162,11 @@ func (o *takeOptions) job(c *cobra.Command, b config.Backup) (*snapshot.Job, err
 		}
 		j.Lasting = errors.Join(j.Lasting, err)
 	}
-	if len(b.Files) > 0 && !o.noFiles {
+	switch {
+	case len(b.Files) == 0 || o.noFiles:
+	case o.filesFrom != "":
+		j.Packed = snapshot.Packed(o.filesFrom)
+	default:
 		j.Files = snapshot.FilesFrom(b.Files...)
 	}
 	j.Login = func(ctx context.Context) (snapshot.End, error) {

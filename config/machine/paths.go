@@ -105,7 +105,9 @@ const (
 	VaultAddress = "unix://" + VaultSocket
 	KMSRun       = "/run/strongroom-kms"
 	KMSSocket    = KMSRun + "/kms.sock"
-	FrontRun     = "/run/strongroom-front"
+	// FilesSocket is where root's job hands the packed files of [backup] over.
+	FilesSocket = "/run/strongroom-snapshot-files.sock"
+	FrontRun    = "/run/strongroom-front"
 	// FrontMetrics is where the monitor asks the front.
 	FrontMetrics = FrontRun + "/metrics.sock"
 	// OperationLock is held by what changes the machine as a whole.

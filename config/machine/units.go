@@ -20,6 +20,10 @@ const (
 	UnitSnapshotTimer = "strongroom-snapshot.timer"
 	UnitSnapshotPath  = "strongroom-snapshot.path"
 	UnitSnapshotSoon  = "strongroom-snapshot-soon.service"
+	// Root's job that packs the files of [backup] for UnitSnapshot, and its socket.
+	UnitFiles       = "strongroom-snapshot-files@.service"
+	UnitFilesSocket = "strongroom-snapshot-files.socket"
+
 	UnitVerify        = "strongroom-verify.service"
 	UnitDrill         = "strongroom-drill.service"
 	UnitDrillFetch    = "strongroom-drill-fetch.service"
@@ -50,7 +54,7 @@ func Units() []string {
 	return []string{
 		UnitVault, UnitKMS, UnitKMSSocket, UnitFront, UnitFrontHTTPS, UnitFrontHTTP, UnitFirewall,
 		UnitFrontCertificate, UnitFrontCertificatePath,
-		UnitSnapshot, UnitSnapshotTimer, UnitSnapshotPath, UnitSnapshotSoon, UnitVerify,
+		UnitSnapshot, UnitSnapshotTimer, UnitSnapshotPath, UnitSnapshotSoon, UnitFiles, UnitFilesSocket, UnitVerify,
 		UnitDrill, UnitDrillFetch, UnitDrillTimer, UnitAlert, UnitAudit, UnitAuditTimer,
 		UnitMetrics, UnitMetricsSocket, UnitDoctor, UnitDoctorNet, UnitDoctorTimer,
 	}
@@ -77,5 +81,8 @@ func IsBackupUnit(name string) bool {
 	return false
 }
 
+// RunningCredentials is where systemd opens the credentials of running units.
+const RunningCredentials = "/run/credentials"
+
 // CredentialsOf is the folder where systemd puts a running unit's credentials.
-func CredentialsOf(unit string) string { return "/run/credentials/" + unit }
+func CredentialsOf(unit string) string { return RunningCredentials + "/" + unit }

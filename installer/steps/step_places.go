@@ -43,8 +43,8 @@ func (s places) Check(context.Context) (engine.Diff, error) {
 		}
 	}
 	for _, unit := range systemd.Names() {
-		// The drill itself has no network; its other half fetches.
-		if !machine.IsBackupUnit(unit) || path.Ext(unit) != ".service" || unit == machine.UnitDrill {
+		// The drill itself and who packs the files have no network and no place.
+		if !machine.IsBackupUnit(unit) || path.Ext(unit) != ".service" || unit == machine.UnitDrill || unit == machine.UnitFiles {
 			continue
 		}
 		c.add(s.dropIn(unit, placesDropIn, systemd.JobDropIn(dirs, further), len(dirs)+len(further) > 0))

@@ -126,7 +126,7 @@ func rank(unit string) int {
 	switch {
 	case strings.HasSuffix(unit, ".timer"), strings.HasSuffix(unit, ".path"):
 		return 0
-	case unit == machine.UnitFrontHTTPS, unit == machine.UnitFrontHTTP, unit == machine.UnitFrontHTTP3, unit == machine.UnitMetricsSocket:
+	case unit == machine.UnitFrontHTTPS, unit == machine.UnitFrontHTTP, unit == machine.UnitFrontHTTP3, unit == machine.UnitMetricsSocket, unit == machine.UnitFilesSocket:
 		return 1
 	case unit == machine.UnitVault:
 		return 3

@@ -23,6 +23,7 @@ func TestJobs(t *testing.T) {
 	}
 	t.Run("snapshot after rotations", func(t *testing.T) { testRotations(t, m) })
 	t.Run("audit", func(t *testing.T) { testAuditUnit(t, m) })
+	t.Run("what each sandbox reaches", func(t *testing.T) { testReach(t, m) })
 	t.Run("metrics", func(t *testing.T) { testMetricsUnit(t, m) })
 	t.Run("alert", func(t *testing.T) { testAlertUnit(t, m) })
 	t.Run("a rotated key is in the next snapshot", func(t *testing.T) { testRotatedKey(t, m) })

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"strongroom.example/appliance/base/atomicfile"
 )
 
 // FilesFrom returns a TakeOptions.Files that archives the given absolute paths,
@@ -52,7 +54,20 @@ func addTree(ctx context.Context, tw *tar.Writer, root string, files *int) error
 	if err != nil {
 		return err
 	}
-	return filepath.WalkDir(at, func(path string, e fs.DirEntry, err error) error {
+	// What lies below may be a service's, who could put a link in the place of a folder.
+	top, base := at, "."
+	if fi, err := os.Stat(at); err == nil && !fi.IsDir() {
+		top, base = filepath.Split(at)
+	}
+	dir, err := atomicfile.OpenRoot(top)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return fs.WalkDir(dir.FS(), base, func(rel string, e fs.DirEntry, err error) error {
 		if cerr := ctx.Err(); cerr != nil {
 			return cerr
 		}
@@ -69,15 +84,15 @@ func addTree(ctx context.Context, tw *tar.Writer, root string, files *int) error
 		if !e.IsDir() {
 			*files++
 		}
-		return addFile(tw, path)
+		return addFile(tw, dir, rel, filepath.Join(top, rel))
 	})
 }
 
 // addFile adds one file. The header is made from the open file, so that size
 // and content belong together.
-func addFile(tw *tar.Writer, path string) error {
+func addFile(tw *tar.Writer, dir *os.Root, rel, path string) error {
 	// Neither a link nor a pipe that took the file's place since.
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, err := dir.OpenFile(rel, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

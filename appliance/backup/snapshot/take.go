@@ -34,6 +34,9 @@ type TakeOptions struct {
 	// same way: the certificate storage and the appliance's configuration. May
 	// be nil.
 	Files func(ctx context.Context, w io.Writer) error
+	// Packed gives it where another job has encrypted it already, and says what
+	// it has written; stall is how long nothing may come. It goes before Files.
+	Packed func(ctx context.Context, w io.Writer, stall time.Duration) (Object, error)
 	// Lineage is the storage's that Source reads; nil where nobody knows it.
 	Lineage *Lineage
 	// SigningKey signs the manifest; nil leaves it unsigned.
@@ -159,8 +162,8 @@ func (o *TakeOptions) take(ctx context.Context) (Taken, error) {
 	objects := []*spooled{snap}
 
 	t := Taken{Manifest: m}
-	if o.Files != nil {
-		files, err := o.spool(ctx, id.object(suffixFiles), func(w io.Writer) error { return o.Files(ctx, w) })
+	if o.Files != nil || o.Packed != nil {
+		files, err := o.files(ctx, id.object(suffixFiles))
 		switch {
 		case err == nil:
 			defer files.file.Close()
@@ -203,27 +206,48 @@ type spooled struct {
 	obj  Object
 }
 
+// files are those of [backup], packed by another job or by this one.
+func (o *TakeOptions) files(ctx context.Context, name string) (*spooled, error) {
+	if o.Packed == nil {
+		return o.spool(ctx, name, func(w io.Writer) error { return o.Files(ctx, w) })
+	}
+	return o.keep(ctx, func(w io.Writer) (Object, error) {
+		obj, err := o.Packed(ctx, w, o.Stall)
+		obj.Name = name
+		return obj, err
+	})
+}
+
 // spool encrypts what produce writes.
-func (o *TakeOptions) spool(ctx context.Context, name string, produce func(io.Writer) error) (_ *spooled, err error) {
+func (o *TakeOptions) spool(ctx context.Context, name string, produce func(io.Writer) error) (*spooled, error) {
+	return o.keep(ctx, func(w io.Writer) (Object, error) {
+		cipher := &counter{w: w, h: sha256.New()}
+		plain := &counter{h: sha256.New()}
+		if err := encrypt(cipher, plain, o.Recipients, produce); err != nil {
+			return Object{}, err
+		}
+		return Object{
+			Name: name,
+			Size: cipher.n, SHA256: cipher.sum(),
+			PlainSize: plain.n, PlainSHA256: plain.sum(),
+		}, nil
+	})
+}
+
+// keep holds on this machine, without a name, what produce writes, which is encrypted.
+func (o *TakeOptions) keep(ctx context.Context, produce func(io.Writer) (Object, error)) (*spooled, error) {
 	f, err := Nameless(o.StateDir)
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, f.Close())
-		}
-	}()
-	cipher := &counter{w: &spare{f: f, leave: o.leave}, h: sha256.New()}
-	plain := &counter{h: sha256.New()}
-	if err := encrypt(cipher, plain, o.Recipients, produce); err != nil {
-		return nil, err
+	obj, err := produce(&spare{f: f, leave: o.leave})
+	if err == nil {
+		err = ctx.Err()
 	}
-	return &spooled{f, Object{
-		Name: name,
-		Size: cipher.n, SHA256: cipher.sum(),
-		PlainSize: plain.n, PlainSHA256: plain.sum(),
-	}}, ctx.Err()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return &spooled{f, obj}, nil
 }
 
 // store puts the objects into every place at once. None waits for another, and each
