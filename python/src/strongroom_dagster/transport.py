@@ -53,10 +53,10 @@ class _HeaderLines:
         self.start = b""
         self.ended = False
 
-    def readline(self, limit: int = -1) -> bytes:
+    def readline(self, limit: int) -> bytes:
         line: bytes = self.file.readline(limit)
         self.start = self.start or line
-        self.ended = not line.endswith(b"\n") and (limit < 0 or len(line) < limit)
+        self.ended = not line.endswith(b"\n") and len(line) < limit
         return line
 
     def __getattr__(self, name: str) -> Any:
