@@ -98,7 +98,8 @@ func runStatus(c *cobra.Command, o *statusOptions) error {
 }
 
 func (o *lookOptions) sources(client *vaultapi.Client) status.Sources {
-	s := status.Sources{Vault: client, Mount: o.mount, Front: o.front, Places: evidence.Below(o.state), Now: time.Now, Sealing: sealing}
+	s := status.Sources{Vault: client, Mount: o.mount, Front: o.front, Places: evidence.Below(o.state), Now: time.Now, Sealing: sealing,
+		MasterKey: func() ([]byte, error) { return os.ReadFile(machine.MasterKeyFile) }}
 	a, err := config.Load(o.config)
 	if a.Domain == "" && err == nil {
 		err = fmt.Errorf("%q names no domain", o.config)

@@ -85,6 +85,9 @@ func (r Report) vaultLine() Line {
 			l.Hint = "the tests ran " + strings.Join(server.Product.Tested(), ", ") + "; from " + server.Product.Floor() + " on there is no known fault"
 		}
 	}
+	if r.tpm && r.Vault != nil && !r.Vault.Sealed {
+		l.Text += " · sealed by the TPM"
+	}
 	if r.Raft != nil {
 		l.Text += " · " + words.Count(len(r.Raft.Nodes), "raft node")
 		if !slices.ContainsFunc(r.Raft.Nodes, func(n evidence.RaftNode) bool { return n.Leader }) {

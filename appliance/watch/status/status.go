@@ -33,7 +33,10 @@ type Sources struct {
 	// Sealing says why the KMS cannot open its master key, nil where nobody
 	// knows; it is asked where Vault does not answer or is sealed. May be nil.
 	Sealing func(context.Context) error
-	Now     func() time.Time
+	// MasterKey is the master key's sealed credential, which root may read; may
+	// be nil.
+	MasterKey func() ([]byte, error)
+	Now       func() time.Time
 	// Patience bounds the whole look; 0: 15 s.
 	Patience time.Duration
 }
@@ -62,6 +65,10 @@ type Report struct {
 	Doctor     *evidence.Doctor     `json:"doctor,omitempty"`
 	Lines      []Line               `json:"lines"`
 	Missing    []Missing            `json:"missing,omitempty"`
+	// SealedBy is what the master key is sealed with; empty for who may not read
+	// its credential.
+	SealedBy string `json:"sealed_by,omitempty"`
+	tpm      bool
 	// Locked is why the master key cannot be opened, where systemd says it.
 	Locked     string `json:"locked,omitempty"`
 	lockedHint string
@@ -81,6 +88,7 @@ func Gather(ctx context.Context, s Sources) Report {
 	r := Report{At: s.Now().UTC(), Domain: s.Domain}
 	// A machine without a name is one all the same.
 	r.Host, _ = os.Hostname()
+	r.sealed(s)
 	r.vault(ctx, s)
 	if s.Domain == "" {
 		r.missing("certificate", s.NoDomain)
@@ -124,6 +132,19 @@ func (r *Report) vault(ctx context.Context, s Sources) {
 		r.Mute = internalError(err)
 		set(r, "raft", &r.Raft)(raft, err)
 		set(r, "API keys and next rotations", &r.Keys)(evidence.ReadKeys(ctx, s.Vault, s.Mount))
+	}
+}
+
+func (r *Report) sealed(s Sources) {
+	if s.MasterKey == nil {
+		return
+	}
+	data, err := s.MasterKey()
+	if err != nil {
+		return // root's alone, and none where Vault is unsealed otherwise
+	}
+	if how, known := credential.Inspect(data); known {
+		r.SealedBy, r.tpm = how.String(), how.Way == credential.TPM
 	}
 }
 

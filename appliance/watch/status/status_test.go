@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/credential"
+	"strongroom.example/appliance/base/credential/credtest"
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/appliance/base/words"
 	"strongroom.example/appliance/serve/escrow"
@@ -339,6 +341,25 @@ func TestGather(t *testing.T) {
 		out := render(t, r, Style{})
 		if !strings.Contains(out, "✓ Vault        unsealed, active") || !strings.Contains(out, "Not shown") || strings.Contains(out, "Next rotations") {
 			t.Errorf("screen:\n%s", out)
+		}
+	})
+	t.Run("sealed by", func(t *testing.T) {
+		for flags, want := range map[string]string{
+			"--with-key=host": "by the host's key", "--with-key=host+tpm2 --tpm2-pcrs=23": "by the host's key and the TPM (PCR 23)",
+			"--with-key=tpm2 --tpm2-pcrs=7": "by the TPM (PCR 7)", "": "",
+		} {
+			one := s
+			one.MasterKey = func() ([]byte, error) {
+				if flags == "" {
+					return nil, os.ErrPermission
+				}
+				m := &credtest.Machine{TPM: &credtest.TPM{}}
+				return m.Run(t.Context(), []byte("x"), append(append([]string{"encrypt"}, strings.Fields(flags)...), "--name=x", "-", "-")...)
+			}
+			r := Gather(t.Context(), one)
+			if tpm := strings.Contains(r.Lines[0].Text, "sealed by the TPM"); r.SealedBy != want || tpm != strings.Contains(want, "PCR 23") {
+				t.Errorf("%s: %q, %q", flags, r.SealedBy, r.Lines[0].Text)
+			}
 		}
 	})
 	t.Run("the master key cannot be opened", func(t *testing.T) {
