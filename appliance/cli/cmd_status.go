@@ -14,6 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"strongroom.example/appliance/base/access"
+	"strongroom.example/appliance/base/atomicfile"
 	"strongroom.example/appliance/base/command"
 	"strongroom.example/appliance/base/credential"
 	"strongroom.example/appliance/base/vaultapi"
@@ -99,7 +100,7 @@ func runStatus(c *cobra.Command, o *statusOptions) error {
 
 func (o *lookOptions) sources(client *vaultapi.Client) status.Sources {
 	s := status.Sources{Vault: client, Mount: o.mount, Front: o.front, Places: evidence.Below(o.state), Now: time.Now, Sealing: sealing,
-		MasterKey: func() ([]byte, error) { return os.ReadFile(machine.MasterKeyFile) }}
+		MasterKey: func() ([]byte, error) { return atomicfile.ReadSmall(machine.MasterKeyFile, 1<<20) }}
 	a, err := config.Load(o.config)
 	if a.Domain == "" && err == nil {
 		err = fmt.Errorf("%q names no domain", o.config)

@@ -111,6 +111,7 @@ var ledger = map[string]map[string]string{
 	},
 	"restore.md":     {"*": "appliance/cli/docs_test.go"},
 	"rotate-keys.md": {"*": "test/e2e/apikeys_docs_test.go"},
+	"security.md":    {},
 	"status.md":      {"*": "appliance/cli/docs_test.go"},
 	"uninstall.md":   {"uninstall": "test/vps/uninstall_test.go", "purge": "test/vps/docs_end_test.go"},
 	"unseal.md": {
