@@ -145,8 +145,13 @@ func loadChecks(dir string) (map[string]Checks, error) {
 	if err != nil {
 		return nil, fmt.Errorf("escrow folder: %w", err)
 	}
-	sums := map[string]string{}
+	sums, next := map[string]string{}, map[string]string{}
 	for _, e := range entries {
+		if name, ok := strings.CutSuffix(e.Name(), NextSuffix); ok && e.Type().IsRegular() {
+			if next[name], err = sumOf(filepath.Join(dir, e.Name())); err != nil {
+				return nil, err
+			}
+		}
 		if strings.HasSuffix(e.Name(), sealedSuffix) && e.Type().IsRegular() {
 			if sums[e.Name()], err = sumOf(filepath.Join(dir, e.Name())); err != nil {
 				return nil, err
@@ -169,6 +174,9 @@ func loadChecks(dir string) (map[string]Checks, error) {
 		if s, there := sums[c.File]; there && s != c.SealedSHA256 {
 			continue // of a version that was replaced, or is not yet in force
 		}
+		if next[c.File] == c.SealedSHA256 {
+			continue // of a rotation that is not confirmed
+		}
 		if old, ok := found[c.File]; !ok || c.MadeAt.After(old.MadeAt) {
 			found[c.File] = c
 		}
@@ -183,6 +191,10 @@ func loadChecks(dir string) (map[string]Checks, error) {
 }
 
 const sealedSuffix = ".age"
+
+// NextSuffix is that of an escrow file that a rotation has left to be confirmed; it is not
+// in force.
+const NextSuffix = ".next"
 
 // checkFileName refuses what is not the base name of an escrow file.
 func checkFileName(s string) error {

@@ -80,7 +80,7 @@ type Pending struct {
 }
 
 // NextEscrow is where Begin leaves the escrow to be carried away.
-func (r *Rotation) NextEscrow() string     { return r.Escrow + ".next" }
+func (r *Rotation) NextEscrow() string     { return r.Escrow + escrow.NextSuffix }
 func (r *Rotation) nextCredential() string { return r.Credential + machine.NextCredential }
 func (r *Rotation) pendingFile() string    { return r.Escrow + ".pending" }
 
@@ -138,10 +138,17 @@ func (r *Rotation) Begin(ctx context.Context, to ...age.Recipient) (Pending, err
 	if err := r.remove(r.pendingFile()); err != nil {
 		return Pending{}, fmt.Errorf("begin rotation: %w", err)
 	}
-	if err := r.writeChecks(sealed, text, p); err != nil {
-		return Pending{}, err
+	// The questions of one that was never confirmed would be taken for the newest once
+	// it is gone; those of this one, while it is there, are of none in force.
+	if before, err := os.ReadFile(r.NextEscrow()); err == nil {
+		if err := r.remove(filepath.Join(filepath.Dir(r.Escrow), escrow.ChecksName(filepath.Base(r.Escrow), before))); err != nil {
+			return Pending{}, fmt.Errorf("begin rotation: %w", err)
+		}
 	}
 	if err := r.write(r.NextEscrow(), sealed, 0o600); err != nil {
+		return Pending{}, err
+	}
+	if err := r.writeChecks(sealed, text, p); err != nil {
 		return Pending{}, err
 	}
 	plain, err := next.Marshal()
