@@ -2,13 +2,16 @@ package cli
 
 import (
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/argument"
 	"strongroom.example/appliance/secrets/apps"
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 )
 
 func appPlanCommand(o *appOptions) *cobra.Command {
@@ -87,6 +90,14 @@ func runAppApply(c *cobra.Command, o *appOptions) error {
 	opts := o.options(c, conf, v)
 	opts.Reveal = func(name string, w apps.Wrapped) {
 		fmt.Fprintf(out, "hand over to %s, good once until %s: vault unwrap %s\n", name, w.Created.Add(w.TTL).Local().Format("2006-01-02 15:04 MST"), w.Token)
+	}
+	var asked sync.Once
+	opts.SnapshotSoon = func() {
+		if err := snapshot.AskSoon(machine.ChangedFile); err != nil {
+			asked.Do(func() {
+				fmt.Fprintf(c.ErrOrStderr(), "note: only Vault knows a database's password now, and no snapshot could be asked for (%v): systemctl start strongroom-snapshot on Vault's machine\n", err)
+			})
+		}
 	}
 	_, err = apps.Apply(c.Context(), opts, func(p *apps.Plan) error { return printPlan(out, p) })
 	if err != nil {

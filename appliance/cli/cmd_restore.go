@@ -254,6 +254,7 @@ func (o *restoreOptions) print(w io.Writer, p *restore.Plan) {
 		line("", "which becomes cluster %q", m.ClusterID)
 	}
 	line("loses", "all that was written since it was taken: secrets, keys, tokens, leases")
+	line("", "and Vault's way into each database whose connection was set up since, or set up anew (docs/databases.md)")
 	for _, note := range p.Notes {
 		line("note", "%s", note)
 	}

@@ -3,6 +3,7 @@ package snapshot
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -160,5 +161,38 @@ func TestAwaitQuietRemovesMarksAlone(t *testing.T) {
 		if _, err := os.Lstat(path(name)); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// Who asks for a snapshot leaves the mark that is waited for, and follows no link.
+func TestAskSoon(t *testing.T) {
+	dir := t.TempDir()
+	mark := filepath.Join(dir, "rotated")
+	for range 2 {
+		if err := AskSoon(mark); err != nil {
+			t.Fatal(err)
+		}
+		if fi, err := os.Lstat(mark); err != nil || fi.Size() != 0 || fi.Mode() != 0o600 || time.Since(fi.ModTime()).Abs() > time.Minute {
+			t.Fatalf("%v, %v", fi, err)
+		}
+		if err := os.Chtimes(mark, time.Time{}, time.Now().Add(-time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := AwaitQuiet(t.Context(), SoonOptions{Changed: mark, TakeStateDir: t.TempDir()}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(mark); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it is still there: %v", err)
+	}
+	target := filepath.Join(dir, "target")
+	if err := os.Symlink(target, mark); err != nil {
+		t.Fatal(err)
+	}
+	if err := AskSoon(mark); err == nil {
+		t.Error("a link was followed")
+	}
+	if err := AskSoon(filepath.Join(dir, "none", "rotated")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no folder: %v", err)
 	}
 }

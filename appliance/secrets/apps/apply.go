@@ -183,7 +183,12 @@ func (p *Plan) put(ctx context.Context, o Options, c Change) error {
 		return err
 	}
 	if obj.kind == kindConnection && (!p.world.ledger.rotated[obj.name] || o.ResendSecrets) {
-		// From here on nobody but Vault knows the password.
+		// From here on nobody but Vault knows the password: without a snapshot it is lost with
+		// this machine's disk. Asked for before, too, should this run be killed in between.
+		if o.SnapshotSoon != nil {
+			o.SnapshotSoon()
+			defer o.SnapshotSoon()
+		}
 		if _, err := v.Write(ctx, "database/rotate-root/"+obj.name, map[string]any{}); err != nil {
 			return fmt.Errorf("rotate Vault's own password in database %q: %w", obj.name, err)
 		}

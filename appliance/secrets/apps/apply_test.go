@@ -123,6 +123,27 @@ func TestApplyTwice(t *testing.T) {
 	}
 }
 
+// A snapshot is asked for before Vault becomes the only one who knows a password, so that
+// a kill leaves it asked for, and again after.
+func TestSnapshotFollowsRotateRoot(t *testing.T) {
+	m := newMemory()
+	o := options(parse(t, everything), m)
+	var at []int
+	rotated := func() int {
+		return slices.IndexFunc(m.log, func(call string) bool { return strings.Contains(call, "database/rotate-root/") })
+	}
+	o.SnapshotSoon = func() { at = append(at, rotated()) }
+	apply(t, o)
+	if len(at) != 2 || at[0] >= 0 || at[1] < 0 {
+		t.Errorf("asked at %v, rotated at %d", at, rotated())
+	}
+	at = nil
+	apply(t, o)
+	if len(at) != 0 {
+		t.Errorf("nothing was rotated, and it was asked %d times", len(at))
+	}
+}
+
 // What is in the way is never changed, and nothing else is either.
 func TestConflicts(t *testing.T) {
 	tests := []struct{ path, id string }{

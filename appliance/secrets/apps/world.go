@@ -30,6 +30,9 @@ type Options struct {
 	// Reveal is handed what must be given to people: a new person's password,
 	// wrapped. Nil: such a person is not made.
 	Reveal func(name string, w Wrapped)
+	// SnapshotSoon asks for a snapshot: before and after Vault becomes the only one who
+	// knows a database's password. May be nil.
+	SnapshotSoon func()
 	// Random is crypto/rand's Reader unless set; ReadFile is os.ReadFile.
 	Random   io.Reader
 	ReadFile func(string) ([]byte, error)
