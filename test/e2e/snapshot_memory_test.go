@@ -75,8 +75,9 @@ func writeArchive(w io.Writer, size int64) error {
 	return errors.Join(tw.Close(), gz.Close())
 }
 
-// The built program's resident memory while it takes and verifies, to S3 and a
-// directory at once. STRONGROOM_SOAK=1 makes it the gigabyte of the promise.
+// The built program's resident memory and time while it takes and verifies, to S3 and a
+// directory at once, fetches for a drill, and checks for a restore. STRONGROOM_SOAK=1
+// makes it the gigabyte of the promise.
 func TestSnapshotMemory(t *testing.T) {
 	size := int64(128 << 20)
 	if os.Getenv("STRONGROOM_SOAK") == "1" {
@@ -107,7 +108,7 @@ func TestSnapshotMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, d := range []string{"disk", "take", "verify"} {
+	for _, d := range []string{"disk", "take", "verify", "drill", "restore"} {
 		if err := os.Mkdir(path(d), 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -115,17 +116,21 @@ func TestSnapshotMemory(t *testing.T) {
 	for _, args := range [][]string{
 		{"snapshot", "take", "--config", path("conf"), "--state", path("take"), "--address", "unix://" + path("vault.sock"), "--token-file", path("token")},
 		{"snapshot", "verify", "--config", path("conf"), "--state", path("verify"), "--take-state", path("take"), "--identity", path("identity")},
+		{"drill", "fetch", "--config", path("conf"), "--state", path("drill"), "--take-state", path("take")},
+		{"restore", "--dry-run", "--no-keep", "--config", path("conf"), "--work-dir", path("restore"), "--identity", path("identity"),
+			"--epoch-file", path("none"), "--address", "unix://" + path("vault.sock"), "--token-file", path("token")},
 	} {
 		cmd := exec.Command(vaulttest.Bin(t, "strongroom"), args...)
 		cmd.Env = []string{"HOME=" + dir}
+		began := time.Now()
 		resident, out, err := peakOf(cmd)
 		if err != nil {
 			t.Fatalf("%q: %v\n%s", args, err, out)
 		}
-		t.Logf("%s of %d MiB: %d MiB resident at most, %s of CPU", args[1], size>>20, resident>>20,
+		t.Logf("%s %s of %d MiB: %d MiB resident at most, %.1f s, %s of CPU", args[0], args[1], size>>20, resident>>20, time.Since(began).Seconds(),
 			cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime())
 		if resident > maxResident {
-			t.Errorf("%s: %d MiB resident, want at most %d", args[1], resident>>20, maxResident>>20)
+			t.Errorf("%s %s: %d MiB resident, want at most %d", args[0], args[1], resident>>20, maxResident>>20)
 		}
 	}
 }

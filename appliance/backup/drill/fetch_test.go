@@ -9,8 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -244,5 +246,37 @@ func TestFetchAgain(t *testing.T) {
 	}
 	if _, err := loadFetched(o.StateDir); err == nil {
 		t.Error("a damaged record is taken")
+	}
+}
+
+// The room for the snapshot and for the Vault that restores it is looked at before anything
+// is copied.
+func TestFetchLooksAtTheRoomFirst(t *testing.T) {
+	p, state := newPlace(t), t.TempDir()
+	id := p.take(t, cluster, noon, false)
+	file := filepath.Join(p.dir, id+".json")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	huge := regexp.MustCompile(`"state_size": \d+`).ReplaceAll(text, []byte(`"state_size": 1000000000000000000`))
+	if bytes.Equal(huge, text) {
+		t.Fatal("the manifest has no state_size")
+	}
+	o := FetchOptions{Destinations: []snapshot.Destination{p}, Cluster: cluster, Unverified: true, StateDir: state}
+	if err := errors.Join(os.Chmod(file, 0o600), os.WriteFile(file, huge, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Fetch(t.Context(), o); !errors.Is(err, snapshot.ErrFull) {
+		t.Errorf("got %v, want %v", err, snapshot.ErrFull)
+	}
+	if _, err := os.Stat(filepath.Join(fetchedDir(state), id+".snap.age")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it was copied: %v", err)
+	}
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Fetch(t.Context(), o); err != nil {
+		t.Errorf("with room: %v", err)
 	}
 }

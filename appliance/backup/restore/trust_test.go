@@ -2,8 +2,12 @@ package restore
 
 import (
 	"bytes"
+	"context"
 	"crypto/ed25519"
 	"errors"
+	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -81,5 +85,37 @@ func TestFreshness(t *testing.T) {
 	m.ClusterID = "two"
 	if got := Freshness(m, s.opts.StateDir, now); !strings.Contains(got, "nothing proves") {
 		t.Error(got)
+	}
+}
+
+// asked counts what is downloaded.
+type asked struct {
+	snapshot.Destination
+	n int
+}
+
+func (a *asked) Get(ctx context.Context, name string) (io.ReadCloser, error) {
+	a.n++
+	return a.Destination.Get(ctx, name)
+}
+
+// The room is looked at before anything is downloaded, and a copy of another size may fit.
+func TestFetchLooksAtTheRoomFirst(t *testing.T) {
+	s := newStore(t)
+	id := s.take(t, time.Now(), true)
+	c, err := ByID(t.Context(), []snapshot.Destination{s.dest}, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, dir := &asked{Destination: s.dest}, t.TempDir()
+	c.Destination, c.Manifest.Snapshot.Size = d, 1<<60
+	if _, err := Fetch(t.Context(), c, []age.Identity{s.id}, dir); !errors.Is(err, snapshot.ErrFull) || errors.Is(err, errHere) || d.n > 0 {
+		t.Errorf("%v after %d downloads", err, d.n)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("%v are left, %v", left, err)
+	}
+	if _, err := Fetch(t.Context(), c, []age.Identity{s.id}, filepath.Join(dir, "none")); !errors.Is(err, errHere) {
+		t.Errorf("no folder: %v", err)
 	}
 }
