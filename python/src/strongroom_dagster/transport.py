@@ -181,12 +181,13 @@ class _Idle:
         self._items: collections.deque[Any] = collections.deque()
         self._maxsize = maxsize
 
-    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:  # noqa: ARG002
+    # Neither waits, whatever is asked.
+    def put(self, item: Any, *_: Any, **__: Any) -> None:
         if 0 < self._maxsize <= len(self._items):
             raise queue.Full
         self._items.append(item)
 
-    def get(self, block: bool = True, timeout: float | None = None) -> Any:  # noqa: ARG002
+    def get(self, *_: Any, **__: Any) -> Any:
         empty = False
         try:
             return self._items.pop()
