@@ -86,6 +86,15 @@ func TestFrontWrapsNothingForStrangers(t *testing.T) {
 			}
 		}
 	}
+	// A server with namespaces may take header and path together.
+	c = from(t, s, url, "127.0.2.2")
+	for ns, p := range map[string]string{"identity": "/oidc/.well-known/keys", "identity/oidc": "/.well-known/keys", "pki": "/ca_chain", "/identity/": "/oidc/.well-known/keys", "IDENTITY": "/oidc/.well-known/keys", "identity%2foidc": "/.well-known/keys", "team/pki": "/cert/ca"} {
+		for _, token := range []string{"", "hvs.bogus"} {
+			if status, out := ask(t, c, "GET", url+"/v1"+p, token, "", "X-Vault-Wrap-TTL", "768h", "X-Vault-Namespace", ns); out["wrap_info"] != nil {
+				t.Errorf("%s in namespace %s with token %q: %d, wrapped", p, ns, token, status)
+			}
+		}
+	}
 	if after := tokenAccessors(t, s); after != before {
 		t.Errorf("%d tokens, and %d before", after, before)
 	}

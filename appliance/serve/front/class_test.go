@@ -118,6 +118,21 @@ func TestSpellingsOfOpenPaths(t *testing.T) {
 	}
 }
 
+// A server with namespaces may take the header's and the path for one.
+func TestNamespaceIsAReading(t *testing.T) {
+	for ns, path := range map[string]string{"identity": "/v1/oidc/.well-known/keys", "identity/oidc/": "/v1/keys", "IDENTITY%2foidc": "/v1/x", "sys": "/v1/internal/ui/mounts"} {
+		if _, v, _ := judged(t, true, "GET", path, headers("X-Vault-Wrap-TTL", "5m", "X-Vault-Token", "t", "X-Vault-Namespace", ns)); v == passed {
+			t.Errorf("%s in %s is wrapped", path, ns)
+		}
+	}
+	if name, v, _ := judged(t, true, "POST", "/v1/auth/approle/login", headers("X-Vault-Wrap-TTL", "5m", "X-Vault-Namespace", "team/sub")); name != login.name || v != passed {
+		t.Errorf("a log-in in a namespace: %s %+v", name, v)
+	}
+	if name, v, asked := judged(t, false, "GET", "/v1/secret/data/x", headers("X-Vault-Wrap-TTL", "5m", "X-Vault-Token", "t", "X-Vault-Namespace", "team")); name != token.name || v != passed || asked != 0 {
+		t.Errorf("a secret in a namespace: %s %+v, asked %d times", name, v, asked)
+	}
+}
+
 // A path that Vault may answer to anybody is wrapped where Vault itself wants a token.
 func TestOpenPathsOfMounts(t *testing.T) {
 	for _, path := range []string{

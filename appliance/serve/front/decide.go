@@ -62,6 +62,14 @@ type target struct {
 	readings [][]string // below v1/, in segments
 }
 
+// take adds a reading.
+func (t *target) take(method string, logical []string) {
+	t.readings = append(t.readings, logical)
+	if c := classOf(method, logical); t.class == token || c == open {
+		t.class = c
+	}
+}
+
 // mayBeOpen asks for each reading.
 func (t target) mayBeOpen(method string) bool {
 	return slices.ContainsFunc(t.readings, func(s []string) bool { return mayBeOpen(method, s) })
@@ -99,10 +107,7 @@ func (t *target) judge(method string, u *url.URL, namespace string, ui bool) ver
 			continue
 		}
 		logical := segments[1:]
-		t.readings = append(t.readings, logical)
-		if c := classOf(method, logical); t.class == token || c == open {
-			t.class = c
-		}
+		t.take(method, logical)
 		if len(logical) > 0 && strings.EqualFold(logical[0], "sys") {
 			system = true
 			continue
@@ -111,9 +116,14 @@ func (t *target) judge(method string, u *url.URL, namespace string, ui bool) ver
 			return v
 		}
 		for _, prefix := range ns {
-			if v := judgeNamespaced(method, append(split(prefix), logical...)); v != passed {
+			whole := append(split(prefix), logical...)
+			if len(whole) == len(logical) {
+				continue
+			}
+			if v := judgeNamespaced(method, whole); v != passed {
 				return v
 			}
+			t.take(method, whole)
 		}
 	}
 	if system {
