@@ -142,6 +142,7 @@ func (o *restoreOptions) about(c *cobra.Command, args []string) error {
 }
 
 func runRestore(c *cobra.Command, o restoreOptions) error {
+	spareMemory()
 	client, err := o.vault.client()
 	if err != nil {
 		return err
