@@ -28,10 +28,11 @@ func migrateCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "migrate",
 		Short: "Move secrets from .env files into Vault, with a way back at each step",
-		Long: `Six steps: scan looks and changes nothing; plan writes a file that you edit;
+		Long: `Step by step: scan looks and changes nothing; plan writes a file that you edit;
 apply writes to Vault; verify compares; cutover takes the secrets out of the
-.env files, with an encrypted backup; rollback restores every byte. Afterwards
-check finds what still sets a moved variable.
+.env files, with an encrypted backup; check finds what still sets a moved
+variable. rollback is the way back: files that nobody has edited since come back
+byte for byte, others keep what was edited.
 
 Values are never printed, unless --reveal asks for it.`,
 	}

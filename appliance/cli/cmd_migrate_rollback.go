@@ -23,7 +23,7 @@ func migrateRollbackCommand(shared *migrateOptions) *cobra.Command {
 	o := rollbackOptions{migrateOptions: shared}
 	c := &cobra.Command{
 		Use:   "rollback [FOLDER]",
-		Short: "Restore every file that the cutover has changed, byte for byte",
+		Short: "Give the files that the cutover has changed their secrets back",
 		Long: `Takes every cutover back, the newest first, from the encrypted backups: byte for
 byte where nothing was edited since, and with the edits where something was. If
 edits contradict it, the file is named and nothing is changed, unless --force,

@@ -46,7 +46,7 @@ func (r *run) howToUse() string {
 	if r.o.Keep {
 		b.WriteString(r.keptKeys())
 	} else {
-		b.WriteString("  Ctrl-C removes everything.\n")
+		b.WriteString("  Ctrl-C, or SIGTERM, ends it and removes everything.\n")
 	}
 	return b.String()
 }
