@@ -172,6 +172,34 @@ func TestRights(t *testing.T) {
 	}
 }
 
+// Where memory is short the front goes first and Vault and its KMS last; a bound of their
+// own would end those two for nothing.
+func TestWhoGoesFirst(t *testing.T) {
+	for _, n := range services() {
+		b, err := Unit(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		score, bound := setting(string(b), "OOMScoreAdjust"), setting(string(b), "MemoryMax")
+		switch n {
+		case machine.UnitVault, machine.UnitKMS:
+			if score != "-900" || bound != "" {
+				t.Errorf("%s: score %q, MemoryMax=%q", n, score, bound)
+			}
+		case machine.UnitFront:
+			if score != "900" || bound == "" {
+				t.Errorf("%s: score %q, MemoryMax=%q", n, score, bound)
+			}
+		case machine.UnitAlert, machine.UnitFirewall, machine.UnitFrontCertificate:
+			// They end at once; who tells of what has ended stays.
+		default:
+			if at, err := strconv.Atoi(score); err != nil || at <= 0 || at >= 900 || bound == "" && n != machine.UnitDrill {
+				t.Errorf("%s: score %q, MemoryMax=%q", n, score, bound)
+			}
+		}
+	}
+}
+
 func TestInvariants(t *testing.T) {
 	for _, n := range services() {
 		b, err := Unit(n)
