@@ -297,8 +297,10 @@ func (w *work) keepPromise(next *keyRecord) {
 	if was == nil || was.Number != cur.Number {
 		return
 	}
-	until := w.promisedUntil()
-	if at := w.b.makeSnapshot(next).rotation(now).At; !at.IsZero() && at.Before(until) {
+	until, before := w.promisedUntil(), w.snap().rotation(now).At
+	// One that loses its rotation may still be rotated by hand, or deleted.
+	at := w.b.makeSnapshot(next).rotation(now).At
+	if until.After(now) && at.Before(until) && !(at.IsZero() && before.IsZero()) {
 		cur.PromisedUntil = until
 	}
 }
@@ -306,11 +308,15 @@ func (w *work) keepPromise(next *keyRecord) {
 // promisedUntil is until when readers were promised the current version because no two
 // keys live at once, or did not when they read it; zero: nothing was.
 func (w *work) promisedUntil() time.Time {
-	snap, now := w.snap(), w.now()
-	if cur := w.rec.Life.Current(); cur != nil && !w.caps.Overlap {
-		return later(snap.promised, now.Add(lifecycle.Promise(cur, now, false, snap.rotation(now).At)))
+	snap, now, cur := w.snap(), w.now(), w.rec.Life.Current()
+	if cur == nil {
+		return snap.promised
 	}
-	return snap.promised
+	until := later(snap.promised, cur.PromisedUntil)
+	if !w.caps.Overlap {
+		until = later(until, now.Add(lifecycle.Promise(cur, now, false, snap.rotation(now).At)))
+	}
+	return until
 }
 
 // keepRetired lets the version that was current, and is in grace in next, live for as

@@ -412,7 +412,8 @@ func (m *engineModel) settles() string {
 	}
 	full := slices.ContainsFunc(m.keys, func(name string) bool { // an account with no place for another key is in the way
 		rec, err := (store{m.storage}).key(context.Background(), name)
-		return err == nil && rec != nil && rec.Wait.For(lifecycle.WhyLimit)
+		resp, _ := m.do(opRead, "keys/"+name, nil)
+		return err == nil && rec != nil && rec.Wait.For(lifecycle.WhyLimit) || resp != nil && resp.Data["rotation_waits_for"] == string(lifecycle.WhyLimit)
 	})
 	for _, word := range []string{"`pending`", "`overdue`"} {
 		if strings.Contains(end, word) && !(full && word == "`overdue`") {
@@ -497,6 +498,11 @@ func TestModelFound(t *testing.T) {
 		"an answer that could not be stored, and the id of a dead version":     {{"create", 26466}, {"import", 16335}, {"lie", 5986}, {"pass", 28745}, {"storage fault", 46911}, {"rotate", 3333}},
 		"two keys: a window that closes while the account is full":             {{"create", 38020}, {"create", 36471}, {"change", 15019}, {"change", 12936}},
 		"no overlap: windows that close while readers were promised the key":   {{"create", 556}, {"change", 46768}, {"jump", 56591}},
+		"no overlap: rotated by hand after its rotation was disabled":          {{"create", 48687}, {"change", 14718}, {"rotate", 20142}, {"pass", 13139}},
+		"no overlap: deleted after its rotation was disabled":                  {{"create", 37771}, {"change", 5065}, {"delete", 1852}, {"pass", 32034}},
+		"no overlap nor test: replaced after its rotation was disabled":        {{"create", 25950}, {"change", 33579}, {"import", 13887}, {"pass", 34150}},
+		"two keys: a schedule of days, a grace of one, and the account full":   {{"create", 42204}, {"pass", 26133}, {"pass", 14956}, {"import", 42144}, {"pass", 44130}, {"pass", 2759}, {"pass", 41683}, {"pass", 10647}, {"pass", 403}, {"change", 47706}},
+		"no overlap: a look while a rotation is late":                          {{"create", 41939}, {"jump", 7950}, {"reload", 29278}, {"pass", 62874}, {"delete", 6380}, {"create", 12867}, {"pass", 39004}, {"storage fault", 19090}, {"pass", 61768}, {"storage crash", 50752}, {"pass", 61018}, {"check", 30570}},
 		"a late revocation, and an id that is given again":                     {{"lie", 2797}, {"create", 49932}, {"service fault", 34804}, {"compromised", 17892}, {"lie", 10270}, {"pass", 5812}, {"pass", 26293}},
 	} {
 		t.Run(name, func(t *testing.T) {
