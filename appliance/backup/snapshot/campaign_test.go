@@ -284,9 +284,15 @@ func (w *campaign) intact(d *mem, id ID) bool {
 
 // proven are the good copies of a place, oldest first.
 func (w *campaign) proven(d *mem) []ID {
+	return slices.DeleteFunc(w.withProof(d), func(id ID) bool { return !w.intact(d, id) })
+}
+
+// withProof are those that were read back once, the oldest first. What has become of
+// one since nobody knows who does not read it again.
+func (w *campaign) withProof(d *mem) []ID {
 	var out []ID
 	for id := range w.made {
-		if _, err := Proven(context.Background(), d, id); err == nil && w.intact(d, id) {
+		if _, err := Proven(context.Background(), d, id); err == nil {
 			out = append(out, id)
 		}
 	}
@@ -351,7 +357,7 @@ func (w *campaign) verify(m *taker, during ...string) {
 				}
 			}
 		}
-		now := d.copy()
+		now, proofs := d.copy(), w.withProof(d)
 		for name := range all[d.name] {
 			id, suffix, _ := splitObject(name)
 			_, there := now[name]
@@ -361,7 +367,7 @@ func (w *campaign) verify(m *taker, during ...string) {
 				w.count["good copies lost"]++
 				w.t.Errorf("%s: %s is gone while the clock is in doubt", d.name, id)
 			case w.made[id] == (Position{}) || all[d.name][id.object(suffixManifest)] != string(w.stored[id.object(suffixManifest)]):
-			case len(after) == 0 || w.made[id].Compare(w.made[after[len(after)-1]]) > 0:
+			case len(proofs) == 0 || w.made[id].Compare(w.made[proofs[len(proofs)-1]]) > 0:
 				w.count["good copies lost"]++
 				w.t.Errorf("%s: %s is gone, and nothing newer is verified", d.name, id)
 			}
