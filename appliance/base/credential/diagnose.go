@@ -27,6 +27,11 @@ var sayings = []struct {
 }{
 	{"dictionary attack lockout", ErrLockout},
 	{"DA lockout mode", ErrLockout},
+	// systemd 257 says no more than errno; the TPM's own code is libtss2's.
+	{"ErrorCode (0x00000921)", ErrLockout},
+	{"using TPM2: No locks available", ErrLockout},
+	{"ErrorCode (0x000001df)", ErrRefused}, // integrity, of the key that is loaded
+	{"using TPM2: Operation not permitted", ErrRefused},
 	{"Current policy digest does not match stored policy digest", ErrRefused},
 	{"integrity check failed", ErrRefused}, // another TPM, or one that was cleared
 	{"does not belong to this TPM", ErrRefused},
@@ -38,6 +43,8 @@ var sayings = []struct {
 	{"Failed to determine local credential host secret", ErrHostKey},
 	{"Decryption failed (incorrect key?)", ErrHostKey},
 	{"Failed to initialize TCTI context", ErrTPMGone},
+	{"Failed to open specified TCTI device file", ErrTPMGone},
+	{"Cannot connect to swtpm TPM socket", ErrTPMGone},
 	{"TPM2 device not available", ErrTPMGone},
 	{"TPM2 support is not installed", ErrTPMGone},
 	{"TPM2 support not available", ErrTPMGone},

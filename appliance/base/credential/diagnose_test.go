@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// What systemd 252 says was heard (TestConformance); newer ones' words are from
-// their sources and from logs of units.
+// What systemd 252 says was heard (TestConformance), and 257 on Debian 13 with
+// swtpm; others' words are from their sources and from logs of units.
 func TestDiagnose(t *testing.T) {
 	for _, c := range []struct {
 		name, text string
@@ -19,6 +19,12 @@ func TestDiagnose(t *testing.T) {
 		{"252, another TPM", "Failed to load HMAC key in TPM: tpm:parameter(1):integrity check failed", ErrRefused},
 		{"257, another TPM", "libvirtd.service: TPM key integrity check failed. Key most likely does not belong to this TPM.\nlibvirtd.service: Failed to set up credentials: Object is remote", ErrRefused},
 		{"258, another TPM", "libvirtd.service: Key invalid or does not belong to current TPM.", ErrRefused},
+		{"257, lockout, open", "ERROR:esys:src/tss2-esys/api/Esys_Load.c:112:Esys_Load() Esys Finish ErrorCode (0x00000921)\nFailed to unseal secret using TPM2: No locks available", ErrLockout},
+		{"257, lockout, seal", "ERROR:esys:src/tss2-esys/api/Esys_Create.c:134:Esys_Create() Esys Finish ErrorCode (0x00000921)\nFailed to seal to TPM2: State not recoverable", ErrLockout},
+		{"257, PCR 7", "Failed to unseal secret using TPM2: Operation not permitted", ErrRefused},
+		{"257, another TPM, its code alone", "ERROR:esys:src/tss2-esys/api/Esys_Load.c:112:Esys_Load() Esys Finish ErrorCode (0x000001df)\nFailed to unseal secret using TPM2: State not recoverable", ErrRefused},
+		{"257, no TPM", "ERROR:tcti:src/tss2-tcti/tcti-device.c:452:Tss2_Tcti_Device_Init() Failed to open specified TCTI device file /dev/tpmrm0: No such file or directory", ErrTPMGone},
+		{"257, no TPM on the network", "ERROR:tcti:src/tss2-tcti/tcti-swtpm.c:617:Tss2_Tcti_Swtpm_Init() Cannot connect to swtpm TPM socket", ErrTPMGone},
 		{"255, policy", "Failed to unseal data: tpm:session(1):a policy check failed", ErrRefused},
 		{"252, no host key", "Failed to determine local credential key: No such file or directory", ErrHostKey},
 		{"255, no host key", "Failed to determine local credential host secret: No such file or directory", ErrHostKey},
