@@ -122,8 +122,8 @@ func (o *verifyOptions) verify(ctx context.Context, b config.Backup) (map[string
 		if err := policy.Validate(); err != nil {
 			return nil, nil, &Error{Code: ExitUsage, Err: err, Hint: "see docs/backup.md"}
 		}
-		v.Then = func(ctx context.Context, d snapshot.Destination, cluster string) error {
-			res, err := snapshot.Prune(ctx, snapshot.PruneOptions{Destination: d, ClusterID: cluster, Policy: policy, TakeStateDir: o.takeState})
+		v.Then = func(ctx context.Context, d snapshot.Destination, cluster string, good snapshot.ID) error {
+			res, err := snapshot.Prune(ctx, snapshot.PruneOptions{Destination: d, ClusterID: cluster, Good: good, Policy: policy, TakeStateDir: o.takeState})
 			mu.Lock()
 			defer mu.Unlock()
 			gone = append(gone, prunedOf(snapshot.Pruned{Place: d.Name(), PruneResult: res}))

@@ -327,8 +327,8 @@ func (w *campaign) verify(m *taker, during ...string) {
 	good, err := VerifyPlaces(w.t.Context(), m.places, VerifyOptions{
 		Identities: []age.Identity{w.identity}, ClusterID: testCluster, StateDir: m.verified, TakeStateDir: m.state,
 		Now: w.now, Doubt: w.doubt, Stall: DefaultStall,
-		Then: func(ctx context.Context, d Destination, cluster string) error {
-			_, err := Prune(ctx, PruneOptions{Destination: d, ClusterID: cluster, Policy: w.policy, Now: w.now, Doubt: w.doubt, TakeStateDir: m.state})
+		Then: func(ctx context.Context, d Destination, cluster string, good ID) error {
+			_, err := Prune(ctx, PruneOptions{Destination: d, ClusterID: cluster, Good: good, Policy: w.policy, Now: w.now, Doubt: w.doubt, TakeStateDir: m.state})
 			return err
 		},
 	})

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -136,6 +137,42 @@ func TestADamagedManifestTakesNoHour(t *testing.T) {
 	}
 }
 
+// A place that lists by halves hides the newest from verify and shows it to prune: what
+// was read back in the same run stays all the same, as the newest may have rotted.
+func TestWhatWasReadBackJustNowStays(t *testing.T) {
+	k, d := newKeys(t), newMem("mem")
+	var s storage
+	good := s.takeAt(t, d, k, testTime, true)
+	s.takeAt(t, d, k, testTime.Add(time.Minute), true)
+	hiding := &hides{mem: d, good: good, hidden: true}
+	v := verifyOptions(t, k, hiding)
+	v.Then = func(ctx context.Context, _ Destination, _ string, read ID) error {
+		hiding.hidden = false
+		o := pruneOptions(hiding, Policy{Hourly: 1})
+		o.Good = read
+		_, err := Prune(ctx, o)
+		return err
+	}
+	if rec, err := Verify(t.Context(), v); err != nil || rec.ID != good.String() {
+		t.Fatalf("verified %s, %v", rec.ID, err)
+	}
+	if _, err := d.Stat(t.Context(), good.object(suffixSnap)); err != nil {
+		t.Errorf("what was read back is gone: %v", err)
+	}
+}
+
+// hides lists one snapshot alone, while it does.
+type hides struct {
+	*mem
+	good   ID
+	hidden bool
+}
+
+func (h *hides) List(ctx context.Context, prefix string) ([]ObjectInfo, error) {
+	all, err := h.mem.List(ctx, prefix)
+	return slices.DeleteFunc(all, func(o ObjectInfo) bool { return h.hidden && !strings.HasPrefix(o.Name, h.good.String()) }), err
+}
+
 // What verify finds damaged is proven no more: else prune deletes the good one of the
 // same hour for it, and restore tries it first.
 func TestAProofOfWhatIsDamagedIsWithdrawn(t *testing.T) {
@@ -169,7 +206,7 @@ func TestAProofOfWhatIsDamagedIsWithdrawn(t *testing.T) {
 				v.Destination = &oneBadLook{mem: d, name: bad.object(suffixSnap)}
 			}
 			pruned := false
-			v.Then = func(ctx context.Context, _ Destination, _ string) error {
+			v.Then = func(ctx context.Context, _ Destination, _ string, _ ID) error {
 				pruned = true
 				_, err := Prune(ctx, pruneOptions(d, Policy{Hourly: 1}))
 				return err

@@ -13,6 +13,9 @@ type PruneOptions struct {
 	Destination Destination
 	ClusterID   string
 	Policy      Policy
+	// Good was read back a moment ago, and stays: what a place lists besides may have
+	// rotted since its proof.
+	Good ID
 	// DryRun decides and changes nothing.
 	DryRun bool
 	Now    func() time.Time // time.Now when nil
@@ -54,6 +57,11 @@ func Prune(ctx context.Context, o PruneOptions) (PruneResult, error) {
 		return PruneResult{}, fmt.Errorf("prune snapshots: %w", err)
 	}
 	res := PruneResult{Decisions: o.Policy.decide(entries, anchor, now), Doubt: o.Doubt()}
+	for i, d := range res.Decisions {
+		if !d.Keep && d.Entry.ID == o.Good {
+			res.Decisions[i].Keep, res.Decisions[i].Why = true, KeepGood
+		}
+	}
 	if res.Doubt != nil {
 		for i, d := range res.Decisions {
 			if !d.Keep {

@@ -44,6 +44,7 @@ const (
 	KeepFuture         = "from the future"
 	KeepDoubted        = "taken by a clock in doubt"
 	KeepClock          = "this machine's clock is in doubt"
+	KeepGood           = "was read back just now"
 	KeepUnread         = "its manifest cannot be read"
 	KeepUnderWay       = "may be under way"
 	KeepHourly         = "hourly"

@@ -41,8 +41,8 @@ type VerifyOptions struct {
 	// nobody where Now is given.
 	Doubt func() error
 	// Then is what follows in each place that could be asked, whether its snapshot
-	// was good or not; may be nil.
-	Then func(ctx context.Context, d Destination, cluster string) error
+	// was good or not; may be nil. good is what was read back, zero if nothing was.
+	Then func(ctx context.Context, d Destination, cluster string, good ID) error
 
 	Stall time.Duration    // how long nothing may move; DefaultStall when zero
 	Now   func() time.Time // time.Now when nil
@@ -141,15 +141,20 @@ func (o VerifyOptions) verifyIn(ctx context.Context, d Destination, known *verif
 		return err
 	}
 	rec, err := o.verify(ctx)
+	var good ID
 	switch {
 	case err == nil, errors.Is(err, ErrDeleted):
+		var perr error
+		if good, perr = ParseID(rec.ID); perr != nil {
+			return perr
+		}
 		// Before anything follows: what is proven stays so.
 		err = errors.Join(known.verified(d.Name(), rec), err)
 	default:
 		err = fmt.Errorf("verify snapshot: %w", err)
 	}
 	if o.Then != nil && ctx.Err() == nil && !CannotBeAsked(err) && !errors.Is(err, errProven) {
-		err = errors.Join(err, o.Then(ctx, d, o.ClusterID))
+		err = errors.Join(err, o.Then(ctx, d, o.ClusterID, good))
 	}
 	return err
 }

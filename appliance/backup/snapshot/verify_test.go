@@ -372,7 +372,7 @@ func TestVerifyPlacesAlone(t *testing.T) {
 		v := verifyOptions(t, k, nil)
 		var mu sync.Mutex
 		var then []string
-		v.Then = func(_ context.Context, d Destination, cluster string) error {
+		v.Then = func(_ context.Context, d Destination, cluster string, _ ID) error {
 			mu.Lock()
 			defer mu.Unlock()
 			then = append(then, d.Name())
