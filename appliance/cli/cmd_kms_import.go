@@ -38,6 +38,8 @@ versions. The KMS and Vault are to be restarted afterwards.`,
 			switch err := kms.Import(c.Context(), store, path, k); {
 			case errors.Is(err, kms.ErrOtherKey):
 				return &Error{Code: ExitOperator, Err: err, Hint: "give the newest escrow; only if nobody needs what Vault holds here, move " + path + " away first"}
+			case errors.Is(err, kms.ErrUnsure):
+				return &Error{Code: ExitOperator, Err: err, Hint: "run it again; if it stays so, and you have the escrow of the newest master key, move " + path + " away first"}
 			case err != nil:
 				return masterKeyFault(err)
 			}

@@ -35,6 +35,8 @@ func TestImport(t *testing.T) {
 		"another host's key":    {other, old, func(m *credtest.Machine, _ string) { m.OtherHostKey() }, nil},
 		"in lockout":            {old, old, func(m *credtest.Machine, _ string) { m.PowerCuts() }, credential.ErrLockout},
 		"in lockout, none here": {nil, old, func(m *credtest.Machine, _ string) { m.PowerCuts() }, credential.ErrLockout},
+		"nobody says why":       {other, old, func(m *credtest.Machine, _ string) { m.Stumbles = 1 }, ErrUnsure},
+		"cannot be read":        {nil, old, func(_ *credtest.Machine, path string) { _ = os.Mkdir(path, 0o700) }, ErrUnsure},
 		"truncated":             {old, old, func(_ *credtest.Machine, path string) { _ = os.Truncate(path, 40) }, nil},
 	} {
 		t.Run(name, func(t *testing.T) {

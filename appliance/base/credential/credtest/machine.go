@@ -28,6 +28,8 @@ type TPM struct {
 type Machine struct {
 	HostKey int  // another one opens nothing of this one's
 	TPM     *TPM // nil for none
+	// Stumbles is how many of the next decryptions fail for no reason that is known.
+	Stumbles int
 	// Calls are the arguments of each call.
 	Calls [][]string
 }
@@ -145,6 +147,10 @@ func (m *Machine) encrypt(plain []byte, args []string) ([]byte, error) {
 }
 
 func (m *Machine) decrypt(sealed []byte, args []string) ([]byte, error) {
+	if m.Stumbles > 0 {
+		m.Stumbles--
+		return nil, fails("Failed to decrypt credential: Connection timed out")
+	}
 	raw, err := base64.StdEncoding.DecodeString(string(bytes.TrimSpace(sealed)))
 	if err != nil || len(raw) < 56 {
 		return nil, fails("Failed to decrypt credential: Bad message")
