@@ -108,16 +108,16 @@ func (t *Trust) remembers(id ID, sum string) bool {
 
 // firstSigned is where this machine began to sign the snapshots of a cluster; nil where
 // it knows of none.
-func (t *Trust) firstSigned(cluster string) *Position {
+func (t *Trust) firstSigned(cluster string) (*Position, error) {
 	if t == nil || t.TakeState == "" {
-		return nil
+		return nil, nil
 	}
-	s, _ := LoadTakeState(t.TakeState)
-	if r, ok := s.FirstSigned[cluster]; ok {
+	s, err := LoadTakeState(t.TakeState)
+	if r, ok := s.FirstSigned[cluster]; ok && err == nil {
 		p := r.Position()
-		return &p
+		return &p, nil
 	}
-	return nil
+	return nil, err
 }
 
 // trusting is a place that knows whom to believe.
@@ -151,7 +151,10 @@ func Allow(ctx context.Context, d Destination, m Manifest, byWord bool) error {
 	if err != nil {
 		return err
 	}
-	first := trustOf(d).firstSigned(m.ClusterID)
+	first, err := trustOf(d).firstSigned(m.ClusterID)
+	if err != nil {
+		return fmt.Errorf("%s: %s: %w; from where on all are signed is not known: %w", d.Name(), m.ID, m.untrusted, err)
+	}
 	for _, e := range entries {
 		if e.Signed && (first == nil || e.Position.Compare(*first) < 0) {
 			first = &e.Position

@@ -308,6 +308,15 @@ func TestUnsignedSnapshots(t *testing.T) {
 			}
 		}
 	}
+	// Where the machine cannot tell from where on all are signed, the word is not enough.
+	if err := os.WriteFile(filepath.Join(s.opts.StateDir, takeStateFile), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	v := verifyOptions(t, s.keys, believing{s.d, &Trust{Ring: s.ring, TakeState: s.opts.StateDir}})
+	v.ID, v.Unsigned = mustID(t, forged.ID), true
+	if _, err := Verify(t.Context(), v); !errors.Is(err, ErrUntrusted) {
+		t.Errorf("a state that is spoilt: %v", err)
+	}
 }
 
 // A machine that begins to sign: what it had stored last counts as signed for as long as
