@@ -51,8 +51,7 @@ func TestOSMachine(t *testing.T) {
 	}
 }
 
-// Whoever owns the folder of a file can put a link in its place between the look
-// and the change.
+// A second name is how whoever owns a folder has root change a file of another's.
 func TestSetModeOfASecondName(t *testing.T) {
 	root := t.TempDir()
 	write(t, filepath.Join(root, "passwd"), []byte("x"))
@@ -64,6 +63,8 @@ func TestSetModeOfASecondName(t *testing.T) {
 	}
 }
 
+// Whoever owns the folder of a file can put a link in its place between the look
+// and the change.
 func TestSetModeOfAFileThatBecomesALink(t *testing.T) {
 	root := t.TempDir()
 	file, victim := filepath.Join(root, "audit.log"), filepath.Join(root, "shadow")
