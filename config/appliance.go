@@ -158,6 +158,7 @@ func (a Appliance) faults(file string, at Lines) Faults {
 	a.Unseal.check(check)
 	a.Firewall.check(check)
 	a.Backup.check(check)
+	a.Backup.CheckHidden(check)
 	a.Alert.check(check)
 	a.Audit.check(check)
 	return f

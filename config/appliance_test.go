@@ -151,6 +151,8 @@ func TestValidate(t *testing.T) {
 		"front's port":        {minimal, "[firewall]\nssh_port = 443", "firewall.ssh_port: "},
 		"database ports":      {minimal, "[firewall]\ndatabase_ports = [6432, 25060]", ""},
 		"no database port":    {minimal, "[firewall]\ndatabase_ports = [6432, 65536]", "firewall.database_ports[1]: 65536 is not a port"},
+		"hidden files":        {minimal, "[backup]\nfiles = [\"/etc/strongroom\", \"/root/.ssh\", \"/home\"]", "backup.files[1]: \"/root/.ssh\" is hidden from the job"},
+		"files beside them":   {minimal, "[backup]\nfiles = [\"/etc/sshd\", \"/var/lib/strongroom-front\", \"/rootfs\", \"/var/lib/vaultwarden\"]", ""},
 		"nobody":              {minimal, "[firewall]\nssh_from = []", "firewall.ssh_from: is empty"},
 		"host bits":           {minimal, "[firewall]\nssh_from = [\"10.0.0.1/8\"]", "firewall.ssh_from[0]: "},
 		"quick":               {minimal, "[firewall]\nconfirm_within = \"1s\"", "firewall.confirm_within: "},

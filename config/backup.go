@@ -103,6 +103,18 @@ func ParseBackup(file string, data []byte) (Backup, error) {
 	return b, f.Err()
 }
 
+// CheckHidden refuses files that the machine's job which packs them cannot see: they would
+// be missing from each backup, and nobody would be told.
+func (b Backup) CheckHidden(check func(string, error)) {
+	for i, p := range b.Files {
+		for _, hidden := range machine.HiddenFromPacking() {
+			if p == hidden || strings.HasPrefix(p, hidden+"/") {
+				check(fmt.Sprintf("backup.files[%d]", i), fmt.Errorf("%q is hidden from the job that packs the files (%s): keep it elsewhere, such as in /srv", p, hidden))
+			}
+		}
+	}
+}
+
 func (b Backup) check(check func(string, error)) {
 	checkRecipients("backup.recipients", b.Recipients, check)
 	for i, p := range b.Files {

@@ -172,6 +172,24 @@ func TestRights(t *testing.T) {
 	}
 }
 
+// What is hidden from the job that packs files is what the configuration refuses to name.
+func TestHiddenFromPacking(t *testing.T) {
+	b, err := Unit(machine.UnitFiles)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hidden := []string{"/home", "/root", "/run/user"} // systemd.exec(5), ProtectHome=
+	if setting(string(b), "ProtectHome") != "yes" {
+		hidden = nil
+	}
+	for p := range strings.FieldsSeq(setting(string(b), "InaccessiblePaths")) {
+		hidden = append(hidden, strings.TrimPrefix(p, "-"))
+	}
+	if want := machine.HiddenFromPacking(); !slices.Equal(hidden, want) {
+		t.Errorf("hidden are %q, config/machine has %q", hidden, want)
+	}
+}
+
 // Where memory is short the front goes first and Vault and its KMS last; a bound of their
 // own would end those two for nothing.
 func TestWhoGoesFirst(t *testing.T) {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"fmt"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -20,15 +21,20 @@ func packCommand(shared *snapshotOptions) *cobra.Command {
 		Args:   cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			b, err := shared.backup()
-			if err != nil {
-				return err
+			if err == nil && len(b.Files) == 0 {
+				err = errors.New("[backup] names no files")
 			}
-			if len(b.Files) == 0 {
-				return &Error{Code: ExitUsage, Err: errors.New("[backup] names no files")}
+			if err != nil {
+				return snapshot.Refuse(c.OutOrStdout(), err)
+			}
+			var hidden []error
+			b.CheckHidden(func(key string, err error) { hidden = append(hidden, fmt.Errorf("%s: %w", key, err)) })
+			if err := errors.Join(hidden...); err != nil {
+				return snapshot.Refuse(c.OutOrStdout(), err)
 			}
 			to, err := snapshot.Readers(b.Recipients, drillKey)
 			if err != nil {
-				return &Error{Code: ExitUsage, Err: err, Hint: "give recipients in the table [backup]"}
+				return snapshot.Refuse(c.OutOrStdout(), err)
 			}
 			return snapshot.Pack(c.Context(), c.OutOrStdout(), os.TempDir(), to, snapshot.FilesFrom(b.Files...))
 		},

@@ -128,6 +128,15 @@ const (
 // FirewallTable is the name of the rules' own table, of the family inet.
 const FirewallTable = "strongroom"
 
+// HiddenFromPacking is what the job that packs the files of [backup] cannot see: homes,
+// what opens the machine, and what is no file of a backup.
+func HiddenFromPacking() []string {
+	return []string{
+		"/home", "/root", "/run/user", "/var/lib/systemd/credential.secret", RunningCredentials, VaultRun, KMSRun, VaultData, AuditDir,
+		"/etc/shadow", "/etc/gshadow", "/etc/ssh", StateDir,
+	}
+}
+
 // SystemFiles are the files outside of the appliance's own folders.
 func SystemFiles() []string { return []string{SysctlFile, LimitsFile, HistoryFile, SSHDFile} }
 

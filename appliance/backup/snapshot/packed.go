@@ -36,21 +36,23 @@ type packLine struct {
 // dir, encrypted. The error is told at the other end, too.
 func Pack(ctx context.Context, w io.Writer, dir string, to []recipient.Recipient, files func(context.Context, io.Writer) error) error {
 	o := TakeOptions{StateDir: dir, Recipients: to, leave: leaveRoom}
-	line := packLine{}
 	packed, err := o.spool(ctx, "", func(w io.Writer) error { return files(ctx, w) })
 	if err != nil {
-		line.Fault = err.Error()
-		return errors.Join(err, json.NewEncoder(w).Encode(line))
+		return Refuse(w, err)
 	}
 	defer packed.file.Close()
-	line.Object = packed.obj
-	if err := json.NewEncoder(w).Encode(line); err != nil {
+	if err := json.NewEncoder(w).Encode(packLine{Object: packed.obj}); err != nil {
 		return fmt.Errorf("hand over the files: %w", err)
 	}
 	if _, err := io.Copy(w, io.NewSectionReader(packed.file, 0, packed.obj.Size)); err != nil {
 		return fmt.Errorf("hand over the files: %w", err)
 	}
 	return nil
+}
+
+// Refuse tells Packed why there is nothing, and gives that error.
+func Refuse(w io.Writer, err error) error {
+	return errors.Join(err, json.NewEncoder(w).Encode(packLine{Fault: err.Error()}))
 }
 
 // Packed returns a TakeOptions.Packed that asks the packing job at its socket.
