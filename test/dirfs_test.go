@@ -32,7 +32,7 @@ var inRoots = map[string]string{
 	"appliance/backup/restore":           "unpacks through os.Root; a file of the caller's",
 	"appliance/backup/restorepath":       "a room of its own, below root's folder",
 	"appliance/backup/scratch":           "a folder of its own",
-	"appliance/backup/snapshot":          "places, by the job's user; files by O_NOFOLLOW",
+	"appliance/backup/snapshot":          "places, by the job's user; files within one root; the mark of a rotation by dirfs",
 	"appliance/base/atomicfile":          "the floor below",
 	"appliance/base/credential":          "the TPM's device; root's folder of credentials, and the caller's files",
 	"appliance/base/credential/credtest": "a test's own folder",

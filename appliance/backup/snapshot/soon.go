@@ -7,10 +7,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"strongroom.example/appliance/base/dirfs"
 )
 
 // SoonOptions say when a snapshot after a rotation is due.
@@ -59,22 +60,31 @@ func AwaitQuiet(ctx context.Context, o SoonOptions) error {
 // AskSoon makes the file, or makes it younger, as the engine does: a snapshot follows. It
 // belongs to the folder's owner, who touches and removes it.
 func AskSoon(changed string) error {
-	dir, err := os.Stat(filepath.Dir(changed))
+	// The folder is Vault's, and this may be root's command.
+	dir, err := dirfs.Open(filepath.Dir(changed))
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(changed, os.O_CREATE|os.O_WRONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
-	if err != nil {
-		return err
+	defer dir.Close()
+	name := filepath.Base(changed)
+	for {
+		f, err := dir.Open(name)
+		if err == nil {
+			now := unix.NsecToTimeval(time.Now().UnixNano())
+			return errors.Join(unix.Futimes(int(f.Fd()), []unix.Timeval{now, now}), f.Close())
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		made, err := dir.Create(name)
+		if err != nil {
+			return err
+		}
+		// The engine may have made it meanwhile.
+		if err := made.Commit(); !errors.Is(err, fs.ErrExist) {
+			return err
+		}
 	}
-	if owner, ok := dir.Sys().(*syscall.Stat_t); ok && os.Geteuid() == 0 {
-		err = f.Chown(int(owner.Uid), int(owner.Gid))
-	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	now := time.Now() // the file system's time, as the engine's is
-	return os.Chtimes(changed, now, now)
 }
 
 // ErrNoMark means that the file is none that the engine touches: it is empty.

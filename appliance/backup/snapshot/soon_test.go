@@ -192,6 +192,25 @@ func TestAskSoon(t *testing.T) {
 	if err := AskSoon(mark); err == nil {
 		t.Error("a link was followed")
 	}
+	// Nor is another file's second name, nor what is put in the place of the folder.
+	if err := errors.Join(os.Remove(mark), os.WriteFile(target, []byte("x"), 0o644), os.Link(target, mark)); err != nil {
+		t.Fatal(err)
+	}
+	if err := AskSoon(mark); err == nil {
+		t.Error("a second name was touched")
+	}
+	if os.Geteuid() == 0 {
+		theirs, elsewhere := t.TempDir(), t.TempDir()
+		if err := errors.Join(os.Chown(theirs, 4711, 4711), os.Symlink(elsewhere, filepath.Join(theirs, "changed"))); err != nil {
+			t.Fatal(err)
+		}
+		if err := AskSoon(filepath.Join(theirs, "changed", "rotated")); err == nil {
+			t.Error("a link in the place of the folder was followed")
+		}
+		if left, err := os.ReadDir(elsewhere); err != nil || len(left) > 0 {
+			t.Errorf("%v were made elsewhere, %v", left, err)
+		}
+	}
 	if err := AskSoon(filepath.Join(dir, "none", "rotated")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no folder: %v", err)
 	}
