@@ -57,8 +57,16 @@ func (w *work) isItsCredential() bool {
 }
 
 // end takes the next step towards the end of a version, and records how far it has
-// come. Each step may be repeated.
+// come. Each step may be repeated. That it has begun is stored before the provider is
+// asked, so that no crash forgets it.
 func (w *work) end(ctx context.Context, v *lifecycle.Version) error {
+	if !v.EndAsked && !w.caps.Local {
+		next := w.rec.clone()
+		next.Life.Find(v.Number).EndAsked = true
+		if err := w.save(ctx, next); err != nil {
+			return err
+		}
+	}
 	how, ending := w.kill(ctx, v)
 	next, now := w.rec.clone(), w.now()
 	if ending == nil {

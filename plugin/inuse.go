@@ -83,7 +83,7 @@ func (r *keyRecord) nextRevocation() time.Time {
 // holdable tells whether a version ends by itself. One that somebody ends, be
 // it for its value being known to others, is not put off.
 func holdable(v *lifecycle.Version) bool {
-	return v.State == lifecycle.Grace && !v.Compromised && !v.Keep && v.RevokeAt.Equal(v.Retired.Add(v.Grace))
+	return v.State == lifecycle.Grace && !v.Compromised && !v.Keep && !v.EndAsked && v.RevokeAt.Equal(v.Retired.Add(v.Grace))
 }
 
 // checkUse warns of versions that are still used shortly before they end. An

@@ -115,6 +115,9 @@ func (w *work) importKey(ctx context.Context, key provider.Key) (version int, er
 		if n := rec.Life.Versions[i].Number; maps.Equal(rec.Values[n], key.Values) {
 			return 0, refuse("", "this key is version %d of %q already", n, rec.Name)
 		}
+		if v := &rec.Life.Versions[i]; key.ID != "" && v.ProviderID == key.ID && v.Alive() && v.EndAsked && rec.Life.Twin(v, w.now()) == nil {
+			return 0, refuse("wait until it is revoked, or say that it is: resolve/"+rec.Name, "provider_key_id %q is version %d, which the engine is ending", key.ID, v.Number)
+		}
 	}
 	if key.ID != "" {
 		if left, err := w.withoutHolder(ctx, []string{key.ID}); err != nil {

@@ -68,6 +68,10 @@ type Version struct {
 	Keep bool `json:"keep,omitempty"`
 	// Identity is which of its provider's identities it was made with.
 	Identity int `json:"identity,omitempty"`
+	// EndAsked: its provider may have been asked to end it. It is stored before that, and
+	// never taken back: readers get it no more, and it never becomes current again,
+	// whatever its times say by another clock.
+	EndAsked bool `json:"end_asked,omitempty"`
 	// Ending is how far its end has come at the provider; nil: it was not tried.
 	Ending *Ending `json:"ending,omitempty"`
 	// Evidence is how the engine knows that it is dead.
@@ -145,7 +149,7 @@ func (v *Version) ExpiredAt(now time.Time) bool {
 
 // ReadableAt tells whether readers may still be given this version.
 func (v *Version) ReadableAt(now time.Time) bool {
-	if v.Found || v.ExpiredAt(now) || v.Compromised && (v.State != Current || !now.Before(v.LastRead)) {
+	if v.Found || v.EndAsked || v.ExpiredAt(now) || v.Compromised && (v.State != Current || !now.Before(v.LastRead)) {
 		return false
 	}
 	switch v.State {
@@ -324,7 +328,7 @@ func (k *Key) retireCurrent(now time.Time, overlap bool) {
 	old.Retired = now
 	old.State = Grace
 	if !overlap {
-		old.RevokeAt, old.Ending = now, &Ending{Asked: now, Until: now}
+		old.RevokeAt, old.EndAsked, old.Ending = now, true, &Ending{Asked: now, Until: now}
 		return
 	}
 	at := now.Add(old.Grace)
