@@ -161,8 +161,8 @@ func (b *backend) tryLive(ctx context.Context, st store, t *trial, p provider.Pr
 	key, err := b.tryCreate(ctx, t, p)
 	if err != nil {
 		t.step("create", err, "")
-		if provider.KindOf(err) != provider.KindUncertain {
-			b.finishTrial(ctx, st, t) // nothing was made
+		if caps := p.Capabilities(); provider.KindOf(err) != provider.KindUncertain && !(answered(err) && caps.List && caps.Named) {
+			b.finishTrial(ctx, st, t) // nothing was made, or nobody can look
 			return
 		}
 		b.clearTrial(ctx, st, t, p, nil)
@@ -186,7 +186,7 @@ func (b *backend) tryLive(ctx context.Context, st store, t *trial, p provider.Pr
 	if err := st.put(ctx, trialPrefix+t.Provider, t); err != nil {
 		b.Logger().Warn("a trial's key could not be noted; it is ended all the same", "provider", t.Provider, "error", err)
 	}
-	b.tryKey(ctx, t, p, key)
+	b.tryKey(ctx, st, t, p, key)
 	b.clearTrial(ctx, st, t, p, &key)
 }
 
@@ -208,7 +208,7 @@ func (b *backend) tryCreate(ctx context.Context, t *trial, p provider.Provider) 
 }
 
 // tryKey tests the new key and looks for it in the list.
-func (b *backend) tryKey(ctx context.Context, t *trial, p provider.Provider, key provider.Key) {
+func (b *backend) tryKey(ctx context.Context, st store, t *trial, p provider.Provider, key provider.Key) {
 	caps := p.Capabilities()
 	if caps.Test || caps.Expires {
 		var at time.Time
@@ -228,9 +228,10 @@ func (b *backend) tryKey(ctx context.Context, t *trial, p provider.Provider, key
 	if !caps.List {
 		return
 	}
+	var keys []provider.RemoteKey
 	var listed *provider.RemoteKey
-	err := b.patiently(ctx, func(ctx context.Context) (bool, error) {
-		keys, err := p.List(ctx, t.Parameters, "")
+	err := b.patiently(ctx, func(ctx context.Context) (_ bool, err error) {
+		keys, err = p.List(ctx, t.Parameters, "")
 		if i := slices.IndexFunc(keys, func(r provider.RemoteKey) bool { return r.ID == key.ID }); i >= 0 {
 			listed = &keys[i]
 		}
@@ -246,6 +247,12 @@ func (b *backend) tryKey(ctx context.Context, t *trial, p provider.Provider, key
 	case caps.Named:
 		t.step("list", nil, "the key is listed under its name")
 	default:
+		for _, r := range keys {
+			if holder, err := b.holderOf(ctx, st.s, t.Provider, r.ID); err == nil && holder == "" && r.ID != key.ID && !slices.Contains(t.Known, r.ID) && len(t.Known) < maxTrialKnown {
+				t.failed("list", "besides the key %q is there, which was not before: the trial's if its request was sent twice, or somebody else's", truncate(r.ID, 80))
+				return
+			}
+		}
 		t.step("list", nil, "the key is listed; this service keeps no names")
 	}
 }
@@ -304,6 +311,10 @@ func (b *backend) clearTrial(ctx context.Context, st store, t *trial, p provider
 
 // trialKeys are the ids of the trial's key, or keys, where a request was sent twice.
 func (b *backend) trialKeys(ctx context.Context, s logical.Storage, t *trial, p provider.Provider) ([]string, error) {
+	name, err := lifecycle.ParseMintName(t.Name)
+	if err != nil {
+		return nil, err
+	}
 	var ids []string
 	if t.KeyID != "" {
 		ids = append(ids, t.KeyID)
@@ -311,12 +322,12 @@ func (b *backend) trialKeys(ctx context.Context, s logical.Storage, t *trial, p 
 	if caps := p.Capabilities(); caps.List && caps.Named {
 		callCtx, cancel := context.WithTimeout(ctx, callTimeout)
 		defer cancel()
-		keys, err := p.List(callCtx, t.Parameters, lifecycle.WithoutLabel(t.Name))
+		keys, err := p.List(callCtx, t.Parameters, name.KeyPrefix())
 		if err != nil && len(ids) == 0 {
 			return nil, err
 		}
 		for _, k := range keys {
-			if lifecycle.ListedAs(t.Name, k.Name) && k.ID != "" && !slices.Contains(ids, k.ID) {
+			if lifecycle.CutFrom(t.Name, k.Name) && k.ID != "" && !slices.Contains(ids, k.ID) {
 				ids = append(ids, k.ID)
 			}
 		}
@@ -333,6 +344,10 @@ func (b *backend) trialKeys(ctx context.Context, s logical.Storage, t *trial, p 
 // the provider's word.
 func (b *backend) seeDead(ctx context.Context, t *trial, p provider.Provider, key *provider.Key, ids []string) error {
 	caps := p.Capabilities()
+	seenAlive := slices.ContainsFunc(t.Steps, func(s trialStep) bool { return !s.OK && s.Op == stepDead })
+	if seenAlive && key == nil && !caps.List {
+		return &provider.Error{Op: "revoke", Kind: provider.KindTransient, Msg: "the key worked after it was revoked, and nobody has its value to try it again"}
+	}
 	how := "the service says so"
 	if caps.Test && key != nil {
 		err := b.patiently(ctx, func(ctx context.Context) (bool, error) {

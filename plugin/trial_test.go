@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"strongroom.example/plugin/provider"
+	"strongroom.example/plugin/provider/liar"
 )
 
 // trialWorld has a provider for the fake service and waits for nothing.
@@ -151,6 +152,14 @@ func TestLiveTrialFindsFaults(t *testing.T) {
 				return nil
 			}
 		}, "create", true},
+		"the key is made, and 503 is answered": {nil, func(*service) func(string, bool) error {
+			return func(op string, after bool) error {
+				if op == "create" && after {
+					return &provider.Error{Op: op, Kind: provider.KindTransient, Status: 503, Msg: "not made, it says"}
+				}
+				return nil
+			}
+		}, "create", false},
 		"create is refused": {nil, func(*service) func(string, bool) error {
 			return func(op string, after bool) error {
 				if op == "create" && !after {
@@ -271,6 +280,33 @@ func TestLiveTrialSurvivesCrashes(t *testing.T) {
 			}
 			if got := w.trial(map[string]any{"live": true}); got["state"] != "passed" {
 				t.Errorf("%s: the next one: %v", where, got)
+			}
+		}
+	}
+}
+
+// Whatever a service lies about, a trial touches no key of others, and leaves none where
+// what it made can be told; elsewhere it does not say that it has passed.
+func TestLiveTrialOfLiars(t *testing.T) {
+	for svc, caps := range liar.Services() {
+		for name, lies := range liar.Table() {
+			h := newHostile(t, caps, lies)
+			h.b.trials.pause = func(context.Context, time.Duration) {}
+			unseen := !caps.List && (lies.Twin || !caps.Test && lies.NoEffect)
+			if _, err := h.do(logical.UpdateOperation, "providers/svc/trial", map[string]any{"live": true}); err != nil {
+				continue // it is refused
+			}
+			for range 40 {
+				h.pass(30 * time.Minute)
+			}
+			got := h.read("providers/svc/trial", nil)
+			if touched := h.liar.Touched(); len(touched) > 0 || got["state"] == "unfinished" {
+				t.Errorf("%s, %s: touched %v, %v", svc, name, touched, got)
+			}
+			for _, k := range h.liar.Keys() {
+				if k.Alive && k.Asked != "" && (liar.Tellable(caps, lies) && !lies.NoEffect && !lies.NoRevoke || got["state"] == "passed" && !unseen) {
+					t.Errorf("%s, %s: %s is left, %v", svc, name, k.ID, got)
+				}
 			}
 		}
 	}

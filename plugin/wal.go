@@ -257,7 +257,7 @@ func (w *work) findMinted(ctx context.Context, as asked, in intent) (ours, other
 	})
 	taken := map[string]bool{} // by what is not ours: who ends an id ends all that have it
 	for _, r := range remote {
-		cut := len(r.Name) >= len(prefix) && strings.HasPrefix(in.Name, r.Name)
+		cut := lifecycle.CutFrom(in.Name, r.Name)
 		mine := w.caps.Named && (lifecycle.ListedAs(in.Name, r.Name) || cut && sure)
 		known := w.rec.Life.Knows(r.ID, r.Name)
 		taken[r.ID] = taken[r.ID] || known || !mine

@@ -79,9 +79,9 @@ func ListedAs(made, listed string) bool {
 	return listed != "" && strings.HasPrefix(made, listed) && len(listed) >= len(WithoutLabel(made))
 }
 
-// cutFrom tells whether a service may list a key by this name that was made under the
+// CutFrom tells whether a service may list a key by this name that was made under the
 // other, wherever it cuts names: what is left says whose it is, though not which.
-func cutFrom(made, listed string) bool {
+func CutFrom(made, listed string) bool {
 	n, err := ParseMintName(made)
 	return err == nil && strings.HasPrefix(made, listed) && len(listed) >= len(n.KeyPrefix())
 }

@@ -272,7 +272,7 @@ func (k *Key) Knows(id, name string) bool {
 func (k *Key) Undead(id, name string) *Version {
 	for i := range k.Versions {
 		v := &k.Versions[i]
-		if v.State == Revoked && (v.Evidence == ByList || v.Evidence == "") && id != "" && v.ProviderID == id && cutFrom(v.Name, name) &&
+		if v.State == Revoked && (v.Evidence == ByList || v.Evidence == "") && id != "" && v.ProviderID == id && CutFrom(v.Name, name) &&
 			k.livingID(id, len(k.Versions)) == nil {
 			return v
 		}
