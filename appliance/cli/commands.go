@@ -14,6 +14,7 @@ func commands(version string) []*cobra.Command {
 		snapshotCommand(version),
 		restoreCommand(version),
 		drillCommand(version),
+		verifySignedCommand(),
 		isolateCommand(),
 		auditCommand(),
 		alertCommand(),

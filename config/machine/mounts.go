@@ -9,6 +9,9 @@ const (
 	AuthUserpass  = "userpass"
 )
 
+// KVKeyring is the path in MountKV of the keyring, as it is in KeyringFile.
+const KVKeyring = "strongroom/keyring"
+
 // Ports of Vault on 127.0.0.1: its listener for the front, and its peers'.
 const (
 	VaultPort   = 8200

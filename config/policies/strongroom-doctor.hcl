@@ -57,6 +57,10 @@ path "auth/approle/role/+" {
 path "auth/userpass/users" {
   capabilities = ["list"]
 }
+# The public keys of the jobs that sign.
+path "secret/data/strongroom/keyring" {
+  capabilities = ["read"]
+}
 path "apikeys/status" {
   capabilities = ["read"]
 }

@@ -79,3 +79,6 @@ path "auth/userpass/users" {
 path "secret/data/strongroom/manifests/*" {
   capabilities = ["read"]
 }
+path "secret/data/strongroom/keyring" {
+  capabilities = ["read"]
+}

@@ -44,3 +44,6 @@ path "auth/approle/role/+" {
 path "secret/data/strongroom/manifests/*" {
   capabilities = ["read"]
 }
+path "secret/data/strongroom/keyring" {
+  capabilities = ["read"]
+}

@@ -32,6 +32,7 @@ type fakeVault struct {
 	policies map[string]any
 	catalog  map[string]map[string]any // by name and version
 	users    []string
+	keyring  []string // the versions of secret/strongroom/keyring
 	// answer, if set, comes in place of the answer to calls of its choice; 0
 	// leaves one as it is.
 	answer func(r *http.Request, path string) (status int, body any)
@@ -198,6 +199,18 @@ func (f *fakeVault) setup(r *http.Request, p string, in map[string]any) (int, an
 	case parent == "sys/plugins/catalog/secret":
 		f.catalog[name+" "+fmt.Sprint(in["version"])] = in
 		return 200, nil
+	case p == machine.MountKV+"/data/"+machine.KVKeyring && (len(f.keyring) == 0 && read || f.enabled["sys/mounts"][machine.MountKV+"/"] == nil):
+		return nothing()
+	case p == machine.MountKV+"/data/"+machine.KVKeyring:
+		if !read {
+			text, _ := in["data"].(map[string]any)["keyring.json"].(string)
+			if cas := in["options"].(map[string]any)["cas"]; cas != float64(len(f.keyring)) {
+				f.t.Errorf("check-and-set %v, want %d", cas, len(f.keyring))
+			}
+			f.keyring = append(f.keyring, text)
+			return data(map[string]any{"version": len(f.keyring)})
+		}
+		return data(map[string]any{"data": map[string]any{"keyring.json": f.keyring[len(f.keyring)-1]}, "metadata": map[string]any{"version": len(f.keyring)}})
 	case p == machine.MountKV+"/config" && read && f.enabled["sys/mounts"][machine.MountKV+"/"] != nil:
 		return data(map[string]any{"max_versions": 0})
 	case p == "auth/userpass/users" && len(f.users) == 0:

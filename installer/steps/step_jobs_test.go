@@ -28,6 +28,8 @@ func newJobWorld(t *testing.T) *jobWorld {
 	for _, d := range []string{machine.Etc, machine.CredentialDir} {
 		w.Files[d] = &host.Node{Info: host.Info{Attr: host.Attr{Mode: 0o700}, Type: fs.ModeDir}}
 	}
+	w.Files[machine.KeyringFile] = &host.Node{Info: host.Info{Attr: root(0o644)}, Data: keyringOf(t, map[string]byte{"vault.example.com": 1})}
+	w.Files[machine.KeyringEscrow] = w.Files[machine.KeyringFile]
 	if err := w.env().sealCredential(t.Context(), machine.CredRootToken, machine.RootTokenFile, []byte(fakeRoot)); err != nil {
 		t.Fatal(err)
 	}

@@ -1,15 +1,20 @@
 package steps
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net/url"
 	"path"
 	"slices"
+	"time"
 
+	"strongroom.example/appliance/base/signing"
 	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/appliance/base/vaultapi/kv"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
@@ -30,7 +35,7 @@ const (
 
 func (s vaultSetup) Check(ctx context.Context) (engine.Diff, error) {
 	if why := s.notReady(ctx); why != "" {
-		return engine.Diff{{What: "Vault", To: "two audit devices, engines at apikeys/ and secret/, policies, first administrator",
+		return engine.Diff{{What: "Vault", To: "two audit devices, engines at apikeys/ and secret/, policies, first administrator, keyring",
 			Apply: func(context.Context) error { return fmt.Errorf("vault %s", why) }}}, nil
 	}
 	c, mayWrite, err := s.login(ctx)
@@ -49,6 +54,7 @@ func (s vaultSetup) Check(ctx context.Context) (engine.Diff, error) {
 			all.diff[i].Apply = s.needsAdmin
 		}
 	}
+	all.add(v.keyring(ctx, mayWrite))
 	return all.done()
 }
 
@@ -201,6 +207,69 @@ func (v look) admin(ctx context.Context) (engine.Diff, error) {
 			"password": password, "token_policies": config.PolicyAdmin, "token_ttl": "1h", "token_max_ttl": "8h",
 		})
 	}}}, nil
+}
+
+// keyringField holds the text of keyring.json.
+const keyringField = "keyring.json"
+
+// keyring wants the public keys of the jobs that sign in Vault, which goes through a
+// restore with them, and in the files what other nodes have put there. Whoever may write
+// to Vault at that path, and nobody else, can so add one: an administrator.
+func (v look) keyring(ctx context.Context, mayWrite bool) (engine.Diff, error) {
+	text, err := v.Host.ReadFile(machine.KeyringFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // a plan's, of a machine whose jobs have no keys yet
+	}
+	if err != nil {
+		return nil, err
+	}
+	ring, err := signing.ParseKeyring(text)
+	if err != nil {
+		return nil, fmt.Errorf("%q: %w", machine.KeyringFile, err)
+	}
+	at := machine.MountKV + "/" + machine.KVKeyring
+	put := engine.Change{What: at, To: "public keys of the jobs that sign", Apply: v.needsAdmin}
+	store, there := kv.New(v.c), kv.Stored{}
+	mounts, err := v.c.Mounts(ctx)
+	if _, mounted := mounts[machine.MountKV+"/"]; err == nil && mounted { // else by this run
+		there, err = store.Read(ctx, machine.MountKV, machine.KVKeyring)
+	}
+	if vaultapi.IsDenied(err) && !mayWrite {
+		return engine.Diff{put}, nil // the doctor's policy is an older one
+	}
+	if err != nil {
+		return nil, err
+	}
+	var shared *signing.Keyring
+	was, found := there.Data[keyringField].(string)
+	if found {
+		if shared, err = signing.ParseKeyring([]byte(was)); err != nil {
+			return nil, operator("bring an earlier version back: vault kv rollback -mount="+machine.MountKV+" -version=N "+machine.KVKeyring, "%s: %w", at, err)
+		}
+		ring.Merge(shared, v.Config.Domain, v.Host.Now().UTC().Truncate(time.Second))
+	}
+	if text, err = ring.Encode(); err != nil {
+		return nil, err
+	}
+	diff, err := v.file(machine.KeyringFile, bytesSource(text), root(0o644))
+	if err != nil {
+		return nil, err
+	}
+	if len(diff) > 0 { // the escrow's first: after a kill behind it the file still differs
+		diff = append(engine.Diff{{What: machine.KeyringEscrow, To: "public keys that Vault knows, too", Apply: func(context.Context) error {
+			return v.Host.Write(machine.KeyringEscrow, bytes.NewReader(text), root(0o600))
+		}}}, diff...)
+	}
+	if found && was == string(text) {
+		return diff, nil
+	}
+	if mayWrite {
+		put.Apply = func(ctx context.Context) error {
+			_, err := store.Write(ctx, machine.MountKV, machine.KVKeyring, map[string]any{keyringField: string(text)}, there.Version)
+			return err
+		}
+	}
+	return append(diff, put), nil
 }
 
 // settled makes a change that Vault may have made by half: when a caller dies in

@@ -96,6 +96,7 @@ func TestAnswersThatSayNothing(t *testing.T) {
 		"GET sys/audit", "GET sys/auth", "GET sys/mounts", "GET sys/plugins/catalog/secret/" + machine.PluginName,
 		"GET sys/policies/acl/" + config.PolicyAdmin, "GET auth/userpass/users", "GET auth/token/lookup-self",
 		"GET " + role, "GET " + role + "/role-id", "GET " + role + "/secret-id",
+		"GET secret/data/" + machine.KVKeyring,
 		"PUT " + role + "/secret-id", "PUT " + role + "/secret-id-accessor/lookup",
 	} {
 		for name, answer := range answers {

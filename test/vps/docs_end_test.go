@@ -69,7 +69,7 @@ func (p *pages) purge(t *testing.T) {
 func (p *pages) byHand(t *testing.T) {
 	t.Helper()
 	name := strings.TrimSpace(p.sh(t, "cd /mnt/backup; ls -t */*.ok.json | head -n1"))
-	for _, kind := range []string{".snap.age", ".files.age"} {
+	for _, kind := range []string{".snap.age", ".files.age", ".json"} {
 		b, err := os.ReadFile(filepath.Join(p.disk, "mnt/backup", strings.TrimSuffix(name, ".ok.json")+kind))
 		if err != nil {
 			t.Fatal(err)
@@ -86,6 +86,10 @@ func (p *pages) byHand(t *testing.T) {
 	opened, restore, ok := strings.Cut(onPage(t, "backup.md", "stock"), "\nvault operator raft snapshot restore ")
 	if out := p.laptop.must(t, opened); !ok || restore != "vault.snap" || !strings.Contains(out, "Index") {
 		t.Errorf("the stock snapshot: %s", out)
+	}
+	signed := strings.Replace(onPage(t, "backup.md", "elsewhere"), "20261124T151500Z-1a2b3c4d.json", "X.json", 1)
+	if out := p.laptop.must(t, "export VAULT_ADDR=https://"+domain+" VAULT_CACERT=$PWD/root.crt; "+signed+"; cmp keyring.json escrow/keyring.json"); !strings.Contains(out, "good: the snapshot manifest is as signed by snapshot of "+domain) {
+		t.Errorf("the manifest: %s", out)
 	}
 }
 

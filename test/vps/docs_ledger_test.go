@@ -59,7 +59,7 @@ var ledger = map[string]map[string]string{
 		"strongroom snapshot verify --id CLUSTER/20261124T151500Z-1a2b3c4d --unsigned --identity key.txt": "appliance/cli/docs_test.go",
 		"strongroom snapshot take --dir /mnt/backup --recipient ~/.ssh/id_ed25519.pub --token-file token": "appliance/cli/docs_test.go",
 		"strongroom snapshot prune --dry-run": "appliance/cli/docs_test.go", "strongroom snapshot retire CLUSTER/20300101T000000Z-1a2b3c4d": "appliance/cli/docs_test.go",
-		"stock": "test/vps/docs_end_test.go",
+		"stock": "test/vps/docs_end_test.go", "elsewhere": "test/vps/docs_end_test.go",
 	},
 	"certificates.md": {
 		"acme": "test/vps/docs_ledger_test.go", "dns": "test/vps/docs_ledger_test.go", "files": "test/vps/docs_ledger_test.go",

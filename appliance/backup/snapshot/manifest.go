@@ -62,7 +62,7 @@ type Object struct {
 // encode gives the manifest's file content, signed where there is a key.
 func (m Manifest) encode(key ed25519.PrivateKey) ([]byte, error) {
 	if key != nil {
-		return signedManifest.Encode(m, key)
+		return SignedManifest.Encode(m, key)
 	}
 	b, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
@@ -92,7 +92,7 @@ func parseManifest(b []byte) (m Manifest, e *signing.Envelope, err error) {
 	}
 	text := b
 	if within.Manifest != nil {
-		if e, err = signedManifest.Parse(b); err != nil {
+		if e, err = SignedManifest.Parse(b); err != nil {
 			return m, nil, err
 		}
 		text = e.Content

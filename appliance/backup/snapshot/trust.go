@@ -13,8 +13,8 @@ import (
 // RoleTaker is the role of the taking job's key in a keyring.
 const RoleTaker = "snapshot"
 
-// signedManifest is what a manifest is to the envelope.
-var signedManifest = signing.Kind{Name: "snapshot manifest", Member: "manifest", Max: maxManifest}
+// SignedManifest is what a manifest is to the envelope. It is RoleTaker that signs it.
+var SignedManifest = signing.Kind{Name: "snapshot manifest", Member: "manifest", Max: maxManifest}
 
 var (
 	// ErrUntrusted means that no key of the keyring has signed a manifest: whoever can
@@ -70,7 +70,7 @@ func (t *Trust) judge(id ID, e *signing.Envelope, sum string) (signed bool, untr
 	}
 	ring, err := t.ring()
 	if err == nil {
-		err = fmt.Errorf("%s: %w", signedManifest.Name, signing.ErrNotSigned)
+		err = fmt.Errorf("%s: %w", SignedManifest.Name, signing.ErrNotSigned)
 		if e != nil {
 			_, err = ring.Verify(e, RoleTaker)
 		}

@@ -140,7 +140,7 @@ func TestForgedSnapshots(t *testing.T) {
 		{"by the key of another job", func(s *signedPlace) { s.take(900, signingKey(9), "") }, "now", nil},
 		{"by the right key, as another kind", func(s *signedPlace) {
 			m := s.take(900, nil, "")
-			kind := signedManifest
+			kind := SignedManifest
 			kind.Name = "drill report"
 			text, err := kind.Encode(m, s.key)
 			if err != nil {
@@ -152,7 +152,7 @@ func TestForgedSnapshots(t *testing.T) {
 		{"the signature of another manifest", func(s *signedPlace) {
 			m := s.take(900, nil, "")
 			good := s.d.objects[s.object(s.now, suffixManifest)]
-			text, err := signedManifest.Encode(m, signingKey(2))
+			text, err := SignedManifest.Encode(m, signingKey(2))
 			if err != nil {
 				t.Fatal(err)
 			}
