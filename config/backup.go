@@ -155,7 +155,7 @@ func checkRecipients(field string, list []string, check func(string, error)) {
 }
 
 func (t BackupTo) checkDir(at string, check func(string, error)) {
-	check(at+"path", checkPlace(t.Path))
+	check(at+"path", PlaceFolder(t.Path))
 	for _, f := range []field{
 		{"endpoint", t.Endpoint}, {"region", t.Region}, {"bucket", t.Bucket}, {"prefix", t.Prefix},
 		{"ca_file", t.CAFile}, {"credentials", t.Credentials}, {"lock_mode", t.LockMode}, {"addressing", t.Addressing},

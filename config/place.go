@@ -38,8 +38,8 @@ func SystemFolder(at string) error {
 	return nil
 }
 
-// checkPlace also refuses the appliance's own folders.
-func checkPlace(at string) error {
+// PlaceFolder also refuses the appliance's own folders, and what is no absolute path.
+func PlaceFolder(at string) error {
 	if err := checkPath(at); err != nil {
 		return err
 	}

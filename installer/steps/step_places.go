@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"strings"
 
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/config"
@@ -54,15 +55,29 @@ func (s places) Check(context.Context) (engine.Diff, error) {
 
 // place wants a directory that is there to be the jobs' own. It is never made:
 // a disk that is not mounted must not become a backup on the wrong one.
-func (s places) place(i int, dir string) (engine.Diff, error) {
-	info, err := s.Host.Stat(dir)
+func (s places) place(i int, named string) (engine.Diff, error) {
+	// Links on the way to it are followed, one in its place is not.
+	dir, err := s.real(path.Dir(named))
+	var info host.Info
+	if err == nil {
+		dir = path.Join(dir, path.Base(named))
+		info, err = s.Host.Stat(dir)
+	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, operator("mount the disk, or make the folder, then run the same command again", "backup.to[%d]: %q is not there", i, dir)
+		return nil, operator("mount the disk, or make the folder, then run the same command again", "backup.to[%d]: %q is not there", i, named)
 	case err != nil:
 		return nil, err
 	case info.Type != fs.ModeDir:
-		return nil, operator("name a folder", "backup.to[%d]: %q is no folder", i, dir)
+		return nil, operator("name a folder", "backup.to[%d]: %q is no folder", i, named)
+	}
+	mounts, err := s.Host.ReadFile("/proc/self/mountinfo")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	// Root gives the folder to the jobs, before any of them looks.
+	if err := snapshot.PlaceFolder(named, dir, mounts); err != nil {
+		return nil, operator("name a folder, or a disk, of the backups' own", "backup.to[%d]: %w", i, err)
 	}
 	u, err := s.Host.User(machine.UserSnapshot)
 	if errors.Is(err, host.ErrNotFound) {
@@ -75,8 +90,11 @@ func (s places) place(i int, dir string) (engine.Diff, error) {
 	want := host.Attr{Mode: 0o770 | fs.ModeSetgid, UID: u.UID, GID: u.GID}
 	var diff engine.Diff
 	if info.GID != u.GID || info.Mode&0o070 != 0o070 {
-		diff = append(diff, engine.Change{What: dir, From: "folder, " + describe(info.Attr), To: "for the user " + machine.UserSnapshot + " and its group",
-			Apply: func(context.Context) error { return s.Host.SetAttr(dir, want) }})
+		// It may be a disk's own root, where others keep something, too: it stays its
+		// owner's, and open to whom it was.
+		shared := host.Attr{Mode: info.Mode | 0o070 | fs.ModeSetgid, UID: info.UID, GID: u.GID}
+		diff = append(diff, engine.Change{What: dir, From: "folder, " + describe(info.Attr), To: "for the group " + machine.UserSnapshot + ", too",
+			Apply: func(context.Context) error { return s.Host.SetAttr(dir, shared) }})
 	}
 	// The place's marker, which the job that verifies reads, too.
 	marker := path.Join(dir, snapshot.MarkerFile)
@@ -107,6 +125,31 @@ func (s places) place(i int, dir string) (engine.Diff, error) {
 			Apply: func(ctx context.Context) error { return s.takeOver(ctx, p, want) }})
 	}
 	return diff, nil
+}
+
+// real is a path without links.
+func (s places) real(p string) (string, error) {
+	at, rest := "/", strings.Split(path.Clean(p), "/")
+	for links := 0; len(rest) > 0; {
+		next := path.Join(at, rest[0])
+		rest = rest[1:]
+		info, err := s.Host.Stat(next)
+		if err != nil {
+			return "", err
+		}
+		if info.Type != fs.ModeSymlink {
+			at = next
+			continue
+		}
+		if links++; links > 40 { // as many as Linux follows
+			return "", fmt.Errorf("%q: too many links", p)
+		}
+		if path.IsAbs(info.Target) {
+			at = "/"
+		}
+		rest = append(strings.Split(info.Target, "/"), rest...)
+	}
+	return at, nil
 }
 
 // clusters are the folders of snapshots in a place. What else lies there is

@@ -102,3 +102,80 @@ func TestPlacesThatAreNone(t *testing.T) {
 		t.Error("the machine was changed")
 	}
 }
+
+// A place is another's folder in part: it stays its owner's, and open to whom it was.
+func TestPlaceIsShared(t *testing.T) {
+	for name, c := range map[string]struct{ before, after host.Attr }{
+		"a disk's root":       {host.Attr{Mode: 0o755}, host.Attr{Mode: 0o775 | fs.ModeSetgid, GID: 990}},
+		"closed":              {host.Attr{Mode: 0o700, UID: 1000, GID: 1000}, host.Attr{Mode: 0o770 | fs.ModeSetgid, UID: 1000, GID: 990}},
+		"another machine's":   {host.Attr{Mode: 0o770 | fs.ModeSetgid, UID: 1234, GID: 1234}, host.Attr{Mode: 0o770 | fs.ModeSetgid, UID: 1234, GID: 990}},
+		"with a sticky bit":   {host.Attr{Mode: 0o777 | fs.ModeSticky}, host.Attr{Mode: 0o777 | fs.ModeSticky | fs.ModeSetgid, GID: 990}},
+		"as an older version": {host.Attr{Mode: 0o770 | fs.ModeSetgid, UID: 990, GID: 990}, host.Attr{Mode: 0o770 | fs.ModeSetgid, UID: 990, GID: 990}},
+	} {
+		v := newVPS(t)
+		v.Users[machine.UserSnapshot] = host.User{Name: machine.UserSnapshot, UID: 990, GID: 990}
+		v.Files["/mnt"] = &host.Node{Info: host.Info{Type: fs.ModeDir, Attr: host.Attr{Mode: 0o755}}}
+		v.Files["/mnt/backup"] = &host.Node{Info: host.Info{Type: fs.ModeDir, Attr: c.before}}
+		for range 2 {
+			diff, err := places{v.env()}.place(0, "/mnt/backup")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, d := range diff {
+				if err := d.Apply(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if got := v.Files["/mnt/backup"].Attr; got != c.after {
+			t.Errorf("%s: %v, want %v", name, got, c.after)
+		}
+	}
+}
+
+// Root gives no system's folder away, however it is spelt.
+func TestPlaceThatIsTheSystems(t *testing.T) {
+	dir := func(v *vps, paths ...string) {
+		for _, p := range paths {
+			v.Files[p] = &host.Node{Info: host.Info{Type: fs.ModeDir, Attr: host.Attr{Mode: 0o755}}}
+		}
+	}
+	link := func(v *vps, p, target string) {
+		v.Files[p] = &host.Node{Info: host.Info{Type: fs.ModeSymlink, Target: target}}
+	}
+	for name, c := range map[string]struct {
+		path string
+		make func(v *vps)
+		says string
+	}{
+		"below a link":             {"/srv/link/ssh", func(v *vps) { link(v, "/srv/link", "/etc"); dir(v, "/etc/ssh") }, `"/etc/ssh" is the system's own`},
+		"below a relative link":    {"/srv/link/lib", func(v *vps) { link(v, "/srv/link", "../var"); dir(v, "/var/lib") }, `"/var/lib" is the system's own`},
+		"below a link to a link":   {"/srv/a/home", func(v *vps) { link(v, "/srv/a", "b"); link(v, "/srv/b", "/"); dir(v, "/home") }, `"/home" is the system's own`},
+		"a link that goes round":   {"/srv/a/x", func(v *vps) { link(v, "/srv/a", "a") }, "too many links"},
+		"a link in its place":      {"/srv/link", func(v *vps) { link(v, "/srv/link", "/mnt") }, "is no folder"},
+		"two slashes":              {"/srv//backup", func(v *vps) { dir(v, "/srv/backup") }, ""},
+		"up again":                 {"/srv/x/../backup", func(v *vps) { dir(v, "/srv/backup", "/srv/x") }, ""},
+		"a link to one of its own": {"/srv/link/backup", func(v *vps) { link(v, "/srv/link", "/mnt"); dir(v, "/mnt", "/mnt/backup") }, ""},
+		"bound": {"/mnt/backup", func(v *vps) {
+			dir(v, "/mnt", "/mnt/backup")
+			v.Files["/proc/self/mountinfo"] = &host.Node{Data: []byte("28 1 8:1 / / rw - ext4 /dev/sda1 rw\n50 28 8:1 /root /mnt/backup rw - ext4 /dev/sda1 rw\n")}
+		}, `"/mnt/backup" is another name of it: "/root" is the system's own`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := newVPS(t)
+			dir(v, "/srv")
+			c.make(v)
+			before := v.state()
+			diff, err := places{v.env()}.place(0, c.path)
+			if c.says == "" {
+				if err != nil || len(diff) == 0 {
+					t.Errorf("%v, %v", diff, err)
+				}
+				return
+			}
+			if err == nil || !strings.Contains(err.Error(), c.says) || !maps.Equal(v.state(), before) {
+				t.Errorf("%v, %v", diff, err)
+			}
+		})
+	}
+}

@@ -140,18 +140,6 @@ func TestPlaceWithoutAMarker(t *testing.T) {
 	}
 }
 
-// By a link the system's folders are refused, too.
-func TestPlaceThatIsTheSystems(t *testing.T) {
-	link := filepath.Join(t.TempDir(), "link")
-	if err := os.Symlink("/etc", link); err != nil {
-		t.Fatal(err)
-	}
-	p := NewPlace(config.BackupTo{Type: config.BackupDir, Path: link}, nil)
-	if _, err := p.List(t.Context(), ""); !errors.Is(err, ErrPlace) || !strings.Contains(err.Error(), "system's own") {
-		t.Errorf("%v", err)
-	}
-}
-
 // One fault is one alert: of a place that the taking job could not reach either it has
 // told. What is wrong with a place is remembered until that place is good again.
 func TestOneFaultIsToldOnce(t *testing.T) {

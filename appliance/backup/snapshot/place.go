@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -37,9 +39,13 @@ var (
 func NewPlace(to config.BackupTo, read func(name string) ([]byte, error)) *Place {
 	if to.Type == config.BackupDir {
 		return &Place{name: "dir:" + filepath.Clean(to.Path), open: func() (Destination, error) {
-			// By a link, too: the configuration knows names only.
+			// The configuration knows names only. One that leads nowhere NewDir tells of.
 			if at, err := filepath.EvalSymlinks(to.Path); err == nil {
-				if err := config.SystemFolder(at); err != nil {
+				mounts, err := os.ReadFile("/proc/self/mountinfo")
+				if err != nil && !errors.Is(err, fs.ErrNotExist) {
+					return nil, err
+				}
+				if err := PlaceFolder(to.Path, at, mounts); err != nil {
 					return nil, err
 				}
 			}
