@@ -3,6 +3,8 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -76,7 +78,8 @@ func runSnapshotList(c *cobra.Command, o *snapshotOptions) error {
 	if err != nil {
 		return err
 	}
-	found, err := snapshot.ListPlaces(c.Context(), o.destinations(b, machine.SnapshotState), o.cluster)
+	places := o.destinations(b, machine.SnapshotState)
+	found, err := snapshot.ListPlaces(c.Context(), places, o.cluster)
 	errs := []error{err}
 	all := []listed{}
 	newest := map[string]snapshot.ID{} // by cluster
@@ -109,6 +112,10 @@ func runSnapshotList(c *cobra.Command, o *snapshotOptions) error {
 			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", l.TakenAt.Format("2006-01-02 15:04"), words.Size(l.Size), l.state(), l.ID, l.Place)
 		}
 		errs = append(errs, w.Flush())
+	}
+	strangers := snapshot.Strangers(c.Context(), places)
+	for _, name := range slices.Sorted(maps.Keys(strangers)) {
+		fmt.Fprintf(c.ErrOrStderr(), "note: %s in %s: of no snapshot, and left alone\n", words.Count(strangers[name], "object"), name)
 	}
 	return snapshotError(errors.Join(errs...))
 }

@@ -1,6 +1,9 @@
 package snapshot
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // What can be wrong with a snapshot.
 var (
@@ -39,6 +42,8 @@ var (
 	ErrFull        = errors.New("no space left")
 	ErrDenied      = errors.New("access denied")
 	ErrUnreachable = errors.New("unreachable")
+	// ErrBusy is a store that answers SlowDown.
+	ErrBusy        = fmt.Errorf("%w: the store is busy, and asks for fewer requests", ErrUnreachable)
 	ErrStalled     = errors.New("stalled")
 	ErrUnsupported = errors.New("not supported by the destination")
 	// ErrSkew means that the clocks of this machine and of the store are too far apart.

@@ -86,3 +86,22 @@ func List(ctx context.Context, d Destination, cluster string) ([]Entry, error) {
 	})
 	return out, nil
 }
+
+// Strangers counts, in each place, what is in no snapshot: somebody else's. It is neither
+// read, counted for anything, nor deleted. A place that cannot be listed is left out.
+func Strangers(ctx context.Context, places []Destination) map[string]int {
+	counts, errs := inEach(ctx, places, 0, func(ctx context.Context, d Destination) (int, error) {
+		objects, err := d.List(ctx, "")
+		return len(slices.DeleteFunc(objects, func(o ObjectInfo) bool {
+			_, _, ours := splitObject(o.Name)
+			return ours
+		})), err
+	})
+	out := map[string]int{}
+	for i, d := range places {
+		if errs[i] == nil && counts[i] > 0 {
+			out[d.Name()] = counts[i]
+		}
+	}
+	return out
+}

@@ -18,7 +18,7 @@ type storage struct {
 }
 
 // takeAt takes a snapshot of it, by a clock of its own, and verifies it.
-func (s *storage) takeAt(t *testing.T, d *mem, k keys, at time.Time, verify bool) ID {
+func (s *storage) takeAt(t *testing.T, d Destination, k keys, at time.Time, verify bool) ID {
 	t.Helper()
 	s.index += 10
 	o := takeOptions(t, k, bytesSource(buildArchive(t, archiveSpec{index: s.index})), d)

@@ -12,12 +12,15 @@ import (
 	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
+
+	"strongroom.example/appliance/base/pause"
 )
 
 // S3Config says where a bucket is and how to speak to it.
@@ -52,6 +55,7 @@ type S3Config struct {
 	Now      func() time.Time
 
 	dial  func(ctx context.Context, network, addr string) (net.Conn, error) // net.Dialer's when nil
+	wait  func(ctx context.Context, d time.Duration) error                  // pause.For when nil
 	moved *atomic.Int64                                                     // bytes that its connections have sent and received
 }
 
@@ -216,7 +220,11 @@ func (c *S3Config) transport() (http.RoundTripper, error) {
 	if dial == nil {
 		dial = dialer.DialContext
 	}
-	return &http.Transport{
+	wait := c.wait
+	if wait == nil {
+		wait = pause.For
+	}
+	return &retryAfter{wait, &http.Transport{
 		Proxy: http.ProxyFromEnvironment,
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			conn, err := dial(ctx, network, addr)
@@ -233,7 +241,31 @@ func (c *S3Config) transport() (http.RoundTripper, error) {
 		IdleConnTimeout:       time.Minute,
 		// A body that was compressed on the way is not the object.
 		DisableCompression: true,
-	}, nil
+	}}, nil
+}
+
+// retryAfter waits as long as a busy store asks for before its refusal is told, after which
+// the client tries again by itself: it knows nothing of Retry-After (RFC 9110, 10.2.3).
+type retryAfter struct {
+	wait func(ctx context.Context, d time.Duration) error
+	next http.RoundTripper
+}
+
+// maxRetryAfter is short beside the time in which a place must have moved something.
+const maxRetryAfter = 30 * time.Second
+
+func (p *retryAfter) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := p.next.RoundTrip(r)
+	if err != nil || resp.StatusCode != http.StatusServiceUnavailable && resp.StatusCode != http.StatusTooManyRequests {
+		return resp, err
+	}
+	// A date, which it may be instead, is by another's clock.
+	if n, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && n > 0 {
+		if err := p.wait(r.Context(), min(time.Duration(min(n, 3600))*time.Second, maxRetryAfter)); err != nil {
+			return nil, errors.Join(err, resp.Body.Close())
+		}
+	}
+	return resp, nil
 }
 
 // stallConn fails when a peer is silent for too long: a transfer may take
@@ -341,7 +373,9 @@ func s3Code(r minio.ErrorResponse) error {
 		return ErrFull
 	case "NotImplemented", "MethodNotAllowed", "InvalidBucketState":
 		return ErrUnsupported
-	case "InternalError", "SlowDown", "ServiceUnavailable", "RequestTimeout":
+	case "SlowDown", "ServiceUnavailable", "TooManyRequests":
+		return ErrBusy
+	case "InternalError", "RequestTimeout":
 		return ErrUnreachable // also inside a 200
 	}
 	switch r.StatusCode {
@@ -354,7 +388,11 @@ func s3Code(r minio.ErrorResponse) error {
 	case http.StatusForbidden, http.StatusUnauthorized:
 		return ErrDenied
 	}
-	if r.StatusCode >= 500 || r.StatusCode == http.StatusTooManyRequests {
+	// A HEAD's answer has no code.
+	if r.StatusCode == http.StatusTooManyRequests || r.StatusCode == http.StatusServiceUnavailable {
+		return ErrBusy
+	}
+	if r.StatusCode >= 500 {
 		return ErrUnreachable
 	}
 	return nil

@@ -21,7 +21,13 @@ import (
 func TestStoreRefusals(t *testing.T) {
 	v := startVersity(t)
 	v.bucket(t, "backups", false)
+	// What a request that is 16 minutes old is.
+	late := newProxy(t, v, func(_ http.ResponseWriter, r *http.Request) bool {
+		r.Header.Set("X-Amz-Date", time.Now().UTC().Add(-16*time.Minute).Format("20060102T150405Z"))
+		return false
+	})
 	real := map[string]S3Config{
+		"RequestTimeTooSkewed":         {Bucket: "backups", Endpoint: late.URL},
 		"XAdminUserNotFound":           {Bucket: "backups", AccessKey: "nobody"},
 		"InvalidToken":                 {Bucket: "backups", SessionToken: "short-lived"},
 		"SignatureDoesNotMatch":        {Bucket: "backups", SecretKey: "another"},
@@ -48,8 +54,9 @@ func TestStoreRefusals(t *testing.T) {
 		{400, "KMS.DisabledException", "", ErrStoreKey, ""},
 		{403, "InvalidObjectState", "", ErrArchived, ""},
 		{404, "NoSuchBucket", "", ErrPlace, ""},
-		{503, "SlowDown", "", ErrUnreachable, ""},
-		{429, "TooManyRequests", "", ErrUnreachable, ""},
+		{503, "SlowDown", "", ErrBusy, "unreachable: the store is busy, and asks for fewer requests"},
+		{429, "TooManyRequests", "", ErrBusy, "asks for fewer requests"},
+		{503, "ServiceUnavailable", "", ErrBusy, ""},
 		{507, "XMinioStorageFull", "", ErrFull, ""},
 	} {
 		t.Run(row.code, func(t *testing.T) {
