@@ -52,14 +52,18 @@ type Peer struct {
 
 // Vault is about the server itself.
 type Vault struct {
-	Version         string        `toml:"version"`
+	Product         Product       `toml:"product"`
+	Version         string        `toml:"version"` // the product's own
 	AllowOld        bool          `toml:"allow_old"`
-	Mirror          string        `toml:"mirror"` // https URL in place of releases.hashicorp.com
+	Mirror          string        `toml:"mirror"` // https URL in place of releases.hashicorp.com; Vault's alone
 	UI              bool          `toml:"ui"`
 	LogLevel        string        `toml:"log_level"`
 	DefaultLeaseTTL time.Duration `toml:"default_lease_ttl"`
 	MaxLeaseTTL     time.Duration `toml:"max_lease_ttl"`
 }
+
+// Server is what it is to be.
+func (v Vault) Server() Server { return Server{v.Product.Known(), v.Version} }
 
 // The ways to a certificate.
 const (
@@ -101,7 +105,7 @@ type Firewall struct {
 func Default() Appliance {
 	return Appliance{
 		Node:     Node{ID: "node-1", ClusterListen: "127.0.0.1:8201", ClusterAddr: "https://127.0.0.1:8201"},
-		Vault:    Vault{Version: VaultVersion, LogLevel: "info", DefaultLeaseTTL: time.Hour, MaxLeaseTTL: 24 * time.Hour},
+		Vault:    Vault{Product: ProductVault, Version: VaultVersion, LogLevel: "info", DefaultLeaseTTL: time.Hour, MaxLeaseTTL: 24 * time.Hour},
 		TLS:      TLS{Mode: TLSACME},
 		Escrow:   Escrow{Shares: 5, Threshold: 3},
 		Unseal:   Unseal{Seal: SealAuto},
@@ -136,7 +140,11 @@ func Parse(file string, data []byte) (Appliance, error) {
 
 func parse(file string, data []byte) (Appliance, Lines, Faults) {
 	a := Default()
+	a.Vault.Version = ""
 	at, faults := Decode(file, data, &a)
+	if a.Vault.Version == "" {
+		a.Vault.Version = a.Vault.Product.Release()
+	}
 	return a, at, faults
 }
 
@@ -181,10 +189,17 @@ func (n Node) check(check func(string, error)) {
 }
 
 func (v Vault) check(check func(string, error)) {
-	old, err := Server{ProductVault, v.Version}.Old()
-	check("vault.version", err)
-	if old && !v.AllowOld {
-		check("vault.version", fmt.Errorf("%q is below %s, the oldest version without known faults; set allow_old to insist", v.Version, VaultFloor))
+	if err := checkOneOf(string(v.Product), Products()...); err != nil {
+		check("vault.product", err)
+	} else {
+		old, err := v.Server().Old()
+		check("vault.version", err)
+		if old && !v.AllowOld {
+			check("vault.version", fmt.Errorf("%q is below %s, %s's oldest version without known faults; set allow_old to insist", v.Version, v.Product.Floor(), v.Product))
+		}
+	}
+	if v.Mirror != "" && v.Product == ProductOpenBao {
+		check("vault.mirror", errors.New("is HashiCorp's releases, and OpenBao is given by --vault-binary"))
 	}
 	if v.Mirror != "" && (!strings.HasPrefix(v.Mirror, "https://") || strings.ContainsAny(v.Mirror, " \t\n\"")) {
 		check("vault.mirror", fmt.Errorf("%s is not an https URL", shown(v.Mirror)))

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"net/url"
 	"path"
@@ -62,6 +63,11 @@ type VaultParams struct {
 	// applies neither unless both are set, so both are required. The user must
 	// be Vault's own; the group, one that Vault is in.
 	SocketUser, SocketGroup string
+
+	// AuditFiles are the file audit devices by name, absolute paths. OpenBao takes
+	// them from here and from nowhere else, unless there are none: then the API may
+	// make them, as with Vault, whose file knows of none.
+	AuditFiles map[string]string
 
 	// UI turns on Vault's web interface, where the binary carries one.
 	UI bool
@@ -164,7 +170,11 @@ func (p VaultParams) validate() error {
 	}
 	f.add("LogLevel", checkOneOf(p.LogLevel, "trace", "debug", "info", "warn", "error"))
 	f.add("LogFormat", checkOneOf(p.LogFormat, "standard", "json"))
-	f.add("Product", checkOneOf(string(p.Product.known()), Products()...))
+	f.add("Product", checkOneOf(string(p.Product.Known()), Products()...))
+	for _, name := range slices.Sorted(maps.Keys(p.AuditFiles)) {
+		f.add("AuditFiles", checkName(name))
+		f.add("AuditFiles["+name+"]", checkPath(p.AuditFiles[name]))
+	}
 	for i, peer := range p.Peers {
 		at := func(name string) string { return fmt.Sprintf("Peers[%d].%s", i, name) }
 		f.add(at("APIAddr"), checkURL(peer.APIAddr, "https"))

@@ -41,7 +41,9 @@ func TestRenderVaultGolden(t *testing.T) {
 	}
 	bao := vaultParams()
 	bao.Product = ProductOpenBao
-	for name, p := range map[string]VaultParams{"single": vaultParams(), "peers": withPeers, "openbao": bao} {
+	machines := bao
+	machines.AuditFiles = map[string]string{"audit-2": "/var/log/vault/audit-2.log", "audit-1": "/var/log/vault/audit-1.log"}
+	for name, p := range map[string]VaultParams{"single": vaultParams(), "peers": withPeers, "openbao": bao, "openbao_audit": machines} {
 		t.Run(name, func(t *testing.T) {
 			got, err := RenderVault(p)
 			if err != nil {

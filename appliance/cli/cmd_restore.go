@@ -250,7 +250,7 @@ func (o *restoreOptions) print(w io.Writer, p *restore.Plan) {
 		line("newest?", "%s", restore.Freshness(m, machine.SnapshotState, time.Now()))
 	}
 	line("content", "%s, raft index %d, term %d; checked wholly", words.Size(p.Size), p.Archive.Index, p.Archive.Term)
-	line("into", "Vault %s, cluster %q", p.Health.Version, p.Health.ClusterID)
+	line("into", "%s, cluster %q", p.Health.Server(), p.Health.ClusterID)
 	if m.ClusterID != "" && m.ClusterID != p.Health.ClusterID {
 		line("", "which becomes cluster %q", m.ClusterID)
 	}
@@ -321,6 +321,8 @@ func restoreError(err error) error {
 		return &Error{Code: ExitOperator, Err: err, Hint: "nothing was restored: put the escrowed master key of that snapshot in place first (docs/restore.md)"}
 	case errors.Is(err, restore.ErrNewerVault):
 		return &Error{Code: ExitOperator, Err: err, Hint: "nothing was restored: upgrade Vault first (docs/upgrade.md); --into-older insists, at the risk of a Vault that does not start"}
+	case errors.Is(err, restore.ErrOtherProduct):
+		return &Error{Code: ExitOperator, Err: err, Hint: "nothing was restored: docs/openbao.md says how secrets move between the two"}
 	case errors.Is(err, restore.ErrTokenKind):
 		return &Error{Code: ExitOperator, Err: err, Hint: "nothing was restored: log in for a service token without a bound on its uses, as vault login gives"}
 	case errors.Is(err, restore.ErrNotReady):

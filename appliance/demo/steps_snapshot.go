@@ -48,7 +48,7 @@ func (r *run) takeSnapshot(ctx context.Context) (string, error) {
 	}
 	taken, err := snapshot.Take(ctx, snapshot.TakeOptions{
 		Source:       c,
-		Vault:        snapshot.VaultInfo{ClusterID: health.ClusterID, ClusterName: health.ClusterName, Version: health.Version},
+		Vault:        snapshot.InfoOf(health),
 		Recipients:   append([]recipient.Recipient{own}, r.o.Recipients...),
 		Destinations: []snapshot.Destination{r.snapshots},
 		StateDir:     state,

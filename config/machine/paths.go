@@ -52,6 +52,8 @@ const (
 	KeyringEscrow   = EscrowDir + "/keyring.json"
 	// InstallJournal is the journal of all runs of the installer.
 	InstallJournal = StateDir + "/install.journal"
+	// ProductFile says whose server the data in RaftDir is of, a config.Product.
+	ProductFile = StateDir + "/product"
 	// UpgradeDir has what an upgrade keeps of the versions before it.
 	UpgradeDir = StateDir + "/upgrade"
 	// ReplacedDir has what a restore has replaced.

@@ -47,7 +47,7 @@ It needs neither root nor the machine.`,
 	}
 	f := c.Flags()
 	f.StringVar(&o.url, "url", "", "https URL from which the machine gets the installer")
-	f.StringVar(&o.sha256, "sha256", "", "SHA-256 of the installer (default: of this program itself)")
+	f.StringVar(&o.sha256, "sha256", "", "SHA-256 that is checked first, of the installer (default: of this program itself)")
 	f.StringVar(&o.config, "config", "", "configuration file of the appliance")
 	about(c, &o.config)
 	f.StringVar(&o.domain, "domain", "", "the name under which Vault is reached")

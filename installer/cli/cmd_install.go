@@ -34,6 +34,8 @@ type options struct {
 	email       string
 	tls         string
 	vaultBinary string
+	vaultSHA256 string
+	product     string
 	allowOld    bool
 	recipients  []string
 	sshPort     int
@@ -75,7 +77,9 @@ func (o *options) flags(c *cobra.Command) {
 	f.StringVar(&o.domain, "domain", "", "the name under which Vault is reached")
 	f.StringVar(&o.email, "email", "", "address for the certificate authority")
 	f.StringVar(&o.tls, "tls", "", "where the certificate comes from: acme, internal or files (see appliance.toml)")
+	f.StringVar(&o.product, "product", "", "whose server: vault (default), or openbao, which is given by --vault-binary")
 	f.Var(pathFlag{&o.vaultBinary}, "vault-binary", "the new Vault's program, in place of a downloaded release")
+	f.StringVar(&o.vaultSHA256, "sha256", "", "SHA-256 that is checked first, of the --vault-binary")
 	f.BoolVar(&o.allowOld, "allow-old-vault", false, "accept a Vault below "+config.VaultFloor)
 	f.StringArrayVar(&o.recipients, "recipient", nil, "who can open it, the escrow, repeatable: "+recipient.Forms+", or a file of them")
 	f.IntVar(&o.sshPort, "ssh-port", 0, "where sshd listens (default 22)")
@@ -176,7 +180,7 @@ func (o *options) with(ctx context.Context, cfg config.Appliance, do func(contex
 	given := steps.SealSecrets(&cfg, o.backupKeys)
 	return do(ctx, &steps.Env{
 		Host: h, Config: cfg, Payload: payload.Embedded(), Network: steps.OSNetwork{Resolver: net.DefaultResolver},
-		Rand: rand.Reader, Version: o.version, VaultBinary: o.vaultBinary, Recipients: to, SkipDNS: o.skipDNS, Remake: o.remake,
+		Rand: rand.Reader, Version: o.version, VaultBinary: o.vaultBinary, VaultSHA256: o.vaultSHA256, Recipients: to, SkipDNS: o.skipDNS, Remake: o.remake,
 		Session: sshSession(), Given: given, AdminToken: admin, Confirm: o.confirmFirewall,
 		Vault: newClient,
 	})
@@ -210,16 +214,29 @@ func (o *options) load(c *cobra.Command) (config.Appliance, error) {
 	if err := o.override(&cfg); err != nil {
 		return cfg, err
 	}
+	if err := steps.CheckSHA256(o.vaultSHA256, o.vaultBinary); err != nil {
+		return cfg, usage(c, err)
+	}
 	if o.vaultBinary != "" {
 		var err error
-		if cfg.Vault.Version, err = steps.VaultVersion(c.Context(), host.OSRunner{}, o.vaultBinary); err != nil {
-			return cfg, &fault.Error{Code: fault.Usage, Err: err, Hint: "give --vault-binary a Vault for this machine"}
+		if cfg.Vault.Version, err = o.given(c.Context(), cfg); err != nil {
+			return cfg, err
 		}
 	}
 	if err := o.ask(c.Context(), &cfg); err != nil {
 		return cfg, err
 	}
 	return cfg, validate(cfg, file, data, o.backupKeys)
+}
+
+// given is the version of the server's program that the operator brings.
+func (o *options) given(ctx context.Context, cfg config.Appliance) (string, error) {
+	if !slices.Contains(config.Products(), string(cfg.Vault.Product)) {
+		return cfg.Vault.Version, nil // which Validate refuses
+	}
+	h := &host.Host{FS: host.OSFS{Root: "/"}, Runner: host.OSRunner{}}
+	s, err := steps.GivenServer(ctx, h, cfg.Vault, o.vaultBinary, o.vaultSHA256)
+	return s.Version, err
 }
 
 // validate is Validate, but that a bucket without credentials is served by
@@ -294,9 +311,14 @@ func (o *options) override(cfg *config.Appliance) error {
 		}
 	}
 	for flag, set := range map[string]func(){
-		"domain":          func() { cfg.Domain = o.domain },
-		"email":           func() { cfg.Email = o.email },
-		"tls":             func() { cfg.TLS.Mode = o.tls },
+		"domain": func() { cfg.Domain = o.domain },
+		"email":  func() { cfg.Email = o.email },
+		"tls":    func() { cfg.TLS.Mode = o.tls },
+		"product": func() {
+			if p := config.Product(o.product); !cfg.Vault.Product.Is(p) {
+				cfg.Vault.Product, cfg.Vault.Version = p, p.Release()
+			}
+		},
 		"allow-old-vault": func() { cfg.Vault.AllowOld = o.allowOld },
 		"ssh-port":        func() { cfg.Firewall.SSHPort = o.sshPort },
 		"ssh-from":        func() { cfg.Firewall.SSHFrom = o.sshFrom },

@@ -262,7 +262,8 @@ func (o *restoreOptions) configOf(ctx context.Context, c *cobra.Command, found *
 		}
 	}
 	if data == nil {
-		file = ""
+		file, cfg.Vault.Product = "", found.Manifest.Product.Known()
+		cfg.Vault.Version = cfg.Vault.Product.Release()
 	} else {
 		var err error
 		if cfg, err = config.Parse(file, data); err != nil {
@@ -272,10 +273,13 @@ func (o *restoreOptions) configOf(ctx context.Context, c *cobra.Command, found *
 	if err := o.override(&cfg); err != nil {
 		return cfg, err
 	}
+	if err := steps.CheckSHA256(o.vaultSHA256, o.vaultBinary); err != nil {
+		return cfg, usage(c, err)
+	}
 	if o.vaultBinary != "" {
 		var err error
-		if cfg.Vault.Version, err = steps.VaultVersion(ctx, host.OSRunner{}, o.vaultBinary); err != nil {
-			return cfg, &fault.Error{Code: fault.Usage, Err: err, Hint: "give --vault-binary a Vault for this machine"}
+		if cfg.Vault.Version, err = o.given(ctx, cfg); err != nil {
+			return cfg, err
 		}
 	}
 	if len(cfg.Backup.To) == 0 {

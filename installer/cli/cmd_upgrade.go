@@ -82,6 +82,7 @@ func (o *upgradeOptions) flags(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&o.vaultVersion, "vault-version", "", "upgrade Vault to this release, downloaded and verified")
 	f.Var(pathFlag{&o.vaultBinary}, "vault-binary", "the new Vault's program, to upgrade to")
+	f.StringVar(&o.vaultSHA256, "sha256", "", "SHA-256 that is checked first, of the --vault-binary")
 	f.BoolVar(&o.allowOld, "allow-old-vault", false, "accept a Vault below "+config.VaultFloor)
 	f.StringVar(&o.tokenFile, "token-file", "", tokenFileHelp)
 	f.BoolVarP(&o.plan, "dry-run", "n", false, "change nothing, and print what would change")
@@ -133,6 +134,10 @@ func (o *upgradeOptions) fetchVault(ctx context.Context, env *steps.Env) (remove
 		return func() error { return nil }, nil
 	}
 	want := env.Config.Vault
+	if want.Product == config.ProductOpenBao {
+		return nil, &fault.Error{Code: fault.Usage, Err: errors.New("--vault-version: releases of Vault alone are downloaded, and this machine runs OpenBao"),
+			Hint: "give OpenBao's program with --vault-binary FILE --sha256 SUM (docs/openbao.md); nothing has been changed"}
+	}
 	want.Version, want.AllowOld = o.vaultVersion, want.AllowOld || o.allowOld
 	env.Config.Vault = want
 	if err := env.Config.Validate("", nil); err != nil {

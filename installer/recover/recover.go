@@ -36,6 +36,11 @@ type Recovery struct {
 // one. It refuses a machine that has a Vault already, and what could not be
 // brought to an end.
 func Begin(env *steps.Env, state *State, found *Found, opened *Opened) (*Recovery, error) {
+	if found != nil {
+		if err := found.Manifest.Server().SameProduct(env.Config.Vault.Server()); err != nil {
+			return nil, steps.Operator("name the snapshot's product in the configuration (vault.product) or with --product, and give its program; nothing has been changed", err)
+		}
+	}
 	if state == nil {
 		has, err := env.HasVault()
 		if err != nil {

@@ -110,7 +110,7 @@ func (s snapshotStep) restore(ctx context.Context) error {
 		return errors.New("the token of this recovery is gone")
 	}
 	res, err := restore.Run(ctx, restore.Options{
-		Snapshot: s.Found.Snapshot, Lineage: s.Found.Manifest.Lineage, FromVault: s.Found.Manifest.VaultVersion, Vault: c, EpochFile: s.path(machine.EpochFile), Patience: patience,
+		Snapshot: s.Found.Snapshot, Lineage: s.Found.Manifest.Lineage, From: s.Found.Manifest.Server(), Vault: c, EpochFile: s.path(machine.EpochFile), Patience: patience,
 	})
 	switch {
 	case err == nil, res.Restored && errors.Is(err, restore.ErrTokenGone):
@@ -118,6 +118,8 @@ func (s snapshotStep) restore(ctx context.Context) error {
 		return s.note(ctx)
 	case errors.Is(err, restore.ErrNewerVault):
 		return steps.Operator("name that version or a newer one: vault.version in the configuration", err)
+	case errors.Is(err, restore.ErrOtherProduct):
+		return steps.Operator("set vault.product to the snapshot's", err)
 	case errors.Is(err, restore.ErrOtherSeal):
 		return steps.Operator("give the escrow of the cluster that the snapshot is of", err)
 	}

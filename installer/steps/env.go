@@ -37,8 +37,9 @@ type Env struct {
 	Rand    io.Reader
 	// Version is the installer's, and so the plugin's.
 	Version string
-	// VaultBinary is a Vault to install in place of a downloaded one.
-	VaultBinary string
+	// VaultBinary is a server to install in place of a downloaded one, and VaultSHA256
+	// its sum; empty: anything that is of the configured product.
+	VaultBinary, VaultSHA256 string
 	// Given are files of the operator's, by the credential that is made of each;
 	// see SealSecrets.
 	Given map[string]string

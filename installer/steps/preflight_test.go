@@ -331,6 +331,7 @@ func TestVaultProgramRefuses(t *testing.T) {
 		"not Vault":    {"nginx version 1\n", false, "is no Vault", fault.Usage},
 		"no version":   {"Vault vX.Y\n", false, "is not a version", fault.Usage},
 		"enterprise":   {"Vault v2.2.2+ent (abc)\n", false, "", 0},
+		"OpenBao":      {"OpenBao v2.7.2 (abc)\n", false, "neither reads the other's storage", fault.Usage},
 		"not runnable": {"", false, "doesn't tell its version", fault.Usage},
 	} {
 		t.Run(name, func(t *testing.T) {

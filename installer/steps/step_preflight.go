@@ -42,7 +42,7 @@ func (s preflight) Check(ctx context.Context) (engine.Diff, error) {
 	if err != nil {
 		return nil, err
 	}
-	checks := []func(context.Context) error{s.system, s.memory, s.disk(ours), s.serviceManager, s.sealable, s.recipients, s.certificate, s.authorities}
+	checks := []func(context.Context) error{s.server, s.system, s.memory, s.disk(ours), s.serviceManager, s.sealable, s.recipients, s.certificate, s.authorities}
 	if !ours {
 		// What a running appliance occupies itself is asked only of a machine
 		// that has none yet.

@@ -47,6 +47,8 @@ func (s settings) Check(context.Context) (engine.Diff, error) {
 	}
 	var c collect
 	c.add(s.file(machine.ConfigFile, bytesSource(own), root(0o644)))
+	// Whose data this machine's will be, before there is any.
+	c.add(s.file(machine.ProductFile, bytesSource([]byte(s.Config.Vault.Product.Known()+"\n")), root(0o644)))
 	c.add(s.file(machine.VaultHCL, bytesSource(vault), forVault))
 	c.add(s.file(machine.FrontTOML, bytesSource(front), forFront))
 	c.add(s.epoch())
@@ -56,6 +58,7 @@ func (s settings) Check(context.Context) (engine.Diff, error) {
 func (e *Env) vaultParams() config.VaultParams {
 	credentials := machine.CredentialsOf(machine.UnitVault) + "/"
 	p := config.VaultParams{
+		Product:         e.Config.Vault.Product,
 		NodeID:          e.Config.Node.ID,
 		APIAddr:         "https://" + e.Config.Domain,
 		ClusterAddr:     e.Config.Node.ClusterAddr,
@@ -72,6 +75,7 @@ func (e *Env) vaultParams() config.VaultParams {
 		// jobs that may use the socket are members of it.
 		SocketUser:      machine.UserVault,
 		SocketGroup:     machine.UserVault,
+		AuditFiles:      auditFiles(),
 		UI:              e.Config.Vault.UI,
 		LogLevel:        e.Config.Vault.LogLevel,
 		DefaultLeaseTTL: e.Config.Vault.DefaultLeaseTTL,

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"strongroom.example/appliance/base/fault"
 	"strongroom.example/config"
@@ -27,65 +28,49 @@ func (vaultProgram) Title() string { return "Vault's program" }
 
 func (s vaultProgram) Check(ctx context.Context) (engine.Diff, error) {
 	if s.VaultBinary != "" {
-		return s.checkFile(ctx)
+		return s.given(ctx)
 	}
-	want := s.Config.Vault.Version
+	want := s.Config.Vault.Server()
 	there, err := s.exists(machine.VaultProgram)
+	switch {
+	case err != nil:
+		return nil, err
+	case there:
+		got, err := ServerOf(ctx, s.Host, want.Product, machine.VaultProgram)
+		if err != nil || got == want {
+			return nil, err
+		}
+		// Another version is an upgrade, which wants its rehearsal.
+		return nil, operator("set vault.version to "+got.Version+", or upgrade as docs/upgrade.md says",
+			"%s is installed and %s is configured", got, want.Version)
+	case want.Product == config.ProductOpenBao:
+		return nil, operator(noOpenBaoHint, "%w", errNoOpenBao)
+	}
+	return engine.Diff{{What: machine.VaultProgram, To: want.String() + " from HashiCorp, signature verified", Slow: true, Apply: s.download}}, nil
+}
+
+// given is for a server that the operator brings.
+func (s vaultProgram) given(ctx context.Context) (engine.Diff, error) {
+	v, err := GivenServer(ctx, s.Host, s.Config.Vault, s.VaultBinary, s.VaultSHA256)
 	if err != nil {
 		return nil, err
 	}
-	c := engine.Change{What: machine.VaultProgram, To: "Vault " + want + " from HashiCorp, signature verified", Slow: true, Apply: s.download}
-	if there {
-		got, err := VaultVersion(ctx, s.Host, machine.VaultProgram)
-		if err != nil {
-			return nil, err
-		}
-		if got == want {
-			return nil, nil
-		}
-		// Another version is an upgrade, which wants its rehearsal.
-		return nil, operator("set vault.version to "+got+", or upgrade as docs/upgrade.md says",
-			"Vault %s is installed and %s is configured", got, want)
-	}
-	return engine.Diff{c}, nil
-}
-
-// checkFile is for a Vault that the operator brings.
-func (s vaultProgram) checkFile(ctx context.Context) (engine.Diff, error) {
-	v, err := VaultVersion(ctx, s.Host, s.VaultBinary)
-	if err != nil {
-		return nil, &fault.Error{Code: fault.Usage, Err: err, Hint: "give --vault-binary a Vault for this machine"}
-	}
-	old, err := config.Server{Product: config.ProductVault, Version: v}.Old()
+	old, err := v.Old()
 	if err != nil {
 		return nil, &fault.Error{Code: fault.Usage, Err: fmt.Errorf("%q: %w", s.VaultBinary, err)}
 	}
 	if old && !s.Config.Vault.AllowOld {
 		return nil, operator("give a newer one, or insist with --allow-old-vault",
-			"%q is Vault %s, below %s, the oldest version without known faults", s.VaultBinary, v, config.VaultFloor)
+			"%q is %s, below %s, the oldest version without known faults", s.VaultBinary, v, v.Product.Floor())
 	}
 	src, err := hostSource(s.Host, s.VaultBinary)
 	if err != nil {
 		return nil, err
 	}
+	if s.VaultSHA256 != "" && !strings.EqualFold(src.sum, s.VaultSHA256) {
+		return nil, fmt.Errorf("%q has changed since it was looked at", s.VaultBinary)
+	}
 	return s.file(machine.VaultProgram, src, root(0o755))
-}
-
-// VaultVersion asks the program itself. Another server than Vault is refused: its
-// storage is another's, too.
-func VaultVersion(ctx context.Context, r host.Runner, program string) (string, error) {
-	out, err := r.Run(ctx, host.Command{Args: []string{program, "version"}})
-	if err != nil {
-		return "", fmt.Errorf("%q doesn't tell its version: %w", program, err)
-	}
-	s, err := config.ParseServer(string(out.Stdout))
-	if err != nil {
-		return "", fmt.Errorf("%q is no Vault: %w", program, err)
-	}
-	if s.Product != config.ProductVault {
-		return "", fmt.Errorf("%q is %s, and no Vault: neither reads the other's storage", program, s)
-	}
-	return s.Version, nil
 }
 
 // download brings the release and puts it in place in one rename.
@@ -114,5 +99,12 @@ func hostSource(h *host.Host, path string) (source, error) {
 	if err != nil {
 		return source{}, fmt.Errorf("read %q: %w", path, err)
 	}
-	return source{size: n, sum: hex.EncodeToString(sum.Sum(nil)), open: func() (io.ReadCloser, error) { return h.Open(path) }}, nil
+	is := hex.EncodeToString(sum.Sum(nil))
+	return source{size: n, sum: is, open: func() (io.ReadCloser, error) {
+		f, err := h.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		return &verified{ReadCloser: f, path: path, want: is, sum: sha256.New()}, nil
+	}}, nil
 }

@@ -70,16 +70,29 @@ func (v look) audit(ctx context.Context) (engine.Diff, error) {
 		return nil, fmt.Errorf("list audit devices: %w", err)
 	}
 	var diff engine.Diff
-	// Two: Vault refuses requests when no device can write.
-	for _, name := range []string{"audit-1", "audit-2"} {
+	files := auditFiles()
+	for _, name := range slices.Sorted(maps.Keys(files)) {
 		if _, ok := there[name+"/"]; ok {
 			continue
 		}
-		file := path.Join(machine.AuditDir, name+".log")
-		diff = append(diff, engine.Change{What: "audit device " + name, To: file,
-			Apply: v.settled("audit device "+name, v.audit, func(ctx context.Context) error { return v.c.EnableFileAudit(ctx, name, file) })})
+		if v.Config.Vault.Product == config.ProductOpenBao {
+			return nil, operator("systemctl restart "+machine.UnitVault+", then run the same command again; journalctl -u "+machine.UnitVault+" says why it is not there",
+				"OpenBao has no audit device %q, though %q declares it", name, machine.VaultHCL)
+		}
+		diff = append(diff, engine.Change{What: "audit device " + name, To: files[name],
+			Apply: v.settled("audit device "+name, v.audit, func(ctx context.Context) error { return v.c.EnableFileAudit(ctx, name, files[name]) })})
 	}
 	return diff, nil
+}
+
+// auditFiles are the audit devices by name. Two: Vault refuses requests when no
+// device can write.
+func auditFiles() map[string]string {
+	out := map[string]string{}
+	for _, name := range []string{"audit-1", "audit-2"} {
+		out[name] = path.Join(machine.AuditDir, name+".log")
+	}
+	return out
 }
 
 func (v look) engines(ctx context.Context) (engine.Diff, error) {

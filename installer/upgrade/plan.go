@@ -41,7 +41,7 @@ func (u *Upgrade) Plan(ctx context.Context) (Plan, error) {
 	for _, row := range []struct{ what, from, fromSum, to, toSum string }{
 		{"strongroom", p.From.Strongroom, p.From.StrongroomSHA256, p.To.Strongroom, p.To.StrongroomSHA256},
 		{"plugin", p.From.Plugin, p.From.PluginSHA256, p.To.Plugin, p.To.PluginSHA256},
-		{"Vault", p.From.Vault, p.From.VaultSHA256, p.To.Vault, p.To.VaultSHA256},
+		{u.Env.Config.Vault.Product.String(), p.From.Vault, p.From.VaultSHA256, p.To.Vault, p.To.VaultSHA256},
 	} {
 		to := "as it is"
 		if row.fromSum != row.toSum {
@@ -79,9 +79,11 @@ func (u *Upgrade) installed(ctx context.Context) (Versions, error) {
 	if v.StrongroomSHA256, err = h.Sum(program); err != nil {
 		return v, err
 	}
-	if v.Vault, err = steps.VaultVersion(ctx, h, machine.VaultProgram); err != nil {
+	server, err := steps.ServerOf(ctx, h, u.Env.Config.Vault.Product, machine.VaultProgram)
+	if err != nil {
 		return v, err
 	}
+	v.Vault = server.Version
 	if v.VaultSHA256, err = h.Sum(machine.VaultProgram); err != nil {
 		return v, err
 	}

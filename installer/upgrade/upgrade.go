@@ -9,6 +9,7 @@ import (
 
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/fault"
+	"strongroom.example/config"
 	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
@@ -218,10 +219,17 @@ func (u *Upgrade) target(ctx context.Context) (Versions, error) {
 			return v, nil
 		}
 	}
+	var server config.Server
 	var err error
-	if v.Vault, err = steps.VaultVersion(ctx, u.Env.Host, file); err != nil {
-		return v, &fault.Error{Code: fault.Usage, Err: err, Hint: "give --vault-binary a Vault for this machine"}
+	if file == machine.VaultProgram {
+		server, err = steps.ServerOf(ctx, u.Env.Host, u.Env.Config.Vault.Product, file)
+	} else {
+		server, err = steps.GivenServer(ctx, u.Env.Host, u.Env.Config.Vault, file, u.Env.VaultSHA256)
 	}
+	if err != nil {
+		return v, err
+	}
+	v.Vault = server.Version
 	v.VaultSHA256, err = u.Env.Host.Sum(file)
 	return v, err
 }

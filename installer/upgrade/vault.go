@@ -73,7 +73,7 @@ func (v vault) Info(ctx context.Context) (snapshot.VaultInfo, error) {
 	if err != nil {
 		return snapshot.VaultInfo{}, err
 	}
-	return snapshot.VaultInfo{ClusterID: h.ClusterID, ClusterName: h.ClusterName, Version: h.Version}, nil
+	return snapshot.InfoOf(h), nil
 }
 
 func (v vault) RaftIndex(ctx context.Context) (uint64, error) {

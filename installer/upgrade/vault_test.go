@@ -74,7 +74,7 @@ type question struct {
 
 func questions() []question {
 	return []question{
-		{"GET sys/health", "{c n 1.21.1}", func(ctx context.Context, v Vault) (any, error) { return v.Info(ctx) }},
+		{"GET sys/health", "{c n Vault 1.21.1}", func(ctx context.Context, v Vault) (any, error) { return v.Info(ctx) }},
 		{"GET sys/leader", "77", func(ctx context.Context, v Vault) (any, error) { return v.RaftIndex(ctx) }},
 		{"GET auth/token/lookup-self", "", func(ctx context.Context, v Vault) (any, error) { return "", v.MayUpgrade(ctx) }},
 		{"PUT sys/capabilities-self", "", func(ctx context.Context, v Vault) (any, error) { return "", v.MayUpgrade(ctx) }},

@@ -94,6 +94,9 @@ var ledger = map[string]map[string]string{
 		"install": "test/vps/docs_test.go", "without-backups": "test/vps/docs_test.go", "places": "test/vps/docs_ledger_test.go",
 		"plan": "test/vps/docs_test.go", "copy": "test/vps/docs_test.go", "log-in": "test/vps/docs_test.go", "later": "test/vps/docs_test.go",
 	},
+	"openbao.md": {
+		"verify": "test/openbao_docs_test.go", "install": "test/openbao_docs_test.go", "product": "test/vps/docs_ledger_test.go",
+	},
 	"migrate.md": {
 		"scan": "test/e2e/migrate_docs_test.go", "check": "test/e2e/migrate_docs_test.go", "plan": "test/e2e/migrate_docs_test.go", "apply": "test/e2e/migrate_docs_test.go", "cutover": "test/e2e/migrate_docs_test.go",
 		"exec": "test/e2e/migrate_docs_test.go", "again": "test/e2e/migrate_docs_test.go", "rollback": "test/e2e/migrate_docs_test.go", "kv": "test/e2e/migrate_docs_test.go", "versions": "test/e2e/migrate_docs_test.go",
@@ -241,6 +244,7 @@ func TestSettingsAreTaken(t *testing.T) {
 		take      func(string) error
 	}{
 		{"install.md", "places", whole},
+		{"openbao.md", "product", whole},
 		{"certificates.md", "acme", whole},
 		{"certificates.md", "dns", whole},
 		{"certificates.md", "files", whole},

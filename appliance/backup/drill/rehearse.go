@@ -89,7 +89,7 @@ func (r *run) newVault(ctx context.Context, m snapshot.Manifest, before *engineS
 		return err
 	}
 	r.rep.Programs.NewVault = h.Version
-	r.check("new vault", report.Pass, "", "Vault %s opens the storage of %s and is active", h.Version, r.rep.Programs.Vault)
+	r.check("new vault", report.Pass, "", "%s opens the storage of %s and is active", h.Server(), r.rep.Programs.Vault)
 	r.Step("log in to the new Vault and look")
 	if err := r.login(ctx); err != nil {
 		return err

@@ -20,6 +20,7 @@ import (
 	"strongroom.example/appliance/base/proc"
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/appliance/serve/kms"
+	"strongroom.example/config"
 )
 
 // Options is what Run needs. It holds the keys, and uses no network.
@@ -266,6 +267,16 @@ func (r *run) open(ctx context.Context) (snapshot.Manifest, *restore.Checked, er
 	r.rep.Snapshot = report.Snapshot{
 		ID: m.ID, From: r.fetched.From, ClusterID: m.ClusterID, TakenAt: m.TakenAt, VerifiedAt: choice.VerifiedAt,
 		Size: m.Snapshot.Size, RaftIndex: m.RaftIndex, VaultVersion: m.VaultVersion,
+	}
+	server, err := scratch.ServerOf(ctx, r.Programs.Vault)
+	if err != nil {
+		return m, nil, err
+	}
+	if err := m.Server().SameProduct(server); err != nil {
+		return m, nil, fmt.Errorf("%w: %w", restore.ErrOtherProduct, err)
+	}
+	if server.Product != config.ProductVault {
+		r.rep.Snapshot.Product = server.Product.String()
 	}
 	r.rep.RPOSeconds = r.rep.StartedAt.Sub(m.TakenAt).Seconds()
 	checked, err := restore.Fetch(ctx, choice, r.Identities, workDir(r.place()))

@@ -21,6 +21,9 @@ var (
 	// ErrNewerVault means that the snapshot is of a newer Vault than this one, which may
 	// not read its storage.
 	ErrNewerVault = errors.New("the snapshot is of a newer vault")
+	// ErrOtherProduct means that it is of OpenBao and this one is Vault, or the other way
+	// round: neither reads the other's storage.
+	ErrOtherProduct = errors.New("the snapshot is of another product")
 	// ErrTokenKind means that the token can make no other, which tells the old storage
 	// from the restored one.
 	ErrTokenKind = errors.New("this kind of token cannot restore")

@@ -14,6 +14,7 @@ import (
 	"filippo.io/age"
 
 	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/config"
 	"strongroom.example/config/machine"
 )
 
@@ -145,7 +146,7 @@ func TestSealedForLongerThanTenSeconds(t *testing.T) {
 func TestNewerVaultsSnapshot(t *testing.T) {
 	for from, refused := range map[string]bool{"1.21.1": false, "1.21.2": true, "2.0.0": true, "1.22.0-rc1": true, "1.20.9": false, "": false, "strange": false} {
 		f := &fakeVault{reconcile: reconciled}
-		o := Options{Snapshot: checked(t), Vault: f.start(t), FromVault: from, Patience: time.Minute, Poll: time.Millisecond}
+		o := Options{Snapshot: checked(t), Vault: f.start(t), From: config.Server{Version: from}, Patience: time.Minute, Poll: time.Millisecond}
 		if _, err := Run(t.Context(), o); errors.Is(err, ErrNewerVault) != refused || !refused && err != nil {
 			t.Errorf("%q: %v", from, err)
 		}
@@ -157,6 +158,22 @@ func TestNewerVaultsSnapshot(t *testing.T) {
 		if _, err := Run(t.Context(), o); err != nil {
 			t.Errorf("%q, insisted: %v", from, err)
 		}
+	}
+}
+
+// Another product's snapshot goes nowhere, whoever insists and whatever its version.
+func TestOtherProductsSnapshot(t *testing.T) {
+	for _, version := range []string{"1.20.0", "1.21.1", "2.7.2"} {
+		f := &fakeVault{reconcile: reconciled}
+		_, err := Run(t.Context(), Options{Snapshot: checked(t), Vault: f.start(t), From: config.Server{Product: config.ProductOpenBao, Version: version},
+			IntoOlder: true, Patience: time.Minute, Poll: time.Millisecond})
+		if !errors.Is(err, ErrOtherProduct) {
+			t.Errorf("OpenBao %s: %v", version, err)
+		}
+		if f.mu.Lock(); len(f.calls) > 0 {
+			t.Errorf("OpenBao %s: it has called %q", version, f.calls)
+		}
+		f.mu.Unlock()
 	}
 }
 

@@ -178,12 +178,12 @@ func NewPlan(ctx context.Context, s Source, keep *Keeping, o Options) (*Plan, er
 	if p.Found, err = s.Fetch(ctx); err != nil {
 		return nil, err
 	}
-	p.o.Snapshot, p.o.Lineage, p.o.FromVault = p.Checked, p.Choice.Manifest.Lineage, p.Choice.Manifest.VaultVersion
-	if err := p.o.mayGoInto(health.Version); err != nil {
+	p.o.Snapshot, p.o.Lineage, p.o.From = p.Checked, p.Choice.Manifest.Lineage, p.Choice.Manifest.Server()
+	if err := p.o.mayGoInto(health.Server()); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
-	if m := p.Choice.Manifest; m.VaultVersion != "" && m.VaultVersion != health.Version {
-		p.Notes = append([]string{fmt.Sprintf("it was taken of Vault %s and goes into %s; an older Vault may not read newer storage", m.VaultVersion, health.Version)}, p.Notes...)
+	if m := p.Choice.Manifest; m.VaultVersion != "" && m.Server() != health.Server() {
+		p.Notes = append([]string{fmt.Sprintf("it was taken of %s and goes into %s; an older one may not read newer storage", m.Server(), health.Server())}, p.Notes...)
 	}
 	if o.EpochFile != "" {
 		_, err := os.Stat(o.EpochFile)
@@ -230,7 +230,7 @@ func (k *Keeping) open(from snapshot.Source, health *vaultapi.Health) (*snapshot
 	}
 	return &snapshot.TakeOptions{
 		Source:     from,
-		Vault:      snapshot.VaultInfo{ClusterID: health.ClusterID, ClusterName: health.ClusterName, Version: health.Version},
+		Vault:      snapshot.InfoOf(health),
 		Recipients: k.Recipients, StateDir: k.Dir, ToolVersion: k.ToolVersion, SigningKey: k.SigningKey,
 		Destinations: []snapshot.Destination{dir},
 	}, nil

@@ -104,7 +104,7 @@ func TestPlan(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	if !p.RaisesEpoch || p.Health.ClusterID != "one" || len(p.Notes) != 1 || !strings.Contains(p.Notes[0], "Vault 1.20.0 and goes into 1.21.1") {
+	if !p.RaisesEpoch || p.Health.ClusterID != "one" || len(p.Notes) != 1 || !strings.Contains(p.Notes[0], "Vault 1.20.0 and goes into Vault 1.21.1") {
 		t.Errorf("%+v", p)
 	}
 	if _, err := os.Stat(keep.Dir); err == nil || len(v.calls) > 0 || readEpoch(t, epoch) != 4 {

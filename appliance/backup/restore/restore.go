@@ -32,9 +32,9 @@ type Options struct {
 	// WaitsFile is where max_wait of the engines is kept (Waits) while it is 0;
 	// empty: nowhere. What a killed restore has left there is put back first.
 	WaitsFile string
-	// FromVault is the version of the Vault that the snapshot is of; empty where nobody
-	// knows. IntoOlder insists where the one here is older.
-	FromVault string
+	// From is what the snapshot is of; without a version where nobody knows. IntoOlder
+	// insists where the server here is older.
+	From      config.Server
 	IntoOlder bool
 	// Patience is how long Vault may take to be active again.
 	Patience time.Duration
@@ -74,7 +74,7 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	if !health.Initialized || health.Sealed || health.Standby {
 		return res, fmt.Errorf("%w: initialised=%t sealed=%t standby=%t", ErrNotReady, health.Initialized, health.Sealed, health.Standby)
 	}
-	if err := o.mayGoInto(health.Version); err != nil {
+	if err := o.mayGoInto(health.Server()); err != nil {
 		return res, err
 	}
 	if err := putBack(ctx, o.Vault, o.WaitsFile, o.EpochFile); err != nil {
@@ -140,16 +140,23 @@ func refused(err error) bool {
 	return status >= 400 && status < 500 && !errors.Is(err, vaultapi.ErrNotVault) || errors.Is(err, ErrOtherSeal)
 }
 
-// mayGoInto refuses a snapshot of a newer Vault than the one that is to read it.
-func (o Options) mayGoInto(version string) error {
-	if o.FromVault == "" || o.IntoOlder {
+// mayGoInto refuses a snapshot of another product, whatever is insisted on, and of a
+// newer server than the one that is to read it.
+func (o Options) mayGoInto(into config.Server) error {
+	if o.From.Version == "" {
 		return nil
 	}
-	newer, err := config.CompareVersions(o.FromVault, version)
+	if err := o.From.SameProduct(into); err != nil {
+		return fmt.Errorf("%w: %w", ErrOtherProduct, err)
+	}
+	if o.IntoOlder {
+		return nil
+	}
+	newer, err := config.CompareVersions(o.From.Version, into.Version)
 	if err != nil || newer <= 0 {
 		return nil //nolint:nilerr // what is no version cannot be compared, and is noted by the plan
 	}
-	return fmt.Errorf("%w: it is of Vault %s, this one is %s", ErrNewerVault, o.FromVault, version)
+	return fmt.Errorf("%w: it is of %s, this one is %s", ErrNewerVault, o.From, into)
 }
 
 // HandOver gives Vault an archive of its own and returns once it is active with what is

@@ -102,6 +102,13 @@ func (v *Vault) SwapVault(ctx context.Context, program string) error {
 	if !filepath.IsAbs(program) {
 		return fmt.Errorf("vault program %q: want an absolute path", program)
 	}
+	server, err := ServerOf(ctx, program)
+	if err != nil {
+		return err
+	}
+	if err := v.Server.SameProduct(server); err != nil {
+		return fmt.Errorf("vault program %q: %w", program, err)
+	}
 	if err := v.Process.Stop(); err != nil {
 		return fmt.Errorf("stop Vault: %w", err)
 	}
@@ -109,6 +116,6 @@ func (v *Vault) SwapVault(ctx context.Context, program string) error {
 	if err := os.Remove(v.Layout.VaultSocket()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("stop Vault: %w", err)
 	}
-	v.opts.Programs.Vault = program
+	v.opts.Programs.Vault, v.Server = program, server
 	return v.startVault(ctx)
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"strongroom.example/config"
@@ -54,5 +55,18 @@ func TestPluginVersion(t *testing.T) {
 	}
 	if _, err := PluginVersion(t.Context(), "/no/such/program"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a program that is not there: %v", err)
+	}
+}
+
+// The storage is one product's: the other's program is refused before this one is
+// stopped.
+func TestSwapVaultRefusesTheOtherProduct(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "bao")
+	if err := os.WriteFile(program, []byte("#!/bin/sh\necho OpenBao v2.7.2\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	v := &Vault{Server: config.Server{Product: config.ProductVault, Version: "1.21.1"}} // no process to stop
+	if err := v.SwapVault(t.Context(), program); err == nil || !strings.Contains(err.Error(), "reads the other's storage") {
+		t.Errorf("error = %v", err)
 	}
 }

@@ -20,6 +20,9 @@ package snapshot
 import (
 	"context"
 	"io"
+
+	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/config"
 )
 
 // Source gives one raft snapshot of a cluster.
@@ -34,5 +37,11 @@ type Source interface {
 type VaultInfo struct {
 	ClusterID   string
 	ClusterName string
+	Product     config.Product
 	Version     string
+}
+
+// InfoOf is what a Vault's health tells.
+func InfoOf(h *vaultapi.Health) VaultInfo {
+	return VaultInfo{ClusterID: h.ClusterID, ClusterName: h.ClusterName, Product: h.Product, Version: h.Version}
 }

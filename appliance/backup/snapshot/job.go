@@ -77,7 +77,7 @@ func (j *Job) Run(ctx context.Context) (Taken, error) {
 		return Taken{}, err
 	}
 	j.Source = j.From
-	j.Vault = VaultInfo{ClusterID: health.ClusterID, ClusterName: health.ClusterName, Version: health.Version}
+	j.Vault = InfoOf(health)
 	taken, err := Take(ctx, j.TakeOptions)
 	j.LoginLeft = end(ctx)
 	return taken, j.settle(taken, err)

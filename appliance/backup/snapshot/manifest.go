@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"strongroom.example/appliance/base/signing"
+	"strongroom.example/config"
 )
 
 // maxManifest bounds a manifest, in bytes.
@@ -22,13 +23,15 @@ const manifestFormat = 1
 
 // Manifest describes one snapshot. It lies beside it and holds no secret.
 type Manifest struct {
-	Format       int       `json:"format"`
-	ID           string    `json:"id"` // CLUSTER/BASE
-	TakenAt      time.Time `json:"taken_at"`
-	ClusterID    string    `json:"cluster_id"`
-	ClusterName  string    `json:"cluster_name,omitempty"`
-	VaultVersion string    `json:"vault_version"`
-	ToolVersion  string    `json:"tool_version"`
+	Format      int       `json:"format"`
+	ID          string    `json:"id"` // CLUSTER/BASE
+	TakenAt     time.Time `json:"taken_at"`
+	ClusterID   string    `json:"cluster_id"`
+	ClusterName string    `json:"cluster_name,omitempty"`
+	// Product is whose server it was; empty for Vault. VaultVersion is the product's own.
+	Product      config.Product `json:"product,omitempty"`
+	VaultVersion string         `json:"vault_version"`
+	ToolVersion  string         `json:"tool_version"`
 	// Lineage is which of its cluster's it belongs to; nil for the oldest.
 	Lineage *Lineage `json:"lineage,omitempty"`
 	// ClockInDoubt is true where TakenAt is by a clock that was not to be believed.
@@ -48,6 +51,11 @@ type Manifest struct {
 	sum       string
 	signed    bool
 	untrusted error
+}
+
+// Server is what it was taken of. Its version may be empty.
+func (m Manifest) Server() config.Server {
+	return config.Server{Product: m.Product.Known(), Version: m.VaultVersion}
 }
 
 // Object describes one encrypted object and what is inside it.

@@ -138,7 +138,7 @@ func (o *TakeOptions) take(ctx context.Context) (Taken, error) {
 	m := Manifest{
 		Format: manifestFormat, ID: id.String(), TakenAt: at,
 		ClusterID: o.Vault.ClusterID, ClusterName: o.Vault.ClusterName,
-		VaultVersion: o.Vault.Version, ToolVersion: o.ToolVersion,
+		Product: o.Vault.Product, VaultVersion: o.Vault.Version, ToolVersion: o.ToolVersion,
 		Canary: o.Canary, Lineage: o.Lineage, ClockInDoubt: o.Doubt() != nil,
 	}
 	for _, r := range o.Recipients {

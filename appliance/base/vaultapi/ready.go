@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+
+	"strongroom.example/config"
 )
 
 // pollEvery is how often a wait looks again. Vault is local and the answer is
@@ -33,8 +35,15 @@ type Health struct {
 	Sealed      bool   `json:"sealed"`
 	Standby     bool   `json:"standby"`
 	Version     string `json:"version"`
-	ClusterName string `json:"cluster_name"`
-	ClusterID   string `json:"cluster_id"`
+	// Product is whose server answers; empty is Vault.
+	Product     config.Product `json:"-"`
+	ClusterName string         `json:"cluster_name"`
+	ClusterID   string         `json:"cluster_id"`
+}
+
+// Server is whose it is, and its version.
+func (h Health) Server() config.Server {
+	return config.Server{Product: h.Product.Known(), Version: h.Version}
 }
 
 // Health asks for it. Sealed, standby and uninitialised are answers, no errors.
@@ -54,11 +63,18 @@ func (c *Client) Health(ctx context.Context) (*Health, error) {
 	var h struct {
 		Health
 		Initialized *bool `json:"initialized"` // absent is not false: it is another server
+		// Which product it is, no server says. Vault tells since 1.17 whether it is the
+		// enterprise's, OpenBao never does; both tell of replication.
+		Enterprise  *bool   `json:"enterprise"`
+		Replication *string `json:"replication_dr_mode"`
 	}
 	if err := decode(body, &h); err != nil || h.Initialized == nil {
 		return nil, fmt.Errorf("read Vault's health: %w", ErrNotVault)
 	}
 	h.Health.Initialized = *h.Initialized
+	if h.Enterprise == nil && h.Replication != nil {
+		h.Product = config.ProductOpenBao
+	}
 	return &h.Health, nil
 }
 

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"strongroom.example/config"
 )
 
 // A sealed or standing-by Vault is an answer; another server is none.
@@ -20,6 +22,8 @@ func TestHealth(t *testing.T) {
 		"active":         {200, `{"initialized":true,"sealed":false,"standby":false,"version":"2","cluster_name":"c"}`, Health{Initialized: true, Version: "2", ClusterName: "c"}, isNil},
 		"sealed":         {299, `{"initialized":true,"sealed":true}`, Health{Initialized: true, Sealed: true}, isNil},
 		"new":            {299, `{"initialized":false,"sealed":true,"standby":true}`, Health{Sealed: true, Standby: true}, isNil},
+		"Vault 1.21":     {200, `{"enterprise":false,"initialized":true,"replication_dr_mode":"disabled","version":"1.21.1"}`, Health{Initialized: true, Version: "1.21.1"}, isNil},
+		"OpenBao":        {200, `{"initialized":true,"replication_dr_mode":"unknown","version":"2.7.2"}`, Health{Initialized: true, Version: "2.7.2", Product: config.ProductOpenBao}, isNil},
 		"another server": {200, `{}`, Health{}, isForeign},
 		"its page":       {200, `<html>`, Health{}, isForeign},
 		"its 404":        {404, `not found`, Health{}, isForeign},

@@ -126,6 +126,12 @@ var broken = []struct {
 	{"token in a history", "shell-history", edit("/root/.bash_history", "ls", "export VAULT_TOKEN="+token), "fail", ".bash_history holds a Vault token", false},
 	{"history hidden", "shell-history", deny("/root/.bash_history"), "skip", "permission denied", false},
 	{"old Vault", "vault-version", func(_ *testing.T, b *box, _ *Subject) { b.health.Version = "1.21.1" }, "fail", "known faults", false},
+	{"old OpenBao, which would do for Vault", "vault-version", func(_ *testing.T, b *box, s *Subject) {
+		b.health.Product, b.health.Version, s.Config.Vault.Product = config.ProductOpenBao, "2.5.0", config.ProductOpenBao
+	}, "fail", "OpenBao 2.5.0 has known faults", false},
+	{"OpenBao in Vault's place", "vault-version", func(_ *testing.T, b *box, _ *Subject) {
+		b.health.Product, b.health.Version = config.ProductOpenBao, "2.7.2"
+	}, "fail", "vault.product is \"vault\"", false},
 	{"old Vault, insisted on", "vault-version", func(_ *testing.T, b *box, s *Subject) {
 		b.health.Version, s.Config.Vault.AllowOld = "1.21.1", true
 	}, "warn", "allow_old insists", false},

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"strongroom.example/appliance/base/words"
-	"strongroom.example/config"
 	"strongroom.example/config/machine"
 )
 
@@ -346,16 +345,20 @@ func vaultVersion(ctx context.Context, e *exam) {
 		e.unseen("Vault's health", err)
 		return
 	}
-	server := config.Server{Product: config.ProductVault, Version: h.Version}
+	server := h.Server()
+	want := e.Config.Vault.Product
+	upgrade := "upgrade " + server.Product.String() + " to " + server.Product.Release() + ": docs/upgrade.md"
 	e.saw("GET /v1/sys/health", "%s; the oldest without known faults is %s", server, server.Product.Floor())
 	old, err := server.Old()
 	switch {
 	case err != nil:
 		e.warn("docs/upgrade.md", "version %q can't be compared", h.Version)
+	case !server.Product.Is(want):
+		e.fail("strongroom-installer install, with the program of "+want.String()+": docs/openbao.md", "%s answers, and vault.product is %q", server, string(want.Known()))
 	case old && e.Config.Vault.AllowOld:
-		e.warn("upgrade Vault to "+config.VaultVersion+": docs/upgrade.md", "%s has known faults, and vault.allow_old insists on it", server)
+		e.warn(upgrade, "%s has known faults, and vault.allow_old insists on it", server)
 	case old:
-		e.fail("upgrade Vault to "+config.VaultVersion+": docs/upgrade.md", "%s has known faults", server)
+		e.fail(upgrade, "%s has known faults", server)
 	default:
 		e.yes("GET /v1/sys/health", "%s has none", server)
 	}

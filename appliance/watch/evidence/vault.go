@@ -14,14 +14,21 @@ import (
 
 // Health is Vault's own, which needs no token.
 type Health struct {
-	Initialized bool   `json:"initialized"`
-	Sealed      bool   `json:"sealed"`
-	Standby     bool   `json:"standby"`
-	Version     string `json:"version"`
-	ClusterName string `json:"cluster_name,omitempty"`
-	ClusterID   string `json:"cluster_id,omitempty"`
+	Initialized bool `json:"initialized"`
+	Sealed      bool `json:"sealed"`
+	Standby     bool `json:"standby"`
+	// Product is whose server it is; empty is Vault.
+	Product     config.Product `json:"product,omitempty"`
+	Version     string         `json:"version"`
+	ClusterName string         `json:"cluster_name,omitempty"`
+	ClusterID   string         `json:"cluster_id,omitempty"`
 	// Tested says whether the tests ran this version.
 	Tested bool `json:"tested"`
+}
+
+// Server is whose it is, and its version.
+func (h Health) Server() config.Server {
+	return config.Server{Product: h.Product.Known(), Version: h.Version}
 }
 
 // ReadHealth asks Vault for its health.
@@ -32,8 +39,8 @@ func ReadHealth(ctx context.Context, c *vaultapi.Client) (Health, error) {
 		return Health{}, err
 	}
 	return Health{
-		Initialized: h.Initialized, Sealed: h.Sealed, Standby: h.Standby, Version: h.Version,
-		ClusterName: h.ClusterName, ClusterID: h.ClusterID, Tested: config.Server{Product: config.ProductVault, Version: h.Version}.Tested(),
+		Initialized: h.Initialized, Sealed: h.Sealed, Standby: h.Standby, Product: h.Product, Version: h.Version,
+		ClusterName: h.ClusterName, ClusterID: h.ClusterID, Tested: h.Server().Tested(),
 	}, nil
 }
 

@@ -79,7 +79,7 @@ func (r Report) vaultLine() Line {
 		}
 		// What the installer takes is as new as can be, and often newer than
 		// what the tests could run: its text says so, and it is no alarm.
-		server := config.Server{Product: config.ProductVault, Version: h.Version}
+		server := h.Server()
 		if old, err := server.Old(); !h.Tested && (old || err != nil) {
 			l.State = Attention
 			l.Hint = "the tests ran " + strings.Join(server.Product.Tested(), ", ") + "; from " + server.Product.Floor() + " on there is no known fault"
@@ -99,10 +99,14 @@ func (r Report) vaultLine() Line {
 }
 
 func (r Report) version() string {
-	if r.Vault.Tested {
-		return r.Vault.Version
+	s := r.Vault.Version
+	if r.Vault.Product == config.ProductOpenBao {
+		s = r.Vault.Server().String() // the line's name is Vault
 	}
-	return r.Vault.Version + " (untested version)"
+	if r.Vault.Tested {
+		return s
+	}
+	return s + " (untested version)"
 }
 
 func (r Report) certificateLine() Line {

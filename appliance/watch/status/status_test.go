@@ -104,6 +104,10 @@ func TestLines(t *testing.T) {
 		{"untested and new", "Vault", func(r *Report) { r.Vault.Version, r.Vault.Tested = "2.9.0", false }, Well, "2.9.0 (untested version)"},
 		{"untested and old", "Vault", func(r *Report) { r.Vault.Version, r.Vault.Tested = "1.20.0", false }, Attention, "1.20.0 (untested version)"},
 		{"untested and odd", "Vault", func(r *Report) { r.Vault.Version, r.Vault.Tested = "main", false }, Attention, "main (untested version)"},
+		{"OpenBao", "Vault", func(r *Report) { r.Vault.Product, r.Vault.Version = config.ProductOpenBao, "2.7.2" }, Well, "active · OpenBao 2.7.2"},
+		{"OpenBao, old as Vault is not", "Vault", func(r *Report) {
+			r.Vault.Product, r.Vault.Version, r.Vault.Tested = config.ProductOpenBao, "2.5.0", false
+		}, Attention, "OpenBao 2.5.0 (untested version)"},
 		{"no leader", "Vault", func(r *Report) { r.Raft.Nodes[0].Leader = false }, Bad, "no leader"},
 		{"expired", "Certificate", func(r *Report) { r.Certificate.NotAfter = now.Add(-3 * time.Hour) }, Bad, "EXPIRED 3 h ago"},
 		{"nearly", "Certificate", func(r *Report) { r.Certificate.NotAfter = now.AddDate(0, 0, 6) }, Bad, "6 days left"},

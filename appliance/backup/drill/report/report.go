@@ -4,6 +4,7 @@
 package report
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -68,14 +69,16 @@ type Report struct {
 
 // Snapshot tells where the data came from.
 type Snapshot struct {
-	ID           string    `json:"id"`
-	From         string    `json:"from"` // the place's name
-	ClusterID    string    `json:"cluster_id"`
-	TakenAt      time.Time `json:"taken_at"`
-	VerifiedAt   time.Time `json:"verified_at,omitzero"`
-	Size         int64     `json:"size"` // bytes as stored
-	RaftIndex    uint64    `json:"raft_index"`
-	VaultVersion string    `json:"vault_version"`
+	ID         string    `json:"id"`
+	From       string    `json:"from"` // the place's name
+	ClusterID  string    `json:"cluster_id"`
+	TakenAt    time.Time `json:"taken_at"`
+	VerifiedAt time.Time `json:"verified_at,omitzero"`
+	Size       int64     `json:"size"` // bytes as stored
+	RaftIndex  uint64    `json:"raft_index"`
+	// Product is the name of whose server it was; empty for Vault.
+	Product      string `json:"product,omitempty"`
+	VaultVersion string `json:"vault_version"`
 }
 
 // Versions of the programs.
@@ -141,7 +144,7 @@ func (r *Report) Text() string {
 	fmt.Fprintf(&b, "%s of %s on %s: %s\n", r.Kind, r.StartedAt.Format(time.RFC3339), r.Host, r.Verdict())
 	if r.Snapshot.ID != "" {
 		line("snapshot", "%s", r.Snapshot.ID)
-		line("from", "%s, %d bytes, raft index %d, Vault %s", r.Snapshot.From, r.Snapshot.Size, r.Snapshot.RaftIndex, r.Snapshot.VaultVersion)
+		line("from", "%s, %d bytes, raft index %d, %s %s", r.Snapshot.From, r.Snapshot.Size, r.Snapshot.RaftIndex, cmp.Or(r.Snapshot.Product, "Vault"), r.Snapshot.VaultVersion)
 		line("RPO", "%s (taken %s)", r.RPO().Round(time.Second), r.Snapshot.TakenAt.Format(time.RFC3339))
 	}
 	if r.RTOSeconds > 0 {
