@@ -231,23 +231,27 @@ func (w *work) currentWorks(ctx context.Context, v *lifecycle.Version) bool {
 // missing tells whether a list lacks a version. One that does not show the current
 // version either, by its id or else by its name, shows nothing.
 func (w *work) missing(remote []provider.RemoteKey, v *lifecycle.Version) error {
-	byID := func(o *lifecycle.Version) bool {
-		return o.ProviderID != "" && slices.ContainsFunc(remote, func(r provider.RemoteKey) bool { return r.ID == o.ProviderID })
-	}
-	byName := func(o *lifecycle.Version) bool {
-		return w.caps.Named && slices.ContainsFunc(remote, func(r provider.RemoteKey) bool { return lifecycle.ListedAs(o.Name, r.Name) })
-	}
-	listed := byID(v)
-	if cur := w.rec.Life.Current(); cur != nil && cur.Number != v.Number && cur.ProviderID != "" && !cur.Imported && !isDead(w.rec) && !byID(cur) {
-		if !byName(cur) {
+	listed := byID(remote, v)
+	if cur := w.rec.Life.Current(); cur != nil && cur.Number != v.Number && cur.ProviderID != "" && !cur.Imported && !isDead(w.rec) && !byID(remote, cur) {
+		if !w.byName(remote, cur) {
 			return &provider.Error{Op: "list", Kind: provider.KindTransient, Msg: "the service's list does not show the current version either"}
 		}
-		listed = listed || byName(v)
+		listed = listed || w.byName(remote, v)
 	}
 	if listed {
 		return &provider.Error{Op: "revoke", Kind: provider.KindTransient, Msg: fmt.Sprintf("the service still lists version %d after it was revoked", v.Number)}
 	}
 	return nil
+}
+
+// byID tells whether a list has a version by its identifier, byName whether it has it by
+// the name under which it was made.
+func byID(remote []provider.RemoteKey, v *lifecycle.Version) bool {
+	return v.ProviderID != "" && slices.ContainsFunc(remote, func(r provider.RemoteKey) bool { return r.ID == v.ProviderID })
+}
+
+func (w *work) byName(remote []provider.RemoteKey, v *lifecycle.Version) bool {
+	return w.caps.Named && slices.ContainsFunc(remote, func(r provider.RemoteKey) bool { return lifecycle.ListedAs(v.Name, r.Name) })
 }
 
 // isGone tells that a key is deleted and nothing of it is alive, as far as its versions

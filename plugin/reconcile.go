@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"strongroom.example/plugin/lifecycle"
+	"strongroom.example/plugin/provider"
 )
 
 // restoreGap is by how much version numbers jump at a reconcile. Versions that
@@ -26,8 +27,10 @@ type finding struct {
 	renew bool
 	// unsure is what was said of versions that may be a refusal, or of something else.
 	unsure error
-	// foreign are ids at the provider of which nothing can be said, listed all that it has of the key.
-	foreign, listed []string
+	// foreign counts the keys at the provider of which nothing can be said, listed are all
+	// that it has of the key.
+	foreign int
+	listed  []provider.RemoteKey
 }
 
 // inspect asks the provider and changes nothing.
@@ -62,16 +65,19 @@ func (w *work) findLater(ctx context.Context, f *finding) error {
 	if err != nil {
 		return err
 	}
+	f.listed = remote
 	newest := w.rec.newest()
+	if !w.sameIDs(remote) {
+		newest = newest.Add(callTimeout) // that very version may be listed under another id
+	}
 	for _, r := range remote {
-		f.listed = append(f.listed, r.ID)
 		if w.rec.Life.Knows(r.ID, r.Name) || w.rec.Life.ByName(r.Name) != nil {
 			continue
 		}
 		v := lifecycle.Version{Name: r.Name, ProviderID: r.ID, Created: r.Created, Expires: r.Expires, State: lifecycle.Grace, Found: true}
 		if !w.caps.Named {
 			if r.Created.IsZero() || !r.Created.After(newest) {
-				f.foreign = append(f.foreign, r.ID)
+				f.foreign++
 				continue
 			}
 			v.Keep = true // nothing says that it is ours
@@ -80,7 +86,7 @@ func (w *work) findLater(ctx context.Context, f *finding) error {
 		}
 		name, err := w.parseName(r.Name)
 		if err != nil {
-			f.foreign = append(f.foreign, r.ID)
+			f.foreign++
 			continue
 		}
 		v.Number = name.Version
@@ -140,9 +146,10 @@ func (w *work) settle(ctx context.Context, f *finding) error {
 			return err
 		}
 	}
+	same := w.sameIDs(f.listed)
 	for _, n := range f.dead {
 		// One that is still listed may have a new value, which nobody here has seen: it ends as any version.
-		if v := next.Life.Find(n); slices.Contains(f.listed, v.ProviderID) && next.Life.Twin(v, now) == nil {
+		if v := next.Life.Find(n); (byID(f.listed, v) || !same && w.byName(f.listed, v)) && next.Life.Twin(v, now) == nil {
 			if v.State != lifecycle.Grace {
 				v.State, v.Retired, v.RevokeAt, v.Ending = lifecycle.Grace, now, now.Add(w.b.config.get().graceOf(&next.Def)), nil
 			}
@@ -306,11 +313,11 @@ func (p *reconcileRecord) note(name string, f *finding) {
 	if f.renew {
 		p.Renewed++
 	}
-	if len(f.foreign) > 0 && len(p.Foreign) < maxReported {
+	if f.foreign > 0 && len(p.Foreign) < maxReported {
 		if p.Foreign == nil {
 			p.Foreign = map[string]int{}
 		}
-		p.Foreign[name] = len(f.foreign)
+		p.Foreign[name] = f.foreign
 	}
 }
 

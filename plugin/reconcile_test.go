@@ -464,7 +464,8 @@ func TestReconcileSweeps(t *testing.T) {
 // A create has changed a key in place, and its answer was lost: the value that storage
 // has is dead, and what is listed under its id is not.
 func TestReconcileEndsAKeyThatWasChangedInPlace(t *testing.T) {
-	for _, settled := range []bool{false, true} {
+	for i := range 4 {
+		settled, otherIDs := i%2 == 1, i/2 == 1
 		h := newHostile(t, liar.Services()["list and test"], liar.Lies{})
 		h.keys = h.keys[:1]
 		h.write("keys/app/key", map[string]any{"provider": "svc", "grace_period": "1h"})
@@ -476,6 +477,7 @@ func TestReconcileEndsAKeyThatWasChangedInPlace(t *testing.T) {
 		if settled {
 			h.go_(5*time.Minute, time.Minute)
 		}
+		h.liar.SetLies(liar.Lies{OtherIDs: otherIDs})
 		if got := h.write("reconcile", nil).Data; got["found_dead"] != 1 {
 			t.Errorf("%v", got)
 		}
@@ -491,7 +493,30 @@ func TestReconcileEndsAKeyThatWasChangedInPlace(t *testing.T) {
 		}
 		h.go_(2*time.Hour, 5*time.Minute)
 		if got := h.outcome(); got != "well" || alive() != 1 {
-			t.Errorf("%s: %+v", got, h.liar.Keys())
+			t.Errorf("settled %v, other ids %v: %s: %+v", settled, otherIDs, got, h.liar.Keys())
+		}
+	}
+}
+
+// A list without names, with ids in another form than creates tell, shows the very
+// versions that are here: what was made while they were asked for is no later key.
+func TestReconcileWhereIDsAreListedInAnotherForm(t *testing.T) {
+	for _, rotated := range []bool{false, true} {
+		h := newHostile(t, liar.Services()["no names"], liar.Lies{OtherIDs: true, ClockOff: 2 * time.Second})
+		h.setEpoch("machine-one", 1)
+		h.start()
+		h.write("reconcile", nil)
+		h.write("keys/k", map[string]any{"provider": "svc", "grace_period": "1h"})
+		snapshot := h.takeSnapshot()
+		h.pass(time.Hour)
+		if rotated {
+			h.write("rotate/k", nil)
+		}
+		h.setEpoch("machine-one", 2)
+		h.restore(snapshot)
+		want := boolInt(rotated)
+		if got := h.write("reconcile", nil).Data; got["done"] != true || got["found_later"] != want || got["renewed"] != want || got["found_dead"] != 0 {
+			t.Errorf("rotated %v: %v", rotated, got)
 		}
 	}
 }

@@ -253,7 +253,7 @@ func (w *work) findMinted(ctx context.Context, as asked, in intent) (ours, other
 	// A name that is cut may be that of any version: they are told apart by their ids
 	// alone, so each that lives must be listed by the one that it has here.
 	sure := !slices.ContainsFunc(w.rec.Life.Versions, func(v lifecycle.Version) bool {
-		return v.Alive() && v.Name != "" && !slices.ContainsFunc(remote, func(r provider.RemoteKey) bool { return r.ID == v.ProviderID })
+		return v.Alive() && v.Name != "" && !byID(remote, &v)
 	})
 	taken := map[string]bool{} // by what is not ours: who ends an id ends all that have it
 	for _, r := range remote {
@@ -371,7 +371,7 @@ func (w *work) leftovers(ctx context.Context) ([]provider.RemoteKey, error) {
 	sure := !slices.ContainsFunc(w.rec.Life.Versions, func(v lifecycle.Version) bool { return v.Alive() && v.ProviderID == "" })
 	for i := range w.rec.Life.Versions {
 		v := &w.rec.Life.Versions[i]
-		listed := slices.ContainsFunc(remote, func(r provider.RemoteKey) bool { return r.ID == v.ProviderID })
+		listed := byID(remote, v)
 		if v.Alive() && v.Name != "" && !listed {
 			sure = false
 			break
@@ -416,7 +416,7 @@ func (w *work) sameIDs(remote []provider.RemoteKey) bool {
 		if !v.Alive() || v.ProviderID == "" || v.Imported {
 			continue
 		}
-		if slices.ContainsFunc(remote, func(r provider.RemoteKey) bool { return r.ID == v.ProviderID }) {
+		if byID(remote, v) {
 			return true
 		}
 		lives = true
