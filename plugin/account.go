@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"strongroom.example/plugin/lifecycle"
 	"strongroom.example/plugin/provider"
 )
 
@@ -64,8 +65,8 @@ func (t *providerTable) account(name string) string {
 }
 
 const (
-	// crowdedLook is how soon a key is looked at again whose account is full: a
-	// place may become free before any grace ends.
+	// crowdedLook is how soon a key is looked at again whose account is full, though
+	// nothing was seen to free a place.
 	crowdedLook = 6 * time.Hour
 	// maxCounted bounds how many keys of an account are counted for each rotation.
 	// Beyond it the service says so itself.
@@ -86,13 +87,7 @@ func (w *work) crowded(ctx context.Context) (*crowd, error) {
 	if limit == 0 || w.unusable != nil || w.rec.Life.Current() != nil && !w.caps.Overlap {
 		return nil, nil
 	}
-	var names []string
-	for _, p := range w.b.providers.names() {
-		_, _ = w.b.provider(ctx, p) // what cannot be built is of no account
-		if w.b.providers.account(p) == w.b.providers.account(w.rec.Def.Provider) {
-			names = append(names, w.b.index.ofProvider(p)...)
-		}
-	}
+	names := w.ofAccount(ctx)
 	if len(names) > maxCounted {
 		return nil, nil
 	}
@@ -121,6 +116,27 @@ func (w *work) crowded(ctx context.Context) (*crowd, error) {
 		return nil, nil
 	}
 	return full, nil
+}
+
+// ofAccount names the keys of the account.
+func (w *work) ofAccount(ctx context.Context) (names []string) {
+	for _, p := range w.b.providers.names() {
+		_, _ = w.b.provider(ctx, p) // what cannot be built is of no account
+		if w.b.providers.account(p) == w.b.providers.account(w.rec.Def.Provider) {
+			names = append(names, w.b.index.ofProvider(p)...)
+		}
+	}
+	return names
+}
+
+// placeFreed has the keys looked at that wait for a place in the account.
+func (w *work) placeFreed(ctx context.Context) {
+	for _, name := range w.ofAccount(ctx) {
+		if rec, err := w.b.record(ctx, name); err == nil && rec != nil && rec.Wait.For(lifecycle.WhyLimit) {
+			w.b.index.review(name, w.now())
+		}
+	}
+	w.b.wakeUp()
 }
 
 // earlierTime is the earlier of two times, where zero is never.

@@ -119,8 +119,14 @@ func TestTheCapIsTheAccounts(t *testing.T) {
 // engine 22: what a service counts by account is counted by account: a key waits
 // until a place is free, and says so.
 func TestMaxKeysAreTheAccounts(t *testing.T) {
+	for _, freed := range []string{"by its time", "by hand", "max_keys"} {
+		maxKeysAreTheAccounts(t, freed)
+	}
+}
+
+func maxKeysAreTheAccounts(t *testing.T, freed string) {
 	for name, c := range accounts() {
-		t.Run(name, func(t *testing.T) {
+		t.Run(name+", a place is freed "+freed, func(t *testing.T) {
 			caps := remoteCaps()
 			caps.MaxKeys = 3
 			w := twoProviders(t, caps, c.second)
@@ -147,8 +153,18 @@ func TestMaxKeysAreTheAccounts(t *testing.T) {
 				t.Errorf("it waits for %v until %v", got["rotation_waits_for"], got["rotation_waits_until"])
 			}
 			w.refused(opWrite, "rotate/b", nil, "takes 3 keys", "3 versions of 2 keys", "force=true")
-			for range 20 { // a's first is ended
-				w.pass(6 * time.Hour)
+			switch freed {
+			case "by its time":
+				for range 20 { // a's first is ended
+					w.pass(6 * time.Hour)
+				}
+			case "by hand":
+				_, _ = w.do(opDelete, "versions/a", map[string]any{"version": 1, "force": true})
+				w.pass(time.Second)
+			case "max_keys":
+				w.remote.caps.MaxKeys = 4
+				w.write("providers/two", map[string]any{"settings": map[string]any{"timeout": "9s"}})
+				w.pass(time.Second)
 			}
 			if v := w.version("b"); v == before {
 				t.Errorf("there is a place, and b has version %d", v)

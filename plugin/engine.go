@@ -280,6 +280,9 @@ func (w *work) save(ctx context.Context, next *keyRecord) error {
 			b.providers.reset(name)
 		}
 	}
+	if w.caps.MaxKeys > 0 && before != nil && before.Life.Alive() > w.rec.Life.Alive() {
+		w.placeFreed(ctx)
+	}
 	if len(marked) > 0 {
 		b.emit(ctx, "compromised", next.Name, "provider", next.Def.Provider, "versions", fmt.Sprint(marked))
 	}

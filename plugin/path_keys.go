@@ -170,7 +170,11 @@ func (def *keyDef) keepWritten(raw map[string]any, cfg *mountConfig) error {
 // stateOf is what an operator wants to know of a key's condition.
 func (b *backend) stateOf(snap *snapshot) map[string]any {
 	rec := snap.rec
-	due := snap.rotation(b.clock.now())
+	now := b.clock.now()
+	due := snap.rotation(now)
+	if held, until := b.heldBack(rec.Def.Provider, now); due.Held == lifecycle.WhyNever && !due.At.IsZero() && !due.At.After(now) {
+		due.Held, due.At = held, until
+	}
 	data := map[string]any{
 		"provider":           rec.Def.Provider,
 		"version":            currentNumber(rec),

@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"strongroom.example/plugin/condition"
+	"strongroom.example/plugin/lifecycle"
 )
 
 func (b *backend) pathStatus() []*framework.Path {
@@ -27,7 +28,9 @@ func (b *backend) pathStatus() []*framework.Path {
 		HelpDescription: `
 fence says whether the engine may act, clock whether it believes the machine's
 clock. by_provider counts the keys by condition, with the earliest next and the
-longest-ago last rotation; rotations_by_day counts the next rotations by day (UTC),
+longest-ago last rotation, and the rotations that are due and have not begun, with
+what they wait for: cap is max_rotations_per_minute, pause that the service is left
+alone; rotations_by_day counts the next rotations by day (UTC),
 next_rotations names the first 50; compromised is what is still to be done after a
 provider's compromise. keys holds those whose condition is not ok, page by page: next
 is what to give as after for the following page.`,
@@ -95,7 +98,14 @@ func (b *backend) mountState() map[string]any {
 		for word, n := range p.conditions {
 			words[string(word)] = n
 		}
-		providers[name] = map[string]any{"conditions": words, "next_rotation_time": unixStamp(p.next), "oldest_rotation_time": unixStamp(p.oldest)}
+		told := map[string]any{"conditions": words, "next_rotation_time": unixStamp(p.next), "oldest_rotation_time": unixStamp(p.oldest)}
+		if due := b.index.dueOf(name, now.Unix()); due > 0 {
+			told["due_rotations"] = due
+			if why, until := b.heldBack(name, now); why != lifecycle.WhyNever {
+				told["rotations_wait_for"], told["rotations_wait_until"] = string(why), stamp(until)
+			}
+		}
+		providers[name] = told
 	}
 	soon := make([]map[string]any, len(report.soon))
 	for i, e := range report.soon {
@@ -219,6 +229,16 @@ func (x *keyIndex) page(after string, limit int) []string {
 	}
 	end := min(i+limit, len(x.names))
 	return append([]string(nil), x.names[i:end]...)
+}
+
+// dueOf counts the rotations of a provider that are due at now.
+func (x *keyIndex) dueOf(provider string, now int64) int {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	if q := x.queues[provider]; q != nil {
+		return q.rotate.dueCount(now)
+	}
+	return 0
 }
 
 // dueCount counts what is due at now.

@@ -80,6 +80,17 @@ func (w *work) rotateIfDue(ctx context.Context) error {
 	if rec.Uncertain != nil || !w.caps.Mint || rec.Life.Pending() != nil || w.b.intents.open(rec.Name) {
 		return nil
 	}
+	if rec.Wait.For(lifecycle.WhyLimit) && !rec.Wait.Over(now) {
+		if full, err := w.crowded(ctx); err != nil || full != nil {
+			return err
+		}
+		next := rec.clone()
+		next.Wait = nil // a place is free before its time
+		if err := w.save(ctx, next); err != nil {
+			return err
+		}
+		rec = w.rec
+	}
 	due := w.snap().rotation(now)
 	if due.At.IsZero() || now.Before(due.At) {
 		return nil

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"sync/atomic"
 	"time"
+
+	"strongroom.example/plugin/lifecycle"
 )
 
 // Limits of the scheduler.
@@ -277,6 +279,21 @@ func (x *keyIndex) reserveMint(account string, now int64, limit int) bool {
 	}
 	budget.used++
 	return true
+}
+
+// heldBack is why no rotation that is due may begin with a provider now, and until when;
+// WhyNever: one may.
+func (b *backend) heldBack(provider string, now time.Time) (why lifecycle.Why, until time.Time) {
+	s, x := b.sharesOf(provider), b.index
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	switch at := now.Unix(); {
+	case at < s.rotateFrom:
+		return lifecycle.WhyPause, time.Unix(s.rotateFrom, 0)
+	case x.budgetLocked(s.account).mints.left(at, s.mints) <= 0:
+		return lifecycle.WhyCap, now.Truncate(time.Minute).Add(time.Minute)
+	}
+	return lifecycle.WhyNever, until
 }
 
 func (x *keyIndex) budgetLocked(account string) *accountBudget {

@@ -355,3 +355,43 @@ func TestChangesOfManyKeysAnswerAtOnce(t *testing.T) {
 		}
 	}
 }
+
+// What is due and does not begin is told, with what it waits for.
+func TestStatusTellsWhatHoldsRotationsBack(t *testing.T) {
+	w := newWorld(t, remoteCaps())
+	w.write("providers/svc", map[string]any{"type": "remote", "max_rotations_per_minute": 2})
+	w.write("config", map[string]any{"jitter": 0})
+	for i := range 5 {
+		w.remoteKey(fmt.Sprint("k", i), map[string]any{"rotation_period": "30d", "grace_period": "1d"})
+	}
+	waiting := func() (n int) {
+		for i := range 5 {
+			n += boolInt(w.read(fmt.Sprint("keys/k", i), nil)["rotation_waits_for"] == "cap")
+		}
+		return n
+	}
+	svc := func() map[string]any {
+		return w.read("status", nil)["by_provider"].(map[string]any)["svc"].(map[string]any)
+	}
+	w.pass(30 * day)
+	for _, want := range []int{3, 1, 0} {
+		w.pass(time.Second) // now it is late, and is looked at for that
+		w.pass(time.Second)
+		got := svc()
+		if n, _ := got["due_rotations"].(int); n != want || waiting() != want {
+			t.Fatalf("%d of the keys wait, want %d: %v", waiting(), want, got)
+		}
+		if until := stamp(w.clock.Wall().Truncate(time.Minute).Add(time.Minute)); want > 0 && (got["rotations_wait_for"] != "cap" || got["rotations_wait_until"] != until) {
+			t.Errorf("%v", got)
+		}
+		w.pass(time.Minute)
+	}
+	w.pass(29 * day)
+	w.remote.setFault(failing("create", provider.KindRateLimited))
+	w.pass(day)
+	w.pass(time.Second)
+	w.pass(time.Second)
+	if got := svc(); got["rotations_wait_for"] != "pause" || got["due_rotations"] == nil {
+		t.Errorf("left alone: %v", got)
+	}
+}

@@ -24,6 +24,8 @@ const (
 	WhySpread  Why = "spread"  // another key of the spread group has just rotated
 	WhyLimit   Why = "limit"   // as many versions are alive as may be
 	WhyPromise Why = "promise" // readers were promised the current version for longer
+	WhyCap     Why = "cap"     // as many rotations as may be have begun at the account in this minute
+	WhyPause   Why = "pause"   // the account is left alone
 )
 
 // Wait is what the next try of a rotation waits for.
