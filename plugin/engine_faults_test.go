@@ -1,9 +1,11 @@
 package apikeys
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -403,6 +405,45 @@ func TestTestThatNeverAnswers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// engine 14: a provider may take as long for a request as its timeout allows.
+func TestTimeoutOfARequestIsTheProviders(t *testing.T) {
+	w := newWorld(t, remoteCaps())
+	var left []time.Duration
+	w.others = map[string]provider.Factory{"slow": func(cfg provider.Config) (provider.Provider, error) {
+		p, err := w.remote.factory(cfg)
+		return slow{p, &left}, err
+	}}
+	w.start()
+	w.write("providers/p", map[string]any{"type": "slow"})
+	w.write("keys/k", map[string]any{"provider": "p"})
+	w.write("rotate/k", nil)
+	if len(left) < 4 || slices.Min(left) < 80*time.Second {
+		t.Errorf("the calls had %v", left)
+	}
+}
+
+// slow notes how much time each call is given.
+type slow struct {
+	provider.Provider
+	left *[]time.Duration
+}
+
+func (s slow) note(ctx context.Context) {
+	if at, ok := ctx.Deadline(); ok {
+		*s.left = append(*s.left, time.Until(at))
+	}
+}
+
+func (s slow) Create(ctx context.Context, req provider.CreateRequest) (provider.Key, error) {
+	s.note(ctx)
+	return s.Provider.Create(ctx, req)
+}
+
+func (s slow) Test(ctx context.Context, params map[string]any, key provider.Key) error {
+	s.note(ctx)
+	return s.Provider.Test(ctx, params, key)
 }
 
 // engine 15: a rotation that has failed is answered by nothing that a client repeats,

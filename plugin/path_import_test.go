@@ -147,3 +147,10 @@ func TestAnImportThatVaultItselfEndsNeedsNoID(t *testing.T) {
 		t.Errorf("warnings: %v", resp.Warnings)
 	}
 }
+
+// engine-core, smaller: an end that no calendar has is a mistake of the caller's.
+func TestImportedEndThatIsInMilliseconds(t *testing.T) {
+	w := newWorld(t, remoteCaps())
+	w.remoteKey("k", nil)
+	w.refused(opWrite, "import/k", map[string]any{"key": "x", "provider_key_id": "y", "expire_time": 999999999999}, "the year", "not milliseconds")
+}

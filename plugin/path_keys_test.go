@@ -239,6 +239,9 @@ func TestFailedFirstVersionLeavesNoKey(t *testing.T) {
 			if w.b.index.has("k") {
 				t.Error("a definition is left")
 			}
+			if w.events.has(eventPrefix+"key-create") != w.events.has(eventPrefix+"key-delete") {
+				t.Errorf("one of a creation and its end is told alone: %v", w.events.types)
+			}
 			w.start()
 			w.tick()
 			if len(w.remote.alive()) != 0 || w.b.index.size() != 0 {

@@ -117,7 +117,7 @@ func TestSettingsAreRefused(t *testing.T) {
 		{"no create", `{"create":null}`, []string{"settings.create: is missing"}},
 		{"no values", `{"create":{"values":null}}`, []string{"settings.create.values: is missing"}},
 		{"no key among values", `{"create":{"values":{"key":null,"other":"$.o"}}}`, []string{"settings.create.values.key: is missing"}},
-		{"bad path", `{"create":{"id":"id"}}`, []string{`"id" is no JSONPath`}},
+		{"bad path", `{"create":{"id":"id"}}`, []string{`"id" is no JSONPath: begin with $`}},
 		{"bad name of a value", `{"create":{"values":{"a b":"$.x"}}}`, []string{"is no name"}},
 		{"success of 100", `{"create":{"success":[100]}}`, []string{"from 200 to 599"}},
 		{"success of nothing", `{"create":{"success":[]}}`, []string{"1 to 20 status codes"}},
