@@ -1,6 +1,7 @@
 package apikeys
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -149,31 +150,19 @@ func (h *configHolder) load(ctx context.Context, st store) error {
 
 // grace of a key's next version.
 func (c *mountConfig) graceOf(d *keyDef) time.Duration {
-	if d.GracePeriod != 0 {
-		return d.GracePeriod
-	}
-	return c.GracePeriod
+	return cmp.Or(d.GracePeriod, c.GracePeriod)
 }
 
 func (c *mountConfig) versionsOf(d *keyDef) int {
-	if d.MaxVersions != 0 {
-		return d.MaxVersions
-	}
-	return c.MaxVersions
+	return cmp.Or(d.MaxVersions, c.MaxVersions)
 }
 
 func (c *mountConfig) spreadOf(d *keyDef) time.Duration {
-	if d.SpreadDistance != 0 {
-		return d.SpreadDistance
-	}
-	return c.SpreadDistance
+	return cmp.Or(d.SpreadDistance, c.SpreadDistance)
 }
 
 func (c *mountConfig) periodOf(d *keyDef) time.Duration {
-	if d.RotationPeriod != 0 {
-		return d.RotationPeriod
-	}
-	return c.RotationPeriod
+	return cmp.Or(d.RotationPeriod, c.RotationPeriod)
 }
 
 // policyOf is when a key rotates.

@@ -11,6 +11,8 @@ import (
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"strongroom.example/plugin/provider"
 )
 
 // Bounds of names.
@@ -178,27 +180,10 @@ func decodeJSON(raw []byte, to any) error {
 	return nil
 }
 
-// textOf is a single value as it was written; ok: it has a text.
-func textOf(v any) (text string, ok bool) {
-	switch v := v.(type) {
-	case string:
-		return v, true
-	case json.Number:
-		return v.String(), true
-	case bool:
-		return strconv.FormatBool(v), true
-	case int, int64:
-		return fmt.Sprint(v), true
-	case float64: // Vault hands over numbers as they are written; this one was a number in Go
-		return strconv.FormatFloat(v, 'f', -1, 64), true
-	}
-	return "", false
-}
-
 func stringMap(in map[string]any, field string) (map[string]string, error) {
 	out := make(map[string]string, len(in))
 	for k, v := range in {
-		text, ok := textOf(v)
+		text, ok := provider.ScalarText(v)
 		if !ok {
 			return nil, refuse("", "%s: %q must be text", field, k)
 		}

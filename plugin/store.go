@@ -170,6 +170,15 @@ func (st store) getOwn(ctx context.Context, key string, data any) (bool, error) 
 	return true, decodeEntry(key, entry.Value, data)
 }
 
+// own gives what somebody has defined; nil: there is none.
+func own[T any](ctx context.Context, st store, key string) (*T, error) {
+	rec := new(T)
+	if ok, err := st.getOwn(ctx, key, rec); err != nil || !ok {
+		return nil, err
+	}
+	return rec, nil
+}
+
 func (st store) put(ctx context.Context, key string, data any) error {
 	entry, err := encodeEntry(key, data)
 	if err != nil {
@@ -227,12 +236,7 @@ func (st store) putLastNumber(ctx context.Context, name string, last int) error 
 }
 
 func (st store) provider(ctx context.Context, name string) (*providerRecord, error) {
-	rec := &providerRecord{}
-	ok, err := st.getOwn(ctx, providerPrefix+name, rec)
-	if err != nil || !ok {
-		return nil, err
-	}
-	return rec, nil
+	return own[providerRecord](ctx, st, providerPrefix+name)
 }
 
 func (st store) putProvider(ctx context.Context, rec *providerRecord) error {
@@ -254,12 +258,7 @@ func (st store) list(ctx context.Context, prefix string) ([]string, error) {
 }
 
 func (st store) webhook(ctx context.Context, name string) (*webhookRecord, error) {
-	rec := &webhookRecord{}
-	ok, err := st.getOwn(ctx, webhookPrefix+name, rec)
-	if err != nil || !ok {
-		return nil, err
-	}
-	return rec, nil
+	return own[webhookRecord](ctx, st, webhookPrefix+name)
 }
 
 func (st store) putWebhook(ctx context.Context, rec *webhookRecord) error {

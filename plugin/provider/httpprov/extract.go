@@ -10,6 +10,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/theory/jsonpath"
+
+	"strongroom.example/plugin/provider"
 )
 
 const (
@@ -199,7 +201,7 @@ func (p *path) text(doc any) string {
 	if !ok || err != nil {
 		return ""
 	}
-	s, _ := scalarText(v)
+	s, _ := provider.ScalarText(v)
 	return s
 }
 
@@ -215,6 +217,6 @@ func (c condition) differs(doc any) (differs, present bool) {
 	if err != nil || !ok {
 		return false, false
 	}
-	s, _ := scalarText(v)
+	s, _ := provider.ScalarText(v)
 	return s != c.value, true
 }

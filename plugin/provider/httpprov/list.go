@@ -155,7 +155,7 @@ func (p *Provider) readList(body []byte) ([]listed, any, error) {
 		if k.ID, k.odd = l.id.id(item); k.odd == nil && p.idPattern != nil && !p.idPattern.MatchString(k.ID) {
 			k.odd = answerFault("%s is not of the form id_pattern", l.id.source)
 		}
-		_, scalar := scalarText(v)
+		_, scalar := provider.ScalarText(v)
 		k.misread = !scalar && v != nil
 		k.shown = l.name.text(item)
 		k.Name = p.name.decode(k.shown)

@@ -114,7 +114,7 @@ func (c condition) like(doc any) bool {
 	if err != nil || !ok {
 		return false
 	}
-	text, scalar := scalarText(v)
+	text, scalar := provider.ScalarText(v)
 	if !scalar {
 		return false
 	}

@@ -340,7 +340,7 @@ func conditions(m *fields.Map, name string) []condition {
 	}
 	var out []condition
 	for _, text := range sub.Names() {
-		want, ok := scalarText(sub.Value(text))
+		want, ok := provider.ScalarText(sub.Value(text))
 		if !ok {
 			sub.Fail(text, "must be a string, a number or a boolean")
 		}

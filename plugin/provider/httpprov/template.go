@@ -6,8 +6,9 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
+
+	"strongroom.example/plugin/provider"
 )
 
 // A template is text with references of the form {{name}} or {{group.name}}.
@@ -125,7 +126,7 @@ func (t template) render(s scope, escape func(string) (string, error)) (string, 
 		if !ok {
 			return "", fmt.Errorf("{{%s}} has no value", p.ref)
 		}
-		text, ok := scalarText(v)
+		text, ok := provider.ScalarText(v)
 		if !ok {
 			return "", fmt.Errorf("{{%s}} is a list or a table, which only a JSON body can hold", p.ref)
 		}
@@ -152,24 +153,6 @@ func (t template) renderOptional(s scope) (text string, present bool, err error)
 	}
 	text, err = t.render(s, nil)
 	return text, err == nil, err
-}
-
-func scalarText(v any) (string, bool) {
-	switch v := v.(type) {
-	case string:
-		return v, true
-	case bool:
-		return strconv.FormatBool(v), true
-	case json.Number:
-		return v.String(), true
-	case int:
-		return strconv.Itoa(v), true
-	case int64:
-		return strconv.FormatInt(v, 10), true
-	case float64:
-		return strconv.FormatFloat(v, 'f', -1, 64), true
-	}
-	return "", false
 }
 
 // escapeSegment makes text part of one segment of a path.

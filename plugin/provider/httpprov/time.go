@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"strongroom.example/plugin/provider"
 )
 
 // time is a point in time; the zero time where it is absent or unreadable. It
@@ -23,7 +25,7 @@ func (p *path) end(doc any) (at time.Time, told bool, err error) {
 	if err != nil || !told || v == nil {
 		return time.Time{}, told, err
 	}
-	text, scalar := scalarText(v)
+	text, scalar := provider.ScalarText(v)
 	if _, truth := v.(bool); truth || !scalar {
 		return time.Time{}, true, answerFault("%s is no time", p.source)
 	}
@@ -40,7 +42,7 @@ func (p *path) seconds(doc any) (d time.Duration, told bool, err error) {
 	if err != nil || !told || v == nil {
 		return 0, false, err
 	}
-	text, _ := scalarText(v)
+	text, _ := provider.ScalarText(v)
 	n, parseErr := strconv.ParseInt(text, 10, 64)
 	if parseErr != nil || n < 1 || n > maxLifeSeconds {
 		return 0, true, answerFault("%s is no number of seconds", p.source)

@@ -17,6 +17,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"strongroom.example/plugin/provider"
 )
 
 // maxShown is how many bytes of a bad value an error quotes.
@@ -183,21 +185,15 @@ func (m *Map) Int64(name string, def int64) int64 {
 // `vault write` makes a number of what looks like one. A number that a float
 // cannot hold exactly is refused.
 func Text(v any) (string, bool) {
-	switch v := v.(type) {
-	case string:
-		return v, true
-	case json.Number:
-		return v.String(), true
-	case int:
-		return strconv.Itoa(v), true
-	case int64:
-		return strconv.FormatInt(v, 10), true
+	switch v.(type) {
+	case bool:
+		return "", false
 	case float64:
-		if n, ok := Integer(v); ok {
-			return strconv.FormatInt(n, 10), true
+		if _, ok := Integer(v); !ok {
+			return "", false
 		}
 	}
-	return "", false
+	return provider.ScalarText(v)
 }
 
 // Text reads a field as Text does; def where it is absent.
