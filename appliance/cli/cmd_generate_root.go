@@ -18,6 +18,7 @@ import (
 	"strongroom.example/appliance/base/systembus"
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/appliance/base/wayin"
+	"strongroom.example/config"
 	"strongroom.example/config/machine"
 )
 
@@ -33,13 +34,21 @@ type generateRootOptions struct {
 	lock   string
 	close  bool
 	reload func(context.Context) error
+	// restart and gate are for OpenBao.
+	restart func(context.Context) error
+	gate    func() (*wayin.Gate, error)
+	// door is OpenBao's socket, held by who has doorLock.
+	door, doorLock string
 }
 
 func generateRootCommand() *cobra.Command {
 	return (&generateRootOptions{
-		config: machine.VaultHCL,
-		lock:   machine.OperationLock,
-		reload: func(ctx context.Context) error { return systembus.Reload(ctx, machine.UnitVault) },
+		config:  machine.VaultHCL,
+		lock:    machine.OperationLock,
+		reload:  func(ctx context.Context) error { return systembus.Reload(ctx, machine.UnitVault) },
+		restart: func(ctx context.Context) error { return systembus.Restart(ctx, machine.UnitVault) },
+		gate:    wayin.MachineGate,
+		door:    machine.DoorSocket, doorLock: machine.DoorLock,
 	}).command()
 }
 
@@ -52,8 +61,9 @@ line, as they are in the escrow, and prints a root token. It takes root, on
 Vault's own machine.
 
 Vault 2.x makes root tokens only for callers who have a token. For as long as this
-runs, Vault's configuration file says that the recovery keys will do; a killed
-run's line goes at the next one, and whenever Vault starts.
+runs, Vault's configuration file says that the recovery keys will do. OpenBao makes
+them on a socket of root's own, for which it is restarted, twice. What a killed run
+has left in that file goes at the next one, and whenever the server starts.
 
 End the token when somebody can log in again: vault token revoke -self`,
 		Example: `  age -d -i ~/.ssh/id_ed25519 recovery-keys-1.age | ssh root@vault.example.com strongroom generate-root`,
@@ -90,8 +100,7 @@ func (o *generateRootOptions) write(data []byte) error {
 
 // shut runs at each start of Vault, before it: so it signals nobody.
 func (o *generateRootOptions) shut() error {
-	_, err := wayin.Close(o.read, o.write)
-	return err
+	return wayin.CloseUnheld(o.read, o.write, o.door, o.doorLock)
 }
 
 func (o *generateRootOptions) run(c *cobra.Command) error {
@@ -110,6 +119,16 @@ func (o *generateRootOptions) run(c *cobra.Command) error {
 		return err
 	}
 	door := wayin.Door{Vault: v, Read: o.read, Write: o.write, Reload: o.reload, Patience: 30 * time.Second}
+	health, err := v.Health(c.Context())
+	if err != nil {
+		return vaultError(err)
+	}
+	if health.Product == config.ProductOpenBao {
+		door.Reload, door.Patience = o.restart, 2*time.Minute
+		if door.Gate, err = o.gate(); err != nil {
+			return err
+		}
+	}
 	token, err := door.GenerateRoot(c.Context(), shares)
 	if token != "" {
 		// Also where the door stays open: nobody else has it.

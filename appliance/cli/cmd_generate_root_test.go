@@ -13,18 +13,29 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"strongroom.example/appliance/base/wayin"
 )
 
 // rootVault is a Vault of 1.x or 2.x that makes a root token for the keys canary-a and
 // canary-b.
 type rootVault struct {
 	config       string // file; "" is a Vault of 1.x
+	bao          bool   // is OpenBao
 	open, signal bool
 	asked        []string
 }
 
 func (v *rootVault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	const token, otp = "hvs.canary", "0123456789"
+	if strings.HasSuffix(r.URL.Path, "/sys/health") {
+		if v.bao {
+			fmt.Fprint(w, `{"initialized":true,"replication_dr_mode":"unknown"}`)
+			return
+		}
+		fmt.Fprint(w, `{"enterprise":false,"initialized":true,"replication_dr_mode":"disabled"}`)
+		return
+	}
 	if v.config != "" && !v.open {
 		w.WriteHeader(http.StatusForbidden)
 		fmt.Fprint(w, `{"errors":["permission denied"]}`)
@@ -60,6 +71,7 @@ func TestGenerateRoot(t *testing.T) {
 	const own = "ui = true\n"
 	for name, tt := range map[string]struct {
 		v1   bool
+		bao  bool
 		in   string
 		code int
 		says string
@@ -69,6 +81,7 @@ func TestGenerateRoot(t *testing.T) {
 		"two files, one key in both": {in: "canary-a\n\n canary-a \r\ncanary-b"},
 		"too few":                    {in: "canary-a\n", code: ExitOperator, says: "1 of the 2 that Vault asks for"},
 		"another Vault's":            {in: "canary-x\ncanary-y\n", code: ExitOperator, says: "no recovery keys of this Vault"},
+		"OpenBao":                    {v1: true, bao: true, in: "canary-a\ncanary-b\n", code: ExitFailed, says: "the gate was asked for"},
 		"nothing":                    {in: "\n\n", code: ExitUsage, says: "no recovery keys on standard input"},
 		"something else":             {in: strings.Repeat("canary", 1000), code: ExitUsage, says: "holds something else"},
 	} {
@@ -78,7 +91,7 @@ func TestGenerateRoot(t *testing.T) {
 			if err := os.WriteFile(file, []byte(own), 0o640); err != nil {
 				t.Fatal(err)
 			}
-			v := &rootVault{config: file}
+			v := &rootVault{config: file, bao: tt.bao}
 			if tt.v1 {
 				v.config = ""
 			}
@@ -131,7 +144,11 @@ func runGenerateRoot(t *testing.T, v *rootVault, file, in string, args ...string
 			root.RemoveCommand(c)
 		}
 	}
-	root.AddCommand((&generateRootOptions{config: file, lock: filepath.Join(filepath.Dir(file), "lock"), reload: v.reload}).command())
+	dir := filepath.Dir(file)
+	root.AddCommand((&generateRootOptions{
+		config: file, lock: filepath.Join(dir, "lock"), reload: v.reload, door: filepath.Join(dir, "door", "s"), doorLock: filepath.Join(dir, "door.lock"),
+		gate: func() (*wayin.Gate, error) { return nil, errors.New("the gate was asked for") },
+	}).command())
 	var out, errOut bytes.Buffer
 	root.SetIn(strings.NewReader(in))
 	root.SetOut(&out)

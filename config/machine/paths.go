@@ -112,6 +112,10 @@ const (
 	FrontRun    = "/run/strongroom-front"
 	// FrontMetrics is where the monitor asks the front.
 	FrontMetrics = FrontRun + "/metrics.sock"
+	// DoorSocket is where OpenBao makes a root token for recovery keys, while
+	// DoorLock is held; its folder is root's own.
+	DoorSocket = "/run/strongroom-door/vault.sock"
+	DoorLock   = "/run/strongroom-door.lock"
 	// OperationLock is held by what changes the machine as a whole.
 	OperationLock = "/run/strongroom-installer.lock"
 	// NetworkReport is what the doctor's networked half has seen.

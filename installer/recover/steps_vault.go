@@ -10,6 +10,7 @@ import (
 	"strongroom.example/appliance/backup/restore"
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/appliance/base/wayin"
+	"strongroom.example/config"
 	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/steps"
@@ -176,7 +177,11 @@ func (s rootStep) make(ctx context.Context) error {
 	}
 	var faults []error
 	if len(s.Escrow.Shares) > 0 {
-		token, err := s.door(l.c).GenerateRoot(ctx, s.Escrow.Shares)
+		door, err := s.door(l.c)
+		if err != nil {
+			return err
+		}
+		token, err := door.GenerateRoot(ctx, s.Escrow.Shares)
 		if token != "" {
 			// A door that stays open is told after the token is safe, and shut by the
 			// same command.
@@ -196,9 +201,9 @@ func (s rootStep) make(ctx context.Context) error {
 }
 
 // door is the restored Vault's way in for recovery keys.
-func (r *Recovery) door(c *vaultapi.Client) wayin.Door {
+func (r *Recovery) door(c *vaultapi.Client) (wayin.Door, error) {
 	h := r.Env.Host
-	return wayin.Door{
+	d := wayin.Door{
 		Vault: c, Patience: time.Minute,
 		Read: func() ([]byte, error) { return h.ReadFile(machine.VaultHCL) },
 		Write: func(data []byte) error {
@@ -210,6 +215,13 @@ func (r *Recovery) door(c *vaultapi.Client) wayin.Door {
 		},
 		Reload: func(ctx context.Context) error { return h.ReloadService(ctx, machine.UnitVault) },
 	}
+	if r.Env.Config.Vault.Product != config.ProductOpenBao {
+		return d, nil
+	}
+	d.Reload = func(ctx context.Context) error { return h.Restart(ctx, machine.UnitVault) }
+	var err error
+	d.Gate, err = wayin.MachineGate()
+	return d, err
 }
 
 // engineStep lets the secrets engines of the restored Vault run as this version,

@@ -104,6 +104,7 @@ var broken = []struct {
 		b.file(machine.CredentialDir+"/root-token", 0o600, 0, 0, sealedBlob(1))
 	}, "fail", "unfinished installation", false},
 	{"a way in that was left open", "root-token", edit(machine.VaultHCL, "disable_mlock", "enable_unauthenticated_access = [\"generate-root\"] # strongroom\ndisable_mlock"), "fail", "lets callers without a token at generate-root", false},
+	{"OpenBao's gate that was left open", "root-token", edit(machine.VaultHCL, "listener \"unix\" {", "listener \"unix\" { # strongroom\n  address = \"/run/x\"\n  disable_unauthed_generate_root_endpoints = false\n}\nlistener \"unix\" {"), "fail", "generate-root, on unix /run/x", false},
 	{"no login", "root-token", func(_ *testing.T, _ *box, s *Subject) { s.NoLogin = errNoVault }, "skip", "not logged in", false},
 	{"no lockout", "user-lockout", edit(machine.VaultHCL, `user_lockout "all"`, `user_lockout "ldap"`), "fail", "has no user_lockout", false},
 	{"lockout disabled", "user-lockout", edit(machine.VaultHCL, `disable_lockout       = "false"`, `disable_lockout = "true"`), "fail", "disable_lockout = true", false},

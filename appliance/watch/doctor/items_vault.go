@@ -277,8 +277,11 @@ func generateRootShut(_ context.Context, e *exam) {
 	case len(f.Unauthenticated) > 0:
 		e.fail("systemctl restart "+machine.UnitVault+" takes out what strongroom generate-root has left; what stays: "+reinstall,
 			"%s lets callers without a token at %s", machine.VaultHCL, strings.Join(f.Unauthenticated, ", "))
+	case f.gate() != "":
+		e.fail("systemctl restart "+machine.UnitVault+" takes out what strongroom generate-root has left; what stays: "+reinstall,
+			"%s lets callers without a token at generate-root, on %s", machine.VaultHCL, f.gate())
 	default:
-		e.yes(machine.VaultHCL, "enable_unauthenticated_access is not there")
+		e.yes(machine.VaultHCL, "enable_unauthenticated_access is not there, and no listener of OpenBao's that lets strangers make root tokens")
 	}
 }
 

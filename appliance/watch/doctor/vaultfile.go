@@ -57,6 +57,19 @@ func (e *exam) configuration() (*vaultFile, bool) {
 	return f, true
 }
 
+// gate is the address of a listener on which OpenBao makes root tokens for callers
+// without a token; "" for none. It refuses them where nothing is said.
+func (f *vaultFile) gate() string {
+	for _, l := range f.Listeners {
+		for kind, b := range l {
+			if said := b.setting("disable_unauthed_generate_root_endpoints"); said != "" && said != "true" && said != "1" {
+				return kind + " " + b.setting("address")
+			}
+		}
+	}
+	return ""
+}
+
 // setting gives a block's value by its name, as text; "" where it isn't there.
 func (b block) setting(name string) string {
 	for _, m := range b {
