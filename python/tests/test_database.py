@@ -26,6 +26,7 @@ from .conftest import POLICY, ClientFactory
 from .harness import wait
 from .harness.clock import ShiftedClock
 from .harness.postgres import Postgres
+from .harness.proxy import Proxy
 from .harness.vault import VaultServer
 
 COUNT = "SELECT count(*) FROM stations"
@@ -97,6 +98,26 @@ def test_close_revokes_a_lease_whose_block_was_left_open(
     assert user in postgres.roles()
     client.close()
     assert user not in postgres.roles()
+
+
+def test_credentials_whose_answer_was_lost_end_with_the_token(
+    vault: VaultServer, postgres: Postgres, client_for: ClientFactory
+) -> None:
+    """Nobody knows their lease; Vault does, and it hangs on the token of the login."""
+    vault.put("bike-data-flow/production/warm", value="ok")
+    with Proxy(vault.http) as proxy:
+        client = client_for(vault, address=proxy.address)
+        client.get("warm")
+        before = postgres.roles()
+        proxy.drop()
+        proxy.cut_after = [0]
+        with client.database("reader") as db:
+            known, made = db.username, postgres.roles() - before
+            assert known in made
+            assert len(made) == 2
+        assert postgres.roles() - before == made - {known}
+        client.close()
+        wait.until(lambda: postgres.roles() == before, "the user whose lease was lost")
 
 
 def test_renewal_then_new_credentials_at_max_ttl(

@@ -240,9 +240,19 @@ class KeepAlive(Raw):
                     conn.sendall(self._interim + answer)
 
 
+def test_nineteen_answers_may_come_before_the_answer() -> None:
+    with KeepAlive(b"HTTP/1.1 103\r\n\r\n" * 19, late=False) as server:
+        assert client_at(server.address).get("a") == "a"
+
+
 @pytest.mark.parametrize(
-    "odd", [b"HTTP/1.1 101 Switching Protocols\r\n\r\n", b"HTTP/1.1 103 x\r\n\r\n" * 1000]
-)
+    "odd",
+    [
+        b"HTTP/1.1 101 Switching Protocols\r\n\r\n", b"HTTP/1.1 103 x\r\n\r\n" * 1000,
+        b"HTTP/1.1 103\r\n\r\n" * 20 + http(SECRET), b"HTTP/1.1 100 Continue\r\n\r\n" * 20 + http(SECRET),
+    ],
+    ids=["101", "103 for ever", "20 of 103", "20 of 100"],
+)  # fmt: skip
 def test_an_answer_before_which_too_much_comes_is_told_at_once(odd: bytes) -> None:
     with Raw(answering(odd)) as server:
         client = client_at(server.address)
@@ -702,6 +712,22 @@ def test_an_encrypted_client_key_asks_nobody_for_its_password(tmp_path: Path) ->
             client_certificate=str(pair.certificate),
             client_key=str(pair.key),
         )
+
+
+@pytest.mark.parametrize("gone", ["ca_bundle", "client_certificate", "client_key"])
+def test_a_certificate_file_that_is_gone_is_told_with_the_reason(tmp_path: Path, gone: str) -> None:
+    authority = Authority(tmp_path)
+    mine = authority.issue("client", ["client.test"])
+    files = {
+        "ca_bundle": authority.bundle, "client_certificate": mine.certificate, "client_key": mine.key
+    }  # fmt: skip
+    given: dict[str, Any] = {name: str(file) for name, file in files.items()}
+    settings = Settings(address="https://127.0.0.1:1", **given)
+    files[gone].unlink()  # the settings looked whether it was there
+    said = "ca_bundle" if gone == "ca_bundle" else "client_certificate, client_key"
+    with pytest.raises(ConfigurationError) as caught:
+        VaultSecrets(settings, TokenAuth(Source.of("t")))
+    assert str(caught.value) == f"{said}: cannot be read: no such file or directory"
 
 
 @pytest.mark.parametrize(

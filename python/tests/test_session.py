@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import gc
 import io
+import multiprocessing
+import os
 import ssl
+import threading
 import weakref
 from pathlib import Path
 from typing import Any
@@ -82,6 +85,51 @@ def test_one_connection_serves_one_request_after_the_other(
         assert session.requests_sent == 3
         session.reset_after_fork()
         assert session.requests_sent == 0
+
+
+class Kept(Raw):
+    """Behind a unix socket; answers each request of a connection, and tells when one has ended."""
+
+    def __init__(self, path: Path) -> None:
+        self.connections, self.hung_up = 0, threading.Event()
+        super().__init__(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", unix=path)
+
+    def _serve(self, conn: Any) -> None:
+        self.connections += 1
+        while conn.recv(65536):
+            conn.sendall(self._answer(b""))
+        self.hung_up.set()
+
+
+def test_behind_a_unix_socket_closing_hangs_up_and_the_next_request_connects(
+    tmp_path: Path,
+) -> None:
+    with Kept(tmp_path / "v.sock") as server, session_at(server.address) as session:
+        for _ in range(2):
+            assert session.get("http://vault.unix/v1/x").json() == {}
+        assert (server.connections, server.hung_up.is_set()) == (1, False)
+        session.close()
+        assert server.hung_up.wait(10)
+        assert session.get("http://vault.unix/v1/x").json() == {}
+        assert server.connections == 2
+
+
+def test_after_a_fork_the_connections_are_the_childs_own() -> None:
+    with Scripted(lambda _: Answer(200, {})) as server, session_at(server.address) as session:
+        session.get(server.address)
+        adapter: Any = session.get_adapter(server.address)
+        adapter.proxy_manager_for("http://127.0.0.1:1")
+        pools = adapter.poolmanager
+
+        def child() -> None:
+            os._exit(7 if adapter.poolmanager is pools or adapter.proxy_manager else 0)
+
+        process = multiprocessing.get_context("fork").Process(target=child)
+        process.start()
+        process.join(30)
+        assert process.exitcode == 0
+        assert adapter.poolmanager is pools
+        assert adapter.proxy_manager
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ var ledger = map[string]map[string]string{
 		"verify": "test/openbao_docs_test.go", "install": "test/openbao_docs_test.go", "product": "test/vps/docs_ledger_test.go",
 	},
 	"migrate.md": {
-		"scan": "test/e2e/migrate_docs_test.go", "check": "test/e2e/migrate_docs_test.go", "plan": "test/e2e/migrate_docs_test.go", "apply": "test/e2e/migrate_docs_test.go", "cutover": "test/e2e/migrate_docs_test.go",
+		"scan": "test/e2e/migrate_docs_test.go", "entry": "test/e2e/migrate_docs_test.go", "check": "test/e2e/migrate_docs_test.go", "plan": "test/e2e/migrate_docs_test.go", "apply": "test/e2e/migrate_docs_test.go", "cutover": "test/e2e/migrate_docs_test.go",
 		"exec": "test/e2e/migrate_docs_test.go", "again": "test/e2e/migrate_docs_test.go", "rollback": "test/e2e/migrate_docs_test.go", "kv": "test/e2e/migrate_docs_test.go", "versions": "test/e2e/migrate_docs_test.go",
 	},
 	"monitoring.md": {

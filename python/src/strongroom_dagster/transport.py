@@ -56,7 +56,7 @@ class _HeaderLines:
     def readline(self, limit: int) -> bytes:
         line: bytes = self.file.readline(limit)
         self.start = self.start or line
-        self.ended = not line.endswith(b"\n") and len(line) < limit
+        self.ended = not line.endswith(b"\n")  # a line of the limit is refused before that is asked
         return line
 
     def __getattr__(self, name: str) -> Any:
@@ -92,14 +92,12 @@ class _Answer(http.client.HTTPResponse):
         if self.fp is lines:
             self.fp = lines.file
         if lines.ended:
-            self.close()
             if not b"HTTP/".startswith(lines.start[:5]):
                 raise http.client.BadStatusLine("no HTTP")
             raise http.client.IncompleteRead(b"")
         if odd is not None:
             raise odd
         if not self._is_framed():
-            self.close()
             raise http.client.HTTPException("headers that do not tell where the body ends")
 
     def _read_next_chunk_size(self) -> int:

@@ -7,6 +7,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 from typing_extensions import Self
 
@@ -17,19 +18,29 @@ class Raw:
     Args:
         answer: from the head and body of a request to the bytes of the answer.
         context: for TLS.
+        unix: the path of a socket, where it listens instead.
 
     Attributes:
         requests: what was sent, one for each connection.
     """
 
     def __init__(
-        self, answer: Callable[[bytes], bytes] | bytes, context: ssl.SSLContext | None = None
+        self,
+        answer: Callable[[bytes], bytes] | bytes,
+        context: ssl.SSLContext | None = None,
+        unix: Path | None = None,
     ) -> None:
         self._answer = answer if callable(answer) else lambda _: answer
         self._context = context
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.port: int = self._listener.getsockname()[1]
-        self.address = f"http{'s' if context else ''}://127.0.0.1:{self.port}"
+        if unix is None:
+            self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+            self.port: int = self._listener.getsockname()[1]
+            self.address = f"http{'s' if context else ''}://127.0.0.1:{self.port}"
+        else:
+            self._listener = socket.socket(socket.AF_UNIX)
+            self._listener.bind(str(unix))
+            self._listener.listen(64)
+            self.address = f"unix://{unix}"
         self.requests: list[bytes] = []
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
