@@ -19,7 +19,7 @@ import (
 
 func openBaoBlock(t *testing.T, name string) string {
 	t.Helper()
-	page, err := os.ReadFile("../docs/openbao.md")
+	page, err := os.ReadFile(filepath.Join("..", "docs", "openbao.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
