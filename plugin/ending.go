@@ -269,8 +269,8 @@ func (w *work) eraseIfGone(ctx context.Context) error {
 		return nil
 	}
 	ended := w.rec.Deleting.At
-	for i := range w.rec.Life.Versions {
-		ended = later(ended, w.rec.Life.Versions[i].RevokedAt)
+	for v := range w.rec.Life.All() {
+		ended = later(ended, v.RevokedAt)
 	}
 	at := w.rec.Asked.Add(lateList)
 	if !now.Before(at) || w.keeps() {

@@ -61,9 +61,8 @@ func (r *keyRecord) nextUseCheck() time.Time {
 // nextRevocation is when the next version must be revoked, with what is put off.
 func (r *keyRecord) nextRevocation() time.Time {
 	var next time.Time
-	for i := range r.Life.Versions {
-		v := &r.Life.Versions[i]
-		if !v.Alive() || v.RevokeAt.IsZero() {
+	for v := range r.Life.Living() {
+		if v.RevokeAt.IsZero() {
 			continue
 		}
 		if v.Stuck() {
@@ -159,8 +158,7 @@ func (r *keyRecord) setUse(version int, u *useRecord) {
 // inUse is what status tells of versions that are used although replaced.
 func inUse(rec *keyRecord) []map[string]any {
 	var out []map[string]any
-	for i := range rec.Life.Versions {
-		v := &rec.Life.Versions[i]
+	for v := range rec.Life.All() {
 		if !usedSinceReplaced(rec, v) {
 			continue
 		}
@@ -184,9 +182,8 @@ func (b *backend) addLastUsed(ctx context.Context, snap *snapshot, versions map[
 	case !w.caps.LastUsed:
 		return refuse("", "provider %q does not know when keys were last used", rec.Def.Provider)
 	}
-	for i := range rec.Life.Versions {
-		v := &rec.Life.Versions[i]
-		if !v.Alive() || v.ProviderID == "" {
+	for v := range rec.Life.Living() {
+		if v.ProviderID == "" {
 			continue
 		}
 		used, err := w.as(ctx, v).lastUsed(ctx, v.ProviderID)

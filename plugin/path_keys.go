@@ -238,8 +238,8 @@ func (b *backend) conditionOf(snap *snapshot) condition.Name {
 	cur, due := rec.Life.Current(), snap.rotation(now)
 	unfinished := rec.Life.Pending() != nil || b.intents.open(rec.Name)
 	failing, unverified := false, false
-	for i := range rec.Life.Versions {
-		if v := &rec.Life.Versions[i]; v.Alive() && v.Ending != nil && v.Ending.Failure != nil {
+	for v := range rec.Life.Living() {
+		if v.Ending != nil && v.Ending.Failure != nil {
 			failing = true
 			unverified = unverified || v.Stuck() || v.Ending.Failure.Step == lifecycle.StepVerify
 		}

@@ -66,8 +66,8 @@ func (w *work) createAgain(ctx context.Context, d *framework.FieldData) (*logica
 // lastRevocation is when the last version that is alive ends; zero: none is, or
 // it is not known when.
 func (r *keyRecord) lastRevocation() (last time.Time) {
-	for i := range r.Life.Versions {
-		if v := &r.Life.Versions[i]; v.Alive() && v.RevokeAt.After(last) {
+	for v := range r.Life.Living() {
+		if v.RevokeAt.After(last) {
 			last = v.RevokeAt
 		}
 	}

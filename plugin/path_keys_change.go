@@ -222,11 +222,7 @@ func (w *work) delete(ctx context.Context, revoke, immediately bool) error {
 		next.Sweep = now
 	}
 	next.Uncertain = nil // the intent stays, and is looked for as long as the record is there
-	for i := range next.Life.Versions {
-		v := &next.Life.Versions[i]
-		if !v.Alive() {
-			continue
-		}
+	for v := range next.Life.Living() {
 		at := now
 		if v.State == lifecycle.Current && !immediately {
 			// Where no two keys live, readers were promised it until the next rotation.

@@ -194,9 +194,9 @@ func (w *work) makeRoom(ctx context.Context, force bool) error {
 }
 
 func (r *keyRecord) oldestInGrace() *lifecycle.Version {
-	for i := range r.Life.Versions {
-		if r.Life.Versions[i].State == lifecycle.Grace {
-			return &r.Life.Versions[i]
+	for v := range r.Life.All() {
+		if v.State == lifecycle.Grace {
+			return v
 		}
 	}
 	return nil
@@ -257,7 +257,7 @@ func (c *compromised) response() *logical.Response {
 func (w *work) compromise(ctx context.Context, first time.Duration) (*compromised, error) {
 	now := w.now()
 	next := w.rec.clone()
-	numbers := slices.Concat(w.marked, next.compromise(later(now, w.made()), now, now.Add(first)))
+	numbers := slices.Concat(w.marked, next.compromise(later(now, w.rec.newest()), now, now.Add(first)))
 	w.marked, w.quiet = numbers, true
 	defer w.loudly()
 	if err := w.save(ctx, next); err != nil {
@@ -291,15 +291,6 @@ func (w *work) compromise(ctx context.Context, first time.Duration) (*compromise
 		out.Down = "the provider cannot make one"
 	}
 	return out, nil
-}
-
-// made is when the last version was made.
-func (w *work) made() time.Time {
-	var at time.Time
-	for i := range w.rec.Life.Versions {
-		at = later(at, w.rec.Life.Versions[i].Created)
-	}
-	return at
 }
 
 func (w *work) replaceCompromised(ctx context.Context) error {

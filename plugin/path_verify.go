@@ -73,8 +73,7 @@ func (r *keyRecord) matching(presented string) *lifecycle.Version {
 	plain := sha256.Sum256([]byte(presented))
 	hashed := keyedHash(r.HashKey, presented)
 	var found *lifecycle.Version
-	for i := range r.Life.Versions {
-		v := &r.Life.Versions[i]
+	for v := range r.Life.All() {
 		stored := sha256.Sum256([]byte(r.Values[v.Number][provider.PrimaryValue]))
 		equal := subtle.ConstantTimeCompare(plain[:], stored[:]) & boolInt(len(r.Values[v.Number]) > 0)
 		equal |= subtle.ConstantTimeCompare(hashed, r.Hashes[v.Number]) & boolInt(len(r.Hashes[v.Number]) > 0)
@@ -111,8 +110,7 @@ func hashOld(next *keyRecord, rand io.Reader) error {
 		}
 		next.HashKey = key
 	}
-	for i := range next.Life.Versions {
-		v := &next.Life.Versions[i]
+	for v := range next.Life.All() {
 		values, ok := next.Values[v.Number]
 		if v.State != lifecycle.Grace || !ok {
 			continue

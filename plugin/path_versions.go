@@ -41,8 +41,7 @@ first, or use rotate with compromised=true.`,
 
 func (b *backend) handleVersionsRead(ctx context.Context, snap *snapshot, d *framework.FieldData) (*logical.Response, error) {
 	versions := map[string]any{}
-	for i := range snap.rec.Life.Versions {
-		v := &snap.rec.Life.Versions[i]
+	for v := range snap.rec.Life.All() {
 		versions[itoa(v.Number)] = versionData(snap.rec, v, b.clock.now())
 	}
 	data := b.stateOf(snap)

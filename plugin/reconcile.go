@@ -101,18 +101,15 @@ func (w *work) findLater(ctx context.Context, f *finding) error {
 // newest is when the last version that storage knows was made.
 func (r *keyRecord) newest() time.Time {
 	at := r.Created
-	for i := range r.Life.Versions {
-		if c := r.Life.Versions[i].Created; c.After(at) {
-			at = c
-		}
+	for v := range r.Life.All() {
+		at = later(at, v.Created)
 	}
 	return at
 }
 
 func (w *work) findDead(ctx context.Context, f *finding) error {
-	for i := range w.rec.Life.Versions {
-		v := &w.rec.Life.Versions[i]
-		if !v.Alive() || len(w.rec.Values[v.Number]) == 0 {
+	for v := range w.rec.Life.Living() {
+		if len(w.rec.Values[v.Number]) == 0 {
 			continue
 		}
 		refused, err := w.as(ctx, v).test(ctx, w.rec.providerKey(v))

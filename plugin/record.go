@@ -82,8 +82,8 @@ func (r *keyRecord) adopt() {
 		}
 	}
 	if f := r.RevokeFailure; f != nil {
-		for i := range r.Life.Versions {
-			if v := &r.Life.Versions[i]; v.Alive() && !v.RevokeAt.IsZero() && !v.RevokeAt.After(f.At) {
+		for v := range r.Life.Living() {
+			if !v.RevokeAt.IsZero() && !v.RevokeAt.After(f.At) {
 				v.Ending = &lifecycle.Ending{Failure: f, Until: f.RetryAt}
 			}
 		}
@@ -108,8 +108,8 @@ func (r *keyRecord) subject(limit int, overlap bool, promised time.Time) lifecyc
 	}
 	if cur := r.Life.Current(); cur != nil && !overlap && cur.Doubted.IsZero() {
 		s.Promised = later(cur.PromisedUntil, promised)
-		for i := range r.Life.Versions {
-			if v := &r.Life.Versions[i]; v.State == lifecycle.Grace && !v.Compromised && !v.Found && !v.Keep {
+		for v := range r.Life.All() {
+			if v.State == lifecycle.Grace && !v.Compromised && !v.Found && !v.Keep {
 				s.Promised = later(s.Promised, v.RevokeAt) // it would be ended, too
 			}
 		}
@@ -158,11 +158,7 @@ func (r *keyRecord) notBeyond(now, made time.Time, cfg *mountConfig) (changed bo
 			r.Wait = &lifecycle.Wait{Why: w.Why, Until: until}
 		}
 	}
-	for i := range r.Life.Versions {
-		v := &r.Life.Versions[i]
-		if !v.Alive() {
-			continue
-		}
+	for v := range r.Life.Living() {
 		limit(&v.Created, made.Sub(now))
 		limit(&v.Promoted, 0)
 		limit(&v.Retired, 0)
@@ -213,8 +209,7 @@ func (r *keyRecord) parameters(version int) map[string]any {
 // keepParameters notes, before they change, with which parameters the versions
 // that are alive were made: by them they are ended.
 func (r *keyRecord) keepParameters() {
-	for i := range r.Life.Versions {
-		v := &r.Life.Versions[i]
+	for v := range r.Life.All() {
 		if _, have := r.Made[v.Number]; have || !v.Alive() {
 			continue
 		}

@@ -284,8 +284,7 @@ func (w *work) checkNew(key provider.Key) error {
 	if err := checkMinted(key); err != nil {
 		return err
 	}
-	for i := range w.rec.Life.Versions {
-		v := &w.rec.Life.Versions[i]
+	for v := range w.rec.Life.All() {
 		if values := w.rec.Values[v.Number]; v.Alive() && values != nil && maps.Equal(values, key.Values) {
 			return &provider.Error{Op: "create", Kind: provider.KindRejected,
 				Msg: fmt.Sprintf("the service has answered with version %d in place of a new key", v.Number)}

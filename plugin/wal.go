@@ -369,8 +369,7 @@ func (w *work) leftovers(ctx context.Context) ([]provider.RemoteKey, error) {
 	// What carries the name of a dead version is not that version, nor one that a person
 	// has brought under another id.
 	sure := !slices.ContainsFunc(w.rec.Life.Versions, func(v lifecycle.Version) bool { return v.Alive() && v.ProviderID == "" })
-	for i := range w.rec.Life.Versions {
-		v := &w.rec.Life.Versions[i]
+	for v := range w.rec.Life.All() {
 		listed := byID(remote, v)
 		if v.Alive() && v.Name != "" && !listed {
 			sure = false
@@ -411,9 +410,8 @@ func (w *work) leftovers(ctx context.Context) ([]provider.RemoteKey, error) {
 // a service that repeats itself has made under another name.
 func (w *work) sameIDs(remote []provider.RemoteKey) bool {
 	lives := false
-	for i := range w.rec.Life.Versions {
-		v := &w.rec.Life.Versions[i]
-		if !v.Alive() || v.ProviderID == "" || v.Imported {
+	for v := range w.rec.Life.Living() {
+		if v.ProviderID == "" || v.Imported {
 			continue
 		}
 		if byID(remote, v) {

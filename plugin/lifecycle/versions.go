@@ -10,6 +10,7 @@ package lifecycle
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"time"
 )
@@ -184,6 +185,28 @@ func (k *Key) Clone() Key {
 	return Key{Versions: slices.Clone(k.Versions), Last: k.Last}
 }
 
+// All are the versions, to look at or to change, in ascending order of their numbers.
+func (k *Key) All() iter.Seq[*Version] {
+	return func(yield func(*Version) bool) {
+		for i := range k.Versions {
+			if !yield(&k.Versions[i]) {
+				return
+			}
+		}
+	}
+}
+
+// Living are those of All that are alive.
+func (k *Key) Living() iter.Seq[*Version] {
+	return func(yield func(*Version) bool) {
+		for v := range k.All() {
+			if v.Alive() && !yield(v) {
+				return
+			}
+		}
+	}
+}
+
 // Find gives the version with this number, or nil. The pointer is valid until
 // the next change.
 func (k *Key) Find(number int) *Version {
@@ -270,8 +293,7 @@ func (k *Key) Knows(id, name string) bool {
 // Undead gives the version that was called dead because nobody saw it, and that the
 // provider lists under its identifier and name all the same; nil: there is none.
 func (k *Key) Undead(id, name string) *Version {
-	for i := range k.Versions {
-		v := &k.Versions[i]
+	for v := range k.All() {
 		if v.State == Revoked && (v.Evidence == ByList || v.Evidence == "") && id != "" && v.ProviderID == id && CutFrom(v.Name, name) &&
 			k.livingID(id, len(k.Versions)) == nil {
 			return v
@@ -396,9 +418,8 @@ func (k *Key) Retire(number int, at, now time.Time, force bool) error {
 // the end given, where that is later. It returns their numbers.
 func (k *Key) Compromise(until, now, last time.Time) []int {
 	var numbers []int
-	for i := range k.Versions {
-		v := &k.Versions[i]
-		if !v.Alive() || v.Compromised || v.Created.After(until) {
+	for v := range k.Living() {
+		if v.Compromised || v.Created.After(until) {
 			continue
 		}
 		v.Compromised, v.RevokeAt, v.Ending = true, now, nil
@@ -440,9 +461,8 @@ func (k *Key) MarkRevoked(number int, now time.Time, how Evidence) error {
 // next try has come, compromised ones first.
 func (k *Key) DueRevocations(now time.Time) []int {
 	var urgent, due []int
-	for i := range k.Versions {
-		v := &k.Versions[i]
-		if !v.Alive() || v.RevokeAt.IsZero() || now.Before(v.RevokeAt) || v.Stuck() || now.Before(v.RetryAt()) {
+	for v := range k.Living() {
+		if v.RevokeAt.IsZero() || now.Before(v.RevokeAt) || v.Stuck() || now.Before(v.RetryAt()) {
 			continue
 		}
 		if v.Compromised {
@@ -474,8 +494,7 @@ func (k *Key) Prune(limit int) []int {
 func (k *Key) Check() error {
 	var errs []error
 	last, current, pending := 0, 0, 0
-	for i := range k.Versions {
-		v := &k.Versions[i]
+	for v := range k.All() {
 		if v.Number <= last {
 			errs = append(errs, fmt.Errorf("version %d follows version %d", v.Number, last))
 		}
