@@ -80,6 +80,7 @@ waits for another, and --retries serves those alone that have nothing yet.`,
 }
 
 func runTake(c *cobra.Command, o takeOptions) error {
+	began := time.Now()
 	spareMemory()
 	b, err := o.backup()
 	if err != nil {
@@ -90,6 +91,7 @@ func runTake(c *cobra.Command, o takeOptions) error {
 	var taken snapshot.Taken
 	job, err := o.job(c, b)
 	if err == nil {
+		job.Began = began
 		tries := o.again.tries(c, "snapshot take")
 		tries.MayPass = snapshot.MayPass
 		err = tries.Do(ctx, func(ctx context.Context) (err error) {
@@ -116,7 +118,7 @@ func runTake(c *cobra.Command, o takeOptions) error {
 	}
 	if err != nil {
 		// Take records its own failures; those before it are recorded here.
-		err = errors.Join(err, snapshot.RecordTakeFailure(stateDir(o.state, machine.SnapshotState), time.Now(), err))
+		err = errors.Join(err, snapshot.RecordTakeFailure(stateDir(o.state, machine.SnapshotState), began, time.Now(), err))
 		return alertOf(c, b, "snapshot take", snapshotError(err))
 	}
 	if o.json {

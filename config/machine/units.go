@@ -25,6 +25,7 @@ const (
 	UnitFilesSocket = "strongroom-snapshot-files.socket"
 
 	UnitVerify        = "strongroom-verify.service"
+	UnitVerifyPath    = "strongroom-verify.path"
 	UnitDrill         = "strongroom-drill.service"
 	UnitDrillFetch    = "strongroom-drill-fetch.service"
 	UnitDrillTimer    = "strongroom-drill.timer"
@@ -54,7 +55,7 @@ func Units() []string {
 	return []string{
 		UnitVault, UnitKMS, UnitKMSSocket, UnitFront, UnitFrontHTTPS, UnitFrontHTTP, UnitFirewall,
 		UnitFrontCertificate, UnitFrontCertificatePath,
-		UnitSnapshot, UnitSnapshotTimer, UnitSnapshotPath, UnitSnapshotSoon, UnitFiles, UnitFilesSocket, UnitVerify,
+		UnitSnapshot, UnitSnapshotTimer, UnitSnapshotPath, UnitSnapshotSoon, UnitFiles, UnitFilesSocket, UnitVerify, UnitVerifyPath,
 		UnitDrill, UnitDrillFetch, UnitDrillTimer, UnitAlert, UnitAudit, UnitAuditTimer,
 		UnitMetrics, UnitMetricsSocket, UnitDoctor, UnitDoctorNet, UnitDoctorTimer,
 	}

@@ -126,7 +126,7 @@ func TestAwaitQuietFaults(t *testing.T) {
 func TestRecordStandby(t *testing.T) {
 	dir := t.TempDir()
 	at := time.Date(2026, 11, 24, 15, 0, 0, 0, time.UTC)
-	if err := RecordTakeFailure(dir, at, errors.New("down")); err != nil {
+	if err := RecordTakeFailure(dir, at, at, errors.New("down")); err != nil {
 		t.Fatal(err)
 	}
 	if err := RecordStandby(dir, at); err != nil {

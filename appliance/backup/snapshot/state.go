@@ -21,6 +21,8 @@ const stateFormat = 1
 // TakeState is what the taking job remembers.
 type TakeState struct {
 	Format int `json:"format"`
+	// Began is when the last run did, its tries being one.
+	Began time.Time `json:"began,omitzero"`
 	// Last is the last snapshot that each destination holds, by its name.
 	Last map[string]TakenRecord `json:"last,omitempty"`
 	// FirstSigned is the first one of each cluster, by its id, whose manifest was signed.
@@ -156,15 +158,16 @@ func (s VerifyState) save(dir string) error {
 	return statefile.Save(filepath.Join(dir, verifyStateFile), s, 0o640)
 }
 
-// RecordTakeFailure notes why a taking job failed before it came to Take. The
-// records of snapshots stay. While another run is under way it does nothing: that
+// RecordTakeFailure notes why a taking job that began at a time failed before it came to
+// Take. The records of snapshots stay. While another run is under way it does nothing: that
 // one's result is what counts.
-func RecordTakeFailure(dir string, at time.Time, failure error) error {
+func RecordTakeFailure(dir string, began, at time.Time, failure error) error {
 	return unlessBusy(dir, "take", func() error {
 		s, err := LoadTakeState(dir)
 		if err != nil {
 			return err
 		}
+		s.Began = began.UTC()
 		s.Failure = &Failure{At: at.UTC(), Error: failure.Error()}
 		return s.save(dir)
 	})

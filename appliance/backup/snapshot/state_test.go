@@ -21,7 +21,7 @@ func TestRecordFailureKeepsTheRecords(t *testing.T) {
 	if err != nil || v.LastGood["mem"].ID != w.good.ID || v.Failure.Error != errDisk.Error() {
 		t.Errorf("verify state %+v, %v", v, err)
 	}
-	if err := RecordTakeFailure(w.takeState, testTime, errDisk); err != nil {
+	if err := RecordTakeFailure(w.takeState, testTime, testTime, errDisk); err != nil {
 		t.Fatal(err)
 	}
 	s := mustTakeState(t, w.takeState)
@@ -38,7 +38,7 @@ func TestStateStaysTheJobs(t *testing.T) {
 	}
 	const job = 54321
 	for name, record := range map[string]func(dir string) error{
-		"take":   func(dir string) error { return RecordTakeFailure(dir, testTime, errDisk) },
+		"take":   func(dir string) error { return RecordTakeFailure(dir, testTime, testTime, errDisk) },
 		"verify": func(dir string) error { return RecordVerifyFailure(dir, testTime, errDisk) },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -70,7 +70,7 @@ func TestStateStaysTheJobs(t *testing.T) {
 func TestRecordFailureWaitsForNobody(t *testing.T) {
 	dir := t.TempDir()
 	for job, record := range map[string]func() error{
-		"take":   func() error { return RecordTakeFailure(dir, testTime, errDisk) },
+		"take":   func() error { return RecordTakeFailure(dir, testTime, testTime, errDisk) },
 		"verify": func() error { return RecordVerifyFailure(dir, testTime, errDisk) },
 	} {
 		unlock, err := lock(dir, job)

@@ -52,6 +52,8 @@ type TakeOptions struct {
 	ToolVersion string
 	// AdoptPlaces stores to a folder although it is not the place that it was.
 	AdoptPlaces bool
+	// Began is when the job did, of whose tries this may be a later one; now when zero.
+	Began time.Time
 
 	Stall time.Duration    // DefaultStall when zero
 	Now   func() time.Time // time.Now when nil
@@ -89,6 +91,9 @@ func Take(ctx context.Context, o TakeOptions) (Taken, error) {
 		return Taken{}, err
 	}
 	defer unlock()
+	if o.Began.IsZero() {
+		o.Began = o.Now()
+	}
 
 	taken, err := o.take(ctx)
 	return taken, errors.Join(err, o.record(taken, taken.Held, err, func(s *TakeState) {
@@ -408,6 +413,7 @@ func (o *TakeOptions) record(t Taken, held []string, failure error, also ...func
 	for _, set := range also {
 		set(&s)
 	}
+	s.Began = o.Began.UTC()
 	s.Failure, s.CanaryFailure = nil, nil
 	s.Standby = nil
 	if failure != nil {

@@ -40,6 +40,10 @@ type VerifyOptions struct {
 	// Doubt is why this machine's clock is not to be believed; ClockDoubt when nil, or
 	// nobody where Now is given.
 	Doubt func() error
+	// Beside is of a run that the taking job has led to, perhaps while that still goes on in
+	// other places. What was read back since the last take began is passed over, and until
+	// every place is done, what is newly stored in one is read back, too.
+	Beside bool
 	// Then is what follows in each place that could be asked, whether its snapshot
 	// was good or not; may be nil. good is what was read back, zero if nothing was.
 	Then func(ctx context.Context, d Destination, cluster string, good ID) error
@@ -83,9 +87,7 @@ func VerifyPlaces(ctx context.Context, places []Destination, o VerifyOptions) (m
 	}
 	defer unlock()
 	known := verifyRecorder{o: &o, failed: map[string]error{}, good: map[string]VerifiedRecord{}}
-	_, errs := inEach(ctx, places, o.Stall, func(ctx context.Context, d Destination) (struct{}, error) {
-		return struct{}{}, o.verifyIn(ctx, d, &known)
-	})
+	errs := o.eachBeside(ctx, places, &known)
 	known.places = places
 	told := o.told(len(places))
 	for i, err := range errs {
@@ -476,6 +478,7 @@ type verifyRecorder struct {
 	mu     sync.Mutex
 	good   map[string]VerifiedRecord
 	failed map[string]error
+	looked bool // at a place at least
 	over   bool
 }
 
@@ -487,6 +490,13 @@ func (r *verifyRecorder) verified(place string, rec VerifiedRecord) error {
 	}
 	r.good[place] = rec
 	return r.write(nil)
+}
+
+// look notes that a place was read, or was to be.
+func (r *verifyRecorder) look() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.looked = true
 }
 
 func (r *verifyRecorder) failure(place string, err error) {
@@ -511,8 +521,11 @@ func (r *verifyRecorder) save(failure, doubt error) (doubted int, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	err = r.write(func(s *VerifyState) {
-		if s.ClockDoubted++; doubt == nil {
+		switch {
+		case doubt == nil:
 			s.ClockDoubted = 0
+		case r.looked:
+			s.ClockDoubted++
 		}
 		doubted = s.ClockDoubted
 		s.Failures, s.Failure = settle(nil, r.o.Now(), r.places, r.failed), nil
