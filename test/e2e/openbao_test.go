@@ -93,6 +93,7 @@ var onOpenBao = map[string]string{
 	"TestRulesAgreeWithGitleaks":            noServer,
 	"TestMigrateSpeed":                      noServer,
 	"TestSnapshotMemory":                    noServer,
+	"TestSnapshotOfAGigabyte":               "measures Vault",
 	"TestFirstReleaseAfterRollback":         "version 0.1 is tried as it was released, on Vault",
 	"TestDoctorAsksVault":                   "the doctor knows Vault's versions alone",
 	"TestPeopleLDAP":                        "OpenBao has no LDAP since 2.7",

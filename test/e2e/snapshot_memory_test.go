@@ -137,8 +137,8 @@ func TestSnapshotMemory(t *testing.T) {
 
 // peakOf runs cmd and gives its peak of resident memory in bytes. What the
 // kernel accounts to a child at its end includes the test's own memory, which
-// the child shared for a moment, so the peak is read while it runs.
-func peakOf(cmd *exec.Cmd) (peak int64, out []byte, err error) {
+// the child shared for a moment, so the peak is read while it runs; each is called as often.
+func peakOf(cmd *exec.Cmd, each ...func(pid int)) (peak int64, out []byte, err error) {
 	var b bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &b, &b
 	if err := cmd.Start(); err != nil {
@@ -151,6 +151,9 @@ func peakOf(cmd *exec.Cmd) (peak int64, out []byte, err error) {
 	for {
 		if now, err := proc.Resident(cmd.Process.Pid); err == nil {
 			peak = max(peak, now)
+		}
+		for _, do := range each {
+			do(cmd.Process.Pid)
 		}
 		select {
 		case err := <-done:

@@ -3,12 +3,14 @@ package vps_test
 import (
 	"encoding/json"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/watch/audit"
+	layout "strongroom.example/config/machine"
 )
 
 // TestJobs runs the timer jobs as their units do: each as its own user, in its
@@ -22,6 +24,7 @@ func TestJobs(t *testing.T) {
 		t.Fatalf("install: %s", r)
 	}
 	t.Run("snapshot after rotations", func(t *testing.T) { testRotations(t, m) })
+	t.Run("what a place holds is verified while the take goes on", func(t *testing.T) { testVerifyBeside(t, m) })
 	t.Run("audit", func(t *testing.T) { testAuditUnit(t, m) })
 	t.Run("what each sandbox reaches", func(t *testing.T) { testReach(t, m) })
 	t.Run("metrics", func(t *testing.T) { testMetricsUnit(t, m) })
@@ -49,6 +52,41 @@ func until(t *testing.T, what string, ok func() bool) {
 			t.Fatalf("waited in vain: %s", what)
 		case <-tick.C:
 		}
+	}
+}
+
+// The taking job is not over when its place has the snapshot, as with another place that is
+// slow: what is there is read back all the same, and once.
+func testVerifyBeside(t *testing.T, m *machine) {
+	const dropIn = "/etc/systemd/system/strongroom-snapshot.service.d/slow.conf"
+	m.write(t, dropIn, []byte("[Service]\nExecStartPost=+/bin/sh -c 'until test -e /run/go-on; do sleep 0.2; done'\n"))
+	m.sh(t, "systemctl daemon-reload; systemctl stop "+layout.UnitSnapshotTimer)
+	good := func() int {
+		out := m.in(t, "sh", "-c", "journalctl --no-pager -o cat -u strongroom-verify | grep -c '^good '").stdout
+		n, err := strconv.Atoi(strings.TrimSpace(out))
+		if err != nil {
+			t.Fatalf("%q: %v", out, err)
+		}
+		return n
+	}
+	before, read := m.takeState(t).Last["dir:/srv/backup"].ID, good()
+	m.sh(t, "systemctl start --no-block strongroom-snapshot")
+	until(t, "the snapshot to be verified", func() bool {
+		id := m.takeState(t).Last["dir:/srv/backup"].ID
+		return id != before && m.in(t, "test", "-e", "/srv/backup/"+id+".ok.json").code == 0
+	})
+	if state := strings.TrimSpace(m.in(t, "systemctl", "is-active", "strongroom-snapshot").stdout); state != "activating" {
+		t.Errorf("the take is %s", state)
+	}
+	idle := func() bool {
+		return strings.TrimSpace(m.in(t, "systemctl", "is-active", "strongroom-verify").stdout) == "inactive"
+	}
+	until(t, "the verifying job to end", idle)
+	m.sh(t, "rm "+dropIn+"; touch /run/go-on; until test $(systemctl is-active strongroom-snapshot) != activating; do sleep 0.2; done; rm /run/go-on; systemctl daemon-reload; systemctl start "+layout.UnitSnapshotTimer)
+	until(t, "what follows the take to end", idle)
+	m.sh(t, "journalctl --sync")
+	if n := good() - read; n != 1 {
+		t.Errorf("it was read back %d times:\n%s", n, m.sh(t, "journalctl --no-pager -n 40 -u strongroom-verify -u strongroom-snapshot -u strongroom-verify.path"))
 	}
 }
 

@@ -40,8 +40,7 @@ func copyObject(ctx context.Context, from, to Destination, obj Object) error {
 		return err
 	}
 	defer rc.Close()
-	src := &summed{c: counter{h: sha256.New()}, r: io.LimitReader(rc, obj.Size+1), obj: obj}
-	_, err = to.Put(ctx, obj.Name, src)
+	_, err = to.Put(ctx, obj.Name, newSummed(rc, obj))
 	return err
 }
 
@@ -50,6 +49,10 @@ type summed struct {
 	c   counter
 	r   io.Reader
 	obj Object
+}
+
+func newSummed(r io.Reader, obj Object) *summed {
+	return &summed{c: counter{h: sha256.New()}, r: io.LimitReader(r, obj.Size+1), obj: obj}
 }
 
 func (s *summed) Read(p []byte) (int, error) {

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"errors"
@@ -237,4 +238,74 @@ func (o *oneBadLook) Get(ctx context.Context, name string) (io.ReadCloser, error
 		return io.NopCloser(bytes.NewReader(make([]byte, len(o.objects[name])))), nil
 	}
 	return o.mem.Get(ctx, name)
+}
+
+// Nothing goes for the sake of one that has rotted since its proof: whoever prunes without
+// having verified reads it, by the manifest's sums and no key.
+func TestPruneReadsWhatOthersGoFor(t *testing.T) {
+	for name, c := range map[string]struct {
+		spoil string // the object's suffix
+		cut   bool
+		good  bool // it was read back a moment ago
+		want  error
+	}{
+		"sound":               {},
+		"verified just now":   {good: true},
+		"the snapshot rotted": {spoil: suffixSnap, want: ErrCorrupt},
+		"its files rotted":    {spoil: suffixFiles, want: ErrCorrupt},
+		"cut":                 {spoil: suffixSnap, cut: true, want: ErrMismatch},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k, d := newKeys(t), &watchedPlace{mem: newMem("mem")}
+			var ids []ID
+			for i := range 3 {
+				o := takeOptions(t, k, bytesSource(buildArchive(t, archiveSpec{index: uint64(i + 1)})), d)
+				o.Now = clock(testTime.Add(time.Duration(i) * time.Minute))
+				o.Files = func(_ context.Context, w io.Writer) error { return tar.NewWriter(w).Close() }
+				taken, err := Take(t.Context(), o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				ids = append(ids, mustID(t, taken.Manifest.ID))
+				v := verifyOptions(t, k, d)
+				v.ID = ids[i]
+				if _, err := Verify(t.Context(), v); err != nil {
+					t.Fatal(err)
+				}
+			}
+			newest := ids[2]
+			if c.spoil != "" {
+				data := []byte(d.copy()[newest.object(c.spoil)])
+				if data[len(data)/2] ^= 1; c.cut {
+					data = data[:len(data)-1]
+				}
+				d.objects[newest.object(c.spoil)] = data
+			}
+			d.since()
+			o := PruneOptions{Destination: d, ClusterID: testCluster, Policy: Policy{Hourly: 1}, Now: clock(testTime.Add(time.Hour))}
+			if c.good {
+				o.Good = newest
+			}
+			res, err := Prune(t.Context(), o)
+			if !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
+				t.Errorf("%v, want %v", err, c.want)
+			}
+			want := 2
+			if c.want != nil {
+				want = 0
+			}
+			if res.Deleted != want {
+				t.Errorf("%d deleted, want %d", res.Deleted, want)
+			}
+			if read := len(d.since()) > 0; read == (c.good || c.cut) {
+				t.Errorf("it was read: %v", read)
+			}
+			if c.want != nil {
+				return
+			}
+			if _, err := Prune(t.Context(), o); err != nil || len(d.since()) > 0 {
+				t.Errorf("nothing goes, and it was read again: %v", err)
+			}
+		})
+	}
 }

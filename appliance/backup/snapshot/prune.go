@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"time"
 )
@@ -72,8 +73,11 @@ func Prune(ctx context.Context, o PruneOptions) (PruneResult, error) {
 	if o.DryRun || res.Doubt != nil {
 		return res, nil
 	}
+	goes := slices.ContainsFunc(res.Decisions, func(d Decision) bool { return !d.Keep && d.Entry.Complete })
 	if anchor != (ID{}) {
-		if err := stored(ctx, o.Destination, anchor); err != nil {
+		// What it is for that others go is read, unless it was a moment ago: it may have
+		// rotted since its proof.
+		if err := stored(ctx, o.Destination, anchor, goes && anchor != o.Good); err != nil {
 			return res, fmt.Errorf("prune snapshots: nothing is deleted: %w", err)
 		}
 	}
@@ -147,8 +151,9 @@ func NewestVerified(ctx context.Context, d Destination, cluster string) (Manifes
 }
 
 // stored is an error where a proven snapshot's objects are not there as its manifest
-// says: a listing, which may lie, is not enough to delete others for.
-func stored(ctx context.Context, d Destination, id ID) error {
+// says: a listing, which may lie, is not enough to delete others for. read compares all of
+// what is there, still encrypted.
+func stored(ctx context.Context, d Destination, id ID, read bool) error {
 	m, _, err := ReadManifest(ctx, d, id)
 	if err != nil {
 		return err
@@ -165,8 +170,25 @@ func stored(ctx context.Context, d Destination, id ID) error {
 		if info.Size != o.Size {
 			return fmt.Errorf("%s: %q: %w: %d bytes, the manifest says %d", d.Name(), o.Name, ErrMismatch, info.Size, o.Size)
 		}
+		if !read {
+			continue
+		}
+		if err := readWhole(ctx, d, o); err != nil {
+			return fmt.Errorf("%s: %s: %w", d.Name(), id, err)
+		}
 	}
 	return nil
+}
+
+// readWhole reads an object and compares it with what its manifest says.
+func readWhole(ctx context.Context, d Destination, o Object) error {
+	rc, err := d.Get(ctx, o.Name)
+	if err != nil {
+		return err
+	}
+	defer rc.Close()
+	_, err = io.Copy(io.Discard, newSummed(rc, o))
+	return err
 }
 
 // seen is ErrNotFound where a snapshot that was listed as incomplete is so.
