@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -56,7 +55,7 @@ does not open it. The last good record is never changed by a failure.`,
 	f.DurationVar(&o.timeout, "timeout", 4*time.Hour, "give up after this time")
 	f.BoolVar(&o.prune, "prune", false, "then delete in each place what is no longer to be kept, as snapshot prune does")
 	f.BoolVar(&o.passOver, "pass-over-told", false, "do not fail for a place that cannot be asked where the taking job has told of it already")
-	f.BoolVar(&o.beside, "beside-takes", false, "started by the taking job, which may still store in other places: pass over what was read back since it began, and read what it stores meanwhile. Started by a person it reads all the same")
+	f.BoolVar(&o.beside, "beside-takes", false, "started by the taking job, which may still store in other places: pass over what was read back since that began, and read what it stores meanwhile. Where it has noted nothing new all is read")
 	f.BoolVar(&o.unlessStandby, "unless-standby", false, "do nothing where the taking job stood aside because Vault is a standby")
 	return c
 }
@@ -117,8 +116,7 @@ func (o *verifyOptions) verify(ctx context.Context, b config.Backup) (map[string
 		Identities: identities, ClusterID: o.cluster, ID: id,
 		StateDir: stateDir(o.state, machine.VerifyState), TakeStateDir: o.takeState, ToolVersion: o.version,
 		PassOver: o.passOver, Unsigned: o.unsigned,
-		// What systemd says to a unit that another one has started (systemd.exec(5)).
-		Beside: o.beside && (os.Getenv("MONITOR_UNIT") != "" || os.Getenv("TRIGGER_UNIT") != ""),
+		Beside: o.beside,
 	}
 	var mu sync.Mutex
 	var gone []pruned

@@ -2,6 +2,8 @@ package snapshot
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 // long as one of them is under way, and again where something new is stored meanwhile.
 func (o *VerifyOptions) eachBeside(ctx context.Context, places []Destination, known *verifyRecorder) []error {
 	errs := make([]error, len(places))
+	led := o.Beside && o.news()
 	var at underWay
 	at.add(len(places))
 	var all sync.WaitGroup
@@ -19,7 +22,7 @@ func (o *VerifyOptions) eachBeside(ctx context.Context, places []Destination, kn
 		all.Go(func() {
 			for first := true; ; first = false {
 				tried := o.stored(d)
-				if !o.Beside || !first || o.isDue(d) {
+				if !led || !first || o.isDue(d) {
 					_, each := inEach(ctx, places[i:i+1], o.Stall, func(ctx context.Context, d Destination) (struct{}, error) {
 						return struct{}{}, o.verifyIn(ctx, d, known)
 					})
@@ -63,6 +66,24 @@ func (o *VerifyOptions) stored(d Destination) string {
 		return "" // told by who verifies
 	}
 	return s.Last[d.Name()].ID
+}
+
+// takeNotes names the taking job's state as it is now; empty where nobody knows.
+func (o *VerifyOptions) takeNotes() string {
+	data, err := os.ReadFile(filepath.Join(o.TakeStateDir, takeStateFile))
+	if err != nil {
+		return ""
+	}
+	return sha256Hex(data)
+}
+
+// news says whether the taking job has noted something since a run like this one ended.
+// Where it has not, a person has started this one, and wants all of it read: systemd does
+// not say who has (of a unit that a path has started once it says so ever after).
+func (o *VerifyOptions) news() bool {
+	s, err := LoadVerifyState(o.StateDir)
+	now := o.takeNotes()
+	return err == nil && now != "" && s.Seen != now
 }
 
 // isDue says whether a place has to be read: not where what it holds was since the taking

@@ -65,6 +65,20 @@ func newBesideWorld(t *testing.T) *besideWorld {
 	return w
 }
 
+// notes has the taking job note something that is of no place.
+func (w *besideWorld) notes() {
+	w.t.Helper()
+	s, err := LoadTakeState(w.state)
+	if s.CanaryFailure == nil {
+		s.CanaryFailure = &Failure{At: time.Now(), Error: "a note"}
+	} else {
+		s.CanaryFailure = nil
+	}
+	if err := errors.Join(err, s.save(w.state)); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 // passes lets the bubble's clock go on.
 func (w *besideWorld) passes(d time.Duration) {
 	w.t.Helper()
@@ -109,12 +123,11 @@ func TestVerifyBesideATake(t *testing.T) {
 		first := w.take(time.Time{}, w.a, w.b)
 		w.verify()
 		w.wasRead("the first take", []string{first}, []string{first})
+		w.notes()
 		w.verify()
 		w.wasRead("started again by the same take", nil, nil)
-		w.verifying.Beside = false
 		w.verify()
 		w.wasRead("by a person", []string{first}, []string{first})
-		w.verifying.Beside = true
 
 		w.passes(time.Hour)
 		began := time.Now()
@@ -127,6 +140,7 @@ func TestVerifyBesideATake(t *testing.T) {
 		late := w.take(began, w.b) // as a later try of the same job does
 		w.verify()
 		w.wasRead("b has taken it", nil, []string{late})
+		w.notes()
 		w.verify()
 		w.wasRead("the end of the job", nil, nil)
 
@@ -136,6 +150,7 @@ func TestVerifyBesideATake(t *testing.T) {
 		}
 		w.verify()
 		w.wasRead("a job that came to nothing", []string{second}, []string{late})
+		w.notes()
 		w.verify()
 		w.wasRead("its end", nil, nil)
 	})
@@ -159,6 +174,7 @@ func TestVerifyBesideIsSure(t *testing.T) {
 			rec.ManifestSHA256 = "0"
 			s.LastGood["a"] = rec
 		},
+		"no news":           func(_ *besideWorld, _ *VerifyState, taken *TakeState) { taken.CanaryFailure = nil },
 		"a state of before": func(_ *besideWorld, _ *VerifyState, taken *TakeState) { taken.Began = time.Time{} },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -169,6 +185,7 @@ func TestVerifyBesideIsSure(t *testing.T) {
 				w.a.since()
 				good, gerr := LoadVerifyState(w.verifying.StateDir)
 				taken, terr := LoadTakeState(w.state)
+				taken.CanaryFailure = &Failure{At: time.Now(), Error: "news"}
 				spoil(w, &good, &taken)
 				if err := errors.Join(gerr, terr, good.save(w.verifying.StateDir), taken.save(w.state)); err != nil {
 					t.Fatal(err)

@@ -65,6 +65,8 @@ type VerifyState struct {
 	// by name.
 	Failure  *Failure           `json:"failure,omitempty"`
 	Failures map[string]Failure `json:"failures,omitempty"`
+	// Seen is the sum of the taking job's state as the last run that it had led to left it.
+	Seen string `json:"seen,omitempty"`
 	// ClockDoubted is in how many runs in a row the clock was in doubt.
 	ClockDoubted int `json:"clock_doubted,omitempty"`
 }

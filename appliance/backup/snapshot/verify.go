@@ -40,9 +40,9 @@ type VerifyOptions struct {
 	// Doubt is why this machine's clock is not to be believed; ClockDoubt when nil, or
 	// nobody where Now is given.
 	Doubt func() error
-	// Beside is of a run that the taking job has led to, perhaps while that still goes on in
-	// other places. What was read back since the last take began is passed over, and until
-	// every place is done, what is newly stored in one is read back, too.
+	// Beside is of a run that the taking job may have led to, perhaps while that still goes
+	// on in other places. If it has, what was read back since it began is passed over; and
+	// until every place is done, what is newly stored in one is read back, too.
 	Beside bool
 	// Then is what follows in each place that could be asked, whether its snapshot
 	// was good or not; may be nil. good is what was read back, zero if nothing was.
@@ -528,6 +528,9 @@ func (r *verifyRecorder) save(failure, doubt error) (doubted int, err error) {
 			s.ClockDoubted++
 		}
 		doubted = s.ClockDoubted
+		if r.o.Beside {
+			s.Seen = r.o.takeNotes()
+		}
 		s.Failures, s.Failure = settle(nil, r.o.Now(), r.places, r.failed), nil
 		if failure != nil {
 			s.Failure = &Failure{At: r.o.Now().UTC(), Error: failure.Error()}
