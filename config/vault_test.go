@@ -92,6 +92,7 @@ func TestRenderVaultParsesBack(t *testing.T) {
 			SocketMode    string `hcl:"socket_mode"`
 			SocketUser    string `hcl:"socket_user"`
 			SocketGroup   string `hcl:"socket_group"`
+			ReadTimeout   string `hcl:"http_read_timeout"`
 		} `hcl:"listener"`
 		Seal []struct {
 			Type    string `hcl:",key"`
@@ -115,6 +116,10 @@ func TestRenderVaultParsesBack(t *testing.T) {
 	}
 	if l := got.Listener[1]; l.SocketMode != "0660" || l.SocketUser != "vault" || l.SocketGroup != "strongroom" {
 		t.Errorf("unix listener = %+v: Vault ignores mode, user and group unless all are set", l)
+	}
+	// As long as a snapshot may be under way (take, verify, restore); the front's stays short.
+	if got.Listener[0].ReadTimeout != "" || got.Listener[1].ReadTimeout != "4h" {
+		t.Errorf("read timeouts %q and %q", got.Listener[0].ReadTimeout, got.Listener[1].ReadTimeout)
 	}
 	if got.Seal[0].Address != "unix:///run/strongroom-kms/kms.sock" {
 		t.Errorf("seal address = %q", got.Seal[0].Address)

@@ -86,6 +86,10 @@ listener "unix" {
   socket_user  = "vault"
   socket_group = "strongroom"
 
+  # Vault ends a request that takes longer than 30 s to arrive: a snapshot of 1 GB that
+  # comes off a slow disk never gets in.
+  http_read_timeout = "4h"
+
   # The ledger of a manifest is one write, and names all that it has made.
   max_request_json_strings = 100000
 

@@ -91,6 +91,10 @@ listener "unix" {
   socket_user  = "vault"
   socket_group = "strongroom"
 
+  # Vault ends a request that takes longer than 30 s to arrive: a snapshot of 1 GB that
+  # comes off a slow disk never gets in.
+  http_read_timeout = "4h"
+
   telemetry {
     unauthenticated_metrics_access = true
   }
