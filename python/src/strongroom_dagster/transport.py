@@ -123,8 +123,8 @@ class _Answer(http.client.HTTPResponse):
         if codings - {"identity"}:
             return codings == {"chunked"} and self.chunked
         lengths = _listed(self.msg.get_all("Content-Length", []))
-        if not all(_LENGTH.fullmatch(length) for length in lengths) or len(lengths) > 1:
-            return False
+        if not all(_LENGTH.fullmatch(length) for length in lengths):
+            return False  # of several that differ urllib3 complains
         if self.length is None and lengths:
             self.length = int(lengths.pop())  # of the same twice, in one line
         return True
