@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/appliance/secrets/apps"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
@@ -16,6 +17,7 @@ import (
 // appOptions are what the verbs of app share.
 type appOptions struct {
 	vault      vaultAccess
+	client     *vaultapi.Client // what load has opened
 	config     string
 	app, env   string
 	json       bool
@@ -59,6 +61,7 @@ func (o *appOptions) load() (config.Apps, apps.Vault, error) {
 	if err != nil {
 		return conf, nil, err
 	}
+	o.client = c
 	return conf, apps.New(c), nil
 }
 

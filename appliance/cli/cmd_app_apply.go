@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -36,7 +37,14 @@ func (o *appOptions) addApply(c *cobra.Command) {
 }
 
 func (o *appOptions) options(c *cobra.Command, conf config.Apps, v apps.Vault) apps.Options {
-	return apps.Options{Config: conf, Vault: v, Adopt: o.adopt, ResendSecrets: o.resend, Out: c.OutOrStdout()}
+	a := apps.Options{Config: conf, Vault: v, Adopt: o.adopt, ResendSecrets: o.resend, Out: c.OutOrStdout()}
+	if slices.ContainsFunc(conf.Auth, func(a config.Auth) bool { return a.Type == config.AuthLDAP }) {
+		// Where nobody answers, the plan says so.
+		if h, err := o.client.Health(c.Context()); err == nil {
+			a.Product = h.Product
+		}
+	}
+	return a
 }
 
 func runAppPlan(c *cobra.Command, o *appOptions) error {

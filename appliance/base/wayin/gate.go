@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strconv"
 
+	"golang.org/x/sys/unix"
+
 	"strongroom.example/appliance/base/statefile"
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/config/machine"
@@ -66,5 +68,13 @@ func CloseUnheld(read func() ([]byte, error), write func([]byte) error, socket, 
 	}
 	defer unlock()
 	_, err = Close(read, write)
-	return errors.Join(err, os.RemoveAll(filepath.Dir(socket)))
+	if gone := os.Remove(socket); !errors.Is(gone, os.ErrNotExist) {
+		err = errors.Join(err, gone)
+	}
+	// In the unit's own view of the machine it is a mount, and cannot go: empty as it is,
+	// and root's own, it is for the next run.
+	if gone := os.Remove(filepath.Dir(socket)); !errors.Is(gone, os.ErrNotExist) && !errors.Is(gone, unix.EBUSY) {
+		err = errors.Join(err, gone)
+	}
+	return err
 }

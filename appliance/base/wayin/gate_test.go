@@ -178,7 +178,8 @@ func TestCloseUnheld(t *testing.T) {
 	if err := end(); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Mkdir(door, 0o700); err != nil { // a killed run's, whose lock went with it
+	// A killed run's, whose lock went with it.
+	if err := errors.Join(os.Mkdir(door, 0o700), os.WriteFile(filepath.Join(door, "s"), nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	if err := CloseUnheld(d.Read, d.Write, filepath.Join(door, "s"), lock); err != nil || v.file != config {

@@ -394,3 +394,26 @@ func summary(p *Plan) string {
 	}
 	return strings.Join(out, "; ")
 }
+
+// OpenBao has no LDAP of its own: that is said by name, nothing is made, and one that
+// is mounted as a plugin is used.
+func TestOpenBaoHasNoLDAP(t *testing.T) {
+	m := newMemory()
+	o := options(parse(t, everything), m)
+	o.Product = config.ProductOpenBao
+	p, err := Apply(t.Context(), o, quiet)
+	if !errors.Is(err, ErrConflict) || m.writes != 0 || p.Count(Blocked) != 1 {
+		t.Fatalf("%v, %d writes, %d blocked", err, m.writes, p.Count(Blocked))
+	}
+	for _, c := range p.Changes {
+		if c.Action == Blocked && (c.Name != "auth/ldap" || !strings.Contains(c.Note, "oidc or userpass")) {
+			t.Errorf("%+v", c)
+		}
+	}
+	o.Product = ""
+	apply(t, o)
+	o.Product = config.ProductOpenBao
+	if p := plan(t, o); p.Count(Blocked) != 0 {
+		t.Errorf("with the method mounted %d are blocked", p.Count(Blocked))
+	}
+}

@@ -20,6 +20,8 @@ import (
 type Options struct {
 	Config config.Apps
 	Vault  Vault
+	// Product is whose server it is; empty is Vault.
+	Product config.Product
 	// Adopt are ids of objects ("approle/bike-data-flow-production") that
 	// exist, belong to nobody, and shall belong to the manifest.
 	Adopt []string
@@ -46,6 +48,7 @@ const parallel = 16
 type world struct {
 	conf     config.Apps
 	vault    Vault
+	product  config.Product
 	random   io.Reader
 	readFile func(string) ([]byte, error)
 
@@ -59,7 +62,7 @@ type world struct {
 
 func look(ctx context.Context, o Options) (*world, error) {
 	w := &world{
-		conf: o.Config, vault: o.Vault, random: o.Random, readFile: o.ReadFile,
+		conf: o.Config, vault: o.Vault, product: o.Product, random: o.Random, readFile: o.ReadFile,
 		accessors: map[string]string{}, mounts: map[string]string{}, auths: map[string]string{},
 	}
 	if w.random == nil {
@@ -120,6 +123,9 @@ func (w *world) lookAtKeys(ctx context.Context) error {
 	return nil
 }
 
+// noLDAP is for who wants what OpenBao has taken out of its server.
+const noLDAP = "OpenBao has no ldap since 2.7: let people log in by oidc or userpass, or register its ldap plugin and mount that here, which is then used"
+
 // mountsNeeded are the engines and auth methods without which nothing else can
 // be made.
 func (w *world) mountsNeeded() []Change {
@@ -138,6 +144,8 @@ func (w *world) mountsNeeded() []Change {
 	auth := func(path, kind string, needed bool) {
 		switch have := w.auths[path]; {
 		case !needed || have == kind || kind == "oidc" && have == "jwt":
+		case have == "" && kind == config.AuthLDAP && w.product == config.ProductOpenBao:
+			out = append(out, Change{Kind: kindMount, Name: "auth/" + path, Action: Blocked, Note: noLDAP})
 		case have == "":
 			out = append(out, Change{Kind: kindMount, Name: "auth/" + path, Action: Create, object: object{
 				kind: kindMount, name: "auth/" + path, path: "sys/auth/" + path,

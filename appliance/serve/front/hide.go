@@ -15,7 +15,7 @@ import (
 // version and where. By the path below sys/.
 var hidden = map[string][]string{
 	"leader":      {"raft_committed_index", "raft_applied_index", "leader_address", "leader_cluster_address"},
-	"seal-status": {"cluster_id", "cluster_name", "version", "build_date"},
+	"seal-status": {"cluster_id", "cluster_name", "version", "build_date", "commit_date"},
 	"health":      {"cluster_id", "cluster_name", "version"},
 }
 
