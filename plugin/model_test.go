@@ -30,7 +30,7 @@ func modelVerbs() map[string]int {
 		"create": 10, "change": 6, "rotate": 8, "force": 2, "compromised": 2, "rollback": 3, "delete": 3, "import": 2, "end a version": 2,
 		"config": 3, "provider": 2, "compromise all": 1, "accept the clock": 1,
 		"pass": 22, "jump": 3, "restart": 3, "reload": 2, "another leader": 2,
-		"storage fault": 5, "storage crash": 4, "service fault": 5, "service crash": 4, "lie": 5, "honest": 4, "read": 3, "check": 4, "daily look": 3,
+		"storage fault": 5, "storage crash": 4, "service fault": 5, "service crash": 4, "lie": 5, "honest": 4, "read": 3, "check": 4, "daily look": 3, "reconcile": 2, "resolve": 3,
 	}
 }
 
@@ -169,6 +169,18 @@ func (m *engineModel) do1(v happening) {
 			m.b.index.checked(name, m.b.clock.now().Add(-time.Second), time.Time{}, "")
 			_ = m.b.withKey(context.Background(), m.storage, name, func(ctx context.Context, w *work) error { return w.checkIfDue(ctx) })
 		})
+	case "reconcile":
+		write("reconcile", nil)
+	case "resolve":
+		if rec, err := (store{m.storage.Storage}).key(context.Background(), name); err == nil && rec != nil && rec.Uncertain != nil {
+			said := map[string]any{"action": "absent"}
+			for _, k := range m.liar.Keys() { // a person looks, and sees no further than the service shows
+				if k.Alive && k.Asked == rec.Uncertain.Name {
+					said = map[string]any{"action": "revoke", "provider_key_id": k.ID}
+				}
+			}
+			write("resolve/"+name, said)
+		}
 	case "config":
 		write("config", maps.Clone(pick(map[string]any{"rotation_period": "20d"}, map[string]any{"rotation_period": "90d"}, map[string]any{"jitter": "2h"},
 			map[string]any{"grace_period": "2d"}, map[string]any{"max_versions": 3}, map[string]any{"warn_before": "3d"}).(map[string]any)))
