@@ -69,9 +69,9 @@ type Version struct {
 	Keep bool `json:"keep,omitempty"`
 	// Identity is which of its provider's identities it was made with.
 	Identity int `json:"identity,omitempty"`
-	// EndAsked: its provider may have been asked to end it. It is stored before that, and
-	// never taken back: readers get it no more, and it never becomes current again,
-	// whatever its times say by another clock.
+	// EndAsked: its provider may have been asked to end it, or it is to end before any
+	// reader had it. It is stored before that, and never taken back: readers get it no
+	// more, and it never becomes current again, whatever its times say by another clock.
 	EndAsked bool `json:"end_asked,omitempty"`
 	// Ending is how far its end has come at the provider; nil: it was not tried.
 	Ending *Ending `json:"ending,omitempty"`
@@ -400,7 +400,7 @@ func (k *Key) Retire(number int, at, now time.Time, force bool) error {
 	case v.State == Current:
 		return fmt.Errorf("revoke version %d: %w", number, ErrCurrent)
 	case v.State == Pending:
-		v.State, v.Retired, v.RevokeAt, v.Ending = Grace, now, at, nil
+		v.State, v.Retired, v.RevokeAt, v.Ending, v.EndAsked = Grace, now, at, nil, true // no reader ever had it
 		return nil
 	case !force && at.Before(v.RevokeAt):
 		return fmt.Errorf("revoke version %d: %w", number, ErrPromise)

@@ -67,12 +67,24 @@ func TestRefusedTransitions(t *testing.T) {
 		do   func(*Key) error
 		want error
 	}{
-		"promote one that is not there":      {func(k *Key) error { return k.Promote(9, at, grace, true) }, ErrNoVersion},
-		"promote one in grace":               {func(k *Key) error { return k.Promote(1, at, grace, true) }, ErrNotAlive},
-		"roll back to the current":           {func(k *Key) error { return k.Rollback(3, at, grace) }, ErrCurrent},
-		"roll back to none":                  {func(k *Key) error { return k.Rollback(9, at, grace) }, ErrNoVersion},
-		"roll back after the grace":          {func(k *Key) error { return k.Rollback(1, at.Add(grace), grace) }, ErrNotAlive},
-		"roll back to a compromised one":     {func(k *Key) error { k.Compromise(at, at, at); return k.Rollback(2, at, grace) }, ErrCompromised},
+		"promote one that is not there":  {func(k *Key) error { return k.Promote(9, at, grace, true) }, ErrNoVersion},
+		"promote one in grace":           {func(k *Key) error { return k.Promote(1, at, grace, true) }, ErrNotAlive},
+		"roll back to the current":       {func(k *Key) error { return k.Rollback(3, at, grace) }, ErrCurrent},
+		"roll back to none":              {func(k *Key) error { return k.Rollback(9, at, grace) }, ErrNoVersion},
+		"roll back after the grace":      {func(k *Key) error { return k.Rollback(1, at.Add(grace), grace) }, ErrNotAlive},
+		"roll back to a compromised one": {func(k *Key) error { k.Compromise(at, at, at); return k.Rollback(2, at, grace) }, ErrCompromised},
+		"roll back to one that was never current, by a clock behind": {func(k *Key) error {
+			if err := errors.Join(k.Add(Version{Number: 4, State: Pending}), k.Retire(4, at, at, true)); err != nil {
+				return err
+			}
+			return k.Rollback(4, at.Add(-time.Minute), grace)
+		}, ErrNotAlive},
+		"roll back to one that its successor's birth ended, by a clock behind": {func(k *Key) error {
+			if err := errors.Join(k.Add(Version{Number: 4, State: Pending}), k.Promote(4, at, grace, false)); err != nil {
+				return err
+			}
+			return k.Rollback(3, at.Add(-time.Minute), grace)
+		}, ErrNotAlive},
 		"revoke the current":                 {func(k *Key) error { return k.Retire(3, at, at, true) }, ErrCurrent},
 		"revoke none":                        {func(k *Key) error { return k.Retire(9, at, at, true) }, ErrNoVersion},
 		"revoke one that was promised":       {func(k *Key) error { return k.Retire(2, at, at, false) }, ErrPromise},
