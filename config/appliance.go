@@ -262,11 +262,17 @@ func checkDomain(s string) error {
 	if s == "" {
 		return errors.New("is required: the name under which Vault will be reached")
 	}
-	bad := fmt.Errorf(`%q is not a domain name such as "vault.example.com"`, s)
-	if len(s) > 253 || !strings.Contains(s, ".") {
-		return bad
+	_, err := netip.ParseAddr(s)
+	if err == nil || !strings.Contains(s, ".") || checkLabels(s) != nil {
+		return fmt.Errorf(`%q is not a domain name such as "vault.example.com"`, s)
 	}
-	if _, err := netip.ParseAddr(s); err == nil {
+	return nil
+}
+
+// checkLabels takes a host name in its normal form (RFC 1123, section 2.1).
+func checkLabels(s string) error {
+	bad := errors.New("no host name")
+	if len(s) > 253 {
 		return bad
 	}
 	for label := range strings.SplitSeq(s, ".") {

@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"net/url"
 	"path/filepath"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/BurntSushi/toml"
 )
@@ -183,8 +185,9 @@ func (c *Front) check(check func(string, error)) {
 		fail("names", "no name")
 	}
 	for _, n := range c.Names {
-		if n == "" || strings.ContainsAny(n, " /:*") && net.ParseIP(n) == nil {
-			fail("names", "%q is neither a DNS name nor an IP address", n)
+		if err := checkFrontName(n); err != nil {
+			fail("names", "%w", err)
+			continue
 		}
 		if c.Issuer == TLSACME && (net.ParseIP(n) != nil || !strings.Contains(n, ".")) {
 			fail("names", "%q is not a public DNS name: issuer %q needs one", n, TLSACME)
@@ -243,6 +246,27 @@ func (l *FrontLimits) check(fail func(key, format string, args ...any)) {
 	if l.HeaderBytes < 4<<10 || l.HeaderBytes > 1<<20 {
 		fail("limits.header_bytes", "%d is not between 4 KiB and 1 MiB", l.HeaderBytes)
 	}
+}
+
+// checkFrontName takes names in the one form that certificates have them in. Others
+// would be asked for, and found, nowhere.
+func checkFrontName(n string) error {
+	if ip, err := netip.ParseAddr(n); err == nil {
+		if normal := ip.Unmap().String(); normal != n || ip.Zone() != "" {
+			return fmt.Errorf("%q is not in the normal form of an address: write %q", n, ip.Unmap().WithZone("").String())
+		}
+		return nil
+	}
+	normal := strings.TrimSuffix(strings.ToLower(n), ".")
+	switch {
+	case strings.ContainsFunc(n, func(r rune) bool { return r > unicode.MaxASCII }):
+		return fmt.Errorf("%q is not ASCII: write it as DNS has it, with xn--", n)
+	case checkLabels(normal) != nil:
+		return fmt.Errorf("%q is neither a DNS name nor an IP address", n)
+	case normal != n:
+		return fmt.Errorf("%q is not in the normal form of a name: write %q", n, normal)
+	}
+	return nil
 }
 
 func checkFrontAddress(a string) error {

@@ -63,7 +63,7 @@ var ledger = map[string]map[string]string{
 	},
 	"certificates.md": {
 		"acme": "test/vps/docs_ledger_test.go", "dns": "test/vps/docs_ledger_test.go", "files": "test/vps/docs_ledger_test.go",
-		"warnings": "test/vps/acme_test.go", "local": "test/vps/acme_test.go",
+		"warnings": "test/vps/acme_test.go", "local": "test/vps/acme_test.go", "new-root": "test/vps/front_storage_test.go",
 		"renewed": "test/vps/own_certificate_test.go", "handed": "test/vps/own_certificate_test.go",
 	},
 	"cloud-init.md": {

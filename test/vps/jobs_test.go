@@ -28,6 +28,7 @@ func TestJobs(t *testing.T) {
 	t.Run("what each sandbox reaches", func(t *testing.T) { testReach(t, m) })
 	t.Run("metrics", func(t *testing.T) { testMetricsUnit(t, m) })
 	t.Run("alert", func(t *testing.T) { testAlertUnit(t, m) })
+	t.Run("a damaged storage of the front", func(t *testing.T) { testFrontStorage(t, m) })
 	t.Run("a rotated key is in the next snapshot", func(t *testing.T) { testRotatedKey(t, m) })
 }
 

@@ -214,10 +214,22 @@ func (g *guardedACME) counted(ca string, names []string, order func() error) err
 		// and the next order may well succeed.
 		err = order()
 	}
-	if err != nil {
-		return g.state.budget.note(ca, names, err)
+	if err == nil {
+		return g.state.budget.succeed(ca, names)
 	}
-	return g.state.budget.succeed(ca, names)
+	if !caRefused(err) {
+		err = errors.Join(err, g.state.budget.forget(ca, names))
+	}
+	return g.state.budget.note(ca, names, err)
+}
+
+// caRefused says whether a CA may have counted an order that ended with err: it has
+// refused it, or what was shown for it. One that is away, or has a fault of its own,
+// has not; and a conflict is one of two requests (RFC 8555, section 7.4, RFC 9773,
+// section 5).
+func caRefused(err error) bool {
+	problem := acme.Problem{}
+	return errors.As(err, &problem) && problem.Status < 500 && problem.Status != http.StatusConflict
 }
 
 // caName is the CA's host: what limits are counted by.

@@ -3,6 +3,7 @@ package front
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -20,6 +21,12 @@ const (
 	maxIssued     = 4
 	issuedWindow  = 7 * 24 * time.Hour
 )
+
+const budgetFile = "acme-budget.json"
+
+func newBudget(storage string, now func() time.Time) *budget {
+	return &budget{file: filepath.Join(storage, budgetFile), now: now}
+}
 
 // ErrBudget says that a CA is not asked, because it has been asked too often.
 var ErrBudget = errors.New("certificate budget is used up")
@@ -42,6 +49,12 @@ type ledger struct {
 	// LastError is for status and doctor.
 	LastError     string    `json:"last_error,omitempty"`
 	LastErrorTime time.Time `json:"last_error_time,omitzero"`
+}
+
+func (l *ledger) dropFailure(key string) {
+	if f := l.Failures[key]; len(f) > 0 {
+		l.Failures[key] = f[:len(f)-1]
+	}
 }
 
 func ledgerKey(ca string, names []string) string {
@@ -92,6 +105,11 @@ func (b *budget) used(ca string, names []string) (failed, issued, left int) {
 	return failed, issued, max(min(maxFailures-failed, maxIssued-issued), 0)
 }
 
+// forget takes begin's failure back: the CA has counted nothing.
+func (b *budget) forget(ca string, names []string) error {
+	return b.change(func(l *ledger) { l.dropFailure(ledgerKey(ca, names)) })
+}
+
 // begin counts an order as failed before it is placed.
 func (b *budget) begin(ca string, names []string) error {
 	return b.change(func(l *ledger) {
@@ -104,9 +122,7 @@ func (b *budget) begin(ca string, names []string) error {
 func (b *budget) succeed(ca string, names []string) error {
 	return b.change(func(l *ledger) {
 		key := ledgerKey(ca, names)
-		if f := l.Failures[key]; len(f) > 0 {
-			l.Failures[key] = f[:len(f)-1]
-		}
+		l.dropFailure(key)
 		l.Issued[key] = append(l.Issued[key], b.now())
 		l.LastError, l.LastErrorTime = "", time.Time{}
 	})
@@ -166,11 +182,29 @@ func (b *budget) load() (*ledger, error) {
 	if l.Issued == nil {
 		l.Issued = map[string][]time.Time{}
 	}
-	return l, nil
+	return l, b.untilNow(l)
 }
 
-// since gives the times after from. Times in the future, after a clock was set
-// back, count too.
+// untilNow takes what was written by a clock that was ahead for something of now: it
+// counts, and not for longer than its window.
+func (b *budget) untilNow(l *ledger) error {
+	now, ahead := b.now(), false
+	for _, m := range []map[string][]time.Time{l.Failures, l.Issued} {
+		for _, times := range m {
+			for i, t := range times {
+				if t.After(now) {
+					times[i], ahead = now, true
+				}
+			}
+		}
+	}
+	if !ahead {
+		return nil
+	}
+	return statefile.Save(b.file, l, 0o600)
+}
+
+// since gives the times after from.
 func since(times []time.Time, from time.Time) []time.Time {
 	return slices.DeleteFunc(slices.Clone(times), func(t time.Time) bool { return !t.After(from) })
 }

@@ -2,11 +2,14 @@ package front
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mholt/acmez/v3/acme"
 )
 
 type budgetTest struct {
@@ -61,6 +64,28 @@ func TestBudget(t *testing.T) {
 			t.Fatalf("got %v", err)
 		}
 	})
+	t.Run("a clock that was ahead stops nothing for longer than the window", func(t *testing.T) {
+		x := newBudgetTest(t)
+		right := x.time
+		x.time = right.AddDate(4, 0, 0)
+		for range maxFailures {
+			x.must(x.begin("ca", names))
+		}
+		for range maxIssued {
+			x.must(x.begin("ca", names[:1]))
+			x.must(x.succeed("ca", names[:1]))
+		}
+		x.time = right
+		for _, which := range [][]string{names, names[:1]} {
+			if err := x.check("ca", which); !errors.Is(err, ErrBudget) {
+				t.Fatalf("%s: got %v", which, err)
+			}
+		}
+		x.time = right.Add(failureWindow + time.Second)
+		x.must(x.check("ca", names))
+		x.time = right.Add(issuedWindow + time.Second)
+		x.must(x.check("ca", names[:1]))
+	})
 	t.Run("certificates in a week", func(t *testing.T) {
 		x := newBudgetTest(t)
 		for range maxIssued {
@@ -108,4 +133,39 @@ func TestBudget(t *testing.T) {
 			t.Fatal("an attempt that is not written down may be placed")
 		}
 	})
+}
+
+// A CA that is away, or has a fault of its own, has counted nothing: what it has
+// refused it has.
+func TestWhatCountsAsAFailedOrder(t *testing.T) {
+	problem := func(status int) error {
+		return fmt.Errorf("creating order: %w", acme.Problem{Type: "urn:ietf:params:acme:error:x", Status: status})
+	}
+	for name, tt := range map[string]struct {
+		err    error
+		counts bool
+	}{
+		"no route":                {errors.New("performing request: connect: no route to host"), false},
+		"503 at newNonce":         {errors.New("HTTP 503: busy"), false},
+		"500 with a problem":      {problem(500), false},
+		"503 with a problem":      {problem(503), false},
+		"a conflict":              {problem(409), false},
+		"its rate limit":          {problem(429), true},
+		"a challenge that failed": {problem(403), true},
+		"a name that it refuses":  {problem(400), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			x := newBudgetTest(t)
+			g := &guardedACME{state: &state{budget: x.budget}}
+			names := []string{"a.example.org"}
+			if err := g.counted("ca", names, func() error { return tt.err }); !errors.Is(err, tt.err) {
+				t.Fatal(err)
+			}
+			l, err := x.load()
+			x.must(err)
+			if got := len(l.Failures) > 0; got != tt.counts || l.LastError == "" {
+				t.Errorf("counted: %t, %+v", got, l)
+			}
+		})
+	}
 }

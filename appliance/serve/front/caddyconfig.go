@@ -61,8 +61,9 @@ func caddyConfig(c Config, socks sockets) (*caddy.Config, error) {
 		"tls":   caddyconfig.JSON(tlsApp(c, ports), nil),
 	}
 	if c.Issuer == config.TLSInternal {
+		root, inter := withoutRootKey(c)
 		cfg.AppsRaw["pki"] = caddyconfig.JSON(caddypki.PKI{CAs: map[string]*caddypki.CA{
-			caddypki.DefaultCAID: {Name: "Strongroom", RootCommonName: "Strongroom front root", InstallTrust: &off},
+			caddypki.DefaultCAID: {Name: "Strongroom", RootCommonName: "Strongroom front root", InstallTrust: &off, Root: root, Intermediate: inter},
 		}}, nil)
 	}
 	return cfg, nil

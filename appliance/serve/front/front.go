@@ -55,6 +55,12 @@ func Run(ctx context.Context, c Config, hooks Hooks) error {
 	if err := os.MkdirAll(c.Storage, 0o700); err != nil {
 		return fmt.Errorf("front storage: %w", err)
 	}
+	healed, release, err := heal(c, time.Now())
+	if err != nil {
+		return err
+	}
+	defer release()
+	healed.say()
 	// Caddy keeps an id of its own here; the default is a home folder, which a
 	// service has none of.
 	if err := os.Setenv("XDG_DATA_HOME", c.Storage); err != nil {
@@ -124,11 +130,21 @@ func Run(ctx context.Context, c Config, hooks Hooks) error {
 	if hooks.Ready != nil {
 		hooks.Ready(func(ctx context.Context) error { return alive(ctx, address, shared.admission) })
 	}
-	<-ctx.Done()
+	var ended error
+	invalid := make(chan error, 1)
+	if c.Issuer == config.TLSInternal {
+		tick := time.NewTicker(validPoll)
+		defer tick.Stop()
+		go watchValid(ctx, tick.C, time.Now, c.Names, caddytls.AllMatchingCertificates, func(err error) { invalid <- err })
+	}
+	select {
+	case <-ctx.Done():
+	case ended = <-invalid:
+	}
 	if hooks.Stopping != nil {
 		hooks.Stopping()
 	}
-	return drain(g, c.Drain)
+	return errors.Join(ended, drain(g, c.Drain))
 }
 
 // activeGate finds the handler that Caddy has made from its configuration.
@@ -264,8 +280,12 @@ func publishRoot(c Config) error {
 	if err != nil {
 		return fmt.Errorf("front's root certificate: %w", err)
 	}
-	if old, err := os.ReadFile(c.RootFile); err == nil && bytes.Equal(old, root) {
+	old, err := os.ReadFile(c.RootFile)
+	switch {
+	case err == nil && bytes.Equal(old, root):
 		return nil
+	case readRoot(c.RootFile) != nil:
+		return fmt.Errorf("%w: clients trust that in %s, and the storage has another", ErrRoot, c.RootFile)
 	}
 	return atomicfile.Write(c.RootFile, root, 0o644)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -49,7 +48,7 @@ func (s *state) Provision(ctx caddy.Context) error {
 	s.started = time.Now()
 	s.ready = make(chan struct{})
 	s.nonce = hex.EncodeToString(b)
-	s.budget = &budget{file: filepath.Join(s.Dir, "acme-budget.json"), now: time.Now}
+	s.budget = newBudget(s.Dir, time.Now)
 	var err error
 	if s.admission, err = newAdmission(); err != nil {
 		return err
