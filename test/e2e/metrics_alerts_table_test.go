@@ -63,7 +63,7 @@ var alertCases = []alertCase{
 	{alert: "CertificateExpires", bad: certificate(150_000), summary: "14.91% of the certificate's life are left"},
 	{alert: "CertificateExpiresNow", also: []string{"CertificateExpires"}, bad: certificate(70_000), summary: "7% of the certificate's life are left"},
 	{alert: "CertificateExpiresNow", also: []string{"CertificateExpires"}, bad: certificate(-60), summary: "The certificate has expired"},
-	{alert: "NoCertificate", bad: one(set("strongroom_front_certificate_not_after_seconds", 0)), summary: "The front has no certificate for $name"},
+	{alert: "NoCertificate", bad: one(set(`strongroom_front_certificate_not_after_seconds{name="localhost"}`, 0)), summary: "The front has no certificate for $name"},
 	{alert: "CertificateForAnotherName", bad: one(set("strongroom_certificate_covers_name", 0)), summary: "The front presents a certificate for another name"},
 	{alert: "CertificateOrdersFail", bad: one(grows("strongroom_front_certificate_failures_total", 0.01)), summary: "Orders for a certificate fail", slack: 10 * 60, lasts: day + 600},
 

@@ -20,8 +20,8 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
-// Log writes a daemon's log lines. Under systemd they go to the journal, which has
-// the time already.
+// Log writes a daemon's log lines. Under systemd they go to the journal, with their
+// priorities; it has the time already.
 func Log(w io.Writer) *slog.Logger {
 	opts := &slog.HandlerOptions{}
 	if os.Getenv("JOURNAL_STREAM") != "" {
@@ -32,7 +32,7 @@ func Log(w io.Writer) *slog.Logger {
 			return a
 		}
 	}
-	return slog.New(slog.NewTextHandler(w, opts))
+	return slog.New(slog.NewTextHandler(Journal(w), opts))
 }
 
 // Ready tells systemd, or whoever listens on $NOTIFY_SOCKET, that the daemon

@@ -33,6 +33,36 @@ func TestLog(t *testing.T) {
 	}
 }
 
+// What the journal filters by is the level of the line.
+func TestJournalPriorities(t *testing.T) {
+	lines := []struct{ line, prefix string }{
+		{`{"level":"info","msg":"x"}`, ""}, {`{"level":"warn","msg":"x"}`, "<4>"}, {`{"level":"error","msg":"x"}`, "<3>"},
+		{`{"level":"fatal","msg":"x"}`, "<2>"}, {`{"level":"debug","msg":"x"}`, "<7>"}, {`{"msg":"{\"level\":\"error\""}`, ""},
+		{`level=INFO msg=x`, ""}, {`level=WARN msg=x`, "<4>"}, {`level=ERROR msg=x`, "<3>"}, {`msg="level=ERROR "`, ""}, {"", ""},
+	}
+	for _, inJournal := range []bool{true, false} {
+		t.Run(strconv.FormatBool(inJournal), func(t *testing.T) {
+			t.Setenv("JOURNAL_STREAM", map[bool]string{true: "8:1"}[inJournal])
+			for _, l := range lines {
+				var out bytes.Buffer
+				want := l.line
+				if inJournal {
+					want = l.prefix + want
+				}
+				if n, err := Journal(&out).Write([]byte(l.line)); n != len(l.line) || err != nil || out.String() != want {
+					t.Errorf("%q: %q, %d, %v", l.line, &out, n, err)
+				}
+			}
+		})
+	}
+	t.Setenv("JOURNAL_STREAM", "8:1")
+	var out bytes.Buffer
+	Log(&out).Error("refused")
+	if !strings.HasPrefix(out.String(), "<3>level=ERROR msg=refused") {
+		t.Errorf("%q", &out)
+	}
+}
+
 // manager plays systemd: it gives what it is told.
 func manager(t *testing.T) (hear func() string) {
 	t.Helper()

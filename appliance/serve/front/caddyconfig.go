@@ -3,7 +3,9 @@ package front
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
+	"os"
 	"strconv"
 	"time"
 
@@ -18,6 +20,7 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/filestorage"
 	_ "github.com/caddyserver/caddy/v2/modules/logging"
 
+	"strongroom.example/appliance/base/daemon"
 	"strongroom.example/config"
 )
 
@@ -81,7 +84,7 @@ func logging() *caddy.Logging {
 		"http.handlers.reverse_proxy",
 	}, BaseLog: caddy.BaseLog{
 		Level:     "INFO",
-		WriterRaw: caddyconfig.JSON(obj{"output": "stderr"}, nil),
+		WriterRaw: caddyconfig.JSON(obj{"output": "strongroom_journal"}, nil),
 		EncoderRaw: caddyconfig.JSON(obj{
 			"format": "filter",
 			"wrap":   obj{"format": "json", "time_format": "rfc3339_nano"},
@@ -92,6 +95,30 @@ func logging() *caddy.Logging {
 			},
 		}, nil),
 	}}}}
+}
+
+// journalWriter is standard error, with the journal's priorities.
+type journalWriter struct{}
+
+var _ caddy.WriterOpener = journalWriter{}
+
+// CaddyModule names the module.
+func (journalWriter) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "caddy.logging.writers.strongroom_journal", New: func() caddy.Module { return new(journalWriter) }}
+}
+
+// String implements caddy.WriterOpener.
+func (journalWriter) String() string { return "stderr" }
+
+// WriterKey implements caddy.WriterOpener.
+func (journalWriter) WriterKey() string { return "strongroom:journal" }
+
+// OpenWriter implements caddy.WriterOpener.
+func (journalWriter) OpenWriter() (io.WriteCloser, error) {
+	return struct {
+		io.Writer
+		io.Closer
+	}{daemon.Journal(os.Stderr), io.NopCloser(nil)}, nil
 }
 
 func httpApp(c Config, socks sockets, ports ports) (*caddyhttp.App, error) {

@@ -33,7 +33,7 @@ const (
 
 // register makes our modules known to Caddy, which panics the second time.
 var register = sync.OnceFunc(func() {
-	for _, m := range []caddy.Module{new(gate), new(state), new(probe), new(plainErrors), new(hold), new(admit), new(guardedACME), new(hetznerDNS), new(filesIssuer)} {
+	for _, m := range []caddy.Module{new(gate), new(state), new(probe), new(plainErrors), new(hold), new(admit), new(guardedACME), new(hetznerDNS), new(filesIssuer), journalWriter{}} {
 		caddy.RegisterModule(m)
 	}
 })
@@ -60,7 +60,6 @@ func Run(ctx context.Context, c Config, hooks Hooks) error {
 		return err
 	}
 	defer release()
-	healed.say()
 	// Caddy keeps an id of its own here; the default is a home folder, which a
 	// service has none of.
 	if err := os.Setenv("XDG_DATA_HOME", c.Storage); err != nil {
@@ -85,6 +84,7 @@ func Run(ctx context.Context, c Config, hooks Hooks) error {
 	if err := caddy.Load(b, true); err != nil {
 		return fmt.Errorf("start front: %w", err)
 	}
+	healed.say()
 	if c.HTTP3Enabled || len(c.HTTP3) > 0 {
 		caddy.Log().Named("front").Warn("http3 and http3_enabled have no effect: HTTP/3 is not spoken any more")
 	}
