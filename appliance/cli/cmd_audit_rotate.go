@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -33,7 +32,10 @@ the disk. No entry is lost, whatever interrupts it. The limits are in the table
 [audit] of the configuration file.
 
 When the disk is used up to full_percent the oldest compressed logs are deleted
-before their time, since Vault would stop. Exit code 3: the disk is used beyond
+before their time, since Vault would stop; so are those beyond keep_mb. Each such
+deletion is noted down before it is done, and told once, with the time that is lost.
+
+Exit code 3: logs were deleted before their time, the disk is used beyond
 warn_percent, or a log is executable.`,
 		Example: `  strongroom audit rotate
   strongroom audit rotate --force`,
@@ -68,6 +70,11 @@ func runAuditRotate(c *cobra.Command, o auditRotateOptions) error {
 	}
 	rep, err := audit.Rotate(c.Context(), audit.Options{
 		Dir: o.dir, StateDir: stateDir(o.state, machine.AuditState), Signal: signal, Force: o.force, Wait: o.wait,
+		Tell: func(lost []audit.Loss) {
+			for _, l := range lost {
+				journal(c, journalError, "%s", l)
+			}
+		},
 		Policy: audit.Policy{
 			Size: int64(conf.RotateMB) << 20, Age: conf.RotateAfter,
 			Keep: conf.Keep, KeepBytes: int64(conf.KeepMB) << 20,
@@ -78,9 +85,6 @@ func runAuditRotate(c *cobra.Command, o auditRotateOptions) error {
 		err = errors.Join(err, printJSON(c, rep))
 	} else {
 		printAudit(c, rep)
-	}
-	if len(rep.DeletedEarly) > 0 {
-		journal(c, journalError, "deleted before their time, the disk was full: %s", strings.Join(rep.DeletedEarly, ", "))
 	}
 	err = auditError(rep, conf, o.dir, err)
 	if err != nil && rep.Level == audit.LevelWarn {
@@ -102,6 +106,27 @@ func printAudit(c *cobra.Command, rep audit.Report) {
 	}
 }
 
+func theirTime(n int) string {
+	if n == 1 {
+		return "its time"
+	}
+	return "their time"
+}
+
+// spanOf is the whole time that losses are of.
+func spanOf(lost []audit.Loss) string {
+	all := lost[0]
+	for _, l := range lost {
+		if l.From.IsZero() || l.From.Before(all.From) {
+			all.From = l.From
+		}
+		if l.Until.After(all.Until) {
+			all.Until = l.Until
+		}
+	}
+	return all.Span()
+}
+
 // auditError gives the exit code and what to do.
 func auditError(rep audit.Report, conf config.Audit, dir string, err error) error {
 	hint := "make room on the disk of " + dir + ", or keep fewer logs (keep, keep_mb in [audit])"
@@ -116,8 +141,8 @@ func auditError(rep audit.Report, conf config.Audit, dir string, err error) erro
 		return err
 	case rep.Level == audit.LevelFull:
 		return &Error{Code: ExitDrift, Err: fmt.Errorf("the disk of %q is used to %.0f%% and no rotated log is left to delete: Vault stops when it is full", dir, rep.Disk.Percent()), Hint: hint}
-	case rep.Level == audit.LevelWarn && len(rep.DeletedEarly) > 0:
-		return &Error{Code: ExitDrift, Err: fmt.Errorf("the disk of %q was used beyond %d%%: %d audit logs were deleted before their time", dir, conf.FullPercent, len(rep.DeletedEarly)), Hint: hint}
+	case len(rep.Lost) > 0:
+		return &Error{Code: ExitDrift, Err: fmt.Errorf("%s deleted before %s, which keep gives: lost is %s", words.Count(len(rep.Lost), "audit log"), theirTime(len(rep.Lost)), spanOf(rep.Lost)), Hint: hint}
 	case rep.Level == audit.LevelWarn:
 		return &Error{Code: ExitDrift, Err: fmt.Errorf("the disk of %q is used to %.0f%%, the warning is at %d%%", dir, rep.Disk.Percent(), conf.WarnPercent), Hint: hint}
 	}

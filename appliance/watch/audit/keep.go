@@ -42,7 +42,8 @@ func Statfs(dir string) (Usage, error) {
 	return Usage{Used: used, Total: used + s.Bavail*uint64(s.Bsize)}, nil
 }
 
-// prune deletes rotated logs that are too old, or too many in sum, oldest first.
+// prune deletes rotated logs that are too old, or too many in sum, oldest first. What
+// goes for their sum goes before its time.
 func (r *run) prune() error {
 	all, err := scan(r.dir)
 	if err != nil {
@@ -59,10 +60,17 @@ func (r *run) prune() error {
 		if f.live() || r.justRotated(f) {
 			continue
 		}
-		if r.now.Sub(f.at) <= r.Policy.Keep && sum <= r.Policy.KeepBytes {
+		young := r.now.Sub(f.at) <= r.Policy.Keep
+		if young && sum <= r.Policy.KeepBytes {
 			break // the others are younger
 		}
-		if err := r.delete(f); err != nil {
+		var err error
+		if young {
+			err = r.deleteEarly(f, ForSize)
+		} else {
+			err = r.delete(f)
+		}
+		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
@@ -122,11 +130,10 @@ func (r *run) lastResort() error {
 		if !f.gz {
 			continue
 		}
-		if err := r.delete(f); err != nil {
+		if err := r.deleteEarly(f, ForDisk); err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		r.early = append(r.early, f.name)
 		if r.usage, err = r.Usage(r.Dir); err != nil {
 			return errors.Join(append(errs, err)...)
 		}

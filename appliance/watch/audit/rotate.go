@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"strongroom.example/appliance/base/dirfs"
+	"strongroom.example/appliance/base/statefile"
 )
 
 // Sentinels of Rotate.
@@ -52,6 +53,9 @@ type Options struct {
 	StateDir string
 	// Force rotates every log that is not empty.
 	Force bool
+	// Tell is called with what was deleted before its time and not told of yet. What it
+	// was called with is not told again. May be nil: then whoever gets the report tells.
+	Tell func([]Loss)
 
 	Wait time.Duration    // DefaultWait when zero
 	Now  func() time.Time // time.Now when nil
@@ -60,6 +64,8 @@ type Options struct {
 
 	// files gives what the folder is changed by; the real ones when nil.
 	files func(*dirfs.Dir) files
+	// save writes a state file; statefile.Save when nil.
+	save func(path string, v any, perm fs.FileMode) error
 }
 
 func (o *Options) fill() error {
@@ -82,6 +88,9 @@ func (o *Options) fill() error {
 	}
 	if o.files == nil {
 		o.files = func(d *dirfs.Dir) files { return osFiles{d} }
+	}
+	if o.save == nil {
+		o.save = statefile.Save
 	}
 	return nil
 }
@@ -106,9 +115,12 @@ func Rotate(ctx context.Context, o Options) (Report, error) {
 	}
 	defer dir.Close()
 	r := &run{Options: o, dir: dir, files: o.files(dir), now: o.Now().UTC()}
-	err = errors.Join(r.sweep(), r.recover(ctx), r.rotateDue(ctx), r.compressAll(ctx), r.prune(), r.watermark())
+	err = errors.Join(r.loadDeletions(), r.sweep(), r.recover(ctx), r.rotateDue(ctx), r.compressAll(ctx), r.prune(), r.watermark())
 	rep, rerr := r.report(err)
-	return rep, errors.Join(err, rerr)
+	if o.Tell != nil {
+		o.Tell(rep.Lost)
+	}
+	return rep, errors.Join(err, rerr, r.told(rep.Lost))
 }
 
 // run is one run under way.
@@ -121,8 +133,10 @@ type run struct {
 	now   time.Time
 
 	rotated, deleted, early []string
-	usage                   Usage
-	level                   Level
+	// deletions are those before their time, of this run and of those before it.
+	deletions Deletions
+	usage     Usage
+	level     Level
 }
 
 func (r *run) path(name string) string { return filepath.Join(r.Dir, name) }

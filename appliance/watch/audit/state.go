@@ -32,6 +32,9 @@ type Report struct {
 	DeletedEarly []string `json:"deleted_early,omitempty"`
 	// DeletedEarlyTotal counts the logs that went before their time, ever.
 	DeletedEarlyTotal int64 `json:"deleted_early_total"`
+	// Lost are those that nobody was told of before: of this run, and of one that was
+	// killed.
+	Lost []Loss `json:"lost,omitempty"`
 	// Failure is this run's, if it failed.
 	Failure string `json:"failure,omitempty"`
 }
@@ -63,10 +66,9 @@ func (r *run) report(failure error) (Report, error) {
 		Format: stateFormat, At: r.now, Logs: []Log{}, Disk: r.usage, Level: r.level,
 		Rotated: r.rotated, Deleted: r.deleted, DeletedEarly: r.early,
 	}
-	// A spoilt state file loses the count, and is told of once: it is written
-	// anew here.
-	before, spoilt := LoadReport(r.StateDir)
-	rep.DeletedEarlyTotal = before.DeletedEarlyTotal + int64(len(r.early))
+	// A spoilt state file is told of once: it is written anew here.
+	_, spoilt := LoadReport(r.StateDir)
+	rep.DeletedEarlyTotal, rep.Lost = r.deletions.Total, r.lost()
 	if failure != nil {
 		rep.Failure = failure.Error()
 	}
@@ -82,7 +84,7 @@ func (r *run) report(failure error) (Report, error) {
 		rep.Kept++
 		rep.KeptBytes += f.size
 	}
-	return rep, errors.Join(spoilt, err, statefile.Save(filepath.Join(r.StateDir, stateFile), rep, 0o640))
+	return rep, errors.Join(spoilt, err, r.save(filepath.Join(r.StateDir, stateFile), rep, 0o640))
 }
 
 // lock keeps two runs apart.
