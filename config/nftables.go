@@ -55,7 +55,12 @@ func RenderFirewall(p FirewallParams) ([]byte, error) {
 	data := struct {
 		FirewallParams
 		SSHFrom4, SSHFrom6, Peers4, Peers6 []string
-	}{FirewallParams: p}
+		// Named4 and Named6 are those of SSHFrom that are not everybody.
+		Named4, Named6 []string
+		// Begun are the ports whose connections are marked.
+		Begun []int
+		Mark  string
+	}{FirewallParams: p, Begun: []int{80, 443, p.SSHPort}, Mark: fmt.Sprintf("0x%08x", firewallMark)}
 	for _, s := range p.SSHFrom {
 		prefix, err := netip.ParsePrefix(s)
 		switch {
@@ -63,8 +68,14 @@ func RenderFirewall(p FirewallParams) ([]byte, error) {
 			f.add("SSHFrom", fmt.Errorf("%q is not an address range", s))
 		case prefix.Addr().Is4():
 			data.SSHFrom4 = append(data.SSHFrom4, prefix.Masked().String())
+			if prefix.Bits() > 0 {
+				data.Named4 = append(data.Named4, prefix.Masked().String())
+			}
 		default:
 			data.SSHFrom6 = append(data.SSHFrom6, prefix.Masked().String())
+			if prefix.Bits() > 0 {
+				data.Named6 = append(data.Named6, prefix.Masked().String())
+			}
 		}
 	}
 	for _, s := range p.Peers {
@@ -81,7 +92,7 @@ func RenderFirewall(p FirewallParams) ([]byte, error) {
 	if err := f.err(); err != nil {
 		return nil, fmt.Errorf("firewall: %w", err)
 	}
-	t, err := template.New("nftables.conf.tmpl").Funcs(template.FuncMap{"ports": portSet}).Parse(firewallTemplate)
+	t, err := template.New("nftables.conf.tmpl").Funcs(template.FuncMap{"ports": portSet, "everyone": func(s string) bool { return strings.HasSuffix(s, "/0") }}).Parse(firewallTemplate)
 	if err != nil {
 		return nil, fmt.Errorf("firewall: %w", err)
 	}
@@ -91,6 +102,10 @@ func RenderFirewall(p FirewallParams) ([]byte, error) {
 	}
 	return b.Bytes(), nil
 }
+
+// firewallMark is the one bit of connections' marks that is the appliance's: such a
+// connection was let in.
+const firewallMark = 0x10000000
 
 func checkPort(n int) error {
 	if n < 1 || n > 65535 {

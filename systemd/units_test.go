@@ -38,7 +38,7 @@ func TestNames(t *testing.T) {
 	}
 	for _, named := range []string{
 		machine.UnitFrontHTTP, machine.UnitFrontHTTPS, machine.UnitFront, machine.UnitKMS, machine.UnitKMSSocket, machine.UnitVault, machine.UnitFirewall,
-		machine.UnitSnapshot, machine.UnitSnapshotTimer, machine.UnitSnapshotPath, machine.UnitSnapshotSoon, machine.UnitFiles, machine.UnitFilesSocket, machine.UnitVerify, machine.UnitVerifyPath, machine.UnitAlert, machine.UnitAudit, machine.UnitAuditTimer, machine.UnitMetrics, machine.UnitMetricsSocket,
+		machine.UnitSnapshot, machine.UnitSnapshotTimer, machine.UnitSnapshotPath, machine.UnitSnapshotSoon, machine.UnitFiles, machine.UnitFilesSocket, machine.UnitVerify, machine.UnitVerifyPath, machine.UnitAlert, machine.UnitAudit, machine.UnitAuditTimer, machine.UnitAuditWatch, machine.UnitAuditWatchTimer, machine.UnitFirewallWatch, machine.UnitFirewallWatchTimer, machine.UnitMetrics, machine.UnitMetricsSocket,
 		machine.UnitDoctor, machine.UnitDoctorNet, machine.UnitDoctorTimer,
 	} {
 		if !slices.Contains(got, named) {
@@ -143,9 +143,9 @@ func setting(unit, key string) string {
 }
 
 // What faces the network has no capability, and who is root, or has one, has no network:
-// but for the two that only ask for rules and tables.
+// but for those that only ask for rules and tables.
 func TestRights(t *testing.T) {
-	ofNetwork := map[string]string{machine.UnitFirewall: "CAP_NET_ADMIN", machine.UnitDoctorNet: "CAP_NET_ADMIN"}
+	ofNetwork := map[string]string{machine.UnitFirewall: "CAP_NET_ADMIN", machine.UnitDoctorNet: "CAP_NET_ADMIN", machine.UnitFirewallWatch: "CAP_NET_ADMIN"}
 	for _, n := range services() {
 		b, err := Unit(n)
 		if err != nil {

@@ -227,14 +227,14 @@ func unitFault(unit, line string, known map[string]bool) string {
 			words[i] = "/var/lib/" + words[i]
 		}
 		return oneOf([]string{machine.VaultData, machine.RaftDir, path.Dir(machine.ChangedFile), machine.FrontData,
-			machine.SnapshotState, machine.VerifyState, machine.DrillState, machine.DoctorState, machine.AuditState, machine.AlertState}, words...)
+			machine.SnapshotState, machine.VerifyState, machine.DrillState, machine.DoctorState, machine.AuditState, machine.AuditWatchState, machine.AlertState}, words...)
 	case "LogsDirectory":
 		return oneOf([]string{machine.AuditDir}, "/var/log/"+value)
 	case "RuntimeDirectory":
 		for i := range words {
 			words[i] = "/run/" + words[i]
 		}
-		return oneOf([]string{machine.VaultRun, machine.VaultRun + "/plugins", machine.FrontRun, path.Dir(machine.NetworkReport)}, words...)
+		return oneOf([]string{machine.VaultRun, machine.VaultRun + "/plugins", machine.FrontRun, path.Dir(machine.NetworkReport), machine.FirewallWatchRun}, words...)
 	case "LoadCredential", "LoadCredentialEncrypted":
 		name, file, _ := strings.Cut(value, ":")
 		want := machine.TLSDir + "/" + name

@@ -18,6 +18,8 @@ const (
 	// EpochFile tells the engine which installation it belongs to.
 	EpochFile    = Etc + "/epoch.json"
 	NftablesConf = Etc + "/nftables.conf"
+	// NftablesCandidate has rules that are in force and wait to be confirmed.
+	NftablesCandidate = NftablesConf + ".new"
 	// ManifestFile lists all files that the installer has put on the machine.
 	ManifestFile = Etc + "/installed.json"
 	// ManifestFormat is that of ManifestFile.
@@ -45,7 +47,9 @@ const (
 	DrillState    = StateDir + "/drill"
 	DoctorState   = StateDir + "/doctor"
 	AuditState    = StateDir + "/audit"
-	AlertState    = StateDir + "/alert"
+	// AuditWatchState is root's: what must be there of the audit logs.
+	AuditWatchState = StateDir + "/audit-watch"
+	AlertState      = StateDir + "/alert"
 	// EscrowDir has what only the operator can open.
 	EscrowDir       = StateDir + "/escrow"
 	MasterKeyEscrow = EscrowDir + "/master-key.age"
@@ -120,6 +124,8 @@ const (
 	OperationLock = "/run/strongroom-installer.lock"
 	// NetworkReport is what the doctor's networked half has seen.
 	NetworkReport = "/run/strongroom-doctor/network.json"
+	// FirewallWatchRun has what the look of every minute has found of the firewall.
+	FirewallWatchRun = "/run/strongroom-firewall-watch"
 )
 
 // Files outside of the appliance's own folders, for the machine as a whole.

@@ -24,14 +24,20 @@ const (
 	UnitFiles       = "strongroom-snapshot-files@.service"
 	UnitFilesSocket = "strongroom-snapshot-files.socket"
 
-	UnitVerify        = "strongroom-verify.service"
-	UnitVerifyPath    = "strongroom-verify.path"
-	UnitDrill         = "strongroom-drill.service"
-	UnitDrillFetch    = "strongroom-drill-fetch.service"
-	UnitDrillTimer    = "strongroom-drill.timer"
-	UnitAlert         = "strongroom-alert@.service"
-	UnitAudit         = "strongroom-audit.service"
-	UnitAuditTimer    = "strongroom-audit.timer"
+	UnitVerify     = "strongroom-verify.service"
+	UnitVerifyPath = "strongroom-verify.path"
+	UnitDrill      = "strongroom-drill.service"
+	UnitDrillFetch = "strongroom-drill-fetch.service"
+	UnitDrillTimer = "strongroom-drill.timer"
+	UnitAlert      = "strongroom-alert@.service"
+	UnitAudit      = "strongroom-audit.service"
+	UnitAuditTimer = "strongroom-audit.timer"
+	// The two looks of every minute: at the audit logs, and at the firewall.
+	UnitAuditWatch         = "strongroom-audit-watch.service"
+	UnitAuditWatchTimer    = "strongroom-audit-watch.timer"
+	UnitFirewallWatch      = "strongroom-firewall-watch.service"
+	UnitFirewallWatchTimer = "strongroom-firewall-watch.timer"
+
 	UnitMetrics       = "strongroom-metrics.service"
 	UnitMetricsSocket = "strongroom-metrics.socket"
 	UnitDoctor        = "strongroom-doctor.service"
@@ -57,6 +63,7 @@ func Units() []string {
 		UnitFrontCertificate, UnitFrontCertificatePath,
 		UnitSnapshot, UnitSnapshotTimer, UnitSnapshotPath, UnitSnapshotSoon, UnitFiles, UnitFilesSocket, UnitVerify, UnitVerifyPath,
 		UnitDrill, UnitDrillFetch, UnitDrillTimer, UnitAlert, UnitAudit, UnitAuditTimer,
+		UnitAuditWatch, UnitAuditWatchTimer, UnitFirewallWatch, UnitFirewallWatchTimer,
 		UnitMetrics, UnitMetricsSocket, UnitDoctor, UnitDoctorNet, UnitDoctorTimer,
 	}
 }

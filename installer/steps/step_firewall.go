@@ -25,7 +25,7 @@ type firewall struct{ *Env }
 func (firewall) ID() string    { return "firewall" }
 func (firewall) Title() string { return "firewall" }
 
-const candidate = machine.NftablesConf + ".new"
+const candidate = machine.NftablesCandidate
 
 // undoPatience is how long taking rules back may last.
 const undoPatience = 30 * time.Second

@@ -50,6 +50,7 @@ var onOpenBao = map[string]string{
 	"TestAppsOnNewerPostgreSQL":             "OpenBao's database engine passes over tls_ca",
 	"TestAppsCheckDBFindsFaults":            "OpenBao's database engine passes over tls_ca",
 	"TestAuditRotationLosesNothing":         soakRuns,
+	"TestAuditWatch":                        runs,
 	"TestDrill":                             soakRuns,
 	"TestEscrowConfirm":                     soakRuns,
 	"TestEscrowLetsIn":                      runs,

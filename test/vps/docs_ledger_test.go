@@ -104,7 +104,7 @@ var ledger = map[string]map[string]string{
 	"monitoring.md": {
 		"alert": "appliance/cli/cmd_metrics_test.go", "audit": "appliance/cli/cmd_metrics_test.go", "scrape": "test/vps/docs_ledger_test.go",
 		"alert-test": "test/vps/docs_test.go", "metrics": "test/vps/docs_test.go", "rules": "test/vps/docs_test.go",
-		"timers": "test/vps/docs_test.go", "audit-rotate": "test/vps/docs_test.go",
+		"timers": "test/vps/docs_test.go", "audit-rotate": "test/vps/docs_test.go", "audit-watch": "test/vps/docs_test.go",
 	},
 	"performance.md": {},
 	"providers.md":   {"*": "test/e2e/providers_test.go"},

@@ -283,6 +283,11 @@ func (p *pages) monitoring(t *testing.T) {
 	if after := p.sh(t, "ls /var/log/vault"); before == after {
 		t.Errorf("nothing was rotated:\n%s", after)
 	}
+	p.sh(t, "systemctl stop strongroom-audit-watch.timer; systemctl start strongroom-audit-watch")
+	if out := p.sh(t, onPage(t, "monitoring.md", "audit-watch")); !strings.Contains(out, "2 of 2 logs are written") || !strings.Contains(out, "acknowledged: 0 losses") {
+		t.Errorf("the audit logs are watched:\n%s", out)
+	}
+	p.sh(t, "systemctl start strongroom-audit-watch.timer")
 }
 
 func (p *pages) drills(t *testing.T) {

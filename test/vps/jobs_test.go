@@ -25,6 +25,7 @@ func TestJobs(t *testing.T) {
 	t.Run("snapshot after rotations", func(t *testing.T) { testRotations(t, m) })
 	t.Run("what a place holds is verified while the take goes on", func(t *testing.T) { testVerifyBeside(t, m) })
 	t.Run("audit", func(t *testing.T) { testAuditUnit(t, m) })
+	t.Run("the looks of every minute", func(t *testing.T) { testWatches(t, m) })
 	t.Run("what each sandbox reaches", func(t *testing.T) { testReach(t, m) })
 	t.Run("metrics", func(t *testing.T) { testMetricsUnit(t, m) })
 	t.Run("alert", func(t *testing.T) { testAlertUnit(t, m) })

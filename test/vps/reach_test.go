@@ -30,8 +30,10 @@ true
 
 // reaches is what each unit's sandbox leaves, of what is worth most on the machine.
 var reaches = map[string][]string{
-	layout.UnitVault:            {"asks /run/strongroom-kms/kms.sock", "asks /run/vault/vault.sock", "reads /var/lib/vault/raft/vault.db", "reads /var/log/vault"},
-	layout.UnitAudit:            {"reads /var/log/vault"},
+	layout.UnitVault: {"asks /run/strongroom-kms/kms.sock", "asks /run/vault/vault.sock", "reads /var/lib/vault/raft/vault.db", "reads /var/log/vault"},
+	layout.UnitAudit: {"reads /var/log/vault"},
+	// Without a network, and root only so that its ledger is not Vault's.
+	layout.UnitAuditWatch:       {"asks /run/vault/vault.sock", "reads /var/log/vault"},
 	layout.UnitFront:            {"reads /var/lib/strongroom-front"},
 	layout.UnitFrontCertificate: {"reads /var/lib/strongroom-front"},
 	layout.UnitMetrics:          {"asks /run/vault/vault.sock"},

@@ -16,6 +16,10 @@ import (
 
 	"strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/appliance/base/credential/credtest"
+	"strongroom.example/appliance/base/statefile"
+	"strongroom.example/appliance/watch/alert"
+	"strongroom.example/appliance/watch/audit"
+	"strongroom.example/appliance/watch/evidence"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
 )
@@ -73,7 +77,7 @@ var broken = []struct {
 	{"sshd elsewhere in the rules, and no configuration", "firewall", noConfig(nft(func(t *testing.T) string { return strings.ReplaceAll(loadedTable(t), `"right":22}`, `"right":2222}`) })), "skip", "which ports it lets in", false},
 	{"no firewall, and no configuration", "units", noConfig(unit(machine.UnitFirewall, "UnitFileState", "disabled")), "skip", machine.UnitFirewall, false},
 	{"tables of another form", "listeners", edit(netDir+"tcp", "0100007F", "XYZ"), "skip", "not seen", false},
-	{"no firewall", "firewall", prints("nft -j list ruleset", `{"nftables":[{"metainfo":{}}]}`), "fail", "not loaded", true},
+	{"no firewall", "firewall", prints("nft -j -t list ruleset", `{"nftables":[{"metainfo":{}}]}`), "fail", "not loaded", true},
 	{"input accepts", "firewall", inTable(`"policy":"drop"`, `"policy":"accept"`), "fail", "priority 0 policy accept", true},
 	{"another port let in", "firewall", first("input", `{"match":{"op":"==","left":{"payload":{"protocol":"tcp","field":"dport"}},"right":{"range":[8080,8081]}}},{"accept":null}`), "fail", "8080", true},
 	{"all let in", "firewall", first("input", `{"accept":null}`), "fail", `chain input has "accept"`, true},
@@ -86,15 +90,34 @@ var broken = []struct {
 	{"vault's chain begins with accept", "firewall", first("vault_out", `{"accept":null}`), "fail", `chain vault_out has "accept"`, true},
 	{"a port more for vault", "firewall", inTable(`{"set":[443,3306,5432]}`, `{"set":[443,3306,5432,6667]}`), "fail", "6667", true},
 	{"the front's chain is open", "firewall", func(t *testing.T, b *box, s *Subject) {
-		before, after, _ := strings.Cut(loadedTable(t), `"chain":"front_out","handle":46`)
-		prints("nft -j list ruleset", before+`"chain":"front_out","handle":46`+strings.Replace(after, `{"reject":{"type":"icmpx","expr":"admin-prohibited"}}`, `{"accept":null}`, 1))(t, b, s)
+		before, after, _ := strings.Cut(loadedTable(t), `"chain":"front_out","handle":85`)
+		prints("nft -j -t list ruleset", before+`"chain":"front_out","handle":85`+strings.Replace(after, `{"reject":{"type":"icmpx","expr":"admin-prohibited"}}`, `{"accept":null}`, 1))(t, b, s)
 	}, "fail", "chain front_out lacks", true},
 	{"rules in another order", "firewall", first("ssh", `{"accept":null}`), "fail", "another order, or one twice", true},
+	{"the table sleeps", "firewall", inTable(`{"table":{"family":"inet","name":"strongroom",`, `{"table":{"family":"inet","name":"strongroom","flags":"dormant",`), "fail", "the table is dormant", true},
+	{"a smaller set", "firewall", inTable(`"name":"known4","table":"strongroom","type":"ipv4_addr","handle":16,"size":65535`, `"name":"known4","table":"strongroom","type":"ipv4_addr","handle":16,"size":8`), "fail", "set known4 lacks", true},
+	{"more at once", "firewall", inTable(`"ct count":{"val":2048`, `"ct count":{"val":9999999`), "fail", "ct count over 9999999", true},
+	{"another mark", "firewall", inTable(`{"|":[{"ct":{"key":"mark"}},268435456]}`, `{"|":[{"ct":{"key":"mark"}},1]}`), "fail", `lacks "ct mark set ct mark | 268435456"`, true},
 	{"another chain", "firewall", inTable(`{"chain":{"family":"inet","table":"strongroom","name":"ssh"`, `{"chain":{"family":"inet","table":"strongroom","name":"more","handle":99,"type":"filter","hook":"input","prio":-5,"policy":"accept"}},{"chain":{"family":"inet","table":"strongroom","name":"ssh"`), "fail", "chain more is in force", true},
 	{"the file binds another's uid", "firewall", edit(machine.NftablesConf, "meta skuid 996 goto vault_out", "meta skuid 997 goto vault_out"), "fail", "does not bind what user vault may connect to", false},
+	{"a set was full", "firewall", watchedFirewall(evidence.Firewall{At: minuteAgo, Faults: []alert.Fault{{Text: full["ssh_full"], Hint: "docs/firewall.md"}}}), "warn", "addresses at SSH is full", false},
+	{"nobody looks at it", "firewall", watchedFirewall(evidence.Firewall{At: minuteAgo.Add(-time.Hour)}), "fail", "last looked at", false},
+	{"history is lost", "audit-devices", ledger(audit.Ledger{At: minuteAgo, Losses: []audit.Loss{{Name: "audit-1.log.x.gz", Cause: audit.Gone}}}), "fail", "audit history was lost: audit-1.log.x.gz is gone", false},
+	{"a log is not written", "audit-devices", ledger(audit.Ledger{At: minuteAgo, Faults: []alert.Fault{{Text: "Vault does not write to audit-1.log", Hint: "systemctl reload vault"}}}), "fail", "does not write", false},
+	{"nobody watches the logs", "audit-devices", ledger(audit.Ledger{Begun: minuteAgo.Add(-time.Hour)}), "fail", "last looked at", false},
+	{"no ledger", "audit-devices", func(t *testing.T, _ *box, s *Subject) {
+		if err := os.Remove(filepath.Join(s.Places.Audit, "ledger.json")); err != nil {
+			t.Fatal(err)
+		}
+	}, "fail", "has no ledger", false},
+	{"a spoilt ledger", "audit-devices", func(t *testing.T, _ *box, s *Subject) {
+		if err := os.WriteFile(filepath.Join(s.Places.Audit, "ledger.json"), []byte("{"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}, "skip", "corrupt", false},
 	{"not at boot", "firewall", unit(machine.UnitFirewall, "UnitFileState", "disabled"), "fail", "gone after the next boot", true},
 	{"nft hidden", "firewall", func(_ *testing.T, b *box, _ *Subject) {
-		b.commands["nft -j list ruleset"] = func([]string) (string, error) { return "", errors.New("operation not permitted") }
+		b.commands["nft -j -t list ruleset"] = func([]string) (string, error) { return "", errors.New("operation not permitted") }
 	}, "skip", "operation not permitted", false},
 	{"the operator's own firewall", "firewall", func(_ *testing.T, _ *box, s *Subject) { s.Config.Firewall.Manage = false }, "warn", "not the appliance's", false},
 	{"root token", "root-token", func(t *testing.T, b *box, _ *Subject) {
@@ -357,7 +380,7 @@ func prints(command, text string) func(*testing.T, *box, *Subject) {
 }
 
 func nft(text func(*testing.T) string) func(*testing.T, *box, *Subject) {
-	return func(t *testing.T, b *box, s *Subject) { prints("nft -j list ruleset", text(t))(t, b, s) }
+	return func(t *testing.T, b *box, s *Subject) { prints("nft -j -t list ruleset", text(t))(t, b, s) }
 }
 
 // first loads a rule before all others of a chain, inTable another text.
@@ -413,5 +436,25 @@ func kmsSays(text string) func(*testing.T, *box, *Subject) {
 		t.Helper()
 		unit(machine.UnitKMS, "ActiveState", "activating")(t, b, s)
 		b.commands["journalctl"] = says(text)
+	}
+}
+
+// minuteAgo is a minute before a healthy machine's now.
+var minuteAgo = time.Date(2026, 11, 24, 11, 59, 0, 0, time.UTC)
+
+func watchedFirewall(f evidence.Firewall) func(*testing.T, *box, *Subject) {
+	return func(t *testing.T, _ *box, s *Subject) {
+		if err := evidence.SaveFirewall(s.Places, f); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func ledger(l audit.Ledger) func(*testing.T, *box, *Subject) {
+	return func(t *testing.T, _ *box, s *Subject) {
+		l.Format, l.Logs = 1, []string{"audit-1.log"}
+		if err := statefile.Save(filepath.Join(s.Places.Audit, "ledger.json"), l, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

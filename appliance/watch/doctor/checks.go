@@ -34,6 +34,7 @@ func checks() []check {
 		{id: "firewall", title: "the firewall is in force, both directions", questions: []question{
 			{asks: "the rules in force are those that the installer wrote, and bind the daemons", least: 1, of: "rule", ask: firewallRules},
 			{asks: "the rules come back at boot", ask: firewallAtBoot},
+			{asks: "it is looked at every minute, and no set is full", ask: firewallWatched},
 		}},
 		{id: "root-token", title: "no root token is alive", questions: []question{
 			{asks: "no root token is kept on the disk", ask: rootTokenFile},
@@ -46,6 +47,7 @@ func checks() []check {
 		}},
 		{id: "audit-devices", title: "two audit devices write", questions: []question{
 			{asks: "two audit devices write to two places, neither in clear", least: 2, of: "audit device", ask: auditDevices},
+			{asks: "nothing of the audit history is lost, and each log is written", ask: auditWatched},
 		}},
 		{id: "shell-history", title: "vault's commands stay out of shell histories", questions: []question{
 			{asks: "shells keep vault's commands out of histories", ask: historyIgnored},

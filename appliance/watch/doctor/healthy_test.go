@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"crypto/tls"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -14,7 +15,9 @@ import (
 
 	"strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/appliance/base/signing"
+	"strongroom.example/appliance/base/statefile"
 	"strongroom.example/appliance/serve/escrow"
+	"strongroom.example/appliance/watch/audit"
 	"strongroom.example/appliance/watch/evidence"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
@@ -137,7 +140,7 @@ func (b *box) network(t *testing.T) {
 	b.file(netDir+"tcp6", 0o444, 0, 0, socketHead+any6(443, tcpListen, 0)+any6(80, tcpListen, 0)+any6(22, tcpListen, 0))
 	b.file(netDir+"udp", 0o444, 0, 0, socketHead)
 	b.file(netDir+"udp6", 0o444, 0, 0, socketHead+any6(546, udpOpen, 0))
-	b.commands["nft -j list ruleset"] = says(loadedTable(t))
+	b.commands["nft -j -t list ruleset"] = says(loadedTable(t))
 	b.hellos = map[uint16]tls.ConnectionState{tls.VersionTLS13: {Version: tls.VersionTLS13, CipherSuite: tls.TLS_AES_128_GCM_SHA256}}
 	// This one is no path of Vault's to the front.
 	b.answers["//v1/sys/init"] = Answer{Status: http.StatusNotFound, Body: `{"errors":["` + config.RefusedUnknown + `"]}`}
@@ -168,6 +171,8 @@ func states(t *testing.T, now time.Time, s *Subject) {
 	t.Helper()
 	dir := t.TempDir()
 	s.Places = evidence.Below(dir)
+	s.Places.Firewall = filepath.Join(dir, "firewall")
+	watchedState(t, s)
 	for _, d := range []string{s.Places.Snapshot, s.Places.Verify, s.Places.Drill, s.Places.Doctor, s.Places.Escrow} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			t.Fatal(err)
@@ -210,6 +215,21 @@ func drilled(t *testing.T, s *Subject, key ed25519.PrivateKey, r report.Report) 
 func write(t *testing.T, p string, data []byte) {
 	t.Helper()
 	if err := os.WriteFile(p, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// watchedState is what the looks of every minute leave where all is well.
+func watchedState(t *testing.T, s *Subject) {
+	t.Helper()
+	at := s.Machine.Now().Add(-time.Minute)
+	for _, dir := range []string{s.Places.Audit, s.Places.Firewall} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ledger := audit.Ledger{Format: 1, Begun: at, At: at, Logs: []string{"audit-1.log", "audit-2.log"}}
+	if err := errors.Join(evidence.SaveFirewall(s.Places, evidence.Firewall{At: at}), statefile.Save(filepath.Join(s.Places.Audit, "ledger.json"), ledger, 0o600)); err != nil {
 		t.Fatal(err)
 	}
 }

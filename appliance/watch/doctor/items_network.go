@@ -264,12 +264,12 @@ func firewallRules(ctx context.Context, e *exam) {
 	}
 	out, err := e.Machine.Run(ctx, rulesetCommand()...)
 	if err != nil {
-		e.unseen("nft -j list ruleset", err)
+		e.unseen("nft -j -t list ruleset", err)
 		return
 	}
 	rules, err := loadedRules(out)
 	if err != nil {
-		e.unseen("nft -j list ruleset", err)
+		e.unseen("nft -j -t list ruleset", err)
 		return
 	}
 	const restart = "systemctl restart " + machine.UnitFirewall
@@ -280,7 +280,7 @@ func firewallRules(ctx context.Context, e *exam) {
 	for _, d := range rules.differences(want) {
 		e.fail(restart, "%s", d).fix(run("systemctl", "restart", machine.UnitFirewall), restart)
 	}
-	e.found(rules.rules(), "nft -j list ruleset", "table inet %s: %s in %s", machine.FirewallTable, words.Count(rules.rules(), "rule"), words.Count(len(rules), "chain"))
+	e.found(rules.rules(), "nft -j -t list ruleset", "table inet %s: %s in %s", machine.FirewallTable, words.Count(rules.rules(), "rule"), words.Count(rules.chains(), "chain"))
 }
 
 func firewallAtBoot(ctx context.Context, e *exam) {

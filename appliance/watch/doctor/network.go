@@ -58,8 +58,9 @@ const maxBody = 2 << 10
 // netTables are the kernel's tables of sockets, below /proc/net.
 func netTables() []string { return []string{"tcp", "tcp6", "udp", "udp6"} }
 
-// rulesetCommand prints the firewall's rules.
-func rulesetCommand() []string { return []string{"nft", "-j", "list", "ruleset"} }
+// rulesetCommand prints the firewall's rules, without what is in the sets: that may be
+// very much.
+func rulesetCommand() []string { return []string{"nft", "-j", "-t", "list", "ruleset"} }
 
 // Survey asks everything about the network that the checks ask.
 func Survey(ctx context.Context, m Machine, f Front, domain string) Network {

@@ -39,7 +39,7 @@ func TestSurveyedIsTheSame(t *testing.T) {
 				}
 			}
 			b.hellos, b.answers = nil, nil
-			delete(b.commands, "nft -j list ruleset")
+			delete(b.commands, "nft -j -t list ruleset")
 			if s.Machine, s.Front, err = Surveyed(b, data); err != nil {
 				t.Fatal(err)
 			}

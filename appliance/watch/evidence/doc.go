@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"strongroom.example/appliance/base/statefile"
+	"strongroom.example/config/machine"
 )
 
 // ErrNone says that there is nothing yet: a job has never run, a thing was never
@@ -24,6 +25,8 @@ type Places struct {
 	Drill    string // last.json
 	Doctor   string // last.json
 	Escrow   string // confirmed.json
+	// Audit has the ledger of audit logs, Firewall what was last seen of the firewall.
+	Audit, Firewall string
 }
 
 // Below are the places under a folder, as they are on an installed machine.
@@ -34,5 +37,7 @@ func Below(dir string) Places {
 		Drill:    filepath.Join(dir, "drill"),
 		Doctor:   filepath.Join(dir, "doctor"),
 		Escrow:   filepath.Join(dir, "escrow"),
+		Audit:    filepath.Join(dir, "audit-watch"),
+		Firewall: machine.FirewallWatchRun,
 	}
 }

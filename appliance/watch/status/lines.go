@@ -43,6 +43,12 @@ const (
 
 func (r Report) lines() []Line {
 	out := []Line{r.vaultLine(), r.certificateLine(), r.backupLine(), r.drillLine(), r.escrowLine(), r.doctorLine()}
+	if r.Audit != nil {
+		out = append(out, r.auditLine())
+	}
+	if r.Firewall != nil {
+		out = append(out, r.firewallLine())
+	}
 	if r.Keys != nil {
 		out = append(out, r.keysLine())
 	}
@@ -326,6 +332,59 @@ func (r Report) doctorLine() Line {
 	default:
 		l.State, l.Hint = Well, ""
 	}
+	return l
+}
+
+// auditLine is what became of the audit history. What was lost is shown until somebody
+// acknowledges it.
+func (r Report) auditLine() Line {
+	a := r.Audit
+	l := Line{Name: "Audit", State: Well, Text: fmt.Sprintf("%s written · %s kept", words.Count(len(a.Written), "log"), words.Count(len(a.Files)-len(a.Logs), "rotated one"))}
+	if n := len(a.Losses); n > 0 {
+		last := a.Losses[n-1]
+		l.State, l.Text, l.Hint = Bad, fmt.Sprintf("HISTORY LOST: %s", last), "docs/monitoring.md, audit logs; then strongroom audit acknowledge"
+		if n > 1 {
+			l.Text += fmt.Sprintf(" · and %d more", n-1)
+		}
+	}
+	if n := len(a.Faults); n > 0 {
+		l.State, l.Hint = Bad, a.Faults[0].Hint
+		if len(a.Losses) == 0 {
+			l.Text = ""
+		} else {
+			l.Text = " · " + l.Text
+		}
+		l.Text = a.Faults[0].Text + l.Text
+	}
+	return r.watched(l, a.At, a.Begun, "strongroom-audit-watch")
+}
+
+func (r Report) firewallLine() Line {
+	l := Line{Name: "Firewall", State: Well, Text: "in force"}
+	for n, f := range r.Firewall.Faults {
+		if n == 0 {
+			l.State, l.Text, l.Hint = Bad, f.Text, f.Hint
+		} else {
+			l.Text += " · " + f.Text
+		}
+	}
+	return r.watched(l, r.Firewall.At, r.Firewall.At, "strongroom-firewall-watch")
+}
+
+// watched says of a look of every minute that it is too long ago; begun is when it was
+// to begin.
+func (r Report) watched(l Line, at, begun time.Time, unit string) Line {
+	if at.IsZero() {
+		at = begun
+	}
+	age := r.At.Sub(at)
+	if age <= evidence.WatchLate && !evidence.FromTheFuture(age) {
+		return l
+	}
+	if l.State == Well {
+		l.State, l.Hint = Attention, "systemctl status "+unit
+	}
+	l.Text += fmt.Sprintf(" · last looked at %s ago", span(age))
 	return l
 }
 

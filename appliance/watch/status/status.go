@@ -15,6 +15,7 @@ import (
 	"strongroom.example/appliance/backup/drill/report"
 	"strongroom.example/appliance/base/credential"
 	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/appliance/watch/audit"
 	"strongroom.example/appliance/watch/evidence"
 )
 
@@ -63,6 +64,8 @@ type Report struct {
 	DrillFetch *report.FetchFailure `json:"drill_fetch_failure,omitempty"`
 	Escrow     *evidence.Escrow     `json:"escrow,omitempty"`
 	Doctor     *evidence.Doctor     `json:"doctor,omitempty"`
+	Audit      *audit.Ledger        `json:"audit,omitempty"`
+	Firewall   *evidence.Firewall   `json:"firewall,omitempty"`
 	Lines      []Line               `json:"lines"`
 	Missing    []Missing            `json:"missing,omitempty"`
 	// SealedBy is what the master key is sealed with; empty for who may not read
@@ -104,6 +107,8 @@ func Gather(ctx context.Context, s Sources) Report {
 	set(&r, "fetch for the drill", &r.DrillFetch)(evidence.ReadFetchFailure(s.Places))
 	set(&r, "escrow", &r.Escrow)(evidence.ReadEscrow(s.Places))
 	set(&r, "doctor", &r.Doctor)(evidence.ReadDoctor(s.Places))
+	set(&r, "audit logs", &r.Audit)(evidence.ReadAudit(s.Places))
+	set(&r, "firewall", &r.Firewall)(evidence.ReadFirewall(s.Places))
 	r.Lines = r.lines()
 	return r
 }

@@ -23,6 +23,8 @@ import (
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/appliance/base/words"
 	"strongroom.example/appliance/serve/escrow"
+	"strongroom.example/appliance/watch/alert"
+	"strongroom.example/appliance/watch/audit"
 	"strongroom.example/appliance/watch/evidence"
 	"strongroom.example/config"
 )
@@ -40,6 +42,8 @@ func well() Report {
 		Drill:       &report.Report{Kind: report.KindDrill, Passed: true, FinishedAt: now.AddDate(0, 0, -12), RPOSeconds: 1900, RTOSeconds: 8.2},
 		Escrow:      &evidence.Escrow{Files: []escrow.FileStatus{{File: "admin.age", ConfirmedAt: now.AddDate(0, -1, 0)}}},
 		Doctor:      &evidence.Doctor{At: now.Add(-5 * time.Hour), Pass: 31},
+		Audit:       &audit.Ledger{At: now.Add(-time.Minute), Files: make([]audit.Kept, 5), Logs: []string{"audit-1.log", "audit-2.log"}, Written: []string{"audit-1.log", "audit-2.log"}},
+		Firewall:    &evidence.Firewall{At: now.Add(-time.Minute)},
 		Keys: &evidence.Keys{Clock: "ok", Count: 3, Keys: []evidence.Key{
 			{Name: "app/production/billing", Condition: "ok", NextRotation: now.AddDate(0, 0, 3)},
 			{Name: "app/production/mail", Condition: "ok", NextRotation: now.AddDate(0, 0, 3).Add(time.Hour)},
@@ -108,6 +112,14 @@ func TestLines(t *testing.T) {
 		{"OpenBao, old as Vault is not", "Vault", func(r *Report) {
 			r.Vault.Product, r.Vault.Version, r.Vault.Tested = config.ProductOpenBao, "2.5.0", false
 		}, Attention, "OpenBao 2.5.0 (untested version)"},
+		{"audit", "Audit", func(*Report) {}, Well, "2 logs written · 3 rotated ones kept"},
+		{"history lost", "Audit", func(r *Report) {
+			r.Audit.Losses = []audit.Loss{{}, {Name: "audit-1.log.x.gz", From: now.AddDate(0, 0, -3), Until: now.AddDate(0, 0, -2), Cause: audit.Gone}}
+		}, Bad, "HISTORY LOST: audit-1.log.x.gz is gone, and audit rotate has not deleted it; lost is 21 Nov 2026 12:00 UTC to 22 Nov 2026 12:00 UTC · and 1 more"},
+		{"a log is not written", "Audit", func(r *Report) { r.Audit.Faults = []alert.Fault{{Text: "Vault does not write", Hint: "reload"}} }, Bad, "Vault does not write"},
+		{"nobody watches", "Audit", func(r *Report) { r.Audit.At = now.Add(-time.Hour) }, Attention, "last looked at 60 min ago"},
+		{"no firewall", "Firewall", func(r *Report) { r.Firewall.Faults = []alert.Fault{{Text: "not in force", Hint: "restart"}} }, Bad, "not in force"},
+		{"nobody looks", "Firewall", func(r *Report) { r.Firewall.At = now.Add(-time.Hour) }, Attention, "last looked at"},
 		{"no leader", "Vault", func(r *Report) { r.Raft.Nodes[0].Leader = false }, Bad, "no leader"},
 		{"expired", "Certificate", func(r *Report) { r.Certificate.NotAfter = now.Add(-3 * time.Hour) }, Bad, "EXPIRED 3 h ago"},
 		{"nearly", "Certificate", func(r *Report) { r.Certificate.NotAfter = now.AddDate(0, 0, 6) }, Bad, "6 days left"},
