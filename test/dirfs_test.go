@@ -40,6 +40,7 @@ var inRoots = map[string]string{
 	"appliance/base/proc":                "/proc",
 	"appliance/base/vaultapi":            "the caller's own token and certificates",
 	"appliance/cli":                      "the caller's files",
+	"appliance/base/wayin":               "a folder of root's own in /run, removed without following a link",
 	"appliance/demo":                     "a folder of its own",
 	"appliance/secrets/apps":             "a folder of the caller's",
 	"appliance/secrets/migrate":          "a tree of the caller's",

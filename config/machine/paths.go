@@ -118,7 +118,8 @@ const (
 	FrontMetrics = FrontRun + "/metrics.sock"
 	// DoorSocket is where OpenBao makes a root token for recovery keys, while
 	// DoorLock is held; its folder is root's own.
-	DoorSocket = "/run/strongroom-door/vault.sock"
+	DoorRun    = "/run/strongroom-door"
+	DoorSocket = DoorRun + "/vault.sock"
 	DoorLock   = "/run/strongroom-door.lock"
 	// OperationLock is held by what changes the machine as a whole.
 	OperationLock = "/run/strongroom-installer.lock"

@@ -35,7 +35,7 @@ func makeDoor() (end func() error, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("group %s: %w", machine.UserVault, err)
 	}
-	return makeFolder(filepath.Dir(machine.DoorSocket), machine.DoorLock, 0, gid)
+	return makeFolder(machine.DoorRun, machine.DoorLock, 0, gid)
 }
 
 func makeFolder(dir, lock string, uid, gid int) (end func() error, err error) {
