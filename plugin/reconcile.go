@@ -116,9 +116,18 @@ func (w *work) findDead(ctx context.Context, f *finding) error {
 		if err != nil {
 			return fmt.Errorf("test version %d: %w", v.Number, err)
 		}
-		if isUnsure(refused) {
+		young := v.Created.Add(testPatience).Sub(w.now())
+		switch {
+		case refused == nil:
+		case isUnsure(refused):
 			f.unsure = refused
-		} else if refused != nil {
+		case young > 0 && (v.State == lifecycle.Pending || f.renew):
+			// Not known everywhere yet, maybe: it is looked at again before it is current, or
+			// its successor is being made.
+		case young > 0:
+			return &provider.Error{Op: "test", Kind: provider.KindTransient,
+				Msg: fmt.Sprintf("version %d is refused, and so new that the service may not know it everywhere yet: ask again in %s", v.Number, young.Round(time.Second))}
+		default:
 			f.dead = append(f.dead, v.Number)
 			f.renew = f.renew || v.State == lifecycle.Current
 		}

@@ -180,6 +180,7 @@ func TestReconcileReplacesAKeyThatIsDead(t *testing.T) {
 	used := w.read("creds/k", nil)["key"].(string)
 	w.setEpoch("machine-one", 2)
 	w.restore(snapshot)
+	w.pass(testPatience)
 	report := w.write("reconcile", nil).Data
 	if report["found_dead"] != 1 || report["found_later"] != 1 {
 		t.Errorf("report: %v", report)
@@ -210,6 +211,34 @@ func TestReconcileTakesNoBareRefusalForADeadKey(t *testing.T) {
 		t.Errorf("problems: %s", problems)
 	}
 	if w.read("creds/k", nil)["key"] != before {
+		t.Error("it was replaced")
+	}
+}
+
+// A service that refuses a new key for its first minutes makes none dead: the key was
+// promised, and where two do not live side by side its successor would have ended it.
+func TestReconcileTakesANewKeyForNoDeadOne(t *testing.T) {
+	caps := remoteCaps()
+	caps.Overlap = false
+	w := epochWorld(t, caps)
+	w.remoteKey("k", nil)
+	before := w.read("creds/k", nil)["key"].(string)
+	w.remote.setFault(func(op string, after bool) error {
+		if op == "test" && !after {
+			return &provider.Error{Op: "test", Kind: provider.KindUnauthorized, Status: 401, Msg: "the service refuses the key"}
+		}
+		return nil
+	})
+	report := w.write("reconcile", nil).Data
+	if problem := report["problems"].(map[string]string)["k"]; report["found_dead"] != 0 || !strings.Contains(problem, "ask again in") {
+		t.Errorf("at once: %v", report)
+	}
+	w.remote.setFault(nil)
+	w.pass(testPatience)
+	if report = w.write("reconcile", nil).Data; report["done"] != true || report["renewed"] != 0 {
+		t.Errorf("later: %v", report)
+	}
+	if got := w.read("creds/k", nil)["key"]; got != before || !w.remote.works(before) {
 		t.Error("it was replaced")
 	}
 }
@@ -469,6 +498,7 @@ func TestReconcileEndsAKeyThatWasChangedInPlace(t *testing.T) {
 		h := newHostile(t, liar.Services()["list and test"], liar.Lies{})
 		h.keys = h.keys[:1]
 		h.write("keys/app/key", map[string]any{"provider": "svc", "grace_period": "1h"})
+		h.go_(testPatience, time.Minute) // a refusal is believed from here on
 		h.liar.SetLies(liar.Lies{InPlace: true, NoAnswer: true})
 		if _, err := h.do(logical.UpdateOperation, "rotate/app/key", nil); err == nil {
 			t.Fatal("no answer, and no error")
