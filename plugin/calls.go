@@ -67,6 +67,9 @@ func (a asked) ask(ctx context.Context, op string, call func(context.Context) er
 }
 
 func (a asked) create(ctx context.Context, req provider.CreateRequest) (key provider.Key, err error) {
+	if a.w.lost != nil {
+		return key, a.w.lost
+	}
 	req.Parameters = a.params
 	err = a.ask(ctx, "create", func(ctx context.Context) (err error) {
 		key, err = a.prov.Create(ctx, req)
@@ -86,6 +89,9 @@ func (a asked) list(ctx context.Context, prefix string) (found []provider.Remote
 // revoke ends the key with this id, which was made under this name; empty: nobody
 // knows.
 func (a asked) revoke(ctx context.Context, id, name string) error {
+	if a.w.lost != nil {
+		return a.w.lost
+	}
 	return a.ask(ctx, "revoke", func(ctx context.Context) error { return provider.Revoke(ctx, a.prov, a.params, id, name) })
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"strongroom.example/plugin/lifecycle"
 	"strongroom.example/plugin/provider"
+	"strongroom.example/plugin/provider/liar"
 )
 
 var errCrash = errors.New("the process is gone")
@@ -318,4 +319,31 @@ func settled(w *world, caps provider.Capabilities) error {
 		return fmt.Errorf("%d intents are open, %v", len(open), err)
 	}
 	return nil
+}
+
+// A write may fail and have been carried out. What was made before it is not ended by
+// what memory still believes: here a successor has the id of those that it replaces.
+func TestAWriteThatFailedMayHaveBeenCarriedOut(t *testing.T) {
+	for n := 1; ; n++ {
+		h := newHostile(t, liar.Services()["neither"], liar.Lies{SameID: true})
+		h.keys = h.keys[:1]
+		h.write("keys/app/key", map[string]any{"provider": "svc", "grace_period": "1h"})
+		h.write("rotate/app/key", nil)
+		h.go_(2*time.Hour, 10*time.Minute) // the end of the first one is put off, as it has the id of the second
+		cr := &crasher{at: n}
+		h.storage.setFault(cr.storage) // storage alone: the service is asked as ever
+		_, _ = h.do(logical.UpdateOperation, "rotate/app/key", map[string]any{"compromised": true})
+		h.storage.setFault(nil)
+		if !cr.hit() {
+			break
+		}
+		h.start()
+		resp, err := h.do(logical.ReadOperation, "creds/app/key", nil)
+		if err != nil {
+			continue // what is compromised is not served
+		}
+		if k := h.liar.Truth(resp.Data["key"].(string)); k == nil || !k.Alive {
+			t.Errorf("write %d (%s): version %v is served, and the engine has ended it", n, cr.where, resp.Data["version"])
+		}
+	}
 }

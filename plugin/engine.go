@@ -142,6 +142,9 @@ type work struct {
 	unusable error
 	// failed is the provider's error of the last step, already recorded.
 	failed error
+	// lost is why rec may not be what storage has: a write has failed, which may have been
+	// carried out all the same. Nothing is written, made or ended on its word any more.
+	lost error
 	// quiet: who waits for a change is told when all is done, so that there is a
 	// successor to a version that is known to others where there can be one.
 	quiet bool
@@ -252,6 +255,9 @@ func (w *work) snap() *snapshot { return w.b.makeSnapshot(w.rec) }
 // nobody knows what storage holds, and memory forgets what it knew.
 func (w *work) save(ctx context.Context, next *keyRecord) error {
 	b := w.b
+	if w.lost != nil {
+		return w.lost
+	}
 	next.tidy(b.config.get().versionsOf(&next.Def))
 	w.keepPromise(next)
 	if err := next.Life.Check(); err != nil {
@@ -266,6 +272,7 @@ func (w *work) save(ctx context.Context, next *keyRecord) error {
 	if err := w.st.putKey(ctx, snap.rec); err != nil { // commit point
 		b.cache.drop(next.Name)
 		b.index.abandon(next.Name)
+		w.lost = fmt.Errorf("key %q: what is stored is not known until it is read again: %w", next.Name, err)
 		return err
 	}
 	before, marked := w.rec, append(w.marked, snap.marked...)

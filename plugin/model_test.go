@@ -519,6 +519,8 @@ func TestModelFound(t *testing.T) {
 		"no overlap: a look while a rotation is late":                                  {{"create", 41939}, {"jump", 7950}, {"reload", 29278}, {"pass", 62874}, {"delete", 6380}, {"create", 12867}, {"pass", 39004}, {"storage fault", 19090}, {"pass", 61768}, {"storage crash", 50752}, {"pass", 61018}, {"check", 30570}},
 		"no overlap: a look at a key whose successor was lost":                         {{"create", 52870}, {"create", 9154}, {"create", 37182}, {"change", 62584}, {"pass", 16456}, {"lie", 49623}, {"change", 414}, {"compromised", 60448}, {"create", 55423}, {"change", 42106}, {"service crash", 13873}, {"force", 50182}, {"check", 2317}},
 		"a revocation that a crash cut off, the clock a minute behind, and a rollback": {{"create", 44428}, {"lie", 1966}, {"pass", 62722}, {"lie", 26665}, {"pass", 49779}, {"jump", 36206}, {"storage crash", 11788}, {"pass", 57814}, {"rollback", 18727}, {"pass", 43607}},
+		"no overlap: a reconcile while a new key is refused":                           {{"create", 11410}, {"lie", 64390}, {"reconcile", 58764}, {"pass", 63827}},
+		"neither: one id for all, and a write that was carried out and failed":         {{"jump", 59309}, {"create", 57379}, {"lie", 25498}, {"rotate", 39994}, {"restart", 43033}, {"jump", 13524}, {"storage crash", 63287}, {"compromised", 16318}},
 		"a late revocation, and an id that is given again":                             {{"lie", 2797}, {"create", 49932}, {"service fault", 34804}, {"compromised", 17892}, {"lie", 10270}, {"pass", 5812}, {"pass", 26293}},
 	} {
 		t.Run(name, func(t *testing.T) {
