@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -9,8 +11,11 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
+	"strongroom.example/appliance/base/statefile"
+	"strongroom.example/appliance/watch/audit"
 	"strongroom.example/appliance/watch/doctor"
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 	"strongroom.example/test/vaulttest"
 )
 
@@ -43,6 +48,7 @@ func TestDoctorAsksVault(t *testing.T) {
 		t.Fatal(err)
 	}
 	args := statusArgs(t, s, "doctor", "--json", "--no-save", "--token-file", lookToken(t, token))
+	watchLogs(t, args)
 	examine := func() doctor.Report {
 		t.Helper()
 		code, out := strongroom(t.Context(), args...)
@@ -117,12 +123,27 @@ func TestDoctorAsksVault(t *testing.T) {
 	}
 }
 
+// watchLogs leaves what the look of every minute at the audit logs has, in --states.
+func watchLogs(t *testing.T, args []string) {
+	t.Helper()
+	states := args[slices.Index(args, "--states")+1]
+	dir := filepath.Join(states, filepath.Base(machine.AuditWatchState))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	if err := statefile.Save(filepath.Join(dir, "ledger.json"), audit.Ledger{Format: 1, Begun: now, At: now}, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // A Vault that is down or hangs leaves an examination that says so, in time.
 func TestDoctorWithoutVault(t *testing.T) {
 	t.Setenv("VAULT_TOKEN", "")
 	t.Setenv("HOME", t.TempDir())
 	s := vaulttest.New(t)
 	args := statusArgs(t, s, "doctor", "--json", "--no-save", "--token-file", lookToken(t, s.RootToken))
+	watchLogs(t, args)
 	s.Process.Kill()
 	if err := s.Set.Close(); err != nil {
 		t.Fatal(err)
