@@ -110,6 +110,7 @@ var broken = []struct {
 			t.Fatal(err)
 		}
 	}, "fail", "has no ledger", false},
+	{"no ledger, the timer active for too long", "audit-devices", armed("400.2", "3000000"), "fail", "has no ledger", false},
 	{"a spoilt ledger", "audit-devices", func(t *testing.T, _ *box, s *Subject) {
 		if err := os.WriteFile(filepath.Join(s.Places.Audit, "ledger.json"), []byte("{"), 0o600); err != nil {
 			t.Fatal(err)
@@ -369,6 +370,18 @@ func remove(p string) func(*testing.T, *box, *Subject) {
 
 func deny(p string) func(*testing.T, *box, *Subject) {
 	return func(_ *testing.T, b *box, _ *Subject) { b.files[p].err = fs.ErrPermission }
+}
+
+// armed is a machine that has been up for so many seconds, whose timer for the look at the
+// audit logs has been active since so many microseconds after its start, without a ledger.
+func armed(up, since string) func(*testing.T, *box, *Subject) {
+	return func(t *testing.T, b *box, s *Subject) {
+		if err := os.Remove(filepath.Join(s.Places.Audit, "ledger.json")); err != nil {
+			t.Fatal(err)
+		}
+		b.file("/proc/uptime", 0o444, 0, 0, up+" 10.00\n")
+		b.units[machine.UnitAuditWatchTimer] = map[string]string{"ActiveState": "active", "ActiveEnterTimestampMonotonic": since}
+	}
 }
 
 func unit(name, property, value string) func(*testing.T, *box, *Subject) {

@@ -46,6 +46,16 @@ func TestHealthyMachinePasses(t *testing.T) {
 	}
 }
 
+// At the end of an installation the first look at the audit logs is yet to come.
+func TestNoLedgerYet(t *testing.T) {
+	b, s := healthy(t)
+	armed("40.2", "3000000")(t, b, s)
+	r := Examine(t.Context(), *s)
+	if i, _ := r.Item("audit-devices"); i.Verdict != evidence.Pass {
+		t.Errorf("%s: %+v", i.Verdict, i.Reasons)
+	}
+}
+
 func TestBrokenMachines(t *testing.T) {
 	tried := map[string]bool{}
 	for _, c := range broken {
