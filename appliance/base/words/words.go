@@ -12,6 +12,9 @@ func Count(n int, thing string) string {
 	if n == 1 || n == -1 {
 		return fmt.Sprintf("%d %s", n, thing)
 	}
+	if strings.HasSuffix(thing, "s") {
+		thing += "e"
+	}
 	return fmt.Sprintf("%d %ss", n, thing)
 }
 

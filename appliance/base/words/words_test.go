@@ -11,6 +11,9 @@ func TestCount(t *testing.T) {
 			t.Errorf("Count(%d) = %q, want %q", n, got, want)
 		}
 	}
+	if got := Count(2, "loss"); got != "2 losses" {
+		t.Errorf("got %q", got)
+	}
 }
 
 func TestSize(t *testing.T) {
