@@ -46,13 +46,18 @@ func TestHealthyMachinePasses(t *testing.T) {
 	}
 }
 
-// At the end of an installation the first look at the audit logs is yet to come.
-func TestNoLedgerYet(t *testing.T) {
+// At the end of an installation the first looks of every minute are yet to come, also
+// where a machine has been up for long, and where an earlier installation has left one.
+func TestNoLookYet(t *testing.T) {
 	b, s := healthy(t)
-	armed("40.2", "3000000")(t, b, s)
+	armed("4000.2", "3990000000")(t, b, s)
+	watchedFirewall(evidence.Firewall{At: minuteAgo.Add(-time.Hour)})(t, b, s)
+	b.units[machine.UnitFirewallWatchTimer] = b.units[machine.UnitAuditWatchTimer]
 	r := Examine(t.Context(), *s)
-	if i, _ := r.Item("audit-devices"); i.Verdict != evidence.Pass {
-		t.Errorf("%s: %+v", i.Verdict, i.Reasons)
+	for _, id := range []string{"audit-devices", "firewall"} {
+		if i, _ := r.Item(id); i.Verdict != evidence.Pass {
+			t.Errorf("%s is %s: %+v", id, i.Verdict, i.Reasons)
+		}
 	}
 }
 

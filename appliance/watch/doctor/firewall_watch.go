@@ -142,7 +142,7 @@ func loadedCounters(data []byte) (map[string]int64, error) {
 const justBooted = 5 * 60 // seconds
 
 // stale notes that the last look of every minute is too long ago, and says so.
-func (e *exam) stale(unit string, at time.Time) bool {
+func (e *exam) stale(ctx context.Context, unit string, at time.Time) bool {
 	age := e.Machine.Now().Sub(at)
 	if age <= evidence.WatchLate && !evidence.FromTheFuture(age) {
 		return false
@@ -153,6 +153,10 @@ func (e *exam) stale(unit string, at time.Time) bool {
 			e.saw("/proc/uptime", "the machine has just started: %s has yet to run", unit)
 			return false
 		}
+	}
+	if timer := strings.TrimSuffix(unit, ".service") + ".timer"; e.justArmed(ctx, timer) {
+		e.saw(timer, "it was armed a moment ago: %s has yet to run", unit)
+		return false
 	}
 	e.fail("systemctl start "+unit+"; journalctl -u "+unit, "%s last looked at %s", unit, at.UTC().Format(time.RFC3339))
 	return true
@@ -181,13 +185,13 @@ func (e *exam) justArmed(ctx context.Context, timer string) bool {
 }
 
 // firewallWatched asks what the look of every minute has found.
-func firewallWatched(_ context.Context, e *exam) {
+func firewallWatched(ctx context.Context, e *exam) {
 	if !e.firewallOurs() {
 		return
 	}
 	f, err := evidence.ReadFirewall(e.Places)
 	if errors.Is(err, statefile.ErrNone) {
-		e.stale(machine.UnitFirewallWatch, time.Time{})
+		e.stale(ctx, machine.UnitFirewallWatch, time.Time{})
 		e.yes(machine.UnitFirewallWatch, "nothing yet")
 		return
 	}
@@ -195,7 +199,7 @@ func firewallWatched(_ context.Context, e *exam) {
 		e.unseen(e.Places.Firewall, err)
 		return
 	}
-	e.stale(machine.UnitFirewallWatch, f.At)
+	e.stale(ctx, machine.UnitFirewallWatch, f.At)
 	for _, x := range f.Faults {
 		e.warn(x.Hint, "since %s: %s", x.Since.UTC().Format(time.RFC3339), x.Text)
 	}
@@ -220,7 +224,7 @@ func auditWatched(ctx context.Context, e *exam) {
 	if looked.IsZero() {
 		looked = l.Begun
 	}
-	e.stale(machine.UnitAuditWatch, looked)
+	e.stale(ctx, machine.UnitAuditWatch, looked)
 	for _, x := range l.Losses {
 		e.fail("docs/monitoring.md, audit logs; then strongroom audit acknowledge", "audit history was lost: %s", x)
 	}
