@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -313,22 +314,17 @@ func (h *healer) orders() error {
 	if _, err := b.load(); !errors.Is(err, statefile.ErrCorrupt) {
 		return nil // what else there is, each order says
 	}
-	if err := h.aside(budgetFile, "is damaged"); err != nil {
-		return err
-	}
-	if h.config.ACME == nil {
-		return nil
-	}
-	for _, directory := range []string{h.config.ACME.CA, h.config.ACME.Staging, h.config.ACME.Fallback} {
-		for _, name := range h.config.Names {
-			for range maxFailures {
-				if err := b.begin(caName(directory), []string{name}); err != nil {
-					return err
-				}
+	full := &ledger{Failures: map[string][]time.Time{}}
+	if h.config.ACME != nil {
+		for _, directory := range []string{h.config.ACME.CA, h.config.ACME.Staging, h.config.ACME.Fallback} {
+			for _, name := range h.config.Names {
+				full.Failures[ledgerKey(caName(directory), []string{name})] = slices.Repeat([]time.Time{h.now}, maxFailures)
 			}
 		}
 	}
-	return nil
+	// In one step: between two a crash would leave none, which counts as empty.
+	h.moved = append(h.moved, b.file+" is damaged: no order is placed for "+failureWindow.String())
+	return statefile.Save(b.file, full, 0o600)
 }
 
 // NewRoot puts the internal CA aside, whose next start makes another: clients must be
