@@ -128,6 +128,8 @@ func hasReason(i Item, want string) bool {
 }
 
 // afterFixes has the commands of fixes do what they do on a machine.
+func firstOf(text string, _ error) string { return text }
+
 func (b *box) afterFixes(t *testing.T) {
 	b.commands["swapoff -a"] = func([]string) (string, error) {
 		b.files["/proc/swaps"].data = "Filename\n"
@@ -143,6 +145,12 @@ func (b *box) afterFixes(t *testing.T) {
 	}
 	b.commands["systemctl restart "+machine.UnitFirewall] = func([]string) (string, error) {
 		b.commands["nft -j -t list ruleset"] = says(loadedTable(t))
+		return "", nil
+	}
+	b.commands["systemctl start "+machine.UnitFirewallWatch] = func([]string) (string, error) {
+		if !strings.Contains(firstOf(b.commands["nft -j -t list ruleset"](nil)), "strongroom") {
+			t.Error("the look comes before the firewall")
+		}
 		return "", nil
 	}
 	b.commands["systemctl enable"] = func(args []string) (string, error) {

@@ -274,13 +274,22 @@ func firewallRules(ctx context.Context, e *exam) {
 	}
 	const restart = "systemctl restart " + machine.UnitFirewall
 	if len(rules) == 0 {
-		e.fail(restart, "the table inet %s is not loaded", machine.FirewallTable).fix(run("systemctl", "restart", machine.UnitFirewall), restart)
+		e.fail(restart, "the table inet %s is not loaded", machine.FirewallTable).fix(restartFirewall, restart)
 		return
 	}
 	for _, d := range rules.differences(want) {
-		e.fail(restart, "%s", d).fix(run("systemctl", "restart", machine.UnitFirewall), restart)
+		e.fail(restart, "%s", d).fix(restartFirewall, restart)
 	}
 	e.found(rules.rules(), "nft -j -t list ruleset", "table inet %s: %s in %s", machine.FirewallTable, words.Count(rules.rules(), "rule"), words.Count(rules.chains(), "chain"))
+}
+
+// restartFirewall has the look of every minute done at once, too: what it has found before
+// is over.
+func restartFirewall(ctx context.Context, m Machine) error {
+	if err := run("systemctl", "restart", machine.UnitFirewall)(ctx, m); err != nil {
+		return err
+	}
+	return run("systemctl", "start", machine.UnitFirewallWatch)(ctx, m)
 }
 
 func firewallAtBoot(ctx context.Context, e *exam) {
