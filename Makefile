@@ -37,6 +37,7 @@ build: need-go ## bin/strongroom, bin/strongroom-installer, bin/vault-plugin-sec
 	$(GO_BUILD) -o bin/strongroom ./appliance/cmd/strongroom
 	$(GO_BUILD) -o bin/vault-plugin-secrets-apikeys ./plugin/cmd/vault-plugin-secrets-apikeys
 	cp bin/strongroom bin/vault-plugin-secrets-apikeys installer/payload/bin/
+	echo $(VERSION) >installer/payload/bin/VERSION
 	$(GO_BUILD) -o bin/strongroom-installer ./installer/cmd/strongroom-installer
 
 .PHONY: vault
@@ -128,4 +129,4 @@ soak: build vault tools ## the long campaigns in full (AREA=… for those of one
 
 .PHONY: clean
 clean: ## remove what was built (Vault too)
-	rm -rf bin installer/payload/bin/strongroom installer/payload/bin/vault-plugin-secrets-apikeys python/dist
+	rm -rf bin installer/payload/bin/strongroom installer/payload/bin/vault-plugin-secrets-apikeys installer/payload/bin/VERSION python/dist

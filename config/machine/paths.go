@@ -58,6 +58,14 @@ const (
 	InstallJournal = StateDir + "/install.journal"
 	// ProductFile says whose server the data in RaftDir is of, a config.Product.
 	ProductFile = StateDir + "/product"
+	// NodeFile says which of raft's nodes the data in RaftDir is of.
+	NodeFile = StateDir + "/node-id"
+	// ApportMasked is there where the installer has masked Ubuntu's collector of crashes.
+	ApportMasked = StateDir + "/apport-masked"
+	// RetiredDir keeps key material that is no longer wanted, sealed.
+	RetiredDir = StateDir + "/retired"
+	// StartedFile says with which files each daemon was started.
+	StartedFile = StateDir + "/started.json"
 	// UpgradeDir has what an upgrade keeps of the versions before it.
 	UpgradeDir = StateDir + "/upgrade"
 	// ReplacedDir has what a restore has replaced.
@@ -70,6 +78,8 @@ const (
 const (
 	VaultData = "/var/lib/vault"
 	RaftDir   = VaultData + "/raft"
+	// Aside, with a time behind it, ends the name of what was set aside and is kept.
+	Aside = ".aside-"
 	// ChangedFile is what the engine writes after a rotation.
 	ChangedFile = VaultData + "/changed/rotated"
 	AuditDir    = "/var/log/vault"

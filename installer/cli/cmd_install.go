@@ -45,6 +45,7 @@ type options struct {
 	remake      bool
 	backupKeys  string
 	tokenFile   string
+	setAside    string
 	yes         bool
 
 	in       io.Reader
@@ -88,6 +89,7 @@ func (o *options) flags(c *cobra.Command) {
 	f.Var(pathFlag{&o.backupKeys}, "backup-credentials", "file with access_key and secret_key of the bucket for backups; it is sealed, and can be deleted afterwards")
 	f.StringVar(&o.tokenFile, "token-file", "", tokenFileHelp)
 	f.BoolVar(&o.remake, "remake-credentials", false, "make sealed credentials anew that this machine can never open again; the master key comes first, by strongroom kms import")
+	f.StringVar(&o.setAside, "set-aside", "", "the domain: Vault's storage here, that nobody can open, is moved aside and a new one begun")
 	f.BoolVar(&o.skipDNS, "skip-dns-check", false, "don't ask whether the domain points to this machine")
 }
 
@@ -177,11 +179,21 @@ func (o *options) with(ctx context.Context, cfg config.Appliance, do func(contex
 	if err != nil {
 		return err
 	}
+	if o.setAside != "" && o.setAside != cfg.Domain {
+		return &fault.Error{Code: fault.Usage, Err: fmt.Errorf("--set-aside %q is not this machine's domain", o.setAside), Hint: "nothing has been changed"}
+	}
+	var reachable func(config.Firewall) error
+	if o.yes {
+		// Nobody will be asked, so what will be asked of the machine can be asked at once.
+		reachable = func(w config.Firewall) error {
+			return letsIn(w, sshSession(), os.Getenv("SUDO_USER"), steps.OSNetwork{Resolver: net.DefaultResolver})
+		}
+	}
 	given := steps.SealSecrets(&cfg, o.backupKeys)
 	return do(ctx, &steps.Env{
 		Host: h, Config: cfg, Payload: payload.Embedded(), Network: steps.OSNetwork{Resolver: net.DefaultResolver},
-		Rand: rand.Reader, Version: o.version, VaultBinary: o.vaultBinary, VaultSHA256: o.vaultSHA256, Recipients: to, SkipDNS: o.skipDNS, Remake: o.remake,
-		Session: sshSession(), Given: given, AdminToken: admin, Confirm: o.confirmFirewall,
+		Rand: rand.Reader, Version: o.version, VaultBinary: o.vaultBinary, VaultSHA256: o.vaultSHA256, Recipients: to, SkipDNS: o.skipDNS, Remake: o.remake, SetAside: o.setAside,
+		Session: sshSession(), Given: given, AdminToken: admin, Confirm: o.confirmFirewall, Reachable: reachable,
 		Vault: newClient,
 	})
 }
@@ -269,10 +281,12 @@ func allFaults(err error, cfg config.Appliance, file string, data []byte, backup
 // next. They open the backups, too, where nobody is named: those that only this
 // machine can open burn with it. notes tell of keys that were passed over.
 func nameRecipients(h *host.Host, cfg *config.Appliance, account string) (notes []string, err error) {
+	earlier, err := earlierRecipients(h)
+	if err != nil {
+		return nil, err
+	}
 	if len(cfg.Escrow.Recipients) == 0 {
-		if cfg.Escrow.Recipients, err = earlierRecipients(h); err != nil {
-			return nil, err
-		}
+		cfg.Escrow.Recipients = earlier
 	}
 	if len(cfg.Escrow.Recipients) == 0 {
 		if cfg.Escrow.Recipients, notes, err = steps.LoginKeys(h, account); err != nil {
@@ -281,6 +295,11 @@ func nameRecipients(h *host.Host, cfg *config.Appliance, account string) (notes 
 	}
 	if len(cfg.Backup.To) > 0 && len(cfg.Backup.Recipients) == 0 {
 		cfg.Backup.Recipients = cfg.Escrow.Recipients
+	}
+	if len(earlier) > 0 && slices.Equal(cfg.Backup.Recipients, earlier) && !slices.Equal(cfg.Escrow.Recipients, earlier) {
+		// An installation had named them there, and one of their keys may be lost.
+		cfg.Backup.Recipients = cfg.Escrow.Recipients
+		notes = append(notes, "backups were for who could open the escrow, and are for who can open it now")
 	}
 	return notes, nil
 }

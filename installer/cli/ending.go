@@ -80,6 +80,9 @@ func (o *options) ending(env *steps.Env, res engine.Result, d steps.Diagnosis) {
 	if res.Changes > 0 {
 		fmt.Fprintf(o.out, "\nVault answers at https://%s.\n", env.Config.Domain)
 	}
+	for _, n := range env.Notes {
+		fmt.Fprintln(o.out, "note:", n)
+	}
 	if len(d.Failures) > 0 {
 		fmt.Fprintf(o.out, "\nThe doctor finds faults in %d of its items:\n", len(d.Failures))
 		for _, f := range d.Failures {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"strongroom.example/appliance/base/fault"
@@ -37,14 +38,16 @@ type Result struct {
 func (e *Engine) Plan(ctx context.Context) (Result, error) {
 	start := e.Now()
 	var res Result
+	var foreseen Diff
 	for _, s := range e.Steps {
 		if err := ctx.Err(); err != nil {
 			return res, err
 		}
-		diff, err := s.Check(ctx)
+		diff, err := s.Check(context.WithValue(ctx, foreseenKey{}, foreseen))
 		if err != nil {
 			return res, stepError(s, "check", err)
 		}
+		foreseen = append(foreseen, diff...)
 		res.Steps++
 		if len(diff) == 0 {
 			fmt.Fprintf(e.Out, "= %s\n", s.Title())
@@ -55,6 +58,9 @@ func (e *Engine) Plan(ctx context.Context) (Result, error) {
 		fmt.Fprintf(e.Out, "~ %s\n", s.Title())
 		for _, c := range diff {
 			fmt.Fprintf(e.Out, "    %s\n", c)
+			for _, line := range c.Detail {
+				fmt.Fprintf(e.Out, "        %s\n", line)
+			}
 		}
 	}
 	res.Took = e.Now().Sub(start)
@@ -64,6 +70,15 @@ func (e *Engine) Plan(ctx context.Context) (Result, error) {
 	}
 	fmt.Fprintf(e.Out, "%d of %d steps have %s. Nothing has been changed.\n", res.Changed, res.Steps, words.Count(res.Changes, "change"))
 	return res, &fault.Error{Code: fault.Drift, Err: ErrDiffers}
+}
+
+type foreseenKey struct{}
+
+// Foreseen are the changes that the steps before would make, where nothing is changed:
+// what a later step would find only then, it tells by them.
+func Foreseen(ctx context.Context) Diff {
+	d, _ := ctx.Value(foreseenKey{}).(Diff)
+	return d
 }
 
 // Install brings every step to its wanted state, in order, and stops at the
@@ -108,6 +123,28 @@ func (e *Engine) Install(ctx context.Context) (Result, error) {
 	return res, nil
 }
 
+// Only makes the changes of the steps with these ids. The others are only looked at,
+// since those may go by what they have seen.
+func (e *Engine) Only(ctx context.Context, ids ...string) error {
+	for i, s := range e.Steps {
+		if !slices.Contains(ids, s.ID()) {
+			if _, err := s.Check(ctx); err != nil {
+				return stepError(s, "check", err)
+			}
+			continue
+		}
+		begin := e.Now()
+		n, err := e.apply(ctx, i, s)
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			e.progress(i, "✓", s, e.Now().Sub(begin), words.Count(n, "change"))
+		}
+	}
+	return nil
+}
+
 // apply makes the changes of step i and returns how many were made.
 func (e *Engine) apply(ctx context.Context, i int, s Step) (int, error) {
 	if err := ctx.Err(); err != nil {
@@ -126,6 +163,9 @@ func (e *Engine) apply(ctx context.Context, i int, s Step) (int, error) {
 		}
 		if c.Slow {
 			fmt.Fprintf(e.Out, "… [%2d/%d] %s\n", i+1, len(e.Steps), s.Title())
+		}
+		for _, line := range c.Detail {
+			fmt.Fprintf(e.Out, "    %s\n", line)
 		}
 		if err := c.Apply(ctx); err != nil {
 			return n, stepError(s, c.What, err)

@@ -259,7 +259,7 @@ func TestJournal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !j.Began("s", "w") || j.Began("s", "x") || j.Finished() {
+	if j.Unfinished("s", "w") || j.Unfinished("s", "x") || j.Finished() {
 		t.Errorf("entries = %+v", j.old)
 	}
 	if err := j.add(Entry{Event: EventDone}); err != nil {

@@ -10,8 +10,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
+	"strongroom.example/appliance/base/atomicfile"
 	"strongroom.example/appliance/base/fault"
 )
 
@@ -43,6 +45,8 @@ type Journal struct {
 	now     func() time.Time
 	version string
 	old     []Entry
+	// strange: among the lines of before are some that this version can't read.
+	strange bool
 }
 
 // OpenJournal opens path for appending, making it (mode 0600) and its folder
@@ -52,7 +56,7 @@ func OpenJournal(path, version string, now func() time.Time) (*Journal, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, journalFault(err)
 	}
-	old, whole, err := readJournal(path)
+	old, whole, strange, err := readJournal(path)
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +69,11 @@ func OpenJournal(path, version string, now func() time.Time) (*Journal, error) {
 			return nil, errors.Join(journalFault(err), f.Close())
 		}
 	}
-	return &Journal{f: f, now: now, version: version, old: old}, nil
+	// A journal that a power cut takes away as a whole would say that nothing was begun.
+	if err := atomicfile.SyncDir(filepath.Dir(path)); err != nil {
+		return nil, errors.Join(journalFault(err), f.Close())
+	}
+	return &Journal{f: f, now: now, version: version, old: old, strange: strange}, nil
 }
 
 // Finished says whether an earlier run ended well.
@@ -81,18 +89,26 @@ func (j *Journal) Finished() bool {
 	return false
 }
 
-// Began says whether an earlier run was about to make the change, and so may
-// have made it.
-func (j *Journal) Began(step, what string) bool {
-	if j == nil {
+// Unfinished says whether an earlier run was about to make the change, and none has
+// come to its end: it may be made, in part or as a whole. A journal with lines that
+// are none of these can't tell, and says no.
+func (j *Journal) Unfinished(step, what string) bool {
+	if j == nil || j.strange {
 		return false
 	}
+	began := false
 	for _, e := range j.old {
-		if e.Event == EventBegin && e.Step == step && e.What == what {
-			return true
+		if e.Step != step || e.What != what {
+			continue
+		}
+		switch e.Event {
+		case EventApplied:
+			return false
+		case EventBegin:
+			began = true
 		}
 	}
-	return false
+	return began
 }
 
 // Close closes the file.
@@ -131,25 +147,32 @@ func journalFault(err error) error {
 		Hint: "make room on the disk, or have it writable, and run the same command again; it goes on where it stopped"}
 }
 
-// readJournal gives the entries of path and whether its last line is whole. A
-// line that is no entry (cut off by a crash) is passed over.
-func readJournal(path string) (entries []Entry, whole bool, err error) {
+// readJournal gives the entries of path, whether its last line is whole, and whether
+// there are strange lines: such as are neither ours nor the last one, which a crash may
+// have cut off.
+func readJournal(path string) (entries []Entry, whole, strange bool, err error) {
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, true, nil
+		return nil, true, false, nil
 	}
 	if err != nil {
-		return nil, false, fmt.Errorf("read journal: %w", err)
+		return nil, false, false, fmt.Errorf("read journal: %w", err)
 	}
+	cut := false // the line before, which a later run has ended
 	r := bufio.NewReader(bytes.NewReader(b))
 	for {
 		line, err := r.ReadBytes('\n')
 		var e Entry
-		if json.Unmarshal(line, &e) == nil && e.Event != "" {
+		known := json.Unmarshal(line, &e) == nil && slices.Contains([]string{EventRun, EventBegin, EventApplied, EventFailed, EventDone}, e.Event)
+		if known {
+			// Behind a line that was cut off stands the run that has ended it.
+			strange = strange || cut && e.Event != EventRun
 			entries = append(entries, e)
 		}
 		if errors.Is(err, io.EOF) {
-			return entries, len(line) == 0, nil
+			return entries, len(line) == 0, strange, nil
 		}
+		strange = strange || cut && !known
+		cut = !known
 	}
 }

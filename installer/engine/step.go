@@ -34,6 +34,8 @@ type Change struct {
 	What string
 	// From and To say how. Never a secret. Empty From: it isn't there yet.
 	From, To string
+	// Detail is more of what differs, a line each. Never a secret.
+	Detail []string
 	// Slow: it takes so long that people want to know what they wait for.
 	Slow bool
 	// Apply makes the change. It must leave the old or the new state if it

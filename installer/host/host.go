@@ -65,6 +65,9 @@ type FS interface {
 	SetAttr(path string, a Attr) error
 	// Symlink makes path a link to target, replacing a link but nothing else.
 	Symlink(target, path string) error
+	// Rename moves old to new, which is on the same file system and must not be there.
+	// A folder goes with all that is in it; one that something is mounted on is refused.
+	Rename(old, new string) error
 	// Remove removes one file, link or empty folder; one that isn't there is
 	// no error.
 	Remove(path string) error
@@ -105,6 +108,7 @@ type Accounts interface {
 type User struct {
 	Name     string
 	UID, GID int
+	Comment  string // its full name, in passwd(5)
 	Home     string
 	Shell    string
 }
@@ -167,6 +171,9 @@ type Services interface {
 	Start(ctx context.Context, name string) error
 	// Stop returns once the unit is inactive.
 	Stop(ctx context.Context, name string) error
+	// StopTogether stops units of which one starts the other, such as a service and its
+	// sockets: none of them is started while another has yet to stop.
+	StopTogether(ctx context.Context, names ...string) error
 	// Restart is Stop, where it runs, and Start.
 	Restart(ctx context.Context, name string) error
 	// ReloadService has a running service read its configuration again.
@@ -184,6 +191,8 @@ type Unit struct {
 	Enabled     string // enabled, disabled, static, …
 	NeedsReload bool   // the file has changed since systemd read it
 	Since       time.Time
+	// Invocation is another one after each start; empty for a unit that has not run.
+	Invocation string
 	// Changed is when its state last did: also when it was reloaded, which
 	// leaves Since alone.
 	Changed time.Time

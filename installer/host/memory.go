@@ -10,7 +10,9 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"strongroom.example/config/machine"
@@ -32,6 +34,8 @@ type Memory struct {
 	Calls []string
 	// OnStart is called when a unit has been started or restarted.
 	OnStart map[string]func() error
+	// Mounts are the folders that other file systems are mounted on.
+	Mounts []string
 	// Total and Free are the disk's bytes.
 	Total, Free uint64
 	// Clock moves a millisecond at each write and each start of a unit.
@@ -242,6 +246,39 @@ func (m *Memory) Symlink(target, p string) error {
 	})
 }
 
+// Rename implements FS.
+func (m *Memory) Rename(old, new string) error {
+	old, new = path.Clean(old), path.Clean(new)
+	return m.action(func() error {
+		if err := m.parent("rename", new); err != nil {
+			return err
+		}
+		if _, ok := m.Files[old]; !ok {
+			return fault("rename", old, fs.ErrNotExist)
+		}
+		if _, ok := m.Files[new]; ok {
+			return fault("rename", new, fs.ErrExist)
+		}
+		if m.mounted(old) {
+			return fault("rename", old, syscall.EBUSY)
+		}
+		moved := map[string]*Node{}
+		for f, n := range m.Files {
+			if rest, ok := strings.CutPrefix(f, old); ok && (rest == "" || rest[0] == '/') {
+				moved[new+rest] = n
+				delete(m.Files, f)
+			}
+		}
+		maps.Copy(m.Files, moved)
+		return nil
+	})
+}
+
+// mounted says whether a file system is mounted at p, or below it.
+func (m *Memory) mounted(p string) bool {
+	return slices.ContainsFunc(m.Mounts, func(at string) bool { return at == p || strings.HasPrefix(at, p+"/") })
+}
+
 // Remove implements FS.
 func (m *Memory) Remove(p string) error {
 	p = path.Clean(p)
@@ -253,6 +290,9 @@ func (m *Memory) Remove(p string) error {
 			if f != p && path.Dir(f) == p {
 				return fault("remove", p, errors.New("directory not empty"))
 			}
+		}
+		if m.mounted(p) {
+			return fault("remove", p, syscall.EBUSY)
 		}
 		delete(m.Files, p)
 		return nil
@@ -266,7 +306,19 @@ func (m *Memory) RemoveAll(p string) error {
 		return errors.New("refusing to remove \"/\"")
 	}
 	return m.action(func() error {
-		maps.DeleteFunc(m.Files, func(f string, _ *Node) bool { return f == p || strings.HasPrefix(f, p+"/") })
+		// What is mounted is emptied, and stays with the folders on the way to it.
+		busy := false
+		maps.DeleteFunc(m.Files, func(f string, _ *Node) bool {
+			if f != p && !strings.HasPrefix(f, p+"/") {
+				return false
+			}
+			on := m.mounted(f)
+			busy = busy || on
+			return !on
+		})
+		if busy {
+			return fault("remove", p, syscall.EBUSY)
+		}
 		return nil
 	})
 }
@@ -306,7 +358,7 @@ func (m *Memory) AddSystemUser(ctx context.Context, name, comment string) error 
 	return m.action(func() error {
 		id := 999 - len(m.Users)
 		m.Groups[name] = Group{Name: name, GID: id}
-		m.Users[name] = User{Name: name, UID: id, GID: id, Home: "/", Shell: "/usr/sbin/nologin"}
+		m.Users[name] = User{Name: name, UID: id, GID: id, Comment: comment, Home: "/", Shell: "/usr/sbin/nologin"}
 		return nil
 	})
 }
@@ -411,6 +463,17 @@ func (m *Memory) Stop(ctx context.Context, name string) error {
 	})
 }
 
+// StopTogether implements Services.
+func (m *Memory) StopTogether(ctx context.Context, names ...string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return m.eachUnit(names, func(_ string, u *Unit) error {
+		u.Active, u.Sub = "inactive", "dead"
+		return nil
+	})
+}
+
 // ReloadService implements Services.
 func (m *Memory) ReloadService(ctx context.Context, name string) error {
 	if err := ctx.Err(); err != nil {
@@ -445,6 +508,7 @@ func (m *Memory) started(name string, u *Unit) error {
 		}
 	}
 	u.Active, u.Sub, u.Since = "active", "running", m.tick()
+	u.Invocation = strconv.FormatInt(u.Since.UnixNano(), 16)
 	u.Changed = u.Since
 	return nil
 }

@@ -34,7 +34,7 @@ func (o OSAccounts) User(name string) (User, error) {
 	if err := errors.Join(err1, err2); err != nil {
 		return User{}, fmt.Errorf("user %q in /etc/passwd: %w", name, err)
 	}
-	return User{Name: name, UID: uid, GID: gid, Home: f[5], Shell: f[6]}, nil
+	return User{Name: name, UID: uid, GID: gid, Comment: f[4], Home: f[5], Shell: f[6]}, nil
 }
 
 // Group implements Accounts.

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"strongroom.example/appliance/base/atomicfile"
 )
 
@@ -152,6 +154,14 @@ func (o OSFS) Symlink(target, p string) error {
 		return errors.Join(err, os.Remove(o.path(tmp)))
 	}
 	return atomicfile.SyncDir(filepath.Dir(o.path(p)))
+}
+
+// Rename implements FS.
+func (o OSFS) Rename(old, new string) error {
+	if err := unix.Renameat2(unix.AT_FDCWD, o.path(old), unix.AT_FDCWD, o.path(new), unix.RENAME_NOREPLACE); err != nil {
+		return &os.LinkError{Op: "rename", Old: old, New: new, Err: err}
+	}
+	return errors.Join(atomicfile.SyncDir(filepath.Dir(o.path(new))), atomicfile.SyncDir(filepath.Dir(o.path(old))))
 }
 
 // Remove implements FS.

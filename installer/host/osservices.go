@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"time"
@@ -30,6 +31,9 @@ func (o *OSServices) Unit(ctx context.Context, name string) (Unit, error) {
 	u.Sub, _ = p["SubState"].(string)
 	u.Enabled, _ = p["UnitFileState"].(string)
 	u.NeedsReload, _ = p["NeedDaemonReload"].(bool)
+	if id, ok := p["InvocationID"].([]byte); ok {
+		u.Invocation = hex.EncodeToString(id)
+	}
 	if usec, ok := p["ActiveEnterTimestamp"].(uint64); ok && usec > 0 {
 		u.Since = time.UnixMicro(int64(usec))
 	}
@@ -77,6 +81,44 @@ func (o *OSServices) Stop(ctx context.Context, name string) error {
 		return fmt.Errorf("stop %s: %w", name, err)
 	}
 	return job(context.WithoutCancel(ctx), "stop", name, o.conn.StopUnitContext)
+}
+
+// StopTogether implements Services. A connection that comes in between would start the
+// service anew, and a start job replace the stop: those that nothing replaces are queued
+// for all of them before the first is waited for.
+func (o *OSServices) StopTogether(ctx context.Context, names ...string) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("stop %q: %w", names, err)
+	}
+	ctx = context.WithoutCancel(ctx)
+	var errs []error
+	results := make([]chan string, len(names))
+	for i, name := range names {
+		done := make(chan string, 1)
+		if _, err := o.conn.StopUnitContext(ctx, name, "replace-irreversibly", done); err != nil {
+			errs = append(errs, fmt.Errorf("stop %s: %w", name, err))
+			continue
+		}
+		results[i] = done
+	}
+	for i, done := range results {
+		if done == nil {
+			continue
+		}
+		errs = append(errs, outcome("stop", names[i], done))
+	}
+	return errors.Join(errs...)
+}
+
+// outcome waits for a job's result.
+func outcome(verb, name string, done <-chan string) error {
+	switch result, ok := <-done; {
+	case !ok:
+		return fmt.Errorf("%s %s: %w", verb, name, errors.New("connection to systemd was lost"))
+	case result != "done":
+		return fmt.Errorf("%s %s: systemd says %q; see journalctl -u %s", verb, name, result, name)
+	}
+	return nil
 }
 
 // Restart implements Services.

@@ -14,6 +14,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"strings"
 )
 
 // ErrMissing says that this installer was built without the program asked for,
@@ -58,6 +59,15 @@ func (p Payload) Program(name string) (Program, error) {
 		return Program{}, fmt.Errorf("%q: %w (it is empty)", name, ErrMissing)
 	}
 	return Program{Name: name, Size: n, SHA256: hex.EncodeToString(h.Sum(nil)), files: p.files}, nil
+}
+
+// Version is what the programs were built as; "" where the build has not said so.
+func (p Payload) Version() (string, error) {
+	b, err := fs.ReadFile(p.files, "bin/VERSION")
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	return strings.TrimSpace(string(b)), err
 }
 
 // Open gives the program's content; for the embedded one without a copy of it

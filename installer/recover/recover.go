@@ -41,6 +41,10 @@ func Begin(env *steps.Env, state *State, found *Found, opened *Opened) (*Recover
 			return nil, steps.Operator("name the snapshot's product in the configuration (vault.product) or with --product, and give its program; nothing has been changed", err)
 		}
 	}
+	if found != nil && steps.NewerVersion(found.Manifest.ToolVersion, env.Version) {
+		return nil, steps.Operator("use the installer of that version, or a newer one; nothing has been changed",
+			fmt.Errorf("the snapshot is version %s's, and this installer is version %s: its engine could not read what a newer one has written", found.Manifest.ToolVersion, env.Version))
+	}
 	if state == nil {
 		has, err := env.HasVault()
 		if err != nil {

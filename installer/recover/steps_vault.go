@@ -60,7 +60,7 @@ func (s emptyStep) Check(ctx context.Context) (engine.Diff, error) {
 	}
 	// This recovery began on a machine without a Vault, so nothing is in it but
 	// what a killed run has begun.
-	return engine.Diff{{What: "Vault's storage", From: "begun by a run that was killed", To: "removed", Apply: s.Env.WipeVault}, create}, nil
+	return engine.Diff{{What: "Vault's storage", From: "begun by a run that was killed", To: "set aside, and kept", Apply: s.Env.SetVaultAside}, create}, nil
 }
 
 func (s emptyStep) create(ctx context.Context) error {

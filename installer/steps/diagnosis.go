@@ -100,6 +100,9 @@ func Diagnose(ctx context.Context, e *Env) (Diagnosis, error) {
 	if !hasUnit(machine.UnitDoctor) {
 		return Diagnosis{}, nil
 	}
+	if err := e.lookAgain(ctx); err != nil {
+		return Diagnosis{}, err
+	}
 	begin := e.Host.Now()
 	// It ends badly when it finds anything; the report tells.
 	started := e.runJob(ctx, machine.UnitDoctor)
@@ -114,6 +117,28 @@ func Diagnose(ctx context.Context, e *Env) (Diagnosis, error) {
 		return d, e.Host.ResetFailed(ctx, machine.UnitDoctor)
 	}
 	return d, nil
+}
+
+// lookAgain has the looks of every minute done again that have failed: what they have
+// found may be what this run has mended. Whether they fail once more is the doctor's to
+// tell.
+func (e *Env) lookAgain(ctx context.Context) error {
+	for _, name := range []string{machine.UnitFirewallWatch, machine.UnitAuditWatch} {
+		u, err := e.Host.Unit(ctx, name)
+		if err != nil {
+			return err
+		}
+		if u.Active != "failed" {
+			continue
+		}
+		if err := e.Host.ResetFailed(ctx, name); err != nil {
+			return err
+		}
+		if err := e.Host.Start(ctx, name); err != nil && ctx.Err() != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // diagnosis reads the doctor's report, which must not be older than since.

@@ -58,6 +58,15 @@ type Env struct {
 	// Confirm returns nil when new firewall rules have proved not to lock the
 	// operator out, and an error at the latest after within.
 	Confirm func(ctx context.Context, w config.Firewall, within time.Duration) error
+	// Upgrading: programs in use may be replaced, since they are kept and were tried.
+	Upgrading bool
+	// SetAside is the domain where the operator has said so that Vault's storage, which
+	// nobody can open any more, is to be set aside.
+	SetAside string
+	// Notes are what the operator should read at the end.
+	Notes []string
+	// Reachable, if set, says beforehand what Confirm would find without a person.
+	Reachable func(w config.Firewall) error
 	// Vault connects to the machine's own Vault.
 	Vault func(token string) (*vaultapi.Client, error)
 
@@ -69,6 +78,8 @@ type Env struct {
 	way credential.Way
 	// wanted are the files of the steps that have been checked, for the manifest.
 	wanted map[string]ManifestFile
+	// known are the sums of large files.
+	known map[string]string
 }
 
 // Network is what preflight asks of the network.
@@ -108,6 +119,7 @@ func All(e *Env) []engine.Step {
 		jobs{e},
 		rootToken{e},
 		timers{e},
+		leftovers{e},
 		manifest{e},
 		firstSnapshot{e},
 		firstDrill{e},

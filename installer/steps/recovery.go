@@ -100,22 +100,8 @@ func (e *Env) PutRootToken(ctx context.Context, token string) error {
 // RootClient is nil where no root token is kept, or none that Vault knows.
 func (e *Env) RootClient(ctx context.Context) (*vaultapi.Client, error) { return e.rootClient(ctx) }
 
-// WipeVault stops Vault, removes its storage and starts it again, empty.
-func (e *Env) WipeVault(ctx context.Context) error {
-	if err := e.Host.Stop(ctx, machine.UnitVault); err != nil {
-		return err
-	}
-	names, err := e.Host.ReadDir(machine.RaftDir)
-	if err != nil {
-		return err
-	}
-	for _, n := range names {
-		if err := e.Host.RemoveAll(path.Join(machine.RaftDir, n)); err != nil {
-			return err
-		}
-	}
-	return e.Host.Start(ctx, machine.UnitVault)
-}
+// SetVaultAside has Vault begin anew, on an empty storage; the one of before is kept.
+func (e *Env) SetVaultAside(ctx context.Context) error { return e.setAside(ctx) }
 
 // RestartVault restarts Vault and waits until it is active.
 func (e *Env) RestartVault(ctx context.Context) error {

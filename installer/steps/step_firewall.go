@@ -39,7 +39,7 @@ var (
 
 func (s firewall) Check(ctx context.Context) (engine.Diff, error) {
 	if !s.Config.Firewall.Manage {
-		return nil, nil
+		return s.leave(ctx)
 	}
 	rules, err := s.rules()
 	if errors.Is(err, host.ErrNotFound) {
@@ -75,6 +75,46 @@ func (s firewall) Check(ctx context.Context) (engine.Diff, error) {
 			Apply: func(ctx context.Context) error { return s.Host.Start(ctx, machine.UnitFirewall) }})
 	}
 	return diff, nil
+}
+
+// leave takes away what is in force of ours, where nftables is the operator's from now
+// on: our rules would go on to refuse what his let in. The file goes with the leftovers.
+func (s firewall) leave(ctx context.Context) (engine.Diff, error) {
+	var diff engine.Diff
+	u, err := s.Host.Unit(ctx, machine.UnitFirewall)
+	if err != nil {
+		return nil, err
+	}
+	if u.Active == "active" || u.Enabled == "enabled" {
+		diff = append(diff, engine.Change{What: machine.UnitFirewall, From: u.Active + ", " + u.Enabled, To: "stopped and disabled: firewall.manage is false",
+			Apply: func(ctx context.Context) error {
+				if err := s.disarm(ctx); err != nil {
+					return err
+				}
+				return s.Host.Retire(ctx, machine.UnitFirewall)
+			}})
+	}
+	there, err := s.exists(machine.NftablesConf)
+	if err != nil || !there && len(diff) == 0 {
+		return diff, err // there never was anything of ours
+	}
+	_, err = s.Host.Run(ctx, host.Command{Args: []string{"nft", "list", "table", "inet", machine.FirewallTable}})
+	var exit *host.ExitError
+	if errors.As(err, &exit) || errors.Is(err, host.ErrNotFound) {
+		return diff, nil // it isn't there
+	}
+	if err != nil {
+		return nil, err
+	}
+	return append(diff, engine.Change{What: "table inet " + machine.FirewallTable, From: "in force", To: "removed: firewall.manage is false",
+		Apply: func(ctx context.Context) error {
+			_, err := s.Host.Run(ctx, host.Command{Args: []string{"nft", "list", "table", "inet", machine.FirewallTable}})
+			if errors.As(err, &exit) {
+				return nil // the unit's stop has taken it away
+			}
+			_, err = s.Host.Run(ctx, host.Command{Args: []string{"nft", "delete", "table", "inet", machine.FirewallTable}})
+			return err
+		}}), nil
 }
 
 // table wants the rules that were loaded to be there still: whatever flushes the

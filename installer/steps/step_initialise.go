@@ -24,38 +24,94 @@ type initialise struct{ *Env }
 func (initialise) ID() string    { return "initialise" }
 func (initialise) Title() string { return "Vault initialised, keys in escrow" }
 
+// whatVault is what the journal knows the initialisation by.
+const whatVault = "Vault"
+
 // vaultPatience bounds a wait for Vault, which takes a second or two.
 const vaultPatience = time.Minute
 
 func (s initialise) Check(ctx context.Context) (engine.Diff, error) {
-	fresh := engine.Change{What: "Vault",
+	fresh := engine.Change{What: whatVault,
 		To:    fmt.Sprintf("initialised, %d of %d recovery keys in escrow", s.Config.Escrow.Threshold, s.Config.Escrow.Shares),
 		Apply: s.initialise}
+	inUse, err := s.exists(machine.DoctorSecretFile)
+	if err != nil || inUse {
+		return nil, err
+	}
 	health, err := s.health(ctx)
 	if err != nil {
 		// Not there yet, as plan finds a fresh machine; Apply waits and then
 		// says what is wrong.
-		if done, err := s.exists(machine.DoctorSecretFile); err != nil || done {
-			return nil, err
-		}
 		return engine.Diff{fresh}, nil
 	}
 	if !health.Initialized {
 		return engine.Diff{fresh}, nil
 	}
-	for _, p := range []string{machine.RootTokenFile, machine.DoctorSecretFile} {
-		there, err := s.exists(p)
-		if err != nil || there {
+	keys, err := s.recoveryEscrow()
+	if err != nil {
+		return nil, err
+	}
+	unfinished := s.Journal.Unfinished(s.ID(), whatVault)
+	anew := func(from string) engine.Diff {
+		return engine.Diff{{What: machine.RaftDir, From: from, To: "set aside, and kept", Apply: s.setAside}, fresh}
+	}
+	there, err := s.exists(machine.RootTokenFile)
+	if err != nil {
+		return nil, err
+	}
+	if there {
+		whole := len(keys) >= len(s.hands())
+		if whole || !unfinished {
+			return nil, nil
+		}
+		if empty, err := s.untouched(ctx); err != nil || !empty {
 			return nil, err
 		}
+		return anew("initialised by a run that was stopped before the recovery keys were in escrow"), nil
 	}
-	// Initialised, and nobody has the token: nothing can have been stored. But
-	// only the journal can tell that it was this installer.
-	if !s.Journal.Began(s.ID(), fresh.What) || s.Journal.Finished() {
-		return nil, operator("if nobody needs what is in it: systemctl stop vault, move "+machine.VaultData+" away, and run the same command again",
-			"Vault is initialised, and not by an unfinished run of this installer: neither %q nor %q is there", machine.RootTokenFile, machine.DoctorSecretFile)
+	// Initialised, and nobody has the token. What was begun and has not ended can hold
+	// nothing; but only the journal can tell that it was begun here, and a key that
+	// somebody has is a way in.
+	if unfinished && len(keys) == 0 || s.wordGiven() {
+		return anew("initialised, and nobody has a key to it"), nil
 	}
-	return engine.Diff{{What: machine.RaftDir, From: "initialised by a run that was killed before it had stored the keys", To: "removed", Apply: s.wipe}, fresh}, nil
+	return nil, s.refuse()
+}
+
+// refuse is about a Vault that this machine has no way into, and that may be needed.
+func (s initialise) refuse() error {
+	return operator("log in as an administrator and give the token in VAULT_TOKEN or by --token-file, or bring it back with the recovery keys (strongroom generate-root); "+
+		"if surely nobody needs what is in it: --set-aside "+s.Config.Domain+" moves "+machine.RaftDir+" away and begins anew",
+		"Vault is initialised, and not by an unfinished run of this installer: neither %q nor %q is there", machine.RootTokenFile, machine.DoctorSecretFile)
+}
+
+// untouched says that in Vault there is nothing of what an installation makes after its
+// first step, asked with the root token.
+func (s initialise) untouched(ctx context.Context) (bool, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, vaultPatience, fmt.Errorf("not done within %v", vaultPatience))
+	defer cancel()
+	c, err := s.Vault("")
+	if err != nil {
+		return false, err
+	}
+	if err := c.WaitActive(ctx); err != nil {
+		return false, fmt.Errorf("whether anything is in Vault: %w", err)
+	}
+	if c, err = s.rootClient(ctx); err != nil || c == nil {
+		return false, err
+	}
+	mounts, err := c.Mounts(ctx)
+	if err != nil {
+		return false, fmt.Errorf("list mounts: %w", err)
+	}
+	for at := range mounts {
+		switch at {
+		case "sys/", "identity/", "cubbyhole/":
+		default:
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 type health struct{ Initialized, Sealed bool }
@@ -74,17 +130,6 @@ func (e *Env) health(ctx context.Context) (health, error) {
 	return health{h.Initialized, h.Sealed}, nil
 }
 
-// wipe removes a storage that holds nothing.
-func (s initialise) wipe(ctx context.Context) error {
-	if err := s.Host.Stop(ctx, machine.UnitVault); err != nil {
-		return err
-	}
-	if err := s.Host.RemoveAll(machine.RaftDir); err != nil {
-		return err
-	}
-	return s.Host.Start(ctx, machine.UnitVault)
-}
-
 func (s initialise) initialise(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, vaultPatience, fmt.Errorf("not done within %v", vaultPatience))
 	defer cancel()
@@ -99,23 +144,50 @@ func (s initialise) initialise(ctx context.Context) error {
 	if err := s.tryPlaces(ctx); err != nil {
 		return err
 	}
-	keys, err := c.Init(ctx, vaultapi.InitRequest{
-		RecoveryShares: s.Config.Escrow.Shares, RecoveryThreshold: s.Config.Escrow.Threshold,
-	})
+	want := vaultapi.InitRequest{RecoveryShares: s.Config.Escrow.Shares, RecoveryThreshold: s.Config.Escrow.Threshold}
+	keys, err := c.Init(ctx, want)
+	if err != nil && strings.Contains(err.Error(), "already has state") {
+		if err := s.begunBefore(ctx, err); err != nil {
+			return err
+		}
+		if err := c.WaitListening(ctx); err != nil {
+			return &fault.Error{Code: fault.Failed, Err: err, Hint: "see journalctl -u vault -u strongroom-kms"}
+		}
+		keys, err = c.Init(ctx, want)
+	}
 	if err != nil {
 		return err
 	}
-	if err := s.escrowShares(keys.RecoveryKeys); err != nil {
-		return err
-	}
-	// Commit point: until the token is stored, the next run begins anew.
+	// An interrupt that comes now is too late: what Vault has told is told once.
+	ctx = context.WithoutCancel(ctx)
 	token := []byte(keys.RootToken)
 	defer clear(token)
 	if err := s.sealCredential(ctx, machine.CredRootToken, machine.RootTokenFile, token); err != nil {
 		return err
 	}
+	// Commit point: until the keys are in escrow, the next run begins anew.
+	if err := s.escrowShares(keys.RecoveryKeys); err != nil {
+		return err
+	}
 	c.SetToken(keys.RootToken)
+	ctx, cancel = context.WithTimeoutCause(ctx, vaultPatience, fmt.Errorf("not done within %v", vaultPatience))
+	defer cancel()
 	return c.WaitActive(ctx)
+}
+
+// begunBefore sets a storage aside that a power cut has left, which Vault takes neither
+// for its own nor for a new one. Where the journal shows that it was begun here and that
+// nobody was told a key of it, that needs nobody's word.
+func (s initialise) begunBefore(ctx context.Context, why error) error {
+	keys, err := s.recoveryEscrow()
+	if err != nil {
+		return err
+	}
+	if s.Journal.Unfinished(s.ID(), whatVault) && len(keys) == 0 || s.wordGiven() {
+		return s.setAside(ctx)
+	}
+	return operator("if surely nobody needs what is in it: --set-aside "+s.Config.Domain+" moves "+machine.RaftDir+" away and begins anew",
+		"Vault's storage is neither new nor initialised: %w", why)
 }
 
 // tryPlaces writes and reads back what will hold the keys.
@@ -157,17 +229,25 @@ func (s initialise) tryPlaces(ctx context.Context) error {
 	return s.Host.Remove(cred)
 }
 
+// recoveryKeys begins the names of the files in escrow that hold them.
+const recoveryKeys = "recovery-keys-"
+
+// hands are as many as there are files of recovery keys.
+func (s initialise) hands() [][]string {
+	return make([][]string, min(len(s.Recipients), s.Config.Escrow.Shares))
+}
+
 // escrowShares spreads the recovery keys over the recipients: with one
 // recipient, one file; with several, a file for each, so that no one alone has
 // more shares than need be.
 func (s initialise) escrowShares(shares []string) error {
-	hands := make([][]string, min(len(s.Recipients), len(shares)))
+	hands := s.hands()
 	for i, share := range shares {
 		n := i % len(hands)
 		hands[n] = append(hands[n], share)
 	}
 	for i, mine := range hands {
-		file := fmt.Sprintf("%s/recovery-keys-%d.age", machine.EscrowDir, i+1)
+		file := fmt.Sprintf("%s/%s%d.age", machine.EscrowDir, recoveryKeys, i+1)
 		if err := s.escrowTo(file, []byte(strings.Join(mine, "\n")+"\n"), s.Recipients[i]); err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -21,6 +22,9 @@ import (
 func TestInitialisedByWhom(t *testing.T) {
 	const what = "initialised, 3 of 5 recovery keys in escrow"
 	began := `{"event":"begin","step":"initialise","what":"Vault"}` + "\n"
+	applied := `{"event":"applied","step":"initialise","what":"Vault"}` + "\n"
+	const aside = " → set aside, and kept"
+	const token = "/root/the-token" // sealed
 	kept := func(p string) func(*vps) { return func(v *vps) { v.Files[p] = &host.Node{} } }
 	for _, c := range []struct {
 		name    string
@@ -36,19 +40,36 @@ func TestInitialisedByWhom(t *testing.T) {
 		{"its token is kept for the rest of the installation", `{"initialized":true}`, kept(machine.RootTokenFile), "", nil, false},
 		{"installed", `{"initialized":true}`, kept(machine.DoctorSecretFile), "", nil, false},
 		{"a run was killed before it had the token", `{"initialized":true}`, nil, began,
-			[]string{"initialised by a run that was killed before it had stored the keys → removed", what}, false},
+			[]string{"initialised, and nobody has a key to it" + aside, what}, false},
+		{"a run was killed before it had the keys in escrow", `{"initialized":true}`, func(v *vps) { v.Files[machine.RootTokenFile] = v.Files[token] }, began,
+			[]string{"before the recovery keys were in escrow" + aside, what}, false},
+		{"a run was killed after it had the keys in escrow", `{"initialized":true}`, func(v *vps) {
+			v.Files[machine.RootTokenFile] = v.Files[token]
+			kept(machine.EscrowDir + "/recovery-keys-1.age")(v)
+		}, began, nil, false},
+		{"somebody has the keys", `{"initialized":true}`, kept(machine.EscrowDir + "/recovery-keys-1.age"), began, nil, true},
+		{"it was initialised, and its logins are gone", `{"initialized":true}`, nil, began + applied, nil, true},
+		{"it was initialised by a run that was killed once before", `{"initialized":true}`, nil, began + began + applied, nil, true},
+		{"a journal with a line that nobody can read", `{"initialized":true}`, nil, "{\n" + began, nil, true},
+		{"a journal of a newer version", `{"initialized":true}`, nil, began + `{"event":"sealed"}` + "\n" + began, nil, true},
+		{"the last line was cut off", `{"initialized":true}`, nil, began + `{"event":"fai`, []string{"nobody has a key to it" + aside, what}, false},
 		{"by somebody else", `{"initialized":true}`, nil, "", nil, true},
 		{"by somebody else, after another step", `{"initialized":true}`, nil, `{"event":"begin","step":"services","what":"Vault"}` + "\n", nil, true},
-		{"a run ended well since", `{"initialized":true}`, nil, began + `{"event":"done"}` + "\n", nil, true},
+		{"a run ended well since", `{"initialized":true}`, nil, began + applied + `{"event":"done"}` + "\n", nil, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newJobWorld(t)
+			w.Files[token] = w.Files[machine.RootTokenFile]
 			delete(w.Files, machine.RootTokenFile)
+			w.Files[machine.EscrowDir] = w.Files[machine.Etc]
 			w.vault.answer = func(_ *http.Request, p string) (int, any) {
-				if p != "sys/health" {
-					return 0, nil
+				switch p {
+				case "sys/health":
+					return http.StatusOK, json.RawMessage(c.vault)
+				case "sys/mounts":
+					return http.StatusOK, json.RawMessage(`{"data":{"sys/":{"type":"system"},"identity/":{"type":"identity"},"cubbyhole/":{"type":"cubbyhole"}}}`)
 				}
-				return http.StatusOK, json.RawMessage(c.vault)
+				return 0, nil
 			}
 			if c.machine != nil {
 				c.machine(w.vps)
@@ -71,7 +92,7 @@ func TestInitialisedByWhom(t *testing.T) {
 			var fe *fault.Error
 			if c.refused {
 				if !errors.As(err, &fe) || fe.Code != fault.Operator || !strings.Contains(fe.Hint, machine.VaultData) ||
-					!strings.Contains(err.Error(), "not by an unfinished run of this installer") || len(diff) > 0 {
+					!strings.Contains(err.Error(), "not by an unfinished run of this installer") || !strings.Contains(fe.Hint, "--set-aside "+e.Config.Domain) || len(diff) > 0 {
 					t.Errorf("%v, error = %v", diff, err)
 				}
 				return
@@ -88,29 +109,64 @@ func TestInitialisedByWhom(t *testing.T) {
 	}
 }
 
-// What a killed run has left is removed while Vault stands still, and Vault runs
-// afterwards.
-func TestHalfInitialisedIsRemoved(t *testing.T) {
-	w := newJobWorld(t)
-	w.Units[machine.UnitVault] = &host.Unit{Load: "loaded", Active: "active"}
-	for _, p := range []string{"/var/lib", machine.VaultData, machine.RaftDir} {
-		w.Files[p] = w.Files[machine.Etc]
-	}
-	w.Files[machine.RaftDir+"/vault.db"] = &host.Node{}
-	w.OnStart[machine.UnitVault] = func() error {
-		if _, there := w.Files[machine.RaftDir+"/vault.db"]; there {
-			return errors.New("it opens the storage of before")
-		}
-		return nil
-	}
-	if err := (initialise{w.env()}).wipe(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if u := w.Units[machine.UnitVault]; u.Active != "active" {
-		t.Errorf("Vault is %s", u.Active)
-	}
-	if _, there := w.Files[machine.RaftDir]; there {
-		t.Error("the storage is still there")
+// A storage that is set aside is there afterwards, with the keys that belong to it, while
+// Vault runs on an empty one; where it cannot be moved, all is as before.
+func TestStorageIsSetAside(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		spoil func(*vps)
+		want  string // of the error
+	}{
+		{"moved", func(*vps) {}, ""},
+		{"a disk of its own", func(v *vps) { v.Mounts = []string{machine.RaftDir} }, "set Vault's storage aside"},
+		{"no room for another", func(v *vps) { v.Free = minFreeOurs }, "are free where"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newJobWorld(t)
+			w.Units[machine.UnitVault] = &host.Unit{Load: "loaded", Active: "active"}
+			for _, p := range []string{"/var/lib", machine.VaultData, machine.StateDir, machine.EscrowDir} {
+				w.Files[p] = w.Files[machine.Etc]
+			}
+			own := host.Attr{Mode: 0o700, UID: 7, GID: 7}
+			w.Files[machine.RaftDir] = &host.Node{Info: host.Info{Attr: own, Type: fs.ModeDir}}
+			const db, keys = machine.RaftDir + "/vault.db", machine.EscrowDir + "/recovery-keys-1.age"
+			w.Files[db] = &host.Node{Data: []byte("data")}
+			w.Files[keys] = &host.Node{Data: []byte("keys")}
+			w.OnStart[machine.UnitVault] = func() error {
+				if _, there := w.Files[db]; there && c.want == "" {
+					return errors.New("it opens the storage of before")
+				}
+				return nil
+			}
+			c.spoil(w.vps)
+			e := w.env()
+			err := e.setAside(t.Context())
+			if u := w.Units[machine.UnitVault]; u.Active != "active" {
+				t.Errorf("Vault is %s", u.Active)
+			}
+			if c.want != "" {
+				if err == nil || !strings.Contains(err.Error(), c.want) || w.Files[db] == nil || w.Files[keys] == nil {
+					t.Errorf("error = %v; the files: %v, %v", err, w.Files[db], w.Files[keys])
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			at := machine.Aside + w.Clock.UTC().Format("20060102T15") // and some minutes
+			found := ""
+			for p := range w.Files {
+				if strings.HasPrefix(p, machine.RaftDir+at) && strings.HasSuffix(p, "/vault.db") || strings.HasPrefix(p, keys+at) {
+					found += string(w.Files[p].Data)
+				}
+			}
+			if len(found) != len("datakeys") || w.Files[machine.RaftDir].Attr != own {
+				t.Errorf("kept is %q; the new folder is %v", found, w.Files[machine.RaftDir].Attr)
+			}
+			if len(e.Notes) != 1 || !strings.Contains(e.Notes[0], machine.RaftDir+at) {
+				t.Errorf("the operator is told %q", e.Notes)
+			}
+		})
 	}
 }
 

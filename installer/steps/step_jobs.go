@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -53,9 +55,15 @@ func jobList() []job {
 	return out
 }
 
-func (j job) path() string       { return "auth/approle/role/" + j.policy }
+func (j job) path() string       { return RolePath(j.policy) }
 func (j job) roleCred() string   { return machine.CredentialFile(machine.CredRoleID(j.name)) }
 func (j job) secretCred() string { return machine.CredentialFile(machine.CredSecretID(j.name)) }
+
+// RolePath is where Vault has the AppRole of a job, which is named by its policy.
+func RolePath(policy string) string { return "auth/" + machine.AuthAppRole + "/role/" + policy }
+
+// RoleKeys are the settings of those AppRoles that an installation makes.
+func RoleKeys() []string { return slices.Sorted(maps.Keys(job{}.settings())) }
 
 // settings are what the role must be. The unix socket shows no address, so a
 // login is bound by the secret id alone; it does not end by itself, since a

@@ -83,6 +83,13 @@ func (s manifest) Check(context.Context) (engine.Diff, error) {
 	if files == nil {
 		files = map[string]ManifestFile{}
 	}
+	stays, err := leftovers(s).stays()
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range stays {
+		files[f.Path] = f
+	}
 	m := Manifest{Format: machine.ManifestFormat, Version: s.Version}
 	for _, p := range slices.Sorted(maps.Keys(files)) {
 		if f := files[p]; f.GID != nobody && f.UID != nobody {
@@ -111,6 +118,7 @@ func (e *Env) want(p, sum string, a host.Attr) {
 // credentials and the keys of the link change; a downloaded Vault is the
 // manifest's to remember.
 func (s manifest) loose() error {
+	credentials := s.wantedCredentials()
 	for _, dir := range []string{machine.CredentialDir, machine.TLSDir} {
 		names, err := s.Host.ReadDir(dir)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -121,7 +129,7 @@ func (s manifest) loose() error {
 		}
 		for _, name := range names {
 			p := dir + "/" + name
-			if p == machine.RootTokenFile {
+			if p == machine.RootTokenFile || dir == machine.CredentialDir && !credentials[name] {
 				continue
 			}
 			if _, ok := s.wanted[p]; !ok {
@@ -136,7 +144,7 @@ func (s manifest) loose() error {
 	if err != nil || !there {
 		return err
 	}
-	sum, err := s.Host.Sum(machine.VaultProgram)
+	sum, err := s.sum(machine.VaultProgram)
 	if err != nil {
 		return err
 	}

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 
 	"filippo.io/age"
 
 	"strongroom.example/appliance/serve/escrow"
 	"strongroom.example/appliance/serve/kms"
+	"strongroom.example/config"
 	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 )
@@ -38,20 +40,38 @@ func (s masterKey) Check(ctx context.Context) (engine.Diff, error) {
 		if err != nil {
 			return nil, err
 		}
-		if data {
-			return nil, operator("put the master key back from its escrow, or move "+machine.VaultData+" away if nobody needs what is in it",
+		if data && !s.wordGiven() {
+			return nil, operator("put the master key back from its escrow (strongroom kms import); if surely nobody needs what is in it: --set-aside "+s.Config.Domain+" moves it away and begins anew",
 				"Vault's storage is in %q and the master key that opens it is not in %q", machine.RaftDir, machine.MasterKeyFile)
 		}
 		way, err := s.howSealed(ctx)
 		if err != nil {
 			return nil, err
 		}
-		return engine.Diff{{What: "master key", To: fmt.Sprintf("new; escrow for %d recipients in %s, sealed for the KMS in %s, %s", len(s.Recipients), machine.MasterKeyEscrow, machine.MasterKeyFile, way),
-			Apply: s.create}}, nil
+		var diff engine.Diff
+		if data {
+			diff = append(diff, engine.Change{What: machine.RaftDir, From: "of a Vault whose master key is not here", To: "set aside, and kept", Apply: s.setAside})
+		}
+		return append(diff, engine.Change{What: "master key", To: fmt.Sprintf("new; escrow for %d recipients in %s, sealed for the KMS in %s, %s", len(s.Recipients), machine.MasterKeyEscrow, machine.MasterKeyFile, way),
+			Apply: s.create}), nil
 	}
 	// Nothing else here works without it, and only people can bring it back.
 	if _, err := s.keyInForce(ctx); err != nil {
 		return nil, err
+	}
+	before, err := s.recipientsBefore()
+	if err != nil {
+		return nil, err
+	}
+	if len(before) > 0 && !slices.Equal(before, s.Config.Escrow.Recipients) {
+		return engine.Diff{{What: machine.MasterKeyEscrow, From: fmt.Sprintf("for %d recipients of before", len(before)), To: fmt.Sprintf("the master key, for %d recipients, to be confirmed anew", len(s.Recipients)),
+			Apply: func(ctx context.Context) error {
+				if err := s.escrowAgain(ctx); err != nil {
+					return err
+				}
+				s.note("escrow.recipients has changed: the master key is in escrow for them, and to be copied and confirmed anew; the recovery keys and the administrator's password can be opened by those alone whom they were made for (docs/escrow.md)")
+				return s.rememberRecipients()
+			}}}, nil
 	}
 	if escrowed {
 		return nil, nil
@@ -64,6 +84,41 @@ func (s masterKey) Check(ctx context.Context) (engine.Diff, error) {
 		return engine.Diff{{What: machine.MasterKeyEscrow, To: fmt.Sprintf("the master key, for %d recipients", len(s.Recipients)), Apply: s.escrowAgain}}, nil
 	}
 	return nil, nil
+}
+
+// recipientsBefore are those that the configuration here names; nil where there is none.
+func (s masterKey) recipientsBefore() ([]string, error) {
+	b, err := s.Host.ReadFile(machine.ConfigFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	was, err := config.Parse(machine.ConfigFile, b)
+	if err != nil {
+		return nil, nil // which the step for it puts right
+	}
+	return was.Escrow.Recipients, nil
+}
+
+// rememberRecipients writes into the configuration here whom the escrow is for now, and
+// nothing else: the rest of it is a later step's.
+func (s masterKey) rememberRecipients() error {
+	b, err := s.Host.ReadFile(machine.ConfigFile)
+	if err != nil {
+		return err
+	}
+	was, err := config.Parse(machine.ConfigFile, b)
+	if err != nil {
+		return err
+	}
+	was.Escrow.Recipients = s.Config.Escrow.Recipients
+	text, err := config.Encode(was)
+	if err != nil {
+		return err
+	}
+	return s.Host.Write(machine.ConfigFile, bytes.NewReader(text), root(0o644))
 }
 
 // confirmed says whether an escrow of the key in force has proved that it opens
@@ -111,7 +166,7 @@ func (e *Env) vaultHasData() (bool, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	return len(names) > 0, err
+	return len(withoutLost(names)) > 0, err
 }
 
 // create writes the escrow first: a key that only this disk holds must never

@@ -42,11 +42,11 @@ func (s preflight) Check(ctx context.Context) (engine.Diff, error) {
 	if err != nil {
 		return nil, err
 	}
-	checks := []func(context.Context) error{s.server, s.system, s.memory, s.disk(ours), s.serviceManager, s.sealable, s.recipients, s.certificate, s.authorities}
+	checks := []func(context.Context) error{s.payload, s.server, s.immutable, s.users, s.nft, s.system, s.memory, s.disk(ours), s.serviceManager, s.sealable, s.recipients, s.certificate, s.authorities}
 	if !ours {
 		// What a running appliance occupies itself is asked only of a machine
 		// that has none yet.
-		checks = append(checks, s.ports, s.otherVault, s.clock, s.dns)
+		checks = append(checks, s.sshd, s.ports, s.otherVault, s.clock, s.dns)
 	}
 	var errs []error
 	for _, check := range checks {
@@ -87,6 +87,47 @@ func (s preflight) system(context.Context) error {
 		errs = append(errs, fmt.Errorf("operating system %q %q is neither Debian 12 or newer nor Ubuntu 24.04 or newer", v["ID"], v["VERSION_ID"]))
 	}
 	return errors.Join(errs...)
+}
+
+// payload wants the programs to be of the installer's own version: a build that was cut
+// short carries others, and that must not show when half of them are in place.
+func (s preflight) payload(context.Context) error {
+	was, err := s.Payload.Version()
+	if err == nil && was != "" && was != s.Version {
+		err = fmt.Errorf("this installer is version %s and carries the programs of %s: build it with make build", s.Version, was)
+	}
+	for _, name := range []string{machine.ProgramName, machine.PluginName} {
+		if _, missing := s.Payload.Program(name); missing != nil {
+			err = errors.Join(err, fmt.Errorf("%w: build it with make build", missing))
+		}
+	}
+	return err
+}
+
+// users refuses what the step for them would find, too.
+func (s preflight) users(context.Context) error { return accounts(s).foreign() }
+
+// sshd wants to be reached through the rules, before anything is done.
+func (s preflight) sshd(context.Context) error {
+	if !s.Config.Firewall.Manage || s.Reachable == nil {
+		return nil
+	}
+	if err := s.Reachable(s.Config.Firewall); err != nil {
+		return fmt.Errorf("firewall: %w: correct [firewall] in the configuration, or say --ssh-port or --ssh-from", err)
+	}
+	return nil
+}
+
+// nft wants the program that the firewall's rules are loaded with.
+func (s preflight) nft(ctx context.Context) error {
+	if !s.Config.Firewall.Manage {
+		return nil
+	}
+	_, err := s.Host.Run(ctx, host.Command{Args: []string{"nft", "--version"}})
+	if errors.Is(err, host.ErrNotFound) {
+		return errors.New("firewall: nft is not here: apt-get install nftables, or say --no-firewall")
+	}
+	return err
 }
 
 func (s preflight) memory(context.Context) error {
@@ -217,10 +258,15 @@ func (s preflight) otherVault(context.Context) error {
 	if err != nil {
 		return err
 	}
-	if len(names) > 0 && !kept {
+	if len(withoutLost(names)) > 0 && !kept {
 		errs = append(errs, fmt.Errorf("another Vault: %q is not empty", machine.VaultData))
 	}
 	return errors.Join(errs...)
+}
+
+// withoutLost leaves out what the file system itself puts into the top of a new disk.
+func withoutLost(names []string) []string {
+	return slices.DeleteFunc(names, func(n string) bool { return n == "lost+found" })
 }
 
 func (s preflight) clock(ctx context.Context) error {

@@ -3,9 +3,6 @@ package steps
 import (
 	"context"
 	"errors"
-	"io/fs"
-	"path"
-	"time"
 
 	"strongroom.example/appliance/base/fault"
 	"strongroom.example/config/machine"
@@ -18,91 +15,46 @@ type services struct{ *Env }
 func (services) ID() string    { return "services" }
 func (services) Title() string { return "daemons: KMS, Vault, front" }
 
-// service is a unit and the files that it has read when it started.
-type service struct {
-	name  string
-	reads []string
-}
-
 // running are the units in the order of their start.
-func (s services) running() []service {
-	strongroom := path.Join(machine.BinDir, machine.ProgramName)
-	unit := func(name string) string { return path.Join(machine.UnitDir, name) }
-	sockets := func(names ...string) []service {
-		var out []service
-		for _, n := range names {
-			out = append(out, service{n, []string{unit(n)}})
-		}
-		return out
-	}
-	list := sockets(machine.UnitKMSSocket)
-	list = append(list,
-		service{machine.UnitKMS, []string{strongroom, machine.MasterKeyFile, unit(machine.UnitKMS), machine.DropInPath(machine.UnitKMS, "vault-uid")}},
-		service{machine.UnitVault, []string{machine.VaultProgram, machine.VaultHCL, machine.EpochFile, machine.TLSDir + "/ca.crt", machine.TLSDir + "/server.crt", machine.TLSDir + "/server.key", unit(machine.UnitVault)}},
-	)
-	list = append(list, sockets(machine.UnitFrontHTTPS, machine.UnitFrontHTTP)...)
-	front := service{machine.UnitFront, []string{strongroom, machine.FrontTOML, machine.TLSDir + "/ca.crt", machine.TLSDir + "/front.crt", machine.TLSDir + "/front.key",
-		unit(machine.UnitFront), machine.DropInPath(machine.UnitFront, frontDropInName)}}
-	for _, name := range s.frontCredentials() {
-		front.reads = append(front.reads, machine.CredentialFile(name))
-	}
-	return append(list, front)
+func (s services) running() []string {
+	return []string{machine.UnitKMSSocket, machine.UnitKMS, machine.UnitVault, machine.UnitFrontHTTPS, machine.UnitFrontHTTP, machine.UnitFront}
 }
 
 func (s services) Check(ctx context.Context) (engine.Diff, error) {
 	var diff engine.Diff
 	stopped := false // the front, for a socket of its own
-	for _, svc := range s.running() {
-		u, err := s.Host.Unit(ctx, svc.name)
+	for _, name := range s.running() {
+		u, err := s.Host.Unit(ctx, name)
 		if err != nil {
 			return nil, err
 		}
 		if u.Enabled != "enabled" {
-			diff = append(diff, engine.Change{What: svc.name, From: u.Enabled, To: "enabled at boot",
-				Apply: func(ctx context.Context) error { return s.Host.Enable(ctx, svc.name) }})
+			diff = append(diff, engine.Change{What: name, From: u.Enabled, To: "enabled at boot",
+				Apply: func(ctx context.Context) error { return s.Host.Enable(ctx, name) }})
 		}
 		if u.Active != "active" {
-			diff = append(diff, engine.Change{What: svc.name, From: u.Active, To: "started",
-				Apply: func(ctx context.Context) error { return s.start(ctx, svc.name) }})
+			diff = append(diff, engine.Change{What: name, From: u.Active, To: "started",
+				Apply: func(ctx context.Context) error { return s.start(ctx, name) }})
 			continue
 		}
-		if svc.name == machine.UnitFront && stopped {
-			diff = append(diff, engine.Change{What: svc.name, From: "stopped for its sockets", To: "started",
-				Apply: func(ctx context.Context) error { return s.start(ctx, svc.name) }})
-			continue
+		if stopped && (name == machine.UnitFront || socketOfFront(name)) {
+			continue // restarted with it
 		}
-		newer, err := s.newer(svc.reads, u.Since)
+		file, err := s.stale(ctx, name, u)
 		if err != nil {
 			return nil, err
 		}
-		if newer != "" {
-			stopped = stopped || socketOfFront(svc.name)
-			diff = append(diff, engine.Change{What: svc.name, From: "older than " + newer, To: "restarted",
-				Apply: func(ctx context.Context) error { return s.restart(ctx, svc.name) }})
+		if file != "" {
+			stopped = stopped || socketOfFront(name)
+			diff = append(diff, engine.Change{What: name, From: "has not read " + file, To: "restarted",
+				Apply: func(ctx context.Context) error { return s.restart(ctx, name) }})
 		}
 	}
 	return diff, nil
 }
 
-// newer names a file that has changed since the time, or "".
-func (s services) newer(files []string, since time.Time) (string, error) {
-	for _, f := range files {
-		info, err := s.Host.Stat(f)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return "", err
-		}
-		if info.ModTime.After(since) {
-			return f, nil
-		}
-	}
-	return "", nil
-}
-
 func (s services) start(ctx context.Context, name string) error {
-	return explain(name, s.Host.Start(ctx, name))
+	return explain(name, s.startNoted(ctx, name, s.Host.Start))
 }
 
 // socketOfFront says whether a unit is one of those that hold the front's ports.
@@ -110,16 +62,17 @@ func socketOfFront(name string) bool {
 	return name == machine.UnitFrontHTTPS || name == machine.UnitFrontHTTP
 }
 
-// restart restarts a unit; a socket's front is left stopped, for Check to start
-// after all of them.
+// restart restarts a unit. A socket can't be restarted under its running service: that is
+// stopped first, and started again whoever wants an end in between.
 func (s services) restart(ctx context.Context, name string) error {
-	// A socket can't be restarted under its running service.
-	if socketOfFront(name) {
-		if err := s.Host.Stop(ctx, machine.UnitFront); err != nil {
-			return err
-		}
+	if !socketOfFront(name) {
+		return explain(name, s.startNoted(ctx, name, s.Host.Restart))
 	}
-	return explain(name, s.Host.Restart(ctx, name))
+	if err := s.Host.StopTogether(ctx, machine.UnitFront, machine.UnitFrontHTTPS, machine.UnitFrontHTTP); err != nil {
+		return err
+	}
+	ctx = context.WithoutCancel(ctx)
+	return errors.Join(s.start(ctx, machine.UnitFrontHTTPS), s.start(ctx, machine.UnitFrontHTTP), s.start(ctx, machine.UnitFront))
 }
 
 func explain(name string, err error) error {

@@ -3,15 +3,19 @@ package steps
 import (
 	"bytes"
 	"errors"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"strongroom.example/appliance/base/fault"
 	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
+	"strongroom.example/installer/payload"
+	"strongroom.example/systemd"
 )
 
 func TestRestartAfterChange(t *testing.T) {
@@ -21,18 +25,18 @@ func TestRestartAfterChange(t *testing.T) {
 		t.Fatal(err)
 	}
 	since := map[string]time.Time{}
-	for _, svc := range (services{v.env()}).running() {
-		since[svc.name] = v.Units[svc.name].Since
+	for _, name := range (services{v.env()}).running() {
+		since[name] = v.Units[name].Since
 	}
 	e := v.env()
 	e.Config.Vault.LogLevel = "debug"
 	if _, err := v.engine(e, &out).Install(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for _, svc := range (services{v.env()}).running() {
-		restarted := v.Units[svc.name].Since.After(since[svc.name])
-		if restarted != (svc.name == machine.UnitVault) {
-			t.Errorf("%s: restarted = %v after a change of Vault's configuration", svc.name, restarted)
+	for _, name := range (services{v.env()}).running() {
+		restarted := v.Units[name].Since.After(since[name])
+		if restarted != (name == machine.UnitVault) {
+			t.Errorf("%s: restarted = %v after a change of Vault's configuration", name, restarted)
 		}
 	}
 }
@@ -50,7 +54,8 @@ func TestSocketRestartedWithItsService(t *testing.T) {
 	var down bool
 	v.OnStart[machine.UnitFrontHTTPS] = func() error { down = front.Active != "active"; return nil }
 	v.Clock = v.Clock.Add(time.Second)
-	v.Files[machine.UnitDir+"/"+machine.UnitFrontHTTPS].ModTime = v.Clock
+	v.Files[machine.UnitDir+"/"+machine.UnitFrontHTTPS].Data = []byte("[Socket]\n")
+	delete(v.Files, machine.StartedFile)
 	if _, err := v.engine(v.env(), &out).Install(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -111,5 +116,110 @@ func TestServiceDoesNotStart(t *testing.T) {
 	}
 	if u := v.Units[machine.UnitFront]; u != nil && u.Active == "active" {
 		t.Error("the front runs without a Vault behind it")
+	}
+}
+
+// A daemon has read the files of its start, whatever their times say: one that is dated in
+// the future restarts nothing twice, and one that was put there with an old date does once.
+func TestTimesDoNotDecide(t *testing.T) {
+	v := newVPS(t)
+	var out bytes.Buffer
+	install := func() {
+		t.Helper()
+		out.Reset()
+		if _, err := v.engine(v.env(), &out).Install(t.Context()); err != nil {
+			t.Fatalf("%v\n%s", err, out.String())
+		}
+	}
+	install()
+	since := func() time.Time { return v.Units[machine.UnitVault].Since }
+	first := since()
+	v.Files[machine.VaultProgram].ModTime = v.Clock.AddDate(4, 0, 0)
+	install()
+	if !since().Equal(first) {
+		t.Errorf("a date in the future has restarted Vault:\n%s", out.String())
+	}
+	// systemd has started it since, a boot say: what it has read is as it was.
+	v.Units[machine.UnitVault].Invocation = "another"
+	install()
+	if !since().Equal(first) {
+		t.Errorf("a date in the future has restarted Vault after a boot:\n%s", out.String())
+	}
+	// Nothing is known of its start: it is restarted once.
+	delete(v.Files, machine.StartedFile)
+	install()
+	second := since()
+	if second.Equal(first) {
+		t.Error("nobody knows what Vault has read, and it was not restarted")
+	}
+	install()
+	if !since().Equal(second) {
+		t.Errorf("Vault was restarted once more:\n%s", out.String())
+	}
+	old := v.Files[machine.EpochFile]
+	v.Files[machine.EpochFile] = &host.Node{Info: host.Info{Attr: old.Attr, ModTime: v.Clock.AddDate(-1, 0, 0)}, Data: []byte(`{"installation_id":"0123456789abcdef","epoch":7}`)}
+	install()
+	if since().Equal(second) {
+		t.Error("a file with an old date was put under Vault, and it was not restarted")
+	}
+}
+
+// Plan tells of each restart that install makes, and of no other.
+func TestPlanShowsRestarts(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*vps, *Env)
+		want   []string
+	}{
+		"log level": {func(_ *vps, e *Env) { e.Config.Vault.LogLevel = "warn" }, []string{machine.UnitVault}},
+		"domain":    {func(_ *vps, e *Env) { e.Config.Domain = "other.example.com" }, []string{machine.UnitVault, machine.UnitFront}},
+		"a new appliance": {func(_ *vps, e *Env) {
+			e.Payload = payload.New(fstest.MapFS{"bin/strongroom": {Data: []byte("another")}, "bin/vault-plugin-secrets-apikeys": {Data: []byte("the plugin")}})
+		}, []string{machine.UnitKMS, machine.UnitFront, machine.UnitMetrics}},
+		"a unit": {func(v *vps, _ *Env) {
+			v.Files[machine.UnitDir+"/"+machine.UnitKMS].Data = []byte("[Service]\n")
+			delete(v.Files, machine.StartedFile) // an earlier version's notes
+		}, []string{machine.UnitKMS}},
+		"a certificate of one's own": {func(v *vps, e *Env) { ownCertificate("vault.example.com", time.Hour)(v, e) }, []string{machine.UnitFront}},
+		"certificates of the link":   {func(v *vps, _ *Env) { delete(v.Files, machine.TLSDir+"/"+machine.CredCA) }, []string{machine.UnitVault, machine.UnitFront}},
+		"nothing":                    {func(*vps, *Env) {}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := newVPS(t)
+			var out bytes.Buffer
+			if _, err := v.engine(v.env(), &out).Install(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			v.Units[machine.UnitMetrics].Active, v.Units[machine.UnitMetrics].Since = "active", v.Clock
+			since := map[string]time.Time{}
+			for _, u := range systemd.Daemons() {
+				since[u] = v.Units[u].Since
+			}
+			e := v.env()
+			c.change(v, e)
+			out.Reset()
+			if _, err := v.engine(e, &out).Plan(t.Context()); err != nil && !errors.Is(err, engine.ErrDiffers) {
+				t.Fatal(err)
+			}
+			var told, made []string
+			for _, u := range systemd.Daemons() {
+				if regexp.MustCompile(`(?m)^    ~ ` + regexp.QuoteMeta(u) + `: has not read .* → restarted$`).MatchString(out.String()) {
+					told = append(told, u)
+				}
+			}
+			plan := out.String()
+			e = v.env()
+			c.change(v, e)
+			if _, err := v.engine(e, &out).Install(t.Context()); err != nil {
+				t.Fatalf("%v\n%s", err, out.String())
+			}
+			for _, u := range systemd.Daemons() {
+				if !v.Units[u].Since.Equal(since[u]) {
+					made = append(made, u)
+				}
+			}
+			if !slices.Equal(told, c.want) || !slices.Equal(made, c.want) {
+				t.Errorf("told %q, made %q, want %q\n%s", told, made, c.want, plan)
+			}
+		})
 	}
 }

@@ -46,13 +46,38 @@ func (s settings) Check(context.Context) (engine.Diff, error) {
 		return nil, err
 	}
 	var c collect
-	c.add(s.file(machine.ConfigFile, bytesSource(own), root(0o644)))
+	decided, err := s.file(machine.ConfigFile, bytesSource(own), root(0o644))
+	if err == nil && len(decided) > 0 {
+		decided[0].Detail, err = s.keyByKey()
+	}
+	c.add(decided, err)
 	// Whose data this machine's will be, before there is any.
 	c.add(s.file(machine.ProductFile, bytesSource([]byte(s.Config.Vault.Product.Known()+"\n")), root(0o644)))
+	c.add(s.file(machine.NodeFile, bytesSource([]byte(s.Config.Node.ID+"\n")), root(0o644)))
 	c.add(s.file(machine.VaultHCL, bytesSource(vault), forVault))
 	c.add(s.file(machine.FrontTOML, bytesSource(front), forFront))
 	c.add(s.epoch())
 	return c.done()
+}
+
+// keyByKey says which keys differ from those of before, with what comes of each.
+func (s settings) keyByKey() ([]string, error) {
+	b, err := s.Host.ReadFile(machine.ConfigFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	was, err := config.Parse(machine.ConfigFile, b)
+	if err != nil {
+		return []string{"what was there can't be read as a configuration"}, nil
+	}
+	var lines []string
+	for _, c := range config.Changes(was, s.Config) {
+		lines = append(lines, c.String())
+	}
+	return lines, nil
 }
 
 func (e *Env) vaultParams() config.VaultParams {

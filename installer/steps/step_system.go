@@ -53,7 +53,7 @@ func (s system) Check(ctx context.Context) (engine.Diff, error) {
 	c.add(s.file(machine.LimitsFile, bytesSource([]byte("# Written by strongroom-installer: no core dumps.\n* hard core 0\nroot hard core 0\n")), root(0o644)))
 	c.add(s.file(machine.HistoryFile, bytesSource([]byte(`# Written by strongroom-installer: commands that may hold secrets stay out of
 # the shell's history.
-HISTIGNORE="vault*:strongroom*:*VAULT_TOKEN*${HISTIGNORE:+:$HISTIGNORE}"
+HISTIGNORE="vault*:strongroom*:*[!A-Za-z0-9_.-]vault *:*[!A-Za-z0-9_.-]strongroom *:*VAULT_TOKEN*${HISTIGNORE:+:$HISTIGNORE}"
 `)), root(0o644)))
 	c.add(s.swap())
 	c.add(s.clock(ctx))
@@ -91,6 +91,10 @@ func (s system) apport(ctx context.Context) (engine.Diff, error) {
 		return nil, err
 	}
 	return engine.Diff{{What: name, From: u.Active, To: "stopped and masked, since it turns core dumps on", Apply: func(ctx context.Context) error {
+		// Whoever uninstalls unmasks what was masked here, and nothing else.
+		if err := s.Host.Write(machine.ApportMasked, strings.NewReader(""), root(0o644)); err != nil {
+			return err
+		}
 		if _, err := s.Host.Run(ctx, host.Command{Args: []string{"systemctl", "mask", "--now", name}}); err != nil {
 			return err
 		}

@@ -3,7 +3,9 @@ package steps
 import (
 	"bytes"
 	"context"
+	"errors"
 	"path"
+	"slices"
 	"strings"
 
 	"strongroom.example/config"
@@ -25,8 +27,8 @@ func (timers) Title() string { return "timers of the jobs" }
 // daemons' own sockets.
 func (e *Env) triggers() (wanted, unwanted []string) {
 	daemon := map[string]bool{}
-	for _, svc := range (services{e}).running() {
-		daemon[svc.name] = true
+	for _, name := range (services{e}).running() {
+		daemon[name] = true
 	}
 	for _, name := range systemd.Names() {
 		if path.Ext(name) == ".service" || daemon[name] || strings.Contains(name, "@.") {
@@ -55,30 +57,53 @@ func (s timers) Check(ctx context.Context) (engine.Diff, error) {
 		}
 		if u.Active != "active" {
 			diff = append(diff, engine.Change{What: name, From: u.Active, To: "started",
-				Apply: func(ctx context.Context) error { return explain(name, s.Host.Start(ctx, name)) }})
+				Apply: func(ctx context.Context) error { return explain(name, s.startNoted(ctx, name, s.Host.Start)) }})
 			continue
 		}
-		newer, err := services(s).newer([]string{path.Join(machine.UnitDir, name), machine.DropInPath(name, frontDropInName)}, u.Since)
+		file, err := s.stale(ctx, name, u)
 		if err != nil {
 			return nil, err
 		}
-		if newer != "" {
-			diff = append(diff, engine.Change{What: name, From: "older than " + newer, To: "restarted",
+		if file != "" {
+			diff = append(diff, engine.Change{What: name, From: "has not read " + file, To: "restarted",
 				Apply: func(ctx context.Context) error { return explain(name, s.restartTrigger(ctx, name)) }})
 		}
 	}
+	further, err := s.further(ctx)
+	if err != nil {
+		return nil, err
+	}
+	diff = append(diff, further...)
 	for _, name := range unwanted {
 		u, err := s.Host.Unit(ctx, name)
 		if err != nil {
 			return nil, err
 		}
+		why := ": there is no place for backups"
+		if !machine.IsBackupUnit(name) {
+			why = ": tls.mode is not " + config.TLSFiles
+		}
 		if u.Enabled == "enabled" {
-			diff = append(diff, engine.Change{What: name, From: "enabled", To: "disabled: there is no place for backups",
+			diff = append(diff, engine.Change{What: name, From: "enabled", To: "disabled" + why,
 				Apply: func(ctx context.Context) error { return s.Host.Disable(ctx, name) }})
 		}
-		if u.Active == "active" {
-			diff = append(diff, engine.Change{What: name, From: "active", To: "stopped: there is no place for backups",
-				Apply: func(ctx context.Context) error { return s.Host.Stop(ctx, name) }})
+		if u.Active != "inactive" {
+			diff = append(diff, engine.Change{What: name, From: u.Active, To: "stopped" + why,
+				Apply: func(ctx context.Context) error {
+					return errors.Join(s.Host.Stop(ctx, name), s.Host.ResetFailed(ctx, name))
+				}})
+		}
+		// What it started last, on the way here, has failed for what is no longer wanted.
+		job := strings.TrimSuffix(name, path.Ext(name)) + ".service"
+		started, err := s.Host.Unit(ctx, job)
+		if err != nil {
+			return nil, err
+		}
+		if started.Load == "loaded" && started.Active != "inactive" && started.Active != "active" {
+			diff = append(diff, engine.Change{What: job, From: started.Active, To: "stopped" + why,
+				Apply: func(ctx context.Context) error {
+					return errors.Join(s.Host.Stop(ctx, job), s.Host.ResetFailed(ctx, job))
+				}})
 		}
 	}
 	return diff, nil
@@ -98,5 +123,31 @@ func (s timers) restartTrigger(ctx context.Context, name string) error {
 			return err
 		}
 	}
-	return s.Host.Restart(ctx, name)
+	return s.startNoted(context.WithoutCancel(ctx), name, s.Host.Restart)
+}
+
+// further are the daemons that a socket starts. One that runs is restarted where it has
+// not read what is there now, the logins that were just made among it.
+func (s timers) further(ctx context.Context) (diff engine.Diff, err error) {
+	for _, name := range systemd.Daemons() {
+		if slices.Contains(services(s).running(), name) {
+			continue
+		}
+		u, err := s.Host.Unit(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		if u.Active != "active" {
+			continue
+		}
+		file, err := s.stale(ctx, name, u)
+		if err != nil {
+			return nil, err
+		}
+		if file != "" {
+			diff = append(diff, engine.Change{What: name, From: "has not read " + file, To: "restarted",
+				Apply: func(ctx context.Context) error { return explain(name, s.startNoted(ctx, name, s.Host.Restart)) }})
+		}
+	}
+	return diff, nil
 }

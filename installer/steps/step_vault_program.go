@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"strongroom.example/appliance/base/fault"
@@ -70,7 +72,36 @@ func (s vaultProgram) given(ctx context.Context) (engine.Diff, error) {
 	if s.VaultSHA256 != "" && !strings.EqualFold(src.sum, s.VaultSHA256) {
 		return nil, fmt.Errorf("%q has changed since it was looked at", s.VaultBinary)
 	}
+	if err := s.replaceable(src); err != nil {
+		return nil, err
+	}
 	return s.file(machine.VaultProgram, src, root(0o755))
+}
+
+// replaceable refuses to put another program in the place of one that Vault is in use
+// with: only an upgrade tries it first, and has a way back. What the machine was
+// installed with may be put back.
+func (s vaultProgram) replaceable(src source) error {
+	inUse, err := s.VaultInUse()
+	if err != nil || !inUse || s.Upgrading {
+		return err
+	}
+	now, err := s.sum(machine.VaultProgram)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && now == src.sum {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	m, err := ReadManifest(s.Host)
+	if err != nil {
+		return err
+	}
+	if m != nil && slices.ContainsFunc(m.Files, func(f ManifestFile) bool { return f.Path == machine.VaultProgram && f.SHA256 == src.sum }) {
+		return nil
+	}
+	return operator("upgrade as docs/upgrade.md says: strongroom-installer upgrade --vault-binary "+s.VaultBinary,
+		"%q is another program than the Vault that is in use here, and only an upgrade tries it first; nothing has been changed", s.VaultBinary)
 }
 
 // download brings the release and puts it in place in one rename.

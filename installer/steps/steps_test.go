@@ -50,9 +50,9 @@ func TestInstallTwice(t *testing.T) {
 	if fstab := string(v.Files[fstab].Data); strings.Contains(fstab, "\n/swapfile") || !strings.Contains(fstab, "/dev/sda1 / ext4") {
 		t.Errorf("fstab:\n%s", fstab)
 	}
-	for _, svc := range (services{v.env()}).running() {
-		if u := v.Units[svc.name]; u.Active != "active" || u.Enabled != "enabled" {
-			t.Errorf("%s: %+v", svc.name, *u)
+	for _, name := range (services{v.env()}).running() {
+		if u := v.Units[name]; u.Active != "active" || u.Enabled != "enabled" {
+			t.Errorf("%s: %+v", name, *u)
 		}
 	}
 	if !strings.Contains(v.nft, "table inet strongroom") || v.Units[machine.UnitFirewall].Enabled != "enabled" {

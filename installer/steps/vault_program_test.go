@@ -245,3 +245,48 @@ func TestFetchVaultTo(t *testing.T) {
 		})
 	}
 }
+
+// The program that Vault is in use with is replaced by an upgrade alone, of whatever
+// version the new one says it is; what the machine was installed with may be put back.
+func TestProgramInUseIsNotReplaced(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		inUse   bool
+		given   string
+		change  func(*vps, *Env)
+		refused bool
+	}{
+		{"another version", true, "Vault v2.3.0", nil, true},
+		{"other bytes of the same version", true, "Vault v2.2.2", nil, true},
+		{"the same program", true, "Vault v2.2.2", func(v *vps, _ *Env) { v.Files[machine.VaultProgram].Data = v.Files["/root/vault"].Data }, false},
+		{"before there is anything in Vault", false, "Vault v2.3.0", nil, false},
+		{"in an upgrade", true, "Vault v2.3.0", func(_ *vps, e *Env) { e.Upgrading = true }, false},
+		{"none is there", true, "Vault v2.2.2", func(v *vps, _ *Env) { delete(v.Files, machine.VaultProgram) }, false},
+		{"what was installed, in place of a damaged one", true, "Vault v2.2.2", func(v *vps, _ *Env) {
+			sum, err := v.Host().Sum("/root/vault")
+			if err != nil {
+				panic(err)
+			}
+			v.Files[machine.ManifestFile] = &host.Node{Data: []byte(`{"format":1,"version":"1.2.3","files":[{"path":"` + machine.VaultProgram + `","sha256":"` + sum + `"}]}`)}
+		}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			v := newVPS(t)
+			v.Files["/root/vault"] = &host.Node{Data: []byte(c.given)}
+			v.Files[machine.VaultProgram] = &host.Node{Data: []byte("the one that is in use"), Info: host.Info{Attr: root(0o755)}}
+			v.Commands["vault"] = answer(c.given + " (abc)\n")
+			if c.inUse {
+				v.Files[machine.DoctorSecretFile] = &host.Node{}
+			}
+			e := v.env()
+			if c.change != nil {
+				c.change(v, e)
+			}
+			diff, err := vaultProgram{e}.Check(t.Context())
+			var failed *fault.Error
+			if refused := errors.As(err, &failed) && failed.Code == fault.Operator && strings.Contains(failed.Hint, "upgrade --vault-binary /root/vault"); refused != c.refused {
+				t.Errorf("%v, error = %v", diff, err)
+			}
+		})
+	}
+}

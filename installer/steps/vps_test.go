@@ -158,7 +158,7 @@ func (v *vps) engine(e *Env, out *bytes.Buffer) *engine.Engine {
 // state is what must be the same however the way there was: contents that are
 // made at random, and times, are left out.
 func (v *vps) state() map[string]string {
-	random := []string{machine.TLSDir, machine.CredentialDir, machine.EscrowDir, machine.EpochFile, machine.DrillKeyPub, machine.DrillSigningPub, machine.KeyringFile, machine.ManifestFile}
+	random := []string{machine.TLSDir, machine.CredentialDir, machine.EscrowDir, machine.EpochFile, machine.DrillKeyPub, machine.DrillSigningPub, machine.KeyringFile, machine.ManifestFile, machine.StartedFile}
 	s := map[string]string{"nft": v.nft}
 	for p, n := range v.Files {
 		if strings.HasPrefix(p, machine.EscrowDir+"/check-") {

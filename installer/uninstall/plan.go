@@ -44,26 +44,43 @@ func (u *Uninstall) Plan() error {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
+		if err == nil && (p == machine.Etc || p == machine.VaultData) {
+			// A disk that is mounted there stays when all in it has gone.
+			empty, walkErr := u.emptied(p)
+			if walkErr != nil {
+				return walkErr
+			}
+			if empty {
+				continue
+			}
+		}
 		// Without any of the others only data is left, which only a purge
 		// removes.
 		isData := p == machine.Etc || p == machine.VaultData
 		there = there || err == nil && (u.Purge || !isData)
 	}
 	if u.Purge {
-		// The users go last. One by the name of vault alone may be somebody
-		// else's.
-		for _, name := range machine.Users() {
-			own, err := u.ownUser(name)
+		// The users go last.
+		for _, a := range machine.Accounts() {
+			own, err := u.ownUser(a)
 			if err != nil {
 				return err
 			}
-			there = there || own && name != machine.UserVault
+			found, err := u.Host.User(a.Name)
+			if err != nil || !own {
+				continue
+			}
+			file, err := u.fileOf(found)
+			if err != nil {
+				return err
+			}
+			there = there || file == ""
 		}
 	}
 	if !there {
 		return ErrNothing
 	}
-	fmt.Fprintf(u.Out, "Stopped and removed: %d units, the programs, the firewall's table %q, the settings of the system.\n", len(found), machine.FirewallTable)
+	fmt.Fprintf(u.Out, "To be stopped and removed: %d units, the programs, the firewall's table %q, the settings of the system.\n", len(found), machine.FirewallTable)
 	verb := "Kept"
 	if u.Purge {
 		verb = "DELETED"
@@ -80,6 +97,25 @@ func (u *Uninstall) Plan() error {
 		}
 	}
 	return nil
+}
+
+// emptied says that nothing but folders is left in a place that something is mounted on.
+func (u *Uninstall) emptied(dir string) (bool, error) {
+	left, err := filesBelow(u.Host, dir)
+	if err != nil || len(left) > 0 {
+		return false, err
+	}
+	mounts, err := u.Host.ReadFile("/proc/self/mountinfo")
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	for line := range strings.Lines(string(mounts)) {
+		f := strings.Fields(line) // proc_pid_mountinfo(5)
+		if len(f) > 4 && (f[4] == dir || strings.HasPrefix(f[4], dir+"/")) {
+			return true, err
+		}
+	}
+	return false, err
 }
 
 func place(to config.BackupTo) string {

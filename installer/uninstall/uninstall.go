@@ -15,6 +15,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"syscall"
 
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
@@ -149,6 +150,9 @@ func (u *Uninstall) stop(ctx context.Context) error {
 	// back.
 	names = append(names, machine.UnitFirewallRollback+".timer")
 	slices.SortStableFunc(names, func(a, b string) int { return rank(a) - rank(b) })
+	if err := u.stopFront(ctx, names); err != nil {
+		return err
+	}
 	for _, n := range names {
 		if strings.Contains(n, "@.") {
 			continue
@@ -171,6 +175,33 @@ func (u *Uninstall) stop(ctx context.Context) error {
 			}
 		}
 		if err := u.Host.ResetFailed(ctx, n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stopFront stops each socket with the service that it starts, which a client that
+// connects just now would start again.
+func (u *Uninstall) stopFront(ctx context.Context, names []string) error {
+	for _, set := range [][]string{
+		{machine.UnitFront, machine.UnitFrontHTTPS, machine.UnitFrontHTTP, machine.UnitFrontHTTP3},
+		{machine.UnitMetrics, machine.UnitMetricsSocket},
+	} {
+		var running []string
+		for _, n := range set {
+			unit, err := u.Host.Unit(ctx, n)
+			if err != nil {
+				return err
+			}
+			if slices.Contains(names, n) && unit.Load != "not-found" && unit.Active != "inactive" {
+				running = append(running, n)
+			}
+		}
+		if len(running) == 0 {
+			continue
+		}
+		if err := u.Host.StopTogether(ctx, running...); err != nil {
 			return err
 		}
 	}
@@ -263,15 +294,18 @@ func (u *Uninstall) removePrograms(context.Context) error {
 
 // removeSettings takes back what concerns the machine as a whole, from the next
 // boot on: what the kernel's settings were before is not known.
-func (u *Uninstall) removeSettings(context.Context) error {
+func (u *Uninstall) removeSettings(ctx context.Context) error {
 	listed, err := u.manifest()
 	if err != nil {
 		return err
 	}
 	for _, f := range append(machine.SystemFiles(), slices.DeleteFunc(listed, elsewhere)...) {
-		if err := u.Host.Remove(f); err != nil {
+		if err := u.removeSetting(f); err != nil {
 			return err
 		}
+	}
+	if err := u.apport(ctx); err != nil {
+		return err
 	}
 	const fstab = "/etc/fstab"
 	b, err := u.Host.ReadFile(fstab)
@@ -290,6 +324,45 @@ func (u *Uninstall) removeSettings(context.Context) error {
 		return err
 	}
 	return u.Host.Write(fstab, strings.NewReader(text), info.Attr)
+}
+
+// removeSetting removes a file that is as an installation has left it. One that somebody
+// has changed since is his, too: it is out of force, and kept.
+func (u *Uninstall) removeSetting(file string) error {
+	m, err := steps.ReadManifest(u.Host)
+	if err != nil || m == nil {
+		return errors.Join(err, u.Host.Remove(file))
+	}
+	at := slices.IndexFunc(m.Files, func(f steps.ManifestFile) bool { return f.Path == file })
+	if at < 0 || m.Files[at].SHA256 == "" {
+		return u.Host.Remove(file)
+	}
+	sum, err := u.Host.Sum(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if sum == m.Files[at].SHA256 {
+		return u.Host.Remove(file)
+	}
+	to := file + machine.Aside + u.Host.Now().UTC().Format("20060102T150405Z")
+	fmt.Fprintf(u.Out, "  %s was changed by somebody: it is kept as %s\n", file, to)
+	return u.Host.Rename(file, to)
+}
+
+// apport is unmasked where an installation has masked it.
+func (u *Uninstall) apport(ctx context.Context) error {
+	if _, err := u.Host.Stat(machine.ApportMasked); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	if _, err := u.Host.Run(ctx, host.Command{Args: []string{"systemctl", "unmask", "apport.service"}}); err != nil {
+		return err
+	}
+	return u.Host.Remove(machine.ApportMasked)
 }
 
 // elsewhere says that another part sees to a file: its unit's, its program's, or
@@ -328,41 +401,132 @@ func (u *Uninstall) removeData(context.Context) error {
 		if d.path == machine.Etc {
 			continue
 		}
-		if err := u.Host.RemoveAll(d.path); err != nil {
+		if err := u.empty(d.path); err != nil {
 			return err
 		}
 	}
-	return u.Host.RemoveAll(machine.Etc)
+	return u.empty(machine.Etc)
+}
+
+// empty removes a folder. A disk that is mounted there, or below it, is emptied and stays.
+func (u *Uninstall) empty(dir string) error {
+	err := u.Host.RemoveAll(dir)
+	if !errors.Is(err, syscall.EBUSY) {
+		return err
+	}
+	left, walkErr := filesBelow(u.Host, dir)
+	if walkErr != nil {
+		return errors.Join(err, walkErr)
+	}
+	if len(left) > 0 {
+		return err
+	}
+	fmt.Fprintf(u.Out, "  %s is emptied; a disk is mounted there, and stays\n", dir)
+	return nil
+}
+
+// filesBelow are all that are no folders.
+func filesBelow(h host.FS, p string) ([]string, error) {
+	info, err := h.Stat(p)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if info.Type != fs.ModeDir {
+		return []string{p}, nil
+	}
+	names, err := h.ReadDir(p)
+	var out []string
+	for _, n := range names {
+		more, walkErr := filesBelow(h, path.Join(p, n))
+		out, err = append(out, more...), errors.Join(err, walkErr)
+	}
+	return out, err
 }
 
 func (u *Uninstall) removeUsers(ctx context.Context) error {
-	for _, name := range machine.Users() {
-		own, err := u.ownUser(name)
+	for _, a := range machine.Accounts() {
+		own, err := u.ownUser(a)
+		if err != nil {
+			return err
+		}
+		found, err := u.Host.User(a.Name)
+		if errors.Is(err, host.ErrNotFound) {
+			continue
+		}
 		if err != nil {
 			return err
 		}
 		if !own {
-			if _, err := u.Host.User(name); err == nil {
-				fmt.Fprintf(u.Out, "  user %q can log in: it is not the appliance's, and stays\n", name)
-			}
+			fmt.Fprintf(u.Out, "  user %q is not as an installation makes it, and stays\n", a.Name)
 			continue
 		}
-		if _, err := u.Host.Run(ctx, host.Command{Args: []string{"userdel", name}}); err != nil {
+		file, err := u.fileOf(found)
+		if err != nil {
+			return err
+		}
+		if file != "" {
+			fmt.Fprintf(u.Out, "  user %q owns %s, and stays: another user would get its number, and the files\n", a.Name, file)
+			continue
+		}
+		if _, err := u.Host.Run(ctx, host.Command{Args: []string{"userdel", a.Name}}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// ownUser says whether a user is there, and can't log in, as the appliance's
-// can't.
-func (u *Uninstall) ownUser(name string) (bool, error) {
-	found, err := u.Host.User(name)
+// ownUser says whether a user is there as an installation makes it: by that full name,
+// and without a login. One by the name alone is somebody else's.
+func (u *Uninstall) ownUser(a machine.Account) (bool, error) {
+	found, err := u.Host.User(a.Name)
 	if errors.Is(err, host.ErrNotFound) {
 		return false, nil
 	}
 	if err != nil {
 		return false, err
 	}
-	return found.UID != 0 && (strings.HasSuffix(found.Shell, "nologin") || strings.HasSuffix(found.Shell, "/false")), nil
+	return found.UID != 0 && found.Comment == a.Comment && (strings.HasSuffix(found.Shell, "nologin") || strings.HasSuffix(found.Shell, "/false")), nil
+}
+
+// fileOf names a file of a user's, or of its group, in a place for backups, which stays;
+// "" for none.
+func (u *Uninstall) fileOf(user host.User) (string, error) {
+	for _, to := range u.Config.Backup.To {
+		if to.Type != config.BackupDir {
+			continue
+		}
+		if f, err := ownedBelow(u.Host, to.Path, user); err != nil || f != "" {
+			return f, err
+		}
+	}
+	return "", nil
+}
+
+func ownedBelow(h host.FS, p string, user host.User) (string, error) {
+	info, err := h.Stat(p)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	if info.UID == user.UID || info.GID == user.GID {
+		return p, nil
+	}
+	if info.Type != fs.ModeDir {
+		return "", nil
+	}
+	names, err := h.ReadDir(p)
+	if err != nil {
+		return "", err
+	}
+	for _, n := range names {
+		if f, err := ownedBelow(h, path.Join(p, n), user); err != nil || f != "" {
+			return f, err
+		}
+	}
+	return "", nil
 }

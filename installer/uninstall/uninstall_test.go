@@ -3,6 +3,8 @@ package uninstall
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -70,8 +72,8 @@ func installed(t *testing.T) *host.Memory {
 	for _, f := range machine.SystemFiles() {
 		put(f, "ours")
 	}
-	for _, n := range append(machine.Users(), "alice") {
-		m.Users[n] = host.User{Name: n, UID: 900, Shell: "/usr/sbin/nologin"}
+	for i, a := range append(machine.Accounts(), machine.Account{Name: "alice", Comment: "Alice"}) {
+		m.Users[a.Name] = host.User{Name: a.Name, UID: 900 + i, GID: 900 + i, Comment: a.Comment, Shell: "/usr/sbin/nologin"}
 	}
 	m.Commands["nft"] = func(c host.Command, _ []byte) (host.Output, error) {
 		if slices.Contains(c.Args, "inet") {
@@ -288,5 +290,110 @@ func TestCancelled(t *testing.T) {
 	before := state(m)
 	if err := u.Run(ctx); !errors.Is(err, context.Canceled) || !maps.Equal(before, state(m)) {
 		t.Errorf("%v, or something was removed", err)
+	}
+}
+
+// A disk that is mounted where the data was is emptied and stays; the purge comes to an
+// end, and a second one finds nothing.
+func TestPurgeOfADisk(t *testing.T) {
+	for _, at := range []string{machine.VaultData, machine.RaftDir, machine.StateDir, machine.AuditDir, machine.FrontData, machine.Etc} {
+		t.Run(at, func(t *testing.T) {
+			m := installed(t)
+			m.Mounts = []string{at}
+			m.Files["/proc/self/mountinfo"] = &host.Node{Data: []byte("36 35 8:1 / " + at + " rw - ext4 /dev/sdb rw\n")}
+			m.Files[path.Join(at, "lost+found")] = &host.Node{Info: host.Info{Type: fs.ModeDir}}
+			u, out := remove(m, true)
+			if err := u.Run(t.Context()); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			check(t, m, append(slices.Clone(others), at), append(slices.Clone(ours), kept...))
+			if !strings.Contains(out.String(), "a disk is mounted there") {
+				t.Errorf("nothing is said of the disk:\n%s", out)
+			}
+			if u, _ = remove(m, true); !errors.Is(u.Plan(), ErrNothing) {
+				t.Error("there is something left to purge")
+			}
+		})
+	}
+}
+
+// Users that were there before, by names like ours, and those who own what stays, stay.
+func TestUsersThatStay(t *testing.T) {
+	m := installed(t)
+	before := m.Users[machine.UserVault]
+	before.Comment = ""
+	m.Users[machine.UserVault] = before
+	m.Files["/mnt"] = &host.Node{Info: host.Info{Type: fs.ModeDir}}
+	m.Files["/mnt/backup"] = &host.Node{Info: host.Info{Type: fs.ModeDir, Attr: host.Attr{GID: m.Users[machine.UserSnapshot].GID}}}
+	u, out := remove(m, true)
+	u.Config.Backup.To = []config.BackupTo{{Type: config.BackupDir, Path: "/mnt/backup"}}
+	if err := u.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := slices.Sorted(maps.Keys(m.Users)); !slices.Equal(got, []string{"alice", machine.UserSnapshot, machine.UserVault}) {
+		t.Errorf("users: %v\n%s", got, out)
+	}
+	if !strings.Contains(out.String(), `user "strongroom-snapshot" owns /mnt/backup, and stays`) {
+		t.Errorf("nothing is said of whose the backups are:\n%s", out)
+	}
+}
+
+// A client that connects while the front stops would start it again by the other socket.
+func TestFrontStopsWithItsSockets(t *testing.T) {
+	m := installed(t)
+	together := false
+	h := m.Host()
+	h.Services = connecting{m, &together}
+	u, out := remove(m, false)
+	u.Host = h
+	if err := u.Run(t.Context()); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if !together {
+		t.Error("the front and its sockets were not stopped together")
+	}
+}
+
+// connecting is systemd where a client connects all the time.
+type connecting struct {
+	*host.Memory
+	together *bool
+}
+
+func (c connecting) Stop(ctx context.Context, name string) error {
+	if name == machine.UnitFrontHTTPS || name == machine.UnitFrontHTTP || name == machine.UnitFront {
+		return fmt.Errorf("stop %s: systemd says %q", name, "canceled")
+	}
+	return c.Memory.Stop(ctx, name)
+}
+
+func (c connecting) StopTogether(ctx context.Context, names ...string) error {
+	*c.together = *c.together || slices.Contains(names, machine.UnitFront) && slices.Contains(names, machine.UnitFrontHTTPS) && slices.Contains(names, machine.UnitFrontHTTP)
+	return c.Memory.StopTogether(ctx, names...)
+}
+
+// A file of ours that somebody has changed is his, too.
+func TestChangedSettingsAreKept(t *testing.T) {
+	m := installed(t)
+	b, err := json.Marshal(steps.Manifest{Format: machine.ManifestFormat, Files: []steps.ManifestFile{
+		{Path: machine.SysctlFile, SHA256: fmt.Sprintf("%x", sha256.Sum256([]byte("as it was")))},
+		{Path: machine.LimitsFile, SHA256: fmt.Sprintf("%x", sha256.Sum256([]byte("ours")))},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Files[machine.ManifestFile].Data = b
+	u, out := remove(m, false)
+	if err := u.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	aside := ""
+	for p := range m.Files {
+		if strings.HasPrefix(p, machine.SysctlFile+machine.Aside) {
+			aside = string(m.Files[p].Data)
+		}
+	}
+	if aside != "ours" || m.Files[machine.SysctlFile] != nil || m.Files[machine.LimitsFile] != nil || !strings.Contains(out.String(), machine.SysctlFile+" was changed") {
+		t.Errorf("kept: %q\n%s", aside, out)
 	}
 }

@@ -15,7 +15,6 @@ import (
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/config/machine"
 	"strongroom.example/installer/host"
-	"strongroom.example/systemd"
 )
 
 // back puts everything back as it was. Each of its parts may be done again. An
@@ -80,13 +79,20 @@ func (u *Upgrade) filesBack(ctx context.Context) error {
 			return err
 		}
 	}
-	if _, err := u.putBack(ctx); err != nil {
+	changed, err := u.putBack(ctx)
+	if err != nil {
+		return err
+	}
+	if err := u.systemBack(ctx, changed); err != nil {
 		return err
 	}
 	if err := h.ReloadUnits(ctx); err != nil {
 		return err
 	}
 	if err := u.formerBack(ctx); err != nil {
+		return err
+	}
+	if err := u.unitsBack(ctx); err != nil {
 		return err
 	}
 	if u.rec.StorageWanted && !u.rec.StorageBack {
@@ -102,8 +108,62 @@ func (u *Upgrade) filesBack(ctx context.Context) error {
 	} else if err != nil {
 		return err
 	}
-	_, err := h.Run(ctx, host.Command{Args: []string{"nft", "-f", machine.NftablesConf}})
+	_, err = h.Run(ctx, host.Command{Args: []string{"nft", "-f", machine.NftablesConf}})
 	return err
+}
+
+// systemBack has the machine as a whole go by the files of before. What it does not take
+// back at once, it goes by after the next boot.
+func (u *Upgrade) systemBack(ctx context.Context, changed []string) error {
+	h := u.Env.Host
+	for _, f := range changed {
+		if _, err := h.Stat(f); errors.Is(err, fs.ErrNotExist) {
+			continue
+		} else if err != nil {
+			return err
+		}
+		if f != machine.SysctlFile {
+			continue
+		}
+		var refused *host.ExitError // a container's kernel is its host's
+		if _, err := h.Run(ctx, host.Command{Args: []string{"sysctl", "-q", "-e", "-p", f}}); err != nil && !errors.As(err, &refused) && !errors.Is(err, host.ErrNotFound) {
+			return err
+		}
+	}
+	return nil
+}
+
+// unitsBack has the units enabled and, but for services, active as they were.
+func (u *Upgrade) unitsBack(ctx context.Context) error {
+	h := u.Env.Host
+	for _, k := range u.rec.Units {
+		now, err := h.Unit(ctx, k.Name)
+		if err != nil {
+			return err
+		}
+		switch {
+		case k.Enabled == "enabled" && now.Enabled != "enabled":
+			err = h.Enable(ctx, k.Name)
+		case k.Enabled != "enabled" && now.Enabled == "enabled":
+			err = h.Disable(ctx, k.Name)
+		}
+		if err != nil {
+			return err
+		}
+		if path.Ext(k.Name) == ".service" {
+			continue // those that stay up are seen to next; jobs come by themselves
+		}
+		switch {
+		case k.Active == "active" && now.Active != "active":
+			err = h.Start(ctx, k.Name)
+		case k.Active != "active" && now.Active == "active":
+			err = h.Stop(ctx, k.Name)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // formerBack has those units started at boot again that the new version had taken
@@ -172,7 +232,7 @@ func raiseEpoch(h *host.Host) error {
 // vaultBack starts the daemons with what is on disk now and sets Vault's own
 // settings back.
 func (u *Upgrade) vaultBack(ctx context.Context) error {
-	if err := u.restartStale(ctx); err != nil {
+	if err := u.Env.RestartStale(ctx, core...); err != nil {
 		return err
 	}
 	wait, cancel := context.WithTimeout(ctx, u.Patience)
@@ -190,6 +250,17 @@ func (u *Upgrade) vaultBack(ctx context.Context) error {
 	if _, plugin, _ := u.rec.changes(); plugin {
 		if err := u.pluginBack(ctx); err != nil {
 			return err
+		}
+	}
+	for name, settings := range u.rec.Roles {
+		now, err := u.Vault.Role(ctx, name)
+		if err != nil {
+			return err
+		}
+		if fmt.Sprint(now) != fmt.Sprint(settings) {
+			if err := u.Vault.PutRole(ctx, name, settings); err != nil {
+				return err
+			}
 		}
 	}
 	for name, text := range u.rec.Policies {
@@ -231,68 +302,9 @@ func (u *Upgrade) pluginBack(ctx context.Context) error {
 	return u.Env.Host.Remove(path.Join(machine.PluginDir, machine.PluginFile(strings.TrimPrefix(u.rec.To.Plugin, "v"))))
 }
 
-// restartStale restarts every daemon of ours that is older than a file that it
-// has read, and starts those that are down and must not be.
-func (u *Upgrade) restartStale(ctx context.Context) error {
-	h := u.Env.Host
-	for _, name := range daemons() {
-		unit, err := h.Unit(ctx, name)
-		if err != nil {
-			return err
-		}
-		if unit.Load != "loaded" {
-			continue
-		}
-		up := unit.Active == "active"
-		if !up && !slices.Contains(core, name) {
-			continue
-		}
-		stale := !up
-		reads := append([]string{path.Join(machine.UnitDir, name)}, readBy(name)...)
-		for _, f := range reads {
-			info, err := h.Stat(f)
-			if errors.Is(err, fs.ErrNotExist) {
-				continue
-			}
-			if err != nil {
-				return err
-			}
-			stale = stale || info.ModTime.After(unit.Since)
-		}
-		if stale {
-			if err := h.Restart(ctx, name); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
 // core are the daemons without which there is no service, in the order of their
 // start.
 var core = []string{machine.UnitKMS, machine.UnitVault, machine.UnitFront}
-
-// daemons are all services that stay up, the core first.
-func daemons() []string {
-	names := slices.Clone(core)
-	for _, n := range systemd.Names() {
-		if strings.HasSuffix(n, ".service") && !strings.Contains(n, "@") && n != machine.UnitFirewall && !slices.Contains(names, n) {
-			names = append(names, n)
-		}
-	}
-	return names
-}
-
-func readBy(name string) []string {
-	if name == machine.UnitVault {
-		return []string{machine.VaultProgram, machine.VaultHCL, machine.EpochFile}
-	}
-	files := []string{path.Join(machine.BinDir, machine.ProgramName)}
-	if name == machine.UnitFront {
-		files = append(files, machine.Etc+"/front.toml")
-	}
-	return files
-}
 
 // wellAgain checks the machine with its old versions. An old plugin that can't
 // read what the new one has written gets the snapshot of before; no other fault

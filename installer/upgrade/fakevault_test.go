@@ -140,3 +140,11 @@ func (m mortal) Reconcile(ctx context.Context) error {
 	}
 	return m.change(ctx, func(s *storage) { s.Epoch = e.Epoch })
 }
+
+func (m mortal) Role(_ context.Context, name string) (map[string]any, error) {
+	return m.load().Roles[name], nil
+}
+
+func (m mortal) PutRole(ctx context.Context, name string, settings map[string]any) error {
+	return m.change(ctx, func(s *storage) { s.Roles[name] = settings })
+}

@@ -35,7 +35,7 @@ func mkdirs(h *host.Host, p string) error {
 // ours are the files that an upgrade may replace: programs, configuration,
 // units. Credentials, certificates and state are never replaced.
 func ours(h *host.Host) ([]string, error) {
-	files := []string{path.Join(machine.BinDir, machine.ProgramName), machine.VaultProgram}
+	files := append([]string{path.Join(machine.BinDir, machine.ProgramName), machine.VaultProgram}, machine.SystemFiles()...)
 	add := func(dir string, wanted func(name string) bool) error {
 		names, err := h.ReadDir(dir)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -146,7 +146,7 @@ func (u *Upgrade) putBack(ctx context.Context) (changed []string, err error) {
 	for _, f := range now {
 		// Files in /etc/strongroom that are new belong to credentials that are
 		// new, and stay with them.
-		if before[f] || !strings.HasPrefix(f, machine.UnitDir+"/") {
+		if before[f] || !strings.HasPrefix(f, machine.UnitDir+"/") && !slices.Contains(machine.SystemFiles(), f) {
 			continue
 		}
 		if name := path.Base(f); path.Dir(f) == machine.UnitDir && !strings.Contains(name, "@.") {

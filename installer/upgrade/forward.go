@@ -10,6 +10,7 @@ import (
 	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
+	"strongroom.example/installer/steps"
 )
 
 // stage is one part of the way forward. Each may be done again.
@@ -118,7 +119,7 @@ func (u *Upgrade) apply(ctx context.Context) error {
 	if _, _, vault := u.rec.changes(); vault {
 		u.Env.VaultBinary = stagedVault
 	}
-	u.Env.Config.Vault.Version = u.rec.To.Vault
+	u.Env.Config.Vault.Version, u.Env.Upgrading = u.rec.To.Vault, true
 	e := engine.Engine{Steps: u.Steps(u.Env), Out: u.Out, Journal: u.Env.Journal, Now: u.Env.Host.Now}
 	_, err := e.Install(ctx)
 	return err
@@ -181,7 +182,10 @@ func (u *Upgrade) settle(ctx context.Context) error {
 		if err := u.Vault.SetMaxWait(ctx, u.rec.MaxWait); err != nil {
 			return err
 		}
-		return u.tidyPlugins(ctx)
+		if err := u.tidyPlugins(ctx); err != nil {
+			return err
+		}
+		return u.tidy(ctx)
 	}()
 	if err != nil {
 		return &fault.Error{Code: fault.Failed, Err: fmt.Errorf("the new versions run and are healthy, but: %w", err),
@@ -193,6 +197,14 @@ func (u *Upgrade) settle(ctx context.Context) error {
 	u.say("Done: strongroom %s, plugin %s, Vault %s. What was replaced is kept in %s until the next upgrade.",
 		u.rec.To.Strongroom, u.rec.To.Plugin, u.rec.To.Vault, keptDir)
 	return nil
+}
+
+// tidy takes away what the new version and its configuration do not want any more.
+func (u *Upgrade) tidy(ctx context.Context) error {
+	u.Env.VaultBinary, u.Env.Upgrading = "", false
+	u.Env.Config.Vault.Version = u.rec.To.Vault
+	e := engine.Engine{Steps: u.Steps(u.Env), Out: u.Out, Now: u.Env.Host.Now}
+	return e.Only(ctx, steps.Tidy()...)
 }
 
 // end removes what was needed on the way and closes the record.

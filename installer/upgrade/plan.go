@@ -51,6 +51,7 @@ func (u *Upgrade) Plan(ctx context.Context) (Plan, error) {
 		u.say("%-12s %-34s %s", row.what, fmt.Sprintf("%s (sha256 %.12s)", row.from, row.fromSum), to)
 	}
 	u.say("")
+	u.Env.Upgrading = true
 	e := engine.Engine{Steps: u.Steps(u.Env), Out: u.Out, Now: u.Env.Host.Now}
 	_, err = e.Plan(ctx)
 	if errors.Is(err, engine.ErrDiffers) {
@@ -133,7 +134,7 @@ func (u *Upgrade) room(p Plan) error {
 			need += 2 * uint64(info.Size)
 		}
 	}
-	size, err := treeSize(u.Env.Host, machine.RaftDir)
+	size, err := host.TreeSize(u.Env.Host, machine.RaftDir)
 	if err != nil {
 		return err
 	}
@@ -152,30 +153,4 @@ func (u *Upgrade) room(p Plan) error {
 		}
 	}
 	return nil
-}
-
-func treeSize(h *host.Host, p string) (uint64, error) {
-	info, err := h.Stat(p)
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, err
-	}
-	if info.Type != fs.ModeDir {
-		return uint64(max(info.Size, 0)), nil
-	}
-	names, err := h.ReadDir(p)
-	if err != nil {
-		return 0, err
-	}
-	total := uint64(0)
-	for _, n := range names {
-		size, err := treeSize(h, path.Join(p, n))
-		if err != nil {
-			return 0, err
-		}
-		total += size
-	}
-	return total, nil
 }

@@ -258,8 +258,15 @@ func (u *Upgrade) remember(ctx context.Context) error {
 	if u.rec.Fenced, err = u.Vault.Status(ctx); err != nil {
 		return err
 	}
-	u.rec.Policies = map[string]string{}
+	u.rec.Policies, u.rec.Roles = map[string]string{}, map[string]map[string]any{}
 	for name := range config.Policies() {
+		role, err := u.Vault.Role(ctx, name)
+		if err != nil {
+			return err
+		}
+		if role != nil {
+			u.rec.Roles[name] = role
+		}
 		text, err := u.Vault.Policy(ctx, name)
 		if err != nil {
 			return err
@@ -267,6 +274,26 @@ func (u *Upgrade) remember(ctx context.Context) error {
 		if strings.TrimSpace(text) != "" {
 			u.rec.Policies[name] = text
 		}
+	}
+	return u.rememberUnits(ctx)
+}
+
+// rememberUnits notes which of the appliance's units are there, and in which state.
+func (u *Upgrade) rememberUnits(ctx context.Context) error {
+	names, err := u.Env.Host.ReadDir(machine.UnitDir)
+	if err != nil {
+		return err
+	}
+	u.rec.Units = nil
+	for _, n := range names {
+		if !machine.IsUnit(n) || strings.Contains(n, "@.") || path.Ext(n) == ".d" {
+			continue
+		}
+		unit, err := u.Env.Host.Unit(ctx, n)
+		if err != nil {
+			return err
+		}
+		u.rec.Units = append(u.rec.Units, KeptUnit{n, unit.Enabled, unit.Active})
 	}
 	return nil
 }

@@ -74,6 +74,13 @@ type Kept struct {
 	Sum  string    `json:"sha256"`
 }
 
+// KeptUnit is the state of a unit.
+type KeptUnit struct {
+	Name    string `json:"name"`
+	Enabled string `json:"enabled"`
+	Active  string `json:"active"`
+}
+
 // Record is an upgrade, on disk.
 type Record struct {
 	Format  int       `json:"format"`
@@ -92,6 +99,10 @@ type Record struct {
 	MaxWait  int               `json:"max_wait"`
 	Fenced   bool              `json:"fenced"` // the engine was before
 	Policies map[string]string `json:"policies,omitempty"`
+	// Roles are the settings of the jobs' AppRoles, and Units the states of the
+	// appliance's units.
+	Roles map[string]map[string]any `json:"roles,omitempty"`
+	Units []KeptUnit                `json:"units,omitempty"`
 	// RaftIndex is that of before; it never goes back but with the storage.
 	RaftIndex uint64 `json:"raft_index"`
 	// FromFormat and ToFormat are those of the engine's storage, as the old plugin and

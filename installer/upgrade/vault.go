@@ -12,6 +12,7 @@ import (
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/config/machine"
+	"strongroom.example/installer/steps"
 )
 
 // Vault is what an upgrade asks of the machine's Vault.
@@ -47,6 +48,11 @@ type Vault interface {
 	Policy(ctx context.Context, name string) (string, error)
 	// PutPolicy writes a policy.
 	PutPolicy(ctx context.Context, name, text string) error
+	// Role gives those settings of a job's AppRole that an installation makes; nil where
+	// there is none.
+	Role(ctx context.Context, name string) (map[string]any, error)
+	// PutRole writes them.
+	PutRole(ctx context.Context, name string, settings map[string]any) error
 	// Snapshot writes a raft snapshot to w, not encrypted.
 	Snapshot(ctx context.Context, w io.Writer) error
 	// Restore brings back a snapshot of this Vault's own, and returns when it is there.
@@ -192,6 +198,28 @@ func (v vault) Policy(ctx context.Context, name string) (string, error) {
 		return "", nil
 	}
 	return text, err
+}
+
+func (v vault) Role(ctx context.Context, name string) (map[string]any, error) {
+	got, err := v.Read(ctx, steps.RolePath(name))
+	if vaultapi.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read AppRole %q: %w", name, err)
+	}
+	out := map[string]any{}
+	for _, key := range steps.RoleKeys() {
+		if value, ok := got[key]; ok {
+			out[key] = value
+		}
+	}
+	return out, nil
+}
+
+func (v vault) PutRole(ctx context.Context, name string, settings map[string]any) error {
+	_, err := v.Write(ctx, steps.RolePath(name), settings)
+	return err
 }
 
 func (v vault) Restore(ctx context.Context, r io.Reader) error {

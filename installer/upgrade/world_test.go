@@ -22,6 +22,7 @@ import (
 	"strongroom.example/installer/host"
 	"strongroom.example/installer/payload"
 	"strongroom.example/installer/steps"
+	"strongroom.example/systemd"
 )
 
 // world is an installed machine in memory whose programs are their own
@@ -60,14 +61,15 @@ type storage struct {
 	Format string `json:"format"` // the Vault that has written it
 	Engine string `json:"engine"` // the plugin that has written it
 	// WrittenBy are the plugins that have written it since the beginning.
-	WrittenBy []string          `json:"written_by,omitempty"`
-	Index     uint64            `json:"index"`
-	Pinned    string            `json:"pinned"`
-	Catalog   map[string]string `json:"catalog"`
-	MaxWait   int               `json:"max_wait"`
-	Policies  map[string]string `json:"policies"`
-	Secret    string            `json:"secret"`
-	Epoch     int               `json:"epoch"`
+	WrittenBy []string                  `json:"written_by,omitempty"`
+	Index     uint64                    `json:"index"`
+	Pinned    string                    `json:"pinned"`
+	Catalog   map[string]string         `json:"catalog"`
+	MaxWait   int                       `json:"max_wait"`
+	Policies  map[string]string         `json:"policies"`
+	Roles     map[string]map[string]any `json:"roles"`
+	Secret    string                    `json:"secret"`
+	Epoch     int                       `json:"epoch"`
 }
 
 const (
@@ -99,10 +101,10 @@ func newWorld(t *testing.T) *world {
 		"/etc/strongroom/nftables.conf":                           "old rules",
 		"/etc/strongroom/epoch.json":                              `{"installation_id":"x","epoch":1}`,
 		"/etc/strongroom/credentials/master-key":                  "sealed",
-		"/etc/systemd/system/vault.service":                       "old",
+		"/etc/systemd/system/vault.service":                       "[Service]\nExecStart=/usr/local/bin/vault server -config=/etc/strongroom/vault.hcl\nEnvironment=EPOCH=/etc/strongroom/epoch.json\n",
 		"/etc/systemd/system/vault.service.d/operator.conf":       "the operator's",
-		"/etc/systemd/system/strongroom-kms.service":              "old",
-		"/etc/systemd/system/strongroom-front.service":            "old",
+		"/etc/systemd/system/strongroom-kms.service":              "[Service]\nExecStart=/usr/local/bin/strongroom kms\n",
+		"/etc/systemd/system/strongroom-front.service":            "[Service]\nExecStart=/usr/local/bin/strongroom front\n",
 		"/etc/systemd/system/somebody-elses.service":              "not ours",
 		"/root/vault-new":                                         "Vault v1.1.0 fine",
 		db:                                                        string(first),
@@ -362,7 +364,8 @@ func (s programs) Check(context.Context) (engine.Diff, error) {
 	}
 	for _, u := range core {
 		stale := false
-		for _, f := range append(readBy(u), path.Join(machine.UnitDir, u)) {
+		unit := path.Join(machine.UnitDir, u)
+		for _, f := range append(systemd.Reads(s.w.Files[unit].Data), unit) {
 			info, err := s.Host.Stat(f)
 			stale = stale || err == nil && info.ModTime.After(s.w.Units[u].Since)
 		}

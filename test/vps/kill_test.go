@@ -196,7 +196,7 @@ func testOneLoginEach(t *testing.T, m *machine) {
 const (
 	nextAgain  = "makes it again"
 	nextGoesOn = "finds it made, and goes on"
-	nextWipes  = "removes the storage that nobody has the keys of, and initialises again"
+	nextAside  = "sets the storage aside that nobody has the keys of, and initialises again"
 )
 
 // nextRun says what a run did about a change that was begun before: steps are
@@ -208,7 +208,7 @@ func nextRun(killed engine.Entry, run []engine.Entry) string {
 		case e.Step == killed.Step && e.What == killed.What:
 			return nextAgain
 		case e.Step == "initialise" && killed.Step == "initialise" && e.What != killed.What:
-			return nextWipes
+			return nextAside
 		default:
 			return nextGoesOn
 		}
@@ -269,7 +269,7 @@ func writeKillTable(t *testing.T, points []killPoint) {
 	fmt.Fprintf(&text, "%d kills in %d changes.\n\n| step | change | kills | the next run |\n|---|---|---|---|\n", len(points), len(order))
 	for _, r := range order {
 		var what []string
-		for _, n := range []string{nextAgain, nextGoesOn, nextWipes} {
+		for _, n := range []string{nextAgain, nextGoesOn, nextAside} {
 			if c := next[r][n]; c > 0 {
 				what = append(what, fmt.Sprintf("%s (%d)", n, c))
 			}

@@ -43,6 +43,11 @@ func buildInstaller(t *testing.T, version string, replace map[string]string) str
 		}
 		overlay.Replace[filepath.Join(root, "installer", "payload", "bin", name)] = program
 	}
+	said := filepath.Join(dir, "VERSION")
+	if err := os.WriteFile(said, []byte(version+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	overlay.Replace[filepath.Join(root, "installer", "payload", "bin", "VERSION")] = said
 	b, err := json.Marshal(overlay)
 	if err != nil {
 		t.Fatal(err)

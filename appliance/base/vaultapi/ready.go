@@ -83,6 +83,9 @@ func (c *Client) Health(ctx context.Context) (*Health, error) {
 type SealStatus struct {
 	Sealed bool   `json:"sealed"`
 	Type   string `json:"type"` // "shamir" is by hand
+	// Shares and Threshold are of the recovery key; 0 before there is one.
+	Shares    int `json:"n"`
+	Threshold int `json:"t"`
 }
 
 // SealStatus asks for it.
