@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -89,7 +90,7 @@ func ParseApps(file string, data []byte) (Apps, error) {
 	if len(faults) > 0 && at == nil {
 		return a, faults.Err() // no TOML at all
 	}
-	c := &appsCheck{apps: &a, file: file, at: at, faults: faults, names: map[string]string{}}
+	c := &appsCheck{apps: &a, file: file, at: at, faults: faults, names: map[string]string{}, targets: a.Targets()}
 	c.run()
 	return a, c.faults.Err()
 }
@@ -101,6 +102,8 @@ type appsCheck struct {
 	at     Lines
 	faults Faults
 	names  map[string]string // what is named already → where
+	// targets are the file's, which cost something to make.
+	targets []Target
 }
 
 func (c *appsCheck) check(field string, err error) {
@@ -127,21 +130,39 @@ func (c *appsCheck) run() {
 	for i, a := range c.apps.Apps {
 		c.app(fmt.Sprintf("app[%d]", i), a)
 	}
-	for i, t := range c.apps.Targets() {
-		c.target(t, i)
+	for _, t := range c.targets {
+		c.target(t)
 	}
 	for i, a := range c.apps.Auth {
 		c.auth(fmt.Sprintf("auth[%d]", i), a)
 	}
 }
 
+// ours tells whether a name is the appliance's own, whatever it names.
+func ours(name string) bool { return strings.HasPrefix(name, "strongroom") }
+
+func (c *appsCheck) notOurs(field, name string) {
+	if ours(name) {
+		c.check(field, fmt.Errorf("%q: names that begin with strongroom are the appliance's own", name))
+	}
+}
+
+// made checks a name that the file's names amount to: what is wrong with it stands
+// at the key that a person has written.
+func (c *appsCheck) made(field, what, name string) {
+	if len(name) > longestLabel {
+		c.check(field, fmt.Errorf("the %s is called %q then, which is longer than %d characters: shorten the name", what, name, longestLabel))
+	}
+}
+
 func (c *appsCheck) app(at string, a App) {
 	c.check(at+".name", checkLabel(a.Name))
-	if strings.HasPrefix(a.Name, "strongroom") {
-		c.check(at+".name", fmt.Errorf("%q: names that begin with strongroom are the appliance's own", a.Name))
-	}
+	c.notOurs(at+".name", a.Name)
 	c.unique(at+".name", "app", a.Name)
 	c.unique(at+".name", "policy", OwnerPolicy(a.Name))
+	if len(a.Name) <= longestLabel {
+		c.made(at+".name", "owners' policy", OwnerPolicy(a.Name))
+	}
 	if len(a.Environments) == 0 {
 		return
 	}
@@ -163,12 +184,17 @@ func (c *appsCheck) app(at string, a App) {
 }
 
 // target checks what an environment amounts to; t.field is where it stands.
-func (c *appsCheck) target(t Target, _ int) {
+func (c *appsCheck) target(t Target) {
 	c.unique(t.field+".name", "environment", t.Prefix)
 	c.unique(t.field+".name", "login", t.Role)
+	if t.Environment != "" && len(t.App) <= longestLabel && len(t.Environment) <= longestLabel {
+		c.made(t.field+".name", "login", t.Role)
+	}
 	policy := t.field + ".policy"
-	c.check(policy, checkLabel(t.Policy))
-	if t.Policy == "root" || t.Policy == "default" || strings.HasPrefix(t.Policy, "strongroom") {
+	if t.Policy != t.Role { // which is checked above
+		c.check(policy, checkLabel(t.Policy))
+	}
+	if t.Policy == "root" || t.Policy == "default" || t.Policy != t.Role && ours(t.Policy) {
 		c.check(policy, fmt.Errorf("%q is not an app's", t.Policy))
 	}
 	c.unique(policy, "policy", t.Policy)
@@ -183,14 +209,32 @@ func (c *appsCheck) target(t Target, _ int) {
 		if g == t.Prefix {
 			c.check(at, fmt.Errorf("%q is its own", g))
 		}
+		c.notOurs(at, g)
+		c.wholeApp(at, g)
 		c.unique(at, "grant of "+t.Prefix, g)
 	}
 	c.login(t.field+".login", t.Login)
 	for i, d := range t.Databases {
-		c.databaseRole(fmt.Sprintf("%s.database[%d]", t.field, i), d)
+		c.databaseRole(fmt.Sprintf("%s.database[%d]", t.field, i), t, d)
 	}
 	for i, k := range t.Keys {
 		c.key(fmt.Sprintf("%s.key[%d]", t.field, i), t, k)
+	}
+}
+
+// wholeApp refuses a grant of an app that has environments: production would be in
+// it, and each that is still to come.
+func (c *appsCheck) wholeApp(at, grant string) {
+	for _, a := range c.apps.Apps {
+		if a.Name != grant || len(a.Environments) == 0 {
+			continue
+		}
+		var all []string
+		for _, e := range a.Environments {
+			all = append(all, strconv.Quote(a.Name+"/"+e.Name))
+		}
+		c.check(at, fmt.Errorf("%q has environments, and a grant of all would reach each of them, production too: name which (%s)", grant, strings.Join(all, ", ")))
+		return
 	}
 }
 
@@ -210,11 +254,54 @@ func (c *appsCheck) login(at string, l Login) {
 	if l.SecretIDUses < 0 {
 		c.check(at+".secret_id_uses", fmt.Errorf("%d is negative; 0 is any number", l.SecretIDUses))
 	}
-	for i, cidr := range l.CIDRs {
-		if p, err := netip.ParsePrefix(cidr); err != nil || p.Masked() != p {
-			c.check(fmt.Sprintf("%s.cidrs[%d]", at, i), fmt.Errorf(`%q is not an address range such as "203.0.113.0/24" or "2001:db8::/32"`, cidr))
+	for _, f := range []struct {
+		name string
+		d    time.Duration
+	}{{"token_ttl", l.TokenTTL}, {"token_max_ttl", l.TokenMaxTTL}, {"secret_id_ttl", l.SecretIDTTL}} {
+		c.check(at+"."+f.name, wholeSeconds(f.d))
+	}
+	seen := map[string]int{}
+	for i, s := range l.CIDRs {
+		field := fmt.Sprintf("%s.cidrs[%d]", at, i)
+		r, err := addressRange(s)
+		c.check(field, err)
+		if first, twice := seen[r]; twice && err == nil {
+			c.check(field, fmt.Errorf("%q is at cidrs[%d] already", s, first))
+		} else {
+			seen[r] = i
 		}
 	}
+}
+
+// wholeSeconds refuses what Vault would round: it counts in seconds.
+func wholeSeconds(d time.Duration) error {
+	if d%time.Second != 0 {
+		return fmt.Errorf("%v is no whole number of seconds", d)
+	}
+	return nil
+}
+
+// addressRange is a range in the one form in which Vault compares and shows it.
+// One of IPv4 that is written as IPv6 is IPv4's: no client comes from there.
+func addressRange(s string) (string, error) {
+	p, err := netip.ParsePrefix(s)
+	if err != nil {
+		if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
+			return "", fmt.Errorf("%q is one address, and a range is wanted: %q", s, netip.PrefixFrom(a, a.BitLen()))
+		}
+		return "", fmt.Errorf(`%q is not an address range such as "203.0.113.0/24" or "2001:db8::/32"`, s)
+	}
+	if p.Masked() != p {
+		return "", fmt.Errorf("%q has an address that is longer than its range: %q is the whole range, %q the one address",
+			s, p.Masked(), netip.PrefixFrom(p.Addr(), p.Addr().BitLen()))
+	}
+	if a := p.Addr(); a.Is4In6() {
+		if p.Bits() < 96 {
+			return "", fmt.Errorf("%q holds all of IPv4 and more: name what is meant", s)
+		}
+		p = netip.PrefixFrom(a.Unmap(), p.Bits()-96)
+	}
+	return p.String(), nil
 }
 
 // What the secrets engine takes for a key; a test holds both equal.
@@ -235,6 +322,8 @@ func (c *appsCheck) key(at string, t Target, k Key) {
 	if g := k.GracePeriod; g != 0 && (g < MinGrace || g > MaxGrace) {
 		c.check(at+".grace_period", fmt.Errorf("%v is not between %v and %s", g, MinGrace, days(MaxGrace)))
 	}
+	c.check(at+".rotation_period", wholeSeconds(k.RotationPeriod))
+	c.check(at+".grace_period", wholeSeconds(k.GracePeriod))
 	if k.RotationPeriod != 0 && k.RotationSchedule != "" {
 		c.check(at+".rotation_schedule", errors.New("and rotation_period: only one of the two can decide"))
 	}
@@ -252,16 +341,27 @@ var (
 	segmentPattern = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$`)
 )
 
+// longestLabel is how many characters a name may have.
+const longestLabel = 64
+
 // checkLabel is for names that become a part of paths and policies: nothing in
 // them can mean anything to either, such as "*", "+" or "/".
 func checkLabel(s string) error {
 	if s == "" {
 		return errors.New("is required")
 	}
-	if len(s) > 64 || !labelPattern.MatchString(s) {
-		return fmt.Errorf(`%q is not a name of up to 64 lower-case letters, digits, ".", "_" and "-"`, s)
+	if len(s) > longestLabel || !labelPattern.MatchString(s) {
+		return fmt.Errorf(`%q is not a name of up to %d lower-case letters, digits, ".", "_" and "-"`, cut(s), longestLabel)
 	}
 	return nil
+}
+
+// cut keeps a message readable where somebody has put a whole file into a name.
+func cut(s string) string {
+	if len(s) > 255 {
+		return strings.ToValidUTF8(s[:255], "") + "…"
+	}
+	return s
 }
 
 // checkSecretName is for names that may be nested.
@@ -283,7 +383,7 @@ func checkSecretName(s string) error {
 func checkGrant(s string) error {
 	app, env, nested := strings.Cut(s, "/")
 	if checkLabel(app) != nil || nested && checkLabel(env) != nil {
-		return fmt.Errorf(`%q is not an environment such as "bike-data-flow/production"`, s)
+		return fmt.Errorf(`%q is not an environment such as "bike-data-flow/production"`, cut(s))
 	}
 	return nil
 }

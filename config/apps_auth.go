@@ -3,9 +3,11 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // The ways in which people, and pods, log in.
@@ -46,6 +48,7 @@ type Auth struct {
 
 	// Kubernetes.
 	Host              string `toml:"host"`                // URL of the API server
+	Audience          string `toml:"audience"`            // whom the pods' tokens are made for
 	TokenReviewerFile string `toml:"token_reviewer_file"` // none: the pod's own token reviews itself
 
 	Maps []AuthMap `toml:"map"`
@@ -78,7 +81,9 @@ func (m AuthMap) RoleName() string {
 }
 
 // PoliciesOf are the policies of roles as [[auth.map]] names them, sorted. The
-// roles must have been checked.
+// roles must have been checked. Of several policies Vault lets the one decide that
+// names a path most exactly, so that another beside an administrator's would take
+// rights away: he has that alone.
 func (a Apps) PoliciesOf(roles []string) []string {
 	var out []string
 	for _, r := range roles {
@@ -86,6 +91,9 @@ func (a Apps) PoliciesOf(roles []string) []string {
 		if err == nil {
 			out = append(out, p)
 		}
+	}
+	if slices.Contains(out, PolicyAdmin) {
+		return []string{PolicyAdmin}
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
@@ -102,9 +110,15 @@ func (a Apps) policyOf(role string) (string, error) {
 		return "", fmt.Errorf("%q: the file has no app %q", role, app)
 	}
 	if prefix, ok := strings.CutPrefix(role, "app:"); ok {
-		for _, t := range a.Targets() {
-			if t.Prefix == prefix {
-				return t.Policy, nil
+		name, _, _ := strings.Cut(prefix, "/")
+		for i := range a.Apps {
+			if a.Apps[i].Name != name {
+				continue
+			}
+			for _, t := range a.targetsOf(i) {
+				if t.Prefix == prefix {
+					return t.Policy, nil
+				}
 			}
 		}
 		return "", fmt.Errorf("%q: the file has no environment %q", role, prefix)
@@ -119,6 +133,17 @@ func (c *appsCheck) auth(at string, a Auth) {
 		c.check(at+".path", fmt.Errorf("%q is taken: apps log in there", a.MountPath()))
 	}
 	c.unique(at+".path", "auth method", a.MountPath())
+	c.notOurs(at+".path", a.MountPath())
+	if a.Type == AuthUserpass {
+		field := at + ".path"
+		if a.Path == "" {
+			field = at + ".type"
+		}
+		c.unique(field, "policy", SelfPolicy(a.MountPath()))
+		c.made(field, "policy by which people change their passwords", SelfPolicy(a.MountPath()))
+	}
+	c.check(at+".token_ttl", wholeSeconds(a.TokenTTL))
+	c.check(at+".token_max_ttl", wholeSeconds(a.TokenMaxTTL))
 	if a.TokenTTL < 0 || a.TokenMaxTTL > 24*time.Hour || a.TokenMaxTTL != 0 && a.TokenTTL > a.TokenMaxTTL {
 		c.check(at+".token_ttl", fmt.Errorf("%v and token_max_ttl %v: the first must not be longer, the second not above 24h", a.TokenTTL, a.TokenMaxTTL))
 	}
@@ -134,16 +159,22 @@ func (c *appsCheck) auth(at string, a Auth) {
 		if len(a.RedirectURIs) == 0 {
 			c.check(at+".redirect_uris", errors.New(`is required: "https://vault.example.com/ui/vault/auth/oidc/oidc/callback", "http://localhost:8250/oidc/callback"`))
 		}
-	case AuthLDAP:
-		if !strings.HasPrefix(a.URL, "ldaps://") && !(strings.HasPrefix(a.URL, "ldap://") && a.StartTLS) {
-			c.check(at+".url", fmt.Errorf("%s is neither ldaps://… nor ldap://… with starttls = true: passwords would go in clear", shown(a.URL)))
+		for i, u := range a.RedirectURIs {
+			c.check(fmt.Sprintf("%s.redirect_uris[%d]", at, i), checkRedirect(u))
 		}
+	case AuthLDAP:
+		c.check(at+".url", checkDirectories(a.URL, a.StartTLS))
 		c.check(at+".user_dn", required(a.UserDN))
 		if (a.BindDN == "") != (a.BindPasswordFile == "") {
 			c.check(at+".bind_dn", errors.New("and bind_password_file go together"))
 		}
 	case AuthKubernetes:
 		c.check(at+".host", checkPageURL(a.Host))
+		if a.Audience == "" {
+			c.check(at+".audience", errors.New(`is required: without it a token that a pod has for anybody else logs in here; "vault" is usual, as the audience of the pod's projected token`))
+		} else {
+			c.check(at+".audience", checkAudience(a.Audience))
+		}
 	}
 	for i, m := range a.Maps {
 		c.authMap(fmt.Sprintf("%s.map[%d]", at, i), a, m)
@@ -161,7 +192,7 @@ func (c *appsCheck) authFields(at string, a Auth) {
 		{"url", a.URL, AuthLDAP}, {"bind_dn", a.BindDN, AuthLDAP}, {"bind_password_file", a.BindPasswordFile, AuthLDAP},
 		{"user_dn", a.UserDN, AuthLDAP}, {"user_attr", a.UserAttr, AuthLDAP}, {"group_dn", a.GroupDN, AuthLDAP},
 		{"group_filter", a.GroupFilter, AuthLDAP}, {"group_attr", a.GroupAttr, AuthLDAP},
-		{"host", a.Host, AuthKubernetes}, {"token_reviewer_file", a.TokenReviewerFile, AuthKubernetes},
+		{"host", a.Host, AuthKubernetes}, {"audience", a.Audience, AuthKubernetes}, {"token_reviewer_file", a.TokenReviewerFile, AuthKubernetes},
 	} {
 		if f.value != "" && f.of != a.Type {
 			c.check(at+"."+f.name, fmt.Errorf("is only for type %q; the type is %q", f.of, a.Type))
@@ -195,15 +226,20 @@ func (c *appsCheck) authMap(at string, a Auth, m AuthMap) {
 		if (m.User == "") == (m.Group == "") {
 			c.check(at+".group", errors.New("or user is required, and not both"))
 		}
-		c.check(at+".group", checkPrincipal(m.Group+m.User))
-		who, wrong = "user "+m.User+", group "+m.Group, wrong[2:]
+		field := at + ".group"
+		if m.Group == "" {
+			field = at + ".user"
+		}
+		c.check(field, checkPrincipal(m.Group+m.User))
+		// As Vault keeps them: it knows one of two that differ in that alone.
+		who, wrong = strings.ToLower("user "+m.User+", group "+m.Group), wrong[2:]
 	case AuthOIDC:
-		c.check(at+".group", checkPrincipal(m.Group))
-		c.check(at+".name", checkLabel(m.RoleName()))
+		c.check(at+".group", checkClaim(m.Group))
+		c.roleName(at, m)
 		who, wrong = m.RoleName(), []field{wrong[0], wrong[2], wrong[3]}
 	case AuthKubernetes:
 		c.check(at+".namespace", checkLabel(m.Namespace))
-		c.check(at+".name", checkLabel(m.RoleName()))
+		c.roleName(at, m)
 		if len(m.ServiceAccounts) == 0 {
 			c.check(at+".service_accounts", errors.New("is required"))
 		}
@@ -220,13 +256,75 @@ func (c *appsCheck) authMap(at string, a Auth, m AuthMap) {
 	}
 }
 
-// checkPrincipal is for names that a directory or identity provider gives.
-func checkPrincipal(s string) error {
-	if s == "" {
-		return errors.New("is required")
+// roleName checks what people or pods log in as.
+func (c *appsCheck) roleName(at string, m AuthMap) {
+	switch {
+	case m.Name != "":
+		c.check(at+".name", checkLabel(m.Name))
+	case len(m.Roles) > 0:
+		c.made(at+".roles[0]", "role at login", m.RoleName())
 	}
-	if len(s) > 255 || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) || strings.ContainsAny(s, "/*?#%") {
-		return fmt.Errorf("%q holds a character that can't stand in a group's name here", s)
+}
+
+// checkDirectories is for LDAP's list of servers, of which each can be the one that
+// gets the password.
+func checkDirectories(list string, startTLS bool) error {
+	for s := range strings.SplitSeq(list, ",") {
+		u, err := url.Parse(s)
+		switch {
+		case err != nil || s != strings.TrimSpace(s) || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "":
+			return fmt.Errorf(`%s is not the URL of an LDAP server such as "ldaps://ldap.example.com"; several are joined with "," and no blank`, shown(s))
+		case u.Scheme == "ldaps", u.Scheme == "ldap" && startTLS:
+		default:
+			return fmt.Errorf("%s is neither ldaps://… nor ldap://… with starttls = true: passwords would go in clear", shown(s))
+		}
+	}
+	return nil
+}
+
+// checkRedirect is for where an identity provider sends people back to: what it
+// sends there logs in.
+func checkRedirect(s string) error {
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" || u.User != nil || u.Fragment != "" || strings.ContainsAny(s, " *") {
+		return fmt.Errorf("%s is not a URL", shown(s))
+	}
+	if u.Scheme == "https" || u.Scheme == "http" && (Database{Host: u.Hostname()}).local() {
+		return nil
+	}
+	return fmt.Errorf("%s is neither https://… nor http:// at localhost: the code by which somebody logs in would go in clear", shown(s))
+}
+
+// checkAudience is for the claim aud of a pod's token.
+func checkAudience(s string) error {
+	if len(s) > 255 || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f }) || strings.ContainsAny(s, "*,") {
+		return fmt.Errorf(`%q is not an audience such as "vault" or "https://vault.example.com"`, cut(s))
+	}
+	return nil
+}
+
+// checkClaim is for names that an identity provider gives: they are compared, and
+// stand in no path.
+func checkClaim(s string) error {
+	switch {
+	case s == "":
+		return errors.New("is required")
+	case len(s) > 255 || !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }):
+		return fmt.Errorf("%q is longer than 255 bytes, or holds a character that no group's name has", cut(s))
+	}
+	return nil
+}
+
+// checkPrincipal is for names that a directory gives. They stand in a path.
+func checkPrincipal(s string) error {
+	if err := checkClaim(s); err != nil {
+		return err
+	}
+	if strings.TrimSpace(s) != s {
+		return fmt.Errorf("%q begins or ends with a blank", s)
+	}
+	if i := strings.IndexAny(s, "/*?#%\\"); i >= 0 || s == "." || s == ".." {
+		return fmt.Errorf(`%q: a group of LDAP's stands in a path of Vault's, where %q can't; name it as group_attr gives it ("Data Platform"), without a path before it`, s, s[max(i, 0):max(i, 0)+1])
 	}
 	return nil
 }

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -113,6 +115,10 @@ func (d Database) TLSMode() string {
 // identifier is what needs no care in SQL, in a URL or in a policy.
 var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]*$`)
 
+// hostPattern is one host: a list of them would be read as one by some and tried in
+// turn by others.
+var hostPattern = regexp.MustCompile(`^(/[A-Za-z0-9._/-]+|[A-Za-z0-9._:-]+)$`)
+
 // accountHost is the second half of an account of MariaDB and MySQL.
 // Source: https://mariadb.com/docs/server/reference/sql-statements/account-management-sql-statements/create-user#host-name-component
 var accountHost = regexp.MustCompile(`^[A-Za-z0-9%_.:/-]{1,255}$`)
@@ -141,13 +147,14 @@ func checkIdentifier(s string, longest int) error {
 
 func (c *appsCheck) database(at string, d Database) {
 	c.check(at+".name", checkLabel(d.Name))
+	c.notOurs(at+".name", d.Name)
 	c.unique(at+".name", "database", d.Name)
 	c.check(at+".engine", checkOneOf(d.Engine, EnginePostgreSQL, EngineMariaDB, EngineMySQL))
 	if d.Host == "" && !d.External {
 		c.check(at+".host", errors.New("is required"))
 	}
-	if strings.ContainsAny(d.Host, " \t\n\"'@?#%(){}") || strings.HasPrefix(d.Host, "/") && path.Clean(d.Host) != d.Host {
-		c.check(at+".host", fmt.Errorf("%s is neither a host name, an address nor a clean absolute path", shown(d.Host)))
+	if d.Host != "" && !hostPattern.MatchString(d.Host) || strings.HasPrefix(d.Host, "/") && path.Clean(d.Host) != d.Host {
+		c.check(at+".host", fmt.Errorf("%s is neither a host name, an address nor a clean absolute path, and only one", shown(d.Host)))
 	}
 	if d.Port < 0 || d.Port > 65535 {
 		c.check(at+".port", fmt.Errorf("%d is not a port", d.Port))
@@ -172,12 +179,55 @@ func (c *appsCheck) database(at string, d Database) {
 	}
 	c.check(at+".username", checkIdentifier(d.Username, 32))
 	c.check(at+".account_host", checkAccountHost(d.Engine, d.AccountHost))
+	c.account(at+".username", d, d.Username, d.AccountHost, "each password that Vault makes for one kills the other's")
 	c.check(at+".password_file", checkSecretFile(d.PasswordFile))
 	for i, r := range d.AllowedRoles {
 		if checkLabel(strings.TrimSuffix(strings.TrimSuffix(r, "*"), "-")) != nil {
 			c.check(fmt.Sprintf("%s.allowed_roles[%d]", at, i), fmt.Errorf(`%q is not a role's name, or the beginning of one and "*"`, r))
 		}
 	}
+}
+
+// Account names an account of a database's server, so that two names of one are
+// equal: which of them are is known by the host alone.
+func (d Database) Account(user, host string) string {
+	if d.Engine == EnginePostgreSQL {
+		return user + " at " + d.Server()
+	}
+	if host == "" {
+		host = "%"
+	}
+	return user + "@" + host + " at " + d.Server()
+}
+
+// Server names a database's server. All names of this machine are one.
+func (d Database) Server() string {
+	family := d.Engine
+	if family == EngineMySQL || family == EngineMariaDB {
+		family = "mysql"
+	}
+	host, port := d.Address()
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	switch {
+	case strings.HasPrefix(host, "/") && family == "mysql":
+		return family + " " + d.Host // the port is not in the socket's name
+	case d.local():
+		host = "localhost"
+	}
+	return fmt.Sprintf("%s %s:%d", family, host, port)
+}
+
+// account says where else an account is used whose password Vault changes.
+func (c *appsCheck) account(field string, d Database, user, host, why string) {
+	if d.Host == "" || user == "" {
+		return
+	}
+	name := d.Account(user, host)
+	if other, taken := c.names["account "+name]; taken {
+		c.check(field, fmt.Errorf("account %q of this server is at %s already: %s", user, other, why))
+		return
+	}
+	c.names["account "+name] = field
 }
 
 // local tells whether the database is on this machine.
@@ -189,9 +239,14 @@ func (d Database) local() bool {
 	return err == nil && a.IsLoopback()
 }
 
-func (c *appsCheck) databaseRole(at string, r DatabaseRole) {
-	c.check(at+".name", checkLabel(r.Name))
+func (c *appsCheck) databaseRole(at string, t Target, r DatabaseRole) {
 	c.unique(at+".name", "database role", r.Name)
+	if given := c.at.has(at + ".name"); given {
+		c.check(at+".name", checkLabel(r.Name))
+		c.notOurs(at+".name", r.Name)
+	} else if len(r.Name) > longestLabel && len(t.Role) <= longestLabel {
+		c.check(at+".access", fmt.Errorf("the database role is called %q then, which is longer than %d characters: give it a name", r.Name, longestLabel))
+	}
 	c.check(at+".access", checkOneOf(r.Access, AccessReadOnly, AccessReadWrite, AccessOwner, AccessStatic))
 	d, ok := c.apps.Database(r.Database)
 	if !ok {
@@ -202,7 +257,10 @@ func (c *appsCheck) databaseRole(at string, r DatabaseRole) {
 		c.check(at+".username", checkIdentifier(r.Username, 63))
 		if ok && r.Username == d.Username {
 			c.check(at+".username", fmt.Errorf("%q is Vault's own account", r.Username))
+		} else if ok {
+			c.account(at+".username", d, r.Username, r.AccountHost, "Vault would change its password for one, and the other's would be dead")
 		}
+		c.check(at+".rotation_period", wholeSeconds(r.RotationPeriod))
 		if r.RotationPeriod < time.Minute || r.RotationPeriod > longestLife {
 			c.check(at+".rotation_period", fmt.Errorf("%v is not between 1m and %s", r.RotationPeriod, days(longestLife)))
 		}
@@ -220,6 +278,8 @@ func (c *appsCheck) databaseRole(at string, r DatabaseRole) {
 	if r.Username != "" || r.AccountHost != "" || r.RotationPeriod != 0 {
 		c.check(at+".username", fmt.Errorf("account_host and rotation_period are only for access %q", AccessStatic))
 	}
+	c.check(at+".ttl", wholeSeconds(r.TTL))
+	c.check(at+".max_ttl", wholeSeconds(r.MaxTTL))
 	if r.TTL < time.Minute || r.TTL > r.MaxTTL {
 		c.check(at+".ttl", fmt.Errorf("%v is not between 1m and max_ttl (%v)", r.TTL, r.MaxTTL))
 	}
@@ -238,14 +298,34 @@ func (c *appsCheck) databaseRole(at string, r DatabaseRole) {
 	if ok && d.Engine == EnginePostgreSQL && r.Schema != "" && strings.HasPrefix(r.Schema, "pg_") {
 		c.check(at+".schema", fmt.Errorf("%q is the server's own", r.Schema))
 	}
-	if ok && d.Engine == EnginePostgreSQL && len(GroupRole(d, r.Schema, AccessOwner)) > 63 {
-		c.check(at+".schema", fmt.Errorf("the group role %q would be longer than 63 bytes", GroupRole(d, r.Schema, AccessOwner)))
-	}
 }
 
-// GroupRole is the name of the PostgreSQL role that holds what every user of
-// one access to one schema may do.
+// longestRole is how many bytes a name has in PostgreSQL; it cuts longer ones off.
+const longestRole = 63
+
+// GroupRole is the name of the PostgreSQL role that holds what every user of one
+// access to one schema may do. Two schemas never have the same: "_" joins names
+// without one, "." and "~" stand in none, and what is too long has a digest.
 func GroupRole(d Database, schema, access string) string {
+	if schema == "" {
+		schema = "public"
+	}
+	end := "_" + accessSuffix[access]
+	name := "sr_" + d.Database + "_" + schema
+	if strings.Contains(d.Database+schema, "_") {
+		name = "sr_" + d.Database + "." + schema
+	}
+	if len(name+"_owner") > longestRole {
+		sum := sha256.Sum256([]byte(d.Database + "." + schema))
+		digest := "~" + hex.EncodeToString(sum[:10])
+		name = name[:longestRole-len("_owner")-len(digest)] + digest
+	}
+	return name + end
+}
+
+// OldGroupRole is what GroupRole was: it joined database and schema so that two
+// pairs could have one name. Groups of before keep it where it stands for one.
+func OldGroupRole(d Database, schema, access string) string {
 	if schema == "" {
 		schema = "public"
 	}

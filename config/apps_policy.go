@@ -49,14 +49,13 @@ func (a Apps) ReadPolicy(t Target) string {
 // OwnerPolicyText is the policy of the people who own an app.
 func (a Apps) OwnerPolicyText(app string) string {
 	var targets []Target
-	var dynamic, connections []string
-	for _, t := range a.Targets() {
-		if t.App != app {
-			continue
+	var connections []string
+	for i := range a.Apps {
+		if a.Apps[i].Name == app {
+			targets = append(targets, a.targetsOf(i)...)
 		}
-		targets = append(targets, t)
-		d, _ := roleNames(t.Databases)
-		dynamic = append(dynamic, d...)
+	}
+	for _, t := range targets {
 		for _, r := range t.Databases {
 			connections = append(connections, r.Database)
 		}
@@ -64,7 +63,7 @@ func (a Apps) OwnerPolicyText(app string) string {
 	slices.Sort(connections)
 	return render(appOwnerTemplate, map[string]any{
 		"Manifest": a.Manifest, "App": app, "OwnerPolicy": OwnerPolicy(app), "Targets": targets,
-		"Dynamic": dynamic, "Connections": slices.Compact(connections),
+		"Connections": slices.Compact(connections),
 	})
 }
 

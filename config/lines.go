@@ -22,6 +22,9 @@ func (l Lines) of(path string) int {
 	return 0
 }
 
+// has tells whether the file has path itself.
+func (l Lines) has(path string) bool { return l[path] != 0 }
+
 // indexLines reads a file that a TOML parser has accepted. Keys in an inline
 // table or list are at the line of the statement they are in.
 func indexLines(src string) Lines {

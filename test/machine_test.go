@@ -157,7 +157,8 @@ func TestPoliciesAgreeWithMachine(t *testing.T) {
 		}
 	}
 	mounts := []string{"*", "sys", "auth", "identity", machine.MountKeys, machine.MountKV, machine.MountDatabase}
-	logins := []string{"token", machine.AuthAppRole, machine.AuthUserpass}
+	// Others' methods are wherever apps.toml has them.
+	logins := []string{"+", "token", machine.AuthAppRole, machine.AuthUserpass}
 	paths := regexp.MustCompile(`(?m)^path "([^"]+)"`)
 	seen := 0
 	for name, text := range policies {

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 
 	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/appliance/base/words"
 	"strongroom.example/appliance/secrets/apps"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
@@ -22,7 +24,12 @@ type appOptions struct {
 	app, env   string
 	json       bool
 	adopt      []string
+	from       string
 	resend     bool
+	resendOf   []string
+	reset      bool
+	split      bool
+	prune      bool
 	yes        bool
 	dryRun     bool
 	withValues bool
@@ -52,7 +59,7 @@ See docs/apps.md and docs/databases.md.`,
 }
 
 // load reads the file and connects.
-func (o *appOptions) load() (config.Apps, apps.Vault, error) {
+func (o *appOptions) load(warnings io.Writer) (config.Apps, apps.Vault, error) {
 	conf, err := config.LoadApps(o.config)
 	if err != nil {
 		return conf, nil, &Error{Code: ExitUsage, Err: err, Hint: "see docs/apps.md; --config names another file"}
@@ -62,7 +69,12 @@ func (o *appOptions) load() (config.Apps, apps.Vault, error) {
 		return conf, nil, err
 	}
 	o.client = c
-	return conf, apps.New(c), nil
+	var telling sync.Mutex // what is written side by side
+	return conf, apps.NewWarned(c, func(path, warning string) {
+		telling.Lock()
+		defer telling.Unlock()
+		fmt.Fprintf(warnings, "note: Vault says of %s: %s\n", path, words.Line(warning, 500))
+	}), nil
 }
 
 // addTarget defines the flags that pick environments.
@@ -80,8 +92,8 @@ func (o *appOptions) targets(conf config.Apps) ([]config.Target, error) {
 }
 
 // loadTargets is load, and the environments that are meant.
-func (o *appOptions) loadTargets() (config.Apps, apps.Vault, []config.Target, error) {
-	conf, v, err := o.load()
+func (o *appOptions) loadTargets(warnings io.Writer) (config.Apps, apps.Vault, []config.Target, error) {
+	conf, v, err := o.load(warnings)
 	if err != nil {
 		return conf, nil, nil, err
 	}
@@ -107,7 +119,7 @@ func (o *appOptions) target(conf config.Apps) (config.Target, error) {
 }
 
 var planSigns = map[apps.Action]string{
-	apps.Create: "+", apps.Update: "~", apps.Delete: "-", apps.Conflict: "!", apps.Blocked: "!", apps.Keep: "=",
+	apps.Create: "+", apps.Update: "~", apps.Delete: "-", apps.Conflict: "!", apps.Blocked: "!", apps.Keep: "=", apps.Unnamed: "-",
 }
 
 // printPlan writes what is to be done; unchanged things are only counted.
@@ -119,8 +131,12 @@ func printPlan(w io.Writer, p *apps.Plan) error {
 			continue
 		}
 		fmt.Fprintf(&b, "  %s %s %s", planSigns[c.Action], c.Kind, c.Name)
-		if c.Note != "" {
-			fmt.Fprintf(&b, "  (%s)", c.Note)
+		note := c.Note
+		if c.Action == apps.Unnamed {
+			note = strings.TrimSuffix("no longer named, and works until a prune: "+note, ": ")
+		}
+		if note != "" {
+			fmt.Fprintf(&b, "  (%s)", note)
 		}
 		b.WriteByte('\n')
 		for _, f := range c.Fields {
@@ -134,8 +150,12 @@ func printPlan(w io.Writer, p *apps.Plan) error {
 	for _, n := range p.Notes {
 		fmt.Fprintf(&b, "note: %s\n", n)
 	}
-	fmt.Fprintf(&b, "plan: %d to create, %d to change, %d to remove, %d in the way, %d unchanged\n",
+	fmt.Fprintf(&b, "plan: %d to create, %d to change, %d to remove, %d in the way, %d unchanged",
 		p.Count(apps.Create), p.Count(apps.Update), p.Count(apps.Delete), p.Count(apps.Conflict, apps.Blocked), p.Count(apps.Unchanged))
+	if n := p.Count(apps.Unnamed); n > 0 {
+		fmt.Fprintf(&b, ", %d no longer named", n)
+	}
+	b.WriteByte('\n')
 	_, err := io.WriteString(w, b.String())
 	return err
 }
@@ -150,7 +170,7 @@ func appError(err error) error {
 	case errors.As(err, &person):
 		return &Error{Code: ExitOperator, Err: err, Hint: person.Hint}
 	case errors.Is(err, apps.ErrConflict):
-		return &Error{Code: ExitOperator, Err: err, Hint: `rename them, make what is missing, or take over what nobody owns with --adopt "KIND/NAME"`}
+		return &Error{Code: ExitOperator, Err: err, Hint: `rename them, make what is missing, or take over what nobody owns with --adopt "KIND/NAME", and what another manifest hands over with --adopt-from MANIFEST besides`}
 	case errors.Is(err, apps.ErrConcurrent):
 		return &Error{Code: ExitFailed, Err: err, Hint: "run it again when the other one has ended"}
 	case errors.Is(err, apps.ErrIntercepted):

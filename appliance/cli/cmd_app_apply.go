@@ -10,6 +10,7 @@ import (
 
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/argument"
+	"strongroom.example/appliance/base/words"
 	"strongroom.example/appliance/secrets/apps"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
@@ -21,8 +22,8 @@ func appPlanCommand(o *appOptions) *cobra.Command {
 		Short: "Show what apply would change",
 		Long: `Compares Vault with the file and changes nothing.
 
-Exit codes: 0 nothing to do, 3 Vault differs from the file, 4 something is in
-the way that a person must look at.`,
+Exit codes: 0 nothing to do, 3 Vault differs from the file, or holds what the file
+no longer names, 4 something is in the way that a person must look at.`,
 		RunE: func(c *cobra.Command, _ []string) error { return appError(runAppPlan(c, o)) },
 	}
 	argument.One(c, "FILE", "config", &o.config)
@@ -32,12 +33,16 @@ the way that a person must look at.`,
 }
 
 func (o *appOptions) addApply(c *cobra.Command) {
-	c.Flags().StringArrayVar(&o.adopt, "adopt", nil, `take over something that exists and nobody owns, as the plan names it: "approle/NAME"; repeatable`)
+	c.Flags().StringArrayVar(&o.adopt, "adopt", nil, `take over something that exists and nobody owns, as the plan names it: "approle/NAME", or "app/NAME" for all of an app; repeatable`)
+	c.Flags().StringVar(&o.from, "adopt-from", "", "the manifest that hands over what --adopt names, where another owns it")
 	c.Flags().BoolVar(&o.resend, "resend-secrets", false, "send the passwords of connections and auth methods again, from their files")
+	c.Flags().StringArrayVar(&o.resendOf, "resend", nil, `send one of them again, as the plan names it: "database/NAME"; repeatable`)
+	c.Flags().BoolVar(&o.reset, "reset", false, "write Vault's defaults over settings that an earlier version has left alone and the file doesn't name")
+	c.Flags().BoolVar(&o.split, "split-groups", false, "give schemas whose groups of PostgreSQL have one name groups of their own")
 }
 
 func (o *appOptions) options(c *cobra.Command, conf config.Apps, v apps.Vault) apps.Options {
-	a := apps.Options{Config: conf, Vault: v, Adopt: o.adopt, ResendSecrets: o.resend, Out: c.OutOrStdout()}
+	a := apps.Options{Config: conf, Vault: v, Adopt: o.adopt, From: o.from, ResendSecrets: o.resend, Resend: o.resendOf, Reset: o.reset, SplitGroups: o.split, Out: c.OutOrStdout()}
 	if slices.ContainsFunc(conf.Auth, func(a config.Auth) bool { return a.Type == config.AuthLDAP }) {
 		// Where nobody answers, the plan says so.
 		if h, err := o.client.Health(c.Context()); err == nil {
@@ -48,7 +53,7 @@ func (o *appOptions) options(c *cobra.Command, conf config.Apps, v apps.Vault) a
 }
 
 func runAppPlan(c *cobra.Command, o *appOptions) error {
-	conf, v, err := o.load()
+	conf, v, err := o.load(c.ErrOrStderr())
 	if err != nil {
 		return err
 	}
@@ -67,6 +72,9 @@ func runAppPlan(c *cobra.Command, o *appOptions) error {
 	case p.Count(apps.Conflict, apps.Blocked) > 0:
 		return apps.ErrConflict
 	case p.Changed():
+		if p.Count(apps.Create, apps.Update) == 0 {
+			return &Error{Code: ExitDrift, Err: fmt.Errorf("%s no longer named in %s still work", words.Count(p.Count(apps.Unnamed), "object"), o.config), Hint: "strongroom app prune removes them"}
+		}
 		return &Error{Code: ExitDrift, Err: fmt.Errorf("vault differs from %s", o.config), Hint: "strongroom app apply brings it there"}
 	}
 	return nil
@@ -78,7 +86,8 @@ func appApplyCommand(o *appOptions) *cobra.Command {
 		Short: "Bring Vault to what the file says",
 		Long: `Prints the plan and carries it out. A second run changes nothing; one that was
 interrupted is gone on with by running it again. Nothing is changed while
-something is in the way, and nothing is removed: that is what prune does.
+something is in the way, and nothing is removed: that is what prune does, or
+--prune, which does both.
 
 A new person's first password is not printed: Vault keeps it, and prints a token
 with which that person fetches it, once.`,
@@ -86,11 +95,12 @@ with which that person fetches it, once.`,
 	}
 	argument.One(c, "FILE", "config", &o.config)
 	o.addApply(c)
+	c.Flags().BoolVar(&o.prune, "prune", false, "then remove what is no longer to be kept, as the verb prune does")
 	return c
 }
 
 func runAppApply(c *cobra.Command, o *appOptions) error {
-	conf, v, err := o.load()
+	conf, v, err := o.load(c.ErrOrStderr())
 	if err != nil {
 		return err
 	}
@@ -110,6 +120,11 @@ func runAppApply(c *cobra.Command, o *appOptions) error {
 	_, err = apps.Apply(c.Context(), opts, func(p *apps.Plan) error { return printPlan(out, p) })
 	if err != nil {
 		return err
+	}
+	if o.prune {
+		if _, err := apps.Prune(c.Context(), apps.PruneOptions{Options: opts}, func(*apps.Plan) error { return nil }); err != nil {
+			return err
+		}
 	}
 	_, err = fmt.Fprintln(out, "done")
 	return err
@@ -135,7 +150,7 @@ given.`,
 }
 
 func runAppPrune(c *cobra.Command, o *appOptions) error {
-	conf, v, err := o.load()
+	conf, v, err := o.load(c.ErrOrStderr())
 	if err != nil {
 		return err
 	}

@@ -36,7 +36,7 @@ secret id itself passes through no screen, file or mail on the way.`,
 }
 
 func runAppBundle(c *cobra.Command, o *appOptions, out string, ttl time.Duration) error {
-	conf, v, err := o.load()
+	conf, v, err := o.load(c.ErrOrStderr())
 	if err != nil {
 		return err
 	}

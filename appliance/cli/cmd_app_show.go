@@ -25,7 +25,7 @@ func appShowCommand(o *appOptions) *cobra.Command {
 }
 
 func runAppShow(c *cobra.Command, o *appOptions) error {
-	_, v, targets, err := o.loadTargets()
+	_, v, targets, err := o.loadTargets(c.ErrOrStderr())
 	if err != nil {
 		return err
 	}
@@ -115,7 +115,7 @@ Exit codes: 0 all roles work, 3 one doesn't.`,
 }
 
 func runCheckDB(c *cobra.Command, o *appOptions) error {
-	conf, v, targets, err := o.loadTargets()
+	conf, v, targets, err := o.loadTargets(c.ErrOrStderr())
 	if err != nil {
 		return err
 	}

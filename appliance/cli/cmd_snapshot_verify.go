@@ -53,7 +53,7 @@ does not open it. The last good record is never changed by a failure.`,
 	f.StringVar(&o.state, "state", "", "folder of the job's state (default: systemd's, else "+machine.VerifyState+")")
 	f.StringVar(&o.takeState, "take-state", machine.SnapshotState, "folder of the taking job's state: what it recorded must be what is there")
 	f.DurationVar(&o.timeout, "timeout", 4*time.Hour, "give up after this time")
-	f.BoolVar(&o.prune, "prune", false, "then delete in each place what is no longer to be kept, as snapshot prune does")
+	f.BoolVar(&o.prune, "prune", false, "then remove what is no longer to be kept, as the verb prune does")
 	f.BoolVar(&o.passOver, "pass-over-told", false, "do not fail for a place that cannot be asked where the taking job has told of it already")
 	f.BoolVar(&o.beside, "beside-takes", false, "started by the taking job, which may still store in other places: pass over what was read back since that began, and read what it stores meanwhile. Where it has noted nothing new all is read")
 	f.BoolVar(&o.unlessStandby, "unless-standby", false, "do nothing where the taking job stood aside because Vault is a standby")

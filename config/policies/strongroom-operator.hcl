@@ -82,3 +82,23 @@ path "secret/data/strongroom/manifests/*" {
 path "secret/data/strongroom/keyring" {
   capabilities = ["read"]
 }
+# What strongroom app plan compares: how people and pods log in, and how long a
+# mount lets anything live. Passwords and keys are never given back by these.
+path "auth/+/config" {
+  capabilities = ["read"]
+}
+path "auth/+/role/+" {
+  capabilities = ["read"]
+}
+path "auth/+/users/+" {
+  capabilities = ["read"]
+}
+path "auth/+/groups/+" {
+  capabilities = ["read"]
+}
+path "sys/mounts/+/tune" {
+  capabilities = ["read"]
+}
+path "sys/mounts/auth/+/tune" {
+  capabilities = ["read"]
+}

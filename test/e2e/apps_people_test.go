@@ -152,10 +152,14 @@ roles = ["reader"]
 func TestPodsKubernetes(t *testing.T) {
 	t.Parallel()
 	accounts := map[string]string{jwtFor(t, "dagster"): "dagster", jwtFor(t, "other"): "other"}
+	// A token that the pod has for somebody else is none for Vault.
+	elsewhere := sign(t, serviceAccount("dagster", "billing"))
+	accounts[elsewhere] = "dagster"
 	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var review struct {
 			Spec struct {
-				Token string `json:"token"`
+				Token     string   `json:"token"`
+				Audiences []string `json:"audiences"`
 			} `json:"spec"`
 		}
 		if r.URL.Path != "/apis/authentication.k8s.io/v1/tokenreviews" || json.NewDecoder(r.Body).Decode(&review) != nil {
@@ -163,8 +167,11 @@ func TestPodsKubernetes(t *testing.T) {
 			return
 		}
 		name, ok := accounts[review.Spec.Token]
+		if !slices.Equal(review.Spec.Audiences, []string{"vault"}) {
+			t.Errorf("asked for audiences %q", review.Spec.Audiences)
+		}
 		writeJSON(w, map[string]any{"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "status": map[string]any{
-			"authenticated": ok, "user": map[string]any{"username": "system:serviceaccount:pipelines:" + name, "uid": "uid-" + name, "groups": []string{"system:serviceaccounts"}},
+			"authenticated": ok, "audiences": []string{"vault"}, "user": map[string]any{"username": "system:serviceaccount:pipelines:" + name, "uid": "uid-" + name, "groups": []string{"system:serviceaccounts"}},
 		}})
 	}))
 	t.Cleanup(srv.Close)
@@ -172,6 +179,7 @@ func TestPodsKubernetes(t *testing.T) {
 [[auth]]
 type = "kubernetes"
 host = %q
+audience = "vault"
 ca_file = %q
 token_reviewer_file = %q
 [[auth.map]]
@@ -182,9 +190,9 @@ roles = ["app:a"]
 	s.applied(t)
 	for token, name := range accounts {
 		got, err := s.policiesOf(t, "auth/kubernetes/login", map[string]any{"role": "app-a", "jwt": token})
-		if name == "other" {
+		if name == "other" || token == elsewhere {
 			if err == nil {
-				t.Errorf("another service account logs in: %q", got)
+				t.Errorf("another service account's token, or one for others, logs in: %q", got)
 			}
 			continue
 		}
@@ -219,13 +227,16 @@ func sign(t *testing.T, claims map[string]any) string {
 	return text + "." + base64.RawURLEncoding.EncodeToString(sig)
 }
 
-// jwtFor is a service account's token.
-func jwtFor(t *testing.T, account string) string {
-	return sign(t, map[string]any{
+// jwtFor is a service account's token, made for Vault.
+func jwtFor(t *testing.T, account string) string { return sign(t, serviceAccount(account, "vault")) }
+
+func serviceAccount(account, audience string) map[string]any {
+	return map[string]any{
 		"iss": "kubernetes/serviceaccount", "nbf": time.Now().Add(-time.Minute).Unix(), "iat": time.Now().Add(-time.Minute).Unix(), "sub": "system:serviceaccount:pipelines:" + account, "exp": time.Now().Add(time.Hour).Unix(),
 		"kubernetes.io/serviceaccount/namespace": "pipelines", "kubernetes.io/serviceaccount/service-account.name": account,
 		"kubernetes.io/serviceaccount/service-account.uid": "uid-" + account, "kubernetes.io/serviceaccount/secret.name": account,
-	})
+		"aud": []string{audience},
+	}
 }
 
 // People by OIDC: the whole flow with an identity provider that says who is in

@@ -103,6 +103,12 @@ func (c *Client) Write(ctx context.Context, path string, data map[string]any) (D
 	return a.Data, err
 }
 
+// WriteWarned is Write, with what Vault says about it beside the answer.
+func (c *Client) WriteWarned(ctx context.Context, path string, data map[string]any) (answer Data, warnings []string, err error) {
+	a, err := c.call(ctx, write(path, data))
+	return a.Data, a.Warnings, err
+}
+
 func write(path string, data map[string]any) request {
 	r := request{method: http.MethodPut, path: path}
 	if data != nil {

@@ -151,6 +151,7 @@ func (c *Client) send(ctx context.Context, r request, body io.Reader) (resp *htt
 // https://developer.hashicorp.com/vault/api-docs#the-http-api
 type answer struct {
 	Errors        []string `json:"errors"`
+	Warnings      []string `json:"warnings"`
 	Data          Data     `json:"data"`
 	LeaseID       string   `json:"lease_id"`
 	LeaseDuration int64    `json:"lease_duration"` // seconds

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,7 +19,8 @@ var ErrConflict = errors.New("some objects belong to others, or need what isn't 
 const wrapPasswordFor = 72 * time.Hour
 
 // Apply makes the plan, hands it to show, and converges. Nothing is changed
-// where the plan has a conflict. Interrupted at any point, the next run goes on.
+// where the plan has a conflict, or a secret's file can't be read. Interrupted at any
+// point, the next run goes on.
 func Apply(ctx context.Context, o Options, show func(*Plan) error) (*Plan, error) {
 	plan, err := MakePlan(ctx, o)
 	if err != nil {
@@ -28,6 +31,9 @@ func Apply(ctx context.Context, o Options, show func(*Plan) error) (*Plan, error
 	}
 	if plan.Count(Conflict, Blocked) > 0 {
 		return plan, ErrConflict
+	}
+	if err := plan.readSecrets(); err != nil {
+		return plan, err
 	}
 	mounted, err := plan.mount(ctx, o)
 	if err != nil {
@@ -45,6 +51,9 @@ func Apply(ctx context.Context, o Options, show func(*Plan) error) (*Plan, error
 		if now.Count(Conflict, Blocked) > 0 {
 			return now, ErrConflict
 		}
+		if err := now.readSecrets(); err != nil {
+			return plan, err
+		}
 		if err := now.enter(ctx); err != nil {
 			return plan, err
 		}
@@ -55,6 +64,26 @@ func Apply(ctx context.Context, o Options, show func(*Plan) error) (*Plan, error
 		}
 	}
 	return plan, nil
+}
+
+// sends tells whether a change carries the object's secret.
+func (c Change) sends() bool {
+	return c.object.secrets != nil && (c.Action == Create || c.Action == Update && (c.resend || c.object.kind == kindAuth))
+}
+
+// readSecrets reads every secret that is about to be sent: of two files of which one
+// is missing, none is sent.
+func (p *Plan) readSecrets() error {
+	var errs []error
+	for i, c := range p.Changes {
+		if !c.sends() || c.object.kind == kindAuthEntry { // whose first password nobody has yet
+			continue
+		}
+		secret, err := c.object.secrets()
+		errs = append(errs, err)
+		p.Changes[i].object.secrets = func() (map[string]any, error) { return secret, nil }
+	}
+	return errors.Join(errs...)
 }
 
 // mount mounts what the plan wants mounted.
@@ -90,23 +119,24 @@ func (p *Plan) count(kind string, a Action) int {
 }
 
 // enter writes into the ledger what this run is about to make. It is the
-// commit point of ownership: only then may an object be made.
+// commit point of ownership: only then may an object be made. A connection that is
+// about to get a password from a file is not rotated from here on.
 func (p *Plan) enter(ctx context.Context) error {
-	next := p.world.ledger.clone()
+	want := maps.Clone(p.world.enters)
 	for _, c := range p.Changes {
-		mine := !c.object.shared || c.Kind == kindSecret && c.Action == Create
-		if c.Kind != kindMount && mine {
-			next.add(c.object)
+		o := c.object
+		switch {
+		case c.Kind == kindMount || c.Action == Unnamed:
+			continue
+		case o.shared && !(c.Kind == kindSecret && (c.Action == Create || c.Action == Update)):
+			continue
 		}
+		had := p.world.ledger.entries[o.id()]
+		want.set(p.world.ledger, o.id(), entry{
+			owner: p.Manifest, path: o.path, app: o.app, rotated: o.kind == kindConnection && had.rotated && !c.sends(),
+		})
 	}
-	if next.equal(p.world.ledger) {
-		return nil
-	}
-	if err := next.save(ctx, p.world.vault, p.Manifest); err != nil {
-		return err
-	}
-	p.world.ledger = next
-	return nil
+	return p.world.ledger.change(ctx, p.world.vault, p.Manifest, want)
 }
 
 // converge makes and changes the objects of one kind.
@@ -121,7 +151,7 @@ func (p *Plan) converge(ctx context.Context, o Options, kind string) error {
 		}
 	}
 	var mu sync.Mutex
-	rotated := map[string]bool{}
+	rotated := entering{}
 	err := each(ctx, len(todo), func(ctx context.Context, i int) error {
 		c := todo[i]
 		if err := p.put(ctx, o, c); err != nil {
@@ -130,22 +160,17 @@ func (p *Plan) converge(ctx context.Context, o Options, kind string) error {
 		mu.Lock()
 		defer mu.Unlock()
 		if kind == kindConnection {
-			rotated[c.Name] = true
+			e := p.world.ledger.entries[c.object.id()]
+			e.rotated = true
+			rotated.set(p.world.ledger, c.object.id(), e)
 		}
 		p.done(o, c)
 		return nil
 	})
 	if len(rotated) > 0 {
 		// Written even after an error: rotating twice is harmless, but needless.
-		next := p.world.ledger.clone()
-		for name := range rotated {
-			next.rotated[name] = true
-		}
-		if !next.equal(p.world.ledger) {
-			if saveErr := next.save(context.WithoutCancel(ctx), p.world.vault, p.Manifest); saveErr != nil {
-				return errors.Join(err, saveErr)
-			}
-			p.world.ledger = next
+		if saveErr := p.world.ledger.change(context.WithoutCancel(ctx), p.world.vault, p.Manifest, rotated); saveErr != nil {
+			return errors.Join(err, saveErr)
 		}
 	}
 	return err
@@ -154,12 +179,8 @@ func (p *Plan) converge(ctx context.Context, o Options, kind string) error {
 // put writes one object, with its secret where Vault doesn't have it yet.
 func (p *Plan) put(ctx context.Context, o Options, c Change) error {
 	obj, v := c.object, p.world.vault
-	data := obj.write
-	if data == nil {
-		data = obj.want
-	}
-	data = wire(data)
-	if obj.secrets != nil && (c.Action == Create || o.ResendSecrets && obj.resend || obj.kind == kindAuth) {
+	data := obj.sent()
+	if c.sends() {
 		secret, err := obj.secrets()
 		if err != nil {
 			return err
@@ -173,6 +194,24 @@ func (p *Plan) put(ctx context.Context, o Options, c Change) error {
 			}
 		}
 	}
+	if obj.kind == kindSecret && c.Action == Update {
+		// Handed over: what else is noted down at the secret stays.
+		got, err := v.Read(ctx, obj.path)
+		if err != nil {
+			return err
+		}
+		meta := maps.Clone(mapOf(got["custom_metadata"]))
+		if meta == nil {
+			meta = map[string]any{}
+		}
+		meta[markKey] = p.Manifest
+		data = map[string]any{"custom_metadata": meta}
+	}
+	if obj.replaced != "" && slices.ContainsFunc(c.Fields, func(f Field) bool { return f.Name == obj.replaced }) {
+		if err := v.Delete(ctx, obj.path); err != nil {
+			return fmt.Errorf("%s %q: %w", obj.kind, obj.name, err)
+		}
+	}
 	if _, err := v.Write(ctx, obj.path, data); err != nil {
 		err = fmt.Errorf("%s %q: %w", obj.kind, obj.name, err)
 		if obj.refusal != nil {
@@ -182,7 +221,7 @@ func (p *Plan) put(ctx context.Context, o Options, c Change) error {
 		}
 		return err
 	}
-	if obj.kind == kindConnection && (!p.world.ledger.rotated[obj.name] || o.ResendSecrets) {
+	if obj.kind == kindConnection && !p.world.ledger.entries[obj.id()].rotated {
 		// From here on nobody but Vault knows the password: without a snapshot it is lost with
 		// this machine's disk. Asked for before, too, should this run be killed in between.
 		if o.SnapshotSoon != nil {

@@ -337,8 +337,8 @@ func assertKnown(t *testing.T, m *memory, n int) {
 		t.Fatal(err)
 	}
 	paths := map[string]bool{"sys/policies/acl/strongroom-operator": true}
-	for _, p := range l.objects {
-		paths[p] = true
+	for _, e := range l.entries {
+		paths[e.path] = true
 	}
 	for _, p := range m.objects() {
 		if !paths[p] {

@@ -178,21 +178,24 @@ func TestOpenBundleLost(t *testing.T) {
 
 // An entry of another form is not an empty ledger, whose owner prunes nothing.
 func TestLedgerOfAnotherForm(t *testing.T) {
+	version := func(n any) map[string]any { return map[string]any{"version": n} }
 	for name, got := range map[string]map[string]any{
-		"no metadata":       {"data": map[string]any{"objects": map[string]any{}, "rotated": []any{}}},
-		"no version":        {"metadata": map[string]any{}, "data": map[string]any{"objects": map[string]any{}, "rotated": []any{}}},
-		"an odd version":    {"metadata": map[string]any{"version": "3"}, "data": map[string]any{"objects": map[string]any{}, "rotated": []any{}}},
-		"no objects":        {"metadata": map[string]any{"version": json.Number("3")}, "data": map[string]any{"rotated": []any{}}},
-		"odd objects":       {"metadata": map[string]any{"version": json.Number("3")}, "data": map[string]any{"objects": []any{}, "rotated": []any{}}},
-		"an odd entry":      {"metadata": map[string]any{"version": json.Number("3")}, "data": map[string]any{"objects": map[string]any{"a": json.Number("1")}, "rotated": []any{}}},
-		"an odd connection": {"metadata": map[string]any{"version": json.Number("3")}, "data": map[string]any{"objects": map[string]any{}, "rotated": []any{json.Number("1")}}},
+		"no metadata":       {"data": map[string]any{"objects": map[string]any{}, "owned": map[string]any{}, "rotated": []any{}}},
+		"no version":        {"metadata": map[string]any{}, "data": map[string]any{"objects": map[string]any{}, "owned": map[string]any{}, "rotated": []any{}}},
+		"an odd version":    {"metadata": version("3"), "data": map[string]any{"objects": map[string]any{}, "owned": map[string]any{}, "rotated": []any{}}},
+		"no objects":        {"metadata": version(json.Number("3")), "data": map[string]any{"rotated": []any{}}},
+		"odd objects":       {"metadata": version(json.Number("3")), "data": map[string]any{"objects": []any{}, "owned": []any{}, "rotated": []any{}}},
+		"an odd entry":      {"metadata": version(json.Number("3")), "data": map[string]any{"objects": map[string]any{"a": json.Number("1")}, "owned": map[string]any{"a": "m"}, "rotated": []any{}}},
+		"an odd connection": {"metadata": version(json.Number("3")), "data": map[string]any{"objects": map[string]any{}, "owned": map[string]any{"a": json.Number("1")}, "rotated": []any{json.Number("1")}}},
 	} {
-		t.Run(name, func(t *testing.T) {
-			m := newMemory()
-			m.data[ledgerPath("m")] = got
-			if l, err := readLedger(t.Context(), m, "m"); err == nil {
-				t.Errorf("read as %d objects of version %d", len(l.objects), l.version)
-			}
-		})
+		for _, entry := range []string{"m", "_ab"} {
+			t.Run(name+" in "+entry, func(t *testing.T) {
+				m := newMemory()
+				m.data[ledgerPath(entry)] = got
+				if l, err := readLedger(t.Context(), m, "m"); err == nil {
+					t.Errorf("read as %d objects", len(l.entries))
+				}
+			})
+		}
 	}
 }

@@ -9,8 +9,8 @@ import (
 	"strongroom.example/config"
 )
 
-// desired are all objects of a manifest. accessors are those of the auth
-// methods that are mounted.
+// desired are all objects of a manifest. Two of one name would be one object: what
+// the check of the file lets pass never is.
 func (w *world) desired() []object {
 	var out []object
 	for _, d := range w.conf.Databases {
@@ -19,12 +19,16 @@ func (w *world) desired() []object {
 		}
 	}
 	owners := map[string]bool{}
-	for _, t := range w.conf.Targets() {
+	for _, t := range w.targets {
 		if !owners[t.App] {
 			owners[t.App] = true
 			out = append(out, policyObject(config.OwnerPolicy(t.App), t.App, w.conf.OwnerPolicyText(t.App)))
 		}
-		out = append(out, policyObject(t.Policy, t.App, w.conf.ReadPolicy(t)))
+		policy := policyObject(t.Policy, t.App, w.conf.ReadPolicy(t))
+		for _, g := range t.Grants {
+			policy.blocked = orElse(policy.blocked, w.wholeApp(g))
+		}
+		out = append(out, policy)
 		for _, r := range t.Databases {
 			out = append(out, w.databaseRole(t, r))
 		}
@@ -44,7 +48,7 @@ func (w *world) desired() []object {
 }
 
 func policyObject(name, app, text string) object {
-	return object{kind: kindPolicy, name: name, app: app, path: "sys/policies/acl/" + name, want: map[string]any{"policy": text}}
+	return object{kind: kindPolicy, fields: kindPolicy, name: name, app: app, path: "sys/policies/acl/" + name, want: map[string]any{"policy": text}}
 }
 
 // approle is the login of an environment:
@@ -56,12 +60,10 @@ func approle(t config.Target) object {
 		cidrs = []string{}
 	}
 	return object{
-		kind: kindAppRole, name: t.Role, app: t.App, path: "auth/approle/role/" + t.Role,
+		kind: kindAppRole, fields: kindAppRole, name: t.Role, app: t.App, path: "auth/approle/role/" + t.Role,
 		want: map[string]any{
 			"token_policies": []string{t.Policy}, "token_ttl": l.TokenTTL, "token_max_ttl": l.TokenMaxTTL,
-			"token_type": "default", "token_num_uses": 0, "token_period": 0, "token_explicit_max_ttl": 0,
-			"token_no_default_policy": false, "token_bound_cidrs": cidrs,
-			"bind_secret_id": true, "secret_id_bound_cidrs": cidrs,
+			"token_bound_cidrs": cidrs, "secret_id_bound_cidrs": cidrs,
 			"secret_id_ttl": l.SecretIDTTL, "secret_id_num_uses": l.SecretIDUses,
 		},
 	}
@@ -118,7 +120,8 @@ func (w *world) connection(d config.Database) object {
 		// CURRENT_USER(), and changes nothing.)
 		want["root_rotation_statements"] = rotationStatements(d.Engine, d.AccountHost)
 	}
-	o := object{kind: kindConnection, name: d.Name, path: "database/config/" + d.Name, want: want, resend: true}
+	o := object{kind: kindConnection, fields: kindConnection, name: d.Name, path: "database/config/" + d.Name, want: want, resend: true}
+	o.blocked = w.accountTaken(o, d, d.Username, d.AccountHost)
 	if d.CAFile != "" {
 		pem, err := w.readFile(d.CAFile)
 		if err != nil {
@@ -140,25 +143,27 @@ func (w *world) databaseRole(t config.Target, r config.DatabaseRole) object {
 	d, _ := w.conf.Database(r.Database)
 	if r.Access == config.AccessStatic {
 		o := object{
-			kind: kindStaticRole, name: r.Name, app: t.App, path: "database/static-roles/" + r.Name,
+			kind: kindStaticRole, fields: kindStaticRole, name: r.Name, app: t.App, path: "database/static-roles/" + r.Name,
 			want: map[string]any{
 				"db_name": r.Database, "username": r.Username, "rotation_period": r.RotationPeriod,
 				"rotation_statements": rotationStatements(d.Engine, r.AccountHost),
 			},
-			refusal: func(err error) string { return missingRight(d, r, err) },
+			refusal:  func(err error) string { return missingRight(d, r, err) },
+			replaced: "username",
 		}
+		o.blocked = orElse(w.externalFault(d, r.Name), w.accountTaken(o, d, r.Username, r.AccountHost))
 		if d.Engine == config.EnginePostgreSQL {
 			o.note = "from PostgreSQL 16 on it needs " + adminOption(d, r.Username)
 		}
 		return o
 	}
-	s := statementsFor(d, r)
+	s := w.statements(d, r)
 	return object{
-		kind: kindDBRole, name: r.Name, app: t.App, path: "database/roles/" + r.Name,
+		blocked: orElse(w.externalFault(d, r.Name), w.shared[pairOf(w.located(d), r.Schema)]),
+		kind:    kindDBRole, fields: kindDBRole, name: r.Name, app: t.App, path: "database/roles/" + r.Name,
 		want: map[string]any{
 			"db_name": r.Database, "default_ttl": r.TTL, "max_ttl": r.MaxTTL,
 			"creation_statements": s.creation, "renew_statements": s.renewal, "revocation_statements": s.revocation,
-			"rollback_statements": []string{},
 		},
 	}
 }

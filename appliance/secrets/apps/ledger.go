@@ -2,11 +2,14 @@ package apps
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
-
-	"errors"
+	"sync"
 
 	"strongroom.example/appliance/base/vaultapi"
 )
@@ -14,127 +17,390 @@ import (
 // ErrConcurrent says that somebody else has changed the ledger meanwhile.
 var ErrConcurrent = errors.New("somebody else is applying the same manifest")
 
-// ledger is what a manifest owns. It lies in KV beside the apps' secrets and
-// holds names only. An object is entered before it is made, and struck out
-// after it is gone: a crash leaves an entry without object, never the reverse.
-type ledger struct {
-	version int               // of the KV entry, for check-and-set; 0: none yet
-	objects map[string]string // id → path
-	apps    map[string]string // id → app
-	rotated map[string]bool   // connections whose password only Vault knows
+// entry is what the ledger says of one object.
+type entry struct {
+	owner string // the manifest
+	path  string
+	app   string // empty: of the manifest as a whole
+	// rotated: a connection's password that only Vault knows.
+	rotated bool
+	// partly: made by a version that left some fields alone; such a field may hold
+	// what a person has set.
+	partly bool
+	// old: it stands in 0.1's ledger, and rivals are other manifests whose ledgers
+	// claim it, too.
+	old    bool
+	rivals string
 }
 
-func ledgerPath(manifest string) string { return "secret/data/strongroom/manifests/" + manifest }
+// ledger is what all manifests own. It lies in KV beside the apps' secrets, in 256
+// parts, and holds names only. An object's name says in which part its entry is,
+// and there is one entry for it: so taking, handing over and giving up are each one
+// check-and-set, whoever else is at work. An object is entered before it is made,
+// and struck out after it is gone: a crash leaves an entry without object, never
+// the reverse.
+type ledger struct {
+	parts   map[string]int   // KV versions, for check-and-set; absent: none yet
+	entries map[string]entry // by the object's id
+	// old are the ledgers of 0.1 that are not taken over yet: one for each manifest.
+	old map[string]oldLedger
+}
 
+// oldLedger is 0.1's, which knew of no other manifest.
+type oldLedger struct {
+	version int
+	entries map[string]entry
+}
+
+const ledgerFolder = "strongroom/manifests"
+
+func ledgerPath(name string) string { return "secret/data/" + ledgerFolder + "/" + name }
+
+// partPrefix is what no manifest's name begins with.
+const partPrefix = "_"
+
+// partOf is the part in which an object's entry is.
+func partOf(id string) string {
+	sum := sha256.Sum256([]byte(id))
+	return partPrefix + hex.EncodeToString(sum[:1])
+}
+
+// readLedger reads all of it. A manifest's own ledger of 0.1 is looked for even by
+// those who may not list the others'.
 func readLedger(ctx context.Context, v Vault, manifest string) (*ledger, error) {
-	l := &ledger{objects: map[string]string{}, apps: map[string]string{}, rotated: map[string]bool{}}
-	got, err := v.Read(ctx, ledgerPath(manifest))
+	l := &ledger{parts: map[string]int{}, entries: map[string]entry{}, old: map[string]oldLedger{}}
+	names, err := v.List(ctx, "secret/metadata/"+ledgerFolder)
 	if err != nil {
-		return nil, fmt.Errorf("ledger of manifest %q: %w", manifest, err)
+		return nil, fmt.Errorf("list the ledger: %w", err)
 	}
-	if got == nil {
-		return l, nil
+	var mu sync.Mutex
+	err = each(ctx, len(names), func(ctx context.Context, i int) error {
+		got, err := v.Read(ctx, ledgerPath(names[i]))
+		if err == nil && got != nil {
+			mu.Lock()
+			defer mu.Unlock()
+			err = l.fill(names[i], got)
+		}
+		if err != nil {
+			return fmt.Errorf("ledger, %s: %w", names[i], err)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
-	if err := l.fill(got); err != nil {
-		return nil, fmt.Errorf("ledger of manifest %q: %w", manifest, err)
-	}
+	l.takeOver(manifest)
 	return l, nil
 }
 
-// fill reads what KV answers. An entry of another form is an error: whoever took
-// it for an empty one would own nothing, and prune nothing.
-func (l *ledger) fill(got vaultapi.Data) error {
-	meta, err := got.Map("metadata")
+// fill reads one part, as KV answers it. An entry of another form is an error:
+// whoever took it for an empty one would own nothing, and prune nothing.
+func (l *ledger) fill(name string, got vaultapi.Data) error {
+	version, data, err := kvData(got)
 	if err != nil {
 		return err
 	}
-	version, err := meta.Number("version")
-	if err != nil {
+	if strings.HasPrefix(name, partPrefix) {
+		l.parts[name] = version
+		if data == nil {
+			return nil // deleted
+		}
+		objects, err := data.Map("owned")
+		if err != nil {
+			return err
+		}
+		entries, err := readEntries(objects, parseEntry)
+		maps.Copy(l.entries, entries)
 		return err
 	}
-	l.version = int(version)
-	if !got.Has("data") {
-		return nil // deleted
-	}
-	data, err := got.Map("data")
-	if err != nil {
-		return err
+	if data == nil || data.Has("moved") {
+		return nil // taken over, or deleted
 	}
 	objects, err := data.Map("objects")
 	if err != nil {
 		return err
 	}
-	for id := range objects {
-		entry, err := objects.Text(id)
-		if err != nil {
-			return err
-		}
-		l.objects[id], l.apps[id] = parseEntry(entry)
-	}
-	if !data.Has("rotated") {
-		return nil // none, as it is written
-	}
-	rotated, err := data.Strings("rotated")
+	entries, err := readEntries(objects, func(s string) (entry, error) {
+		path, app := parseOldEntry(s)
+		return entry{owner: name, path: path, app: app, partly: true, old: true}, nil
+	})
 	if err != nil {
 		return err
 	}
-	for _, name := range rotated {
-		l.rotated[name] = true
+	if data.Has("rotated") { // else none, as it is written
+		rotated, err := data.Strings("rotated")
+		if err != nil {
+			return err
+		}
+		for _, connection := range rotated {
+			id := kindConnection + "/" + connection
+			if e, ok := entries[id]; ok {
+				e.rotated = true
+				entries[id] = e
+			}
+		}
 	}
+	l.old[name] = oldLedger{version, entries}
 	return nil
 }
 
-func (l *ledger) clone() *ledger {
-	return &ledger{version: l.version, objects: maps.Clone(l.objects), apps: maps.Clone(l.apps), rotated: maps.Clone(l.rotated)}
-}
-
-func (l *ledger) add(o object) { l.objects[o.id()], l.apps[o.id()] = o.path, o.app }
-
-func (l *ledger) remove(id string) {
-	delete(l.objects, id)
-	delete(l.apps, id)
-}
-
-func (l *ledger) equal(o *ledger) bool {
-	return maps.Equal(l.objects, o.objects) && maps.Equal(l.apps, o.apps) && maps.Equal(l.rotated, o.rotated)
-}
-
-// save writes l where nobody has written since it was read.
-func (l *ledger) save(ctx context.Context, v Vault, manifest string) error {
-	objects := map[string]any{}
-	for id, path := range l.objects {
-		objects[id] = formatEntry(path, l.apps[id])
+func kvData(got vaultapi.Data) (version int, data vaultapi.Data, err error) {
+	meta, err := got.Map("metadata")
+	if err != nil {
+		return 0, nil, err
 	}
-	rotated := sortedKeys(l.rotated)
-	got, err := v.Write(ctx, ledgerPath(manifest), map[string]any{
-		"data":    map[string]any{"objects": objects, "rotated": rotated},
-		"options": map[string]any{"cas": l.version},
+	n, err := meta.Number("version")
+	if err != nil || !got.Has("data") {
+		return int(n), nil, err
+	}
+	data, err = got.Map("data")
+	return int(n), data, err
+}
+
+func readEntries(objects vaultapi.Data, parse func(string) (entry, error)) (map[string]entry, error) {
+	out := map[string]entry{}
+	for id := range objects {
+		s, err := objects.Text(id)
+		if err != nil {
+			return nil, err
+		}
+		if out[id], err = parse(s); err != nil {
+			return nil, fmt.Errorf("%q: %w", id, err)
+		}
+	}
+	return out, nil
+}
+
+// takeOver lays what 0.1's ledgers say beneath what the new one does. Where two of
+// them claim an object, nobody can tell whose it is: each is the other's rival. own
+// is the one that this run may take over.
+func (l *ledger) takeOver(own string) {
+	claims := map[string][]string{}
+	for _, manifest := range sortedKeys(l.old) {
+		for id := range l.old[manifest].entries {
+			claims[id] = append(claims[id], manifest)
+		}
+	}
+	for id, who := range claims {
+		if _, known := l.entries[id]; known {
+			continue
+		}
+		owner := who[0]
+		if slices.Contains(who, own) {
+			owner = own
+		}
+		e := l.old[owner].entries[id]
+		e.rivals = strings.Join(slices.DeleteFunc(slices.Clone(who), func(m string) bool { return m == owner }), ", ")
+		l.entries[id] = e
+	}
+}
+
+// of are the ids of what a manifest owns, sorted.
+func (l *ledger) of(manifest string) []string {
+	var out []string
+	for id, e := range l.entries {
+		if e.owner == manifest {
+			out = append(out, id)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// entering is what a run wants the ledger to say; nil: no more of that object.
+type entering map[string]*entry
+
+// set wants e for an object; it is nothing where the ledger says so already.
+func (c entering) set(l *ledger, id string, e entry) {
+	if had, ok := l.entries[id]; !ok || had != e {
+		c[id] = &e
+	}
+}
+
+// change writes what is wanted, each part by check-and-set. A part that another
+// manifest has changed meanwhile is read again; what is wanted of it must stand
+// there as this run has seen it. The manifest's ledger of 0.1 is taken over first.
+func (l *ledger) change(ctx context.Context, v Vault, manifest string, want entering) error {
+	want = maps.Clone(want)
+	for id, e := range l.entries {
+		if _, decided := want[id]; !decided && e.old && e.owner == manifest && e.rivals == "" {
+			e.old = false
+			if strings.HasPrefix(id, kindSecret+"/") {
+				e.partly = false // it has no settings
+			}
+			want[id] = &e
+		}
+	}
+	parts := map[string]entering{}
+	for id, e := range want {
+		part := partOf(id)
+		if parts[part] == nil {
+			parts[part] = entering{}
+		}
+		parts[part][id] = e
+	}
+	names := sortedKeys(parts)
+	states := make([]partState, len(names))
+	err := each(ctx, len(names), func(ctx context.Context, i int) (err error) {
+		states[i], err = l.changePart(ctx, v, names[i], parts[names[i]])
+		if err != nil {
+			return fmt.Errorf("ledger, %s: %w", names[i], err)
+		}
+		return nil
+	})
+	// What was written counts, whatever failed beside it.
+	for i, s := range states {
+		if s.entries == nil {
+			continue
+		}
+		l.parts[names[i]] = s.version
+		for id := range l.entries {
+			if partOf(id) == names[i] && !l.entries[id].old {
+				delete(l.entries, id)
+			}
+		}
+		for id, e := range parts[names[i]] {
+			if e == nil {
+				delete(l.entries, id)
+			}
+		}
+		maps.Copy(l.entries, s.entries)
+	}
+	if err != nil {
+		return err
+	}
+	return l.retire(ctx, v, manifest)
+}
+
+type partState struct {
+	version int
+	entries map[string]entry
+}
+
+// partTries is how often a part is read again because others write it.
+const partTries = 30
+
+func (l *ledger) changePart(ctx context.Context, v Vault, name string, want entering) (partState, error) {
+	now := partState{l.parts[name], map[string]entry{}}
+	for id, e := range l.entries {
+		if partOf(id) == name && !e.old {
+			now.entries[id] = e
+		}
+	}
+	seen := maps.Clone(now.entries)
+	for range partTries {
+		for id := range want {
+			if now.entries[id] != seen[id] {
+				return partState{}, ErrConcurrent
+			}
+		}
+		next := maps.Clone(now.entries)
+		for id, e := range want {
+			if e == nil {
+				delete(next, id)
+			} else {
+				next[id] = *e
+			}
+		}
+		objects := map[string]any{}
+		for id, e := range next {
+			objects[id] = formatEntry(e)
+		}
+		got, err := v.Write(ctx, ledgerPath(name), map[string]any{
+			"data":    map[string]any{"owned": objects},
+			"options": map[string]any{"cas": now.version},
+		})
+		if err == nil {
+			version, err := vaultapi.Data(got).Number("version")
+			return partState{int(version), next}, err
+		}
+		if !vaultapi.IsChanged(err) {
+			return partState{}, err
+		}
+		fresh, err := v.Read(ctx, ledgerPath(name))
+		if err != nil {
+			return partState{}, err
+		}
+		other := &ledger{parts: map[string]int{}, entries: map[string]entry{}}
+		if fresh != nil {
+			if err := other.fill(name, fresh); err != nil {
+				return partState{}, err
+			}
+		}
+		now = partState{other.parts[name], other.entries}
+	}
+	return partState{}, ErrConcurrent
+}
+
+// retire says in 0.1's ledger that it is taken over, once all that it says stands in
+// the new one. An older program refuses it then.
+func (l *ledger) retire(ctx context.Context, v Vault, manifest string) error {
+	old, ok := l.old[manifest]
+	if !ok {
+		return nil
+	}
+	_, err := v.Write(ctx, ledgerPath(manifest), map[string]any{
+		"data":    map[string]any{"moved": ledgerFolder + "/" + partPrefix + "…"},
+		"options": map[string]any{"cas": old.version},
 	})
 	if vaultapi.IsChanged(err) {
-		return fmt.Errorf("ledger of manifest %q: %w", manifest, ErrConcurrent)
+		err = ErrConcurrent
 	}
 	if err != nil {
 		return fmt.Errorf("ledger of manifest %q: %w", manifest, err)
 	}
-	version, err := vaultapi.Data(got).Number("version")
-	if err != nil {
-		return fmt.Errorf("ledger of manifest %q: %w", manifest, err)
-	}
-	l.version = int(version)
+	delete(l.old, manifest)
 	return nil
 }
 
-// formatEntry joins an object's path and its app, which may be empty. Paths can
-// hold spaces, for directories' groups do; names of apps can't.
-func formatEntry(path, app string) string {
-	if app == "" && !strings.Contains(path, " ") {
-		return path
+const (
+	nothing     = "-"
+	flagRotated = "rotated"
+	flagPartly  = "partly"
+)
+
+// formatEntry writes an entry as one text; its path comes last, as it may hold
+// blanks: directories' groups do.
+func formatEntry(e entry) string {
+	var flags []string
+	if e.rotated {
+		flags = append(flags, flagRotated)
 	}
-	return path + " " + app
+	if e.partly {
+		flags = append(flags, flagPartly)
+	}
+	return strings.Join([]string{e.owner, orElse(e.app, nothing), orElse(strings.Join(flags, ","), nothing), e.path}, " ")
 }
 
 // parseEntry is the reverse of formatEntry.
-func parseEntry(s string) (path, app string) {
+func parseEntry(s string) (entry, error) {
+	f := strings.SplitN(s, " ", 4)
+	if len(f) != 4 || f[0] == "" || f[3] == "" {
+		return entry{}, errors.New("the entry has a form that this version doesn't know")
+	}
+	e := entry{owner: f[0], path: f[3]}
+	if f[1] != nothing {
+		e.app = f[1]
+	}
+	if f[2] == nothing {
+		return e, nil
+	}
+	for flag := range strings.SplitSeq(f[2], ",") {
+		switch flag {
+		case flagRotated:
+			e.rotated = true
+		case flagPartly:
+			e.partly = true
+		default:
+			return entry{}, fmt.Errorf("the entry says %q, which this version doesn't know", flag)
+		}
+	}
+	return e, nil
+}
+
+// parseOldEntry reads 0.1's: an object's path and its app, which may be empty.
+// Paths can hold blanks; names of apps can't.
+func parseOldEntry(s string) (path, app string) {
 	i := strings.LastIndex(s, " ")
 	if i < 0 {
 		return s, ""

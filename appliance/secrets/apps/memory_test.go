@@ -58,6 +58,9 @@ func (m *memory) Read(_ context.Context, path string) (map[string]any, error) {
 			}
 		}
 	}
+	if strings.HasPrefix(path, "auth/kubernetes/config") {
+		out["token_reviewer_jwt_set"] = text(got, "token_reviewer_jwt") != ""
+	}
 	if strings.HasPrefix(path, "database/config/") {
 		details := maps.Clone(got)
 		delete(details, "password")
@@ -71,6 +74,7 @@ func (m *memory) List(_ context.Context, path string) ([]string, error) {
 	defer m.mu.Unlock()
 	var out []string
 	for p := range m.data {
+		p = strings.Replace(p, "secret/data/", "secret/metadata/", 1)
 		if rest, ok := strings.CutPrefix(p, path+"/"); ok {
 			name, _, nested := strings.Cut(rest, "/")
 			if nested {

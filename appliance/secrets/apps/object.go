@@ -3,6 +3,7 @@ package apps
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +16,7 @@ import (
 // backwards.
 const (
 	kindMount      = "mount"
+	kindLimit      = "limit" // of a mount: how long what it gives may live
 	kindConnection = "database"
 	kindPolicy     = "policy"
 	kindDBRole     = "database role"
@@ -26,7 +28,7 @@ const (
 	kindAuthEntry  = "login"
 )
 
-var kindOrder = []string{kindMount, kindConnection, kindPolicy, kindDBRole, kindStaticRole, kindKey, kindSecret, kindAppRole, kindAuth, kindAuthEntry}
+var kindOrder = []string{kindMount, kindLimit, kindConnection, kindPolicy, kindDBRole, kindStaticRole, kindKey, kindSecret, kindAppRole, kindAuth, kindAuthEntry}
 
 // markKey is the field by which connections, keys and secrets carry the name of
 // the manifest that made them.
@@ -38,6 +40,8 @@ type object struct {
 	name string
 	app  string // empty: of the manifest as a whole
 	path string
+	// fields is its row in fieldTable; empty: it has none.
+	fields string
 	// want is what a read must show; write what is sent, where that differs.
 	want, write map[string]any
 	// secrets adds what can't be read back; called only when it is needed.
@@ -52,6 +56,10 @@ type object struct {
 	refusal func(error) string
 	// missing says what must be there first; empty: nothing is missing.
 	missing string
+	// blocked says what else keeps it from being made; empty: nothing.
+	blocked string
+	// replaced is a field that Vault doesn't change: the object is made anew.
+	replaced string
 }
 
 func (o object) id() string { return o.kind + "/" + o.name }
@@ -79,7 +87,12 @@ func shown(kind string, got map[string]any) map[string]any {
 		return got
 	}
 	// Vault shows the last by another name than it takes.
-	out := map[string]any{"plugin_name": got["plugin_name"], "allowed_roles": got["allowed_roles"], "root_rotation_statements": got["root_credentials_rotate_statements"]}
+	out := map[string]any{"root_rotation_statements": got["root_credentials_rotate_statements"]}
+	for k, v := range got {
+		if k != "connection_details" && k != "root_credentials_rotate_statements" {
+			out[k] = v
+		}
+	}
 	details, _ := got["connection_details"].(map[string]any)
 	for k, v := range details {
 		out[k] = v
@@ -91,14 +104,26 @@ func shown(kind string, got map[string]any) map[string]any {
 type Field struct {
 	Name     string `json:"name"`
 	From, To string `json:"-"`
+
+	// absent: the file says nothing of it.
+	absent bool
 }
 
-// differences are the fields in which got isn't as wanted.
-func differences(want, got map[string]any) []Field {
+// differences are the fields in which got isn't as wanted. Of a default it asks only
+// where the server shows the field: others' servers have fewer.
+func differences(want, absent, got map[string]any) []Field {
 	var out []Field
-	for k, w := range want {
+	compare := func(k string, w any, absent bool) {
 		if a, b := canonical(k, w), canonical(k, got[k]); a != b {
-			out = append(out, Field{Name: k, From: b, To: a})
+			out = append(out, Field{Name: k, From: b, To: a, absent: absent})
+		}
+	}
+	for k, w := range want {
+		compare(k, w, false)
+	}
+	for k, w := range absent {
+		if v, shown := got[k]; shown && v != nil {
+			compare(k, w, true)
 		}
 	}
 	slices.SortFunc(out, func(a, b Field) int { return strings.Compare(a.Name, b.Name) })
@@ -139,8 +164,7 @@ func canonical(field string, v any) string {
 		list := slices.Clone(stringsOf(v))
 		if !ordered[field] {
 			for i := range list {
-				// Vault shows an address range of one address without its length.
-				list[i] = strings.TrimSuffix(strings.TrimSuffix(list[i], "/32"), "/128")
+				list[i] = oneAddress(list[i])
 			}
 			slices.Sort(list)
 		}
@@ -151,6 +175,15 @@ func canonical(field string, v any) string {
 		return fmt.Sprint(v)
 	}
 	return string(b)
+}
+
+// oneAddress is a range of one address as Vault shows it, without its length;
+// anything else is itself.
+func oneAddress(s string) string {
+	if p, err := netip.ParsePrefix(s); err == nil && p.IsSingleIP() {
+		return p.Addr().String()
+	}
+	return s
 }
 
 func number(s string) string {

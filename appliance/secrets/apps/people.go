@@ -38,7 +38,7 @@ func (w *world) people() []object {
 	return out
 }
 
-func selfPolicy(a config.Auth) string { return a.MountPath() + "-self" }
+func selfPolicy(a config.Auth) string { return config.SelfPolicy(a.MountPath()) }
 
 // selfPolicyText lets people change their own password and nobody else's:
 // https://developer.hashicorp.com/vault/docs/concepts/policies#templated-policies.
@@ -53,19 +53,12 @@ path "auth/` + a.MountPath() + `/users/{{identity.entity.aliases.` + w.accessors
 
 // tokenFields are the same for every auth method.
 func tokenFields(a config.Auth, policies []string) map[string]any {
-	f := map[string]any{"token_policies": policies}
-	if a.TokenTTL != 0 {
-		f["token_ttl"] = a.TokenTTL
-	}
-	if a.TokenMaxTTL != 0 {
-		f["token_max_ttl"] = a.TokenMaxTTL
-	}
-	return f
+	return map[string]any{"token_policies": policies, "token_ttl": a.TokenTTL, "token_max_ttl": a.TokenMaxTTL}
 }
 
 // authConfig is the method's own configuration.
 func (w *world) authConfig(a config.Auth) (object, bool) {
-	o := object{kind: kindAuth, name: a.MountPath(), path: "auth/" + a.MountPath() + "/config", resend: true}
+	o := object{kind: kindAuth, fields: ofAuth(kindAuth, a.Type), name: a.MountPath(), path: "auth/" + a.MountPath() + "/config", resend: true}
 	ca := ""
 	if a.CAFile != "" {
 		pem, err := w.readFile(a.CAFile)
@@ -97,9 +90,9 @@ func (w *world) authConfig(a config.Auth) (object, bool) {
 		// method's; its users and groups have policies only.
 		o.want = map[string]any{
 			"token_ttl": a.TokenTTL, "token_max_ttl": a.TokenMaxTTL,
-			"url": strings.ToLower(a.URL), "starttls": a.StartTLS, "certificate": ca, "insecure_tls": false, "binddn": a.BindDN,
+			"url": strings.ToLower(a.URL), "starttls": a.StartTLS, "certificate": ca, "binddn": a.BindDN,
 			"userdn": a.UserDN, "userattr": strings.ToLower(orElse(a.UserAttr, "uid")), "groupdn": a.GroupDN,
-			"groupattr": orElse(a.GroupAttr, "cn"), "tls_min_version": "tls12", "deny_null_bind": true,
+			"groupattr": orElse(a.GroupAttr, "cn"),
 		}
 		if a.GroupFilter != "" {
 			o.want["groupfilter"] = a.GroupFilter
@@ -107,7 +100,7 @@ func (w *world) authConfig(a config.Auth) (object, bool) {
 		o.secrets = secret("bindpass", "bind_password_file", a.BindPasswordFile)
 	case config.AuthKubernetes:
 		// https://developer.hashicorp.com/vault/api-docs/auth/kubernetes#configure-method
-		o.want = map[string]any{"kubernetes_host": a.Host, "kubernetes_ca_cert": ca, "disable_local_ca_jwt": true}
+		o.want = map[string]any{"kubernetes_host": a.Host, "kubernetes_ca_cert": ca, "token_reviewer_jwt_set": a.TokenReviewerFile != ""}
 		o.secrets = secret("token_reviewer_jwt", "token_reviewer_file", a.TokenReviewerFile)
 	default:
 		return object{}, false
@@ -118,7 +111,7 @@ func (w *world) authConfig(a config.Auth) (object, bool) {
 // authEntry is what a mapping becomes: a user, a group or a role.
 func (w *world) authEntry(a config.Auth, m config.AuthMap) object {
 	mount, policies := a.MountPath(), w.conf.PoliciesOf(m.Roles)
-	o := object{kind: kindAuthEntry}
+	o := object{kind: kindAuthEntry, fields: ofAuth(kindAuthEntry, a.Type)}
 	entry := func(folder, name string) {
 		o.name, o.path = mount+"/"+name, "auth/"+mount+"/"+folder+"/"+name
 	}
@@ -128,7 +121,9 @@ func (w *world) authEntry(a config.Auth, m config.AuthMap) object {
 		o.want = tokenFields(a, append(policies, selfPolicy(a)))
 		o.secrets = w.firstPassword
 	case config.AuthLDAP:
+		o.fields = ofLDAPUser
 		if m.Group != "" {
+			o.fields = ofLDAPGroup
 			entry("groups", strings.ToLower(m.Group)) // as Vault keeps it
 		} else {
 			entry("users", strings.ToLower(m.User))
@@ -148,7 +143,7 @@ func (w *world) authEntry(a config.Auth, m config.AuthMap) object {
 		o.want = tokenFields(a, policies)
 		o.want["bound_service_account_names"] = m.ServiceAccounts
 		o.want["bound_service_account_namespaces"] = []string{m.Namespace}
-		o.want["alias_name_source"] = "serviceaccount_uid"
+		o.want["audience"] = a.Audience
 	}
 	return o
 }

@@ -3,7 +3,9 @@ package apps
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
 
 	"strongroom.example/appliance/base/words"
@@ -25,6 +27,8 @@ const (
 	Blocked Action = "blocked"
 	// Keep: it is no longer named, and stays.
 	Keep Action = "keep"
+	// Unnamed: it is no longer named, works, and goes with a prune.
+	Unnamed Action = "unnamed"
 )
 
 // Change is one object with what happens to it.
@@ -37,6 +41,7 @@ type Change struct {
 	Note   string  `json:"note,omitempty"`
 
 	object object
+	resend bool // its secret is sent
 }
 
 // Plan is what would be done, in the order in which it would be.
@@ -61,17 +66,27 @@ func (p *Plan) Count(actions ...Action) int {
 	return n
 }
 
-// Changed tells whether an apply would do anything.
+// Changed tells whether Vault differs from the file: an apply would change
+// something, or a prune.
 func (p *Plan) Changed() bool { return p.Count(Unchanged, Keep) < len(p.Changes) }
 
-// MakePlan compares Vault with the file and changes nothing.
+// MakePlan compares Vault with the file and changes nothing. What the file no longer
+// names comes last.
 func MakePlan(ctx context.Context, o Options) (*Plan, error) {
 	w, err := look(ctx, o)
 	if err != nil {
 		return nil, err
 	}
 	p := &Plan{Manifest: o.Config.Manifest, world: w, Changes: w.mountsNeeded()}
+	for _, limit := range w.raise() {
+		from := map[string]any{"max_lease_ttl": w.limits.granted[limit.name]}
+		p.Changes = append(p.Changes, Change{Kind: limit.kind, Name: limit.name, Action: Update, Fields: differences(limit.want, nil, from), object: limit,
+			Note: "what it gives would end sooner than the file says"})
+	}
 	objects := w.desired()
+	if err := w.knownNames(o, objects); err != nil {
+		return nil, err
+	}
 	existing, err := w.existingSecrets(ctx, objects)
 	if err != nil {
 		return nil, err
@@ -89,8 +104,40 @@ func MakePlan(ctx context.Context, o Options) (*Plan, error) {
 		return slices.Index(kindOrder, a.Kind) - slices.Index(kindOrder, b.Kind)
 	})
 	p.Changes = append(p.Changes, changes...)
-	p.Notes = notes(o.Config)
+	stale, err := w.unnamed(ctx, PruneOptions{Options: o}, objects)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range stale {
+		if c.Action == Delete && c.Note != goneAlready {
+			c.Action = Unnamed
+			p.Changes = append(p.Changes, c)
+		}
+	}
+	p.Notes = append(notes(o.Config, w), w.notes...)
 	return p, nil
+}
+
+// knownNames refuses an --adopt or a --resend that names nothing of the file: it would
+// be done to nothing, without a word.
+func (w *world) knownNames(o Options, objects []object) error {
+	known := map[string]bool{}
+	secret := map[string]bool{}
+	for _, obj := range objects {
+		known[obj.id()], known["app/"+obj.app] = true, true
+		secret[obj.id()] = obj.resend && obj.secrets != nil
+	}
+	for _, id := range o.Adopt {
+		if !known[id] {
+			return &NeedsOperator{Err: fmt.Errorf("--adopt %q: the file leads to nothing of that name", id), Hint: `name it as the plan does: "approle/NAME"`}
+		}
+	}
+	for _, id := range o.Resend {
+		if !secret[id] {
+			return &NeedsOperator{Err: fmt.Errorf("--resend %q: the file has no secret for anything of that name", id), Hint: `name it as the plan does: "database/NAME", "auth method/NAME"`}
+		}
+	}
+	return nil
 }
 
 // existingSecrets lists the folders of all secrets of the file: one request a
@@ -124,65 +171,160 @@ func (w *world) existingSecrets(ctx context.Context, objects []object) (map[stri
 func (w *world) compare(ctx context.Context, o object, opts Options, secrets map[string]bool) (Change, error) {
 	c := Change{Kind: o.kind, Name: o.name, App: o.app, Action: Create, object: o}
 	if o.kind == kindSecret {
-		if secrets[o.name] {
-			c.Action = Unchanged
-		}
+		w.compareSecret(&c, opts, secrets[o.name])
 		return c, nil
 	}
 	if o.missing != "" {
 		c.Action, c.Note = Blocked, "is missing: "+o.missing
 		return c, nil
 	}
-	got, err := w.vault.Read(ctx, o.path)
+	if o.blocked != "" {
+		c.Action, c.Note = Blocked, o.blocked
+		return c, nil
+	}
+	got, err := w.read(ctx, o.path)
 	if err != nil {
 		return c, err
 	}
+	whose := w.owner(o, got)
+	switch {
+	case whose.ours || o.shared:
+	case got == nil && whose.manifest == "":
+	default:
+		if c.Note = opts.takes(o, whose); c.Note == "" {
+			c.Action, c.Note = Conflict, whose.String()
+			return c, nil
+		}
+	}
 	if got == nil {
-		c.Note = o.note
+		c.Note = orElse(c.Note, o.note)
 		return c, nil
 	}
 	if o.shared {
 		c.Action = Unchanged
 		return c, nil
 	}
-	if whose, ours := w.owned(o, got); !ours {
-		if !slices.Contains(opts.Adopt, o.id()) {
-			c.Action, c.Note = Conflict, whose
-			return c, nil
-		}
-		c.Note = "adopted"
+	if o.kind == kindKey {
+		keepMetadata(&o, got)
+		c.object = o
 	}
-	c.Fields = differences(o.want, shown(o.kind, got))
+	c.Fields = differences(o.want, o.absent(), shown(o.kind, got))
+	if set := slices.DeleteFunc(slices.Clone(c.Fields), func(f Field) bool { return !f.absent }); len(set) > 0 && w.ledger.entries[o.id()].partly && !opts.Reset {
+		c.Action, c.Note = Conflict, "what the file doesn't say was left alone before, and is Vault's default from now on: --reset writes that over what somebody has set ("+fieldNames(set)+")"
+		return c, nil
+	}
+	again := (opts.ResendSecrets || slices.Contains(opts.Resend, o.id())) && o.resend && o.secrets != nil
 	switch {
+	case o.replaced != "" && slices.ContainsFunc(c.Fields, func(f Field) bool { return f.Name == o.replaced }):
+		c.Action, c.Note = Update, orElse(c.Note, "made anew: Vault doesn't change its "+o.replaced)
 	case len(c.Fields) > 0 || c.Note != "":
 		c.Action = Update
-	case o.kind == kindConnection && !w.ledger.rotated[o.name]:
+	case o.kind == kindConnection && !w.ledger.entries[o.id()].rotated:
 		c.Action, c.Note = Update, "Vault's own password is not rotated yet"
-	case opts.ResendSecrets && o.resend && o.secrets != nil:
+	case again:
 		c.Action, c.Note = Update, "its secret is sent again"
 	default:
 		c.Action = Unchanged
 	}
+	c.resend = again
 	return c, nil
 }
 
-// owned tells whether the manifest has made what is there, and else who has.
-func (w *world) owned(o object, got map[string]any) (whose string, ours bool) {
-	manifest, known := ownerOf(o.kind, got)
+// takes says how an object that is not the manifest's comes to be; empty: it doesn't.
+// What nobody owns is taken by naming it; what another manifest does, by naming that
+// one, too.
+func (o Options) takes(obj object, whose ownership) string {
+	named := slices.Contains(o.Adopt, obj.id()) || obj.app != "" && slices.Contains(o.Adopt, "app/"+obj.app)
 	switch {
-	case known && manifest == w.conf.Manifest, !known && w.ledger.objects[o.id()] != "":
-		return "", true
-	case manifest != "":
-		return fmt.Sprintf("it belongs to manifest %q", manifest), false
+	case !named:
+		return ""
+	case whose.manifest == "":
+		return "adopted"
+	case o.From != "" && (whose.manifest == o.From || slices.Contains(whose.rivals, o.From)):
+		return fmt.Sprintf("handed over by manifest %q", o.From)
 	}
-	return "it exists, and no manifest has made it", false
+	return ""
+}
+
+// compareSecret: a name in KV is made where it is missing; its values are people's.
+func (w *world) compareSecret(c *Change, opts Options, there bool) {
+	e, known := w.ledger.entries[c.object.id()]
+	others := known && (e.owner != w.conf.Manifest || e.rivals != "")
+	switch {
+	case others:
+		whose := w.owner(c.object, map[string]any{})
+		if c.Note = opts.takes(c.object, whose); c.Note == "" {
+			c.Action, c.Note = Conflict, whose.String()
+			return
+		}
+		c.Action = Update
+	case there:
+		c.Action = Unchanged
+	}
+}
+
+func fieldNames(fields []Field) string {
+	var out []string
+	for _, f := range fields {
+		out = append(out, f.Name)
+	}
+	return words.List(out, 10)
+}
+
+// keepMetadata leaves a key's other metadata as they are beside our mark.
+func keepMetadata(o *object, got map[string]any) {
+	theirs, _ := got["custom_metadata"].(map[string]any)
+	all := maps.Clone(theirs)
+	if all == nil {
+		all = map[string]any{}
+	}
+	ours, _ := o.want["custom_metadata"].(map[string]any)
+	maps.Copy(all, ours)
+	o.want, o.write = maps.Clone(o.want), maps.Clone(o.write)
+	o.want["custom_metadata"], o.write["custom_metadata"] = all, all
+}
+
+// ownership is whose an object is.
+type ownership struct {
+	ours     bool
+	manifest string   // another's; empty: nobody's
+	rivals   []string // who claims it, too
+}
+
+func (o ownership) String() string {
+	switch {
+	case len(o.rivals) > 0:
+		return fmt.Sprintf("manifests %s both say that it is theirs: the one that it belongs to takes it with --adopt and --adopt-from the other", words.List(append([]string{o.manifest}, o.rivals...), 5))
+	case o.manifest != "":
+		return fmt.Sprintf("it belongs to manifest %q", o.manifest)
+	}
+	return "it exists, and no manifest has made it"
+}
+
+// owner says whose an object is. The ledger decides; where it knows nothing of what
+// is there, the mark that an object carries does.
+func (w *world) owner(o object, got map[string]any) ownership {
+	if e, ok := w.ledger.entries[o.id()]; ok {
+		if e.rivals != "" {
+			return ownership{manifest: e.owner, rivals: strings.Split(e.rivals, ", ")}
+		}
+		if e.owner == w.conf.Manifest {
+			return ownership{ours: true}
+		}
+		return ownership{manifest: e.owner}
+	}
+	if got == nil {
+		return ownership{}
+	}
+	manifest, known := ownerOf(o.kind, got)
+	return ownership{ours: known && manifest == w.conf.Manifest, manifest: manifest}
 }
 
 // notes are what a person should think about before applying.
-func notes(c config.Apps) []string {
+func notes(c config.Apps, w *world) []string {
 	var out []string
 	var open []string
-	for _, t := range c.Targets() {
+	for _, t := range w.targets {
 		if len(t.Login.CIDRs) == 0 {
 			open = append(open, t.Role)
 		}
@@ -190,21 +332,39 @@ func notes(c config.Apps) []string {
 	if len(open) > 0 {
 		out = append(out, "logins that work from any address (set login.cidrs): "+words.List(open, 5))
 	}
-	if unknown := unknownGrants(c); len(unknown) > 0 {
+	if unknown := w.unknownGrants(); len(unknown) > 0 {
 		out = append(out, "grants of what this file has no environment for, which is right only if another manifest has it: "+words.List(unknown, 5))
 	}
+	out = append(out, adminsBeside(c)...)
 	return append(out, sharedGroups(c)...)
+}
+
+// adminsBeside notes directories in which somebody may be an administrator and an
+// owner, too: Vault lets the policy decide that names a path most exactly.
+func adminsBeside(c config.Apps) []string {
+	var out []string
+	for _, a := range c.Auth {
+		has := func(role string) bool {
+			return slices.ContainsFunc(a.Maps, func(m config.AuthMap) bool {
+				return slices.Contains(m.Roles, "admin") == (role == "admin") && slices.ContainsFunc(m.Roles, func(r string) bool { return strings.HasPrefix(r, role) })
+			})
+		}
+		if a.Type == config.AuthLDAP && has("admin") && has("owner:") {
+			out = append(out, fmt.Sprintf("auth method %q: an administrator who is in an owners' group, too, is less than one at that app's paths; take him out there", a.MountPath()))
+		}
+	}
+	return out
 }
 
 // unknownGrants are the grants that name no environment of the file, each once,
 // in its order.
-func unknownGrants(c config.Apps) []string {
+func (w *world) unknownGrants() []string {
 	var out []string
 	known := map[string]bool{}
-	for _, t := range c.Targets() {
+	for _, t := range w.targets {
 		known[t.Prefix] = true
 	}
-	for _, t := range c.Targets() {
+	for _, t := range w.targets {
 		for _, g := range t.Grants {
 			if !known[g] && !slices.Contains(out, g) {
 				out = append(out, g)
@@ -212,4 +372,33 @@ func unknownGrants(c config.Apps) []string {
 		}
 	}
 	return out
+}
+
+// wholeApp says what is wrong with a grant of a whole app that is not in the file:
+// an app that has, or gets, environments would be read with all of them.
+func (w *world) wholeApp(grant string) string {
+	if strings.Contains(grant, "/") || slices.ContainsFunc(w.conf.Apps, func(a config.App) bool { return a.Name == grant }) {
+		return ""
+	}
+	single := false
+	var environments []string
+	for id, e := range w.ledger.entries {
+		name, ok := strings.CutPrefix(id, kindAppRole+"/")
+		if !ok || e.app != grant {
+			continue
+		}
+		if name == grant {
+			single = true
+		} else {
+			environments = append(environments, grant+"/"+strings.TrimPrefix(name, grant+"-"))
+		}
+	}
+	slices.Sort(environments)
+	switch {
+	case len(environments) > 0:
+		return fmt.Sprintf("grants %q, which has environments, and would reach each of them, production too: name which (%s)", grant, words.List(environments, 5))
+	case !single:
+		return fmt.Sprintf("grants %q, and no manifest has made an app of that name without environments: the grant would reach all that it gets; apply that app's manifest first, or name an environment", grant)
+	}
+	return ""
 }

@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"strongroom.example/appliance/base/words"
+	"strongroom.example/config"
 )
 
 // PruneOptions of a removal.
@@ -16,58 +19,94 @@ type PruneOptions struct {
 	DeleteValues bool
 }
 
+// goneAlready is what is in the ledger alone.
+const goneAlready = "it is gone already"
+
 // PlanPrune finds what the manifest has made and names no longer.
 func PlanPrune(ctx context.Context, o PruneOptions) (*Plan, error) {
 	w, err := look(ctx, o.Options)
 	if err != nil {
 		return nil, err
 	}
+	p := &Plan{Manifest: o.Config.Manifest, world: w}
+	p.Changes, err = w.unnamed(ctx, o, w.desired())
+	return p, err
+}
+
+// unnamed are the objects of the manifest that the file doesn't lead to, in the order
+// in which they go.
+func (w *world) unnamed(ctx context.Context, o PruneOptions, desired []object) ([]Change, error) {
 	wanted := map[string]bool{}
-	for _, obj := range w.desired() {
+	for _, obj := range desired {
 		wanted[obj.id()] = true
 	}
-	p := &Plan{Manifest: o.Config.Manifest, world: w}
-	for _, id := range sortedKeys(w.ledger.objects) {
+	for _, a := range w.conf.Auth {
+		// Before its mount is there nobody knows the policy's text.
+		if a.Type == config.AuthUserpass {
+			wanted[kindPolicy+"/"+selfPolicy(a)] = true
+		}
+	}
+	var out []Change
+	for _, id := range w.ledger.of(w.conf.Manifest) {
 		if wanted[id] {
 			continue
 		}
+		e := w.ledger.entries[id]
 		kind, name, _ := strings.Cut(id, "/")
-		p.Changes = append(p.Changes, Change{
-			Kind: kind, Name: name, App: w.ledger.apps[id], Action: Delete,
-			object: object{kind: kind, name: name, app: w.ledger.apps[id], path: w.ledger.objects[id]},
+		out = append(out, Change{
+			Kind: kind, Name: name, App: e.app, Action: Delete, object: object{kind: kind, name: name, app: e.app, path: e.path},
 		})
 	}
-	err = each(ctx, len(p.Changes), func(ctx context.Context, i int) error {
-		return w.examine(ctx, o, &p.Changes[i])
+	going := func(id string) bool {
+		return slices.ContainsFunc(out, func(c Change) bool { return c.object.id() == id && c.Action == Delete })
+	}
+	err := each(ctx, len(out), func(ctx context.Context, i int) error {
+		return w.examine(ctx, o, &out[i], going)
 	})
 	if err != nil {
 		return nil, err
 	}
-	slices.SortStableFunc(p.Changes, func(a, b Change) int {
+	// Others' roles keep a connection, once it is known which of ours go.
+	for i, c := range out {
+		if c.Kind != kindConnection || c.Action != Delete {
+			continue
+		}
+		if users := w.usersOf(c.Name, going); len(users) > 0 {
+			out[i].Action, out[i].Note = Keep, fmt.Sprintf("roles work over it, whose users could never be ended without: %s", words.List(users, 5))
+		}
+	}
+	slices.SortStableFunc(out, func(a, b Change) int {
 		return slices.Index(kindOrder, b.Kind) - slices.Index(kindOrder, a.Kind)
 	})
-	return p, nil
+	return out, nil
 }
 
 // examine decides whether a thing that is no longer named may go.
-func (w *world) examine(ctx context.Context, o PruneOptions, c *Change) error {
-	got, err := w.vault.Read(ctx, c.object.path)
+func (w *world) examine(ctx context.Context, o PruneOptions, c *Change, _ func(string) bool) error {
+	if !slices.Contains(kindOrder, c.Kind) {
+		c.Action, c.Note = Keep, "this version doesn't know what it is"
+		return nil
+	}
+	if e := w.ledger.entries[c.object.id()]; e.rivals != "" {
+		c.Action, c.Note = Keep, w.owner(c.object, nil).String()
+		return nil
+	}
+	got, err := w.read(ctx, c.object.path)
 	if err != nil {
 		return err
 	}
 	if got == nil {
-		c.Note = "it is gone already"
-		return nil
-	}
-	if whose, ours := w.owned(c.object, got); !ours {
-		c.Action, c.Note = Keep, whose
+		c.Note = goneAlready
+		if ended(c.object) != nil {
+			c.Note = "it is gone, and tokens that came by it may live: they end"
+		}
 		return nil
 	}
 	switch c.Kind {
 	case kindSecret:
 		versions, _ := got["versions"].(map[string]any)
 		if n := len(versions); n > 0 && !o.DeleteValues {
-			c.Action, c.Note = Keep, fmt.Sprintf("it holds %d versions (--delete-values removes them)", n)
+			c.Action, c.Note = Keep, fmt.Sprintf("it holds %s (--delete-values removes them)", words.Count(n, "version"))
 		}
 	case kindKey:
 		c.Note = "its current version works for its grace period, and is revoked then"
@@ -75,6 +114,10 @@ func (w *world) examine(ctx context.Context, o PruneOptions, c *Change) error {
 		c.Note = "its users are dropped at once"
 	case kindAuth:
 		c.Note = "everybody who logged in by it is logged out"
+	case kindAppRole:
+		c.Note = "its tokens end at once"
+	case kindAuthEntry:
+		c.Note = w.endsHow(c.object)
 	}
 	return nil
 }
@@ -89,28 +132,40 @@ func Prune(ctx context.Context, o PruneOptions, show func(*Plan) error) (*Plan, 
 	if err := show(p); err != nil {
 		return p, err
 	}
-	next := p.world.ledger.clone()
+	gone := entering{}
 	var failed error
-	for _, c := range p.Changes {
+	for i, c := range p.Changes {
 		if c.Action != Delete {
-			if c.Action == Keep && c.Kind != kindSecret {
-				next.remove(c.object.id()) // it isn't ours any more
-			}
 			continue
 		}
-		if failed = p.world.remove(ctx, c); failed != nil {
+		if ctx.Err() != nil {
+			failed = errors.Join(failed, context.Cause(ctx))
 			break
 		}
-		next.remove(c.object.id())
-		if c.Kind == kindConnection {
-			delete(next.rotated, c.Name)
+		// One that fails keeps what it needs to go, and nothing else.
+		if needed := p.neededBy(i, gone); needed != "" {
+			continue
 		}
+		if err := p.world.remove(ctx, c); err != nil {
+			failed = errors.Join(failed, err)
+			continue
+		}
+		gone[c.object.id()] = nil
 		p.done(o.Options, c)
 	}
-	if next.equal(p.world.ledger) {
-		return p, failed
+	err = p.world.endTokens(ctx, o.Options, p.Changes, gone)
+	return p, errors.Join(failed, err, p.world.ledger.change(context.WithoutCancel(ctx), p.world.vault, p.Manifest, gone))
+}
+
+// neededBy says which role that was to go, and hasn't, needs the connection that is
+// the change at i; empty: none.
+func (p *Plan) neededBy(i int, gone entering) string {
+	c := p.Changes[i]
+	if c.Kind != kindConnection {
+		return ""
 	}
-	return p, errors.Join(failed, next.save(context.WithoutCancel(ctx), p.world.vault, p.Manifest))
+	users := p.world.usersOf(c.Name, func(id string) bool { _, went := gone[id]; return went })
+	return strings.Join(users, ", ")
 }
 
 func (w *world) remove(ctx context.Context, c Change) error {
@@ -119,7 +174,10 @@ func (w *world) remove(ctx context.Context, c Change) error {
 	case kindDBRole:
 		// While role and connection are there to do it by.
 		if _, err := w.vault.Write(ctx, "sys/leases/revoke-prefix/database/creds/"+c.Name, map[string]any{"sync": true}); err != nil {
-			return fmt.Errorf("end the users of database role %q: %w", c.Name, err)
+			return &NeedsOperator{
+				Err:  fmt.Errorf("end the users of database role %q: %w", c.Name, err),
+				Hint: "the role stays until its users can be ended at the database; where that server is gone for good: vault lease revoke -force -prefix database/creds/" + c.Name + ", then prune again",
+			}
 		}
 	case kindAuth:
 		path = "sys/auth/" + c.Name

@@ -104,7 +104,7 @@ func TestPlanWithoutDefaults(t *testing.T) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
-	for _, path := range []string{"sys/mounts", "sys/auth", ledgerPath("m"), "secret/metadata/a/e", "auth/approle/role/b"} {
+	for _, path := range []string{"sys/mounts", "sys/auth", "secret/metadata/" + ledgerFolder, "secret/metadata/a/e", "auth/approle/role/b"} {
 		o.Vault = refusing{m, path, 403}
 		if _, err := MakePlan(t.Context(), o); !vaultapi.IsDenied(err) {
 			t.Errorf("%s: %v", path, err)

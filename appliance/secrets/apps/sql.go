@@ -18,8 +18,15 @@ type statements struct {
 }
 
 func statementsFor(d config.Database, r config.DatabaseRole) statements {
+	return statementsNamed(d, r, config.GroupRole)
+}
+
+// groupNames gives the name of the group for each access to a schema.
+type groupNames func(d config.Database, schema, access string) string
+
+func statementsNamed(d config.Database, r config.DatabaseRole, names groupNames) statements {
 	if d.Engine == config.EnginePostgreSQL {
-		return postgres(d, r)
+		return postgres(d, r, names)
 	}
 	return mysqlStatements(d, r)
 }
@@ -75,14 +82,15 @@ func rotationStatements(engine, accountHost string) []string {
 // postgres works with one group role for each access to a schema: users come
 // and go as its members, so that issuing one changes no table's rights, and
 // what an owner makes belongs to the group and not to a user that will be gone.
-func postgres(d config.Database, r config.DatabaseRole) statements {
+func postgres(d config.Database, r config.DatabaseRole, names groupNames) statements {
 	owner := r.OwnerRole
-	makeOwner := ""
+	makeOwner, commented := "", ""
 	if owner == "" {
-		owner = config.GroupRole(d, r.Schema, config.AccessOwner)
+		owner = names(d, r.Schema, config.AccessOwner)
 		makeOwner = "  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '$owner') THEN CREATE ROLE \"$owner\" NOLOGIN; END IF;\n"
+		commented = ", '" + owner + "'"
 	}
-	group := config.GroupRole(d, r.Schema, r.Access)
+	group := names(d, r.Schema, r.Access)
 	if r.Access == config.AccessOwner {
 		group = owner
 	}
@@ -91,8 +99,8 @@ func postgres(d config.Database, r config.DatabaseRole) statements {
 		schema = "public"
 	}
 	fill := strings.NewReplacer(
-		"$owner", owner, "$ro", config.GroupRole(d, r.Schema, config.AccessReadOnly), "$rw", config.GroupRole(d, r.Schema, config.AccessReadWrite),
-		"$schema", schema, "$group", group, "$database", d.Database,
+		"$owner", owner, "$ro", names(d, r.Schema, config.AccessReadOnly), "$rw", names(d, r.Schema, config.AccessReadWrite),
+		"$schema", schema, "$commented", commented, "$group", group, "$database", d.Database,
 	).Replace
 	s := statements{
 		creation: []string{
@@ -124,6 +132,18 @@ $makeowner
   IF NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = '$schema') THEN
     CREATE SCHEMA "$schema" AUTHORIZATION "$owner";
   END IF;
+  -- A group is one schema's: whoever finds it with another's words would reach both.
+  FOR t IN SELECT g, shobj_description(r.oid, 'pg_authid') AS words FROM unnest(ARRAY['$ro', '$rw'$commented]) AS g JOIN pg_roles r ON r.rolname = g LOOP
+    IF t.words LIKE 'strongroom: %' AND t.words <> 'strongroom: schema $schema of database $database' THEN
+      RAISE EXCEPTION 'group role "%" is not this schema''s: it is of %', t.g, t.words USING HINT = 'docs/databases.md, Groups of before';
+    END IF;
+    IF t.words IS NULL THEN
+      BEGIN
+        EXECUTE format('COMMENT ON ROLE %I IS %L', t.g, 'strongroom: schema $schema of database $database');
+      EXCEPTION WHEN insufficient_privilege THEN NULL; -- another account has made it
+      END;
+    END IF;
+  END LOOP;
   FOR t IN SELECT g FROM unnest(ARRAY['$ro', '$rw', '$owner']) AS g LOOP
     IF NOT has_database_privilege(t.g, '$database', 'CONNECT') THEN EXECUTE format('GRANT CONNECT ON DATABASE "$database" TO %I', t.g); END IF;
     IF NOT has_schema_privilege(t.g, '$schema', 'USAGE') THEN EXECUTE format('GRANT USAGE ON SCHEMA "$schema" TO %I', t.g); END IF;

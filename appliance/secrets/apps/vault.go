@@ -35,10 +35,16 @@ type Wrapped = vaultapi.Wrapped
 type Lease = vaultapi.Lease
 
 // client is the real Vault.
-type client struct{ *vaultapi.Client }
+type client struct {
+	*vaultapi.Client
+	warned func(path, warning string)
+}
 
 // New speaks to Vault as c's token.
-func New(c *vaultapi.Client) Vault { return client{c} }
+func New(c *vaultapi.Client) Vault { return NewWarned(c, nil) }
+
+// NewWarned is New, and tells what Vault warns of when something is written.
+func NewWarned(c *vaultapi.Client, warned func(path, warning string)) Vault { return client{c, warned} }
 
 var _ Vault = client{}
 
@@ -60,7 +66,13 @@ func (c client) List(ctx context.Context, path string) ([]string, error) {
 }
 
 func (c client) Write(ctx context.Context, path string, data map[string]any) (map[string]any, error) {
-	return c.Client.Write(ctx, path, data)
+	got, warnings, err := c.WriteWarned(ctx, path, data)
+	for _, w := range warnings {
+		if c.warned != nil {
+			c.warned(path, w)
+		}
+	}
+	return got, err
 }
 
 func (c client) Unwrap(ctx context.Context, token string) (map[string]any, error) {

@@ -23,10 +23,18 @@ type Options struct {
 	// Product is whose server it is; empty is Vault.
 	Product config.Product
 	// Adopt are ids of objects ("approle/bike-data-flow-production") that
-	// exist, belong to nobody, and shall belong to the manifest.
+	// exist, belong to nobody, and shall belong to the manifest. From is a manifest
+	// that hands over what it owns of them.
 	Adopt []string
-	// ResendSecrets sends the passwords of connections and auth methods again.
+	From  string
+	// ResendSecrets sends the passwords of connections and auth methods again; Resend
+	// names some, by their ids ("database/bikes").
 	ResendSecrets bool
+	Resend        []string
+	// Reset writes the defaults over what a version before has left alone.
+	Reset bool
+	// SplitGroups parts schemas whose groups of PostgreSQL have one name.
+	SplitGroups bool
 	// Out gets the plan before anything is changed, then one line per change.
 	Out io.Writer
 	// Reveal is handed what must be given to people: a new person's password,
@@ -58,12 +66,41 @@ type world struct {
 	auths       map[string]string
 	keyDefaults map[string]any // nil: may not be read
 	providers   []string       // nil: may not be read
+
+	targets []config.Target
+	db      databases
+	groups  map[pair]groupNames
+	shared  map[pair]string // what is wrong with a schema's groups
+	limits  limits
+	enters  entering // what this run finds out, for the ledger
+	notes   []string
+
+	reading sync.Mutex
+	seen    map[string]map[string]any
+}
+
+// read is Vault's Read, once for each path.
+func (w *world) read(ctx context.Context, path string) (map[string]any, error) {
+	w.reading.Lock()
+	got, known := w.seen[path]
+	w.reading.Unlock()
+	if known {
+		return got, nil
+	}
+	got, err := w.vault.Read(ctx, path)
+	if err == nil {
+		w.reading.Lock()
+		w.seen[path] = got
+		w.reading.Unlock()
+	}
+	return got, err
 }
 
 func look(ctx context.Context, o Options) (*world, error) {
 	w := &world{
 		conf: o.Config, vault: o.Vault, product: o.Product, random: o.Random, readFile: o.ReadFile,
 		accessors: map[string]string{}, mounts: map[string]string{}, auths: map[string]string{},
+		targets: o.Config.Targets(), enters: entering{}, seen: map[string]map[string]any{},
 	}
 	if w.random == nil {
 		w.random = defaultRandom
@@ -90,7 +127,7 @@ func look(ctx context.Context, o Options) (*world, error) {
 			}
 		}
 	}
-	w.ledger = &ledger{objects: map[string]string{}, apps: map[string]string{}, rotated: map[string]bool{}}
+	w.ledger = &ledger{parts: map[string]int{}, entries: map[string]entry{}, old: map[string]oldLedger{}}
 	if w.mounts[machine.MountKV] != "" {
 		l, err := readLedger(ctx, w.vault, w.conf.Manifest)
 		if err != nil {
@@ -98,13 +135,20 @@ func look(ctx context.Context, o Options) (*world, error) {
 		}
 		w.ledger = l
 	}
+	if err := w.lookAtDatabases(ctx); err != nil {
+		return nil, err
+	}
+	w.nameGroups(o.SplitGroups)
+	if err := w.lookAtLimits(ctx); err != nil {
+		return nil, err
+	}
 	return w, w.lookAtKeys(ctx)
 }
 
 // lookAtKeys reads what the plan of API keys needs. Who may not read it still
 // gets a plan: then the mount's defaults are not compared.
 func (w *world) lookAtKeys(ctx context.Context) error {
-	uses := slices.ContainsFunc(w.conf.Targets(), func(t config.Target) bool { return len(t.Keys) > 0 })
+	uses := slices.ContainsFunc(w.targets, func(t config.Target) bool { return len(t.Keys) > 0 })
 	if !uses || w.mounts[machine.MountKeys] == "" {
 		return nil
 	}
@@ -134,7 +178,9 @@ func (w *world) mountsNeeded() []Change {
 		switch have := w.mounts[path]; {
 		case !needed || have == kind:
 		case have == "" && kind != machine.PluginName:
-			out = append(out, Change{Kind: kindMount, Name: path, Action: Create, object: object{kind: kindMount, name: path, path: "sys/mounts/" + path, write: mountInput(kind)}})
+			out = append(out, Change{Kind: kindMount, Name: path, Action: Create, Note: w.limits.note(path), object: object{
+				kind: kindMount, name: path, path: "sys/mounts/" + path, write: w.limits.mount(path, mountInput(kind)),
+			}})
 		case have == "":
 			out = append(out, Change{Kind: kindMount, Name: path, Action: Blocked, Note: "the engine for API keys isn't mounted: the installer does that"})
 		default:
@@ -147,15 +193,15 @@ func (w *world) mountsNeeded() []Change {
 		case have == "" && kind == config.AuthLDAP && w.product == config.ProductOpenBao:
 			out = append(out, Change{Kind: kindMount, Name: "auth/" + path, Action: Blocked, Note: noLDAP})
 		case have == "":
-			out = append(out, Change{Kind: kindMount, Name: "auth/" + path, Action: Create, object: object{
+			out = append(out, Change{Kind: kindMount, Name: "auth/" + path, Action: Create, Note: w.limits.note("auth/" + path), object: object{
 				kind: kindMount, name: "auth/" + path, path: "sys/auth/" + path,
-				write: map[string]any{"type": kind, "description": "strongroom manifest=" + w.conf.Manifest},
+				write: w.limits.mount("auth/"+path, map[string]any{"type": kind, "description": "strongroom manifest=" + w.conf.Manifest}),
 			}})
 		default:
 			out = append(out, Change{Kind: kindMount, Name: "auth/" + path, Action: Blocked, Note: fmt.Sprintf("is of type %q, not %q", have, kind)})
 		}
 	}
-	targets := w.conf.Targets()
+	targets := w.targets
 	engine(machine.MountKV, "kv", true)
 	engine(machine.MountKeys, machine.PluginName, slices.ContainsFunc(targets, func(t config.Target) bool { return len(t.Keys) > 0 }))
 	engine(machine.MountDatabase, "database", len(w.conf.Databases) > 0)

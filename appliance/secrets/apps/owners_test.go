@@ -1,0 +1,343 @@
+package apps
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"strongroom.example/config"
+)
+
+// oneApp is a manifest with an app that uses a database of others.
+func oneApp(manifest, app string) string {
+	return fmt.Sprintf(`manifest = %q
+[[database]]
+name = "d"
+engine = "postgresql"
+external = true
+[[app]]
+name = %q
+secrets = ["x"]
+[[app.database]]
+database = "d"
+access = "read-only"
+[[app.key]]
+name = "k"
+provider = "p"
+`, manifest, app)
+}
+
+func noApp(manifest string) string { return fmt.Sprintf("manifest = %q\n", manifest) }
+
+func prune(t *testing.T, o Options) *Plan {
+	t.Helper()
+	p, err := Prune(t.Context(), PruneOptions{Options: o, DeleteValues: true}, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// What a manifest has made is taken from it by naming it alone, and its prune leaves
+// alone what is not its own any more: all kinds of objects, those without a mark, too.
+func TestHandOver(t *testing.T) {
+	m := newMemory()
+	apply(t, options(parse(t, oneApp("one", "a")), m))
+	all := m.objects()
+	two := options(parse(t, oneApp("two", "a")), m)
+	refused := func(what string) {
+		t.Helper()
+		before := m.writes
+		p, err := Apply(t.Context(), two, quiet)
+		if !errors.Is(err, ErrConflict) || m.writes != before {
+			t.Fatalf("%s: %v, %d writes", what, err, m.writes-before)
+		}
+		if n := p.Count(Conflict); n != 6 || strings.Count(summary(p), `it belongs to manifest "one"`) != n {
+			t.Fatalf("%s: %s", what, summary(p))
+		}
+	}
+	refused("a claim")
+	two.Adopt = []string{"app/a"}
+	refused("adopting what belongs to one")
+	two.From = "three"
+	refused("from somebody who has nothing")
+	two.From = "one"
+	apply(t, two)
+	two.Adopt, two.From = nil, ""
+	if p := plan(t, two); p.Changed() {
+		t.Errorf("after it two's plan: %s", summary(p))
+	}
+	prune(t, options(parse(t, noApp("one")), m))
+	if got := m.objects(); !slices.Equal(got, all) {
+		t.Errorf("one's prune has left %q of %q", got, all)
+	}
+	if p := plan(t, options(parse(t, oneApp("one", "a")), m)); p.Count(Conflict) != 6 {
+		t.Errorf("one's plan: %s", summary(p))
+	}
+	prune(t, options(parse(t, noApp("two")), m))
+	if got := m.objects(); len(got) != 0 {
+		t.Errorf("two's prune has left %q", got)
+	}
+}
+
+// A name that the file doesn't lead to is no wish that can be left out.
+func TestAdoptNothing(t *testing.T) {
+	m := newMemory()
+	for _, id := range []string{"approle/A", "approle", "", "app/b", "secret/a/y"} {
+		o := options(parse(t, oneApp("one", "a")), m)
+		o.Adopt = []string{id}
+		var person *NeedsOperator
+		if _, err := MakePlan(t.Context(), o); !errors.As(err, &person) {
+			t.Errorf("--adopt %q: %v", id, err)
+		}
+		o.Adopt, o.Resend = nil, []string{id}
+		if _, err := MakePlan(t.Context(), o); !errors.As(err, &person) {
+			t.Errorf("--resend %q: %v", id, err)
+		}
+	}
+}
+
+// writeOld writes a ledger as 0.1 did.
+func (m *memory) writeOld(manifest string, entries map[string]string) {
+	objects := map[string]any{}
+	for id, entry := range entries {
+		objects[id] = entry
+	}
+	m.versions[ledgerPath(manifest)] = 3
+	m.data[ledgerPath(manifest)] = map[string]any{
+		"data": map[string]any{"objects": objects, "rotated": []any{"d"}}, "metadata": map[string]any{"version": json.Number("3")},
+	}
+}
+
+// 0.1's ledger of a manifest is taken over once, by that manifest; then an older
+// program refuses.
+func TestOldLedgerIsTakenOver(t *testing.T) {
+	whole := newMemory()
+	apply(t, options(parse(t, everything), whole))
+	l, err := readLedger(t.Context(), whole, "m")
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := map[string]string{}
+	for id, e := range l.entries {
+		old[id] = strings.TrimSuffix(e.path+" "+e.app, " ")
+		if e.app == "" && strings.Contains(e.path, " ") {
+			old[id] = e.path + " "
+		}
+	}
+	m := newMemory()
+	m.data = whole.data
+	for p := range m.data {
+		if strings.HasPrefix(p, "secret/data/"+ledgerFolder) {
+			delete(m.data, p)
+			delete(m.versions, p)
+		}
+	}
+	m.writeOld("m", old)
+	o := options(parse(t, everything), m)
+	if p := plan(t, o); p.Changed() {
+		t.Fatalf("before it the plan is %s", summary(p))
+	}
+	// Another manifest does not take it over, and sees whose the objects are.
+	if p := plan(t, options(parse(t, strings.Replace(everything, `"m"`, `"n"`, 1)), m)); p.Count(Conflict) < 10 {
+		t.Errorf("another's plan: %s", summary(p))
+	}
+	if m.writes != 0 {
+		t.Errorf("plans wrote: %q", m.log)
+	}
+	apply(t, o)
+	if p := plan(t, o); p.Changed() {
+		t.Errorf("after it the plan is %s", summary(p))
+	}
+	if text, _ := json.Marshal(m.data[ledgerPath("m")]); strings.Contains(string(text), "objects") {
+		t.Errorf("an older program reads %s", text)
+	}
+	before := m.writes
+	apply(t, o)
+	if m.writes != before {
+		t.Errorf("a second apply wrote %q", m.log[before:])
+	}
+	now, err := readLedger(t.Context(), m, "m")
+	if err != nil || !maps.Equal(now.entries, l.entries) {
+		t.Errorf("%v\n%v\n%v", err, now.entries, l.entries)
+	}
+}
+
+// Two of 0.1's manifests say that an object is theirs: neither changes it, and neither
+// prunes it, until a person has said whose it is.
+func TestTwoClaims(t *testing.T) {
+	m := newMemory()
+	apply(t, options(parse(t, oneApp("one", "a")), m))
+	for p := range m.data {
+		if strings.HasPrefix(p, "secret/data/"+ledgerFolder) {
+			delete(m.data, p)
+			delete(m.versions, p)
+		}
+	}
+	both := map[string]string{"approle/a": "auth/approle/role/a a", "database role/a-ro": "database/roles/a-ro a", "secret/a/x": "secret/metadata/a/x a"}
+	m.writeOld("one", both)
+	m.writeOld("two", both)
+	all := m.objects()
+	one := options(parse(t, oneApp("one", "a")), m)
+	if p := plan(t, one); p.Count(Conflict) != 3 || !strings.Contains(summary(p), "manifests one, two both say") {
+		t.Errorf("the plan is %s", summary(p))
+	}
+	prune(t, options(parse(t, noApp("two")), m))
+	if got := m.objects(); !slices.Equal(got, all) {
+		t.Errorf("a prune has left %q", got)
+	}
+	m.writeOld("two", both)
+	one.Adopt, one.From = []string{"app/a"}, "two"
+	apply(t, one)
+	one.Adopt, one.From = nil, ""
+	if p := plan(t, one); p.Changed() {
+		t.Errorf("then the plan is %s", summary(p))
+	}
+	prune(t, options(parse(t, noApp("two")), m))
+	if got := m.objects(); !slices.Equal(got, all) {
+		t.Errorf("two's prune has left %q", got)
+	}
+}
+
+// Two manifests at work in one part of the ledger don't disturb each other.
+func TestLedgerOfTwo(t *testing.T) {
+	m := newMemory()
+	o := options(parse(t, oneApp("one", "a")), m)
+	_, err := Apply(t.Context(), o, func(*Plan) error {
+		for i := range 60 { // so many that they meet in some part
+			apply(t, options(parse(t, fmt.Sprintf("manifest = \"n%d\"\n[[app]]\nname = \"b%d\"\n", i, i)), m))
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := plan(t, o); p.Changed() {
+		t.Errorf("the plan is %s", summary(p))
+	}
+	if p := plan(t, options(parse(t, "manifest = \"n7\"\n[[app]]\nname = \"b7\"\n"), m)); p.Changed() {
+		t.Errorf("another's plan is %s", summary(p))
+	}
+}
+
+// randomManifest is a file of few names, so that manifests meet.
+func randomManifest(r *rand.Rand, manifest string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "manifest = %q\n", manifest)
+	for _, app := range []string{"a", "a-b", "b"} {
+		if r.IntN(2) == 0 {
+			continue
+		}
+		fmt.Fprintf(&b, "[[app]]\nname = %q\n", app)
+		if r.IntN(3) == 0 {
+			b.WriteString("secrets = [\"x\"]\n[[app.key]]\nname = \"k\"\nprovider = \"p\"\n")
+			continue
+		}
+		for _, env := range []string{"b", "b-c", "c"} {
+			if r.IntN(2) == 0 {
+				fmt.Fprintf(&b, "[[app.environment]]\nname = %q\nsecrets = [\"x\"]\n", env)
+			}
+		}
+	}
+	if r.IntN(2) == 0 {
+		b.WriteString("[[auth]]\ntype = \"ldap\"\nurl = \"ldaps://l\"\nuser_dn = \"d\"\n[[auth.map]]\ngroup = \"G\"\nroles = [\"reader\"]\n")
+	}
+	return b.String()
+}
+
+// Three manifests are edited, applied, adopted, pruned and killed in any order: no
+// object is changed or removed by one that doesn't own it, and after an apply there is
+// nothing to do.
+func TestManifestsInAnyOrder(t *testing.T) {
+	steps, seed := 1500, rand.Uint64()
+	r := rand.New(rand.NewPCG(seed, 1))
+	t.Logf("seed %d", seed)
+	m := newMemory()
+	owners := func() map[string]string {
+		l, err := readLedger(t.Context(), m, "x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := map[string]string{}
+		for _, e := range l.entries {
+			out[e.path] = e.owner
+		}
+		return out
+	}
+	files := map[string]config.Apps{}
+	applied, pruned, killed, handed := 0, 0, 0, 0
+	for range steps {
+		name := []string{"one", "two", "three"}[r.IntN(3)]
+		if conf, err := config.ParseApps("f", []byte(randomManifest(r, name))); files[name].Manifest == "" || r.IntN(3) == 0 && err == nil {
+			if err != nil {
+				continue // two of its names are one, and the file is refused
+			}
+			files[name] = conf
+		}
+		o := options(files[name], m)
+		if r.IntN(3) == 0 {
+			o.Adopt, o.From = nil, []string{"", "one", "two", "three"}[r.IntN(4)]
+			for _, app := range files[name].Apps {
+				o.Adopt = append(o.Adopt, "app/"+app.Name)
+			}
+		}
+		m.failAt = 0
+		if r.IntN(4) == 0 {
+			m.failAt, m.after = m.writes+1+r.IntN(10), r.IntN(2) == 0
+		}
+		before, had, from := owners(), m.objects(), len(m.log)
+		var err error
+		isPrune := r.IntN(3) == 0
+		if isPrune {
+			_, err = Prune(t.Context(), PruneOptions{Options: o, DeleteValues: true}, quiet)
+			pruned++
+		} else {
+			_, err = Apply(t.Context(), o, quiet)
+			applied++
+		}
+		m.failAt = 0
+		switch {
+		case errors.Is(err, errInjected):
+			killed++
+		case err != nil && !errors.Is(err, ErrConflict):
+			t.Fatal(err)
+		}
+		after := owners()
+		for _, call := range m.log[from:] {
+			verb, path, _ := strings.Cut(call, " ")
+			if strings.HasPrefix(path, "secret/data/") || strings.HasPrefix(path, "sys/mounts/") || !slices.Contains(had, path) {
+				continue
+			}
+			if owner := before[path]; owner != "" && owner != name && after[path] != name {
+				t.Fatalf("%s of %s by %q, which %q owns", verb, path, name, owner)
+			}
+			if owner := before[path]; owner != "" && owner != name && owner != o.From {
+				t.Fatalf("%s of %s by %q, taken from %q without its word", verb, path, name, owner)
+			}
+		}
+		for path, owner := range after {
+			if before[path] != "" && before[path] != owner {
+				handed++
+			}
+		}
+		for _, path := range m.objects() {
+			if after[path] == "" && path != "sys/policies/acl/strongroom-reader" {
+				t.Fatalf("%s is nobody's", path)
+			}
+		}
+		if err == nil && !isPrune {
+			if p := plan(t, options(files[name], m)); p.Count(Unchanged, Unnamed) != len(p.Changes) {
+				t.Fatalf("after it there is %s", summary(p))
+			}
+		}
+	}
+	if applied == 0 || pruned == 0 || killed == 0 || handed == 0 {
+		t.Errorf("%d applied, %d pruned, %d killed, %d handed over", applied, pruned, killed, handed)
+	}
+	t.Logf("%d applied, %d pruned, %d killed, %d objects handed over", applied, pruned, killed, handed)
+}
