@@ -346,10 +346,11 @@ func (w *work) keepRetired(next *keyRecord) {
 // doubt notes that the current version may be dead: its successor was asked for, and
 // nobody has seen it, where its birth ends the one before. Readers are promised nothing
 // until there is a successor, or the version is seen to work; where it cannot be looked
-// at, a successor is needed. next must be a clone.
-func (w *work) doubt(next *keyRecord) {
+// at, a successor is needed. What was brought meanwhile, with a later number, was tested
+// after that. next must be a clone.
+func (w *work) doubt(next *keyRecord, successor int) {
 	cur := next.Life.Current()
-	if w.caps.Overlap || cur == nil {
+	if w.caps.Overlap || cur == nil || cur.Number >= successor {
 		return
 	}
 	cur.Doubted = w.now()

@@ -521,6 +521,7 @@ func TestModelFound(t *testing.T) {
 		"a revocation that a crash cut off, the clock a minute behind, and a rollback": {{"create", 44428}, {"lie", 1966}, {"pass", 62722}, {"lie", 26665}, {"pass", 49779}, {"jump", 36206}, {"storage crash", 11788}, {"pass", 57814}, {"rollback", 18727}, {"pass", 43607}},
 		"no overlap: a reconcile while a new key is refused":                           {{"create", 11410}, {"lie", 64390}, {"reconcile", 58764}, {"pass", 63827}},
 		"neither: one id for all, and a write that was carried out and failed":         {{"jump", 59309}, {"create", 57379}, {"lie", 25498}, {"rotate", 39994}, {"restart", 43033}, {"jump", 13524}, {"storage crash", 63287}, {"compromised", 16318}},
+		"no overlap nor list nor test: a crash, and a person who ends what was made":   {{"jump", 12860}, {"create", 41022}, {"accept the clock", 58622}, {"storage crash", 40875}, {"force", 22797}, {"pass", 59687}, {"resolve", 45087}},
 		"a late revocation, and an id that is given again":                             {{"lie", 2797}, {"create", 49932}, {"service fault", 34804}, {"compromised", 17892}, {"lie", 10270}, {"pass", 5812}, {"pass", 26293}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -306,12 +306,12 @@ func (w *work) tooShort(key provider.Key) error {
 
 // stillborn stores a new version that readers must not get, so that it is ended.
 func (w *work) stillborn(ctx context.Context, next *keyRecord, why error) error {
-	now := w.now()
-	if err := next.Life.Retire(next.Life.Pending().Number, now, now, true); err != nil {
+	now, number := w.now(), next.Life.Pending().Number
+	if err := next.Life.Retire(number, now, now, true); err != nil {
 		return err
 	}
 	next.MintFailure, next.Wait = w.fail(w.rec.MintFailure, lifecycle.StepCreate, lifecycle.WhyRetry, why)
-	w.doubt(next)
+	w.doubt(next, number)
 	if err := w.save(ctx, next); err != nil {
 		return err
 	}
@@ -334,7 +334,7 @@ func (w *work) mintFailed(ctx context.Context, in *intent, err error) error {
 	if in != nil {
 		w.sweepSoon(next, in) // whatever the service says, it may be there
 		if in.asked {
-			w.doubt(next)
+			w.doubt(next, in.Version)
 		}
 	}
 	if err := w.save(ctx, next); err != nil {

@@ -514,9 +514,7 @@ func (w *work) withoutHolder(ctx context.Context, ids []string) ([]string, error
 func (w *work) recovered(ctx context.Context, in intent) error {
 	next := w.rec.clone()
 	w.sweepSoon(next, &in)
-	if cur := next.Life.Current(); cur != nil && cur.Number < in.Version {
-		w.doubt(next)
-	}
+	w.doubt(next, in.Version)
 	if next.Wait.For(lifecycle.WhyList) {
 		next.Wait = nil
 		if f := next.MintFailure; f != nil && f.Step == lifecycle.StepRecover {
@@ -547,6 +545,7 @@ func (w *work) wait(ctx context.Context, until time.Time) error {
 func (w *work) markUncertain(ctx context.Context, in intent, why string) error {
 	next := w.rec.clone()
 	next.Uncertain = &uncertain{Name: in.Name, Version: in.Version, Since: w.now(), Message: why}
+	w.doubt(next, in.Version) // whatever a person finds, it may have been made
 	if err := w.save(ctx, next); err != nil {
 		return err
 	}
