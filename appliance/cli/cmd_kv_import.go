@@ -45,8 +45,9 @@ is not there gets its versions with their numbers; times of creation are new.`,
 				}
 				return kvError(err)
 			}
+			would := map[bool]string{true: "would be "}[dryRun]
 			for _, d := range done {
-				fmt.Fprintf(c.OutOrStdout(), "%s: %s\n", d.Path, d.State)
+				fmt.Fprintf(c.OutOrStdout(), "%s: %s%s\n", d.Path, would, d.State)
 			}
 			return kvError(err)
 		},

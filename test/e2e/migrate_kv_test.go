@@ -134,7 +134,9 @@ func TestKVExportImportRollback(t *testing.T) {
 	}
 
 	// Into another mount, and it is the same there.
-	o.must(0, "kv", "import", file, "--identity", identity, "--mount", "other", "--dry-run")
+	if out := o.must(0, "kv", "import", file, "--identity", identity, "--mount", "other", "--dry-run"); !strings.Contains(out, "app/p/rotated: would be created") {
+		t.Errorf("a dry run tells of what it has not done: %s", out)
+	}
 	if got := kvState(t, s, "other", "app/p/rotated"); got != "none" {
 		t.Fatalf("a dry run writes: %s", got)
 	}

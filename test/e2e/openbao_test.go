@@ -102,6 +102,7 @@ var onOpenBao = map[string]string{
 	"TestCluster":                           "joins nodes as the installer does, which installs Vault alone",
 	"TestNodeIsAdded":                       "the same",
 	"TestClusterLosesItsLeader":             "the same",
+	"TestMoveToOpenBao":                     "runs both",
 	"TestSnapshotTakeVerifyPrune":           "asks the CLI for raft snapshot inspect, which OpenBao's has not",
 	"TestDrillRTO":                          "measures Vault",
 	"TestDrillKilledAnywhere":               "measures Vault",

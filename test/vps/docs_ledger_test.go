@@ -96,6 +96,8 @@ var ledger = map[string]map[string]string{
 	},
 	"openbao.md": {
 		"verify": "test/openbao_docs_test.go", "install": "test/openbao_docs_test.go", "product": "test/vps/docs_ledger_test.go",
+		"move-out": "test/e2e/openbao_move_test.go", "move-in": "test/e2e/openbao_move_test.go",
+		"move-end": "test/e2e/openbao_move_test.go",
 	},
 	"migrate.md": {
 		"scan": "test/e2e/migrate_docs_test.go", "entry": "test/e2e/migrate_docs_test.go", "check": "test/e2e/migrate_docs_test.go", "plan": "test/e2e/migrate_docs_test.go", "apply": "test/e2e/migrate_docs_test.go", "cutover": "test/e2e/migrate_docs_test.go",
