@@ -229,9 +229,23 @@ func (b *backend) finishLooks(ctx context.Context, st store) error {
 	if err := b.index.flush(ctx, st); err != nil {
 		return err
 	}
+	// Of a campaign by a clock of before the date goes: what is made from now on needs no such
+	// one. What was made meanwhile counts as made after it, and is looked at once more.
+	before := func(c *campaign) bool { return c.Started.After(b.clock.now().Add(lifecycle.ClockSlack)) }
+	again := look{All: true}
 	for _, c := range running {
-		if c.Started.After(b.clock.now().Add(lifecycle.ClockSlack)) {
-			// By a clock of before: what is made from now on needs no such date.
+		if before(c) {
+			again.Made = later(later(again.Made, b.look.Made), c.Started.Add(1))
+		}
+	}
+	if !again.Made.IsZero() {
+		if err := st.put(ctx, lookKey, again); err != nil {
+			return err
+		}
+		b.look = again
+	}
+	for _, c := range running {
+		if before(c) {
 			if err := st.removeCampaigns(ctx, c.Provider); err != nil {
 				return err
 			}
@@ -245,7 +259,10 @@ func (b *backend) finishLooks(ctx context.Context, st store) error {
 		}
 		b.campaigns.set(c.Provider, &done)
 	}
-	if b.look.All || len(b.look.Providers) > 0 {
+	switch {
+	case !again.Made.IsZero():
+		b.index.lookAt("")
+	case b.look.All || len(b.look.Providers) > 0:
 		if err := st.remove(ctx, lookKey); err != nil {
 			return err
 		}

@@ -165,6 +165,12 @@ func (w *work) settle(ctx context.Context, f *finding) error {
 			return err
 		}
 	}
+	if len(f.later) > 0 {
+		w.doubt(next, next.Life.Last)
+	}
+	for _, in := range w.b.intents.of(next.Name) {
+		w.doubt(next, in.Version) // it is closed below
+	}
 	next.Life.Last += restoreGap
 	if w.sweeps() {
 		next.Sweep = now // by then what is dead is known, and a second key of one name is told apart
