@@ -323,6 +323,9 @@ func restoreError(err error) error {
 		return &Error{Code: ExitOperator, Err: err, Hint: "nothing was restored: upgrade Vault first (docs/upgrade.md); --into-older insists, at the risk of a Vault that does not start"}
 	case errors.Is(err, restore.ErrOtherProduct):
 		return &Error{Code: ExitOperator, Err: err, Hint: "nothing was restored: docs/openbao.md says how secrets move between the two"}
+	case errors.Is(err, restore.ErrOtherAnswers):
+		return &Error{Code: ExitOperator, Err: err, Hint: "nothing was restored: the nodes here would take it for their leader, be none of its nodes, and stay sealed. " +
+			"Stop that Vault, or cut it off, and restore again"}
 	case errors.Is(err, restore.ErrTokenKind):
 		return &Error{Code: ExitOperator, Err: err, Hint: "nothing was restored: log in for a service token without a bound on its uses, as vault login gives"}
 	case errors.Is(err, restore.ErrNotReady):

@@ -15,7 +15,6 @@ import (
 
 	"strongroom.example/appliance/backup/scratch"
 	"strongroom.example/appliance/serve/kms"
-	"strongroom.example/appliance/watch/evidence"
 	"strongroom.example/test/vaulttest"
 )
 
@@ -47,7 +46,7 @@ func moveCluster(t *testing.T, s *vaulttest.Server) (addr string) {
 // raftAddress is where raft's own record says that the node is.
 func raftAddress(t *testing.T, s *vaulttest.Server, node string) string {
 	t.Helper()
-	r, err := evidence.ReadRaft(t.Context(), s.Root)
+	r, err := s.Root.Raft(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,12 +9,14 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/vault/api"
 
+	"strongroom.example/appliance/backup/restore"
 	"strongroom.example/test/vaulttest"
 )
 
@@ -115,6 +117,55 @@ func TestCluster(t *testing.T) {
 	t.Run("app", func(t *testing.T) { clusterApps(t, c) })
 	t.Run("step-down", func(t *testing.T) { clusterStepDown(t, c) })
 	t.Run("epoch of its own", func(t *testing.T) { clusterEpoch(t, c) })
+	t.Run("a copy's snapshot", func(t *testing.T) { clusterCopy(t, c) })
+}
+
+// A copy of the cluster on one machine, as in a rehearsal. As long as it answers its snapshot
+// would be the end of the cluster, and is refused; afterwards it is restored as any.
+func clusterCopy(t *testing.T, c *vaulttest.Cluster) {
+	leader, _ := c.Settle()
+	dir := t.TempDir()
+	snap := func(s *vaulttest.Server, name string) string {
+		t.Helper()
+		file := filepath.Join(dir, name)
+		f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = f.Close() }()
+		if err := vaulttest.API(s.Root).Sys().RaftSnapshotWithContext(t.Context(), f); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	restored := func(s *vaulttest.Server, file string) error {
+		t.Helper()
+		checked, err := restore.FromFile(t.Context(), file, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = checked.Close() }()
+		_, err = restore.Run(t.Context(), restore.Options{Snapshot: checked, Vault: s.Root, EpochFile: s.Layout.EpochFile(), Patience: vaulttest.ClusterPatience})
+		return err
+	}
+	copied := vaulttest.New(t, vaulttest.Node{ID: "node-9", Keyset: leader.Keyset})
+	if err := restored(copied, snap(leader, "cluster.snap")); !errors.Is(err, restore.ErrTokenGone) {
+		t.Fatalf("into the copy: %v", err)
+	}
+	copied.Root.SetToken(leader.RootToken)
+	file := snap(copied, "copy.snap")
+	if err := restored(leader, file); !errors.Is(err, restore.ErrOtherAnswers) {
+		t.Fatalf("while the copy answers: %v", err)
+	}
+	if err := copied.Set.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := restored(leader, file); err != nil {
+		t.Fatalf("when it is gone: %v", err)
+	}
+	if _, standbys := c.Settle(); len(standbys) != 2 {
+		t.Errorf("%d standbys", len(standbys))
+	}
 }
 
 func clusterReads(t *testing.T, c *vaulttest.Cluster) {

@@ -15,7 +15,6 @@ import (
 	"strongroom.example/appliance/backup/scratch"
 	"strongroom.example/appliance/base/proc"
 	"strongroom.example/appliance/serve/kms"
-	"strongroom.example/appliance/watch/evidence"
 	"strongroom.example/config/machine"
 )
 
@@ -57,7 +56,7 @@ func NewCluster(t testing.TB, n int) *Cluster {
 func (c *Cluster) Vote() {
 	c.t.Helper()
 	c.until("every node has a vote", func(ctx context.Context) error {
-		r, err := evidence.ReadRaft(ctx, c.Nodes[0].Root)
+		r, err := c.Nodes[0].Root.Raft(ctx)
 		if err != nil {
 			return err
 		}

@@ -21,6 +21,10 @@ var (
 	// ErrNewerVault means that the snapshot is of a newer Vault than this one, which may
 	// not read its storage.
 	ErrNewerVault = errors.New("the snapshot is of a newer vault")
+	// ErrOtherAnswers means that a Vault that it is of still answers, which is none of this
+	// cluster's nodes. They would follow it, be told that they are none of its nodes, and
+	// seal themselves for good.
+	ErrOtherAnswers = errors.New("a vault that the snapshot is of still answers")
 	// ErrOtherProduct means that it is of OpenBao and this one is Vault, or the other way
 	// round: neither reads the other's storage.
 	ErrOtherProduct = errors.New("the snapshot is of another product")

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -75,6 +77,9 @@ func Run(ctx context.Context, o Options) (Result, error) {
 		return res, fmt.Errorf("%w: initialised=%t sealed=%t standby=%t", ErrNotReady, health.Initialized, health.Sealed, health.Standby)
 	}
 	if err := o.mayGoInto(health.Server()); err != nil {
+		return res, err
+	}
+	if err := o.othersAreGone(ctx); err != nil {
 		return res, err
 	}
 	if err := putBack(ctx, o.Vault, o.WaitsFile, o.EpochFile); err != nil {
@@ -157,6 +162,33 @@ func (o Options) mayGoInto(into config.Server) error {
 		return nil //nolint:nilerr // what is no version cannot be compared, and is noted by the plan
 	}
 	return fmt.Errorf("%w: it is of %s, this one is %s", ErrNewerVault, o.From, into)
+}
+
+// answerWithin is how long a server may take to accept a connection.
+const answerWithin = 3 * time.Second
+
+// othersAreGone looks, before a cluster of several nodes gets a snapshot, whether a server
+// that the snapshot names and that is none of them still answers. What can be seen of it is
+// seen from here.
+func (o Options) othersAreGone(ctx context.Context) error {
+	raft, err := o.Vault.Raft(ctx)
+	if err != nil {
+		return fmt.Errorf("which nodes this cluster has: %w", err)
+	}
+	if len(raft.Nodes) < 2 {
+		return nil // it leads itself
+	}
+	for _, s := range o.Snapshot.Archive.Servers {
+		if slices.ContainsFunc(raft.Nodes, func(n vaultapi.RaftNode) bool { return n.ID == s.ID && n.Address == s.Address }) {
+			continue
+		}
+		d := net.Dialer{Timeout: answerWithin}
+		if c, err := d.DialContext(ctx, "tcp", s.Address); err == nil {
+			_ = c.Close()
+			return fmt.Errorf("%w: %q at %s", ErrOtherAnswers, s.ID, s.Address)
+		}
+	}
+	return nil
 }
 
 // HandOver gives Vault an archive of its own and returns once it is active with what is

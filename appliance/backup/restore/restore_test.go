@@ -49,6 +49,7 @@ type fakeVault struct {
 	mounts    int                                           // status of sys/mounts, 200 when 0
 	reconcile string                                        // data of apikeys/reconcile
 	broken    bool                                          // reconcile answers 500
+	nodes     []snapshot.Server                             // raft's; none: it is alone
 }
 
 const activeHealth = `{"initialized":true,"sealed":false,"standby":false,"version":"1.21.1","cluster_id":"one"}`
@@ -82,7 +83,7 @@ func (f *fakeVault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := strings.TrimPrefix(r.URL.Path, "/v1/")
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if path != "sys/seal-status" && path != "sys/health" && path != "auth/token/lookup-self" {
+	if path != "sys/seal-status" && path != "sys/health" && path != "sys/storage/raft/configuration" && path != "auth/token/lookup-self" {
 		f.calls = append(f.calls, r.Method+" "+path)
 	}
 	answer := func(status int, body string) {
@@ -93,6 +94,13 @@ func (f *fakeVault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch path {
 	case "sys/health":
 		answer(200, f.health)
+	case "sys/storage/raft/configuration":
+		var servers []map[string]any
+		for _, n := range f.nodes {
+			servers = append(servers, map[string]any{"node_id": n.ID, "address": n.Address})
+		}
+		body, _ := json.Marshal(map[string]any{"data": map[string]any{"config": map[string]any{"servers": servers}}})
+		answer(200, string(body))
 	case "sys/seal-status":
 		if f.restored && f.sealed != 0 {
 			f.sealed--

@@ -36,7 +36,12 @@ type Archive struct {
 	// Sealed tells whether the sums are there a second time, encrypted by
 	// Vault's seal. Vault checks those on a restore without force.
 	Sealed bool
+	// Servers are raft's, of the Vault that it is of.
+	Servers []Server
 }
+
+// Server is one of raft's nodes.
+type Server struct{ ID, Address string }
 
 // CheckArchive reads a raft snapshot archive to the end of r and checks that it
 // is whole, that it agrees with its own SHA256SUMS, and that it holds nothing
@@ -198,6 +203,8 @@ func (m *members) check() (Archive, error) {
 		ID          string
 		Index, Term uint64
 		Size        int64
+
+		Configuration struct{ Servers []Server }
 	}
 	if err := json.Unmarshal(m.meta, &meta); err != nil {
 		return Archive{}, fmt.Errorf("%w: member %q: %w", ErrCorrupt, memberMeta, err)
@@ -211,7 +218,7 @@ func (m *members) check() (Archive, error) {
 	}
 	return Archive{
 		ID: meta.ID, Index: meta.Index, Term: meta.Term,
-		StateSize: meta.Size, Sealed: m.sealed,
+		StateSize: meta.Size, Sealed: m.sealed, Servers: meta.Configuration.Servers,
 	}, nil
 }
 

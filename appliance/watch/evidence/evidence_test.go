@@ -307,7 +307,7 @@ func TestReadRaftAndHealth(t *testing.T) {
 	if err != nil || !h.Tested || h.Sealed || !h.Initialized {
 		t.Errorf("health %+v, %v", h, err)
 	}
-	r, err := ReadRaft(t.Context(), c)
+	r, err := c.Raft(t.Context())
 	if err != nil || r.Index != 12 || len(r.Nodes) != 1 || !r.Nodes[0].Leader {
 		t.Errorf("raft %+v, %v", r, err)
 	}

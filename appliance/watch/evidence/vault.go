@@ -2,9 +2,6 @@ package evidence
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
-	"strconv"
 	"time"
 
 	"strongroom.example/appliance/base/vaultapi"
@@ -42,51 +39,6 @@ func ReadHealth(ctx context.Context, c *vaultapi.Client) (Health, error) {
 		Initialized: h.Initialized, Sealed: h.Sealed, Standby: h.Standby, Product: h.Product, Version: h.Version,
 		ClusterName: h.ClusterName, ClusterID: h.ClusterID, Tested: h.Server().Tested(),
 	}, nil
-}
-
-// Raft is the storage's view of its nodes.
-type Raft struct {
-	Index uint64     `json:"index"`
-	Nodes []RaftNode `json:"nodes"`
-}
-
-// RaftNode is one of them.
-type RaftNode struct {
-	ID      string `json:"id"`
-	Address string `json:"address"`
-	Leader  bool   `json:"leader"`
-	Voter   bool   `json:"voter"`
-}
-
-// ReadRaft reads raft's configuration, which needs a token that may.
-// https://developer.hashicorp.com/vault/api-docs/system/storage/raft
-func ReadRaft(ctx context.Context, c *vaultapi.Client) (Raft, error) {
-	var answer struct {
-		Config struct {
-			Index   json.Number `json:"index"`
-			Servers []struct {
-				ID      string `json:"node_id"`
-				Address string `json:"address"`
-				Leader  bool   `json:"leader"`
-				Voter   bool   `json:"voter"`
-			} `json:"servers"`
-		} `json:"config"`
-	}
-	if err := read(ctx, c, "sys/storage/raft/configuration", nil, &answer); err != nil {
-		return Raft{}, err
-	}
-	var r Raft
-	if answer.Config.Index != "" {
-		n, err := strconv.ParseUint(answer.Config.Index.String(), 10, 64)
-		if err != nil {
-			return Raft{}, fmt.Errorf("raft configuration: index %q", answer.Config.Index)
-		}
-		r.Index = n
-	}
-	for _, s := range answer.Config.Servers {
-		r.Nodes = append(r.Nodes, RaftNode{s.ID, s.Address, s.Leader, s.Voter})
-	}
-	return r, nil
 }
 
 // read decodes the data of Vault's answer. It is an error where there is none.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/appliance/base/words"
 	"strongroom.example/appliance/watch/evidence"
 	"strongroom.example/config"
@@ -96,7 +97,7 @@ func (r Report) vaultLine() Line {
 	}
 	if r.Raft != nil {
 		l.Text += " · " + words.Count(len(r.Raft.Nodes), "raft node")
-		if !slices.ContainsFunc(r.Raft.Nodes, func(n evidence.RaftNode) bool { return n.Leader }) {
+		if !slices.ContainsFunc(r.Raft.Nodes, func(n vaultapi.RaftNode) bool { return n.Leader }) {
 			l.State, l.Hint = Bad, "raft has no leader: journalctl -u vault"
 			l.Text += ", no leader"
 		}

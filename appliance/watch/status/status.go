@@ -55,7 +55,7 @@ type Report struct {
 	Host        string                `json:"host"`
 	Domain      string                `json:"domain,omitempty"`
 	Vault       *evidence.Health      `json:"vault,omitempty"`
-	Raft        *evidence.Raft        `json:"raft,omitempty"`
+	Raft        *vaultapi.Raft        `json:"raft,omitempty"`
 	Keys        *evidence.Keys        `json:"keys,omitempty"`
 	Certificate *evidence.Certificate `json:"certificate,omitempty"`
 	Backup      *evidence.Backup      `json:"backup,omitempty"`
@@ -133,7 +133,7 @@ func (r *Report) vault(ctx context.Context, s Sources) {
 		r.Mute = internalError(s.NoLogin)
 		r.missing(inside, s.NoLogin)
 	default:
-		raft, err := evidence.ReadRaft(ctx, s.Vault)
+		raft, err := s.Vault.Raft(ctx)
 		r.Mute = internalError(err)
 		set(r, "raft", &r.Raft)(raft, err)
 		set(r, "API keys and next rotations", &r.Keys)(evidence.ReadKeys(ctx, s.Vault, s.Mount))

@@ -36,7 +36,7 @@ func well() Report {
 	r := Report{
 		At: now, Host: "vps", Domain: "vault.example.com",
 		Vault:       &evidence.Health{Initialized: true, Version: "1.21.1", Tested: true},
-		Raft:        &evidence.Raft{Index: 9, Nodes: []evidence.RaftNode{{ID: "node-1", Leader: true}}},
+		Raft:        &vaultapi.Raft{Index: 9, Nodes: []vaultapi.RaftNode{{ID: "node-1", Leader: true}}},
 		Certificate: &evidence.Certificate{Issuer: "CN=R11,O=Let's Encrypt,C=US", NotBefore: now.AddDate(0, -1, 0), NotAfter: now.AddDate(0, 2, 0), Covers: true},
 		Backup:      &evidence.Backup{ID: "c/1", TakenAt: now.Add(-20 * time.Minute), Size: 3 << 20, Places: map[string]time.Time{"dir:/mnt": now}},
 		Drill:       &report.Report{Kind: report.KindDrill, Passed: true, FinishedAt: now.AddDate(0, 0, -12), RPOSeconds: 1900, RTOSeconds: 8.2},
