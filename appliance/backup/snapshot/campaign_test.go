@@ -555,7 +555,7 @@ func (w *campaign) verifyBeside(slow string) {
 func TestBackupCampaign(t *testing.T) {
 	worlds, steps := uint64(16), 40
 	if os.Getenv("STRONGROOM_SOAK") == "1" {
-		worlds, steps = 4000, 80
+		worlds, steps = 500, 80
 	}
 	total := map[string]int{"good copies lost": 0, "healthy places left": 0, "proofs of nothing": 0, "wrong choices": 0}
 	for seed := range worlds {
