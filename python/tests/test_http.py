@@ -19,8 +19,10 @@ import gzip
 import importlib.util
 import io
 import json
+import shutil
 import socket
 import ssl
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -673,6 +675,25 @@ def test_a_missing_client_certificate_is_told_at_once(tmp_path: Path) -> None:
         assert client.stats.requests == 1
 
 
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl names the folder's files")
+def test_a_folder_of_authorities_is_as_good_as_a_file(tmp_path: Path) -> None:
+    context, bundle = tls_server(tmp_path)
+    folder = tmp_path / "authorities"
+    folder.mkdir()
+    shutil.copy(bundle, folder / "ca.pem")
+    subprocess.run(["openssl", "rehash", folder], check=True, capture_output=True)
+    with Raw(answering(http(SECRET)), context) as server:
+        assert client_at(server.address, ca_bundle=str(folder)).get("x") == "v"
+
+
+def test_the_authorities_fault_is_told_before_the_certificates(tmp_path: Path) -> None:
+    garbage = tmp_path / "garbage"
+    garbage.write_bytes(b"not PEM")
+    both: dict[str, Any] = {"client_certificate": str(garbage), "client_key": str(garbage)}
+    with pytest.raises(ConfigurationError, match=r"^ca_bundle: holds no certificates"):
+        client_at("https://127.0.0.1:1", ca_bundle=str(garbage), **both)
+
+
 def test_a_client_certificate_is_used_and_its_faults_are_ours(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     server_pair = authority.issue("server", ["127.0.0.1"])
@@ -799,6 +820,34 @@ def test_tls_through_a_proxy_is_as_without(tmp_path: Path) -> None:
             client_at(
                 server.address, ca_bundle=bundle, proxy=proxy.address, tls_server_name="other.test"
             ).get("x")
+
+
+def test_plain_http_goes_through_a_proxy_as_proxies_want_it(tmp_path: Path) -> None:
+    with Raw(answering(http(SECRET))) as proxy:
+        client = client_at("http://127.0.0.1:1", proxy=proxy.address)
+        assert client.get("x") == "v"
+        assert proxy.requests[-1].startswith(
+            b"GET http://127.0.0.1:1/v1/secret/data/x HTTP/1.1\r\n"
+        )
+
+
+def test_a_unix_socket_has_no_proxy(tmp_path: Path) -> None:
+    with Raw(answering(http(SECRET)), unix=tmp_path / "v.sock") as server:
+        client = client_at(server.address, proxy="http://127.0.0.1:1")
+        assert client.get("x") == "v"
+        assert server.requests[-1].startswith(b"GET /v1/secret/data/x HTTP/1.1\r\n")
+
+
+def test_a_proxy_may_be_of_the_systems_authorities(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "proxy").mkdir()
+    public, theirs = tls_server(tmp_path / "proxy")
+    context, bundle = tls_server(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", theirs)  # what OpenSSL takes for the system's
+    with Raw(answering(http(SECRET)), context) as server, Tunnel(public) as proxy:
+        client = client_at(server.address, ca_bundle=bundle, proxy=proxy.address)
+        assert client.get("x") == "v"
 
 
 def test_tls_to_a_proxy_is_as_to_vault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
