@@ -21,6 +21,7 @@ func commands(version string) []*cobra.Command {
 		metricsCommand(version),
 		frontCommand(),
 		appCommand(),
+		personCommand(),
 		providerCommand(),
 		migrateCommand(),
 		envCommand(),

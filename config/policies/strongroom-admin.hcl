@@ -21,10 +21,16 @@ path "auth/token/create-orphan" {
   capabilities = ["deny"]
 }
 path "auth/token/create" {
-  capabilities = ["create", "update"]
+  capabilities = ["create", "update", "sudo"]
+  denied_parameters = {
+    "no_parent" = []
+  }
 }
 path "auth/token/create/*" {
-  capabilities = ["create", "update"]
+  capabilities = ["create", "update", "sudo"]
+  denied_parameters = {
+    "no_parent" = []
+  }
 }
 # Of several policies Vault lets the one decide that names a path most exactly: an
 # administrator who is an operator and a reader, too, would be less without these.

@@ -52,6 +52,7 @@ var ledger = map[string]map[string]string{
 		"apply": "test/e2e/apps_docs_test.go", "prune": "test/e2e/apps_docs_test.go", "bundle": "test/e2e/apps_docs_test.go", "open": "test/e2e/apps_docs_test.go", "log-in": "test/e2e/apps_docs_test.go", "password": "test/e2e/apps_docs_test.go",
 		`manifest = "data-team"`: "test/vps/docs_ledger_test.go", `[[auth]]`: "test/vps/docs_ledger_test.go",
 	},
+	"people.md": {"end": "test/e2e/apps_person_test.go", "allow": "test/e2e/apps_person_test.go", "prune": "test/e2e/apps_person_test.go"},
 	"README.md": {}, "architecture.md": {}, "commands.md": {},
 	"backup.md": {
 		"[backup]": "test/vps/docs_ledger_test.go", `access_key = "…"`: "test/vps/docs_ledger_test.go",

@@ -310,10 +310,15 @@ func (w *world) nameGroups(split bool) {
 // statements are a role's, with the names that its groups have.
 func (w *world) statements(d config.Database, r config.DatabaseRole) statements {
 	d = w.located(d)
-	if names := w.groups[pairOf(d, r.Schema)]; names != nil {
-		return statementsNamed(d, r, names)
+	return statementsNamed(d, r, w.names(d, r.Schema))
+}
+
+// names are what the groups of a schema are called.
+func (w *world) names(d config.Database, schema string) groupNames {
+	if names := w.groups[pairOf(w.located(d), schema)]; names != nil {
+		return names
 	}
-	return statementsFor(d, r)
+	return config.GroupRole
 }
 
 // located is d with where it is, which the file may leave to a connection of others.

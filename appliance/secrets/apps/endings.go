@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/appliance/base/words"
@@ -60,8 +59,7 @@ func (w *world) bound(o object) string {
 type tokenSeen struct {
 	accessor, path, name, entity string
 	meta                         map[string]any
-	ttl                          time.Duration // 0: it doesn't end
-	batch, orphan                bool
+	orphan                       bool
 }
 
 // tokens looks at all live tokens, and gives those that match.
@@ -82,7 +80,7 @@ func tokens(ctx context.Context, v Vault, match func(tokenSeen) bool) ([]tokenSe
 		}
 		t := tokenSeen{
 			accessor: accessors[i], path: text(got, "path"), name: text(got, "display_name"), entity: text(got, "entity_id"), meta: mapOf(got["meta"]),
-			ttl: time.Duration(asInt(got["ttl"])) * time.Second, batch: text(got, "type") == "batch", orphan: got["orphan"] == true,
+			orphan: got["orphan"] == true,
 		}
 		if match(t) {
 			mu.Lock()
@@ -95,8 +93,11 @@ func tokens(ctx context.Context, v Vault, match func(tokenSeen) bool) ([]tokenSe
 	return out, err
 }
 
-// tokenGone: 403 of older versions, 404 or 400 of newer; its words alone tell it.
-func tokenGone(err error) bool { return vaultapi.Says(err, "invalid accessor") }
+// tokenGone: 403 of older versions, 404 or 400 of newer; its words alone tell it. A
+// token that ends with its maker's at that moment has others.
+func tokenGone(err error) bool {
+	return vaultapi.Says(err, "invalid accessor") || vaultapi.Says(err, "token not found")
+}
 
 // endAll ends tokens, with their leases and the tokens made by them.
 func endAll(ctx context.Context, v Vault, all []tokenSeen) error {
@@ -107,6 +108,26 @@ func endAll(ctx context.Context, v Vault, all []tokenSeen) error {
 		}
 		return nil
 	})
+}
+
+// entities are the people whose logins are gone.
+func (w *world) entities(ctx context.Context, changes []Change, gone entering) ([]string, error) {
+	var out []string
+	for _, c := range changes {
+		mount, _, _ := strings.Cut(c.Name, "/")
+		name, user := strings.CutPrefix(c.object.path, "auth/"+mount+"/users/")
+		if _, went := gone[c.object.id()]; !went || !user || c.Kind != kindAuthEntry || w.accessors[mount] == "" {
+			continue
+		}
+		p, err := lookUp(ctx, w.vault, name, w.accessors[mount])
+		if err != nil {
+			return nil, err
+		}
+		if p != nil {
+			out = append(out, p.ID)
+		}
+	}
+	return out, nil
 }
 
 // endTokens ends what came by logins that are gone. What can't be ended is told, and
@@ -123,13 +144,18 @@ func (w *world) endTokens(ctx context.Context, o Options, changes []Change, gone
 	if len(matches) == 0 {
 		return nil
 	}
+	people, err := w.entities(ctx, changes, gone)
+	if err != nil {
+		people = nil // who may not ask ends what came by the logins themselves
+	}
 	all, err := tokens(ctx, w.vault, func(t tokenSeen) bool {
 		for _, m := range matches {
 			if m(t) {
 				return true
 			}
 		}
-		return false
+		// Of somebody who has gone: a token that was made to outlive the one that made it.
+		return t.entity != "" && slices.Contains(people, t.entity) && strings.HasPrefix(t.path, "auth/token/")
 	})
 	if err == nil {
 		err = endAll(ctx, w.vault, all)

@@ -54,11 +54,15 @@ func missingRight(d config.Database, r config.DatabaseRole, err error) string {
 
 // groupsOf are the roles that issuing a user of r grants.
 func groupsOf(d config.Database, r config.DatabaseRole) []string {
+	return groupsNamed(d, r, config.GroupRole)
+}
+
+func groupsNamed(d config.Database, r config.DatabaseRole, names groupNames) []string {
 	owner := r.OwnerRole
 	if owner == "" {
-		owner = config.GroupRole(d, r.Schema, config.AccessOwner)
+		owner = names(d, r.Schema, config.AccessOwner)
 	}
-	return []string{config.GroupRole(d, r.Schema, config.AccessReadOnly), config.GroupRole(d, r.Schema, config.AccessReadWrite), owner}
+	return []string{names(d, r.Schema, config.AccessReadOnly), names(d, r.Schema, config.AccessReadWrite), owner}
 }
 
 const runThere = "run at the database, as a superuser or as who made the role: "
@@ -84,17 +88,17 @@ func (s postgresServer) rotatable(ctx context.Context, db *sql.Conn, r config.Da
 
 // sharedGroups notes where two accounts of Vault's work in one schema: since 16 only
 // the first, which has made the groups, can grant them.
-func sharedGroups(c config.Apps) []string {
+func (w *world) sharedGroups() []string {
 	accounts := map[string][]string{} // by server, database and schema, the names of the databases
 	statements := map[string]string{}
-	for _, t := range c.Targets() {
+	for _, t := range w.targets {
 		for _, r := range t.Databases {
-			d, _ := c.Database(r.Database)
+			d, _ := w.conf.Database(r.Database)
 			if d.Engine != config.EnginePostgreSQL || r.Access == config.AccessStatic {
 				continue
 			}
 			host, port := d.Address()
-			groups := groupsOf(d, r)
+			groups := groupsNamed(d, r, w.names(d, r.Schema))
 			at := fmt.Sprint(host, port, d.Database, groups)
 			if !slices.Contains(accounts[at], d.Username) {
 				accounts[at] = append(accounts[at], d.Username)

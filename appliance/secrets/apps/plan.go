@@ -336,7 +336,7 @@ func notes(c config.Apps, w *world) []string {
 		out = append(out, "grants of what this file has no environment for, which is right only if another manifest has it: "+words.List(unknown, 5))
 	}
 	out = append(out, adminsBeside(c)...)
-	return append(out, sharedGroups(c)...)
+	return append(out, w.sharedGroups()...)
 }
 
 // adminsBeside notes directories in which somebody may be an administrator and an
