@@ -158,7 +158,7 @@ func TestPoliciesAgreeWithMachine(t *testing.T) {
 	}
 	mounts := []string{"*", "sys", "auth", "identity", machine.MountKeys, machine.MountKV, machine.MountDatabase}
 	// Others' methods are wherever apps.toml has them.
-	logins := []string{"+", "token", machine.AuthAppRole, machine.AuthUserpass}
+	logins := []string{"+", "token", machine.AuthAppRole, machine.AuthUserpass, machine.AuthLocal}
 	paths := regexp.MustCompile(`(?m)^path "([^"]+)"`)
 	seen := 0
 	for name, text := range policies {

@@ -15,15 +15,20 @@ import (
 	"strongroom.example/appliance/serve/kms"
 )
 
-// runCLI gives exit code, standard output and what was reported.
+// runKMSCLI gives exit code, standard output and what was reported.
 func runKMSCLI(t *testing.T, stdin string, args ...string) (int, string, string) {
+	t.Helper()
+	return runCLI(t, stdin, append([]string{"kms"}, args...)...)
+}
+
+func runCLI(t *testing.T, stdin string, args ...string) (int, string, string) {
 	t.Helper()
 	c := New("1.2.3 (abc)")
 	var out, errOut bytes.Buffer
 	c.SetIn(strings.NewReader(stdin))
 	c.SetOut(&out)
 	c.SetErr(&errOut)
-	c.SetArgs(append([]string{"kms"}, args...))
+	c.SetArgs(args)
 	code := Report(&errOut, c.ExecuteContext(t.Context()))
 	return code, out.String(), errOut.String()
 }

@@ -9,6 +9,7 @@ func commands(version string) []*cobra.Command {
 		kmsCommand(),
 		escrowCommand(),
 		generateRootCommand(),
+		loginCommand(),
 		statusCommand(),
 		doctorCommand(version),
 		snapshotCommand(version),

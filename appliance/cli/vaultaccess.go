@@ -54,7 +54,7 @@ func vaultError(err error) error {
 		return err
 	}
 	switch {
-	case vaultapi.IsDenied(err) && vaultapi.Says(err, config.RefusedSystem):
+	case vaultapi.IsDenied(err) && (vaultapi.Says(err, config.RefusedSystem) || vaultapi.Says(err, config.RefusedLocal)):
 		return &Error{Code: ExitOperator, Err: err, Hint: "run it on the Vault machine, with --address unix:///run/vault/vault.sock"}
 	case vaultapi.IsDenied(err):
 		return &Error{Code: ExitOperator, Err: err, Hint: "the token is no longer valid or its policies do not allow this: log in with vault login as somebody who may"}

@@ -7,6 +7,9 @@ const (
 	MountDatabase = "database"
 	AuthAppRole   = "approle"
 	AuthUserpass  = "userpass"
+	// AuthLocal is a userpass whose users nobody outside can lock: the front lets
+	// nobody there.
+	AuthLocal = "strongroom-local"
 )
 
 // KVKeyring is the path in MountKV of the keyring, as it is in KeyringFile.

@@ -54,6 +54,10 @@ const (
 	EscrowDir       = StateDir + "/escrow"
 	MasterKeyEscrow = EscrowDir + "/master-key.age"
 	KeyringEscrow   = EscrowDir + "/keyring.json"
+	// AdminEscrow has the first administrator's password, LocalEscrow the one of
+	// AuthLocal.
+	AdminEscrow = EscrowDir + "/admin.age"
+	LocalEscrow = EscrowDir + "/local-admin.age"
 	// InstallJournal is the journal of all runs of the installer.
 	InstallJournal = StateDir + "/install.journal"
 	// ProductFile says whose server the data in RaftDir is of, a config.Product.

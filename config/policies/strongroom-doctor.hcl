@@ -57,6 +57,16 @@ path "auth/approle/role/+" {
 path "auth/userpass/users" {
   capabilities = ["list"]
 }
+path "auth/strongroom-local/users" {
+  capabilities = ["list"]
+}
+path "sys/quotas/rate-limit" {
+  capabilities = ["list"]
+}
+# Who is locked out after wrong passwords.
+path "sys/locked-users" {
+  capabilities = ["read", "sudo"]
+}
 # The public keys of the jobs that sign.
 path "secret/data/strongroom/keyring" {
   capabilities = ["read"]

@@ -3,6 +3,10 @@
 path "sys/metrics" {
   capabilities = ["read"]
 }
+# How many are locked out after wrong passwords.
+path "sys/locked-users" {
+  capabilities = ["read", "sudo"]
+}
 path "apikeys/status" {
   capabilities = ["read"]
 }

@@ -12,6 +12,7 @@ import (
 	"filippo.io/age"
 
 	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/base/access"
 	"strongroom.example/appliance/base/atomicfile"
 	"strongroom.example/appliance/base/signing"
 	"strongroom.example/appliance/serve/escrow"
@@ -23,6 +24,7 @@ import (
 const (
 	masterKeyFile  = "master-key.age"
 	adminFile      = "admin.age"
+	localFile      = "local-admin.age"
 	recoveryPrefix = "recovery-keys-"
 )
 
@@ -40,8 +42,9 @@ var (
 type Opened struct {
 	MasterKey *kms.Keyset
 	Shares    []string // recovery keys
-	// AdminUser and AdminPassword are the first administrator's; may be empty.
-	AdminUser, AdminPassword string
+	// Admins are the first administrator's log-ins, the one that nobody outside can
+	// lock first; may be empty.
+	Admins []access.Person
 	// Keyring is that of the lost machine; nil where it is not in the folder.
 	Keyring *signing.Keyring
 	// Files are all of the escrow, also those that did not open.
@@ -133,7 +136,7 @@ func escrowNames(dir string) ([]string, error) {
 	}
 	var out []string
 	for _, e := range entries {
-		if n := e.Name(); n == masterKeyFile || n == adminFile || strings.HasPrefix(n, recoveryPrefix) && strings.HasSuffix(n, ".age") {
+		if n := e.Name(); n == masterKeyFile || n == adminFile || n == localFile || strings.HasPrefix(n, recoveryPrefix) && strings.HasSuffix(n, ".age") {
 			out = append(out, n)
 		}
 	}
@@ -183,12 +186,16 @@ func (o *Opened) take(f File) error {
 			return fmt.Errorf("it is another master key (%s) than the one given (%s)", k.Fingerprint(), o.MasterKey.Fingerprint())
 		}
 		o.MasterKey = k
-	case f.Name == adminFile:
-		user, password, err := parseAdmin(f.Plain)
+	case f.Name == adminFile, f.Name == localFile:
+		p, err := access.ParsePerson(f.Plain)
 		if err != nil {
 			return err
 		}
-		o.AdminUser, o.AdminPassword = user, password
+		if f.Name == localFile {
+			o.Admins = slices.Insert(o.Admins, 0, p)
+		} else {
+			o.Admins = append(o.Admins, p)
+		}
 	default:
 		for line := range strings.Lines(string(f.Plain)) {
 			if share := strings.TrimSpace(line); share != "" && !slices.Contains(o.Shares, share) {
@@ -197,17 +204,4 @@ func (o *Opened) take(f File) error {
 		}
 	}
 	return nil
-}
-
-// parseAdmin reads what the installer wrote: how to log in, then the password.
-func parseAdmin(plain []byte) (user, password string, err error) {
-	how, rest, ok := strings.Cut(strings.TrimSpace(string(plain)), "\n")
-	_, user, named := strings.Cut(how, "username=")
-	password = strings.TrimSpace(rest)
-	user = strings.TrimSpace(user)
-	if !ok || !named || user == "" || password == "" || strings.ContainsAny(user, " /") || strings.Contains(password, "\n") {
-		// Not quoted: it is a secret.
-		return "", "", errors.New("it does not hold an administrator's login")
-	}
-	return user, password, nil
 }

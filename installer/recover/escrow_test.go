@@ -14,6 +14,7 @@ import (
 
 	"strongroom.example/appliance/serve/escrow"
 	"strongroom.example/appliance/serve/kms"
+	"strongroom.example/config/machine"
 )
 
 const canary = "canary-of-the-escrow"
@@ -52,6 +53,8 @@ func put(t testing.TB, dir, name, plain string, to ...age.Recipient) {
 	}
 }
 
+const localNote = "vault login -method=userpass -path=strongroom-local username=admin\n" + canary + "\n"
+
 const adminNote = "vault login -method=userpass username=admin\n" + canary + "\n"
 
 func TestOpenEscrow(t *testing.T) {
@@ -68,6 +71,7 @@ func TestOpenEscrow(t *testing.T) {
 		put(t, dir, "recovery-keys-1.age", "one\nthree\n", ann.Recipient())
 		put(t, dir, "recovery-keys-2.age", "two\n", bob.Recipient())
 		put(t, dir, "admin.age", adminNote, ann.Recipient(), bob.Recipient())
+		put(t, dir, "local-admin.age", localNote, ann.Recipient())
 		put(t, dir, "holiday.age", "not ours", ann.Recipient())
 	}
 	for _, c := range []struct {
@@ -77,22 +81,22 @@ func TestOpenEscrow(t *testing.T) {
 		ids    []age.Identity
 		key    []byte
 		shares []string
-		admin  bool
+		admins int
 		files  int
 		closed []string
 		err    error
 	}{
-		{name: "one of two people", fill: whole, ids: []age.Identity{ann}, shares: []string{"one", "three"}, admin: true, files: 4, closed: []string{"recovery-keys-2.age"}},
-		{name: "both", fill: whole, ids: []age.Identity{ann, bob}, shares: []string{"one", "three", "two"}, admin: true, files: 4},
+		{name: "one of two people", fill: whole, ids: []age.Identity{ann}, shares: []string{"one", "three"}, admins: 2, files: 5, closed: []string{"recovery-keys-2.age"}},
+		{name: "both", fill: whole, ids: []age.Identity{ann, bob}, shares: []string{"one", "three", "two"}, admins: 2, files: 5},
 		{name: "a stranger", fill: whole, ids: []age.Identity{identity(t)}, err: escrow.ErrWrongIdentity},
 		{name: "the file alone", fill: whole, path: "master-key.age", ids: []age.Identity{bob}, files: 1},
 		{name: "the file under another name", fill: func(dir string) { put(t, dir, "key.age", string(plain), ann.Recipient()) }, path: "key.age", ids: []age.Identity{ann}, files: 1},
-		{name: "an opened key beside the folder", fill: func(dir string) { put(t, dir, "admin.age", adminNote, ann.Recipient()) }, ids: []age.Identity{ann}, key: plain, admin: true, files: 1},
+		{name: "an opened key beside the folder", fill: func(dir string) { put(t, dir, "admin.age", adminNote, ann.Recipient()) }, ids: []age.Identity{ann}, key: plain, admins: 1, files: 1},
 		{name: "an opened key, and an identity of the backups alone", fill: func(dir string) {
 			put(t, dir, "master-key.age", string(text), ann.Recipient())
 			put(t, dir, "recovery-keys-1.age", "one\n", ann.Recipient())
 			put(t, dir, "admin.age", adminNote, bob.Recipient())
-		}, ids: []age.Identity{bob}, key: plain, admin: true, files: 3, closed: []string{"master-key.age", "recovery-keys-1.age"}},
+		}, ids: []age.Identity{bob}, key: plain, admins: 1, files: 3, closed: []string{"master-key.age", "recovery-keys-1.age"}},
 		{name: "an opened key that is another", fill: whole, ids: []age.Identity{ann}, key: otherPlain, err: errAny},
 		{name: "no master key", fill: func(dir string) { put(t, dir, "admin.age", adminNote, ann.Recipient()) }, ids: []age.Identity{ann}, err: ErrNoMasterKey},
 		{name: "an empty folder", fill: func(string) {}, ids: []age.Identity{ann}, err: fs.ErrNotExist},
@@ -125,8 +129,11 @@ func TestOpenEscrow(t *testing.T) {
 					t.Errorf("master key %s", o.MasterKey.Fingerprint())
 				}
 			}
-			if !slices.Equal(o.Shares, c.shares) || (o.AdminPassword == canary) != c.admin || len(o.Files) != c.files || !slices.Equal(o.Unopened(), c.closed) {
-				t.Errorf("shares %d, admin %t, %d files, unopened %q", len(o.Shares), o.AdminPassword != "", len(o.Files), o.Unopened())
+			if !slices.Equal(o.Shares, c.shares) || len(o.Admins) != c.admins || len(o.Files) != c.files || !slices.Equal(o.Unopened(), c.closed) {
+				t.Errorf("shares %d, admins %v, %d files, unopened %q", len(o.Shares), o.Admins, len(o.Files), o.Unopened())
+			}
+			if len(o.Admins) == 2 && o.Admins[0].Mount != machine.AuthLocal {
+				t.Errorf("first %v, which strangers can lock", o.Admins[0])
 			}
 			if shown := fmt.Sprintf("%v %+v %#v", o, o, o); strings.Contains(shown, canary) {
 				t.Errorf("printed: %s", shown)
@@ -136,28 +143,3 @@ func TestOpenEscrow(t *testing.T) {
 }
 
 var errAny = errors.New("any error")
-
-func TestParseAdmin(t *testing.T) {
-	for text, ok := range map[string]bool{
-		adminNote: true,
-		"vault login -method=userpass username=admin\n\n": false,
-		"vault login\npassword\n":                         false,
-		"vault login username=a/../b\npassword":           false,
-		"vault login username=a\none\ntwo":                false,
-		"":                                                false,
-	} {
-		if _, _, err := parseAdmin([]byte(text)); (err == nil) != ok {
-			t.Errorf("%q: %v", text, err)
-		}
-	}
-}
-
-func FuzzParseAdmin(f *testing.F) {
-	f.Add([]byte(adminNote))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		user, password, err := parseAdmin(data)
-		if err == nil && (user == "" || password == "" || strings.ContainsAny(user, "/\n ") || strings.Contains(password, "\n")) {
-			t.Errorf("user %q", user)
-		}
-	})
-}

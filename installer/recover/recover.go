@@ -56,7 +56,7 @@ func Begin(env *steps.Env, state *State, found *Found, opened *Opened) (*Recover
 		}
 		state = &State{Format: stateFormat, Began: env.Host.Now().UTC(), ID: found.Manifest.ID, From: found.Destination.Name(), TakenAt: found.Manifest.TakenAt}
 	}
-	if len(opened.Shares) == 0 && opened.AdminPassword == "" && env.AdminToken == "" {
+	if len(opened.Shares) == 0 && len(opened.Admins) == 0 && env.AdminToken == "" {
 		return nil, steps.Operator("give the whole folder of the escrow, or the token of an administrator of then in VAULT_TOKEN or by --token-file", ErrNoWayIn)
 	}
 	return &Recovery{Env: env, Found: found, Escrow: opened, Root: "/", State: state}, nil

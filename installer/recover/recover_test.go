@@ -16,6 +16,7 @@ import (
 
 	"strongroom.example/appliance/backup/restore"
 	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/appliance/base/access"
 	"strongroom.example/appliance/base/credential"
 	"strongroom.example/appliance/base/credential/credtest"
 	"strongroom.example/appliance/base/fault"
@@ -120,7 +121,9 @@ func TestBegin(t *testing.T) {
 		}, ""},
 		{"no way in", func(_ *host.Memory, _ *steps.Env, o *Opened, _ **State) { o.Shares = nil }, "neither recovery keys"},
 		{"a token is a way in", func(_ *host.Memory, e *steps.Env, o *Opened, _ **State) { o.Shares, e.AdminToken = nil, canary }, ""},
-		{"a password is a way in", func(_ *host.Memory, _ *steps.Env, o *Opened, _ **State) { o.Shares, o.AdminPassword = nil, canary }, ""},
+		{"a password is a way in", func(_ *host.Memory, _ *steps.Env, o *Opened, _ **State) {
+			o.Shares, o.Admins = nil, []access.Person{{Password: canary}}
+		}, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m := memoryMachine(t)

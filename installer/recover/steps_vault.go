@@ -189,8 +189,8 @@ func (s rootStep) make(ctx context.Context) error {
 		}
 		faults = append(faults, err)
 	}
-	if s.Escrow.AdminPassword != "" {
-		err := l.c.LoginUserpass(ctx, s.Escrow.AdminUser, s.Escrow.AdminPassword)
+	for _, a := range s.Escrow.Admins {
+		err := l.c.LoginUserpass(ctx, a.Mount, a.User, a.Password)
 		if err == nil {
 			return s.Env.PutRootToken(ctx, l.c.Token())
 		}

@@ -31,8 +31,9 @@ type fakeVault struct {
 	enabled  map[string]map[string]any
 	policies map[string]any
 	catalog  map[string]map[string]any // by name and version
-	users    []string
-	keyring  []string // the versions of secret/strongroom/keyring
+	users    map[string][]string       // by mount
+	tuned    map[string]any            // of auth/strongroom-local/
+	keyring  []string                  // the versions of secret/strongroom/keyring
 	// answer, if set, comes in place of the answer to calls of its choice; 0
 	// leaves one as it is.
 	answer func(r *http.Request, path string) (status int, body any)
@@ -50,7 +51,7 @@ type fakeSecret struct {
 
 func newFakeVault(t *testing.T) *fakeVault {
 	f := &fakeVault{t: t, roles: map[string]map[string]any{}, secrets: map[string]*fakeSecret{}, tokens: map[string]bool{fakeRoot: true, "admin": true},
-		policies: map[string]any{"root": nil, "default": map[string]any{"policy": ""}}, catalog: map[string]map[string]any{},
+		policies: map[string]any{"root": nil, "default": map[string]any{"policy": ""}}, catalog: map[string]map[string]any{}, users: map[string][]string{}, tuned: map[string]any{"default_lease_ttl": 0},
 		enabled: map[string]map[string]any{
 			"sys/audit": {}, "sys/auth": {"token/": map[string]any{"type": "token"}}, "sys/mounts": {"sys/": map[string]any{"type": "system"}},
 		}}
@@ -213,12 +214,22 @@ func (f *fakeVault) setup(r *http.Request, p string, in map[string]any) (int, an
 		return data(map[string]any{"data": map[string]any{"keyring.json": f.keyring[len(f.keyring)-1]}, "metadata": map[string]any{"version": len(f.keyring)}})
 	case p == machine.MountKV+"/config" && read && f.enabled["sys/mounts"][machine.MountKV+"/"] != nil:
 		return data(map[string]any{"max_versions": 0})
-	case p == "auth/userpass/users" && len(f.users) == 0:
-		return nothing()
-	case p == "auth/userpass/users":
-		return data(map[string]any{"keys": f.users})
-	case parent == "auth/userpass/users":
-		f.users = append(f.users, name)
+	case p == "auth/userpass/users", p == "auth/"+machine.AuthLocal+"/users":
+		if len(f.users[p]) == 0 {
+			return nothing()
+		}
+		return data(map[string]any{"keys": f.users[p]})
+	case parent == "auth/userpass/users", parent == "auth/"+machine.AuthLocal+"/users":
+		f.users[parent] = append(f.users[parent], name)
+		return 200, nil
+	case p == "sys/auth/"+machine.AuthLocal+"/tune":
+		if f.enabled["sys/auth"][machine.AuthLocal+"/"] == nil {
+			return refusal(400)
+		}
+		if read {
+			return data(f.tuned)
+		}
+		f.tuned = map[string]any{"user_lockout_disable": in["user_lockout_config"].(map[string]any)["lockout_disable"]}
 		return 200, nil
 	}
 	f.t.Errorf("unexpected call: %s %s", r.Method, p)

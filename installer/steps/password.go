@@ -7,13 +7,14 @@ import (
 	"strings"
 )
 
-// password is 130 random bits in groups that a person can type.
-func (e *Env) password() (string, error) {
-	raw := make([]byte, 20)
+// password is so many random bits, or a few more, in groups that a person can type.
+// userpass takes 72 bytes at most.
+func (e *Env) password(bits int) (string, error) {
+	raw := make([]byte, (bits+7)/8)
 	if _, err := io.ReadFull(e.Rand, raw); err != nil {
 		return "", fmt.Errorf("make a password: %w", err)
 	}
-	text := strings.ToLower(base32.StdEncoding.EncodeToString(raw))[:26]
+	text := strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(raw))[:(bits+4)/5]
 	clear(raw)
 	var groups []string
 	for i := 0; i < len(text); i += 6 {

@@ -433,7 +433,7 @@ func TestPassword(t *testing.T) {
 	e := newVPS(t).env()
 	var seen []string
 	for range 3 {
-		p, err := e.password()
+		p, err := e.password(130)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -443,7 +443,7 @@ func TestPassword(t *testing.T) {
 		seen = append(seen, p)
 	}
 	e.Rand = strings.NewReader("short")
-	if _, err := e.password(); err == nil {
+	if _, err := e.password(130); err == nil {
 		t.Error("no error without randomness")
 	}
 }

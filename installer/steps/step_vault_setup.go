@@ -28,10 +28,7 @@ type vaultSetup struct{ *Env }
 func (vaultSetup) ID() string    { return "vault-setup" }
 func (vaultSetup) Title() string { return "audit, engines, policies, admin" }
 
-const (
-	adminUser   = "admin"
-	adminEscrow = machine.EscrowDir + "/admin.age"
-)
+const adminUser = "admin"
 
 func (s vaultSetup) Check(ctx context.Context) (engine.Diff, error) {
 	if why := s.notReady(ctx); why != "" {
@@ -48,7 +45,7 @@ func (s vaultSetup) Check(ctx context.Context) (engine.Diff, error) {
 	all.add(v.engines(ctx))
 	all.add(v.authMethods(ctx))
 	all.add(v.policies(ctx))
-	all.add(v.admin(ctx))
+	all.add(v.admin(ctx, mayWrite))
 	for i := range all.diff {
 		if !mayWrite {
 			all.diff[i].Apply = s.needsAdmin
@@ -157,13 +154,31 @@ func (v look) authMethods(ctx context.Context) (engine.Diff, error) {
 		return nil, fmt.Errorf("list auth methods: %w", err)
 	}
 	var diff engine.Diff
-	for _, m := range []string{machine.AuthAppRole, machine.AuthUserpass} {
-		if _, ok := there[m+"/"]; ok {
-			continue
+	for _, m := range []struct{ at, kind string }{
+		{machine.AuthAppRole, machine.AuthAppRole}, {machine.AuthUserpass, machine.AuthUserpass}, {machine.AuthLocal, machine.AuthUserpass},
+	} {
+		switch is, ok := there[m.at+"/"]; {
+		case !ok:
+			diff = append(diff, engine.Change{What: "auth method " + m.at, To: "enabled", Apply: v.settled("auth method "+m.at, v.authMethods, func(ctx context.Context) error {
+				return v.write(ctx, "sys/auth/"+m.at, map[string]any{"type": m.kind})
+			})})
+		case is.Type != m.kind:
+			return nil, operator("move that auth method, then run the same command again", "an auth method of type %q is at auth/%s/, where %q belongs", is.Type, m.at, m.kind)
 		}
-		diff = append(diff, engine.Change{What: "auth method " + m, To: "enabled", Apply: v.settled("auth method "+m, v.authMethods, func(ctx context.Context) error {
-			return v.write(ctx, "sys/auth/"+m, map[string]any{"type": m})
-		})})
+	}
+	tune := engine.Change{What: "user lockout of auth/" + machine.AuthLocal + "/", To: "off: nobody outside gets there", Apply: func(ctx context.Context) error {
+		return v.write(ctx, "sys/auth/"+machine.AuthLocal+"/tune", map[string]any{"user_lockout_config": map[string]any{"lockout_disable": true}})
+	}}
+	if _, ok := there[machine.AuthLocal+"/"]; !ok {
+		return append(diff, tune), nil
+	}
+	is, err := v.c.Read(ctx, "sys/auth/"+machine.AuthLocal+"/tune")
+	if err != nil {
+		return nil, fmt.Errorf("read the tuning of auth/%s/: %w", machine.AuthLocal, err)
+	}
+	if is["user_lockout_disable"] != true {
+		tune.From = "on"
+		diff = append(diff, tune)
 	}
 	return diff, nil
 }
@@ -189,37 +204,56 @@ func (v look) policies(ctx context.Context) (engine.Diff, error) {
 	return diff, nil
 }
 
-// admin is the first person. The password reaches the escrow before Vault. Once
+// admin is the first person, at each of the two ways in: the one for people, and the
+// one that nobody outside can lock. The password reaches the escrow before Vault. Once
 // there is any user, people are the operator's affair: a file that is missing
 // has been taken off the machine (docs/escrow.md), and nobody's password changes.
-func (v look) admin(ctx context.Context) (engine.Diff, error) {
+func (v look) admin(ctx context.Context, mayWrite bool) (engine.Diff, error) {
 	// Nobody answers for the users of a method that has yet to be enabled.
 	methods, err := v.c.AuthMethods(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list auth methods: %w", err)
 	}
-	if _, ok := methods[machine.AuthUserpass+"/"]; ok {
-		users, err := v.c.List(ctx, "auth/"+machine.AuthUserpass+"/users")
-		if err != nil {
-			return nil, fmt.Errorf("list users: %w", err)
+	var diff engine.Diff
+	for _, way := range []struct {
+		mount, option, escrow string
+		bits                  int
+	}{
+		{machine.AuthUserpass, "", machine.AdminEscrow, 130},
+		// Its password is all that keeps others out: no lockout, no delay.
+		{machine.AuthLocal, "-path=" + machine.AuthLocal + " ", machine.LocalEscrow, 256},
+	} {
+		if _, ok := methods[way.mount+"/"]; ok {
+			users, err := v.c.List(ctx, "auth/"+way.mount+"/users")
+			if vaultapi.IsDenied(err) && !mayWrite {
+				err = nil // the doctor's policy is an older one
+			}
+			if err != nil {
+				return nil, fmt.Errorf("list users: %w", err)
+			}
+			if len(users) > 0 {
+				continue
+			}
 		}
-		if len(users) > 0 {
-			return nil, nil
+		what := "user " + adminUser
+		if way.mount != machine.AuthUserpass {
+			what += " of auth/" + way.mount + "/"
 		}
+		diff = append(diff, engine.Change{What: what, To: "administrator, password in " + way.escrow, Apply: func(ctx context.Context) error {
+			password, err := v.password(way.bits)
+			if err != nil {
+				return err
+			}
+			note := fmt.Sprintf("vault login -method=userpass %susername=%s\n%s\n", way.option, adminUser, password)
+			if err := v.escrow(way.escrow, []byte(note)); err != nil {
+				return err
+			}
+			return v.write(ctx, "auth/"+way.mount+"/users/"+adminUser, map[string]any{
+				"password": password, "token_policies": config.PolicyAdmin, "token_ttl": "1h", "token_max_ttl": "8h",
+			})
+		}})
 	}
-	return engine.Diff{{What: "user " + adminUser, To: "administrator, password in " + adminEscrow, Apply: func(ctx context.Context) error {
-		password, err := v.password()
-		if err != nil {
-			return err
-		}
-		note := fmt.Sprintf("vault login -method=userpass username=%s\n%s\n", adminUser, password)
-		if err := v.escrow(adminEscrow, []byte(note)); err != nil {
-			return err
-		}
-		return v.write(ctx, "auth/userpass/users/"+adminUser, map[string]any{
-			"password": password, "token_policies": config.PolicyAdmin, "token_ttl": "1h", "token_max_ttl": "8h",
-		})
-	}}}, nil
+	return diff, nil
 }
 
 // keyringField holds the text of keyring.json.

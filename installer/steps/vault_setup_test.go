@@ -5,6 +5,8 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"path"
+	"strings"
 	"testing"
 
 	"strongroom.example/appliance/base/vaultapi"
@@ -63,48 +65,80 @@ func TestSettled(t *testing.T) {
 }
 
 // TestAdminIsMadeOnce is about an administrator whose file has been taken off the
-// machine: the password stays.
+// machine: the password stays. That of the way in that nobody outside can lock is made
+// by itself, also on a machine that was installed before there was one.
 func TestAdminIsMadeOnce(t *testing.T) {
 	for name, c := range map[string]struct {
-		users []string
-		file  bool
-		made  bool
+		users, local []string // nil: the method is not there
+		file         bool
+		denied       bool // by the doctor's policy of before
+		made         string
 	}{
-		"fresh":                        {made: true},
-		"killed after the escrow":      {file: true, made: true},
-		"there":                        {users: []string{"admin"}, file: true},
-		"there, file taken away":       {users: []string{"admin"}},
-		"another one, file taken away": {users: []string{"ann"}},
+		"fresh":                        {users: []string{}, local: []string{}, made: "admin.age local-admin.age"},
+		"killed after the escrow":      {users: []string{}, local: []string{}, file: true, made: "admin.age local-admin.age"},
+		"there":                        {users: []string{"admin"}, local: []string{"admin"}, file: true},
+		"there, files taken away":      {users: []string{"admin"}, local: []string{"admin"}},
+		"another one, file taken away": {users: []string{"ann"}, local: []string{"ann"}},
+		"of before":                    {users: []string{"admin"}, made: "local-admin.age"},
+		"killed after the method":      {users: []string{"admin"}, local: []string{}, made: "local-admin.age"},
+		"a look by who may not":        {users: []string{"admin"}, local: []string{"admin"}, denied: true, made: "local-admin.age"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				switch r.URL.Path {
-				case "/v1/sys/auth":
-					answerJSON(w, http.StatusOK, map[string]any{"data": map[string]any{"userpass/": map[string]any{"type": "userpass"}}})
+				there := map[string][]string{machine.AuthUserpass: c.users, machine.AuthLocal: c.local}
+				if r.URL.Path == "/v1/sys/auth" {
+					methods := map[string]any{}
+					for at, users := range there {
+						if users != nil {
+							methods[at+"/"] = map[string]any{"type": "userpass"}
+						}
+					}
+					answerJSON(w, http.StatusOK, map[string]any{"data": methods})
 					return
-				case "/v1/auth/userpass/users":
-				default:
+				}
+				mount := strings.TrimSuffix(strings.TrimPrefix(r.URL.Path, "/v1/auth/"), "/users")
+				users := there[mount]
+				switch {
+				case users == nil:
 					t.Errorf("%s %s", r.Method, r.URL.Path)
-				}
-				if len(c.users) == 0 {
+				case c.denied && mount == machine.AuthLocal:
+					answerJSON(w, http.StatusForbidden, map[string]any{"errors": []string{"permission denied"}})
+				case len(users) == 0:
 					answerJSON(w, http.StatusNotFound, map[string]any{"errors": []string{}})
-					return
+				default:
+					answerJSON(w, http.StatusOK, map[string]any{"data": map[string]any{"keys": users}})
 				}
-				answerJSON(w, http.StatusOK, map[string]any{"data": map[string]any{"keys": c.users}})
 			}))
 			defer srv.Close()
 			v := newVPS(t)
 			if c.file {
-				v.Files[adminEscrow] = &host.Node{Data: []byte("age")}
+				v.Files[machine.AdminEscrow] = &host.Node{Data: []byte("age")}
+				v.Files[machine.LocalEscrow] = &host.Node{Data: []byte("age")}
 			}
 			client, err := vaultapi.New(vaultapi.Options{Address: srv.URL, Token: "t"})
 			if err != nil {
 				t.Fatal(err)
 			}
-			diff, err := look{vaultSetup{v.env()}, client}.admin(t.Context())
-			if err != nil || len(diff) > 0 != c.made {
-				t.Errorf("%v, %v; want made %v", diff, err, c.made)
+			diff, err := look{vaultSetup{v.env()}, client}.admin(t.Context(), !c.denied)
+			var made []string
+			for _, d := range diff {
+				made = append(made, path.Base(d.To))
+			}
+			if got := strings.Join(made, " "); err != nil || got != c.made {
+				t.Errorf("%v, %v; want %q", diff, err, c.made)
 			}
 		})
+	}
+}
+
+// The two passwords: what userpass can tell apart, and bits enough for a log-in
+// that has neither lockout nor delay.
+func TestPasswordBits(t *testing.T) {
+	e := newVPS(t).env()
+	for bits, want := range map[int]int{130: 26, 256: 52} { // of 5 bits
+		p, err := e.password(bits)
+		if err != nil || len(strings.ReplaceAll(p, "-", "")) != want || len(p) > 72 {
+			t.Errorf("%d bits: %d characters, %v", bits, len(p), err)
+		}
 	}
 }

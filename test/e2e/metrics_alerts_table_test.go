@@ -105,7 +105,14 @@ var alertCases = []alertCase{
 	{alert: "AuditJobFails", bad: one(stopped("strongroom_audit_time_seconds", hour+60)), summary: "Audit logs are not looked after"},
 
 	{alert: "FrontCannotReachVault", bad: one(grows("strongroom_front_upstream_failures_total", 0.2)), summary: "The front does not reach Vault", slack: 5 * 60, lasts: 6 * 60},
-	{alert: "FrontAnswersWithErrors", bad: one(grows(`strongroom_front_requests_total{code="5xx"}`, 1)), summary: "Clients get errors", slack: 5 * 60, lasts: 6 * 60},
+	{alert: "AuditHistoryLost", bad: one(set("strongroom_audit_losses", 1)), summary: "Audit history is lost"},
+	{alert: "AuditNotWritten", bad: one(set("strongroom_audit_faults", 1)), summary: "An audit log is not there, or Vault does not write to it"},
+	{alert: "AuditUnwatched", bad: one(stopped("strongroom_audit_watch_time_seconds", 11*60)), summary: "Nobody looks whether the audit logs are there"},
+	{alert: "FirewallFaults", bad: one(set("strongroom_firewall_faults", 1)), summary: "The firewall is not in force, or not as it was written"},
+	{alert: "FirewallUnwatched", bad: one(stopped("strongroom_firewall_watch_time_seconds", 11*60)), summary: "Nobody looks whether the firewall is in force"},
+	{alert: "UsersLockedOut", bad: one(set("strongroom_vault_locked_users", 2)), summary: "Names that nobody can log in as for a while: 2"},
+
+	{alert: "FrontAnswersWithErrors", bad: one(grows("strongroom_front_server_errors_total", 1)), summary: "Clients get errors", slack: 5 * 60, lasts: 6 * 60},
 	{alert: "FrontLimitsClients", bad: one(grows("strongroom_front_limited_total", 2)), summary: "Clients run into the limits", slack: 5 * 60, lasts: 6 * 60},
 
 	// What is no alert, or not yet.
@@ -120,7 +127,9 @@ var alertCases = []alertCase{
 	{bad: one(set("strongroom_audit_disk_used_ratio", 0.8))},
 	{bad: one(grows("strongroom_front_upstream_failures_total", 0.05))},
 	{bad: one(grows(`strongroom_front_requests_total{code="4xx"}`, 100))},
-	{bad: one(grows(`strongroom_front_requests_total{code="5xx"}`, 0.4))},
+	{bad: one(grows("strongroom_front_server_errors_total", 0.4))},
+	// What Vault answers to strangers.
+	{bad: one(grows(`strongroom_front_requests_total{code="5xx"}`, 100))},
 	{bad: one(grows("strongroom_front_limited_total", 0.8))},
 	// A standby logs no requests of its own.
 	{bad: one(change{Series: "{__name__=~\"vault_audit.*\"}", Gone: true}, set("strongroom_vault_standby", 1))},

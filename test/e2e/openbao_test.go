@@ -58,6 +58,8 @@ var onOpenBao = map[string]string{
 	"TestEscrowLetsIn":                      runs,
 	"TestEscrowLetsInAfterAKilledRun":       runs,
 	"TestFrontShowsVaultTheClient":          soakRuns,
+	"TestFrontTellsNoNames":                 soakRuns,
+	"TestFrontLocksNobodyOut":               runs,
 	"TestVaultTakesNobodyButTheFront":       soakRuns,
 	"TestVaultListenerWantsTheFront":        soakRuns,
 	"TestFrontWrapsNothingForStrangers":     soakRuns,

@@ -90,7 +90,8 @@ var ledger = map[string]map[string]string{
 		"confirm": "test/vps/docs_test.go", "pipe": "test/vps/docs_test.go", "one": "test/vps/docs_test.go",
 		"generate-root": "test/vps/docs_test.go",
 	},
-	"firewall.md": {"look": "test/vps/docs_end_test.go", "ssh-from": "test/vps/docs_end_test.go"},
+	"locked-out.md": {"login": "test/vps/docs_test.go", "logout": "test/vps/docs_test.go", "anew": "test/vps/docs_test.go", "unlock": "test/vps/docs_test.go"},
+	"firewall.md":   {"look": "test/vps/docs_end_test.go", "ssh-from": "test/vps/docs_end_test.go"},
 	"install.md": {
 		"install": "test/vps/docs_test.go", "without-backups": "test/vps/docs_test.go", "places": "test/vps/docs_ledger_test.go",
 		"plan": "test/vps/docs_test.go", "copy": "test/vps/docs_test.go", "log-in": "test/vps/docs_test.go", "later": "test/vps/docs_test.go",

@@ -194,14 +194,14 @@ func (p *pages) escrowPage(t *testing.T) {
 	}
 	var sums []string
 	asked := p.sh(t, onPage(t, "escrow.md", "challenge"))
-	for _, file := range []string{"admin.age", "master-key.age", "recovery-keys-1.age"} {
+	for _, file := range []string{"admin.age", "local-admin.age", "master-key.age", "recovery-keys-1.age"} {
 		for line := range strings.Lines(asked) {
 			if line = strings.TrimSpace(line); anyNonce.ReplaceAllString(line, "NONCE") == lineFor(file, "~/.ssh/id_ed25519") {
 				sums = append(sums, strings.Fields(p.laptop.must(t, "cd escrow; "+line))[0])
 			}
 		}
 	}
-	if len(sums) != 3 {
+	if len(sums) != 4 {
 		t.Fatalf("%d lines are as the page has them:\n%s", len(sums), asked)
 	}
 	confirm := strings.SplitN(onPage(t, "escrow.md", "confirm"), "\n", 2)
@@ -209,11 +209,11 @@ func (p *pages) escrowPage(t *testing.T) {
 	if command == confirm[0] {
 		t.Fatalf("the page's command has no sum: %s", command)
 	}
-	if out := p.sh(t, command); strings.Count(out, "confirmed:") != 3 {
+	if out := p.sh(t, command); strings.Count(out, "confirmed:") != 4 {
 		t.Errorf("confirm said:\n%s", out)
 	}
 	// Somebody else's is still to be proved.
-	if r := p.in(t, "sh", "-c", confirm[1]); r.code != 3 || strings.Count(r.stdout, ", by ") != 3 || !strings.Contains(r.String(), "recovery-keys-2.age") {
+	if r := p.in(t, "sh", "-c", confirm[1]); r.code != 3 || strings.Count(r.stdout, ", by ") != 4 || !strings.Contains(r.String(), "recovery-keys-2.age") {
 		t.Errorf("status: exit code %d\n%s", r.code, r)
 	}
 	one := strings.SplitN(onPage(t, "escrow.md", "one"), "\n", 2)
@@ -221,10 +221,36 @@ func (p *pages) escrowPage(t *testing.T) {
 	answer := p.laptop.must(t, "cp key.txt escrow; cd escrow; "+anyNonce.ReplaceAllString(strings.TrimSpace(one[1]), nonce))
 	p.sh(t, "strongroom escrow confirm "+strings.Fields(answer)[0])
 	p.sh(t, confirm[1])
-	if out := p.laptop.must(t, onPage(t, "escrow.md", "pipe")); strings.Count(out, "confirmed:") != 3 {
+	if out := p.laptop.must(t, onPage(t, "escrow.md", "pipe")); strings.Count(out, "confirmed:") != 4 {
 		t.Errorf("all at once: %s", out)
 	}
 	p.generateRoot(t)
+	p.lockedOut(t)
+}
+
+// lockedOut has somebody outside lock the administrator, and somebody with the escrow
+// get in, end that, and make a lost way in anew.
+func (p *pages) lockedOut(t *testing.T) {
+	p.laptop.must(t, "for i in 1 2 3 4 5 6; do curl -s --cacert root.crt -d '{\"password\":\"x\"}' https://"+domain+"/v1/auth/userpass/login/admin; done")
+	if r := p.in(t, "strongroom", "status"); !strings.Contains(r.String(), "1 name locked after wrong passwords: admin") {
+		t.Errorf("status does not tell who is locked:\n%s", r)
+	}
+	if out := p.laptop.must(t, onPage(t, "locked-out.md", "login")); !strings.Contains(out, "Logged in as admin of auth/strongroom-local/") {
+		t.Fatalf("login said:\n%s", out)
+	}
+	p.sh(t, onPage(t, "locked-out.md", "unlock"))
+	if r := p.in(t, "strongroom", "status"); strings.Contains(r.String(), "locked after wrong passwords") {
+		t.Errorf("status tells of a lock that was ended:\n%s", r)
+	}
+	// A file that is lost is made anew, and only then.
+	before := p.sh(t, "sha256sum /var/lib/strongroom/escrow/local-admin.age /var/lib/strongroom/escrow/admin.age")
+	p.sh(t, "cd /root && "+strings.ReplaceAll(onPage(t, "locked-out.md", "anew"), " install", " install --yes"))
+	after := p.sh(t, "sha256sum /var/lib/strongroom/escrow/local-admin.age /var/lib/strongroom/escrow/admin.age")
+	if a, b := strings.Split(before, "\n"), strings.Split(after, "\n"); a[0] == b[0] || a[1] != b[1] {
+		t.Errorf("before\n%s\nand after\n%s", before, after)
+	}
+	p.laptop.must(t, onPage(t, "escrow.md", "copy")+" && "+onPage(t, "locked-out.md", "login")+" && "+onPage(t, "escrow.md", "pipe"))
+	p.sh(t, onPage(t, "locked-out.md", "logout"))
 }
 
 // generateRoot is the way in when nobody can log in. The tests' Vault asks for no

@@ -277,7 +277,7 @@ func testSandboxes(t *testing.T, m *machine) {
 
 func testNoPlainSecret(t *testing.T, m *machine) {
 	var secrets []string
-	for _, name := range []string{"admin.age", "recovery-keys-1.age", "master-key.age"} {
+	for _, name := range []string{"admin.age", "local-admin.age", "recovery-keys-1.age", "master-key.age"} {
 		for line := range strings.Lines(m.escrow(t, name)) {
 			line = strings.TrimSpace(line)
 			if len(line) >= 20 && !strings.HasPrefix(line, "-----") && !strings.Contains(line, "vault login") && !strings.Contains(line, ":") {
@@ -285,7 +285,7 @@ func testNoPlainSecret(t *testing.T, m *machine) {
 			}
 		}
 	}
-	if len(secrets) < 7 { // five shares, a password, the keyset
+	if len(secrets) < 8 { // five shares, two passwords, the keyset
 		t.Fatalf("only %d secrets to look for", len(secrets))
 	}
 	patterns := filepath.Join(t.TempDir(), "patterns")

@@ -73,6 +73,10 @@ func newGate(t testing.TB, vault http.HandlerFunc) (*gate, *observer.ObservedLog
 	if g.limits, err = newLimiter(0, 0, 0, func() time.Time { return time.Unix(1_800_000_000, 0) }); err != nil {
 		t.Fatal(err)
 	}
+	if g.logins, err = newLogins(g.limits.now); err != nil {
+		t.Fatal(err)
+	}
+	g.logins.wait = func(context.Context, time.Duration) error { return nil }
 	return g, logs, caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
 		if r.Body != nil {
 			if _, err := io.Copy(io.Discard, r.Body); err != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 )
 
 const (
@@ -33,6 +34,7 @@ var (
 	refusedUnknown   = verdict{status: http.StatusNotFound, text: config.RefusedUnknown}
 	refusedSpelled   = verdict{status: http.StatusBadRequest, text: config.RefusedSpelling}
 	refusedSystem    = verdict{status: http.StatusForbidden, text: config.RefusedSystem}
+	refusedLocal     = verdict{status: http.StatusForbidden, text: config.RefusedLocal}
 	refusedHeader    = verdict{status: http.StatusBadRequest, text: "a header of Vault's name that its clients do not send to this path"}
 	refusedTwice     = verdict{status: http.StatusBadRequest, text: "more than one header of a kind that Vault reads once"}
 	refusedWrap      = verdict{status: http.StatusBadRequest, text: "Vault asks no token at this path, so its answer is not wrapped"}
@@ -49,7 +51,8 @@ var (
 // Its promise: if any reading of the path (decoded once or more, cleaned,
 // slashes merged, backslashes turned, letters folded, behind a namespace)
 // comes to a sys/ path, then the request passes only if the path is spelled
-// plainly and the allow-list names it.
+// plainly and the allow-list names it. And none passes of which any reading, with
+// the namespace's before it or not, comes to auth/strongroom-local.
 func decide(method string, u *url.URL, namespace string, ui bool) verdict {
 	v, _ := judge(method, u, namespace, ui)
 	return v
@@ -103,6 +106,11 @@ func (t *target) judge(method string, u *url.URL, namespace string, ui bool) ver
 	system := false
 	for _, form := range forms {
 		segments := split(form)
+		for _, prefix := range ns {
+			if local(slices.Concat(split(prefix), segments)) || local(slices.Concat(split(prefix), segments[min(1, len(segments)):])) {
+				return refusedLocal
+			}
+		}
 		if len(segments) == 0 || !strings.EqualFold(segments[0], "v1") {
 			continue
 		}
@@ -168,6 +176,17 @@ func readings(forms ...string) ([]string, bool) {
 func split(p string) []string {
 	segments := strings.Split(p, "/")
 	return slices.DeleteFunc(segments, func(s string) bool { return s == "" || s == "." })
+}
+
+// local says whether a path leads to the log-in that is the machine's own, wherever in
+// it, so that no namespace hides it. What only begins with its name is refused as well.
+func local(segments []string) bool {
+	for i, s := range segments {
+		if i > 0 && strings.EqualFold(segments[i-1], "auth") && len(s) >= len(machine.AuthLocal) && strings.EqualFold(s[:len(machine.AuthLocal)], machine.AuthLocal) {
+			return true
+		}
+	}
+	return false
 }
 
 // judgeNamespaced looks for sys/ behind a namespace: "team/sys/init" is

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"strongroom.example/config/machine"
 )
 
 func TestDecide(t *testing.T) {
@@ -97,6 +99,37 @@ func TestDecide(t *testing.T) {
 		{"sys in the header", "PUT", "/v1/init", "team/SYS/", refusedSystem},
 		{"sys in the header, encoded", "PUT", "/v1/init", "team%2fsys", refusedSystem},
 		{"sys in the header of an allowed path", "GET", "/v1/sys/health", "sys", refusedSpelled},
+
+		{"the machine's own log-in", "POST", "/v1/auth/strongroom-local/login/admin", "", refusedLocal},
+		{"with a slash at its end", "PUT", "/v1/auth/strongroom-local/login/admin/", "", refusedLocal},
+		{"its mount alone", "GET", "/v1/auth/strongroom-local", "", refusedLocal},
+		{"its users, whoever asks", "LIST", "/v1/auth/strongroom-local/users", "", refusedLocal},
+		{"its tuning", "GET", "/v1/sys/auth/strongroom-local/tune", "", refusedLocal},
+		{"local, encoded letter", "POST", "/v1/auth/strongroom%2dlocal/login/admin", "", refusedLocal},
+		{"local, encoded letter of auth", "POST", "/v1/%61uth/strongroom-local/login/admin", "", refusedLocal},
+		{"local, encoded twice", "POST", "/v1/auth/strongroom%252dlocal/login/admin", "", refusedLocal},
+		{"local, encoded slash", "POST", "/v1/auth%2Fstrongroom-local%2Flogin%2Fadmin", "", refusedLocal},
+		{"local, backslashes", "POST", "/v1/auth%5Cstrongroom-local/login/admin", "", refusedLocal},
+		{"local, two slashes", "POST", "/v1/auth//strongroom-local/login/admin", "", refusedLocal},
+		{"local, two slashes at the start", "POST", "//v1/auth/strongroom-local/login/admin", "", refusedLocal},
+		{"local, a dot", "POST", "/v1/auth/./strongroom-local/login/admin", "", refusedLocal},
+		{"local, up and down", "POST", "/v1/auth/x/../strongroom-local/login/admin", "", refusedSpelled},
+		{"local, up and down at its end", "POST", "/v1/auth/strongroom-local/x/../login/admin", "", refusedSpelled},
+		{"local, capitals", "POST", "/v1/AUTH/Strongroom-LOCAL/login/admin", "", refusedLocal},
+		{"local, a sign that folds to a letter", "POST", "/v1/auth/%C5%BFtrongroom-local/login/admin", "", passed}, // Vault folds no letters
+		{"local, a parameter", "POST", "/v1/auth/strongroom-local;a=b/login/admin", "", refusedLocal},
+		{"local, a space at its end", "POST", "/v1/auth/strongroom-local%20/login/admin", "", refusedLocal},
+		{"local, a dot at its end", "POST", "/v1/auth/strongroom-local./login/admin", "", refusedLocal},
+		{"local, a NUL at its end", "POST", "/v1/auth/strongroom-local%00/login/admin", "", refusedSpelled},
+		{"local, behind a namespace", "POST", "/v1/team/auth/strongroom-local/login/admin", "", refusedLocal},
+		{"local, behind the root namespace", "POST", "/v1/root/auth/strongroom-local/login/admin", "", refusedLocal},
+		{"local, in a namespace", "POST", "/v1/auth/strongroom-local/login/admin", "team", refusedLocal},
+		{"auth as the header", "POST", "/v1/strongroom-local/login/admin", "auth", refusedLocal},
+		{"auth in the header, encoded", "POST", "/v1/strongroom-local/login/admin", "root%2fauth%2f", refusedLocal},
+		{"local in the header", "POST", "/v1/login/admin", "auth/strongroom-local", refusedLocal},
+		{"local, below another version", "POST", "/V1/auth/strongroom-local/login/admin", "", refusedLocal},
+		{"local without v1", "POST", "/auth/strongroom-local/login/admin", "", refusedLocal},
+		{"a secret of that name", "GET", "/v1/secret/data/strongroom-local", "", passed},
 
 		{"the root", "GET", "/", "", refusedUnknown},
 		{"the UI", "GET", "/ui/", "", refusedUnknown},
@@ -193,6 +226,10 @@ func vaultRoutes() http.Handler {
 		if ns := strings.Trim(r.Header.Get("X-Vault-Namespace"), "/"); ns != "" {
 			logical = ns + "/" + logical
 		}
+		if strings.Contains("/"+logical, "/auth/"+machine.AuthLocal+"/") {
+			w.Header().Set("Reached", machine.AuthLocal)
+			return
+		}
 		// A Vault with namespaces takes every leading segment for one.
 		for i, s := 0, strings.Split(logical, "/"); i < len(s); i++ {
 			switch {
@@ -213,6 +250,7 @@ func FuzzDecide(f *testing.F) {
 	for _, p := range []string{
 		"/v1/sys/init", "/v1/sys/health", "/v1/%73ys/init", "/v1/sys%2finit", "//v1/sys/./init", "/v1/x/../sys/init",
 		"/v1/team/sys/unseal", `/v1\sys\seal`, "/V1/SYS/raw/x", "/v1/sys/internal/ui/mounts/a%2f..%2f..", "/v1/sys%252Finit", "/v1/sys/leases/renew/..%2finit",
+		"/v1/auth/strongroom-local/login/admin", "/v1/auth%2fstrongroom-local/login/x", "/v1/x/auth/./strongroom-local/login/x",
 	} {
 		f.Add("PUT", p, "")
 		f.Add("GET", p, "team/sys")
@@ -256,7 +294,7 @@ func reach(h http.Handler, method, rawPath, ns string) string {
 }
 
 func belongsInside(reached string) bool {
-	return slices.ContainsFunc(insideOnly, func(p string) bool {
+	return reached == machine.AuthLocal || slices.ContainsFunc(insideOnly, func(p string) bool {
 		return reached == p || strings.HasPrefix(reached, p+"/")
 	})
 }

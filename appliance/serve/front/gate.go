@@ -31,6 +31,7 @@ type gate struct {
 	BodyBytes         int64   `json:"body_bytes"`
 
 	limits   *limiter
+	logins   *logins
 	log      *zap.Logger
 	journal  journal
 	inFlight atomic.Int64 // requests
@@ -45,6 +46,7 @@ type counts struct {
 	byClass                  [6]atomic.Uint64 // requests, by status/100; 0: no status was sent
 	refused, limited, failed atomic.Uint64
 	malformed                atomic.Uint64
+	errors                   atomic.Uint64 // 5xx to who has presented a token
 }
 
 var (
@@ -63,6 +65,9 @@ func (g *gate) Provision(ctx caddy.Context) (err error) {
 	g.journal.now = time.Now
 	g.took = newDurations()
 	if g.limits, err = newLimiter(g.RequestsPerSecond, g.Burst, g.Concurrent, time.Now); err != nil {
+		return err
+	}
+	if g.logins, err = newLogins(time.Now); err != nil {
 		return err
 	}
 	if srv, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
@@ -112,6 +117,9 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 		took := time.Since(start)
 		g.took.Observe(took.Seconds())
 		g.counts.byClass[min(max(rec.status/100, 0), 5)].Add(1)
+		if rec.known && rec.status >= 500 {
+			g.counts.errors.Add(1)
+		}
 		switch {
 		case rec.broken, ended == brokenOff && r.Context().Err() != nil:
 			ended = "client went away"
@@ -144,8 +152,24 @@ func (g *gate) serve(w *recorder, r *http.Request, next caddyhttp.Handler) (faul
 	if v == passed && wrapped(r.Header) {
 		v = g.wrapping(r, to, next)
 	}
+	name, isLogin := to.login()
+	if writes := r.Method == http.MethodPost || r.Method == http.MethodPut; v == passed && !writes {
+		isLogin = false
+		if name != "" && r.Method != http.MethodOptions { // Vault's answer would tell whether the name is locked
+			v = refusedMethod
+		}
+	}
 	if v != passed {
 		return g.refuse(w, r, v)
+	}
+	if isLogin {
+		end, v := g.logins.begin(r.Context(), addr, name)
+		if end != nil {
+			defer func() { end(w.status) }()
+		}
+		if v != passed {
+			return g.refuse(w, r, v)
+		}
 	}
 	known := presented(r.Header)
 	w.known = known && to.class == token
@@ -167,11 +191,13 @@ func (g *gate) serve(w *recorder, r *http.Request, next caddyhttp.Handler) (faul
 	var err error
 	if fields := hidden[lastOfSys(r.URL.Path)]; fields != nil {
 		err = serveHiding(w, r, next, fields)
+	} else if isLogin {
+		fault, err = g.serveLogin(w, r, next, name != "")
 	} else {
 		err = next.ServeHTTP(w, r)
 	}
 	if err == nil && !w.gone {
-		return ""
+		return fault
 	}
 	if body != nil && body.fault.Load() != nil {
 		v = *body.fault.Load()

@@ -95,6 +95,7 @@ var (
 	descRequests     = desc("requests_total", "Requests by the class of their status code; none: the client went away before one.", "code")
 	descConnsRefused = desc("connections_refused_total", "Connections that were closed at once, as there were enough from that network, or in all.")
 	descMalformed    = desc("malformed_total", "Requests whose body the client did not send rightly, or in time, or whose answer it did not wait for.")
+	descErrors       = desc("server_errors_total", "Answers of 5xx to requests with a token, where one is asked for.")
 	descRefused      = desc("refused_total", "Requests that do not pass from outside: by path, method, header or body.")
 	descLimited      = desc("limited_total", "Requests answered 429, because of the limits per client address.")
 	descFailed       = desc("upstream_failures_total", "Requests that Vault did not answer.")
@@ -112,7 +113,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (*frontCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descRequests, descRefused, descMalformed, descConnsRefused, descLimited, descFailed, descInFlight, descConnections,
+	for _, d := range []*prometheus.Desc{descRequests, descErrors, descRefused, descMalformed, descConnsRefused, descLimited, descFailed, descInFlight, descConnections,
 		descNotAfter, descObtained, descCertFailed, descReload, descOrders, descIssued, descBudget, descStart} {
 		ch <- d
 	}
@@ -130,6 +131,7 @@ func (f *frontCollector) Collect(ch chan<- prometheus.Metric) {
 	for class := range g.counts.byClass {
 		count(descRequests, g.counts.byClass[class].Load(), className(class))
 	}
+	count(descErrors, g.counts.errors.Load())
 	count(descRefused, g.counts.refused.Load())
 	count(descConnsRefused, f.state.admission.refused.Load())
 	count(descMalformed, g.counts.malformed.Load())

@@ -135,6 +135,15 @@ var broken = []struct {
 	{"lockout after 1000", "user-lockout", edit(machine.VaultHCL, `lockout_threshold     = "5"`, `lockout_threshold = "1000"`), "fail", "1000 times", false},
 	{"lockout after a million", "user-lockout", edit(machine.VaultHCL, `lockout_threshold     = "5"`, `lockout_threshold = 1000000`), "fail", "at most 10", false},
 	{"lockout after nobody knows", "user-lockout", edit(machine.VaultHCL, `lockout_threshold     = "5"`, ``), "fail", "who knows how many", false},
+	{"lockout of the way in that is to have none", "user-lockout", func(t *testing.T, b *box, _ *Subject) {
+		b.vault["sys/auth/strongroom-local/tune"] = values[map[string]any](t, `{"default_lease_ttl":3600}`)
+	}, "fail", "auth/strongroom-local/ has user lockout", false},
+	{"no way in that cannot be locked", "user-lockout", func(t *testing.T, b *box, _ *Subject) {
+		b.vault["sys/auth"] = values[map[string]any](t, `{"approle/":{"type":"approle"},"userpass/":{"type":"userpass"}}`)
+	}, "warn", "lock an administrator out", false},
+	{"a rate-limit quota", "user-lockout", func(_ *testing.T, b *box, _ *Subject) {
+		b.lists["sys/quotas/rate-limit"] = []string{"global"}
+	}, "fail", "\"global\": on its socket Vault answers 500", false},
 	{"lockout disabled on a mount", "user-lockout", func(t *testing.T, b *box, _ *Subject) {
 		b.vault["sys/auth/userpass/tune"] = values[map[string]any](t, `{"user_lockout_disable":true}`)
 	}, "fail", "auth/userpass/ has user lockout disabled", false},

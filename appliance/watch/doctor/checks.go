@@ -44,6 +44,7 @@ func checks() []check {
 		{id: "user-lockout", title: "wrong passwords lock a user out", questions: []question{
 			{asks: "Vault's configuration locks users out", least: 1, of: "user_lockout \"all\"", ask: lockoutConfigured},
 			{asks: "no auth method has lockout off", least: 1, of: "auth method", ask: lockoutTuned},
+			{asks: "there is a way in that nobody outside can lock", ask: wayInUnlocked},
 		}},
 		{id: "audit-devices", title: "two audit devices write", questions: []question{
 			{asks: "two audit devices write to two places, neither in clear", least: 2, of: "audit device", ask: auditDevices},

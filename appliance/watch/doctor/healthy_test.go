@@ -154,10 +154,12 @@ func (b *box) inVault(t *testing.T) {
 	b.tokens["acc1"] = values[map[string]any](t, `{"policies":["strongroom-doctor"],"expire_time":"2026-11-24T12:10:00Z","display_name":"approle"}`)
 	b.lists["auth/approle/role"] = []string{"app"}
 	b.vault["auth/approle/role/app"] = values[map[string]any](t, `{"token_ttl":3600,"token_max_ttl":14400,"token_period":0}`)
-	b.vault["sys/auth"] = values[map[string]any](t, `{"approle/":{"type":"approle"},"userpass/":{"type":"userpass"}}`)
+	b.vault["sys/auth"] = values[map[string]any](t, `{"approle/":{"type":"approle"},"userpass/":{"type":"userpass"},"strongroom-local/":{"type":"userpass"}}`)
 	for _, m := range []string{"approle", "userpass"} {
 		b.vault["sys/auth/"+m+"/tune"] = values[map[string]any](t, `{"default_lease_ttl":3600,"max_lease_ttl":86400}`)
 	}
+	b.vault["sys/auth/strongroom-local/tune"] = values[map[string]any](t, `{"default_lease_ttl":3600,"max_lease_ttl":86400,"user_lockout_disable":true}`)
+	b.lists["sys/quotas/rate-limit"] = nil
 	b.vault["sys/audit"] = values[map[string]any](t, `{"audit-1/":{"type":"file","options":{"file_path":"/var/log/vault/audit-1.log","mode":"0600"}},"audit-2/":{"type":"file","options":{"file_path":"/var/log/vault/audit-2.log","mode":"0600"}}}`)
 	b.lists["identity/entity/id"] = []string{"a", "b"}
 	b.vault["sys/leases/count"] = values[map[string]any](t, `{"lease_count":0}`)

@@ -326,7 +326,7 @@ func sysClosed(ctx context.Context, e *exam) {
 			e.fail(reinstall, "reachable from outside: %s (HTTP %d)", p, a.Status)
 		}
 	}
-	e.found(refused, "GET through the front", "%s of sys/ refused by the front itself", words.Count(refused, "path"))
+	e.found(refused, "GET through the front", "%s refused by the front itself", words.Count(refused, "path"))
 }
 
 // closedPaths are what nobody outside may reach. They are only asked for, so
@@ -337,6 +337,8 @@ func closedPaths() []string {
 		"/v1/sys/storage/raft/configuration", "/v1/sys/storage/raft/snapshot", "/v1/sys/raw/core/keyring", "/v1/sys/step-down",
 		// The same in disguise.
 		"/v1/sys//init", "/v1/./sys/init", "/v1/%73ys/init", "/v1/sys%2finit", "/v1/x/../sys/init", "//v1/sys/init",
+		// The log-in that nobody outside can lock.
+		"/v1/auth/" + machine.AuthLocal + "/login/admin", "/v1/auth//" + machine.AuthLocal + "/login/admin",
 	}
 }
 
@@ -346,5 +348,5 @@ func refusedByFront(a Answer) bool {
 	words := map[int]string{
 		http.StatusForbidden: config.RefusedSystem, http.StatusBadRequest: config.RefusedSpelling, http.StatusNotFound: config.RefusedUnknown,
 	}[a.Status]
-	return words != "" && strings.Contains(a.Body, words)
+	return words != "" && strings.Contains(a.Body, words) || a.Status == http.StatusForbidden && strings.Contains(a.Body, config.RefusedLocal)
 }

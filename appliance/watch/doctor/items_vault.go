@@ -333,11 +333,35 @@ func lockoutTuned(ctx context.Context, e *exam) {
 			continue
 		}
 		n++
-		if tune["user_lockout_disable"] == true {
+		if off := tune["user_lockout_disable"] == true; name == machine.AuthLocal && !off {
+			e.fail("vault auth tune -user-lockout-disable=true "+name, "auth/%s/ has user lockout, and is the way in for who is locked out elsewhere", name)
+		} else if name != machine.AuthLocal && off {
 			e.fail("vault auth tune -user-lockout-disable=false "+name, "auth/%s/ has user lockout disabled", name)
 		}
 	}
 	e.found(n, "vault read sys/auth/…/tune", "%s looked at", words.Count(n, "auth method"))
+}
+
+// wayInUnlocked looks for the log-in that nobody outside can lock. A rate-limit quota
+// goes by the client's address, of which there is none on Vault's socket: Vault then
+// answers 500.
+func wayInUnlocked(ctx context.Context, e *exam) {
+	methods, ok := e.methods(ctx)
+	if !ok {
+		return
+	}
+	if methods[machine.AuthLocal] != machine.AuthUserpass {
+		e.warn(reinstall+", as an administrator", "auth/%s/ is not there: five wrong passwords from anywhere lock an administrator out", machine.AuthLocal)
+	}
+	const p = "sys/quotas/rate-limit"
+	quotas, ok := e.list(ctx, p)
+	if !ok {
+		return
+	}
+	e.yes("vault list "+p, "auth/%s/ of type %q, %s", machine.AuthLocal, methods[machine.AuthLocal], words.Count(len(quotas), "rate-limit quota"))
+	for _, name := range quotas {
+		e.fail("vault delete "+p+"/"+name+": the front has limits by address (docs/certificates.md)", "rate-limit quota %q: on its socket Vault answers 500 to what it is for", name)
+	}
 }
 
 func orWord(s, word string) string {

@@ -132,6 +132,7 @@ var mayBeEmpty = []struct{ item, asked, why string }{
 	{"leaks", "read /proc/", "a process that has ended, or the kernel's own"},
 	{"root-token", "vault token gone", "a token that has ended"},
 	{"tokens", "vault token gone", "a token that has ended"},
+	{"user-lockout", "vault list sys/quotas/rate-limit", "there is to be none"},
 	{"units", "run systemctl list-units", "no unit has failed"},
 	{"drift", "read /var/lib/strongroom/restore", "no restore"},
 }

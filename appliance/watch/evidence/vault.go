@@ -2,6 +2,7 @@ package evidence
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"strongroom.example/appliance/base/vaultapi"
@@ -105,3 +106,36 @@ type Key struct {
 
 // State is what is known of the key's condition: how grave it is, what to do.
 func (k Key) State() condition.Condition { return condition.Of(k.Condition) }
+
+// LockedOut are the names that Vault lets nobody log in as for a while, after wrong
+// passwords.
+type LockedOut struct {
+	Total int      `json:"total"`
+	Names []string `json:"names,omitempty"`
+}
+
+// ReadLockedOut reads them, which needs a token that may.
+// https://developer.hashicorp.com/vault/api-docs/system/user-lockout
+func ReadLockedOut(ctx context.Context, c *vaultapi.Client) (LockedOut, error) {
+	var answer struct {
+		Total       *int `json:"total"`
+		ByNamespace []struct {
+			Mounts []struct {
+				Names []string `json:"alias_identifiers"`
+			} `json:"mount_accessors"`
+		} `json:"by_namespace"`
+	}
+	if err := read(ctx, c, "sys/locked-users", nil, &answer); err != nil {
+		return LockedOut{}, err
+	}
+	if answer.Total == nil {
+		return LockedOut{}, errors.New("sys/locked-users: it holds no total")
+	}
+	l := LockedOut{Total: *answer.Total}
+	for _, ns := range answer.ByNamespace {
+		for _, m := range ns.Mounts {
+			l.Names = append(l.Names, m.Names...)
+		}
+	}
+	return l, nil
+}

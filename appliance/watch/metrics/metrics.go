@@ -81,12 +81,14 @@ func New(o Options) *Collector {
 	add(true, "drill", c.drill)
 	add(true, "doctor", c.doctor)
 	add(o.AuditState != "", "audit", c.audit)
+	add(true, "watched", c.watched)
 	if o.Certificate != nil {
 		add(true, "certificate", c.certificate(kept(certificateFor, o.Now, o.Certificate)))
 	}
 	if o.Vault != nil {
 		add(true, "vault", c.vault)
 		add(true, "keys", c.keys(kept(keysFor, o.Now, o.Vault.keys)))
+		add(true, "locked", c.locked(kept(keysFor, o.Now, o.Vault.lockedOut)))
 	}
 	return c
 }

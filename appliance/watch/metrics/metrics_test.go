@@ -24,6 +24,7 @@ import (
 
 	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/vaultapi"
+	"strongroom.example/appliance/watch/alert"
 	"strongroom.example/appliance/watch/audit"
 	"strongroom.example/appliance/watch/evidence"
 )
@@ -62,6 +63,8 @@ func (v *fakeVault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		say(204, "")
 	case r.Header.Get("X-Vault-Token") != token || v.refuses.Load():
 		say(403, `{"errors":["permission denied"]}`)
+	case path == "sys/locked-users":
+		say(200, `{"data":{"by_namespace":[{"namespace_id":"root","counts":2,"mount_accessors":[{"mount_accessor":"auth_userpass_1","counts":2,"alias_identifiers":["admin","ann"]}]}],"total":2}}`)
 	case path == "apikeys/metrics":
 		w.Header().Set("Content-Type", "text/plain")
 		say(200, v.text)
@@ -117,6 +120,14 @@ func states(t *testing.T) (evidence.Places, string) {
 		Failure:  &snapshot.Failure{At: now, Error: "x"}})
 	put(p.Doctor+"/last.json", map[string]any{"format": 1, "at": now, "items": []map[string]string{
 		{"id": "escrow", "verdict": "pass"}, {"id": "swap", "verdict": "fail"}, {"id": "clock", "verdict": "warn"}}})
+	p.Firewall = dir + "/firewall-watch"
+	put(p.Audit+"/ledger.json", audit.Ledger{Format: 1, At: now, Losses: make([]audit.Loss, 3), Faults: make([]alert.Fault, 1)})
+	if err := os.MkdirAll(p.Firewall, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := evidence.SaveFirewall(p, evidence.Firewall{At: now, Faults: make([]alert.Fault, 2)}); err != nil {
+		t.Fatal(err)
+	}
 	put(dir+"/audit/last.json", audit.Report{Format: 1, At: now, Kept: 7, KeptBytes: 700, DeletedEarlyTotal: 2,
 		Logs: []audit.Log{{Name: "audit-1.log", Size: 42}}})
 	return p, dir + "/audit"
@@ -213,6 +224,12 @@ func TestScrape(t *testing.T) {
 		"strongroom_snapshot_canary_failed":                                   1,
 		"strongroom_snapshot_clock_in_doubt":                                  0,
 		"strongroom_snapshot_standby":                                         0,
+		"strongroom_vault_locked_users":                                       2,
+		"strongroom_audit_losses":                                             3,
+		"strongroom_audit_faults":                                             1,
+		"strongroom_audit_watch_time_seconds":                                 float64(now.Unix()),
+		"strongroom_firewall_faults":                                          2,
+		"strongroom_firewall_watch_time_seconds":                              float64(now.Unix()),
 		"strongroom_drill_time_seconds":                                       0,
 		"strongroom_doctor_time_seconds":                                      float64(now.Unix()),
 		"strongroom_doctor_items{verdict=fail}":                               1,
@@ -245,7 +262,7 @@ func TestScrape(t *testing.T) {
 	if _, ok := got["strongroom_keys_next_rotation_seconds{provider=cf}"]; ok {
 		t.Error("a next rotation where nothing rotates")
 	}
-	for _, part := range []string{"snapshot", "drill", "doctor", "audit", "certificate", "vault", "keys", "front", "engine"} {
+	for _, part := range []string{"snapshot", "drill", "doctor", "audit", "watched", "certificate", "vault", "keys", "locked", "front", "engine"} {
 		if got["strongroom_collector_success{part="+part+"}"] != 1 {
 			t.Errorf("part %q failed", part)
 		}
@@ -345,11 +362,11 @@ func TestOnePartFails(t *testing.T) {
 				return evidence.Certificate{}, errors.New("refused")
 			}
 		}, []string{"certificate"}},
-		"Vault is down":        {func(_ *testing.T, _ *Options, v *fakeVault) { v.down.Store(true) }, []string{"vault", "keys", "engine"}},
-		"Vault refuses tokens": {func(_ *testing.T, _ *Options, v *fakeVault) { v.refuses.Store(true) }, []string{"keys", "engine"}},
+		"Vault is down":        {func(_ *testing.T, _ *Options, v *fakeVault) { v.down.Store(true) }, []string{"vault", "keys", "locked", "engine"}},
+		"Vault refuses tokens": {func(_ *testing.T, _ *Options, v *fakeVault) { v.refuses.Store(true) }, []string{"keys", "locked", "engine"}},
 		"no login": {func(_ *testing.T, o *Options, _ *fakeVault) {
 			o.Vault.login = func(context.Context, *vaultapi.Client) (func(context.Context) error, error) { return nil, ErrNoLogin }
-		}, []string{"keys", "engine"}},
+		}, []string{"keys", "locked", "engine"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o, v := whole(t)
@@ -359,7 +376,7 @@ func TestOnePartFails(t *testing.T) {
 				t.Fatal(err)
 			}
 			got, _ := scrape(t, h)
-			for _, part := range []string{"snapshot", "drill", "doctor", "audit", "certificate", "vault", "keys", "front", "engine"} {
+			for _, part := range []string{"snapshot", "drill", "doctor", "audit", "watched", "certificate", "vault", "keys", "locked", "front", "engine"} {
 				want := 1.0
 				for _, f := range tc.fail {
 					if f == part {

@@ -121,6 +121,38 @@ func (c *Collector) audit(_ context.Context, e *emitter) error {
 	return nil
 }
 
+// watched are the looks of every minute, at the audit logs and at the firewall. What
+// nobody looks at has no series.
+func (c *Collector) watched(_ context.Context, e *emitter) error {
+	a, err := evidence.ReadAudit(c.o.Places)
+	if err == nil {
+		e.time("audit_watch_time_seconds", a.At)
+		e.set("audit_losses", float64(len(a.Losses)))
+		e.set("audit_faults", float64(len(a.Faults)))
+	} else if errors.Is(err, evidence.ErrNone) {
+		err = nil
+	}
+	f, ferr := evidence.ReadFirewall(c.o.Places)
+	if ferr == nil {
+		e.time("firewall_watch_time_seconds", f.At)
+		e.set("firewall_faults", float64(len(f.Faults)))
+	} else if errors.Is(ferr, evidence.ErrNone) {
+		ferr = nil
+	}
+	return errors.Join(err, ferr)
+}
+
+func (c *Collector) locked(ask func(context.Context) (evidence.LockedOut, error)) func(context.Context, *emitter) error {
+	return func(ctx context.Context, e *emitter) error {
+		l, err := ask(ctx)
+		if err != nil {
+			return err
+		}
+		e.set("vault_locked_users", float64(l.Total))
+		return nil
+	}
+}
+
 func (c *Collector) certificate(ask func(context.Context) (evidence.Certificate, error)) func(context.Context, *emitter) error {
 	return func(ctx context.Context, e *emitter) error {
 		cert, err := ask(ctx)

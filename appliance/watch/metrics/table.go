@@ -54,12 +54,19 @@ var table = []metric{
 	{"audit_kept_logs", "Rotated logs that are kept.", nil},
 	{"audit_kept_size_bytes", "What they take.", nil},
 	{"audit_deleted_early_total", "Logs that were deleted before their time because the disk was full.", nil},
+	{"audit_watch_time_seconds", "When it was last looked whether the audit logs are there and written, as a Unix time; 0: never.", nil},
+	{"audit_losses", "What is missing of the audit history, until somebody acknowledges it.", nil},
+	{"audit_faults", "What is wrong with the audit logs now: one is not there, or Vault does not write to it.", nil},
+
+	{"firewall_watch_time_seconds", "When the firewall was last looked at, as a Unix time.", nil},
+	{"firewall_faults", "What is wrong with the firewall now: it is not in force, is another than was written, or one of its sets is full.", nil},
 
 	{"vault_up", "Whether Vault answers on its local socket.", nil},
 	{"vault_initialized", "Whether Vault is initialised.", nil},
 	{"vault_sealed", "Whether Vault is sealed.", nil},
 	{"vault_standby", "Whether Vault is a standby node.", nil},
 	{"vault_info", "1; Vault's version, and whether the project's tests ran it.", []string{"version", "tested"}},
+	{"vault_locked_users", "Names that nobody can log in as for a while, after wrong passwords.", nil},
 
 	{"keys", "API keys by provider and condition.", []string{"provider", "condition"}},
 	{"keys_due_rotations", "Rotations that are due and have not begun.", nil},

@@ -93,6 +93,14 @@ func (v *Vault) keys(ctx context.Context) (k evidence.Keys, err error) {
 	return k, err
 }
 
+func (v *Vault) lockedOut(ctx context.Context) (l evidence.LockedOut, err error) {
+	err = v.as(ctx, func() error {
+		l, err = evidence.ReadLockedOut(ctx, v.client)
+		return err
+	})
+	return l, err
+}
+
 // engine is what the secrets engine counts, in Prometheus' text format.
 func (v *Vault) engine(ctx context.Context) (text []byte, err error) {
 	err = v.as(ctx, func() error {

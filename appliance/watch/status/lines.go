@@ -50,6 +50,9 @@ func (r Report) lines() []Line {
 	if r.Firewall != nil {
 		out = append(out, r.firewallLine())
 	}
+	if r.LockedOut != nil && r.LockedOut.Total > 0 {
+		out = append(out, r.lockedOutLine())
+	}
 	if r.Keys != nil {
 		out = append(out, r.keysLine())
 	}
@@ -386,6 +389,12 @@ func (r Report) watched(l Line, at, begun time.Time, unit string) Line {
 		l.State, l.Hint = Attention, "systemctl status "+unit
 	}
 	l.Text += fmt.Sprintf(" · last looked at %s ago", span(age))
+	return l
+}
+
+func (r Report) lockedOutLine() Line {
+	l := Line{Name: "Log-ins", State: Attention, Hint: "docs/locked-out.md"}
+	l.Text = words.Line(words.Count(r.LockedOut.Total, "name")+" locked after wrong passwords: "+words.List(r.LockedOut.Names, 3), 200)
 	return l
 }
 

@@ -66,8 +66,10 @@ type Report struct {
 	Doctor     *evidence.Doctor     `json:"doctor,omitempty"`
 	Audit      *audit.Ledger        `json:"audit,omitempty"`
 	Firewall   *evidence.Firewall   `json:"firewall,omitempty"`
-	Lines      []Line               `json:"lines"`
-	Missing    []Missing            `json:"missing,omitempty"`
+	// LockedOut are who cannot log in after wrong passwords.
+	LockedOut *evidence.LockedOut `json:"locked_out,omitempty"`
+	Lines     []Line              `json:"lines"`
+	Missing   []Missing           `json:"missing,omitempty"`
 	// SealedBy is what the master key is sealed with; empty for who may not read
 	// its credential.
 	SealedBy string `json:"sealed_by,omitempty"`
@@ -137,6 +139,7 @@ func (r *Report) vault(ctx context.Context, s Sources) {
 		r.Mute = internalError(err)
 		set(r, "raft", &r.Raft)(raft, err)
 		set(r, "API keys and next rotations", &r.Keys)(evidence.ReadKeys(ctx, s.Vault, s.Mount))
+		set(r, "locked log-ins", &r.LockedOut)(evidence.ReadLockedOut(ctx, s.Vault))
 	}
 }
 

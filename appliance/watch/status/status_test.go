@@ -181,6 +181,7 @@ func TestLines(t *testing.T) {
 		{"fails", "Doctor", func(r *Report) { r.Doctor.Fail, r.Doctor.Failing = 2, []string{"swap", "ssh"} }, Bad, "swap, ssh"},
 		{"warns", "Doctor", func(r *Report) { r.Doctor.Warn = 1 }, Attention, "1 warning"},
 		{"old", "Doctor", func(r *Report) { r.Doctor.At = now.AddDate(0, 0, -3) }, Attention, "3 days ago"},
+		{"two of them", "Log-ins", func(r *Report) { r.LockedOut = &evidence.LockedOut{Total: 2, Names: []string{"admin", "a\nb"}} }, Attention, "2 names locked after wrong passwords: admin, a b"},
 		{"failing", "API keys", func(r *Report) { r.Keys.Keys[1].Condition = "failing" }, Bad, "1 need somebody"},
 		{"in use", "API keys", func(r *Report) { r.Keys.Keys[1].Condition = "in_use" }, Attention, "1 need somebody"},
 		{"awaiting", "API keys", func(r *Report) { r.Keys.Keys[1].Condition = "awaiting_import" }, Attention, "1 need somebody"},
