@@ -4,11 +4,16 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
+	"reflect"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -170,7 +175,7 @@ func (g *guardedACME) Issue(ctx context.Context, csr *x509.CertificateRequest) (
 		return nil, err
 	}
 	if err := g.Check.run(ctx, names, g.CA); err != nil {
-		return nil, g.state.budget.note(ca, names, fmt.Errorf("preflight: no order placed: %w", err))
+		return nil, g.state.budget.note(ca, names, fmt.Errorf("preflight: no order placed: %w", g.heed(ca, err)))
 	}
 	if g.staging != nil && !g.state.budget.rehearsed(names) {
 		if err := g.order(ctx, csr, g.staging, caName(g.StagingCA)); err != nil {
@@ -182,7 +187,7 @@ func (g *guardedACME) Issue(ctx context.Context, csr *x509.CertificateRequest) (
 	}
 	var cert *certmagic.IssuedCertificate
 	err := g.counted(ca, names, func() (err error) {
-		cert, err = g.ACMEIssuer.Issue(ctx, csr)
+		cert, err = g.ACMEIssuer.Issue(g.replacing(ctx, names), csr)
 		return err
 	})
 	return cert, err
@@ -217,10 +222,57 @@ func (g *guardedACME) counted(ca string, names []string, order func() error) err
 	if err == nil {
 		return g.state.budget.succeed(ca, names)
 	}
+	err = g.heed(ca, err)
 	if !caRefused(err) {
 		err = errors.Join(err, g.state.budget.forget(ca, names))
 	}
 	return g.state.budget.note(ca, names, err)
+}
+
+// heed leaves a CA alone for as long as it has asked for when it failed with err.
+func (g *guardedACME) heed(ca string, err error) error {
+	until := retryAfters.until(ca)
+	if !until.After(g.state.budget.now()) {
+		return err
+	}
+	return errors.Join(err, g.state.budget.hold(ca, until))
+}
+
+// replaces tells certmagic which certificate an order replaces (RFC 9773, section 5), so
+// that the CA counts it against no limit. certmagic itself does so for an issuer of its
+// own type alone, and its key for that is not to be had but by its name.
+type replaces struct {
+	context.Context
+	leaf *x509.Certificate
+}
+
+// Value implements context.Context.
+func (r replaces) Value(key any) any {
+	if t := reflect.TypeOf(key); t != nil && t.String() == "certmagic.ctxKey" && reflect.ValueOf(key).Kind() == reflect.String && reflect.ValueOf(key).String() == "ari_replaces" {
+		return r.leaf
+	}
+	return r.Context.Value(key)
+}
+
+// replacing adds the certificate for these names that this very CA has issued, if one is
+// stored.
+func (g *guardedACME) replacing(ctx context.Context, names []string) context.Context {
+	if len(names) != 1 {
+		return ctx
+	}
+	text, err := os.ReadFile(filepath.Join(g.state.Dir, filepath.FromSlash(certmagic.StorageKeys.SiteCert(g.IssuerKey(), names[0]))))
+	if err != nil {
+		return ctx // the first
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return ctx
+	}
+	leaf, err := x509.ParseCertificate(block.Bytes)
+	if err != nil || time.Now().After(leaf.NotAfter) {
+		return ctx
+	}
+	return replaces{ctx, leaf}
 }
 
 // caRefused says whether a CA may have counted an order that ended with err: it has

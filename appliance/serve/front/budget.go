@@ -46,6 +46,8 @@ type ledger struct {
 	Issued   map[string][]time.Time `json:"issued"`
 	// Rehearsed are names that a staging CA has once signed.
 	Rehearsed []string `json:"rehearsed"`
+	// NotBefore is until when a CA has asked to be left alone.
+	NotBefore map[string]time.Time `json:"not_before,omitempty"`
 	// LastError is for status and doctor.
 	LastError     string    `json:"last_error,omitempty"`
 	LastErrorTime time.Time `json:"last_error_time,omitzero"`
@@ -69,6 +71,9 @@ func (b *budget) check(ca string, names []string) error {
 	l, err := b.load()
 	if err != nil {
 		return err
+	}
+	if until, now := l.NotBefore[ca], b.now(); until.After(now) && until.Sub(now) <= maxRetryAfter {
+		return fmt.Errorf("%w: %w: %s, next try after %s", ErrBudget, errHeld, ca, until.UTC().Format(time.RFC3339))
 	}
 	key := ledgerKey(ca, names)
 	for _, limit := range []struct {
@@ -134,6 +139,16 @@ func (b *budget) note(ca string, names []string, fault error) error {
 		l.LastError = clip(withoutTokens(ledgerKey(ca, names)+": "+fault.Error()), 1000)
 		l.LastErrorTime = b.now()
 	}))
+}
+
+// hold keeps a CA from being asked until then.
+func (b *budget) hold(ca string, until time.Time) error {
+	return b.change(func(l *ledger) {
+		if l.NotBefore == nil {
+			l.NotBefore = map[string]time.Time{}
+		}
+		l.NotBefore[ca] = until
+	})
 }
 
 func (b *budget) rehearsed(names []string) bool {

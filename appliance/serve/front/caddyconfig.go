@@ -78,7 +78,11 @@ func caddyConfig(c Config, socks sockets) (*caddy.Config, error) {
 func logging() *caddy.Logging {
 	filter := obj{"filter": "regexp", "regexp": tokenShape, "value": "[token]"}
 	uri := obj{"filter": "regexp", "regexp": `\?.*|` + tokenShape, "value": "[hidden]"}
-	return &caddy.Logging{Logs: map[string]*caddy.CustomLog{"default": {Exclude: []string{
+	return &caddy.Logging{Logs: map[string]*caddy.CustomLog{"retry-after": {Include: []string{issuerID}, BaseLog: caddy.BaseLog{
+		Level:      "DEBUG", // for one header, and written nowhere
+		WriterRaw:  caddyconfig.JSON(obj{"output": "strongroom_retry_after"}, nil),
+		EncoderRaw: caddyconfig.JSON(obj{"format": "json"}, nil),
+	}}, "default": {Exclude: []string{
 		// The gate has a record of each request, with the fault. The proxy's words would
 		// come beside it, as often as a stranger likes.
 		"http.handlers.reverse_proxy",

@@ -33,7 +33,7 @@ const (
 
 // register makes our modules known to Caddy, which panics the second time.
 var register = sync.OnceFunc(func() {
-	for _, m := range []caddy.Module{new(gate), new(state), new(probe), new(plainErrors), new(hold), new(admit), new(guardedACME), new(hetznerDNS), new(filesIssuer), journalWriter{}} {
+	for _, m := range []caddy.Module{new(gate), new(state), new(probe), new(plainErrors), new(hold), new(admit), new(guardedACME), new(hetznerDNS), new(filesIssuer), journalWriter{}, retryAfterWriter{}} {
 		caddy.RegisterModule(m)
 	}
 })

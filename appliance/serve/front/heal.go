@@ -158,7 +158,10 @@ func (h *healer) authority() error {
 	}
 	root := readRoot(h.path(rootKey + ".crt"))
 	if root == nil { // none yet
-		return nil
+		return h.makeRoot()
+	}
+	if err := mayName(root, h.config.Names); err != nil {
+		return err
 	}
 	inter, ok := h.readPair(interKey)
 	if ok && inter.Leaf.CheckSignatureFrom(root) == nil && validAt(inter.Leaf, h.now) {

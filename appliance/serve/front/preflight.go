@@ -86,6 +86,7 @@ func (p *preflight) checkCA(ctx context.Context, directory string) error {
 	}
 	res.Body.Close()
 	if res.StatusCode != http.StatusOK {
+		retryAfters.note(caName(directory), res.Header)
 		return fmt.Errorf("CA %q answers %s", directory, res.Status)
 	}
 	date, err := http.ParseTime(res.Header.Get("Date"))
