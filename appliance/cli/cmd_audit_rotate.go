@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/statefile"
 	"strongroom.example/appliance/base/words"
 	"strongroom.example/appliance/watch/audit"
@@ -70,6 +71,7 @@ func runAuditRotate(c *cobra.Command, o auditRotateOptions) error {
 	}
 	rep, err := audit.Rotate(c.Context(), audit.Options{
 		Dir: o.dir, StateDir: stateDir(o.state, machine.AuditState), Signal: signal, Force: o.force, Wait: o.wait,
+		Doubt: clockDoubt(c),
 		Tell: func(lost []audit.Loss) {
 			for _, l := range lost {
 				journal(c, journalError, "%s", l)
@@ -147,4 +149,15 @@ func auditError(rep audit.Report, conf config.Audit, dir string, err error) erro
 		return &Error{Code: ExitDrift, Err: fmt.Errorf("the disk of %q is used to %.0f%%, the warning is at %d%%", dir, rep.Disk.Percent(), conf.WarnPercent), Hint: hint}
 	}
 	return nil
+}
+
+// clockDoubt says in the journal why the clock is not to be believed.
+func clockDoubt(c *cobra.Command) func() error {
+	return func() error {
+		err := snapshot.ClockDoubt("", time.Now())
+		if err != nil {
+			journal(c, journalWarning, "%v: no audit log is taken for too old", err)
+		}
+		return err
+	}
 }

@@ -77,6 +77,7 @@ func runAuditWatch(c *cobra.Command, o auditWatchOptions) error {
 	news := 0
 	l, err := audit.Watch(c.Context(), audit.WatchOptions{
 		Dir: o.dir, StateDir: stateDir(o.state, machine.AuditWatchState), Deletions: o.rotation, Keep: conf.Keep, Repeat: told.Repeat, Ask: ask,
+		Doubt: clockDoubt(c),
 		Tell: func(losses []audit.Loss, faults []alert.Fault) {
 			news = len(losses) + len(faults)
 			for _, l := range losses {

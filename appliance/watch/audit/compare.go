@@ -288,7 +288,7 @@ func (c *comparison) absent(k Kept) error {
 			return c.accept(k, gz)
 		}
 	}
-	if c.now.Sub(k.Until) > c.Keep {
+	if !c.doubted && c.now.Sub(k.Until) > c.Keep {
 		return nil
 	}
 	why := Gone

@@ -120,7 +120,7 @@ func (r *run) loadDeletions() error {
 	}
 	r.deletions.Losses = slices.DeleteFunc(r.deletions.Losses, func(l Loss) bool {
 		if l.Told {
-			return r.now.Sub(l.At) > r.Policy.Keep
+			return !r.doubted && r.now.Sub(l.At) > r.Policy.Keep
 		}
 		_, err := r.dir.Lstat(l.Name)
 		if err == nil {

@@ -60,7 +60,7 @@ func (r *run) prune() error {
 		if f.live() || r.justRotated(f) {
 			continue
 		}
-		young := r.now.Sub(f.at) <= r.Policy.Keep
+		young := r.doubted || r.now.Sub(f.at) <= r.Policy.Keep
 		if young && sum <= r.Policy.KeepBytes {
 			break // the others are younger
 		}

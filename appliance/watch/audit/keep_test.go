@@ -32,18 +32,22 @@ func TestPrune(t *testing.T) {
 		bytes int64
 		left  int
 		early int // of those that go
+		doubt error
 	}{
-		"by age":     {3 * 24 * time.Hour, 1 << 20, 3, 0},
-		"by bytes":   {90 * 24 * time.Hour, 450, 4, 6},
-		"whichever":  {5 * 24 * time.Hour, 200, 2, 3},
-		"all stay":   {10 * 24 * time.Hour, 1000, 10, 0},
-		"none stays": {time.Hour, 0, 0, 0},
+		"by age, by a clock that may be ahead":   {3 * 24 * time.Hour, 1 << 20, 10, 0, errors.New("not synchronised")},
+		"by bytes, by a clock that may be ahead": {time.Hour, 450, 4, 6, errors.New("not synchronised")},
+		"by age":                                 {3 * 24 * time.Hour, 1 << 20, 3, 0, nil},
+		"by bytes":                               {90 * 24 * time.Hour, 450, 4, 6, nil},
+		"whichever":                              {5 * 24 * time.Hour, 200, 2, 3, nil},
+		"all stay":                               {10 * 24 * time.Hour, 1000, 10, 0, nil},
+		"none stays":                             {time.Hour, 0, 0, 0, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			v := newVault(t, "a.log")
 			olds := v.olds(10)
 			o := v.options(t.TempDir())
 			o.Policy.Keep, o.Policy.KeepBytes = tc.keep, tc.bytes
+			o.Doubt = func() error { return tc.doubt }
 			rep, err := Rotate(t.Context(), o)
 			if err != nil {
 				t.Fatal(err)

@@ -53,6 +53,8 @@ type Options struct {
 	StateDir string
 	// Force rotates every log that is not empty.
 	Force bool
+	// Doubt says why the clock is not to be believed: then nothing is too old. May be nil.
+	Doubt func() error
 	// Tell is called with what was deleted before its time and not told of yet. What it
 	// was called with is not told again. May be nil: then whoever gets the report tells.
 	Tell func([]Loss)
@@ -114,7 +116,7 @@ func Rotate(ctx context.Context, o Options) (Report, error) {
 		return Report{}, fmt.Errorf("audit logs: %w", err)
 	}
 	defer dir.Close()
-	r := &run{Options: o, dir: dir, files: o.files(dir), now: o.Now().UTC()}
+	r := &run{Options: o, dir: dir, files: o.files(dir), now: o.Now().UTC(), doubted: o.Doubt != nil && o.Doubt() != nil}
 	err = errors.Join(r.loadDeletions(), r.sweep(), r.recover(ctx), r.rotateDue(ctx), r.compressAll(ctx), r.prune(), r.watermark())
 	rep, rerr := r.report(err)
 	if o.Tell != nil {
@@ -131,6 +133,8 @@ type run struct {
 	dir   *dirfs.Dir
 	files files
 	now   time.Time
+	// doubted says that now may be any time: a clock that is ahead makes all logs old.
+	doubted bool
 
 	rotated, deleted, early []string
 	// deletions are those before their time, of this run and of those before it.

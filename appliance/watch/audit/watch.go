@@ -47,6 +47,9 @@ type WatchOptions struct {
 	// Tell is called with what nobody was told of yet.
 	Tell func(losses []Loss, faults []alert.Fault)
 
+	// Doubt says why the clock is not to be believed: then nothing is too old. May be nil.
+	Doubt func() error
+
 	Now   func() time.Time                           // time.Now when nil
 	Pause func(context.Context, time.Duration) error // really pauses when nil
 
@@ -67,6 +70,9 @@ const (
 	// or compressed has no name, or two, for a moment.
 	looks     = 8
 	lookAgain = 2 * time.Second
+	// askAgain bounds asking again: where one device blocks, Vault takes long for each
+	// answer, and what is wrong is to be told within a minute.
+	askAgain = 20 * time.Second
 )
 
 // Watch compares the logs with what must be there, and asks Vault whether it still writes
@@ -91,7 +97,7 @@ func Watch(ctx context.Context, o WatchOptions) (Ledger, error) {
 		return Ledger{}, err
 	}
 	defer unlock()
-	w := &watch{WatchOptions: o, now: o.Now().UTC()}
+	w := &watch{WatchOptions: o, now: o.Now().UTC(), doubted: o.Doubt != nil && o.Doubt() != nil}
 	l, err := w.load()
 	if err != nil {
 		return l, err
@@ -102,7 +108,7 @@ func Watch(ctx context.Context, o WatchOptions) (Ledger, error) {
 		return l, err
 	}
 	l.Faults = alert.Remember(l.Faults, faults, w.now)
-	l.Losses = slices.DeleteFunc(l.Losses, func(x Loss) bool { return x.Told && w.now.Sub(x.At) > o.Keep })
+	l.Losses = slices.DeleteFunc(l.Losses, func(x Loss) bool { return x.Told && !w.doubted && w.now.Sub(x.At) > o.Keep })
 	if n := len(l.Losses); n > maxLosses {
 		l.Losses = l.Losses[n-maxLosses:]
 	}
@@ -136,8 +142,11 @@ func (w *watch) tell(l *Ledger) error {
 // watch is one look under way.
 type watch struct {
 	WatchOptions
-	dir  *dirfs.Dir
-	now  time.Time
+	dir *dirfs.Dir
+	now time.Time
+	// doubted says that now may be any time.
+	doubted bool
+
 	read bool  // the logs that Vault writes are read to their ends
 	left int64 // bytes of rotated logs that it may yet read
 
@@ -196,6 +205,12 @@ func (w *watch) look(ctx context.Context, l *Ledger) ([]alert.Fault, error) {
 	if err != nil {
 		return nil, err
 	}
+	if answer == Silent {
+		// What blocks Vault may block who reads: this is told now, and the logs are compared
+		// when it is over.
+		odd, err := w.absent(*l)
+		return append(faults, odd...), err
+	}
 	w.read = w.now.Sub(l.Read) >= readEvery || w.now.Before(l.Read)
 	for n := 1; ; n++ {
 		w.left = w.budget
@@ -226,15 +241,34 @@ func (w *watch) look(ctx context.Context, l *Ledger) ([]alert.Fault, error) {
 		for _, m := range c.missing {
 			if answer != Idle || m.odd {
 				faults = slices.DeleteFunc(faults, func(f alert.Fault) bool { return f.ID == faultUnwritten+m.name })
-				hint := reopen
-				if m.odd {
-					hint = "move " + w.dir.Path(m.name) + " away, then " + reopen
-				}
-				faults = append(faults, alert.Fault{ID: faultMissing + m.name, Text: m.text(), Hint: hint})
+				faults = append(faults, w.missed(m))
 			}
 		}
 		return faults, nil
 	}
+}
+
+func (w *watch) missed(m absent) alert.Fault {
+	hint := reopen
+	if m.odd {
+		hint = "move " + w.dir.Path(m.name) + " away, then " + reopen
+	}
+	return alert.Fault{ID: faultMissing + m.name, Text: m.text(), Hint: hint}
+}
+
+// absent are the logs that are not there, or something else, without a look into any file.
+func (w *watch) absent(l Ledger) ([]alert.Fault, error) {
+	there, err := lookAt(w.dir)
+	if err != nil {
+		return nil, err
+	}
+	var out []alert.Fault
+	for _, name := range l.Logs {
+		if s := there[name]; s == nil || !s.Plain {
+			out = append(out, w.missed(absent{name, s != nil}))
+		}
+	}
+	return out, nil
 }
 
 // reopen is what has Vault make its logs anew.
@@ -247,6 +281,7 @@ func (w *watch) ask(ctx context.Context, l *Ledger) (Answer, []alert.Fault, erro
 	if w.Ask == nil {
 		return Idle, nil, nil
 	}
+	began := w.Now()
 	for n := 1; ; n++ {
 		before, err := lookAt(w.dir)
 		if err != nil {
@@ -281,7 +316,7 @@ func (w *watch) ask(ctx context.Context, l *Ledger) (Answer, []alert.Fault, erro
 				}
 			}
 		}
-		if answer != Logged || len(faults) == 0 || n == looks {
+		if answer != Logged || len(faults) == 0 || n == looks || w.Now().Sub(began) > askAgain {
 			return answer, faults, nil
 		}
 		if err := w.Pause(ctx, lookAgain); err != nil {

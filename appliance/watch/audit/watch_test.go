@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"strongroom.example/appliance/base/statefile"
 	"strongroom.example/appliance/watch/alert"
 )
@@ -486,5 +488,59 @@ func (s *site) removeAll(pattern string) {
 	s.do(err)
 	for _, name := range all {
 		s.do(os.Remove(name))
+	}
+}
+
+// A clock that is years ahead makes nothing too old to be missed, as long as nobody has
+// set it by others.
+func TestClockAheadHidesNoLoss(t *testing.T) {
+	for name, doubt := range map[string]error{"in doubt": errors.New("not synchronised"), "believed": nil} {
+		s := newSite(t)
+		s.replace("audit-1.log.20261124T160000Z", 9)
+		s.quiet("with a rotated log")
+		s.watch.Doubt = func() error { return doubt }
+		s.now = s.now.AddDate(4, 0, 0)
+		s.do(os.Remove(s.path("audit-1.log.20261124T160000Z")))
+		l := s.look()
+		if told := slices.Contains(s.told, "audit-1.log.20261124T160000Z gone"); told != (doubt != nil) {
+			t.Errorf("%s: told %q", name, s.told)
+		}
+		if doubt == nil {
+			continue
+		}
+		s.now = s.now.AddDate(4, 0, 0)
+		if l = s.look(); len(l.Losses) != 1 {
+			t.Errorf("what was told is forgotten by such a clock: %v", l.Losses)
+		}
+	}
+}
+
+// Where a device blocks, that is told by the first look, without a log being read, which
+// might block as well; and where Vault answers late, it is not asked until it is too late.
+func TestBlockedDeviceIsToldAtOnce(t *testing.T) {
+	s := newSite(t)
+	s.answer = Silent
+	s.do(os.Remove(s.path("audit-2.log")))
+	s.do(unix.Mkfifo(s.path("audit-2.log"), 0o600))
+	reads := 0
+	s.between = func() { reads++ }
+	s.look()
+	if !slices.Contains(s.told, "silent") || !slices.Contains(s.told, "missing audit-2.log") || reads != 0 {
+		t.Errorf("told %q, after %d looks more", s.told, reads)
+	}
+
+	s = newSite(t)
+	began, asked := s.now, 0
+	ask := s.watch.Ask
+	s.watch.Ask = func(ctx context.Context) Answer {
+		asked++
+		s.now = s.now.Add(10 * time.Second) // of two devices the other one writes
+		return ask(ctx)
+	}
+	s.do(os.Remove(s.path("audit-2.log")))
+	s.replace("audit-2.log", 9)
+	s.look()
+	if !slices.Contains(s.told, "unwritten audit-2.log") || asked > 4 {
+		t.Errorf("told %q, asked %d times in %v", s.told, asked, s.now.Sub(began))
 	}
 }
