@@ -55,7 +55,7 @@ bin/vault: test/tools/go.mod test/tools/go.sum | need-go
 # ── tools of the tests
 
 TOOLS := bin/pebble bin/pebble-challtestsrv bin/versitygw bin/kvv2
-DEVTOOLS := bin/gotestsum bin/staticcheck bin/govulncheck bin/actionlint
+DEVTOOLS := bin/gotestsum bin/staticcheck bin/govulncheck bin/actionlint bin/h2spec
 
 # The front's peer in the benchmarks, of the version that the front embeds.
 bin/caddy: test/stockcaddy/go.mod test/stockcaddy/go.sum | need-go
@@ -75,6 +75,7 @@ bin/gotestsum: PKG := gotest.tools/gotestsum
 bin/staticcheck: PKG := honnef.co/go/tools/cmd/staticcheck
 bin/govulncheck: PKG := golang.org/x/vuln/cmd/govulncheck
 bin/actionlint: PKG := github.com/rhysd/actionlint/cmd/actionlint
+bin/h2spec: PKG := github.com/summerwind/h2spec/cmd/h2spec
 $(DEVTOOLS): test/devtools/go.mod test/devtools/go.sum | need-go
 	scripts/build-tool $@ test/devtools $(PKG)
 

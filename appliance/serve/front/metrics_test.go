@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -153,5 +154,31 @@ func TestMetricsSocketIsTaken(t *testing.T) {
 	}
 	if b, err := os.ReadFile(c.Metrics); err != nil || string(b) != "mine" {
 		t.Errorf("the file at the socket's place is %q, %v", b, err)
+	}
+}
+
+// What Vault answers with 5xx counts as its fault where a token was sent to a path that asks
+// for one; a stranger's requests raise no alert.
+func TestErrorsOfStrangers(t *testing.T) {
+	for _, tt := range []struct {
+		path, token string
+		counted     uint64
+	}{
+		{"/v1/secret/data/x", "t", 1}, {"/v1/secret/data/x", "", 0},
+		{"/v1/auth/userpass/login/x", "t", 0}, {"/v1/sys/health", "t", 0}, {"/v1/identity/oidc/.well-known/keys", "", 0},
+	} {
+		g, _, next := newGate(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) })
+		r := httptest.NewRequest(http.MethodPost, tt.path, strings.NewReader("{}"))
+		if strings.Contains(tt.path, "health") {
+			r.Method = http.MethodGet
+		}
+		r.Header.Set(headerToken, tt.token)
+		w := httptest.NewRecorder()
+		if err := g.ServeHTTP(w, r, next); err != nil {
+			t.Fatal(err)
+		}
+		if got := g.counts.errors.Load(); w.Code != 500 || got != tt.counted {
+			t.Errorf("%s with token %q: %d, counted %d, want %d", tt.path, tt.token, w.Code, got, tt.counted)
+		}
 	}
 }
