@@ -59,6 +59,7 @@ var onOpenBao = map[string]string{
 	"TestEscrowLetsInAfterAKilledRun":       runs,
 	"TestFrontShowsVaultTheClient":          soakRuns,
 	"TestFrontTellsNoNames":                 soakRuns,
+	"TestFrontInAnAttackersHour":            soakRuns,
 	"TestFrontLocksNobodyOut":               runs,
 	"TestVaultTakesNobodyButTheFront":       soakRuns,
 	"TestVaultListenerWantsTheFront":        soakRuns,

@@ -82,7 +82,15 @@ func (g *gate) Provision(ctx caddy.Context) (err error) {
 // returns.
 func (g *gate) connState() func(net.Conn, http.ConnState) {
 	var busy syncSet[net.Conn]
+	idle := newIdlers(maxIdle)
 	return func(c net.Conn, s http.ConnState) {
+		if s == http.StateIdle {
+			if gone := idle.idle(c); gone != nil {
+				go gone.Close() // says goodbye first, which its other end may not take
+			}
+		} else {
+			idle.busy(c)
+		}
 		switch s {
 		case http.StateNew:
 			g.open.Add(1)
