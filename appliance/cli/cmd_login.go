@@ -57,7 +57,7 @@ func (o *loginOptions) run(c *cobra.Command) error {
 		return err
 	}
 	v.SetToken("")
-	err = v.LoginUserpass(c.Context(), who.Mount, who.User, who.Password)
+	err = v.LoginUserpassAt(c.Context(), who.Mount, who.User, who.Password)
 	switch {
 	case vaultapi.IsBadRequest(err):
 		return &Error{Code: ExitOperator, Err: err, Hint: "it is not the password that Vault has: the newest copy of the escrow has it; else docs/locked-out.md"}

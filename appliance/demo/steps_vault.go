@@ -197,7 +197,7 @@ func (r *run) login(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := c.LoginUserpass(ctx, machine.AuthUserpass, userName, r.userPassword); err != nil {
+	if err := c.LoginUserpass(ctx, userName, r.userPassword); err != nil {
 		return fmt.Errorf("through the front: %w", err)
 	}
 	r.user = c

@@ -190,7 +190,7 @@ func (s rootStep) make(ctx context.Context) error {
 		faults = append(faults, err)
 	}
 	for _, a := range s.Escrow.Admins {
-		err := l.c.LoginUserpass(ctx, a.Mount, a.User, a.Password)
+		err := l.c.LoginUserpassAt(ctx, a.Mount, a.User, a.Password)
 		if err == nil {
 			return s.Env.PutRootToken(ctx, l.c.Token())
 		}

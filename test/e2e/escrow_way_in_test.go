@@ -102,10 +102,10 @@ func TestEscrowLetsIn(t *testing.T) {
 	if _, err := vaulttest.API(s.Root).Logical().WriteWithContext(ctx, "auth/userpass/users/admin", map[string]any{"password": "canary-pw", "token_policies": config.PolicyAdmin}); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.LoginUserpass(ctx, "userpass", "admin", "canary-no"); err == nil || strings.Contains(err.Error(), "canary") {
+	if err := c.LoginUserpass(ctx, "admin", "canary-no"); err == nil || strings.Contains(err.Error(), "canary") {
 		t.Errorf("a wrong password: %v", err)
 	}
-	if err := c.LoginUserpass(ctx, "userpass", "admin", "canary-pw"); err != nil {
+	if err := c.LoginUserpass(ctx, "admin", "canary-pw"); err != nil {
 		t.Fatal(err)
 	}
 	// It is enough to make the jobs' logins.

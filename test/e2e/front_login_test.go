@@ -92,21 +92,21 @@ func TestFrontLocksNobodyOut(t *testing.T) {
 		}
 	}
 	inside := s.Client(t, "")
-	if err := inside.LoginUserpass(t.Context(), machine.AuthUserpass, "anna", "right"); err == nil {
+	if err := inside.LoginUserpassAt(t.Context(), machine.AuthUserpass, "anna", "right"); err == nil {
 		t.Error("five wrong passwords from outside lock nobody: the test tries nothing")
 	}
 	// Wrong passwords on the machine lock nobody there.
 	for range 8 {
-		if err := inside.LoginUserpass(t.Context(), machine.AuthLocal, "anna", "wrong"); err == nil {
+		if err := inside.LoginUserpassAt(t.Context(), machine.AuthLocal, "anna", "wrong"); err == nil {
 			t.Fatal("a wrong password")
 		}
 	}
-	if err := inside.LoginUserpass(t.Context(), machine.AuthLocal, "anna", "right"); err != nil {
+	if err := inside.LoginUserpassAt(t.Context(), machine.AuthLocal, "anna", "right"); err != nil {
 		t.Errorf("on the machine: %v", err)
 	}
 	// Why the doctor wants no rate-limit quota.
 	write("sys/quotas/rate-limit/all", map[string]any{"rate": 1000})
-	if err := s.Client(t, "").LoginUserpass(t.Context(), machine.AuthLocal, "anna", "right"); err == nil {
+	if err := s.Client(t, "").LoginUserpassAt(t.Context(), machine.AuthLocal, "anna", "right"); err == nil {
 		t.Error("this Vault takes rate-limit quotas on a socket: the doctor need not mind them")
 	}
 }

@@ -196,7 +196,7 @@ func TestLogin(t *testing.T) {
 		asks string
 	}{
 		"AppRole":  {func(c *Client) error { return c.LoginAppRole(t.Context(), "r", "s") }, `PUT /v1/auth/approle/login {"role_id":"r","secret_id":"s"}`},
-		"userpass": {func(c *Client) error { return c.LoginUserpass(t.Context(), "userpass", "u", "p") }, `PUT /v1/auth/userpass/login/u {"password":"p"}`},
+		"userpass": {func(c *Client) error { return c.LoginUserpass(t.Context(), "u", "p") }, `PUT /v1/auth/userpass/login/u {"password":"p"}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, asked := noted(t, 200, `{"auth":{"client_token":"new"}}`)

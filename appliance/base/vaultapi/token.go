@@ -15,9 +15,14 @@ func (c *Client) LoginAppRole(ctx context.Context, roleID, secretID string) erro
 	return nil
 }
 
-// LoginUserpass logs in at a userpass and makes every later call use the token that
-// comes back.
-func (c *Client) LoginUserpass(ctx context.Context, mount, user, password string) error {
+// LoginUserpass logs in at auth/userpass and makes every later call use the
+// token that comes back.
+func (c *Client) LoginUserpass(ctx context.Context, user, password string) error {
+	return c.LoginUserpassAt(ctx, "userpass", user, password)
+}
+
+// LoginUserpassAt is LoginUserpass where a userpass is mounted elsewhere.
+func (c *Client) LoginUserpassAt(ctx context.Context, mount, user, password string) error {
 	if err := c.Login(ctx, "auth/"+mount+"/login/"+user, map[string]any{"password": password}); err != nil {
 		return fmt.Errorf("log in as %q: %w", user, err)
 	}

@@ -360,7 +360,7 @@ func TestWhoGoesIsOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	alice := s.Client(t, "")
-	if err := alice.LoginUserpass(ctx, "userpass", "alice", "a-password"); err != nil {
+	if err := alice.LoginUserpass(ctx, "alice", "a-password"); err != nil {
 		t.Fatal(err)
 	}
 	app := s.Client(t, "")
@@ -396,7 +396,7 @@ func TestWhoGoesIsOut(t *testing.T) {
 			t.Errorf("%s is in: %v", who, err)
 		}
 	}
-	if err := s.Client(t, "").LoginUserpass(ctx, "userpass", "alice", "a-password"); err == nil {
+	if err := s.Client(t, "").LoginUserpass(ctx, "alice", "a-password"); err == nil {
 		t.Error("alice logs in")
 	}
 	if _, err := others.LookupSelf(ctx); err != nil {
