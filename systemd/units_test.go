@@ -39,6 +39,7 @@ func TestNames(t *testing.T) {
 	for _, named := range []string{
 		machine.UnitFrontHTTP, machine.UnitFrontHTTPS, machine.UnitFront, machine.UnitKMS, machine.UnitKMSSocket, machine.UnitVault, machine.UnitFirewall,
 		machine.UnitSnapshot, machine.UnitSnapshotTimer, machine.UnitSnapshotPath, machine.UnitSnapshotSoon, machine.UnitFiles, machine.UnitFilesSocket, machine.UnitVerify, machine.UnitVerifyPath, machine.UnitAlert, machine.UnitAudit, machine.UnitAuditTimer, machine.UnitAuditWatch, machine.UnitAuditWatchTimer, machine.UnitFirewallWatch, machine.UnitFirewallWatchTimer, machine.UnitMetrics, machine.UnitMetricsSocket,
+		machine.UnitUnfinished, machine.UnitUnfinishedTimer,
 		machine.UnitDoctor, machine.UnitDoctorNet, machine.UnitDoctorTimer,
 	} {
 		if !slices.Contains(got, named) {
@@ -215,6 +216,28 @@ func TestWhoGoesFirst(t *testing.T) {
 				t.Errorf("%s: score %q, MemoryMax=%q", n, score, bound)
 			}
 		}
+	}
+}
+
+// The messenger outlives what it tells of: a root that is read-only, and a lack of memory.
+func TestTheMessengerOutlives(t *testing.T) {
+	for _, n := range []string{machine.UnitAlert, machine.UnitUnfinished} {
+		b, err := Unit(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, needsRoot := range []string{"PrivateTmp", "PrivateDevices"} {
+			if setting(string(b), needsRoot) != "" {
+				t.Errorf("%s: %s= wants a root that can be written", n, needsRoot)
+			}
+		}
+	}
+	b, err := Unit(machine.UnitAlert)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if setting(string(b), "MemoryMin") == "" || setting(string(b), "OOMScoreAdjust") >= "0" {
+		t.Errorf("where memory is short the messenger goes, too")
 	}
 }
 

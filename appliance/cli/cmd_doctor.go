@@ -69,7 +69,7 @@ nothing at all.`,
 	f.BoolVar(&o.evidence, "evidence", false, "show the evidence of the items that passed, too")
 	f.BoolVar(&o.noSave, "no-save", false, "do not keep the report")
 	f.StringVar(&o.network, "network", "", "file of \"strongroom doctor network\", for a doctor that has no network itself")
-	c.AddCommand(doctorNetworkCommand(), doctorFirewallCommand())
+	c.AddCommand(doctorNetworkCommand(), doctorFirewallCommand(), doctorUnfinishedCommand())
 	f.DurationVar(&o.timeout, "timeout", 5*time.Minute, "give up after this time")
 	return c
 }

@@ -66,12 +66,18 @@ const (
 	NodeFile = StateDir + "/node-id"
 	// ApportMasked is there where the installer has masked Ubuntu's collector of crashes.
 	ApportMasked = StateDir + "/apport-masked"
+	// BackupTried says of which [backup] a snapshot has been stored and read back.
+	BackupTried = StateDir + "/backup-tried"
 	// RetiredDir keeps key material that is no longer wanted, sealed.
 	RetiredDir = StateDir + "/retired"
 	// StartedFile says with which files each daemon was started.
 	StartedFile = StateDir + "/started.json"
 	// UpgradeDir has what an upgrade keeps of the versions before it.
 	UpgradeDir = StateDir + "/upgrade"
+	// UpgradeRecord is there while an upgrade is unfinished, and RecoveryRecord tells how far
+	// a restore onto this machine has come.
+	UpgradeRecord  = UpgradeDir + "/record.json"
+	RecoveryRecord = StateDir + "/recovery.json"
 	// ReplacedDir has what a restore has replaced.
 	ReplacedDir = StateDir + "/replaced"
 	// RestoreWaits is where a restore notes what it sets to 0 for a while.

@@ -38,6 +38,10 @@ const (
 	UnitFirewallWatch      = "strongroom-firewall-watch.service"
 	UnitFirewallWatchTimer = "strongroom-firewall-watch.timer"
 
+	// What was stopped before its end is told.
+	UnitUnfinished      = "strongroom-unfinished.service"
+	UnitUnfinishedTimer = "strongroom-unfinished.timer"
+
 	UnitMetrics       = "strongroom-metrics.service"
 	UnitMetricsSocket = "strongroom-metrics.socket"
 	UnitDoctor        = "strongroom-doctor.service"
@@ -64,6 +68,7 @@ func Units() []string {
 		UnitSnapshot, UnitSnapshotTimer, UnitSnapshotPath, UnitSnapshotSoon, UnitFiles, UnitFilesSocket, UnitVerify, UnitVerifyPath,
 		UnitDrill, UnitDrillFetch, UnitDrillTimer, UnitAlert, UnitAudit, UnitAuditTimer,
 		UnitAuditWatch, UnitAuditWatchTimer, UnitFirewallWatch, UnitFirewallWatchTimer,
+		UnitUnfinished, UnitUnfinishedTimer,
 		UnitMetrics, UnitMetricsSocket, UnitDoctor, UnitDoctorNet, UnitDoctorTimer,
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"strongroom.example/appliance/backup/snapshot"
 	"strongroom.example/appliance/base/argument"
 	"strongroom.example/appliance/base/fault"
 	"strongroom.example/config"
@@ -193,9 +194,15 @@ func (o *options) with(ctx context.Context, cfg config.Appliance, do func(contex
 	return do(ctx, &steps.Env{
 		Host: h, Config: cfg, Payload: payload.Embedded(), Network: steps.OSNetwork{Resolver: net.DefaultResolver},
 		Rand: rand.Reader, Version: o.version, VaultBinary: o.vaultBinary, VaultSHA256: o.vaultSHA256, Recipients: to, SkipDNS: o.skipDNS, Remake: o.remake, SetAside: o.setAside,
-		Session: sshSession(), Given: given, AdminToken: admin, Confirm: o.confirmFirewall, Reachable: reachable,
+		Session: sshSession(), Given: given, AdminToken: admin, Confirm: o.confirmFirewall, Reachable: reachable, Probe: probePlace,
 		Vault: newClient,
 	})
+}
+
+// probePlace asks a place for backups for what nobody has stored there.
+func probePlace(ctx context.Context, to config.BackupTo, read func(string) ([]byte, error)) error {
+	_, err := snapshot.NewPlace(to, read).List(ctx, "strongroom-probe/")
+	return err
 }
 
 // load reads the configuration, puts the flags over it, and asks for what is

@@ -338,11 +338,14 @@ func (o *restoreOptions) recover(ctx context.Context, r *recover.Recovery, dropp
 	if err != nil {
 		return err
 	}
+	if err := steps.Ended(ctx, r.Env.Host); err != nil {
+		return err
+	}
 	d, err := steps.Diagnose(ctx, r.Env)
 	if err != nil {
 		return err
 	}
-	o.ending(r.Env, res, d)
+	o.ending(r.Env, res, d, asked(ctx, r.Env, res))
 	r.State.Summary(o.out)
 	if others := r.Escrow.Unopened(); len(others) > 0 {
 		fmt.Fprintf(o.out, "Of the escrow %s belong to others; they are on this machine again, unopened.\n", strings.Join(others, ", "))

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"strongroom.example/appliance/base/fault"
+	"strongroom.example/appliance/base/pause"
 	"strongroom.example/appliance/base/words"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
@@ -52,12 +53,53 @@ func (o *options) install(ctx context.Context, env *steps.Env) error {
 	if err != nil {
 		return err
 	}
+	if err := steps.Ended(ctx, env.Host); err != nil {
+		return err
+	}
 	diagnosis, err := steps.DiagnoseIf(ctx, env, res.Changes > 0)
 	if err != nil {
 		return err
 	}
-	o.ending(env, res, diagnosis)
+	o.ending(env, res, diagnosis, asked(ctx, env, res))
 	return diagnosis.Err()
+}
+
+// asked is nil where the front answers for Vault on this machine, or nothing was changed.
+func asked(ctx context.Context, env *steps.Env, res engine.Result) error {
+	if res.Changes == 0 {
+		return nil
+	}
+	return answersSoon(ctx, upgrade.FrontAt(env.Config.Domain, "127.0.0.1:443"))
+}
+
+// frontPatience is how long the front may take to its first certificate.
+const frontPatience = 20 * time.Second
+
+// answersSoon asks until it is answered, for a while.
+func answersSoon(ctx context.Context, front func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, frontPatience)
+	defer cancel()
+	for {
+		err := front(ctx)
+		if err == nil || pause.For(ctx, time.Second) != nil {
+			return err
+		}
+	}
+}
+
+// answers says what is known of whether Vault is reached: this machine's own question goes
+// over loopback, past its firewall and whatever stands before it.
+func (o *options) answers(env *steps.Env, silent error) {
+	at := "https://" + env.Config.Domain
+	if silent != nil {
+		fmt.Fprintf(o.out, "\n!! VAULT DOES NOT ANSWER at %s, asked on this machine:\n   %v\n   See: journalctl -u %s -n 20; strongroom status\n", at, silent, machine.UnitFront)
+		return
+	}
+	if acme := env.Config.TLS.ACME; env.Config.TLS.Mode == config.TLSACME && acme.DNS == "" && acme.Directory == "" {
+		fmt.Fprintf(o.out, "\nVault answers at %s.\nThe certificate authority has reached this machine from outside.\n", at)
+		return
+	}
+	fmt.Fprintf(o.out, "\nVault answers at %s,\nasked on this machine. Nobody could ask from outside; from your computer, say:\n  curl -k %s/v1/sys/health\n", at, at)
 }
 
 func (o *options) askToInstall(ctx context.Context, env *steps.Env) error {
@@ -76,9 +118,9 @@ func (o *options) askToInstall(ctx context.Context, env *steps.Env) error {
 
 // ending says what the operator must know and do now. After a run that has
 // changed nothing that is only what is still wrong.
-func (o *options) ending(env *steps.Env, res engine.Result, d steps.Diagnosis) {
+func (o *options) ending(env *steps.Env, res engine.Result, d steps.Diagnosis, silent error) {
 	if res.Changes > 0 {
-		fmt.Fprintf(o.out, "\nVault answers at https://%s.\n", env.Config.Domain)
+		o.answers(env, silent)
 	}
 	for _, n := range env.Notes {
 		fmt.Fprintln(o.out, "note:", n)

@@ -329,3 +329,16 @@ func TestLoadState(t *testing.T) {
 		t.Errorf("%+v, %v", s, err)
 	}
 }
+
+// An older installer's engine would misread what a newer one has written.
+func TestBackupOfANewerVersion(t *testing.T) {
+	for took, refused := range map[string]bool{"0.1.0": false, "1.0.0": false, "1.0.1": true, "2.0.0": true, "": false, "dev": false} {
+		e, found, o := bench(t, memoryMachine(t))
+		e.Version, found.Manifest.ToolVersion = "1.0.0", took
+		_, err := Begin(e, nil, found, o)
+		var failed *fault.Error
+		if is := errors.As(err, &failed) && failed.Code == fault.Operator && strings.Contains(err.Error(), "version "+took+"'s"); is != refused {
+			t.Errorf("a snapshot of %q: %v", took, err)
+		}
+	}
+}

@@ -15,7 +15,7 @@ import (
 )
 
 // StatePath is where a recovery notes how far it has come. It holds no secret.
-const StatePath = machine.StateDir + "/recovery.json"
+const StatePath = machine.RecoveryRecord
 
 const stateFormat = 1
 

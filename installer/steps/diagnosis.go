@@ -10,6 +10,7 @@ import (
 
 	"strongroom.example/appliance/base/fault"
 	"strongroom.example/config/machine"
+	"strongroom.example/installer/host"
 )
 
 // Items of the doctor's that an installation alone can't pass.
@@ -119,11 +120,16 @@ func Diagnose(ctx context.Context, e *Env) (Diagnosis, error) {
 	return d, nil
 }
 
+// Ended has it forgotten that something was found unfinished, which has come to its end.
+func Ended(ctx context.Context, h *host.Host) error {
+	return h.ResetFailed(ctx, machine.UnitUnfinished)
+}
+
 // lookAgain has the looks of every minute done again that have failed: what they have
 // found may be what this run has mended. Whether they fail once more is the doctor's to
 // tell.
 func (e *Env) lookAgain(ctx context.Context) error {
-	for _, name := range []string{machine.UnitFirewallWatch, machine.UnitAuditWatch} {
+	for _, name := range []string{machine.UnitFirewallWatch, machine.UnitAuditWatch, machine.UnitUnfinished} {
 		u, err := e.Host.Unit(ctx, name)
 		if err != nil {
 			return err

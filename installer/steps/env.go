@@ -67,6 +67,9 @@ type Env struct {
 	Notes []string
 	// Reachable, if set, says beforehand what Confirm would find without a person.
 	Reachable func(w config.Firewall) error
+	// Probe, if set, asks a place for backups whether it takes us, with what read gives for
+	// its credentials.
+	Probe func(ctx context.Context, to config.BackupTo, read func(name string) ([]byte, error)) error
 	// Vault connects to the machine's own Vault.
 	Vault func(token string) (*vaultapi.Client, error)
 

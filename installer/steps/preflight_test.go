@@ -2,6 +2,7 @@ package steps
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	cryptorand "crypto/rand"
@@ -494,5 +495,39 @@ func swap(v *vps, a, b string) {
 	for _, ext := range []string{".crt", ".key"} {
 		x, y := v.Files[machine.TLSDir+"/"+a+ext], v.Files[machine.TLSDir+"/"+b+ext]
 		x.Data, y.Data = y.Data, x.Data
+	}
+}
+
+// A bucket that refuses us is told before anything is done, with all else that stands in
+// the way; one that was tried before keeps nobody from mending the machine.
+func TestBucketIsAskedFirst(t *testing.T) {
+	v := newVPS(t)
+	v.Files["/proc/meminfo"].Data = []byte("MemTotal: 100 kB\n")
+	v.Files["/root/s3"] = &host.Node{Data: []byte("the key pair")}
+	for _, d := range []string{machine.Etc, machine.StateDir} {
+		v.Files[d] = &host.Node{Info: host.Info{Type: fs.ModeDir}}
+	}
+	e := v.env()
+	e.Config.Backup.To = []config.BackupTo{{Type: config.BackupDir, Path: "/mnt"}, {Type: config.BackupS3, Bucket: "b", Credentials: "/root/s3"}}
+	e.Given = SealSecrets(&e.Config, "")
+	asked := 0
+	e.Probe = func(_ context.Context, to config.BackupTo, read func(string) ([]byte, error)) error {
+		asked++
+		if pair, err := read(to.Credentials); err != nil || string(pair) != "the key pair" {
+			t.Errorf("it is asked with %q, %v", pair, err)
+		}
+		return errors.New("access denied")
+	}
+	_, err := preflight{e}.Check(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "backup.to[1]: access denied") || !strings.Contains(err.Error(), "memory: ") || asked != 1 {
+		t.Errorf("asked %d times: %v", asked, err)
+	}
+	sum, err := e.backupSum()
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.Files[machine.BackupTried] = &host.Node{Data: []byte(sum + "\n")}
+	if err := (preflight{e}).buckets(t.Context()); err != nil || asked != 1 {
+		t.Errorf("asked %d times: %v", asked, err)
 	}
 }

@@ -38,6 +38,14 @@ var (
 )
 
 func (s firewall) Check(ctx context.Context) (engine.Diff, error) {
+	var c collect
+	c.add(s.inForce(ctx))
+	// Behind the rules: what did not prove itself is not kept.
+	c.add(s.decided(true))
+	return c.done()
+}
+
+func (s firewall) inForce(ctx context.Context) (engine.Diff, error) {
 	if !s.Config.Firewall.Manage {
 		return s.leave(ctx)
 	}

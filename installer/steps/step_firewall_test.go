@@ -168,3 +168,45 @@ func TestFirewallUnmanaged(t *testing.T) {
 		t.Error("rules were loaded")
 	}
 }
+
+// Rules that were taken back are not in the configuration that is kept: the next run
+// without flags, which the doctor advises, would lock out.
+func TestRefusedRulesAreNotKept(t *testing.T) {
+	v := newVPS(t)
+	var out bytes.Buffer
+	if _, err := v.engine(v.env(), &out).Install(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	e := v.env()
+	e.Config.Firewall.SSHPort, e.Config.Vault.LogLevel = 2222, "warn"
+	e.Confirm = func(context.Context, config.Firewall, time.Duration) error {
+		return errors.New("nobody answers at 2222")
+	}
+	if _, err := v.engine(e, &out).Install(t.Context()); err == nil {
+		t.Fatal("it went through")
+	}
+	kept := func() config.Appliance {
+		t.Helper()
+		c, err := config.Parse(machine.ConfigFile, v.Files[machine.ConfigFile].Data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	if c := kept(); c.Firewall.SSHPort != 22 || c.Vault.LogLevel != "warn" {
+		t.Errorf("kept are port %d and log level %q", c.Firewall.SSHPort, c.Vault.LogLevel)
+	}
+	e = v.env()
+	e.Config = kept()
+	e.Confirm = func(context.Context, config.Firewall, time.Duration) error {
+		return errors.New("there is nothing to confirm")
+	}
+	if _, err := v.engine(e, &out).Install(t.Context()); err != nil {
+		t.Errorf("the run that the doctor advises: %v", err)
+	}
+	e = v.env()
+	e.Config.Firewall.SSHPort = 2222
+	if _, err := v.engine(e, &out).Install(t.Context()); err != nil || kept().Firewall.SSHPort != 2222 {
+		t.Errorf("proven, and kept is %d; %v", kept().Firewall.SSHPort, err)
+	}
+}

@@ -2,6 +2,9 @@ package steps
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,6 +12,7 @@ import (
 	"time"
 
 	"strongroom.example/appliance/backup/snapshot"
+	"strongroom.example/config"
 	"strongroom.example/config/machine"
 	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
@@ -37,41 +41,100 @@ func (s firstSnapshot) Check(context.Context) (engine.Diff, error) {
 	if len(s.Config.Backup.To) == 0 {
 		return nil, nil
 	}
-	n, err := s.verified()
+	lacking, err := s.unproven()
 	if err != nil {
 		return nil, err
 	}
-	if n >= len(s.Config.Backup.To) {
-		return nil, nil
+	tried, err := s.backupTried()
+	if err != nil {
+		return nil, err
 	}
 	c := engine.Change{What: "snapshot", To: fmt.Sprintf("taken, stored in %d places, read back from each", len(s.Config.Backup.To)), Slow: true, Apply: s.take}
-	if n > 0 {
-		c.From = fmt.Sprintf("verified in %d places", n)
+	switch {
+	case len(lacking) > 0 && len(lacking) < len(s.Config.Backup.To):
+		c.From = "never read back from " + strings.Join(lacking, ", ")
+	case len(lacking) > 0:
+	case tried:
+		return nil, nil
+	default:
+		c.From = "of another [backup]"
 	}
 	return engine.Diff{c}, nil
 }
 
-// verified counts the places in which a snapshot has been read back.
-func (e *Env) verified() (int, error) {
+// unproven names the places of which no snapshot has been read back.
+func (e *Env) unproven() ([]string, error) {
+	var state snapshot.VerifyState
 	b, err := e.Host.ReadFile(VerifiedState)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if err == nil {
+		read, err := snapshot.ParseVerifyState(b)
+		if err != nil {
+			return nil, operator("move that file away, then run the same command again", "%q is no state of the verifying job", VerifiedState)
+		}
+		state = read
+	}
+	var out []string
+	for _, to := range e.Config.Backup.To {
+		name := snapshot.NewPlace(to, nil).Name()
+		if _, ok := state.LastGood[name]; !ok {
+			out = append(out, name)
+		}
+	}
+	return out, nil
+}
+
+// backupTried says whether a snapshot was stored and read back with [backup] as it is now,
+// but for how long they are kept.
+func (e *Env) backupTried() (bool, error) {
+	b, err := e.Host.ReadFile(machine.BackupTried)
 	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
+		return false, nil
 	}
 	if err != nil {
-		return 0, err
+		return false, err
 	}
-	state, err := snapshot.ParseVerifyState(b)
+	now, err := e.backupSum()
+	return strings.TrimSpace(string(b)) == now, err
+}
+
+// backupSum stands for what [backup] says and for the key pairs that it names.
+func (e *Env) backupSum() (string, error) {
+	b := e.Config.Backup
+	b.Keep = config.BackupKeep{}
+	text, err := json.Marshal(b)
 	if err != nil {
-		return 0, operator("move that file away, then run the same command again", "%q is no state of the verifying job", VerifiedState)
+		return "", fmt.Errorf("[backup]: %w", err)
 	}
-	return len(state.LastGood), nil
+	h := sha256.New()
+	h.Write(text)
+	for _, to := range b.To {
+		if to.Credentials == "" {
+			continue
+		}
+		sum, err := e.Host.Sum(machine.CredentialFile(to.Credentials))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", err
+		}
+		fmt.Fprintln(h, sum)
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 func (s firstSnapshot) take(ctx context.Context) error {
+	sum, err := s.backupSum()
+	if err != nil {
+		return err
+	}
 	if err := s.runJob(ctx, machine.UnitSnapshot); err != nil {
 		return err
 	}
-	return s.runJob(ctx, machine.UnitVerify)
+	if err := s.runJob(ctx, machine.UnitVerify); err != nil {
+		return err
+	}
+	return s.Host.Write(machine.BackupTried, strings.NewReader(sum+"\n"), root(0o600))
 }
 
 // runJob runs a job's unit to its end. One that is under way already, since a run

@@ -59,8 +59,33 @@ func TestFirstSnapshotAndDrill(t *testing.T) {
 	if got := fmt.Sprint(order); got != "[snapshot verify drill]" {
 		t.Errorf("order = %s", got)
 	}
-	if out, err := v.firstSteps(t, e); err != nil || len(order) != 3 || !strings.Contains(out, "Nothing to change") {
+	if out, err := v.firstSteps(t, e); err != nil || fmt.Sprint(order) != "[snapshot verify drill]" || !strings.Contains(out, "Nothing to change") {
 		t.Errorf("second run: %v, %v\n%s", order, err, out)
+	}
+	// What changes in [backup] is tried, but for how long snapshots are kept; so is another
+	// place in the stead of one that was tried.
+	for _, c := range []struct {
+		name   string
+		change func(*config.Backup)
+		want   int // runs of jobs
+	}{
+		{"files", func(b *config.Backup) { b.Files = []string{"/etc/strongroom"} }, 2},
+		{"recipients", func(b *config.Backup) { b.Recipients = []string{"age1x"} }, 2},
+		{"how long they are kept", func(b *config.Backup) { b.Keep.Daily++ }, 0},
+	} {
+		before := len(order)
+		c.change(&e.Config.Backup)
+		if out, err := v.firstSteps(t, e); err != nil || len(order) != before+c.want {
+			t.Errorf("%s: %v, %v\n%s", c.name, order[before:], err, out)
+		}
+	}
+	e.Config.Backup.To[0].Path = "/mnt/another"
+	if out, err := v.firstSteps(t, e); err == nil || !strings.Contains(err.Error(), "still differs") {
+		t.Errorf("another place: %v\n%s", err, out)
+	}
+	e.Config.Backup.To[0].Path = "/mnt/backup"
+	if out, err := v.firstSteps(t, e); err != nil {
+		t.Fatalf("%v\n%s", err, out)
 	}
 	// A second place is proved as well.
 	e.Config.Backup.To = append(e.Config.Backup.To, config.BackupTo{Type: config.BackupDir, Path: "/mnt/other"})

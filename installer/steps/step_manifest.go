@@ -65,7 +65,11 @@ func OtherVersion(h *host.Host, version string) error {
 	} else if err != nil {
 		return err
 	}
-	return operator("run strongroom-installer upgrade, or use the installer of version "+m.Version,
+	hint := "run strongroom-installer upgrade, or use the installer of version " + m.Version
+	if NewerVersion(m.Version, version) {
+		hint = "use the installer of version " + m.Version + ", or a newer one" // there is no way back but by restore
+	}
+	return operator(hint,
 		"version %s is installed here, and this installer is version %s", m.Version, version)
 }
 

@@ -40,8 +40,8 @@ func TestOtherVersion(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Fatalf("error %v, want one with %q", err, c.want)
 			}
-			if e, ok := err.(*fault.Error); ok && e.Code != fault.Operator {
-				t.Errorf("exit code %d", e.Code)
+			if e, ok := err.(*fault.Error); ok && (e.Code != fault.Operator || strings.Contains(e.Hint, "upgrade") != (c.name == "older")) {
+				t.Errorf("exit code %d, hint %q", e.Code, e.Hint) // an older installer can't upgrade
 			}
 		})
 	}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"filippo.io/age"
+
 	"strongroom.example/appliance/base/fault"
 	"strongroom.example/appliance/serve/escrow"
 	"strongroom.example/appliance/serve/kms"
@@ -148,5 +150,58 @@ func TestMasterKeyUnreadable(t *testing.T) {
 				t.Error("the key's files were written")
 			}
 		})
+	}
+}
+
+// A changed escrow.recipients takes effect: the new ones can open the master key, and only
+// they; what they cannot open is told. Killed anywhere, it is done by the next run.
+func TestOtherRecipients(t *testing.T) {
+	other, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := func(failAt int) (*vps, *Env, error) {
+		v := newVPS(t)
+		named := func(id *age.X25519Identity) *Env {
+			e := v.env()
+			e.Config.Escrow.Recipients, e.Recipients = []string{id.Recipient().String()}, []age.Recipient{id.Recipient()}
+			return e
+		}
+		var out bytes.Buffer
+		if _, err := v.engine(named(v.id), &out).Install(t.Context()); err != nil {
+			t.Fatalf("%v\n%s", err, out.String())
+		}
+		if failAt > 0 {
+			v.FailAt = v.Actions + failAt
+			if _, err := v.engine(named(other), &out).Install(t.Context()); err == nil {
+				return v, nil, nil
+			}
+			v.FailAt = 0
+		}
+		e := named(other)
+		_, err := v.engine(e, &out).Install(t.Context())
+		return v, e, err
+	}
+	for n := 0; ; n++ {
+		v, e, err := start(n)
+		if e == nil {
+			if n < 5 {
+				t.Errorf("only %d actions", n)
+			}
+			return
+		}
+		if err != nil {
+			t.Fatalf("action %d: %v", n, err)
+		}
+		key := openAge(t, v.Files[machine.MasterKeyEscrow].Data, other)
+		if plain, err := e.openCredential(t.Context(), machine.CredMasterKey, machine.MasterKeyFile); err != nil || !bytes.Equal(plain, key) {
+			t.Errorf("action %d: the escrow holds another key: %v", n, err)
+		}
+		if _, err := age.Decrypt(bytes.NewReader(v.Files[machine.MasterKeyEscrow].Data), v.id); err == nil {
+			t.Errorf("action %d: who is not named any more can open it", n)
+		}
+		if told := strings.Join(e.Notes, "\n"); n == 0 && !strings.Contains(told, "docs/escrow.md") {
+			t.Errorf("the operator is told %q", told)
+		}
 	}
 }

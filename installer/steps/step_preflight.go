@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"time"
 
 	"strongroom.example/appliance/base/fault"
 	"strongroom.example/config"
@@ -42,7 +44,7 @@ func (s preflight) Check(ctx context.Context) (engine.Diff, error) {
 	if err != nil {
 		return nil, err
 	}
-	checks := []func(context.Context) error{s.payload, s.server, s.immutable, s.users, s.nft, s.system, s.memory, s.disk(ours), s.serviceManager, s.sealable, s.recipients, s.certificate, s.authorities}
+	checks := []func(context.Context) error{s.payload, s.server, s.immutable, s.users, s.nft, s.system, s.memory, s.disk(ours), s.serviceManager, s.sealable, s.recipients, s.certificate, s.authorities, s.buckets}
 	if !ours {
 		// What a running appliance occupies itself is asked only of a machine
 		// that has none yet.
@@ -106,6 +108,54 @@ func (s preflight) payload(context.Context) error {
 
 // users refuses what the step for them would find, too.
 func (s preflight) users(context.Context) error { return accounts(s).foreign() }
+
+// bucketPatience bounds the question to a bucket, which else may try for minutes.
+const bucketPatience = 15 * time.Second
+
+// buckets asks those that [backup] has changed to name whether they take us, all at once.
+// What has been proven is the jobs' affair: a bucket that is away keeps nobody from mending
+// the machine.
+func (s preflight) buckets(ctx context.Context) error {
+	tried, err := s.backupTried()
+	if err != nil || tried || s.Probe == nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, bucketPatience, fmt.Errorf("no answer within %v", bucketPatience))
+	defer cancel()
+	faults := make([]error, len(s.Config.Backup.To))
+	var all sync.WaitGroup
+	for i, to := range s.Config.Backup.To {
+		if to.Type != config.BackupS3 {
+			continue
+		}
+		pair, err := s.keyPair(ctx, to.Credentials)
+		if err != nil {
+			continue // which the step for it tells, with what to do
+		}
+		all.Go(func() {
+			err := s.Probe(ctx, to, func(string) ([]byte, error) { return slices.Clone(pair), nil })
+			if err != nil && ctx.Err() != nil {
+				err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
+			}
+			if err != nil {
+				faults[i] = fmt.Errorf("backup.to[%d]: %w", i, err)
+			}
+		})
+	}
+	all.Wait()
+	return errors.Join(faults...)
+}
+
+// keyPair is what the operator gives, or what is sealed here.
+func (s preflight) keyPair(ctx context.Context, name string) ([]byte, error) {
+	if file, ok := s.Given[name]; ok {
+		b, err := s.Host.ReadFile(file)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return b, err
+		}
+	}
+	return s.openCredential(ctx, name, machine.CredentialFile(name))
+}
 
 // sshd wants to be reached through the rules, before anything is done.
 func (s preflight) sshd(context.Context) error {

@@ -33,10 +33,6 @@ func (s settings) Check(context.Context) (engine.Diff, error) {
 	if err != nil {
 		return nil, err
 	}
-	own, err := config.Encode(s.Config)
-	if err != nil {
-		return nil, err
-	}
 	forVault, err := s.group(0o640, machine.UserVault)
 	if err != nil {
 		return nil, err
@@ -46,11 +42,7 @@ func (s settings) Check(context.Context) (engine.Diff, error) {
 		return nil, err
 	}
 	var c collect
-	decided, err := s.file(machine.ConfigFile, bytesSource(own), root(0o644))
-	if err == nil && len(decided) > 0 {
-		decided[0].Detail, err = s.keyByKey()
-	}
-	c.add(decided, err)
+	c.add(s.decided(false))
 	// Whose data this machine's will be, before there is any.
 	c.add(s.file(machine.ProductFile, bytesSource([]byte(s.Config.Vault.Product.Known()+"\n")), root(0o644)))
 	c.add(s.file(machine.NodeFile, bytesSource([]byte(s.Config.Node.ID+"\n")), root(0o644)))
@@ -60,24 +52,48 @@ func (s settings) Check(context.Context) (engine.Diff, error) {
 	return c.done()
 }
 
-// keyByKey says which keys differ from those of before, with what comes of each.
-func (s settings) keyByKey() ([]string, error) {
-	b, err := s.Host.ReadFile(machine.ConfigFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+// decided wants the configuration to be kept, with each key that differs. The rules of
+// the firewall are kept once they have proved not to lock the operator out, and those of
+// before until then: a later run without flags goes by what is kept.
+func (e *Env) decided(proven bool) (engine.Diff, error) {
+	want := e.Config
+	b, err := e.Host.ReadFile(machine.ConfigFile)
+	there := err == nil
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
 	}
+	was, bad := config.Parse(machine.ConfigFile, b)
+	if there && bad == nil && !proven {
+		want.Firewall = was.Firewall
+	}
+	text, err := config.Encode(want)
 	if err != nil {
 		return nil, err
 	}
-	was, err := config.Parse(machine.ConfigFile, b)
-	if err != nil {
-		return []string{"what was there can't be read as a configuration"}, nil
+	diff, err := e.file(machine.ConfigFile, bytesSource(text), root(0o644))
+	switch {
+	case err != nil || len(diff) == 0:
+		return nil, err
+	case !there && proven:
+		return nil, nil // a plan has told of it
+	case !there:
+		return diff, nil
 	}
-	var lines []string
-	for _, c := range config.Changes(was, s.Config) {
-		lines = append(lines, c.String())
+	if bad != nil {
+		diff[0].Detail = []string{"what was there can't be read as a configuration"}
+		return diff, nil
 	}
-	return lines, nil
+	// Where a plan has told of the others already, only the firewall's are left.
+	if proven {
+		was, want = config.Appliance{Firewall: was.Firewall}, config.Appliance{Firewall: want.Firewall}
+	}
+	for _, c := range config.Changes(was, want) {
+		diff[0].Detail = append(diff[0].Detail, c.String())
+	}
+	if proven && len(diff[0].Detail) == 0 {
+		return nil, nil
+	}
+	return diff, nil
 }
 
 func (e *Env) vaultParams() config.VaultParams {

@@ -45,7 +45,7 @@ func (u *Upgrade) back(ctx context.Context, why error) error {
 			return u.stuck(why, err)
 		}
 	}
-	if err := u.end(u.Env.Host, RolledBack); err != nil {
+	if err := u.end(ctx, u.Env.Host, RolledBack); err != nil {
 		return u.stuck(why, err)
 	}
 	return &fault.Error{Code: fault.Failed, Err: fmt.Errorf("%w: %w", ErrRolledBack, why),

@@ -191,7 +191,7 @@ func (u *Upgrade) settle(ctx context.Context) error {
 		return &fault.Error{Code: fault.Failed, Err: fmt.Errorf("the new versions run and are healthy, but: %w", err),
 			Hint: "run the same command again to finish"}
 	}
-	if err := u.end(h, Upgraded); err != nil {
+	if err := u.end(ctx, h, Upgraded); err != nil {
 		return err
 	}
 	u.say("Done: strongroom %s, plugin %s, Vault %s. What was replaced is kept in %s until the next upgrade.",
@@ -208,7 +208,7 @@ func (u *Upgrade) tidy(ctx context.Context) error {
 }
 
 // end removes what was needed on the way and closes the record.
-func (u *Upgrade) end(h *host.Host, outcome string) error {
+func (u *Upgrade) end(ctx context.Context, h *host.Host, outcome string) error {
 	for _, p := range []string{storageDir, stagedDir} {
 		if err := h.RemoveAll(p); err != nil {
 			return err
@@ -219,5 +219,8 @@ func (u *Upgrade) end(h *host.Host, outcome string) error {
 		return err
 	}
 	// Commit point: without it, nothing is unfinished.
-	return h.Remove(RecordPath)
+	if err := h.Remove(RecordPath); err != nil {
+		return err
+	}
+	return steps.Ended(ctx, h)
 }

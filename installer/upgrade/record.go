@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 
 	"strongroom.example/appliance/base/fault"
+	"strongroom.example/appliance/base/operation"
 	"strongroom.example/appliance/base/statefile"
 	"strongroom.example/config/machine"
 	"strongroom.example/installer/host"
@@ -16,9 +18,9 @@ import (
 // Where an upgrade keeps what it needs to go on or back.
 const (
 	// Dir is root's alone.
-	Dir = machine.StateDir + "/upgrade"
+	Dir = machine.UpgradeDir
 	// RecordPath is there while an upgrade is unfinished.
-	RecordPath = Dir + "/record.json"
+	RecordPath = machine.UpgradeRecord
 	// LastPath is the record of the last one that ended.
 	LastPath = Dir + "/last.json"
 	// SealedDir holds the snapshot of before, encrypted, as a place for backups
@@ -53,7 +55,7 @@ const (
 
 // untouched says that the machine is as it was before the upgrade.
 func (p Phase) untouched() bool {
-	return p == Staging || p == Snapshot || p == Rehearsal || p == Keeping
+	return slices.Contains(operation.Untouched(), string(p))
 }
 
 // Versions are of the programs that an installation consists of.

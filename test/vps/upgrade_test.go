@@ -222,6 +222,15 @@ func (u *upgraded) killed(t *testing.T) {
 			t.Fatalf("not killed while %s, exit code %d:\n%s", at, r.code, r)
 		}
 		t.Logf("%2d  killed while %s", i+1, at)
+		if at == upgrade.Storage {
+			// Vault stands still, and nobody is at it: the machine says so by itself.
+			if r := u.in(t, "systemctl", "start", "strongroom-unfinished"); r.code == 0 {
+				t.Errorf("nothing is said of the upgrade that was killed:\n%s", r)
+			}
+			if said := u.sh(t, "journalctl -u strongroom-unfinished --no-pager -o cat -n 10"); !strings.Contains(said, "was stopped while storage") || !strings.Contains(said, "upgrade --rollback") {
+				t.Errorf("it is said:\n%s", said)
+			}
+		}
 	}
 	code := docsCode(t, "upgrade.md", "upgrade", "/root/new-installer")
 	r := u.in(t, "sh", "-ec", strings.ReplaceAll(code, " upgrade ", " upgrade --yes --allow-old-vault --patience 5m --vault-binary /root/next-vault "))
@@ -247,6 +256,7 @@ func (u *upgraded) killed(t *testing.T) {
 	if u.record() != nil {
 		t.Error("the upgrade is still unfinished")
 	}
+	u.sh(t, "systemctl start strongroom-unfinished")
 }
 
 // waiting is a client that waits for a new version; the channel gives the

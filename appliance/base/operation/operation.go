@@ -18,6 +18,9 @@ import (
 // ErrBusy says that another operation holds the machine.
 var ErrBusy = errors.New("another operation is under way on this machine")
 
+// Held says whether somebody is at work on the machine now, by the lock at path.
+func Held(path string) (bool, error) { return statefile.Held(path) }
+
 // Begin holds the machine for verb, as "strongroom-installer upgrade", until end
 // is called or the process is gone. The lock is at path, machine.OperationLock on
 // an installed machine; a restart of the machine forgets it.
