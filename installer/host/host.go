@@ -46,7 +46,8 @@ func (h *Host) Retire(ctx context.Context, name string) error {
 }
 
 // FS is a tree of files; every path is absolute. Missing files are
-// fs.ErrNotExist.
+// fs.ErrNotExist. What a call has changed is on the disk when it returns nil, and
+// outlives a power cut.
 type FS interface {
 	// Stat doesn't follow a link at path's end.
 	Stat(path string) (Info, error)

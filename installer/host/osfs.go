@@ -134,7 +134,10 @@ func (o OSFS) SetAttr(p string, a Attr) error {
 	if err := f.Chown(a.UID, a.GID); err != nil {
 		return err
 	}
-	return f.Chmod(a.Mode)
+	if err := f.Chmod(a.Mode); err != nil {
+		return err
+	}
+	return f.Sync()
 }
 
 // Symlink implements FS.
@@ -181,7 +184,14 @@ func (o OSFS) RemoveAll(p string) error {
 	if path.Clean(p) == "/" {
 		return errors.New("refusing to remove \"/\"")
 	}
-	return os.RemoveAll(o.path(p))
+	if err := os.RemoveAll(o.path(p)); err != nil {
+		return err
+	}
+	// What lay above it may have gone before.
+	if err := atomicfile.SyncDir(filepath.Dir(o.path(p))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // Space implements FS.

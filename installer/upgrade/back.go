@@ -9,6 +9,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"syscall"
 
 	"strongroom.example/appliance/backup/restore"
 	"strongroom.example/appliance/base/fault"
@@ -191,11 +192,22 @@ func (u *Upgrade) storageBack(ctx context.Context) error {
 	}
 	// A machine that is booted in between has an empty folder here and the
 	// record still says what is to be done.
-	if err := h.RemoveAll(machine.RaftDir); err != nil {
+	err := h.RemoveAll(machine.RaftDir)
+	switch {
+	case errors.Is(err, syscall.EBUSY):
+		// A disk of its own is emptied by that, and takes the files one by one.
+		if err := u.copyInto(ctx, aside, machine.RaftDir); err != nil {
+			return err
+		}
+		if err := h.RemoveAll(aside); err != nil {
+			return err
+		}
+	case err != nil:
 		return err
-	}
-	if _, err := h.Run(ctx, host.Command{Args: []string{"mv", "--no-target-directory", aside, machine.RaftDir}}); err != nil {
-		return fmt.Errorf("put Vault's storage back: %w", err)
+	default:
+		if err := h.Rename(aside, machine.RaftDir); err != nil {
+			return fmt.Errorf("put Vault's storage back: %w", err)
+		}
 	}
 	// The engine may have acted at a provider since the copy was taken.
 	if err := raiseEpoch(h); err != nil {

@@ -90,11 +90,9 @@ func TestRollbackMeetsAnObstacle(t *testing.T) {
 			"no such kernel module"},
 		{"a copy that cannot be moved into its place",
 			func(w *world) {
-				w.Commands["mv"] = func(host.Command, []byte) (host.Output, error) {
-					return host.Output{}, &host.ExitError{Command: "mv", Code: 1, Stderr: "Input/output error"}
-				}
+				w.rename = errors.New("Input/output error")
 			},
-			func(w *world) { w.Commands["mv"] = w.mv },
+			func(w *world) { w.rename = nil },
 			"put Vault's storage back: "},
 		{"a KMS that does not start",
 			func(w *world) {
@@ -229,4 +227,16 @@ func TestNoUpgradeWithoutABackup(t *testing.T) {
 			t.Errorf("%s: Vault %q and engine %q run, %v", failing, w.running, w.engine, Unfinished(u.Env.Host))
 		}
 	}
+}
+
+// A storage that is a disk of its own is put back file by file.
+func TestRollsBackOntoADisk(t *testing.T) {
+	w := brokenWorld(t)
+	w.Mounts = []string{machine.RaftDir}
+	u, out := w.upgrade(newStrongroom, newPlugin, "/root/vault-broken")
+	u.SkipRehearsal = "a test"
+	if err := u.Run(t.Context()); !errors.Is(err, ErrRolledBack) {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	w.before(t)
 }

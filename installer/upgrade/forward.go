@@ -98,10 +98,15 @@ func (u *Upgrade) keepStorage(ctx context.Context) error {
 
 // copyTree makes to a durable copy of the folder from, with owners and modes.
 func (u *Upgrade) copyTree(ctx context.Context, from, to string) error {
-	h := u.Env.Host
-	if err := h.RemoveAll(to); err != nil {
+	if err := u.Env.Host.RemoveAll(to); err != nil {
 		return err
 	}
+	return u.copyInto(ctx, from, to)
+}
+
+// copyInto is copyTree to where nothing is, or an empty folder.
+func (u *Upgrade) copyInto(ctx context.Context, from, to string) error {
+	h := u.Env.Host
 	for _, args := range [][]string{
 		{"cp", "--archive", "--reflink=auto", "--no-target-directory", from, to},
 		{"sync", "--file-system", to},

@@ -38,6 +38,7 @@ type world struct {
 	// running is what Vault and the engine run; "" when down.
 	running, engine string
 	rehearsed       int
+	rename          error // of each move
 	// lax: an older plugin takes what a newer one has written for its own, and drops
 	// what it does not know, as 0.1 does.
 	lax bool
@@ -121,7 +122,7 @@ func newWorld(t *testing.T) *world {
 	m.Commands = map[string]func(host.Command, []byte) (host.Output, error){
 		"strongroom": w.print, "vault": w.print, "vault-new": w.print,
 		machine.PluginFile("1.0.0"): w.format, machine.PluginFile("1.1.0"): w.format,
-		"cp": w.cp, "mv": w.mv,
+		"cp":   w.cp,
 		"sync": func(host.Command, []byte) (host.Output, error) { return host.Output{}, nil },
 		"nft":  func(host.Command, []byte) (host.Output, error) { return host.Output{}, nil },
 	}
@@ -222,13 +223,6 @@ func (w *world) cp(c host.Command, _ []byte) (host.Output, error) {
 	return host.Output{}, nil
 }
 
-func (w *world) mv(c host.Command, stdin []byte) (host.Output, error) {
-	if _, err := w.cp(c, stdin); err != nil {
-		return host.Output{}, err
-	}
-	return host.Output{}, w.Memory.RemoveAll(c.Args[len(c.Args)-2])
-}
-
 // mortal is the machine as the upgrade sees it: each call that changes it may
 // be the one at which fate strikes.
 type mortal struct{ *world }
@@ -253,6 +247,16 @@ func (m mortal) Remove(p string) error {
 		return err
 	}
 	return m.Memory.Remove(p)
+}
+
+func (m mortal) Rename(old, new string) error {
+	if err := m.mutate(); err != nil {
+		return err
+	}
+	if m.rename != nil {
+		return m.rename
+	}
+	return m.Memory.Rename(old, new)
 }
 
 func (m mortal) RemoveAll(p string) error {
