@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"strongroom.example/config/machine"
+	"strongroom.example/systemd"
 )
 
 // Memory is a machine in memory, for tests: files, accounts, commands and
@@ -30,12 +31,15 @@ type Memory struct {
 	// Commands answers for a program's name; one that isn't there is
 	// ErrNotFound.
 	Commands map[string]func(c Command, stdin []byte) (Output, error)
+	ofFiles  []string // units that ReloadUnits has found
 	// Calls are the commands that ran.
 	Calls []string
 	// OnStart is called when a unit has been started or restarted.
 	OnStart map[string]func() error
-	// Mounts are the folders that other file systems are mounted on.
-	Mounts []string
+	// Mounts are the folders that other file systems are mounted on; ReadOnly are those
+	// below which nothing can be changed, and Full those below which there is no room, or
+	// no inode, for anything more.
+	Mounts, ReadOnly, Full []string
 	// Total and Free are the disk's bytes.
 	Total, Free uint64
 	// Clock moves a millisecond at each write and each start of a unit.
@@ -104,8 +108,27 @@ func (m *Memory) action(effect func() error) error {
 
 func fault(op, p string, err error) error { return &fs.PathError{Op: op, Path: p, Err: err} }
 
-// parent fails unless path's parent is a folder.
+// below says whether p is one of some folders, or below one.
+func below(folders []string, p string) bool {
+	return slices.ContainsFunc(folders, func(at string) bool { return p == at || strings.HasPrefix(p, at+"/") })
+}
+
+// changeable fails where nothing can be changed.
+func (m *Memory) changeable(op, p string) error {
+	if below(m.ReadOnly, p) {
+		return fault(op, p, syscall.EROFS)
+	}
+	return nil
+}
+
+// parent fails unless something can be made in path's parent.
 func (m *Memory) parent(op, p string) error {
+	if err := m.changeable(op, p); err != nil {
+		return err
+	}
+	if below(m.Full, p) {
+		return fault(op, p, syscall.ENOSPC)
+	}
 	n, ok := m.Files[path.Dir(p)]
 	if !ok {
 		return fault(op, p, fs.ErrNotExist)
@@ -208,11 +231,19 @@ func (m *Memory) Write(p string, r io.Reader, a Attr) error {
 func (m *Memory) Mkdir(p string, a Attr) error {
 	p = path.Clean(p)
 	return m.action(func() error {
+		n, ok := m.Files[p]
+		if ok && n.Type == fs.ModeDir {
+			if err := m.changeable("mkdir", p); err != nil {
+				return err
+			}
+			n.Attr = a
+			return nil
+		}
+		if ok {
+			return fmt.Errorf("%q is there and is not a folder", p)
+		}
 		if err := m.parent("mkdir", p); err != nil {
 			return err
-		}
-		if n, ok := m.Files[p]; ok && n.Type != fs.ModeDir {
-			return fmt.Errorf("%q is there and is not a folder", p)
 		}
 		m.Files[p] = &Node{Info: Info{Attr: a, Type: fs.ModeDir}}
 		return nil
@@ -225,6 +256,9 @@ func (m *Memory) SetAttr(p string, a Attr) error {
 		n, ok := m.Files[path.Clean(p)]
 		if !ok {
 			return fault("chmod", p, fs.ErrNotExist)
+		}
+		if err := m.changeable("chmod", path.Clean(p)); err != nil {
+			return err
 		}
 		n.Attr = a
 		return nil
@@ -250,8 +284,11 @@ func (m *Memory) Symlink(target, p string) error {
 func (m *Memory) Rename(old, new string) error {
 	old, new = path.Clean(old), path.Clean(new)
 	return m.action(func() error {
-		if err := m.parent("rename", new); err != nil {
+		if err := errors.Join(m.changeable("rename", old), m.changeable("rename", new)); err != nil {
 			return err
+		}
+		if in, ok := m.Files[path.Dir(new)]; !ok || in.Type != fs.ModeDir {
+			return fault("rename", new, fs.ErrNotExist)
 		}
 		if _, ok := m.Files[old]; !ok {
 			return fault("rename", old, fs.ErrNotExist)
@@ -286,6 +323,9 @@ func (m *Memory) Remove(p string) error {
 		return nil
 	}
 	return m.action(func() error {
+		if err := m.changeable("remove", p); err != nil {
+			return err
+		}
 		for f := range m.Files {
 			if f != p && path.Dir(f) == p {
 				return fault("remove", p, errors.New("directory not empty"))
@@ -306,6 +346,11 @@ func (m *Memory) RemoveAll(p string) error {
 		return errors.New("refusing to remove \"/\"")
 	}
 	return m.action(func() error {
+		if _, ok := m.Files[p]; ok {
+			if err := m.changeable("remove", p); err != nil {
+				return err
+			}
+		}
 		// What is mounted is emptied, and stays with the folders on the way to it.
 		busy := false
 		maps.DeleteFunc(m.Files, func(f string, _ *Node) bool {
@@ -414,6 +459,13 @@ func (m *Memory) ReloadUnits(ctx context.Context) error {
 			}
 			if _, ok := m.Units[name]; !ok {
 				m.Units[name] = &Unit{Load: "loaded", Active: "inactive", Sub: "dead", Enabled: "disabled"}
+				m.ofFiles = append(m.ofFiles, name)
+			}
+		}
+		for _, name := range m.ofFiles {
+			u := m.Units[name]
+			if _, there := m.Files[path.Join(machine.UnitDir, name)]; !there && u != nil && u.Active == "inactive" {
+				delete(m.Units, name)
 			}
 		}
 		return nil
@@ -441,7 +493,12 @@ func (m *Memory) Start(ctx context.Context, name string) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return m.eachUnit([]string{name}, m.started)
+	return m.eachUnit([]string{name}, func(name string, u *Unit) error {
+		if u.Active == "active" {
+			return nil
+		}
+		return m.started(name, u)
+	})
 }
 
 // Restart implements Services.
@@ -510,7 +567,21 @@ func (m *Memory) started(name string, u *Unit) error {
 	u.Active, u.Sub, u.Since = "active", "running", m.tick()
 	u.Invocation = strconv.FormatInt(u.Since.UnixNano(), 16)
 	u.Changed = u.Since
+	if m.oneshot(name) {
+		u.Active, u.Sub = "inactive", "dead" // it has come to its end
+	}
 	return nil
+}
+
+// oneshot says whether a unit ends by itself, by its file or by the appliance's own.
+func (m *Memory) oneshot(name string) bool {
+	text, err := m.ReadFile(path.Join(machine.UnitDir, name))
+	if err != nil {
+		if text, err = systemd.Unit(name); err != nil {
+			return false
+		}
+	}
+	return bytes.Contains(text, []byte("\nType=oneshot\n")) && !bytes.Contains(text, []byte("\nRemainAfterExit=yes\n"))
 }
 
 func (m *Memory) eachUnit(names []string, f func(string, *Unit) error) error {

@@ -84,7 +84,7 @@ func TestRollbackOfSettings(t *testing.T) {
 			t.Errorf("%s is %s and %s, it was %s and %s", name, now.Active, now.Enabled, was.Active, was.Enabled)
 		}
 	}
-	if now := w.Units["strongroom-new.timer"]; now.Active == "active" || now.Enabled == "enabled" {
+	if now := w.Units["strongroom-new.timer"]; now != nil && (now.Active == "active" || now.Enabled == "enabled") {
 		t.Errorf("the new timer: %+v", *now)
 	}
 	if got := w.load().Roles[config.PolicyDoctor]["token_ttl"]; got != 600.0 {

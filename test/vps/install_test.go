@@ -19,6 +19,7 @@ import (
 
 	layout "strongroom.example/config/machine"
 	"strongroom.example/systemd"
+	"strongroom.example/test/vaulttest"
 )
 
 // TestInstall is one machine's life: what is refused, the installation, the
@@ -35,6 +36,7 @@ func aLife(t *testing.T, m *machine) {
 		name string
 		do   func(*testing.T, *machine)
 	}{
+		{"the fake is held to it", testFakeIsHeld},
 		{"bad input changes nothing", testBadInput},
 		{"install", testInstall},
 		{"second run changes nothing", testSecondRun},
@@ -50,6 +52,25 @@ func aLife(t *testing.T, m *machine) {
 			return
 		}
 	}
+}
+
+// testFakeIsHeld runs the suite that the installer's fake machine passes on this one: what
+// the campaigns try on the fake is then what happens here.
+func testFakeIsHeld(t *testing.T, m *machine) {
+	suite := filepath.Join(t.TempDir(), "host.test")
+	build := exec.Command("go", "test", "-c", "-o", suite, "./installer/host")
+	build.Dir, build.Env = vaulttest.Root(t), append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	m.must(t, "put", m.name, suite, "/root/host.test")
+	r := m.in(t, "env", "STRONGROOM_BOOTED=1", "/root/host.test", "-test.run=Conformance", "-test.v")
+	for _, part := range []string{"TestServicesConformance/booted", "TestFaultsConformance/booted", "TestAccountsConformance/os", "TestFSConformance/os"} {
+		if r.code != 0 || !strings.Contains(r.stdout, "--- PASS: "+part) {
+			t.Errorf("%s: exit code %d\n%s", part, r.code, r)
+		}
+	}
+	m.sh(t, "rm /root/host.test")
 }
 
 func testBadInput(t *testing.T, m *machine) {
