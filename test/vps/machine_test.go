@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -118,6 +119,7 @@ func (m *machine) run(t testing.TB, args ...string) result {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, m.script, args...)
 	cmd.WaitDelay = 5 * time.Second
+	cmd.Env = append(os.Environ(), fmt.Sprint("STRONGROOM_VPS_OWNER=", os.Getpid()))
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	start := time.Now()
