@@ -56,6 +56,7 @@ type Login struct {
 	TokenMaxTTL  time.Duration `toml:"token_max_ttl"`
 	SecretIDTTL  time.Duration `toml:"secret_id_ttl"`
 	SecretIDUses int           `toml:"secret_id_uses"` // logins with one secret id; 0: any number
+	Renew        bool          `toml:"renew"`          // the app's machine may renew its secret id
 	CIDRs        []string      `toml:"cidrs"`          // from where logins and tokens work; none: anywhere
 }
 
@@ -198,6 +199,12 @@ func (c *appsCheck) target(t Target) {
 		c.check(policy, fmt.Errorf("%q is not an app's", t.Policy))
 	}
 	c.unique(policy, "policy", t.Policy)
+	if t.Login.Renew {
+		c.unique(t.field+".login.renew", "policy", RenewPolicy(t.Role))
+		if len(t.Role) <= longestLabel {
+			c.made(t.field+".name", "policy by which its login is renewed", RenewPolicy(t.Role))
+		}
+	}
 	for i, s := range t.Secrets {
 		at := fmt.Sprintf("%s.secrets[%d]", t.field, i)
 		c.check(at, checkSecretName(s))
@@ -250,6 +257,9 @@ func (c *appsCheck) login(at string, l Login) {
 	}
 	if l.SecretIDTTL < minTokenTTL || l.SecretIDTTL > longestLife {
 		c.check(at+".secret_id_ttl", fmt.Errorf("%v is not between %v and %s", l.SecretIDTTL, minTokenTTL, days(longestLife)))
+	}
+	if l.Renew && l.SecretIDUses > 0 {
+		c.check(at+".renew", fmt.Errorf("and secret_id_uses = %d: each renewal is a login, and uses one up", l.SecretIDUses))
 	}
 	if l.SecretIDUses < 0 {
 		c.check(at+".secret_id_uses", fmt.Errorf("%d is negative; 0 is any number", l.SecretIDUses))
@@ -402,6 +412,7 @@ func (l Login) over(base Login) Login {
 	if l.SecretIDUses == 0 {
 		l.SecretIDUses = base.SecretIDUses
 	}
+	l.Renew = l.Renew || base.Renew
 	if l.CIDRs == nil {
 		l.CIDRs = slices.Clone(base.CIDRs)
 	}

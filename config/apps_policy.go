@@ -11,6 +11,9 @@ import (
 //go:embed policies/app-read.hcl.tmpl
 var appReadTemplate string
 
+//go:embed policies/app-renew.hcl.tmpl
+var appRenewTemplate string
+
 //go:embed policies/app-owner.hcl.tmpl
 var appOwnerTemplate string
 
@@ -44,6 +47,11 @@ func (a Apps) ReadPolicy(t Target) string {
 		"Manifest": a.Manifest, "App": t.App, "Prefix": t.Prefix, "Grants": t.Grants,
 		"Reads": append([]string{t.Prefix}, t.Grants...), "Dynamic": dynamic, "Static": static,
 	})
+}
+
+// RenewPolicyText is the policy by which an environment's machine renews its login.
+func (a Apps) RenewPolicyText(t Target) string {
+	return render(appRenewTemplate, map[string]any{"Manifest": a.Manifest, "App": t.App, "Role": t.Role})
 }
 
 // OwnerPolicyText is the policy of the people who own an app.

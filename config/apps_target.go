@@ -26,6 +26,9 @@ type Target struct {
 // OwnerPolicy is the name of the policy of the people who own an app.
 func OwnerPolicy(app string) string { return app + "-owner" }
 
+// RenewPolicy is the name of the policy by which the holder of a login renews it.
+func RenewPolicy(role string) string { return role + "-renew" }
+
 // SelfPolicy is the name of the policy by which the people of a userpass method
 // change their own passwords.
 func SelfPolicy(mount string) string { return mount + "-self" }

@@ -30,6 +30,7 @@ type appOptions struct {
 	reset      bool
 	split      bool
 	prune      bool
+	digest     string
 	yes        bool
 	dryRun     bool
 	withValues bool
@@ -54,7 +55,7 @@ See docs/apps.md and docs/databases.md.`,
 	f.StringVar(&o.config, "config", machine.AppsFile, "configuration file that names the apps")
 	o.vault.add(c.PersistentFlags())
 	c.AddCommand(appPlanCommand(o), appApplyCommand(o), appPruneCommand(o), appShowCommand(o),
-		appBundleCommand(o), appOpenBundleCommand(o), appCheckDBCommand(o))
+		appBundleCommand(o), appOpenBundleCommand(o), appRenewCommand(o), appCheckDBCommand(o))
 	return c
 }
 
@@ -156,6 +157,9 @@ func printPlan(w io.Writer, p *apps.Plan) error {
 		fmt.Fprintf(&b, ", %d no longer named", n)
 	}
 	b.WriteByte('\n')
+	if p.ID != "" {
+		fmt.Fprintf(&b, "digest: %s\n", p.ID)
+	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }

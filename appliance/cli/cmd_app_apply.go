@@ -95,6 +95,7 @@ with which that person fetches it, once.`,
 	}
 	argument.One(c, "FILE", "config", &o.config)
 	o.addApply(c)
+	c.Flags().StringVar(&o.digest, "digest", "", "apply only the plan that has this digest, as app plan prints it")
 	c.Flags().BoolVar(&o.prune, "prune", false, "then remove what is no longer to be kept, as the verb prune does")
 	return c
 }
@@ -106,6 +107,7 @@ func runAppApply(c *cobra.Command, o *appOptions) error {
 	}
 	out := c.OutOrStdout()
 	opts := o.options(c, conf, v)
+	opts.Digest = o.digest
 	opts.Reveal = func(name string, w apps.Wrapped) {
 		fmt.Fprintf(out, "hand over to %s, good once until %s: vault unwrap %s\n", name, w.Created.Add(w.TTL).Local().Format("2006-01-02 15:04 MST"), w.Token)
 	}

@@ -47,6 +47,9 @@ func runAppBundle(c *cobra.Command, o *appOptions, out string, ttl time.Duration
 	if _, err := os.Lstat(out); !errors.Is(err, os.ErrNotExist) {
 		return &Error{Code: ExitUsage, Err: fmt.Errorf("--output %q exists", out), Hint: "name a new file"}
 	}
+	if err := apps.Keeps(c.Context(), v, t); err != nil {
+		return err
+	}
 	var place apps.Place
 	place.Address, place.CAFile = o.vault.Place()
 	b, err := apps.WriteBundle(c.Context(), v, t, place, out, ttl)

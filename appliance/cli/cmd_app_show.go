@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -52,6 +53,9 @@ func showState(b *strings.Builder, s apps.State) {
 		login = "tokens for " + shortDuration(s.TokenTTL)
 	case s.InVault:
 		login = fmt.Sprintf("tokens for %s, secret ids: %d", shortDuration(s.TokenTTL), s.SecretIDs)
+		if !s.SecretIDEnds.IsZero() {
+			login += ", until " + s.SecretIDEnds.UTC().Format("2006-01-02 15:04 UTC")
+		}
 	}
 	fmt.Fprintf(b, "  login     %s (%s), policy %s\n", s.Login, login, s.Policy)
 	for _, g := range s.Grants {
@@ -59,8 +63,11 @@ func showState(b *strings.Builder, s apps.State) {
 	}
 	for _, x := range s.Secrets {
 		version := fmt.Sprintf("version %d", x.Version)
-		if x.Version == 0 {
+		switch {
+		case x.Version == 0:
 			version = "no value yet"
+		case slices.Contains(s.Deleted, x.Name):
+			version += ", deleted"
 		}
 		fmt.Fprintf(b, "  secret    %s (%s)\n", x.Name, version)
 	}

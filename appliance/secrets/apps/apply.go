@@ -32,6 +32,12 @@ func Apply(ctx context.Context, o Options, show func(*Plan) error) (*Plan, error
 	if plan.Count(Conflict, Blocked) > 0 {
 		return plan, ErrConflict
 	}
+	if o.Digest != "" && o.Digest != plan.ID {
+		if plan.ID == "" {
+			return plan, &NeedsOperator{Err: fmt.Errorf("there is nothing to do, and digest %q is of a plan that does something", o.Digest), Hint: "somebody has applied it already, or Vault has changed: plan again"}
+		}
+		return plan, &NeedsOperator{Err: fmt.Errorf("this plan has the digest %s, and %q is meant: nothing is changed", plan.ID, o.Digest), Hint: "read the plan above: the file, or Vault, has changed since"}
+	}
 	if err := plan.readSecrets(); err != nil {
 		return plan, err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 )
 
 // Bundle is what an app needs for its first login. The secret id is with
@@ -72,6 +73,25 @@ func makeBundle(ctx context.Context, v Vault, t config.Target, ttl time.Duration
 	}
 	b.WrappedSecret, b.Expires = w.Token, w.Created.Add(w.TTL).UTC()
 	return b, nil
+}
+
+// Keeps refuses a login that would end before its time: what the role says is one
+// thing, and the limit of the mount another.
+func Keeps(ctx context.Context, v Vault, t config.Target) error {
+	got, err := v.Read(ctx, tune("auth/"+machine.AuthAppRole))
+	if vaultapi.IsDenied(err) {
+		return nil // an older owners' policy
+	}
+	if err != nil {
+		return err
+	}
+	if limit := time.Duration(asInt(got["max_lease_ttl"])) * time.Second; limit > 0 && limit < t.Login.SecretIDTTL {
+		return &NeedsOperator{
+			Err:  fmt.Errorf("a secret id of %q would end after %v, and not after %v: auth/%s lets nothing live longer", t.Role, limit, t.Login.SecretIDTTL, machine.AuthAppRole),
+			Hint: "run strongroom app apply on Vault's machine, which raises the limit",
+		}
+	}
+	return nil
 }
 
 // bundleMark is the metadata by which the secret id of a bundle is known again.

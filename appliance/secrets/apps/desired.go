@@ -29,6 +29,9 @@ func (w *world) desired() []object {
 			policy.blocked = orElse(policy.blocked, w.wholeApp(g))
 		}
 		out = append(out, policy)
+		if t.Login.Renew {
+			out = append(out, policyObject(config.RenewPolicy(t.Role), t.App, w.conf.RenewPolicyText(t)))
+		}
 		for _, r := range t.Databases {
 			out = append(out, w.databaseRole(t, r))
 		}
@@ -59,10 +62,14 @@ func approle(t config.Target) object {
 	if cidrs == nil {
 		cidrs = []string{}
 	}
+	policies := []string{t.Policy}
+	if l.Renew {
+		policies = append(policies, config.RenewPolicy(t.Role))
+	}
 	return object{
 		kind: kindAppRole, fields: kindAppRole, name: t.Role, app: t.App, path: "auth/approle/role/" + t.Role,
 		want: map[string]any{
-			"token_policies": []string{t.Policy}, "token_ttl": l.TokenTTL, "token_max_ttl": l.TokenMaxTTL,
+			"token_policies": policies, "token_ttl": l.TokenTTL, "token_max_ttl": l.TokenMaxTTL,
 			"token_bound_cidrs": cidrs, "secret_id_bound_cidrs": cidrs,
 			"secret_id_ttl": l.SecretIDTTL, "secret_id_num_uses": l.SecretIDUses,
 		},

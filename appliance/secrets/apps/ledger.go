@@ -231,40 +231,41 @@ func (l *ledger) change(ctx context.Context, v Vault, manifest string, want ente
 			want[id] = &e
 		}
 	}
-	parts := map[string]entering{}
+	parts := map[string]*partChange{}
 	for id, e := range want {
-		part := partOf(id)
-		if parts[part] == nil {
-			parts[part] = entering{}
+		name := partOf(id)
+		if parts[name] == nil {
+			parts[name] = &partChange{want: entering{}, now: partState{l.parts[name], map[string]entry{}}}
 		}
-		parts[part][id] = e
+		parts[name].want[id] = e
+	}
+	for id, e := range l.entries {
+		if c := parts[partOf(id)]; c != nil && !e.old {
+			c.now.entries[id] = e
+		}
 	}
 	names := sortedKeys(parts)
-	states := make([]partState, len(names))
-	err := each(ctx, len(names), func(ctx context.Context, i int) (err error) {
-		states[i], err = l.changePart(ctx, v, names[i], parts[names[i]])
-		if err != nil {
+	err := each(ctx, len(names), func(ctx context.Context, i int) error {
+		if err := parts[names[i]].write(ctx, v, names[i]); err != nil {
 			return fmt.Errorf("ledger, %s: %w", names[i], err)
 		}
 		return nil
 	})
 	// What was written counts, whatever failed beside it.
-	for i, s := range states {
-		if s.entries == nil {
+	for name, c := range parts {
+		if !c.written {
 			continue
 		}
-		l.parts[names[i]] = s.version
-		for id := range l.entries {
-			if partOf(id) == names[i] && !l.entries[id].old {
-				delete(l.entries, id)
-			}
+		l.parts[name] = c.now.version
+		for id := range c.seen {
+			delete(l.entries, id)
 		}
-		for id, e := range parts[names[i]] {
+		for id, e := range c.want {
 			if e == nil {
 				delete(l.entries, id)
 			}
 		}
-		maps.Copy(l.entries, s.entries)
+		maps.Copy(l.entries, c.now.entries)
 	}
 	if err != nil {
 		return err
@@ -280,22 +281,22 @@ type partState struct {
 // partTries is how often a part is read again because others write it.
 const partTries = 30
 
-func (l *ledger) changePart(ctx context.Context, v Vault, name string, want entering) (partState, error) {
-	now := partState{l.parts[name], map[string]entry{}}
-	for id, e := range l.entries {
-		if partOf(id) == name && !e.old {
-			now.entries[id] = e
-		}
-	}
-	seen := maps.Clone(now.entries)
+// partChange is what is wanted of one part.
+type partChange struct {
+	want    entering
+	seen    map[string]entry // as this run has read it
+	now     partState
+	written bool
+}
+
+func (c *partChange) write(ctx context.Context, v Vault, name string) error {
+	c.seen = maps.Clone(c.now.entries)
 	for range partTries {
-		for id := range want {
-			if now.entries[id] != seen[id] {
-				return partState{}, ErrConcurrent
+		next := maps.Clone(c.now.entries)
+		for id, e := range c.want {
+			if c.now.entries[id] != c.seen[id] {
+				return ErrConcurrent
 			}
-		}
-		next := maps.Clone(now.entries)
-		for id, e := range want {
 			if e == nil {
 				delete(next, id)
 			} else {
@@ -308,28 +309,29 @@ func (l *ledger) changePart(ctx context.Context, v Vault, name string, want ente
 		}
 		got, err := v.Write(ctx, ledgerPath(name), map[string]any{
 			"data":    map[string]any{"owned": objects},
-			"options": map[string]any{"cas": now.version},
+			"options": map[string]any{"cas": c.now.version},
 		})
 		if err == nil {
 			version, err := vaultapi.Data(got).Number("version")
-			return partState{int(version), next}, err
+			c.now, c.written = partState{int(version), next}, err == nil
+			return err
 		}
 		if !vaultapi.IsChanged(err) {
-			return partState{}, err
+			return err
 		}
 		fresh, err := v.Read(ctx, ledgerPath(name))
 		if err != nil {
-			return partState{}, err
+			return err
 		}
 		other := &ledger{parts: map[string]int{}, entries: map[string]entry{}}
 		if fresh != nil {
 			if err := other.fill(name, fresh); err != nil {
-				return partState{}, err
+				return err
 			}
 		}
-		now = partState{other.parts[name], other.entries}
+		c.now = partState{other.parts[name], other.entries}
 	}
-	return partState{}, ErrConcurrent
+	return ErrConcurrent
 }
 
 // retire says in 0.1's ledger that it is taken over, once all that it says stands in

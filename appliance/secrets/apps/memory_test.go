@@ -100,6 +100,9 @@ func (m *memory) step(what string) (bool, error) {
 func (m *memory) Write(_ context.Context, path string, data map[string]any) (map[string]any, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if path == "identity/lookup/entity" || strings.HasSuffix(path, "/secret-id-accessor/lookup") {
+		return nil, nil
+	}
 	if err := m.casFault(path, data); err != nil {
 		return nil, err
 	}

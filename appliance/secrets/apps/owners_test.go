@@ -341,3 +341,35 @@ func TestManifestsInAnyOrder(t *testing.T) {
 	}
 	t.Logf("%d applied, %d pruned, %d killed, %d objects handed over", applied, pruned, killed, handed)
 }
+
+// A digest is of one plan: it is the same as long as file and Vault are, whatever order
+// things were made in, and another as soon as a right would be.
+func TestDigest(t *testing.T) {
+	m := newMemory()
+	first := plan(t, options(parse(t, everything), m)).ID
+	if again := plan(t, options(parse(t, everything), m)).ID; first == "" || again != first {
+		t.Errorf("%s, then %s", first, again)
+	}
+	seen := map[string]bool{first: true}
+	for _, change := range []string{`secrets = ["x", "n/z"]`, `secrets = ["x", "n/y"]` + "\n[app.environment.login]\ntoken_ttl = \"30m\""} {
+		id := plan(t, options(parse(t, strings.Replace(everything, `secrets = ["x", "n/y"]`, change, 1)), m)).ID
+		if seen[id] {
+			t.Errorf("with %q it is %s, too", change, id)
+		}
+		seen[id] = true
+	}
+	o := options(parse(t, strings.Replace(everything, `"owner:a"`, `"admin"`, 1)), m)
+	o.Digest = first
+	var person *NeedsOperator
+	if _, err := Apply(t.Context(), o, quiet); !errors.As(err, &person) || m.writes != 0 {
+		t.Errorf("another plan: %v, %d writes", err, m.writes)
+	}
+	o.Config = parse(t, everything)
+	apply(t, o)
+	if p := plan(t, o); p.ID != "" {
+		t.Errorf("nothing to do has the digest %s", p.ID)
+	}
+	if _, err := Apply(t.Context(), o, quiet); !errors.As(err, &person) {
+		t.Errorf("a second time: %v", err)
+	}
+}

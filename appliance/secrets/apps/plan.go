@@ -2,6 +2,9 @@ package apps
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -49,6 +52,8 @@ type Plan struct {
 	Manifest string   `json:"manifest"`
 	Changes  []Change `json:"changes"` // all objects, the unchanged ones too
 	Notes    []string `json:"notes,omitempty"`
+	// ID is its digest, where there is something to do.
+	ID string `json:"digest,omitempty"`
 
 	world *world
 	// telling keeps to one line at a time what side by side is done.
@@ -69,6 +74,30 @@ func (p *Plan) Count(actions ...Action) int {
 // Changed tells whether Vault differs from the file: an apply would change
 // something, or a prune.
 func (p *Plan) Changed() bool { return p.Count(Unchanged, Keep) < len(p.Changes) }
+
+// Digest stands for everything that the plan would do, secrets excepted: an apply of
+// it is of this very plan, whoever has read it.
+func (p *Plan) Digest() string {
+	h := sha256.New()
+	enc := json.NewEncoder(h)
+	_ = enc.Encode(p.Manifest)
+	for _, c := range p.Changes {
+		if c.Action == Unchanged {
+			continue
+		}
+		var fields [][3]string
+		for _, f := range c.Fields {
+			fields = append(fields, [3]string{f.Name, f.From, f.To})
+		}
+		sent := map[string]string{}
+		for k, v := range c.object.sent() {
+			sent[k] = canonical(k, v)
+		}
+		// Nothing of it can fail to be JSON.
+		_ = enc.Encode([]any{c.Kind, c.Name, c.App, c.Action, c.Note, fields, sent, c.resend})
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
 
 // MakePlan compares Vault with the file and changes nothing. What the file no longer
 // names comes last.
@@ -115,6 +144,9 @@ func MakePlan(ctx context.Context, o Options) (*Plan, error) {
 		}
 	}
 	p.Notes = append(notes(o.Config, w), w.notes...)
+	if p.Changed() {
+		p.ID = p.Digest()
+	}
 	return p, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"strongroom.example/appliance/base/vaultapi"
@@ -21,10 +22,15 @@ type State struct {
 	InVault     bool          `json:"in_vault"` // the login is there
 	TokenTTL    time.Duration `json:"-"`
 	SecretIDs   int           `json:"secret_ids"` // that work now; -1: may not be seen
-	Secrets     []SecretState `json:"secrets"`
-	Keys        []KeyState    `json:"keys"`
-	Databases   []string      `json:"database_roles"`
-	Grants      []string      `json:"grants"`
+	// SecretIDEnds is when the last of them ends; zero: never, there is none, or it may
+	// not be seen.
+	SecretIDEnds time.Time     `json:"secret_id_ends,omitzero"`
+	Secrets      []SecretState `json:"secrets"`
+	// Deleted are the secrets whose version is gone, for now or for good.
+	Deleted   []string   `json:"deleted,omitempty"`
+	Keys      []KeyState `json:"keys"`
+	Databases []string   `json:"database_roles"`
+	Grants    []string   `json:"grants"`
 }
 
 // SecretState is a name in KV.
@@ -65,7 +71,9 @@ func showOne(ctx context.Context, v Vault, t config.Target) (State, error) {
 	ids, err := v.List(ctx, "auth/approle/role/"+t.Role+"/secret-id")
 	switch {
 	case err == nil:
-		s.SecretIDs = len(ids)
+		if s.SecretIDs, s.SecretIDEnds, err = livingIDs(ctx, v, t.Role, ids, time.Now()); err != nil {
+			return s, err
+		}
 	case vaultapi.IsDenied(err):
 		s.SecretIDs = -1
 	default:
@@ -76,7 +84,11 @@ func showOne(ctx context.Context, v Vault, t config.Target) (State, error) {
 		if err != nil {
 			return s, err
 		}
-		s.Secrets = append(s.Secrets, SecretState{name, asInt(got["current_version"])})
+		version := asInt(got["current_version"])
+		s.Secrets = append(s.Secrets, SecretState{name, version})
+		if deleted(got, version, time.Now()) {
+			s.Deleted = append(s.Deleted, name)
+		}
 	}
 	for _, k := range t.Keys {
 		got, err := v.Read(ctx, "apikeys/keys/"+t.Prefix+"/"+k.Name)
@@ -93,6 +105,45 @@ func showOne(ctx context.Context, v Vault, t config.Target) (State, error) {
 		s.Databases = append(s.Databases, r.Name)
 	}
 	return s, nil
+}
+
+// livingIDs counts the secret ids that work, and says when the last of them ends.
+// Vault keeps those that have ended until it tidies up. Who may not look at them
+// gets the number of all.
+func livingIDs(ctx context.Context, v Vault, role string, accessors []string, now time.Time) (n int, ends time.Time, err error) {
+	forever := false
+	for _, a := range accessors {
+		got, err := v.Write(ctx, "auth/approle/role/"+role+"/secret-id-accessor/lookup", map[string]any{"secret_id_accessor": a})
+		switch {
+		case vaultapi.IsDenied(err):
+			return len(accessors), time.Time{}, nil
+		case vaultapi.IsNotFound(err):
+			continue // ended meanwhile
+		case err != nil:
+			return 0, ends, err
+		}
+		at, err := time.Parse(time.RFC3339Nano, text(got, "expiration_time"))
+		switch {
+		case err != nil || at.IsZero():
+			forever = true
+		case at.Before(now):
+			continue
+		case at.After(ends):
+			ends = at
+		}
+		n++
+	}
+	if forever {
+		ends = time.Time{}
+	}
+	return n, ends, nil
+}
+
+// deleted tells whether a version of a secret's metadata is gone, for now or for good.
+func deleted(meta map[string]any, version int, now time.Time) bool {
+	v := mapOf(mapOf(meta["versions"])[strconv.Itoa(version)])
+	at, err := time.Parse(time.RFC3339Nano, text(v, "deletion_time"))
+	return v["destroyed"] == true || err == nil && !at.After(now)
 }
 
 // Find picks environments by app and environment; both may be empty.

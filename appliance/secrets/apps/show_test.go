@@ -40,6 +40,19 @@ func (v refusing) List(ctx context.Context, path string) ([]string, error) {
 	return v.memory.List(ctx, path)
 }
 
+// countingIDs says of secret ids when they end.
+type countingIDs struct {
+	*memory
+	ends map[string]string
+}
+
+func (v countingIDs) Write(ctx context.Context, path string, data map[string]any) (map[string]any, error) {
+	if strings.HasSuffix(path, "/secret-id-accessor/lookup") {
+		return map[string]any{"expiration_time": v.ends[text(data, "secret_id_accessor")]}, nil
+	}
+	return v.memory.Write(ctx, path, data)
+}
+
 func TestShow(t *testing.T) {
 	conf := parse(t, everything)
 	m := newMemory()
@@ -71,6 +84,19 @@ func TestShow(t *testing.T) {
 		"secret/b b in Vault: true, secret ids 0, [] [] [] [a/e]"
 	if got := show(m); got != after {
 		t.Errorf("after it:\n%s", got)
+	}
+	// One that has ended is none, though Vault still has it, and a version that is
+	// deleted is not there.
+	ended := countingIDs{m, map[string]string{"one": "2001-01-01T00:00:00Z", "two": "2999-01-01T00:00:00Z"}}
+	states, err := Show(t.Context(), ended, conf.Targets())
+	if err != nil || states[0].SecretIDs != 1 || states[0].SecretIDEnds.Year() != 2999 {
+		t.Errorf("%+v, %v", states[0], err)
+	}
+	for at, gone := range map[string]int{"2001-01-01T00:00:00Z": 1, "2999-01-01T00:00:00Z": 0, "": 0} {
+		m.data["secret/metadata/a/e/x"]["versions"] = map[string]any{"3": map[string]any{"deletion_time": at, "destroyed": false}}
+		if states, err := Show(t.Context(), m, conf.Targets()); err != nil || len(states[0].Deleted) != gone {
+			t.Errorf("deleted at %q: %+v, %v", at, states[0], err)
+		}
 	}
 	// Who may not list them is not told that there are none.
 	denied := refusing{m, "auth/approle/role/a-e/secret-id", 403}

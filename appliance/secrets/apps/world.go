@@ -35,6 +35,8 @@ type Options struct {
 	Reset bool
 	// SplitGroups parts schemas whose groups of PostgreSQL have one name.
 	SplitGroups bool
+	// Digest is of the only plan that is applied; empty: whatever it is.
+	Digest string
 	// Out gets the plan before anything is changed, then one line per change.
 	Out io.Writer
 	// Reveal is handed what must be given to people: a new person's password,
