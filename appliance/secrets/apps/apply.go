@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/config/machine"
 )
 
@@ -66,10 +67,40 @@ func Apply(ctx context.Context, o Options, show func(*Plan) error) (*Plan, error
 	}
 	for _, kind := range kindOrder {
 		if err := now.converge(ctx, o, kind); err != nil {
-			return plan, err
+			return plan, errors.Join(append(now.apart, err)...)
 		}
 	}
+	if len(now.apart) > 0 {
+		return plan, fmt.Errorf("all else is done, and the next apply finishes this: %w", errors.Join(now.apart...))
+	}
 	return plan, nil
+}
+
+// ofDatabase is the connection that an object works over; empty: it is of no database.
+func (o object) ofDatabase() string {
+	switch o.kind {
+	case kindConnection:
+		return o.name
+	case kindDBRole, kindStaticRole:
+		return text(o.want, "db_name")
+	}
+	return ""
+}
+
+// setApart notes the fault of a database's object: what is of no database, or of
+// another, goes on. It tells whether the fault is of that kind.
+func (p *Plan) setApart(c Change, err error) bool {
+	database := c.object.ofDatabase()
+	if database == "" || vaultapi.IsDenied(err) || vaultapi.IsUnavailable(err) || vaultapi.Status(err) == 0 {
+		return false // Vault's own, which ends the run
+	}
+	p.telling.Lock()
+	defer p.telling.Unlock()
+	p.apart = append(p.apart, err)
+	if c.Kind == kindConnection {
+		p.down = append(p.down, database)
+	}
+	return true
 }
 
 // sends tells whether a change carries the object's secret.
@@ -157,10 +188,17 @@ func (p *Plan) converge(ctx context.Context, o Options, kind string) error {
 		}
 	}
 	var mu sync.Mutex
+	down := slices.Clone(p.down)
 	rotated := entering{}
 	err := each(ctx, len(todo), func(ctx context.Context, i int) error {
 		c := todo[i]
+		if slices.Contains(down, c.object.ofDatabase()) {
+			return nil // with its connection
+		}
 		if err := p.put(ctx, o, c); err != nil {
+			if p.setApart(c, err) {
+				return nil
+			}
 			return err
 		}
 		mu.Lock()

@@ -1,6 +1,7 @@
 package apps
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/config"
 )
 
@@ -371,5 +373,155 @@ func TestDigest(t *testing.T) {
 	}
 	if _, err := Apply(t.Context(), o, quiet); !errors.As(err, &person) {
 		t.Errorf("a second time: %v", err)
+	}
+}
+
+// broken is a Vault whose database engine can't reach one database.
+type broken struct {
+	*memory
+	path string
+}
+
+func (v broken) Write(ctx context.Context, path string, data map[string]any) (map[string]any, error) {
+	if path == v.path {
+		return nil, &vaultapi.Error{Method: "PUT", Path: path, Status: 400, Errors: []string{"error verifying connection: dial tcp: connection refused"}}
+	}
+	return v.memory.Write(ctx, path, data)
+}
+
+// A database that is down keeps its own objects from being made, and no others; the
+// next apply finishes them.
+func TestDatabaseIsDown(t *testing.T) {
+	text := strings.Replace(everything, "[[app]]\nname = \"b\"", `[[database]]
+name = "other"
+engine = "postgresql"
+host = "other.example.com"
+database = "d"
+username = "vault"
+password_file = "/password"
+[[app]]
+name = "c"
+[[app.database]]
+database = "other"
+access = "read-only"
+[[app]]
+name = "b"`, 1)
+	whole := newMemory()
+	apply(t, options(parse(t, text), whole))
+	for path, kept := range map[string][]string{
+		"database/config/d":                {"database/config/d", "database/roles/a-e-rw", "database/static-roles/a-e-static"},
+		"database/config/other":            {"database/config/other", "database/roles/c-ro"},
+		"database/rotate-root/other":       {"database/roles/c-ro"},
+		"database/static-roles/a-e-static": {"database/static-roles/a-e-static"},
+	} {
+		t.Run(path, func(t *testing.T) {
+			m := newMemory()
+			o := options(parse(t, text), broken{m, path})
+			_, err := Apply(t.Context(), o, quiet)
+			if err == nil || !strings.Contains(err.Error(), "connection refused") || !strings.Contains(err.Error(), "all else is done, and the next apply finishes this") {
+				t.Fatalf("error = %v", err)
+			}
+			var missing []string
+			for _, p := range whole.objects() {
+				if !slices.Contains(m.objects(), p) {
+					missing = append(missing, p)
+				}
+			}
+			if !slices.Equal(missing, kept) {
+				t.Errorf("not made are %q, want %q", missing, kept)
+			}
+			o.Vault = m
+			apply(t, o)
+			if p := plan(t, o); p.Changed() || !slices.Equal(m.objects(), whole.objects()) {
+				t.Errorf("then: %s", summary(p))
+			}
+		})
+	}
+}
+
+// A connection stays while others' roles work over it: their users could never be
+// ended without.
+func TestConnectionOfOthersStays(t *testing.T) {
+	m := newMemory()
+	one := options(parse(t, everything), m)
+	apply(t, one)
+	m.data["database/config/d"]["allowed_roles"] = []any{"*"}
+	two := options(parse(t, strings.Replace(oneApp("two", "z"), "engine", "host = \"db.example.com\"\nengine", 1)), m)
+	apply(t, two)
+	one.Config = parse(t, noApp("m"))
+	if p := prune(t, one); !strings.Contains(summary(p), "keep database d roles work over it") || m.data["database/config/d"] == nil {
+		t.Errorf("the prune: %s", summary(p))
+	}
+	if p := plan(t, one); p.Count(Unnamed) != 0 {
+		t.Errorf("then: %s", summary(p))
+	}
+	two.Config = parse(t, noApp("two"))
+	prune(t, two)
+	prune(t, one)
+	if got := m.objects(); !slices.Equal(got, []string{"sys/policies/acl/strongroom-operator"}) {
+		t.Errorf("left: %q", got)
+	}
+}
+
+// Accounts whose password Vault changes, connections and roles of others included.
+func TestAccountsOfOthers(t *testing.T) {
+	m := newMemory()
+	apply(t, options(parse(t, everything), m))
+	static := func(user string) string {
+		return fmt.Sprintf("manifest = \"two\"\n[[database]]\nname = \"d\"\nengine = \"postgresql\"\nexternal = true\n[[app]]\nname = \"z\"\n[[app.database]]\ndatabase = \"d\"\naccess = \"static\"\nusername = %q\n", user)
+	}
+	connection := "manifest = \"two\"\n[[database]]\nname = \"e\"\nengine = \"postgresql\"\nhost = %q\ndatabase = \"x\"\nusername = %q\npassword_file = \"/p\"\n"
+	m.data["database/config/d"]["allowed_roles"] = []any{"*"}
+	for name, tt := range map[string]struct {
+		text  string
+		taken bool
+	}{
+		"a connection's account":         {static("vault"), true},
+		"another role's":                 {static("legacy"), true},
+		"nobody's":                       {static("free"), false},
+		"a connection with the account":  {fmt.Sprintf(connection, "DB.example.com.", "vault"), true},
+		"a connection with a role's":     {fmt.Sprintf(connection, "db.example.com", "legacy"), true},
+		"a connection at another server": {fmt.Sprintf(connection, "db2.example.com", "vault"), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := plan(t, options(parse(t, tt.text), m))
+			if (p.Count(Blocked) == 1) != tt.taken || tt.taken && !strings.Contains(summary(p), "already: Vault would change its password for one") {
+				t.Errorf("%s", summary(p))
+			}
+		})
+	}
+	m.data["database/config/d"]["allowed_roles"] = []any{"a-*"}
+	if p := plan(t, options(parse(t, static("free")), m)); p.Count(Blocked) != 1 || !strings.Contains(summary(p), `adds "z-static" to its allowed_roles`) {
+		t.Errorf("a connection that doesn't allow the role: %s", summary(p))
+	}
+}
+
+// Vault never changes the account of a static role: another one is made in its place.
+func TestStaticUsername(t *testing.T) {
+	m := newMemory()
+	apply(t, options(parse(t, everything), m))
+	o := options(parse(t, strings.Replace(everything, `"legacy"`, `"newer"`, 1)), m)
+	p := plan(t, o)
+	if p.Count(Update) != 1 || !strings.Contains(summary(p), "made anew") {
+		t.Errorf("the plan: %s", summary(p))
+	}
+	apply(t, o)
+	if i := slices.Index(m.log, "delete database/static-roles/a-e-static"); i < 0 || text(m.data["database/static-roles/a-e-static"], "username") != "newer" {
+		t.Errorf("%q", m.log)
+	}
+}
+
+// A grant of a whole app that another manifest has reaches its environments, those to
+// come, too.
+func TestGrantsOfOthersWholeApps(t *testing.T) {
+	m := newMemory()
+	apply(t, options(parse(t, everything), m))
+	for grant, want := range map[string]string{
+		"a": `grants "a", which has environments, and would reach each of them, production too: name which (a/e)`, "b": "", "a/e": "", "nobody": `no manifest has made an app of that name without environments`,
+	} {
+		p := plan(t, options(parse(t, fmt.Sprintf("manifest = \"two\"\n[[app]]\nname = \"z\"\ngrants = [%q]\n", grant)), m))
+		if p.Count(Blocked) != min(len(want), 1) || !strings.Contains(summary(p), want) {
+			t.Errorf("%s: %s", grant, summary(p))
+		}
 	}
 }

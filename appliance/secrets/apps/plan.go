@@ -56,6 +56,10 @@ type Plan struct {
 	ID string `json:"digest,omitempty"`
 
 	world *world
+	// apart are the faults of databases, and down the connections that could not be
+	// set up: what is of others is done all the same.
+	apart []error
+	down  []string
 	// telling keeps to one line at a time what side by side is done.
 	telling sync.Mutex
 }
