@@ -55,7 +55,7 @@ See docs/apps.md and docs/databases.md.`,
 	f.StringVar(&o.config, "config", machine.AppsFile, "configuration file that names the apps")
 	o.vault.add(c.PersistentFlags())
 	c.AddCommand(appPlanCommand(o), appApplyCommand(o), appPruneCommand(o), appShowCommand(o),
-		appBundleCommand(o), appOpenBundleCommand(o), appRenewCommand(o), appCheckDBCommand(o))
+		appBundleCommand(o), appOpenBundleCommand(o), appRenewCommand(o), appCheckDBCommand(o), appAccessCommand(o))
 	return c
 }
 

@@ -39,6 +39,21 @@ func TestAppsPageCommands(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "vault-login", "secret-id")); err != nil {
 		t.Error(err)
 	}
+	access := strings.Split(docBlock(t, "apps.md", "access"), "\n")
+	for i, want := range [][]string{
+		{"app approle/bike-data-flow-production: read\n    bike-data-flow-production: secret/data/bike-data-flow/production/* (read)", "app approle/dagster: read", "person userpass/alice: create, delete, patch, read, update"},
+		{"app approle/dagster\n", "dagster-secrets: secret/data/dagster/* (read)"},
+	} {
+		out := s.app(t, cli.ExitOK, strings.Fields(access[i])[2:]...)
+		for _, part := range want {
+			if !strings.Contains(out, part) {
+				t.Errorf("%s: no %q in:\n%s", access[i], part, out)
+			}
+		}
+		if strings.Contains(out, "staging:") {
+			t.Errorf("%s said:\n%s", access[i], out)
+		}
+	}
 	line := strings.ReplaceAll(docBlock(t, "apps.md", "log-in"), "@vault-login", "@"+filepath.Join(dir, "vault-login"))
 	s.startFront(t) // the login is bound to addresses, which a socket has none of
 	env := []string{"VAULT_ADDR=" + s.front, "VAULT_CACERT=" + s.Layout.FrontRoot(), "HOME=" + dir}

@@ -49,7 +49,7 @@ func blocksOf(t *testing.T, page string) []block {
 // all, one after the other; a block without a name goes by its first line.
 var ledger = map[string]map[string]string{
 	"apps.md": {
-		"apply": "test/e2e/apps_docs_test.go", "prune": "test/e2e/apps_docs_test.go", "bundle": "test/e2e/apps_docs_test.go", "open": "test/e2e/apps_docs_test.go", "log-in": "test/e2e/apps_docs_test.go", "renew": "test/e2e/apps_docs_test.go", "renew-unit": "test/e2e/apps_docs_test.go", "password": "test/e2e/apps_docs_test.go",
+		"apply": "test/e2e/apps_docs_test.go", "prune": "test/e2e/apps_docs_test.go", "bundle": "test/e2e/apps_docs_test.go", "open": "test/e2e/apps_docs_test.go", "log-in": "test/e2e/apps_docs_test.go", "access": "test/e2e/apps_docs_test.go", "renew": "test/e2e/apps_docs_test.go", "renew-unit": "test/e2e/apps_docs_test.go", "password": "test/e2e/apps_docs_test.go",
 		`manifest = "data-team"`: "test/vps/docs_ledger_test.go", `[[auth]]`: "test/vps/docs_ledger_test.go",
 	},
 	"people.md": {"end": "test/e2e/apps_person_test.go", "allow": "test/e2e/apps_person_test.go", "prune": "test/e2e/apps_person_test.go"},
