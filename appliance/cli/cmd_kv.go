@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/appliance/base/vaultapi/kv"
 	"strongroom.example/appliance/secrets/kvexport"
-	"strongroom.example/appliance/secrets/migrate"
 	"strongroom.example/config/machine"
 )
 
@@ -46,10 +46,16 @@ func (o *kvOptions) mountOrDefault() string {
 	return o.mount
 }
 
-// kvPath checks a secret's path, or a folder's with a slash at its end.
+// kvPath checks a secret's path, or a folder's with a slash at its end. KV takes names
+// with blanks and other signs, too.
 func kvPath(p string) error {
-	if err := migrate.CheckPath(strings.TrimSuffix(p, "/")); err != nil {
-		return &Error{Code: ExitUsage, Err: fmt.Errorf("path %q: %w", p, err), Hint: "give it without the mount, such as bike-data-flow/production/database-url"}
+	for part := range strings.SplitSeq(strings.TrimSuffix(p, "/"), "/") {
+		switch {
+		case part == "", part == ".", part == "..":
+			return &Error{Code: ExitUsage, Err: fmt.Errorf("path %q has a part that is empty, . or ..", p), Hint: "give it without the mount, such as bike-data-flow/production/database-url"}
+		case strings.ContainsFunc(part, unicode.IsControl):
+			return &Error{Code: ExitUsage, Err: fmt.Errorf("path %q holds a sign that no name has", p), Hint: "give it as strongroom kv export lists it"}
+		}
 	}
 	return nil
 }

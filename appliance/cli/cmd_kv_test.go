@@ -37,3 +37,15 @@ func TestKVErrors(t *testing.T) {
 		}
 	}
 }
+
+// KV takes names that no file of ours has; what leads elsewhere is refused.
+func TestKVPaths(t *testing.T) {
+	for p, ok := range map[string]bool{
+		"odd/with space": true, "a/b/": true, "ünï/%41": true, "a*b/c?": true,
+		"": false, "/a": false, "a//b": false, "a/../b": false, ".": false, "a/\x00": false, "a\nb": false,
+	} {
+		if err := kvPath(p); (err == nil) != ok {
+			t.Errorf("%q: %v", p, err)
+		}
+	}
+}
