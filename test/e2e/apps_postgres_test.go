@@ -12,6 +12,7 @@ import (
 	_ "github.com/jackc/pgx/v5/stdlib"
 
 	"strongroom.example/appliance/cli"
+	"strongroom.example/config"
 	"strongroom.example/test/vaulttest"
 )
 
@@ -107,6 +108,12 @@ func TestAppsPostgreSQL(t *testing.T) {
 		args := strings.Fields(docBlock(t, "databases.md", "check-db"))[2:]
 		out := s.app(t, cli.ExitOK, args...)
 		if strings.Count(out, "issued, logged in, used as") != 3 || strings.Count(out, "revoked, open session ended, login refused: ok") != 3 {
+			t.Errorf("it said:\n%s", out)
+		}
+	})
+	t.Run("check-db, by the app's owner", func(t *testing.T) {
+		owner := s.token(t, "bikes-owner", config.OwnerPolicy("bike-data-flow"))
+		if out := s.appAs(t, cli.ExitOK, owner, "check-db", "--app", "bike-data-flow"); strings.Count(out, "login refused: ok") != 3 {
 			t.Errorf("it said:\n%s", out)
 		}
 	})

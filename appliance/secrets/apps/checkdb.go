@@ -103,6 +103,9 @@ func (c *DBCheck) dynamic(ctx context.Context, v Vault, s server, r config.Datab
 			err = errors.Join(err, revoke(context.WithoutCancel(ctx), v, lease))
 		}
 	}()
+	if lease.Duration > 0 && lease.Duration < r.TTL-time.Minute {
+		return fault{fmt.Errorf("vault gives it for %v, and the file says %v: strongroom app apply, on Vault's machine, raises the limit of database/", lease.Duration, r.TTL)}
+	}
 	user, password := text(lease.Data, "username"), text(lease.Data, "password")
 	db, conn, err := connect(ctx, s, user, password)
 	if err != nil {
@@ -144,7 +147,8 @@ func loginFault(s server, err error) error {
 }
 
 func revoke(ctx context.Context, v Vault, l Lease) error {
-	if _, err := v.Write(ctx, "sys/leases/revoke", map[string]any{"lease_id": l.ID, "sync": true}); err != nil {
+	// By its path: that is what an app's owner may, of his own roles.
+	if _, err := v.Write(ctx, "sys/leases/revoke/"+l.ID, map[string]any{"sync": true}); err != nil {
 		return fmt.Errorf("the revocation fails: %w", err)
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -68,6 +69,30 @@ func TestCheckDBUnreachable(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A lease that is shorter than the file says is found when it is given.
+func TestCheckDBShortLease(t *testing.T) {
+	d := config.Database{Name: "d", Engine: config.EnginePostgreSQL, Host: "127.0.0.1", Port: closed(t), Database: "d", TLS: config.TLSOff}
+	for given, short := range map[time.Duration]bool{time.Hour: true, 48*time.Hour - 5*time.Second: false, 48 * time.Hour: false} {
+		m := newMemory()
+		got, _ := CheckDB(t.Context(), shortLease{m, given}, config.Apps{Databases: []config.Database{d}}, config.DatabaseRole{Name: "r", Database: "d", Access: config.AccessReadOnly, TTL: 48 * time.Hour})
+		if strings.Contains(got.Fault, "the file says 48h") != short {
+			t.Errorf("%v: %+v", given, got)
+		}
+		if n := strings.Count(strings.Join(m.log, "\n"), "write sys/leases/revoke/database/creds/r/1"); n != 1 {
+			t.Errorf("%v: %d revocations: %q", given, n, m.log)
+		}
+	}
+}
+
+type shortLease struct {
+	*memory
+	given time.Duration
+}
+
+func (v shortLease) Lease(_ context.Context, path string) (Lease, error) {
+	return Lease{ID: path + "/1", Duration: v.given, Data: vaultapi.Data{"username": "u", "password": "canary"}}, nil
 }
 
 func TestCheckDBWithoutRole(t *testing.T) {
