@@ -348,6 +348,8 @@ func testBroken(t *testing.T, m *machine) {
 		t.Errorf("--fix: exit code %d:\n%s", res.code, res)
 	}
 	t.Logf("\n%s", res.stdout)
+	// The look of every minute has told of the wounds that are its, when it came by.
+	m.sh(t, "systemctl reset-failed strongroom-audit-watch strongroom-audit 2>/dev/null || true")
 	after := doctor(t, m, 3)
 	for _, id := range mended {
 		if got := after.verdicts()[id]; got != "pass" {
@@ -362,7 +364,7 @@ func testBroken(t *testing.T, m *machine) {
 			m.sh(t, strings.ReplaceAll(w.undo, "$v ", v))
 		}
 	}
-	m.sh(t, v+"vault token revoke -accessor "+accessor+" >/dev/null; vault token revoke -self >/dev/null; rm -f /root/.vault-token; cp -p /root/vault.hcl /etc/strongroom/vault.hcl; systemctl reset-failed")
+	m.sh(t, v+"vault token revoke -accessor "+accessor+" >/dev/null; vault token revoke -self >/dev/null; rm -f /root/.vault-token; cp -p /root/vault.hcl /etc/strongroom/vault.hcl; systemctl start strongroom-audit-watch || true; systemctl reset-failed")
 }
 
 func testMended(t *testing.T, m *machine) {
