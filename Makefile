@@ -14,6 +14,12 @@ export CGO_ENABLED := 0
 export GOFLAGS := -trimpath
 GO_BUILD := go build -trimpath -buildvcs=false -ldflags "-s -w -buildid= -X main.version=$(VERSION) -X main.commit=$(COMMIT)"
 
+# GOARCH=arm64 has a folder of its own, and the installer carries the programs of its architecture.
+HOST := $(shell go env GOHOSTARCH 2>/dev/null)
+ARCH := $(or $(GOARCH),$(HOST))
+OUT  := bin$(if $(filter-out $(HOST),$(ARCH)),/$(ARCH))
+LOAD := installer/payload/bin/$(ARCH)
+
 # VAULT_BIN=/path/to/vault uses that one in place of bin/vault.
 VAULT_BIN ?= $(CURDIR)/bin/vault
 export VAULT_BIN
@@ -31,14 +37,14 @@ need-go:
 # ── programs
 
 .PHONY: build
-build: need-go ## bin/strongroom, bin/strongroom-installer, bin/vault-plugin-secrets-apikeys
+build: need-go ## bin/strongroom, bin/strongroom-installer, bin/vault-plugin-secrets-apikeys (GOARCH=arm64: bin/arm64/…)
 	$(SAY) "building strongroom $(VERSION) ($(COMMIT))"
-	mkdir -p bin installer/payload/bin
-	$(GO_BUILD) -o bin/strongroom ./appliance/cmd/strongroom
-	$(GO_BUILD) -o bin/vault-plugin-secrets-apikeys ./plugin/cmd/vault-plugin-secrets-apikeys
-	cp bin/strongroom bin/vault-plugin-secrets-apikeys installer/payload/bin/
-	echo $(VERSION) >installer/payload/bin/VERSION
-	$(GO_BUILD) -o bin/strongroom-installer ./installer/cmd/strongroom-installer
+	mkdir -p $(OUT) $(LOAD)
+	$(GO_BUILD) -o $(OUT)/strongroom ./appliance/cmd/strongroom
+	$(GO_BUILD) -o $(OUT)/vault-plugin-secrets-apikeys ./plugin/cmd/vault-plugin-secrets-apikeys
+	cp $(OUT)/strongroom $(OUT)/vault-plugin-secrets-apikeys $(LOAD)/
+	echo $(VERSION) >$(LOAD)/VERSION
+	$(GO_BUILD) -o $(OUT)/strongroom-installer ./installer/cmd/strongroom-installer
 
 .PHONY: vault
 vault: need-go ## bin/vault, a real Vault server (or check VAULT_BIN)
@@ -130,4 +136,4 @@ soak: build vault tools ## the long campaigns in full (AREA=… for those of one
 
 .PHONY: clean
 clean: ## remove what was built (Vault too)
-	rm -rf bin installer/payload/bin/strongroom installer/payload/bin/vault-plugin-secrets-apikeys installer/payload/bin/VERSION python/dist
+	rm -rf bin installer/payload/bin/*/strongroom installer/payload/bin/*/vault-plugin-secrets-apikeys installer/payload/bin/*/VERSION python/dist

@@ -62,8 +62,8 @@ Environment=HOME=/root
 Restart=on-failure
 RestartSec=1min
 # The command line or the configuration is wrong, or the download is not what
-# was pinned: trying again changes nothing.
-RestartPreventExitStatus=2 5
+# was pinned or is for another processor: trying again changes nothing.
+RestartPreventExitStatus=2 100
 TimeoutStartSec=30min
 
 [Install]

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -135,7 +136,7 @@ func TestRefusals(t *testing.T) {
 // TestScript runs the script against a real HTTPS server, with each of the
 // programs that may fetch.
 func TestScript(t *testing.T) {
-	installer := []byte("#!/bin/sh\necho \"$@\" >>calls\nexit $(cat code)\n")
+	installer := scriptFor(runtime.GOARCH)
 	served := installer
 	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(served) }))
 	defer srv.Close()
@@ -179,7 +180,7 @@ func TestScript(t *testing.T) {
 			}
 
 			served = []byte("something else")
-			if code, out := run("0"); code != 5 || calls() != "" || !strings.Contains(out, "is not the installer") {
+			if code, out := run("0"); code != 100 || calls() != "" || !strings.Contains(out, "is not the installer") {
 				t.Fatalf("another file: exit code %d, calls %q:\n%s", code, calls(), out)
 			}
 			served = installer
@@ -206,6 +207,61 @@ func TestScript(t *testing.T) {
 	}
 }
 
+// scriptFor is a script that is taken for a program of that architecture.
+func scriptFor(arch string) []byte {
+	return fmt.Appendf(nil, "#!/bin/sh\n#1234567%c\necho \"$@\" >>calls\nexit $(cat code)\n", map[string]byte{"amd64": 62, "arm64": 183}[arch])
+}
+
+// TestScriptEndsItsTries: what a later try can do better ends with another code than what
+// none can, whatever the programs mean by theirs.
+func TestScriptEndsItsTries(t *testing.T) {
+	other := map[string]string{"amd64": "arm64", "arm64": "amd64"}[runtime.GOARCH]
+	tests := []struct {
+		name, fetcher string
+		code          int
+		says          string
+	}{
+		{"curl does not know its proxy yet", "exit 5", 1, "exit code 5"},
+		{"wget, and the clock is not set yet", "exit 5", 1, "exit code 5"},
+		{"wget's or curl's usage", "exit 2", 1, "exit code 2"},
+		{"killed", "kill -9 $$", 1, "exit code 137"},
+		{"half of it", `while [ $# -gt 1 ]; do case $1 in --output) echo half >"$2" ;; --output-document=*) echo half >"${1#*=}" ;; esac; shift; done`, 100, "is not the installer"},
+		{"for another processor", `while [ $# -gt 1 ]; do case $1 in --output) cat other >"$2" ;; --output-document=*) cat other >"${1#*=}" ;; esac; shift; done`, 100, "another processor"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			fetcher := "curl"
+			if strings.HasPrefix(tt.name, "wget") {
+				fetcher = "wget"
+			}
+			dir, bin, p := t.TempDir(), tools(t), params()
+			sum := sha256.Sum256(scriptFor(other))
+			p.URL, p.SHA256, p.Dir, p.UnitDir, p.BinDir = "https://downloads.example/i", hex.EncodeToString(sum[:]), dir, dir, t.TempDir()
+			text, err := p.script()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for name, content := range map[string]string{filepath.Join(dir, "first-boot"): text, filepath.Join(dir, "other"): string(scriptFor(other)), filepath.Join(bin, fetcher): "#!/bin/sh\n" + tt.fetcher + "\n"} {
+				if err := os.WriteFile(name, []byte(content), 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			cmd := exec.Command("/bin/sh", filepath.Join(dir, "first-boot"))
+			cmd.Env = []string{"PATH=" + bin}
+			out, err := cmd.CombinedOutput()
+			if err != nil && cmd.ProcessState == nil {
+				t.Fatal(err)
+			}
+			if cmd.ProcessState.ExitCode() != tt.code || !strings.Contains(string(out), tt.says) {
+				t.Errorf("exit code %d:\n%s", cmd.ProcessState.ExitCode(), out)
+			}
+			if _, err := os.Stat(filepath.Join(dir, "calls")); err == nil {
+				t.Error("it was run")
+			}
+		})
+	}
+}
+
 // program is the system's own, if it has one: what is first in PATH may be a
 // wrapper that needs more than the script does.
 func program(name string) (string, error) {
@@ -219,10 +275,10 @@ func program(name string) (string, error) {
 
 // tools is a folder with no more programs than the script needs, one of them to
 // fetch with, and a systemctl that notes what it is told.
-func tools(t *testing.T, fetcher string) string {
+func tools(t *testing.T, fetchers ...string) string {
 	t.Helper()
 	bin := t.TempDir()
-	for _, name := range []string{"sha256sum", "rm", "mv", "chmod", "ln", "cat", "sh", fetcher} {
+	for _, name := range append([]string{"sha256sum", "rm", "mv", "chmod", "ln", "cat", "sh", "uname", "od"}, fetchers...) {
 		p, err := program(name)
 		if err != nil {
 			t.Fatal(err)

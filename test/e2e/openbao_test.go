@@ -108,6 +108,7 @@ var onOpenBao = map[string]string{
 	"TestNodeIsAdded":                       "the same",
 	"TestClusterLosesItsLeader":             "the same",
 	"TestMoveToOpenBao":                     "runs both",
+	"TestArm64":                             "is about the processor",
 	"TestSnapshotTakeVerifyPrune":           "asks the CLI for raft snapshot inspect, which OpenBao's has not",
 	"TestDrillRTO":                          "measures Vault",
 	"TestDrillKilledAnywhere":               "measures Vault",

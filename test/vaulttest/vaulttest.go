@@ -49,6 +49,9 @@ func Bin(t testing.TB, name string) string {
 	if os.Getenv("STRONGROOM_RACE") == "1" && (name == machine.ProgramName || name == machine.PluginName) {
 		path = filepath.Join(Root(t), "bin", "race", name) // as scripts/race builds it
 	}
+	if dir := os.Getenv("STRONGROOM_BIN"); dir != "" && (name == machine.ProgramName || name == machine.PluginName) {
+		path = filepath.Join(dir, name) // another architecture's
+	}
 	if name == "vault" && os.Getenv("VAULT_BIN") != "" {
 		path = os.Getenv("VAULT_BIN")
 	}
