@@ -54,6 +54,10 @@ func TestPreflightRefuses(t *testing.T) {
 		"old Ubuntu":    {file("/etc/os-release", "ID=ubuntu\nVERSION_ID=\"22.04\"\n"), `operating system "ubuntu" "22.04"`},
 		"other system":  {file("/etc/os-release", "ID=fedora\nVERSION_ID=43\n"), `operating system "fedora" "43"`},
 		"no os-release": {func(v *vps, _ *Env) { delete(v.Files, "/etc/os-release") }, "operating system: "},
+		"a vendor's os-release": {func(v *vps, _ *Env) {
+			delete(v.Files, "/etc/os-release")
+			v.Files["/usr/lib/os-release"] = &host.Node{Data: []byte("ID=debian\nVERSION_ID=\"11\"\n")}
+		}, `operating system "debian" "11"`},
 		"little memory": {file("/proc/meminfo", "MemTotal:  1000000 kB\n"), "memory: 976 MiB"},
 		"odd memory":    {file("/proc/meminfo", "nothing\n"), "memory: /proc/meminfo"},
 		"small disk":    {func(v *vps, _ *Env) { v.Total = 10 << 30 }, "disk: 10 GiB"},

@@ -71,6 +71,9 @@ func (s preflight) system(context.Context) error {
 		errs = append(errs, fmt.Errorf("architecture %q is none of amd64, arm64", arch))
 	}
 	b, err := s.Host.ReadFile("/etc/os-release")
+	if errors.Is(err, fs.ErrNotExist) { // os-release(5)
+		b, err = s.Host.ReadFile("/usr/lib/os-release")
+	}
 	if err != nil {
 		return errors.Join(append(errs, fmt.Errorf("operating system: %w", err))...)
 	}

@@ -68,7 +68,13 @@ var broken = []struct {
 	}, "warn", "the host decides", false},
 	{"a unit with core dumps", "core-dumps", unit(machine.UnitVault, "LimitCORE", "infinity"), "fail", "LimitCORE=infinity", false},
 	{"a process with core dumps", "core-dumps", edit("/proc/206/limits", "size        0 ", "size  unlimited "), "fail", "process 206", false},
+	{"a swap unit", "swap", wantedBy("/etc/systemd/system/swap.target.wants", "var-swapfile.swap"), "fail", "swap.target.wants/var-swapfile.swap", false},
+	{"swap in memory", "swap", added("/usr/lib/systemd/zram-generator.conf", "# ours\n[zram0]\n"), "fail", "zram-generator.conf", false},
 	{"another listener", "listeners", edit(netDir+"tcp", socketHead, socketHead+tableLine("00000000:1F90", tcpListen, 1000)), "fail", "tcp 0.0.0.0:8080 of anna", false},
+	{"names of the neighbourhood, and no firewall", "listeners", func(t *testing.T, b *box, s *Subject) {
+		resolved(t, b)
+		s.Config.Firewall.Manage = false
+	}, "warn", "udp [::]:5355 of systemd-resolved", false},
 	{"a listener for HTTP/3", "listeners", edit(netDir+"udp6", socketHead, socketHead+any6(443, udpOpen, 0)), "fail", "udp [::]:443 of root", false},
 	{"another listener, UDP over IPv6", "listeners", edit(netDir+"udp6", socketHead, socketHead+any6(53, udpOpen, 0)), "fail", "udp [::]:53 of root", false},
 	{"port 443 of somebody else", "listeners", edit(netDir+"tcp6", any6(443, tcpListen, 0), any6(443, tcpListen, 1000)), "fail", "tcp [::]:443 of anna", false},
@@ -346,6 +352,26 @@ func noConfig(do func(*testing.T, *box, *Subject)) func(*testing.T, *box, *Subje
 	return func(t *testing.T, b *box, s *Subject) {
 		do(t, b, s)
 		s.Config, s.NoConfig = config.Default(), errors.New("line 3: expected a value")
+	}
+}
+
+// resolved is what answers the names of the neighbourhood by default, on Ubuntu.
+func resolved(t *testing.T, b *box) {
+	t.Helper()
+	edit("/etc/passwd", "", "systemd-resolve:x:992:992::/:/usr/sbin/nologin\n")(t, b, nil)
+	edit(netDir+"udp6", socketHead, socketHead+any6(5355, udpOpen, 992))(t, b, nil)
+	edit(netDir+"tcp6", socketHead, socketHead+any6(5355, tcpListen, 992))(t, b, nil)
+}
+
+func added(file, text string) func(*testing.T, *box, *Subject) {
+	return func(_ *testing.T, b *box, _ *Subject) { b.file(file, 0o644, 0, 0, text) }
+}
+
+// wantedBy has a unit wanted by what a boot reaches.
+func wantedBy(dir, name string) func(*testing.T, *box, *Subject) {
+	return func(_ *testing.T, b *box, _ *Subject) {
+		b.dir(dir, 0o755, 0, 0)
+		b.file(dir+"/"+name, 0o644, 0, 0, "")
 	}
 }
 

@@ -22,6 +22,7 @@ func checks() []check {
 		{id: "swap", title: "swap is off", questions: []question{
 			{asks: "no swap is on", ask: swapOff},
 			{asks: "no swap comes at the next boot", ask: noSwapAtBoot},
+			{asks: "no unit brings swap", ask: noSwapUnit},
 		}},
 		{id: "core-dumps", title: "no core dumps", questions: []question{
 			{asks: "fs.suid_dumpable is 0", ask: suidDumpable},

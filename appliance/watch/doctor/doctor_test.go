@@ -19,6 +19,25 @@ import (
 	"strongroom.example/config/machine"
 )
 
+// What resolved listens on by default the firewall drops, and to stop it would take DNS away.
+func TestNamesOfTheNeighbourhood(t *testing.T) {
+	b, s := healthy(t)
+	resolved(t, b)
+	if item := examineOne(t, *s, "listeners"); item.Verdict != evidence.Pass {
+		t.Errorf("%+v", item)
+	}
+}
+
+// An empty file of the machine's own takes a package's swap in memory away.
+func TestNoSwapInMemory(t *testing.T) {
+	b, s := healthy(t)
+	b.file(zramConfigs[1], 0o644, 0, 0, "[zram0]\n")
+	b.file(zramConfigs[0], 0o644, 0, 0, "")
+	if item := examineOne(t, *s, "swap"); item.Verdict != evidence.Pass {
+		t.Errorf("%+v", item)
+	}
+}
+
 func TestHealthyMachinePasses(t *testing.T) {
 	_, s := healthy(t)
 	r := Examine(t.Context(), *s)

@@ -180,6 +180,14 @@ func listeners(_ context.Context, e *exam) {
 			expected = append(expected, s.String())
 		case s.addr.Addr().IsLoopback():
 			local = append(local, s.String()+" of "+a.name(s.uid))
+		case a.name(s.uid) == "systemd-resolve" && (s.addr.Port() == 5355 || s.addr.Port() == 5353):
+			// To stop it would take DNS away.
+			const remedy = "put \"[Resolve]\", \"LLMNR=no\" and \"MulticastDNS=no\" as lines into /etc/systemd/resolved.conf.d/no-names.conf, then systemctl restart systemd-resolved"
+			if e.NoConfig == nil && e.Config.Firewall.Manage {
+				e.saw("/proc/net/{tcp,tcp6,udp,udp6}", "%s of systemd-resolved (names of the neighbourhood), which the firewall drops", s)
+				continue
+			}
+			e.warn(remedy, "%s of systemd-resolved answers the neighbourhood", s)
 		case e.NoConfig != nil:
 			// It may be sshd, which nobody should be told to stop.
 			unjudged = append(unjudged, s.String()+" of "+a.name(s.uid))

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"strongroom.example/appliance/base/words"
+	"strongroom.example/config/machine"
 )
 
 func swapOff(_ context.Context, e *exam) {
@@ -59,6 +60,51 @@ func noSwapAtBoot(_ context.Context, e *exam) {
 	if n > 0 {
 		e.fail("comment the lines for swap out of /etc/fstab", "swap comes back at the next boot: /etc/fstab has %s for it", words.Count(n, "line")).
 			fix(func(_ context.Context, m Machine) error { return m.Replace("/etc/fstab", []byte(text)) }, "comment %s out of /etc/fstab", words.Count(n, "line"))
+	}
+}
+
+// zramConfigs are those of systemd's zram-generator: the first that is there counts.
+var zramConfigs = []string{"/etc/systemd/zram-generator.conf", "/usr/lib/systemd/zram-generator.conf"}
+
+// noSwapUnit looks for units of swap that a boot wants, and for swap in memory.
+func noSwapUnit(_ context.Context, e *exam) {
+	folders, err := e.Machine.ReadDir(machine.UnitDir)
+	if err == nil && len(folders) == 0 {
+		err = errNothing // our own units are there
+	}
+	if err != nil {
+		e.unseen(machine.UnitDir, err)
+		return
+	}
+	var units []string
+	for _, folder := range folders {
+		if !strings.HasSuffix(folder, ".wants") && !strings.HasSuffix(folder, ".requires") {
+			continue
+		}
+		names, err := e.Machine.ReadDir(machine.UnitDir + "/" + folder)
+		if err != nil {
+			e.unseen(machine.UnitDir+"/"+folder, err)
+			return
+		}
+		for _, name := range names {
+			if strings.HasSuffix(name, ".swap") {
+				units = append(units, name)
+				e.fail("systemctl disable --now "+name, "swap comes at each boot: %s/%s/%s", machine.UnitDir, folder, name)
+			}
+		}
+	}
+	e.yes(machine.UnitDir, "units of swap that a boot wants: %s", orNone(units))
+	for _, file := range zramConfigs {
+		b, err := e.Machine.ReadFile(file)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			continue
+		case err != nil:
+			e.unseen(file, err)
+		case strings.Contains("\n"+string(b), "\n[zram"):
+			e.fail("an empty "+zramConfigs[0]+" makes none; then swapoff -a", "swap in memory comes at each boot, by %s", file)
+		}
+		return
 	}
 }
 

@@ -118,6 +118,8 @@ var mayBeEmpty = []struct{ item, asked, why string }{
 	{"", "stat /opt/vault", "it must not be there"},
 	{"", "stat /etc/strongroom/credentials/root-token", "it must not be there"},
 	{"swap", "read /etc/fstab", "nothing is mounted"},
+	{"swap", "read /etc/systemd/zram-generator.conf", "it is empty, so that there is none"},
+	{"swap", "read /usr/lib/systemd/zram-generator.conf", "the same"},
 	{"ssh", "readdir /etc/ssh/sshd_config.d", "there are no more files"},
 	{"ssh", "read /etc/ssh/sshd_config", "it has no Match block"},
 	{"ssh", "stat /etc/ssh/sshd_config", "its defaults, which sshd -T tells"},
