@@ -50,12 +50,12 @@ class _HeaderLines:
 
     def __init__(self, file: Any) -> None:
         self.file = file
-        self.start = b""
+        self.last = b""
         self.ended = False
 
     def readline(self, limit: int) -> bytes:
         line: bytes = self.file.readline(limit)
-        self.start = self.start or line
+        self.last = line
         self.ended = not line.endswith(b"\n")  # a line of the limit is refused before that is asked
         return line
 
@@ -92,7 +92,7 @@ class _Answer(http.client.HTTPResponse):
         if self.fp is lines:
             self.fp = lines.file
         if lines.ended:
-            if not b"HTTP/".startswith(lines.start[:5]):
+            if not b"HTTP/".startswith(lines.last[:5]):
                 raise http.client.BadStatusLine("no HTTP")
             raise http.client.IncompleteRead(b"")
         if odd is not None:
@@ -175,7 +175,7 @@ class _Idle:
     it throws the pool away. What a deque does here is atomic.
     """
 
-    def __init__(self, maxsize: int = 0) -> None:
+    def __init__(self, maxsize: int) -> None:
         self._items: collections.deque[Any] = collections.deque()
         self._maxsize = maxsize
 
