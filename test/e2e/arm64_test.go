@@ -17,7 +17,7 @@ import (
 // it plans nothing.)
 func TestArm64(t *testing.T) {
 	if os.Getenv("STRONGROOM_SOAK") != "1" {
-		t.Skip("builds all programs for another processor: make soak AREA=arm64")
+		t.Skip("builds all programs for another processor: make soak AREA=demo")
 	}
 	qemu, err := exec.LookPath("qemu-aarch64")
 	if err != nil {
