@@ -91,10 +91,21 @@ func ParseApps(file string, data []byte) (Apps, error) {
 	if len(faults) > 0 && at == nil {
 		return a, faults.Err() // no TOML at all
 	}
+	for i, f := range faults {
+		if f.Msg == notAList {
+			faults[i].Msg += fmt.Sprintf(": [[%s]] begins each entry, and stands before what is in it", indexes.ReplaceAllString(f.Field, ""))
+		}
+	}
 	c := &appsCheck{apps: &a, file: file, at: at, faults: faults, names: map[string]string{}, targets: a.Targets()}
 	c.run()
 	return a, c.faults.Err()
 }
+
+// notAList is what a table is told that stands where a list of them belongs, and
+// indexes are what a path has more than the file.
+const notAList = "a list is wanted, this is a table"
+
+var indexes = regexp.MustCompile(`\[\d+\]`)
 
 // appsCheck collects everything that is wrong with an Apps.
 type appsCheck struct {

@@ -128,7 +128,9 @@ func (a Apps) policyOf(role string) (string, error) {
 
 func (c *appsCheck) auth(at string, a Auth) {
 	c.check(at+".type", checkOneOf(a.Type, AuthUserpass, AuthOIDC, AuthLDAP, AuthKubernetes))
-	c.check(at+".path", checkLabel(a.MountPath()))
+	if a.Path != "" {
+		c.check(at+".path", checkLabel(a.Path))
+	}
 	if a.MountPath() == "approle" || a.MountPath() == "token" {
 		c.check(at+".path", fmt.Errorf("%q is taken: apps log in there", a.MountPath()))
 	}

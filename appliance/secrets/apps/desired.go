@@ -130,11 +130,11 @@ func (w *world) connection(d config.Database) object {
 	o := object{kind: kindConnection, fields: kindConnection, name: d.Name, path: "database/config/" + d.Name, want: want, resend: true}
 	o.blocked = w.accountTaken(o, d, d.Username, d.AccountHost)
 	if d.CAFile != "" {
-		pem, err := w.readFile(d.CAFile)
+		pem, err := w.readCA(d.CAFile)
 		if err != nil {
 			o.missing = fmt.Sprintf("ca_file of database %q: %v", d.Name, err)
 		}
-		want["tls_ca"] = string(pem)
+		want["tls_ca"] = pem
 	} else {
 		want["tls_ca"] = ""
 	}

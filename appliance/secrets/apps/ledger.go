@@ -73,6 +73,7 @@ func readLedger(ctx context.Context, v Vault, manifest string) (*ledger, error) 
 	if err != nil {
 		return nil, fmt.Errorf("list the ledger: %w", err)
 	}
+	names = slices.DeleteFunc(names, func(name string) bool { return strings.HasSuffix(name, "/") })
 	var mu sync.Mutex
 	err = each(ctx, len(names), func(ctx context.Context, i int) error {
 		got, err := v.Read(ctx, ledgerPath(names[i]))

@@ -26,7 +26,7 @@ func WriteBundle(ctx context.Context, v Vault, t config.Target, p Place, file st
 	var pem []byte
 	if p.CAFile != "" {
 		var err error
-		if pem, err = os.ReadFile(p.CAFile); err != nil {
+		if pem, err = readSmall(p.CAFile); err != nil {
 			return Bundle{}, fmt.Errorf("ca certificate for the bundle: %w", err)
 		}
 	}

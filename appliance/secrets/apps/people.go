@@ -61,11 +61,11 @@ func (w *world) authConfig(a config.Auth) (object, bool) {
 	o := object{kind: kindAuth, fields: ofAuth(kindAuth, a.Type), name: a.MountPath(), path: "auth/" + a.MountPath() + "/config", resend: true}
 	ca := ""
 	if a.CAFile != "" {
-		pem, err := w.readFile(a.CAFile)
+		pem, err := w.readCA(a.CAFile)
 		if err != nil {
 			o.missing = fmt.Sprintf("ca_file of auth method %q: %v", a.MountPath(), err)
 		}
-		ca = string(pem)
+		ca = pem
 	}
 	secret := func(field, what, file string) func() (map[string]any, error) {
 		if file == "" {

@@ -4,8 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"strongroom.example/config"
@@ -199,5 +203,46 @@ func TestNobodyToTell(t *testing.T) {
 	apply(t, o)
 	if len(told) != 1 {
 		t.Error("a second password was made")
+	}
+}
+
+// A file that is a device, a pipe or far too large, an empty authority: each is said at
+// once, and nothing is written.
+func TestFilesThatAreNone(t *testing.T) {
+	dir := t.TempDir()
+	pipe, empty, large := filepath.Join(dir, "pipe"), filepath.Join(dir, "empty"), filepath.Join(dir, "large")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for file, size := range map[string]int{empty: 0, large: 100 << 20} {
+		if err := os.WriteFile(file, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(file, int64(size)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, file := range []string{"/dev/zero", pipe, empty, large, dir, filepath.Join(dir, "none")} {
+		for what, text := range map[string]string{
+			"a password":   strings.Replace(everything, `"/password"`, strconv.Quote(file), 1),
+			"an authority": strings.Replace(everything, `host = "db.example.com"`, "host = \"db.example.com\"\nca_file = "+strconv.Quote(file), 1),
+		} {
+			m := newMemory()
+			o := options(parse(t, text), m)
+			if what == "a password" {
+				o.ReadFile = nil
+			} else {
+				o.ReadFile = func(f string) ([]byte, error) {
+					if f == file {
+						return readSmall(f)
+					}
+					return files(f)
+				}
+			}
+			p, err := Apply(t.Context(), o, quiet)
+			if err == nil || m.writes != 0 {
+				t.Errorf("%s in %s: %v, %d writes: %s", what, file, err, m.writes, summary(p))
+			}
+		}
 	}
 }

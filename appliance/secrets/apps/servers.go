@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"os"
 	"regexp"
 	"strconv"
 	"strings"
@@ -40,7 +39,7 @@ func tlsOf(d config.Database) (*tls.Config, error) {
 	}
 	t := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: d.Host}
 	if d.CAFile != "" {
-		pem, err := os.ReadFile(d.CAFile)
+		pem, err := readSmall(d.CAFile)
 		if err != nil {
 			return nil, fmt.Errorf("ca_file of database %q: %w", d.Name, err)
 		}

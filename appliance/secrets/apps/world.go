@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"sync"
 
+	"strongroom.example/appliance/base/atomicfile"
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
@@ -45,9 +45,22 @@ type Options struct {
 	// SnapshotSoon asks for a snapshot: before and after Vault becomes the only one who
 	// knows a database's password. May be nil.
 	SnapshotSoon func()
-	// Random is crypto/rand's Reader unless set; ReadFile is os.ReadFile.
+	// Random is crypto/rand's Reader unless set; ReadFile reads a
+	// whole file, of at most atomicfile.MaxSmall bytes.
 	Random   io.Reader
 	ReadFile func(string) ([]byte, error)
+}
+
+func readSmall(file string) ([]byte, error) { return atomicfile.ReadSmall(file, atomicfile.MaxSmall) }
+
+// readCA reads an authority's file. An empty one is a fault: it would be taken for
+// none, and every authority of the system be believed.
+func (w *world) readCA(file string) (string, error) {
+	pem, err := w.readFile(file)
+	if err == nil && strings.TrimSpace(string(pem)) == "" {
+		err = fmt.Errorf("%q is empty", file)
+	}
+	return string(pem), err
 }
 
 // parallel is how many requests are under way at once: enough to hide the way
@@ -108,7 +121,7 @@ func look(ctx context.Context, o Options) (*world, error) {
 		w.random = defaultRandom
 	}
 	if w.readFile == nil {
-		w.readFile = os.ReadFile
+		w.readFile = readSmall
 	}
 	for path, into := range map[string]map[string]string{"sys/mounts": w.mounts, "sys/auth": w.auths} {
 		got, err := w.vault.Read(ctx, path)
