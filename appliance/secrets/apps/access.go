@@ -194,13 +194,17 @@ func RulesOf(ctx context.Context, v Vault, policy string) ([]Rule, error) {
 	if err != nil {
 		return nil, err
 	}
+	return rulesIn(policy, text(got, "policy"))
+}
+
+func rulesIn(policy, hclText string) ([]Rule, error) {
 	var p struct {
 		Path map[string]struct {
 			Capabilities []string `hcl:"capabilities"`
 			Policy       string   `hcl:"policy"` // the old word for some of them
 		} `hcl:"path"`
 	}
-	if err := hcl.Decode(&p, text(got, "policy")); err != nil {
+	if err := hcl.Decode(&p, hclText); err != nil {
 		return nil, fmt.Errorf("policy %q can't be read: %w", policy, err)
 	}
 	var out []Rule
@@ -212,6 +216,38 @@ func RulesOf(ctx context.Context, v Vault, policy string) ([]Rule, error) {
 		out = append(out, r)
 	}
 	return out, nil
+}
+
+// wonAndLost are the rights that a policy's new text gives and takes, one a path;
+// none where they are the same.
+func wonAndLost(from, to string) []Field {
+	may := func(text string) map[string]string {
+		rules, err := rulesIn("", text)
+		if err != nil {
+			return nil // somebody's own words; the change is shown as one of the text
+		}
+		out := map[string]string{}
+		for _, r := range rules {
+			c := slices.Clone(r.Capabilities)
+			slices.Sort(c)
+			out[r.Path] = strings.Join(c, ", ")
+		}
+		return out
+	}
+	was, is := may(from), may(to)
+	paths := map[string]bool{}
+	for _, m := range []map[string]string{was, is} {
+		for p := range m {
+			paths[p] = true
+		}
+	}
+	var out []Field
+	for _, p := range sortedKeys(paths) {
+		if was[p] != is[p] {
+			out = append(out, Field{Name: p, From: was[p], To: is[p]})
+		}
+	}
+	return out
 }
 
 // matches tells whether a rule speaks of a path: "+" is one part, "*" at the end is

@@ -525,3 +525,29 @@ func TestGrantsOfOthersWholeApps(t *testing.T) {
 		}
 	}
 }
+
+// A plan shows which rights a policy wins and loses, and not that its text is another.
+func TestRightsWonAndLost(t *testing.T) {
+	m := newMemory()
+	apply(t, options(parse(t, everything), m))
+	p := plan(t, options(parse(t, strings.Replace(everything, `grants = ["a/e"]`, `grants = ["x/y"]`, 1)), m))
+	var got []string
+	for _, c := range p.Changes {
+		for _, f := range c.Fields {
+			got = append(got, fmt.Sprintf("%s: %s: %q → %q", c.Name, f.Name, f.From, f.To))
+		}
+	}
+	want := []string{
+		`b: apikeys/creds/a/e/*: "read" → ""`, `b: apikeys/creds/x/y/*: "" → "read"`, `b: apikeys/stable-creds/a/e/*: "read" → ""`, `b: apikeys/stable-creds/x/y/*: "" → "read"`,
+		`b: secret/data/a/e/*: "read" → ""`, `b: secret/data/x/y/*: "" → "read"`, `b: secret/metadata/a/e/*: "list, read" → ""`, `b: secret/metadata/x/y/*: "" → "list, read"`,
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("the plan shows\n%s", strings.Join(got, "\n"))
+	}
+	// What is no path is a change of the text.
+	m.data["sys/policies/acl/b"]["policy"] = text(m.data["sys/policies/acl/b"], "policy") + "\n# more"
+	p = plan(t, options(parse(t, everything), m))
+	if p.Count(Update) != 1 || !slices.ContainsFunc(p.Changes, func(c Change) bool { return len(c.Fields) == 1 && c.Fields[0].Name == "policy" }) {
+		t.Errorf("%s", summary(p))
+	}
+}

@@ -249,6 +249,11 @@ func (w *world) compare(ctx context.Context, o object, opts Options, secrets map
 		c.Action, c.Note = Conflict, "what the file doesn't say was left alone before, and is Vault's default from now on: --reset writes that over what somebody has set ("+fieldNames(set)+")"
 		return c, nil
 	}
+	if o.kind == kindPolicy && len(c.Fields) == 1 {
+		if rights := wonAndLost(text(got, "policy"), text(o.want, "policy")); len(rights) > 0 {
+			c.Fields = rights
+		}
+	}
 	again := (opts.ResendSecrets || slices.Contains(opts.Resend, o.id())) && o.resend && o.secrets != nil
 	switch {
 	case o.replaced != "" && slices.ContainsFunc(c.Fields, func(f Field) bool { return f.Name == o.replaced }):
