@@ -52,7 +52,7 @@ func kvPath(p string) error {
 	for part := range strings.SplitSeq(strings.TrimSuffix(p, "/"), "/") {
 		switch {
 		case part == "", part == ".", part == "..":
-			return &Error{Code: ExitUsage, Err: fmt.Errorf("path %q has a part that is empty, . or ..", p), Hint: "give it without the mount, such as bike-data-flow/production/database-url"}
+			return &Error{Code: ExitUsage, Err: fmt.Errorf("path %q has a part that is empty or leads elsewhere", p), Hint: "give it without the mount, such as bike-data-flow/production/database-url"}
 		case strings.ContainsFunc(part, unicode.IsControl):
 			return &Error{Code: ExitUsage, Err: fmt.Errorf("path %q holds a sign that no name has", p), Hint: "give it as strongroom kv export lists it"}
 		}

@@ -61,7 +61,7 @@ func (w *world) unnamed(ctx context.Context, o PruneOptions, desired []object) (
 		return slices.ContainsFunc(out, func(c Change) bool { return c.object.id() == id && c.Action == Delete })
 	}
 	err := each(ctx, len(out), func(ctx context.Context, i int) error {
-		return w.examine(ctx, o, &out[i], going)
+		return w.examine(ctx, o, &out[i])
 	})
 	if err != nil {
 		return nil, err
@@ -82,7 +82,7 @@ func (w *world) unnamed(ctx context.Context, o PruneOptions, desired []object) (
 }
 
 // examine decides whether a thing that is no longer named may go.
-func (w *world) examine(ctx context.Context, o PruneOptions, c *Change, _ func(string) bool) error {
+func (w *world) examine(ctx context.Context, o PruneOptions, c *Change) error {
 	if !slices.Contains(kindOrder, c.Kind) {
 		c.Action, c.Note = Keep, "this version doesn't know what it is"
 		return nil
