@@ -4,12 +4,17 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
 	"time"
 
 	"strongroom.example/appliance/serve/dnscheck"
 	"strongroom.example/config"
+	"strongroom.example/config/machine"
 )
 
 // letsEncrypt is the directory that no directory stands for.
@@ -20,10 +25,38 @@ func (s preflight) certificate(ctx context.Context) error {
 	switch t := s.Config.TLS; t.Mode {
 	case config.TLSFiles:
 		return s.ownCertificate(t)
+	case config.TLSInternal:
+		return s.internalRoot()
 	case config.TLSACME:
 		return errors.Join(s.acmeRoot(t.ACME.CAFile), s.caa(ctx, t.ACME))
 	}
 	return nil
+}
+
+// internalRoot wants a root of the front's own authority that may sign for the domain, or
+// none yet: with another the front does not start. What is damaged the front tells.
+func (s preflight) internalRoot() error {
+	text, err := s.Host.ReadFile(machine.FrontRoot)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("certificate: %w", err)
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return nil
+	}
+	root, err := x509.ParseCertificate(block.Bytes)
+	if err != nil || len(root.PermittedDNSDomains) == 0 {
+		return nil //nolint:nilerr // one of before may sign for all names
+	}
+	domain := s.Config.Domain
+	if slices.ContainsFunc(root.PermittedDNSDomains, func(d string) bool { return domain == d || strings.HasSuffix(domain, "."+d) }) {
+		return nil
+	}
+	return operator("systemctl stop strongroom-front; runuser -u "+machine.UserFront+" -- strongroom front new-root --yes; then run the same command again, and give every client the new root (docs/certificates.md)",
+		"certificate: the root of the front's own authority, which clients have, was made for %s and may not sign for %q", strings.Join(root.PermittedDNSDomains, ", "), domain)
 }
 
 // ownCertificate wants a pair that clients of the domain can use.
