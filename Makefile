@@ -12,6 +12,10 @@ COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)$(s
 export CGO_ENABLED := 0
 # Programs and tests alike, so that each dependency is compiled once.
 export GOFLAGS := -trimpath
+# The same bytes whatever the builder's own settings are.
+export GOAMD64 := v1
+export GOARM64 := v8.0
+export GOEXPERIMENT :=
 GO_BUILD := go build -trimpath -buildvcs=false -ldflags "-s -w -buildid= -X main.version=$(VERSION) -X main.commit=$(COMMIT)"
 
 # GOARCH=arm64 has a folder of its own, and the installer carries the programs of its architecture.
@@ -135,5 +139,6 @@ soak: build vault tools ## the long campaigns in full (AREA=… for those of one
 	scripts/soak $(AREA)
 
 .PHONY: clean
-clean: ## remove what was built (Vault too)
+clean: ## remove what was built (Vault too), and the machines that tests have booted
 	rm -rf bin installer/payload/bin/*/strongroom installer/payload/bin/*/vault-plugin-secrets-apikeys installer/payload/bin/*/VERSION python/dist
+	[ ! -d .cache/vps ] || scripts/vps clear

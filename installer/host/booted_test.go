@@ -74,7 +74,7 @@ func realFaults(t *testing.T) faulty {
 	}
 	nothing := func(string) {}
 	fill := func(dir string) { _ = os.WriteFile(filepath.Join(dir, "filler"), make([]byte, 1<<20), 0o600) }
-	return faulty{OSFS{Root: root}, mount("mounted", "", nothing, 0), mount("full", "size=64k", fill, 0), mount("inodes", "nr_inodes=4", nothing, 0), mount("ro", "", nothing, syscall.MS_RDONLY)}
+	return faulty{OSFS{Root: root}, mount("mounted", "", nothing, 0), mount("full", "size=64k", fill, 0), mount("inodes", "nr_inodes=3", nothing, 0), mount("ro", "", nothing, syscall.MS_RDONLY)}
 }
 
 // The faults of file systems are the fake's as they are a real machine's.

@@ -50,6 +50,8 @@ type Memory struct {
 	Actions     int
 	FailAt      int
 	AfterEffect bool
+	// Strike, if set, is called in the place of the fault, and the action goes on.
+	Strike func()
 }
 
 // Node is a file, folder or link of a Memory.
@@ -97,6 +99,10 @@ func (m *Memory) tick() time.Time {
 func (m *Memory) action(effect func() error) error {
 	m.Actions++
 	if m.Actions != m.FailAt {
+		return effect()
+	}
+	if m.Strike != nil {
+		m.Strike()
 		return effect()
 	}
 	if !m.AfterEffect {

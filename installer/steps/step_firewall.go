@@ -212,6 +212,8 @@ func (s firewall) replace(ctx context.Context, rules []byte) error {
 		return operator("correct [firewall] in the configuration, then run the same command again",
 			"the new firewall rules are taken back: %w", errors.Join(err, s.disarm(back)))
 	}
+	// They are proven: an interrupt comes too late.
+	ctx = context.WithoutCancel(ctx)
 	// The timer and the candidate go before the commit point: a kill in between
 	// loads the rules once more at the next run.
 	if err := errors.Join(s.disarm(ctx), s.Host.Remove(candidate)); err != nil {

@@ -121,6 +121,12 @@ func (e *Env) health(ctx context.Context) (health, error) {
 	if err != nil {
 		return health{}, err
 	}
+	if socket, ok := strings.CutPrefix(c.Address(), "unix://"); ok {
+		// Where there is none nobody comes, and nobody is waited for.
+		if _, err := e.Host.Stat(socket); err != nil {
+			return health{}, err
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	h, err := c.Health(ctx)

@@ -2,6 +2,7 @@ package steps
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"regexp"
 	"slices"
@@ -221,5 +222,76 @@ func TestPlanShowsRestarts(t *testing.T) {
 				t.Errorf("told %q, made %q, want %q\n%s", told, made, c.want, plan)
 			}
 		})
+	}
+}
+
+// Ctrl-C, SIGTERM or a lost connection at any change of a machine that is in use: what ran
+// before runs afterwards, the operator is told to run the same command again, and that
+// ends as an undisturbed run.
+func TestInterruptedAnywhere(t *testing.T) {
+	changed := func(v *vps) *Env {
+		e := v.env()
+		e.Config.Vault.LogLevel, e.Config.Domain, e.Config.Firewall.SSHPort = "warn", "other.example.com", 2222
+		return e
+	}
+	prepare := func() *vps {
+		v := newVPS(t)
+		var out bytes.Buffer
+		if _, err := v.engine(v.env(), &out).Install(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		// Of an earlier version: a socket of the front's, and the KMS.
+		for _, name := range []string{machine.UnitFrontHTTPS, machine.UnitKMS} {
+			v.Files[machine.UnitDir+"/"+name].Data = append(v.Files[machine.UnitDir+"/"+name].Data, "# earlier\n"...)
+		}
+		delete(v.Files, machine.StartedFile)
+		return v
+	}
+	whole := prepare()
+	before := whole.Actions
+	var out bytes.Buffer
+	if _, err := whole.engine(changed(whole), &out).Install(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want := whole.state()
+	total := whole.Actions - before
+	stopped := 0
+	for n := 1; n <= total; n++ {
+		v := prepare()
+		ctx, interrupt := context.WithCancel(t.Context())
+		v.FailAt, v.Strike = v.Actions+n, interrupt
+		_, err := v.engine(changed(v), &out).Install(ctx)
+		interrupt()
+		for _, name := range (services{v.env()}).running() {
+			if u := v.Units[name]; u.Active != "active" {
+				t.Errorf("interrupted at action %d: %s is %s", n, name, u.Active)
+			}
+		}
+		if u := v.Units[machine.UnitFirewallRollback+".timer"]; u.Active == "active" {
+			t.Errorf("interrupted at action %d: the rules will be taken back by a timer", n)
+		}
+		if v.nft == "" {
+			t.Errorf("interrupted at action %d: no rules are in force", n)
+		}
+		if err != nil {
+			stopped++
+			var fe *fault.Error
+			if !errors.As(err, &fe) || !strings.Contains(fe.Hint, "run the same command again") {
+				t.Errorf("interrupted at action %d: the operator is told %v", n, err)
+			}
+		}
+		v.Strike = nil
+		if _, err := v.engine(changed(v), &out).Install(t.Context()); err != nil {
+			t.Errorf("interrupted at action %d: the same command again: %v", n, err)
+		}
+		for k, is := range v.state() {
+			if want[k] != is {
+				t.Errorf("interrupted at action %d: %s is %.100s, want %.100s", n, k, is, want[k])
+			}
+		}
+	}
+	t.Logf("%d interrupts, %d of which stopped the run", total, stopped)
+	if stopped < total/2 {
+		t.Errorf("of %d interrupts only %d stopped the run", total, stopped)
 	}
 }
