@@ -42,6 +42,8 @@ var rules = []rule{
 	// The names of the installed machine.
 	{"config/machine", nil},
 	{"config", nil},
+	// The pages, which are no programs.
+	{"docs", nil},
 	{"systemd", []string{"config/machine"}},
 	// The floors of the appliance: nothing imports what lies above it.
 	{"appliance/base", []string{"config"}},
@@ -55,7 +57,7 @@ var rules = []rule{
 	}},
 	{"appliance/cmd", []string{"appliance/base", "appliance/cli"}},
 	{"installer", []string{
-		"config", "systemd", "appliance/base",
+		"config", "systemd", "docs", "appliance/base",
 		"appliance/serve/dnscheck", "appliance/serve/escrow", "appliance/serve/kms", "appliance/serve/localtls",
 		"appliance/backup/drill/report", "appliance/backup/restore", "appliance/backup/snapshot",
 	}},

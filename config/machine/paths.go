@@ -107,6 +107,8 @@ const (
 	Program      = BinDir + "/" + ProgramName
 	LibDir       = "/usr/local/lib/strongroom"
 	PluginDir    = LibDir + "/plugins"
+	// DocDir has the pages that hints name as docs/….
+	DocDir = LibDir + "/docs"
 	// DownloadDir is swept at each download.
 	DownloadDir = LibDir + "/download"
 	UnitDir     = "/etc/systemd/system"

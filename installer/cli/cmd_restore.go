@@ -347,6 +347,7 @@ func (o *restoreOptions) recover(ctx context.Context, r *recover.Recovery, dropp
 	}
 	o.ending(r.Env, res, d, asked(ctx, r.Env, res))
 	r.State.Summary(o.out)
+	o.privateFiles()
 	if others := r.Escrow.Unopened(); len(others) > 0 {
 		fmt.Fprintf(o.out, "Of the escrow %s belong to others; they are on this machine again, unopened.\n", strings.Join(others, ", "))
 	}
@@ -383,4 +384,14 @@ func (o *restoreOptions) askToRecover(ctx context.Context, r *recover.Recovery) 
 		return &fault.Error{Code: fault.Operator, Err: err, Hint: "nothing has been changed"}
 	}
 	return nil
+}
+
+// privateFiles names the keys that have opened escrow and snapshot and lie on this machine
+// still: whoever takes it has them, too.
+func (o *restoreOptions) privateFiles() {
+	for _, file := range o.identities {
+		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() {
+			fmt.Fprintf(o.out, "\n!! YOUR PRIVATE KEY %s IS ON THIS MACHINE. It opens the escrow and every\n   backup: delete it here (shred -u), and keep it elsewhere.\n", file)
+		}
+	}
 }

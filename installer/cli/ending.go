@@ -155,6 +155,7 @@ func (o *options) ending(env *steps.Env, res engine.Result, d steps.Diagnosis, s
      strongroom escrow confirm          (here, with the answers)
 `, env.Config.Domain, machine.EscrowDir)
 		o.howToLogIn(env)
+		fmt.Fprintf(o.out, "\nThe pages that hints name as docs/… are in %s.\n", machine.DocDir)
 	}
 	o.plainFiles(env)
 }

@@ -108,6 +108,7 @@ func All(e *Env) []engine.Step {
 		system{e},
 		ssh{e},
 		programs{e},
+		pages{e},
 		vaultProgram{e},
 		sealing{e},
 		masterKey{e},

@@ -91,6 +91,9 @@ func NewerVersion(a, b string) bool {
 // removable says that a file of the list may go: not what cannot be made again, nor what
 // another part takes away, as an upgrade does with plugins.
 func removable(file string) bool {
+	if strings.HasPrefix(file, machine.DocDir+"/") {
+		return true
+	}
 	for _, dir := range []string{machine.StateDir, machine.VaultData, machine.AuditDir, machine.FrontData, machine.LibDir, machine.BinDir} {
 		if strings.HasPrefix(file, dir+"/") {
 			return false

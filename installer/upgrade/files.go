@@ -55,6 +55,9 @@ func ours(h *host.Host) ([]string, error) {
 	if err := add(machine.Etc, all); err != nil {
 		return nil, err
 	}
+	if err := add(machine.DocDir, all); err != nil {
+		return nil, err
+	}
 	if err := add(machine.UnitDir, ourUnit); err != nil {
 		return nil, err
 	}
@@ -146,7 +149,7 @@ func (u *Upgrade) putBack(ctx context.Context) (changed []string, err error) {
 	for _, f := range now {
 		// Files in /etc/strongroom that are new belong to credentials that are
 		// new, and stay with them.
-		if before[f] || !strings.HasPrefix(f, machine.UnitDir+"/") && !slices.Contains(machine.SystemFiles(), f) {
+		if before[f] || !strings.HasPrefix(f, machine.UnitDir+"/") && !strings.HasPrefix(f, machine.DocDir+"/") && !slices.Contains(machine.SystemFiles(), f) {
 			continue
 		}
 		if name := path.Base(f); path.Dir(f) == machine.UnitDir && !strings.Contains(name, "@.") {
