@@ -502,6 +502,17 @@ func swap(v *vps, a, b string) {
 	}
 }
 
+// Vault would not start at an address that is another machine's.
+func TestListensAtItsOwnAddress(t *testing.T) {
+	for at, refused := range map[string]bool{"127.0.0.1:8201": false, "[::1]:8201": false, "203.0.113.5:8201": false, "203.0.113.6:8201": true, "[2001:db8::1]:8201": true} {
+		e := newVPS(t).env()
+		e.Config.Node.ClusterListen = at
+		if err := (preflight{e}).listen(t.Context()); (err != nil) != refused || err != nil && !strings.Contains(err.Error(), "node.cluster_listen") {
+			t.Errorf("%s: %v", at, err)
+		}
+	}
+}
+
 // A bucket that refuses us is told before anything is done, with all else that stands in
 // the way; one that was tried before keeps nobody from mending the machine.
 func TestBucketIsAskedFirst(t *testing.T) {

@@ -44,7 +44,7 @@ func (s preflight) Check(ctx context.Context) (engine.Diff, error) {
 	if err != nil {
 		return nil, err
 	}
-	checks := []func(context.Context) error{s.payload, s.server, s.immutable, s.users, s.nft, s.system, s.memory, s.disk(ours), s.serviceManager, s.sealable, s.recipients, s.certificate, s.authorities, s.buckets}
+	checks := []func(context.Context) error{s.payload, s.server, s.immutable, s.listen, s.users, s.nft, s.system, s.memory, s.disk(ours), s.serviceManager, s.sealable, s.recipients, s.certificate, s.authorities, s.buckets}
 	if !ours {
 		// What a running appliance occupies itself is asked only of a machine
 		// that has none yet.
@@ -349,6 +349,23 @@ func (s preflight) dns(ctx context.Context) error {
 			return fmt.Errorf("DNS: %s points to %s, which is not an address of this machine (%s); correct it, or say --skip-dns-check where a translation of addresses stands before the machine",
 				domain, a, joinAddrs(here))
 		}
+	}
+	return nil
+}
+
+// listen wants the address that Vault is to listen at to be this machine's: with another
+// one it would not start.
+func (s preflight) listen(context.Context) error {
+	at, err := netip.ParseAddrPort(s.Config.Node.ClusterListen)
+	if err != nil || at.Addr().IsLoopback() {
+		return nil // what is none the configuration's check refuses
+	}
+	here, err := s.Network.Local()
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(here, at.Addr().Unmap()) {
+		return fmt.Errorf("node.cluster_listen: %s is no address of this machine (%s)", at.Addr(), joinAddrs(here))
 	}
 	return nil
 }
