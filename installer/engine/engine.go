@@ -81,6 +81,12 @@ func Foreseen(ctx context.Context) Diff {
 	return d
 }
 
+// Planning says that nothing will be changed by who asks.
+func Planning(ctx context.Context) bool {
+	_, ok := ctx.Value(foreseenKey{}).(Diff)
+	return ok
+}
+
 // Install brings every step to its wanted state, in order, and stops at the
 // first that fails. It may be killed at any moment and run again.
 func (e *Engine) Install(ctx context.Context) (Result, error) {

@@ -26,8 +26,8 @@ func (leftovers) Title() string { return "what is no longer wanted" }
 // Tidy are the steps that take away what is no longer wanted, by their ids.
 func Tidy() []string { return []string{leftovers{}.ID(), manifest{}.ID()} }
 
-func (s leftovers) Check(context.Context) (engine.Diff, error) {
-	if s.Upgrading {
+func (s leftovers) Check(ctx context.Context) (engine.Diff, error) {
+	if s.Upgrading && !engine.Planning(ctx) {
 		return nil, nil // it may be wanted again: what goes, goes when all is well
 	}
 	files, err := s.unwanted()

@@ -2,6 +2,7 @@ package steps
 
 import (
 	"bytes"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"strongroom.example/appliance/base/statefile"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
+	"strongroom.example/installer/engine"
 	"strongroom.example/installer/host"
 )
 
@@ -149,6 +151,10 @@ func TestLeftoversStay(t *testing.T) {
 			}
 			if name != "during an upgrade" {
 				return
+			}
+			var plan bytes.Buffer
+			if _, err := v.engine(e, &plan).Plan(t.Context()); !errors.Is(err, engine.ErrDiffers) || !strings.Contains(plan.String(), file) {
+				t.Errorf("the plan of an upgrade does not tell of it: %v\n%s", err, plan.String())
 			}
 			// Once all is well it goes.
 			e.Upgrading = false
