@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -41,13 +42,13 @@ func buildInstaller(t *testing.T, version string, replace map[string]string) str
 			program = filepath.Join(dir, name)
 			build(program, pkg)
 		}
-		overlay.Replace[filepath.Join(root, "installer", "payload", "bin", name)] = program
+		overlay.Replace[filepath.Join(root, "installer", "payload", "bin", runtime.GOARCH, name)] = program
 	}
 	said := filepath.Join(dir, "VERSION")
 	if err := os.WriteFile(said, []byte(version+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	overlay.Replace[filepath.Join(root, "installer", "payload", "bin", "VERSION")] = said
+	overlay.Replace[filepath.Join(root, "installer", "payload", "bin", runtime.GOARCH, "VERSION")] = said
 	b, err := json.Marshal(overlay)
 	if err != nil {
 		t.Fatal(err)
