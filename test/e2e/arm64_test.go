@@ -56,7 +56,7 @@ func TestArm64(t *testing.T) {
 		t.Fatalf("the key: %v, %v", sec, err)
 	}
 	file := filepath.Join(t.TempDir(), "appliance.toml")
-	for _, args := range [][]string{{"version"}, {"config", "init", file}} {
+	for _, args := range [][]string{{"--version"}, {"config", "init", file}} {
 		if out, err := exec.CommandContext(t.Context(), filepath.Join(dir, machine.InstallerName), args...).CombinedOutput(); err != nil {
 			t.Errorf("strongroom-installer %s: %v\n%s", strings.Join(args, " "), err, out)
 		}

@@ -107,7 +107,7 @@ func TestMoveToOpenBao(t *testing.T) {
 		}
 		return sec.Data
 	}
-	move := func(name string) string { return docBlock(t, "openbao.md", "move-"+name) }
+	move := func(name string) string { return docBlock(t, "openbao.md", name) }
 
 	on(old, `vault write apikeys/providers/provider-a @provider-a.json
 		strongroom app apply apps.toml
@@ -116,8 +116,8 @@ func TestMoveToOpenBao(t *testing.T) {
 		printf third | vault kv put secret/dagster/token value=-`)
 	was := read(old, "apikeys/creds/bike-data-flow/production/provider-a")["key"].(string)
 
-	on(old, move("out"))
-	if out := on(fresh, move("in")); !strings.Contains(out, "0 to create, 0 to change, 0 to remove, 0 in the way") {
+	on(old, move("move-out"))
+	if out := on(fresh, move("move-in")); !strings.Contains(out, "0 to create, 0 to change, 0 to remove, 0 in the way") {
 		t.Errorf("the plan after apply: %s", out)
 	}
 	is := read(fresh, "apikeys/creds/bike-data-flow/production/provider-a")["key"].(string)
@@ -134,7 +134,7 @@ func TestMoveToOpenBao(t *testing.T) {
 	if alive := service.Alive(); len(alive) != 2 || alive[was].ID == "" || alive[is].ID == "" {
 		t.Fatalf("before the end %d keys are alive", len(alive))
 	}
-	on(old, move("end"))
+	on(old, move("move-end"))
 	on(fresh, "vault write apikeys/reconcile max_seconds=30")
 	if alive := service.Alive(); len(alive) != 1 || alive[is].ID == "" {
 		t.Errorf("at the end %d keys are alive, the new machine's: %t", len(alive), alive[is].ID != "")
