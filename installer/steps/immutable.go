@@ -2,8 +2,6 @@ package steps
 
 import (
 	"context"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,9 +17,6 @@ import (
 // was initialised. It is held against what is in force, and not against the
 // configuration that is kept here: a wrong one can always be put right.
 func (s preflight) immutable(ctx context.Context) error {
-	if err := s.rootOfNames(); err != nil {
-		return err
-	}
 	inUse, err := s.exists(machine.DoctorSecretFile)
 	if err != nil {
 		return err
@@ -31,39 +26,6 @@ func (s preflight) immutable(ctx context.Context) error {
 		return err
 	}
 	return errors.Join(s.sameNode(ctx, inUse), s.sameShares(ctx, inUse))
-}
-
-// rootOfNames refuses a domain that the front's own authority may sign nothing for: with it
-// the front would not start. Its root is given up by the operator alone, since every client
-// needs the next one.
-func (s preflight) rootOfNames() error {
-	if s.Config.TLS.Mode != config.TLSInternal {
-		return nil
-	}
-	// The folder is the front's user's: what is no small file is none of the front's.
-	info, err := s.Host.Stat(machine.FrontRoot)
-	if err != nil || info.Type != 0 || info.Size > 64<<10 {
-		return nil
-	}
-	b, err := s.Host.ReadFile(machine.FrontRoot)
-	if err != nil {
-		return err
-	}
-	block, _ := pem.Decode(b)
-	if block == nil {
-		return nil // damaged, which the front itself tells and mends
-	}
-	root, err := x509.ParseCertificate(block.Bytes)
-	if err != nil || len(root.PermittedDNSDomains) == 0 {
-		return nil
-	}
-	for _, name := range root.PermittedDNSDomains {
-		if s.Config.Domain == name || strings.HasSuffix(s.Config.Domain, "."+name) {
-			return nil
-		}
-	}
-	return fmt.Errorf("domain is %q, and the front's own authority is for %s alone: set it back, or give the root up (every client needs the next one): systemctl stop %s; runuser -u %s -- %s front new-root --yes; then the same command again",
-		s.Config.Domain, strings.Join(root.PermittedDNSDomains, ", "), machine.UnitFront, machine.UserFront, machine.ProgramName)
 }
 
 // sameNode holds node.id against raft's own where Vault can be asked, else against what

@@ -1,21 +1,14 @@
 package steps
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"io/fs"
-	"math/big"
 	"net/http"
 	"strings"
 	"testing"
 
 	"strongroom.example/appliance/base/fault"
-	"strongroom.example/config"
 	"strongroom.example/config/machine"
 	"strongroom.example/installer/host"
 )
@@ -101,49 +94,6 @@ func TestImmutable(t *testing.T) {
 			var fe *fault.Error
 			if _, err := (preflight{e}).Check(t.Context()); !errors.As(err, &fe) || fe.Code != fault.Operator || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("preflight: %v", err)
-			}
-		})
-	}
-}
-
-// A domain that the front's own authority may not sign for would keep the front down.
-func TestDomainOfTheFrontsRoot(t *testing.T) {
-	root := func(names ...string) []byte {
-		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c := &x509.Certificate{SerialNumber: big.NewInt(1), IsCA: true, BasicConstraintsValid: true, PermittedDNSDomainsCritical: true, PermittedDNSDomains: names}
-		der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	}
-	for name, c := range map[string]struct {
-		file    *host.Node
-		mode    string
-		refused bool
-	}{
-		"none yet":               {nil, config.TLSInternal, false},
-		"for this name":          {&host.Node{Data: root("vault.example.com")}, config.TLSInternal, false},
-		"for the names above":    {&host.Node{Data: root("example.com")}, config.TLSInternal, false},
-		"for another":            {&host.Node{Data: root("old.example.com")}, config.TLSInternal, true},
-		"for another, not asked": {&host.Node{Data: root("old.example.com")}, config.TLSACME, false},
-		"of before constraints":  {&host.Node{Data: root()}, config.TLSInternal, false},
-		"damaged":                {&host.Node{Data: []byte("x")}, config.TLSInternal, false},
-		"a link of the front's":  {&host.Node{Info: host.Info{Type: fs.ModeSymlink, Target: "/dev/zero"}}, config.TLSInternal, false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			v := newVPS(t)
-			if c.file != nil {
-				v.Files[machine.FrontRoot] = c.file
-			}
-			e := v.env()
-			e.Config.TLS.Mode = c.mode
-			err := preflight{e}.rootOfNames()
-			if refused := err != nil && strings.Contains(err.Error(), "front new-root") && strings.Contains(err.Error(), "old.example.com"); refused != c.refused || err != nil && !c.refused {
-				t.Errorf("error = %v", err)
 			}
 		})
 	}
