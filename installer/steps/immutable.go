@@ -56,20 +56,13 @@ func (s preflight) raftNodes(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	var answer struct {
-		Config struct {
-			Servers []struct {
-				ID string `json:"node_id"`
-			} `json:"servers"`
-		} `json:"config"`
-	}
-	err = c.ReadInto(ctx, "sys/storage/raft/configuration", nil, &answer)
+	raft, err := c.Raft(ctx)
 	if end := c.RevokeSelf(context.WithoutCancel(ctx)); err == nil {
 		err = end
 	}
 	var ids []string
-	for _, server := range answer.Config.Servers {
-		ids = append(ids, server.ID)
+	for _, n := range raft.Nodes {
+		ids = append(ids, n.ID)
 	}
 	return ids, err
 }

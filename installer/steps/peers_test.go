@@ -2,6 +2,7 @@ package steps
 
 import (
 	"bytes"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -15,6 +16,7 @@ import (
 func TestSecondNode(t *testing.T) {
 	v := newVPS(t)
 	e := v.env()
+	e.Network = network{inside: []netip.Addr{netip.MustParseAddr("10.0.0.2")}}
 	e.Config.Node = config.Node{
 		ID: "node-2", ClusterListen: "10.0.0.2:8201", ClusterAddr: "https://10.0.0.2:8201",
 		Peers: []config.Peer{

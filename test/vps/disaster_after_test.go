@@ -76,7 +76,7 @@ func (w *world) logins(t *testing.T, m *machine) {
 		}
 	}
 	files, err := escrow.LoadStatus(filepath.Join(m.disk, "var/lib/strongroom/escrow"))
-	if err != nil || len(files) != 3 {
+	if err != nil || len(files) != 4 {
 		t.Fatalf("escrow: %+v, %v", files, err)
 	}
 	for _, f := range files {
@@ -107,7 +107,7 @@ func testNoRootToken(t *testing.T, m *machine) {
 // pages runs the other commands of the pages.
 func (w *world) pages(t *testing.T, m *machine) {
 	pipe := strings.NewReplacer("ssh root@vault.example.com ", "", "~/.ssh/id_ed25519", "id_ed25519").Replace(onPage(t, "escrow.md", "pipe"))
-	if out := m.sh(t, "cd /root/dr && "+pipe); strings.Count(out, "confirmed:") != 3 {
+	if out := m.sh(t, "cd /root/dr && "+pipe); strings.Count(out, "confirmed:") != 4 {
 		t.Errorf("the pipe:\n%s", out)
 	}
 	files, err := escrow.LoadStatus(filepath.Join(m.disk, "var/lib/strongroom/escrow"))
