@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"math"
 	"os"
 	"os/exec"
@@ -103,6 +104,9 @@ func TestAlertsAndDashboard(t *testing.T) {
 	t.Parallel()
 	prom, grafana := goOracle(t, "promrules"), goOracle(t, "grafana")
 	m := monitoredVault(t)
+	// The firewall is looked at on an installed machine alone.
+	m.metrics += fmt.Sprintf("# TYPE strongroom_firewall_faults gauge\nstrongroom_firewall_faults 0\n"+
+		"# TYPE strongroom_firewall_watch_time_seconds gauge\nstrongroom_firewall_watch_time_seconds %d\n", m.at.Unix())
 	rules, _ := written(t, "strongroom.rules.yml", "metrics", "rules")
 	_, dashboard := written(t, "strongroom.json", "metrics", "dashboard")
 
