@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -144,6 +145,9 @@ func assertNoSecrets(t *testing.T, dir string, secrets map[string]string) {
 // Whatever ends it: no process, no listener, no file.
 func TestDemoEndings(t *testing.T) {
 	t.Parallel()
+	heeded := make(chan os.Signal, 1) // a run under nohup(1) ignores it, and so would what it starts
+	signal.Notify(heeded, syscall.SIGHUP)
+	defer signal.Stop(heeded)
 	tests := []struct {
 		name   string
 		after  string // what it has printed when the signal comes

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -79,6 +80,9 @@ func done(file string) bool {
 // Whatever ends the session, what was begun is taken back, and a pipe or a
 // terminal that is gone is no obstacle.
 func TestSignals(t *testing.T) {
+	heeded := make(chan os.Signal, 1) // a run under nohup(1) ignores it, and so would what it starts
+	signal.Notify(heeded, syscall.SIGHUP)
+	defer signal.Stop(heeded)
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
 		c, file := start(t, "work")
 		out, w, err := os.Pipe()
