@@ -139,8 +139,13 @@ func (w *work) findDead(ctx context.Context, f *finding) error {
 // was found at the provider is kept alive for a full grace period, because
 // clients may be using it, and ended only if this installation has made it.
 func (w *work) settle(ctx context.Context, f *finding) error {
-	next, now := w.rec.clone(), w.now()
+	next, now, successor := w.rec.clone(), w.now(), 0
 	for _, v := range f.later {
+		if w.caps.Named {
+			successor = max(successor, v.Number) // its name is the proof: below the current one it was made before
+		} else {
+			successor = next.Life.Last + 1
+		}
 		if v.Number <= next.Life.Last {
 			v.Number = next.Life.Last + 1
 		}
@@ -165,9 +170,7 @@ func (w *work) settle(ctx context.Context, f *finding) error {
 			return err
 		}
 	}
-	if len(f.later) > 0 {
-		w.doubt(next, next.Life.Last)
-	}
+	w.doubt(next, successor)
 	for _, in := range w.b.intents.of(next.Name) {
 		w.doubt(next, in.Version) // it is closed below
 	}

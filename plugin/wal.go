@@ -201,7 +201,7 @@ func (w *work) adoptFound(ctx context.Context, in intent, ids []string) error {
 			return err
 		}
 	}
-	w.doubt(next, next.Life.Last)
+	w.doubt(next, in.Version)
 	next.Wait = nil
 	if err := w.save(ctx, next); err != nil {
 		return err
