@@ -213,7 +213,7 @@ func (w *work) check(ctx context.Context) error {
 func (w *work) checkRefused(ctx context.Context, cur *lifecycle.Version, why string) error {
 	before, now := w.rec.Refusal, w.now()
 	after := lifecycle.Refused(before, cur.Number, now, why)
-	wanted := isDoubted(w.rec) && w.caps.Mint && w.rec.Requested.IsZero()
+	wanted := isDoubted(w.rec) && w.caps.Mint && (w.rec.Requested.IsZero() || w.rec.Requested.After(now))
 	if after != before || wanted {
 		if after != before && !after.Dead.IsZero() {
 			w.emitCheck(ctx, "dead", cur, after, "reason", why)

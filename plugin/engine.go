@@ -80,7 +80,7 @@ func (b *backend) makeSnapshot(rec *keyRecord) *snapshot {
 		snap.policy = policy
 	}
 	snap.promised = b.promisedBefore(snap)
-	snap.due = lifecycle.RotationDue(rec.subject(snap.limit, caps.Overlap, snap.promised), snap.policy, b.clock.now())
+	snap.due = lifecycle.RotationDue(rec.subject(snap.limit, rec.bound(caps), snap.promised), snap.policy, b.clock.now())
 	return snap
 }
 
@@ -95,6 +95,8 @@ func (b *backend) promisedBefore(snap *snapshot) (until time.Time) {
 	if !cur.Promoted.After(p.OverlapUntil) && !p.OverlapUntil.IsZero() {
 		until = p.OverlapUntil.Add(max(cur.Grace, cur.Promised))
 	}
+	alone := snap.caps
+	alone.Overlap = false
 	was := append(slices.Clone(cfg.Before), policyBefore{At: p.OverlapFrom, RotationPeriod: cfg.RotationPeriod, Jitter: cfg.Jitter})
 	for _, one := range was {
 		if !cur.Promoted.Before(one.At) {
@@ -103,7 +105,7 @@ func (b *backend) promisedBefore(snap *snapshot) (until time.Time) {
 		then := *cfg
 		then.RotationPeriod, then.Jitter = one.RotationPeriod, one.Jitter
 		if policy, err := then.policyOf(&rec.Def); err == nil {
-			due := lifecycle.RotationDue(rec.subject(snap.limit, false, time.Time{}), policy, one.At)
+			due := lifecycle.RotationDue(rec.subject(snap.limit, rec.bound(alone), time.Time{}), policy, one.At)
 			until = later(until, one.At.Add(lifecycle.Promise(cur, one.At, false, due.At)))
 		}
 	}
@@ -115,7 +117,7 @@ func (s *snapshot) rotation(now time.Time) lifecycle.Due {
 	if s.policy == nil || !s.policy.Windowed() {
 		return s.due // it does not depend on now
 	}
-	return lifecycle.RotationDue(s.rec.subject(s.limit, s.caps.Overlap, s.promised), s.policy, now)
+	return lifecycle.RotationDue(s.rec.subject(s.limit, s.rec.bound(s.caps), s.promised), s.policy, now)
 }
 
 // capabilities of a provider. Where it cannot be built they are not known, and
@@ -345,13 +347,16 @@ func (w *work) keepRetired(next *keyRecord) {
 
 // doubt notes that the current version may be dead: its successor was asked for, and
 // nobody has seen it, where its birth ends the one before. Readers are promised nothing
-// until there is a successor, or the version is seen to work; where it cannot be looked
-// at, a successor is needed. What was brought meanwhile, with a later number, was tested
+// until there is a successor, or the version is seen to work; what they were promised so
+// far holds until it is refused. Where it cannot be looked at, a successor is needed. What was brought meanwhile, with a later number, was tested
 // after that. next must be a clone.
 func (w *work) doubt(next *keyRecord, successor int) {
 	cur := next.Life.Current()
 	if w.caps.Overlap || cur == nil || cur.Number >= successor {
 		return
+	}
+	if w.rec.bound(w.caps) && cur.Number == currentNumber(w.rec) {
+		cur.PromisedUntil = later(cur.PromisedUntil, w.promisedUntil())
 	}
 	cur.Doubted = w.now()
 	if !w.caps.Test {

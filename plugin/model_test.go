@@ -523,6 +523,7 @@ func TestModelFound(t *testing.T) {
 		"neither: one id for all, and a write that was carried out and failed":         {{"jump", 59309}, {"create", 57379}, {"lie", 25498}, {"rotate", 39994}, {"restart", 43033}, {"jump", 13524}, {"storage crash", 63287}, {"compromised", 16318}},
 		"no overlap nor list nor test: a crash, and a person who ends what was made":   {{"jump", 12860}, {"create", 41022}, {"accept the clock", 58622}, {"storage crash", 40875}, {"force", 22797}, {"pass", 59687}, {"resolve", 45087}},
 		"no overlap nor test: a reconcile that finds a later key":                      {{"create", 47617}, {"pass", 23795}, {"pass", 36212}, {"pass", 63818}, {"storage fault", 47651}, {"pass", 37486}, {"storage crash", 1473}, {"reconcile", 40201}, {"service crash", 2458}, {"pass", 7383}},
+		"no overlap: a rotation by hand while nobody knows whether the key works":      {{"create", 12622}, {"storage fault", 44805}, {"rotate", 47920}, {"force", 31825}, {"reload", 12986}, {"pass", 53632}, {"rotate", 37780}, {"pass", 58242}},
 		"no names: a campaign right after one by a clock of before":                    {{"jump", 42621}, {"create", 29370}, {"accept the clock", 55093}, {"compromise all", 48796}, {"pass", 1176}, {"pass", 3122}, {"compromise all", 35875}},
 		"a late revocation, and an id that is given again":                             {{"lie", 2797}, {"create", 49932}, {"service fault", 34804}, {"compromised", 17892}, {"lie", 10270}, {"pass", 5812}, {"pass", 26293}},
 	} {

@@ -152,7 +152,11 @@ func (w *work) ready(ctx context.Context) error {
 // schedule asks for a rotation at the end of what readers were promised.
 func (w *work) schedule(ctx context.Context) (*rotation, error) {
 	now := w.now()
-	at := now.Add(lifecycle.Promise(w.rec.Life.Current(), now, w.caps.Overlap, w.snap().rotation(now).At))
+	cur := w.rec.Life.Current()
+	at := now.Add(lifecycle.Promise(cur, now, w.caps.Overlap, w.snap().rotation(now).At))
+	if isDoubted(w.rec) && w.rec.bound(w.caps) {
+		at = later(at, cur.PromisedUntil) // of what was read before
+	}
 	if w.rec.Requested.IsZero() || at.Before(w.rec.Requested) {
 		next := w.rec.clone()
 		next.Requested = at

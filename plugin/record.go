@@ -97,17 +97,26 @@ func (r *keyRecord) adopt() {
 	}
 }
 
+// bound tells whether the next rotation waits for what readers were promised: its birth
+// ends the current version, and that is not known to be dead already. In doubt it waits
+// for a look; where nobody can look it does not wait.
+func (r *keyRecord) bound(caps provider.Capabilities) bool {
+	cur := r.Life.Current()
+	return cur != nil && !caps.Overlap &&
+		(cur.Doubted.IsZero() || caps.Test && (r.Refusal == nil || r.Refusal.Version != cur.Number))
+}
+
 // subject is what of the record decides when it is rotated.
-// promised is until when readers were promised the current version, where its
-// successor's birth ends it and something else than the record was changed since.
-func (r *keyRecord) subject(limit int, overlap bool, promised time.Time) lifecycle.Subject {
+// promised is until when readers were promised the current version, where something else
+// than the record was changed since; it counts where the record is bound.
+func (r *keyRecord) subject(limit int, bound bool, promised time.Time) lifecycle.Subject {
 	s := lifecycle.Subject{Key: &r.Life, UID: r.UID, Created: r.Created, From: r.ScheduleFrom, Requested: r.Requested, Deleting: r.Deleting != nil,
 		Wait: r.Wait, Free: r.nextRevocation(), Limit: limit}
 	if s.From.IsZero() {
 		s.From = r.LastRotation
 	}
-	if cur := r.Life.Current(); cur != nil && !overlap && cur.Doubted.IsZero() {
-		s.Promised = later(cur.PromisedUntil, promised)
+	if bound {
+		s.Promised = later(r.Life.Current().PromisedUntil, promised)
 		for v := range r.Life.All() {
 			if v.State == lifecycle.Grace && !v.Compromised && !v.Found && !v.Keep {
 				s.Promised = later(s.Promised, v.RevokeAt) // it would be ended, too
