@@ -1,6 +1,7 @@
 package test
 
 import (
+	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
@@ -34,5 +35,45 @@ func TestOneDoorToVault(t *testing.T) {
 		if err != nil || files == 0 {
 			t.Fatalf("%s: %d files, %v", top, files, err)
 		}
+	}
+}
+
+// Vault 2.x and OpenBao refuse generate-root to whoever has no token, so only the door
+// that opens it for the recovery keys may ask: vaultapi.Tokenless.Recovery.
+func TestOneWayInForRecoveryKeys(t *testing.T) {
+	asks := map[string]bool{"GenerateRoot": true, "RecoveryKeysSuffice": true}
+	seen := 0
+	for _, top := range []string{"../appliance", "../installer"} {
+		err := filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			f, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+			if err != nil {
+				return err
+			}
+			ast.Inspect(f, func(n ast.Node) bool {
+				call, ok := n.(*ast.CallExpr)
+				if !ok {
+					return true
+				}
+				s, ok := call.Fun.(*ast.SelectorExpr)
+				if !ok || !asks[s.Sel.Name] {
+					return true
+				}
+				seen++
+				if x, ok := s.X.(*ast.Ident); filepath.Base(filepath.Dir(path)) != "wayin" && !(ok && x.Name == "door") {
+					t.Errorf("%s asks %s of Vault itself: ask wayin.Door", path, s.Sel.Name)
+				}
+				return true
+			})
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if seen < 4 {
+		t.Errorf("%d calls were found", seen)
 	}
 }

@@ -55,6 +55,7 @@ var onOpenBao = map[string]string{
 	"TestAuditWatch":                        runs,
 	"TestDrill":                             soakRuns,
 	"TestEscrowConfirm":                     soakRuns,
+	"TestCallsWithoutAToken":                runs,
 	"TestEscrowLetsIn":                      runs,
 	"TestEscrowLetsInAfterAKilledRun":       runs,
 	"TestFrontShowsVaultTheClient":          soakRuns,

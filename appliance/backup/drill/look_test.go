@@ -111,7 +111,7 @@ func startFake(t *testing.T, v http.Handler) *vaultapi.Client {
 	srv := &http.Server{Handler: v, ReadHeaderTimeout: time.Minute}
 	go func() { _ = srv.Serve(ln) }()
 	t.Cleanup(func() { _ = srv.Close() })
-	c, err := vaultapi.New(vaultapi.Options{Address: "unix://" + path})
+	c, err := vaultapi.New(vaultapi.Options{Address: "unix://" + path, Token: "t"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -88,8 +88,10 @@ func Says(err error, words string) bool {
 	return slices.ContainsFunc(Reasons(err), func(s string) bool { return strings.Contains(s, words) })
 }
 
-// IsDenied says that the token may not, or has ended.
-func IsDenied(err error) bool { return Status(err) == http.StatusForbidden }
+// IsDenied says that the token may not, or has ended, or that there is none.
+func IsDenied(err error) bool {
+	return Status(err) == http.StatusForbidden || errors.Is(err, ErrNoToken)
+}
 
 // WantsToken says that Vault does this for nobody who has not logged in.
 func WantsToken(err error) bool { return IsDenied(err) || Says(err, "missing client token") }

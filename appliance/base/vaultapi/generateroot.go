@@ -42,7 +42,7 @@ func (c *Client) GenerateRoot(ctx context.Context, shares []string) (token strin
 	otp, nonce := s.OTP, s.Nonce
 	for _, share := range shares[:s.Required] {
 		s = rootStatus{}
-		if err := c.sys(ctx, request{method: http.MethodPut, path: "sys/generate-root/update", body: map[string]any{"key": share, "nonce": nonce}}, &s); err != nil {
+		if err := c.sys(ctx, request{method: http.MethodPut, path: update, body: map[string]any{"key": share, "nonce": nonce}}, &s); err != nil {
 			return "", fmt.Errorf("make a root token: %w", err)
 		}
 	}
@@ -63,7 +63,10 @@ func (c *Client) RecoveryKeysSuffice(ctx context.Context) (bool, error) {
 	return err == nil, err
 }
 
-const attempt = "sys/generate-root/attempt"
+const (
+	attempt = "sys/generate-root/attempt"
+	update  = "sys/generate-root/update"
+)
 
 // rootStatus is Vault's view of an attempt.
 type rootStatus struct {

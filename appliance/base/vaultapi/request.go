@@ -127,6 +127,9 @@ func (c *Client) send(ctx context.Context, r request, body io.Reader) (resp *htt
 	if strings.ContainsFunc(token, func(c rune) bool { return c <= ' ' || c > '~' }) {
 		return nil, false, errors.New("the token holds a blank or another character that no token has")
 	}
+	if token == "" && needsToken(r.method, r.path) {
+		return nil, false, ErrNoToken
+	}
 	if token != "" {
 		req.Header.Set("X-Vault-Token", token)
 	}

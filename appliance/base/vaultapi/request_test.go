@@ -96,7 +96,7 @@ func TestRepeats(t *testing.T) {
 	}
 	t.Run("once", func(t *testing.T) {
 		s := serve(t, hangUp)
-		if err := calls["read"](t.Context(), client(t, Options{Address: s.URL}).Once(0)); err == nil || len(s.requests()) != 1 {
+		if err := calls["read"](t.Context(), client(t, Options{Address: s.URL, Token: "t"}).Once(0)); err == nil || len(s.requests()) != 1 {
 			t.Errorf("sent %d times: %v", len(s.requests()), err)
 		}
 	})
@@ -111,7 +111,7 @@ func TestNeverSent(t *testing.T) {
 	address := l.Addr().String()
 	l.Close()
 	s := serve(t, answers(204, ""))
-	c := client(t, Options{Address: "http://" + address})
+	c := client(t, Options{Address: "http://" + address, Token: "t"})
 	c.pause = func(context.Context, time.Duration) error { // and now somebody is there
 		c.http.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, network, strings.TrimPrefix(s.URL, "http://"))
@@ -121,7 +121,7 @@ func TestNeverSent(t *testing.T) {
 	if _, err := c.Write(t.Context(), "a/b", map[string]any{"x": "y"}); err != nil || len(s.requests()) != 1 {
 		t.Errorf("%d requests, %v", len(s.requests()), err)
 	}
-	c = client(t, Options{Address: "http://" + address})
+	c = client(t, Options{Address: "http://" + address, Token: "t"})
 	if _, err := c.Write(t.Context(), "a/b", nil); err == nil || IsUncertain(err) || !IsNoAnswer(err) {
 		t.Errorf("nobody there: %v", err)
 	}
@@ -139,7 +139,7 @@ func TestCancelled(t *testing.T) {
 	left := make(chan struct{})
 	s := serve(t, func(http.ResponseWriter, *http.Request) { cancel(); <-left })
 	defer close(left)
-	_, err := client(t, Options{Address: s.URL}).Write(ctx, "a/b", map[string]any{"x": strings.Repeat("y", 100)})
+	_, err := client(t, Options{Address: s.URL, Token: "t"}).Write(ctx, "a/b", map[string]any{"x": strings.Repeat("y", 100)})
 	if !IsUncertain(err) || !errors.Is(err, context.Canceled) || len(s.requests()) != 1 {
 		t.Errorf("%d requests: %v", len(s.requests()), err)
 	}
@@ -149,7 +149,7 @@ func TestCancelled(t *testing.T) {
 func TestTimeout(t *testing.T) {
 	for timeout := 20 * time.Millisecond; ; timeout *= 2 {
 		s := serve(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
-		c := client(t, Options{Address: s.URL, Timeout: timeout})
+		c := client(t, Options{Address: s.URL, Token: "t", Timeout: timeout})
 		_, err := c.Read(t.Context(), "a/b")
 		seen := len(s.requests())
 		if !errors.Is(err, context.DeadlineExceeded) || seen > 1 {
@@ -226,7 +226,7 @@ func TestAnswers(t *testing.T) {
 				}
 				answers(c.status, c.body)(w, r)
 			})
-			err := c.call(t.Context(), client(t, Options{Address: s.URL}))
+			err := c.call(t.Context(), client(t, Options{Address: s.URL, Token: "t"}))
 			if !c.is(err) {
 				t.Errorf("error: %v", err)
 			}
@@ -250,7 +250,7 @@ func TestAnswers(t *testing.T) {
 	} {
 		t.Run("unchanged/"+name, func(t *testing.T) {
 			s := serve(t, answers(c.status, c.body))
-			got, err := client(t, Options{Address: s.URL}).Unchanged(t.Context(), "a/b", `"e"`)
+			got, err := client(t, Options{Address: s.URL, Token: "t"}).Unchanged(t.Context(), "a/b", `"e"`)
 			if got != c.want || !c.is(err) || s.requests()[0].Header.Get("If-None-Match") != `"e"` {
 				t.Errorf("%t, %v", got, err)
 			}
@@ -258,7 +258,7 @@ func TestAnswers(t *testing.T) {
 	}
 	t.Run("wrap", func(t *testing.T) {
 		s := serve(t, answers(200, wrapped))
-		w, err := client(t, Options{Address: s.URL}).Wrap(t.Context(), "a/b", nil, time.Minute)
+		w, err := client(t, Options{Address: s.URL, Token: "t"}).Wrap(t.Context(), "a/b", nil, time.Minute)
 		if err != nil || w.Token != "w" || w.TTL != time.Minute || w.Path != "a/b" || w.Created.IsZero() {
 			t.Errorf("%v, %v", w, err)
 		}
@@ -268,7 +268,7 @@ func TestAnswers(t *testing.T) {
 	})
 	t.Run("wrap that is not wrapped", func(t *testing.T) {
 		s := serve(t, answers(200, `{"data":{"secret_id":"canary-secret"}}`))
-		if _, err := client(t, Options{Address: s.URL}).Wrap(t.Context(), "a/b", nil, time.Minute); err == nil || strings.Contains(err.Error(), "canary") {
+		if _, err := client(t, Options{Address: s.URL, Token: "t"}).Wrap(t.Context(), "a/b", nil, time.Minute); err == nil || strings.Contains(err.Error(), "canary") {
 			t.Errorf("%v", err)
 		}
 	})

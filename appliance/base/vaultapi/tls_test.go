@@ -49,9 +49,9 @@ func TestTLS(t *testing.T) {
 		trusted bool
 		shown   int
 	}{
-		"with its CA":          {o: Options{CACert: certPEM}, trusted: true},
-		"and our certificate":  {o: Options{CACert: certPEM, ClientCert: certPEM, ClientKey: keyPEM}, trusted: true, shown: 1},
-		"the system's roots":   {o: Options{}},
+		"with its CA":          {o: Options{CACert: certPEM, Token: "t"}, trusted: true},
+		"and our certificate":  {o: Options{CACert: certPEM, ClientCert: certPEM, ClientKey: keyPEM, Token: "t"}, trusted: true, shown: 1},
+		"the system's roots":   {o: Options{Token: "t"}},
 		"no CA file":           {o: Options{CACert: dir + "/none"}, fault: "no such file"},
 		"no file of a CA":      {o: Options{CACert: endless}, fault: "more than 1048576 bytes"},
 		"no certificate in it": {o: Options{CACert: keyPEM}, fault: "holds no PEM certificate"},

@@ -222,7 +222,7 @@ func fakeVault(t *testing.T, answers func(r *http.Request) (int, any)) *vaultapi
 		}
 	}))
 	t.Cleanup(srv.Close)
-	c, err := vaultapi.New(vaultapi.Options{Address: srv.URL})
+	c, err := vaultapi.New(vaultapi.Options{Address: srv.URL, Token: "t"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -82,7 +82,7 @@ func (v *fakeVault) start(t *testing.T) *Vault {
 	t.Helper()
 	srv := httptest.NewServer(v)
 	t.Cleanup(srv.Close)
-	client, err := vaultapi.New(vaultapi.Options{Address: srv.URL})
+	client, err := vaultapi.New(vaultapi.Options{Address: srv.URL, Token: "t"})
 	if err != nil {
 		t.Fatal(err)
 	}

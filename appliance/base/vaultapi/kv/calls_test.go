@@ -75,7 +75,7 @@ func TestCalls(t *testing.T) {
 				_, _ = w.Write([]byte(answer))
 			}))
 			defer srv.Close()
-			v, err := vaultapi.New(vaultapi.Options{Address: srv.URL})
+			v, err := vaultapi.New(vaultapi.Options{Address: srv.URL, Token: "t"})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -104,7 +104,7 @@ func TestAnnotateWithoutMetadata(t *testing.T) {
 		w.WriteHeader(http.StatusNoContent)
 	}))
 	defer srv.Close()
-	v, err := vaultapi.New(vaultapi.Options{Address: srv.URL})
+	v, err := vaultapi.New(vaultapi.Options{Address: srv.URL, Token: "t"})
 	if err != nil {
 		t.Fatal(err)
 	}

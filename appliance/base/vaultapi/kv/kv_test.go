@@ -38,7 +38,7 @@ func TestNothingIsNotNone(t *testing.T) {
 				_, _ = w.Write([]byte(answer.body))
 			}))
 			defer srv.Close()
-			c, err := vaultapi.New(vaultapi.Options{Address: srv.URL})
+			c, err := vaultapi.New(vaultapi.Options{Address: srv.URL, Token: "t"})
 			if err != nil {
 				t.Fatal(err)
 			}
