@@ -166,8 +166,11 @@ func (s *drillSource) add(c *cobra.Command) {
 	f.StringVar(&s.takeState, "take-state", machine.SnapshotState, "folder of the taking job's state, which tells the cluster")
 }
 
+// chosen says that a person has named the snapshot or the places.
+func (s *drillSource) chosen() bool { return s.id != "" || len(s.dirs) > 0 }
+
 func (s *drillSource) options(ctx context.Context, state string) (drill.FetchOptions, error) {
-	o := drill.FetchOptions{StateDir: state, Unverified: s.unverified, Unsigned: s.unsigned, Cluster: s.cluster, TakeStateDir: s.takeState}
+	o := drill.FetchOptions{StateDir: state, Unverified: s.unverified, Unsigned: s.unsigned, Cluster: s.cluster, TakeStateDir: s.takeState, Chosen: s.chosen()}
 	b, err := s.backup()
 	if err != nil {
 		return o, err

@@ -127,7 +127,7 @@ func runDrill(c *cobra.Command, o drillOptions) error {
 	}
 	run, fetch, err := o.prepare(c, state)
 	if err != nil {
-		if !o.rehearse && o.id == "" {
+		if !o.rehearse && !o.chosen() {
 			err = cannotBegin(state, err)
 		}
 		return drillError(err)

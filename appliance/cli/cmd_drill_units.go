@@ -40,7 +40,7 @@ from there without a network. What it could not fetch in the end, it notes for
 			dir := stateDir(state, machine.DrillState)
 			f, err := drill.FetchJob{
 				StateDir: dir, Tries: again.tries(c, "drill fetch"), Now: time.Now,
-				Chosen: s.id != "", Fresh: drill.DefaultMaxRPO, Wait: wait,
+				Chosen: s.chosen(), Fresh: drill.DefaultMaxRPO, Wait: wait,
 				Options: func(ctx context.Context) (drill.FetchOptions, error) { return s.options(ctx, dir) },
 			}.Run(ctx)
 			if err != nil {

@@ -25,6 +25,13 @@ func byHand(code int, err error, give string) error {
 	return &Error{Code: code, Err: err, Hint: give + "; on an installed machine the jobs have what they need: systemctl start strongroom-snapshot takes a snapshot and has it verified"}
 }
 
+// typed says whether an error is of what somebody has typed: outside of a unit it is no
+// failure of the job's either.
+func typed(err error) bool {
+	known := new(Error)
+	return !credential.InUnit() && (errors.As(err, &known) && known.Code == ExitUsage || errors.Is(err, errIdentity))
+}
+
 type takeOptions struct {
 	*snapshotOptions
 	vault      vaultAccess
@@ -116,6 +123,9 @@ func runTake(c *cobra.Command, o takeOptions) error {
 	if errors.Is(err, access.ErrNoLogin) && !credential.InUnit() {
 		return byHand(ExitOperator, err, "log in with vault login, or set VAULT_TOKEN, or give --token-file, or --role-id-file and --secret-id-file")
 	}
+	if err != nil && (len(o.dirs) > 0 || typed(err)) {
+		return snapshotError(err)
+	}
 	if err != nil {
 		// Take records its own failures; those before it are recorded here.
 		err = errors.Join(err, snapshot.RecordTakeFailure(stateDir(o.state, machine.SnapshotState), began, time.Now(), err))
@@ -150,7 +160,7 @@ func (o *takeOptions) job(c *cobra.Command, b config.Backup) (*snapshot.Job, err
 	j := &snapshot.Job{From: client, Host: hostName(), TakeOptions: snapshot.TakeOptions{
 		Recipients: recipients, Destinations: o.destinations(b, ""),
 		StateDir: stateDir(o.state, machine.SnapshotState), ToolVersion: o.version,
-		AdoptPlaces: o.adopt,
+		AdoptPlaces: o.adopt, Chosen: len(o.dirs) > 0,
 	}}
 	// Without it the snapshot is stored, and told: it would pass for one of before.
 	j.TakeOptions.Lineage, j.Lasting = restore.LineageIn(o.epoch)

@@ -76,7 +76,8 @@ func runVerify(c *cobra.Command, o verifyOptions) error {
 	if errors.Is(err, errNoIdentity) {
 		return byHand(ExitUsage, errNoIdentity, "give --identity FILE: the private key of one of the recipients")
 	}
-	if err != nil {
+	chosen := o.chosen()
+	if err != nil && !chosen && !typed(err) {
 		// Verify records its own failures; those before it are recorded here.
 		err = errors.Join(err, snapshot.RecordVerifyFailure(stateDir(o.state, machine.VerifyState), time.Now(), err))
 	}
@@ -90,8 +91,14 @@ func runVerify(c *cobra.Command, o verifyOptions) error {
 		// Verify fails by itself where the clock stays in doubt.
 		err = errors.Join(err, printPruned(c, gone, false))
 	}
+	if chosen || typed(err) {
+		return err
+	}
 	return alertOf(c, b, "snapshot verify", err)
 }
+
+// chosen says that a person has named the snapshot or the places: see snapshot.VerifyOptions.
+func (o *verifyOptions) chosen() bool { return o.id != "" || len(o.dirs) > 0 }
 
 // standsBy says whether the taking job's last run stood aside.
 func standsBy(takeState string) bool {
@@ -115,7 +122,7 @@ func (o *verifyOptions) verify(ctx context.Context, b config.Backup) (map[string
 	v := snapshot.VerifyOptions{
 		Identities: identities, ClusterID: o.cluster, ID: id,
 		StateDir: stateDir(o.state, machine.VerifyState), TakeStateDir: o.takeState, ToolVersion: o.version,
-		PassOver: o.passOver, Unsigned: o.unsigned,
+		PassOver: o.passOver, Unsigned: o.unsigned, Chosen: o.chosen(),
 		Beside: o.beside,
 	}
 	var mu sync.Mutex

@@ -14,6 +14,9 @@ import (
 	"strongroom.example/config/recipient"
 )
 
+// errIdentity is of a key that cannot be read.
+var errIdentity = errors.New("identity")
+
 // errNoIdentity is a command by hand that was given no key; a job has its own.
 var errNoIdentity = errors.New("no identity")
 
@@ -34,7 +37,7 @@ func readIdentities(files []string, own string) ([]age.Identity, error) {
 	for _, name := range names {
 		data, err := credential.Read(name)
 		if err != nil {
-			return nil, &Error{Code: ExitOperator, Err: fmt.Errorf("identity: %w", err)}
+			return nil, &Error{Code: ExitOperator, Err: fmt.Errorf("%w: %w", errIdentity, err)}
 		}
 		ids, err := snapshot.ParseIdentities(data, passphraseFor(name))
 		if err != nil {
@@ -42,7 +45,7 @@ func readIdentities(files []string, own string) ([]age.Identity, error) {
 			if _, public := recipient.Parse(strings.TrimSpace(string(data))); public == nil {
 				hint = "this is the public key: give the file with the private key"
 			}
-			return nil, &Error{Code: ExitOperator, Err: fmt.Errorf("identity %q: %w", name, err), Hint: hint}
+			return nil, &Error{Code: ExitOperator, Err: fmt.Errorf("%w %q: %w", errIdentity, name, err), Hint: hint}
 		}
 		all = append(all, ids...)
 	}

@@ -3,6 +3,9 @@ package cli
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -31,8 +34,12 @@ func TestRetries(t *testing.T) {
 
 // A fetch that fails for good is noted, for status and doctor.
 func TestDrillFetchNotesItsFailure(t *testing.T) {
-	state := t.TempDir()
-	code, out := runDrillCLI(t, "drill", "fetch", "--dir", t.TempDir(), "--take-state", t.TempDir(), "--state", state)
+	state, config := t.TempDir(), filepath.Join(t.TempDir(), "conf")
+	text := fmt.Sprintf("[backup]\nrecipients = []\n[[backup.to]]\ntype = \"dir\"\npath = %q\n", t.TempDir())
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, out := runDrillCLI(t, "drill", "fetch", "--config", config, "--take-state", t.TempDir(), "--state", state)
 	if code != ExitDrift {
 		t.Fatalf("exit code %d:\n%s", code, out)
 	}

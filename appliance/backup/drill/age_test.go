@@ -84,6 +84,21 @@ func TestChosenIsNotTheQuarters(t *testing.T) {
 	if last, err := LastPassed(state); err != nil || last != nil {
 		t.Errorf("it is the last drill that passed: %+v, %v", last, err)
 	}
+	gone, err := snapshot.ParseID(cluster + "/20200101T000000Z-00000000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Nor by its failure, also where nothing was fetched.
+	for _, o := range []FetchOptions{
+		{Destinations: []snapshot.Destination{s}, ID: gone}, {Destinations: []snapshot.Destination{newPlace(t)}, Cluster: cluster, Chosen: true},
+	} {
+		if rep, err := FetchAndRun(t.Context(), o, Options{StateDir: state}); err == nil || rep == nil || rep.Kind != report.KindChosen {
+			t.Errorf("%+v, %v", rep, err)
+		}
+		if last, err := report.Last(state); err != nil || last != nil {
+			t.Errorf("what was chosen and failed is the last drill: %+v, %v", last, err)
+		}
+	}
 	j := FetchJob{StateDir: t.TempDir(), Chosen: true, Now: time.Now, Options: func(context.Context) (FetchOptions, error) { return FetchOptions{}, errors.New("bad configuration") }}
 	if _, err := j.Run(t.Context()); err == nil {
 		t.Error("it passed")

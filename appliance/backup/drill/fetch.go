@@ -23,6 +23,9 @@ type FetchOptions struct {
 	Cluster string
 	// ID picks one; the newest verified one when zero.
 	ID snapshot.ID
+	// Chosen says that a person has named the places: what is drilled proves nothing of the
+	// job's. With ID it is so.
+	Chosen bool
 	// Unsigned takes it although nobody has signed it.
 	Unsigned bool
 	// Unverified takes the newest complete one, verified or not.
@@ -40,6 +43,8 @@ type FetchOptions struct {
 	room string // of what is fetched; StateDir when empty
 }
 
+func (o *FetchOptions) chosen() bool { return o.Chosen || o.ID != (snapshot.ID{}) }
+
 func (o *FetchOptions) place() string { return cmp.Or(o.room, o.StateDir) }
 
 // Fetched tells of a snapshot that lies in the state folder, still encrypted.
@@ -51,7 +56,7 @@ type Fetched struct {
 	VerifiedAt time.Time `json:"verified_at,omitzero"`
 	// Others is what was wrong with other places.
 	Others string `json:"others,omitempty"`
-	// Chosen says that a person has named it.
+	// Chosen says that a person has named it, or where it lies.
 	Chosen bool `json:"chosen,omitempty"`
 	// ClockDoubt is why the clock was not to be believed; empty where it was.
 	ClockDoubt string `json:"clock_doubt,omitempty"`
@@ -83,7 +88,7 @@ func (o *FetchOptions) fetch(ctx context.Context) (Fetched, error) {
 	if o.Doubt == nil {
 		o.Doubt = func() error { return snapshot.ClockDoubt(o.TakeStateDir, o.Now()) }
 	}
-	f := Fetched{StartedAt: o.Now().UTC(), Chosen: o.ID != (snapshot.ID{})}
+	f := Fetched{StartedAt: o.Now().UTC(), Chosen: o.chosen()}
 	if doubt := o.Doubt(); doubt != nil {
 		f.ClockDoubt = doubt.Error()
 	}

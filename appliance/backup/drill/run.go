@@ -167,9 +167,7 @@ func (o *Options) newRun() *run {
 // finish gets the snapshot, drills, tidies up and writes the report.
 func (r *run) finish(ctx context.Context, get func(*run) error) (*report.Report, error) {
 	err := get(r)
-	if err == nil || r.fetched.ID != "" {
-		r.describe()
-	}
+	r.describe()
 	if err == nil {
 		err = r.drill(ctx)
 	}

@@ -52,6 +52,9 @@ type TakeOptions struct {
 	ToolVersion string
 	// AdoptPlaces stores to a folder although it is not the place that it was.
 	AdoptPlaces bool
+	// Chosen says that a person has named the places: what comes of it is those', and neither
+	// makes the job a failed one nor mends its failure.
+	Chosen bool
 	// Began is when the job did, of whose tries this may be a later one; now when zero.
 	Began time.Time
 
@@ -97,7 +100,7 @@ func Take(ctx context.Context, o TakeOptions) (Taken, error) {
 
 	taken, err := o.take(ctx)
 	return taken, errors.Join(err, o.record(taken, taken.Held, err, func(s *TakeState) {
-		if len(taken.Held)+len(taken.failed) > 0 { // else no place was asked
+		if !o.Chosen && len(taken.Held)+len(taken.failed) > 0 { // else no place was asked
 			s.Failures = settle(s.Failures, o.Now(), o.Destinations, taken.failed)
 		}
 	}))
@@ -412,6 +415,9 @@ func (o *TakeOptions) record(t Taken, held []string, failure error, also ...func
 	}
 	for _, set := range also {
 		set(&s)
+	}
+	if o.Chosen {
+		return errors.Join(err, s.save(o.StateDir))
 	}
 	s.Began = o.Began.UTC()
 	s.Failure, s.CanaryFailure = nil, nil

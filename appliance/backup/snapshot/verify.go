@@ -26,6 +26,9 @@ type VerifyOptions struct {
 	// ID picks one snapshot; the one that this machine stored last when zero, and
 	// where it has stored none there, the newest complete one.
 	ID ID
+	// Chosen says that a person has named snapshot or places: what comes of it is those',
+	// and neither makes the job a failed one nor mends its failure.
+	Chosen bool
 	// Unsigned verifies the one that ID names although nobody has signed it: see Allow.
 	Unsigned bool
 	// StateDir holds the job's lock and its state file. It must exist.
@@ -521,6 +524,9 @@ func (r *verifyRecorder) save(failure, doubt error) (doubted int, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	err = r.write(func(s *VerifyState) {
+		if r.o.Chosen {
+			return
+		}
 		switch {
 		case doubt == nil:
 			s.ClockDoubted = 0
