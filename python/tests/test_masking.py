@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import heapq
 import io
 import json
@@ -23,6 +24,7 @@ from strongroom_dagster import (
     ConfigurationError,
     Credentials,
     FieldNotFoundError,
+    JwtAuth,
     SecretMapping,
     SecretPicklingError,
     Settings,
@@ -41,6 +43,7 @@ from .harness.wait import free_port
 SECRET = "s3cr3t-value"
 
 MAPPING = SecretMapping({"value": SECRET}, path="secret/x", version=3)
+ENVIRON = {"X": SECRET}
 MASKED: list[Masked] = [
     MAPPING,
     ApiKey(name="x", values=MAPPING, version=3),
@@ -54,9 +57,27 @@ def test_values_mask_themselves(value: Masked) -> None:
     for text in (repr(value), str(value), f"{value}", f"{value!r}", "%s" % value, repr([value])):  # noqa: UP031
         assert SECRET not in text
         assert "****" in text
-    for dump in (pickle.dumps, copy.copy, copy.deepcopy):
+    for dump in (pickle.dumps, copy.copy, copy.deepcopy, lambda v: v.__getstate__()):
         with pytest.raises(SecretPicklingError, match="refused to pickle"):
             dump(value)
+
+
+@pytest.mark.parametrize(
+    "holder", [Source(variable="X", environ=ENVIRON), JwtAuth("r", environ=ENVIRON)]
+)
+def test_a_mapping_that_was_given_is_not_shown(holder: Source | JwtAuth) -> None:
+    assert SECRET not in f"{vars(holder)} {holder} {holder.environ!s}"
+    with pytest.raises(SecretPicklingError):
+        dataclasses.asdict(holder)
+    assert holder.environ is not None
+    assert (dict(holder.environ), len(holder.environ)) == (ENVIRON, 1)
+
+
+def test_a_mapping_that_was_given_is_read_as_it_is_now() -> None:
+    environ = {"X": "old"}
+    source = Source(variable="X", environ=environ)
+    environ["X"] = "new"
+    assert source.read("token") == "new"
 
 
 def test_the_client_is_pickled_without_what_it_holds(

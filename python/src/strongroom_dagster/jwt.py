@@ -18,6 +18,7 @@ from .errors import (
     SecretPicklingError,
     VaultUnavailableError,
 )
+from .masked import hidden
 from .methods import Caller, check_mount, check_source, check_text, log_in
 from .settings import variables_of
 from .source import Source
@@ -52,6 +53,7 @@ class JwtAuth:
     owns_token: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
+        self.environ = hidden(self.environ)
         check_mount(self.mount)
         check_text("role", self.role)
         check_source("token", self.token, optional=True)

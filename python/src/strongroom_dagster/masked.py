@@ -75,6 +75,10 @@ class Masked:
             hint="pass the name of the secret on and read it where it is needed",
         )
 
+    def __getstate__(self) -> NoReturn:
+        self.__reduce_ex__(2)
+        raise AssertionError("unreachable")
+
 
 class Fixed(Masked):
     """Base of masked objects whose attributes do not change once they are made."""
@@ -349,3 +353,32 @@ class Sensitive(Fixed):
         return f"Sensitive('{MASK}')"
 
     __str__ = __repr__
+
+
+class Variables(Fixed, Mapping[str, str]):
+    """A mapping that is given in place of the environment: read as it is now, and not shown."""
+
+    __slots__ = ("_given",)
+    _given: Mapping[str, str]
+
+    def __init__(self, given: Mapping[str, str]) -> None:
+        self._fill(_given=given)
+
+    def __getitem__(self, key: str) -> str:
+        return self._given[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._given)
+
+    def __len__(self) -> int:
+        return len(self._given)
+
+    def __repr__(self) -> str:
+        return f"Variables('{MASK}')"
+
+    __str__ = __repr__
+
+
+def hidden(environ: Mapping[str, str] | None) -> Mapping[str, str] | None:
+    """The same without its values in `vars`, `dataclasses.asdict` and the like."""
+    return Variables(environ) if isinstance(environ, Mapping) else environ

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import AuthenticationError, ConfigurationError, SecretPicklingError
-from .masked import Sensitive
+from .masked import Sensitive, hidden
 from .settings import UNRESOLVED, VARIABLE, VISIBLE, is_env_var, quoted_path, variables_of
 
 _BY_NAME = 'write Source(variable="…")'
@@ -40,6 +40,7 @@ class Source:
     environ: Mapping[str, str] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "environ", hidden(self.environ))
         if sum(x is not None for x in (self.file, self.variable, self.value)) != 1:
             raise ConfigurationError(
                 "a credential needs exactly one source", hint="a file, a variable or a value"
