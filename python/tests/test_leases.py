@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
+import sqlalchemy
 
 from strongroom_dagster import ConfigurationError, InvalidResponseError, VaultUnavailableError
 from strongroom_dagster.database import DatabaseLease
@@ -17,7 +18,7 @@ from strongroom_dagster.fake import FakeVaultSecrets
 
 from .harness.clock import FakeClock
 from .harness.model import Model, model_vault
-from .harness.shown import kept
+from .harness.shown import everything, kept
 from .harness.wait import free_port
 
 
@@ -548,3 +549,22 @@ def test_a_connection_that_fails_keeps_no_password() -> None:
         with pytest.raises(psycopg.OperationalError) as caught:
             db.connect(f"host=127.0.0.1 port={free_port()} dbname=x")
         assert "c4n4ry" not in kept(caught.value)
+
+
+def test_an_engine_that_cannot_connect_keeps_no_password() -> None:
+    with FakeVaultSecrets(databases={"r": ("u", "c4n4ry")}) as client, client.database("r") as db:
+        engine = db.engine(f"postgresql+psycopg://127.0.0.1:{free_port()}/x")
+        with pytest.raises(sqlalchemy.exc.OperationalError) as caught:
+            engine.connect()
+        assert "c4n4ry" not in kept(caught.value)
+
+
+@pytest.mark.parametrize("keywords", [
+    {"connect_args": {"user": "c4n4ry"}}, {"connect_args": {"password": "c4n4ry"}},
+    {"creator": lambda: "c4n4ry"}, {"pool": sqlalchemy.QueuePool(lambda: "c4n4ry")},  # type: ignore[arg-type]
+])  # fmt: skip
+def test_an_engine_has_no_other_user_than_the_leases(keywords: dict[str, Any]) -> None:
+    with FakeVaultSecrets(databases={"r": ("u", "p")}) as client, client.database("r") as db:
+        with pytest.raises(ConfigurationError, match="must not be given") as caught:
+            db.engine("postgresql+psycopg://h/d", **keywords)
+        assert "c4n4ry" not in everything(caught.value)

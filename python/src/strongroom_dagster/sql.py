@@ -38,7 +38,7 @@ def leased_engine(
         keywords: passed on to `sqlalchemy.create_engine`.
 
     Raises:
-        ConfigurationError: it is no URL, or holds a user or a password.
+        ConfigurationError: it is no URL, or holds a user or a password, or the keywords do.
     """
     parsed: sqlalchemy.URL | None = None
     with contextlib.suppress(sqlalchemy.exc.ArgumentError, ValueError):  # they may quote it
@@ -53,15 +53,26 @@ def leased_engine(
         raise ConfigurationError(
             "the database URL must not hold a user or password", hint="the lease provides them"
         )
+    own = {"creator", "async_creator", "pool"} & {*keywords}  # their users are their own
+    if own or {"user", "password"} & {*(keywords.get("connect_args") or ())}:
+        raise ConfigurationError(
+            "the engine must not be given a user or password, a creator or a pool",
+            hint="the lease provides the credentials",
+        )
     engine = sqlalchemy.create_engine(parsed, **keywords)
 
     @sqlalchemy.event.listens_for(engine, "do_connect")
-    def provide(_dialect: Any, record: Any, _args: Any, parameters: dict[str, Any]) -> None:
+    def provide(dialect: Any, record: Any, args: Any, parameters: dict[str, Any]) -> Any:
         now = source.current()
-        parameters["user"] = now.username
-        parameters["password"] = now.password
         if record is not None:
             record.info[_LEASE] = now.lease_id
+        try:
+            return dialect.connect(
+                *args, **{**parameters, "user": now.username, "password": now.password}
+            )
+        except dialect.loaded_dbapi.Error as error:
+            failed = error.with_traceback(None)  # its frames hold the password
+        raise failed
 
     @sqlalchemy.event.listens_for(engine, "checkout")
     def check(_connection: Any, record: Any, _proxy: Any) -> None:
