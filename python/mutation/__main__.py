@@ -1,101 +1,63 @@
 """python -m mutation [MODULE …] [--sites N] [--seed TEXT] [--minutes M] [--jobs N] [--real]
 
-For each change to a module of the package: do its tests complain? What survives is printed; the
-exit code is 1 if something does that `mutation/survivors.txt` does not argue away, or if an
-argument there is about a change that cannot be made any more. `--real` takes the tests that need
-a real Vault, too (VAULT_BIN).
+For each change to a module of the package: do the tests that run its line complain? What survives
+is printed; the exit code is 1 if something does that `mutation/survivors.txt` does not argue away,
+or if an argument there is about a change that cannot be made any more. `--real` takes the tests
+that need a real Vault, too (VAULT_BIN). `--place TEXT` takes only the changes whose line in the
+list of survivors has the text in it, and `--tests FILE` only those tests, to look again.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
 import os
 import random
 import secrets
-import shutil
-import signal
 import sys
-import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-# Not the package itself: what every child would import anew.
-import cryptography.x509
-import hvac
-import hypothesis.stateful
-import psycopg
 import pytest
-import pytest_timeout  # type: ignore[import-untyped]
-import sqlalchemy
 
 from .mutants import Mutant, mutants_of
+from .warm import BROKEN, HERE, LEAN, PACKAGE, Run, Warm, end
 
-HERE = Path(__file__).resolve().parent.parent
-PACKAGE = HERE / "src" / "strongroom_dagster"
 ARGUED = Path(__file__).with_name("survivors.txt")
 #: The tests of one mutant are taken to hang after this many seconds and five times what they take
 #: without a change.
-SECONDS = 60.0
-_REAL = frozenset({"vault", "fragile", "openbao", "apikeys", "postgres"})
-_IMPORTED = (cryptography.x509, hvac, hypothesis.stateful, psycopg, pytest_timeout, sqlalchemy)
-
-#: Tests that need no server but their own, those first that are likeliest to complain.
-QUICK = {
+SECONDS = 30.0
+MODULES = sorted(f.stem for f in PACKAGE.glob("*.py") if f.stem != "__init__")
+#: Tests of what is not the package: types, documents, pages in a browser.
+_NOT = ["test_typing.py", "test_docs.py", "test_package.py", "test_ui.py", "test_recipes.py"]
+#: Files of tests that were written for a module; all of them are run, of others the quickest.
+OWN = {
     "cache": ["test_cache.py", "test_identity.py"],
-    "singleflight": ["test_singleflight.py", "test_cache.py"],
+    "singleflight": ["test_singleflight.py"],
     "database": ["test_leases.py", "test_close.py"],
-    "reads": ["test_reads.py", "test_identity.py", "test_apikeys.py", "test_cache.py", "test_names.py"],
-    "client": ["test_client.py", "test_close.py", "test_cache.py", "test_identity.py", "test_names.py"],
+    "sql": ["test_leases.py"],
+    "reads": ["test_reads.py", "test_identity.py", "test_apikeys.py", "test_names.py"],
+    "client": ["test_client.py", "test_close.py", "test_identity.py", "test_names.py"],
     "refs": ["test_refs.py", "test_names.py"],
-    "masked": ["test_masking.py", "test_identity.py"],
-    "lease": ["test_lease.py", "test_leases.py"],
-    "rotation": ["test_rotation.py"],
-    "session": ["test_session.py", "test_http.py", "test_transport.py", "test_handed_out.py"],
-    "methods": ["test_methods.py"],
-    "auth": ["test_token.py", "test_leases.py", "test_http.py", "test_handed_out.py", "test_cache.py"],
-    "adapter": ["test_http.py", "test_handed_out.py", "test_frames.py", "test_masking.py", "test_cache.py"],
+    "masked": ["test_masking.py"],
+    "lease": ["test_lease.py"],
+    "session": ["test_session.py", "test_http.py", "test_handed_out.py"],
+    "handed_out": ["test_handed_out.py"],
+    "methods": ["test_methods.py", "test_quoting.py"],
+    "jwt": ["test_jwt.py", "test_quoting.py"],
+    "source": ["test_quoting.py", "test_methods.py"],
+    "auth": ["test_token.py", "test_handed_out.py", "test_cache.py"],
+    "adapter": ["test_handed_out.py", "test_frames.py", "test_cache.py"],
+    "answers": ["test_http.py", "test_quoting.py"],
+    "faults": ["test_http.py", "test_transport.py"],
     "transport": ["test_http.py", "test_session.py", "test_transport.py", "test_handed_out.py"],
-    "env": ["test_env.py", "test_env_vectors.py", "test_migrate.py"],
-}  # fmt: skip
-REAL = [
-    "test_model.py", "test_client_kv.py", "test_apikeys.py", "test_database.py", "test_conformance.py",
-    "test_faults.py", "test_auth.py", "test_openbao.py",
-]  # fmt: skip
-
-
-class _WithoutVault:
-    """Leaves out the tests that need a real Vault."""
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        items[:] = [i for i in items if not _REAL & set(getattr(i, "fixturenames", ()))]
-
-
-def start(module: str, mutant: Mutant, tests: list[str], *, real: bool) -> int:
-    """Runs the tests with it in a child that has all else imported already; its process id."""
-    child = os.fork()
-    if child:
-        return child
-    code = 1
-    try:
-        nothing = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nothing, 1)
-        os.dup2(nothing, 2)
-        with tempfile.TemporaryDirectory(prefix="strongroom-mutant-") as directory:
-            package = Path(directory) / PACKAGE.name
-            shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
-            (package / f"{module}.py").write_text(mutant.source)
-            sys.path.insert(0, directory)
-            os.chdir(HERE)
-            plugins = [] if real else [_WithoutVault()]
-            # No more than it takes, for it is done for each mutant.
-            os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-            lean = ["-x", "-p", "pytest_timeout", "--assert=plain"]
-            code = pytest.main([*lean, *(f"tests/{test}" for test in tests)], plugins)
-    finally:
-        os._exit(int(code))
+    "settings": ["test_transport.py", "test_quoting.py", "test_http.py", "test_names.py"],
+    "env": ["test_env.py", "test_env_vectors.py"],
+    "overlay": ["test_environment.py"],
+    "shared": ["test_environment.py"],
+    "resource": ["test_resource.py", "test_environment.py", "test_slips.py"],
+    "resource_input": ["test_resource.py", "test_slips.py"],
+}
 
 
 @dataclass
@@ -108,45 +70,56 @@ class Tally:
         alive: no test complained.
     """
 
-    killed: int
-    hung: int
-    alive: list[Mutant]
+    killed: int = 0
+    hung: int = 0
+    alive: list[Mutant] = field(default_factory=list)
+
+    @property
+    def tried(self) -> int:
+        """All of them."""
+        return self.killed + self.hung + len(self.alive)
 
 
 def tried(
-    module: str, mutants: list[Mutant], tests: list[str], asked: Options, end: float, limit: float
+    warm: Warm, run: Run, module: str, mutants: list[Mutant], asked: Options, until: float
 ) -> Tally:
-    """Runs the tests with one mutant after the other, in their order, until `end`.
-
-    Args:
-        end: of the time, as `time.monotonic` has it; what was begun by then is ended.
-        limit: seconds for one mutant.
-    """
-    waiting, tally = list(mutants), Tally(0, 0, [])
+    """Runs the tests with one mutant after the other, in their order, until `until`, as
+    `time.monotonic` has it; what was begun by then is ended."""
+    waiting, tally = list(mutants), Tally()
     running: dict[int, tuple[Mutant, float]] = {}
     while waiting or running:
-        while waiting and len(running) < asked.jobs and time.monotonic() < end:
+        while waiting and len(running) < asked.jobs and time.monotonic() < until:
             mutant = waiting.pop(0)
-            child = start(module, mutant, tests, real=asked.real)
-            running[child] = (mutant, time.monotonic())
+            numbers = warm.chosen(run, module, mutant, OWN.get(module, []))
+            if not numbers:
+                tally.alive.append(mutant)
+                say(f"{module}.py:{mutant.line} {mutant.what} (no test runs it)")
+                continue
+            child = warm.start(module, mutant, numbers)
+            if child is None:
+                child = warm.start_anew(module, mutant.source, numbers)
+            limit = SECONDS + 5 * sum(run.seconds[number] for number in numbers)
+            running[child] = (mutant, time.monotonic() + limit)
         if not running:
             break
         child, status = os.waitpid(-1, os.WNOHANG)
-        if child:
-            mutant, _ = running.pop(child)
-            if status == 0:
-                tally.alive.append(mutant)
-                if mutant.line:
-                    say(f"{module}.py:{mutant.line} {mutant.what}")
-            elif os.WIFSIGNALED(status):
-                tally.hung += 1
-            else:
-                tally.killed += 1
+        if not child:
+            time.sleep(0.02)
+            for child, (_, limit) in running.items():
+                if time.monotonic() > limit:
+                    end(child)
             continue
-        time.sleep(0.1)
-        for child, (_, began) in running.items():
-            if time.monotonic() - began > limit:
-                os.kill(child, signal.SIGKILL)
+        mutant, _ = running.pop(child)
+        if os.WIFSIGNALED(status):
+            tally.hung += 1
+        elif os.WEXITSTATUS(status) == BROKEN:
+            sys.exit(f"mutation: the run itself failed at {module}.py: {mutant.what}")
+        elif status:
+            tally.killed += 1
+        else:
+            tally.alive.append(mutant)
+            say(f"{module}.py:{mutant.line} {mutant.what}")
+        end(child)
     return tally
 
 
@@ -166,73 +139,88 @@ class Options:
     seed: str
     minutes: float
     real: bool
+    place: str
+    tests: list[str]
+    map: Path
 
 
 def options() -> Options:
     """Reads the command line."""
     parser = argparse.ArgumentParser(prog="mutation", description=__doc__)
-    parser.add_argument("modules", nargs="*", default=[*QUICK])
+    parser.add_argument("modules", nargs="*", default=MODULES, metavar="MODULE")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--sites", type=int, default=10**6, help="at most so many of a module")
     parser.add_argument("--seed", default=secrets.token_hex(4), help="which of them")
     parser.add_argument("--minutes", type=float, default=10**6, help="for all modules together")
     parser.add_argument("--real", action="store_true", help="with the tests on a real Vault")
+    parser.add_argument("--place", default="", help="only changes that have it in their line")
+    parser.add_argument("--tests", nargs="+", default=[], metavar="FILE", help="of tests/")
+    kept = HERE.parent / ".cache" / "mutation-map"
+    parser.add_argument("--map", type=Path, default=kept, help="which tests run which line")
     found = parser.parse_args()
     for module in found.modules:
-        if module not in QUICK:
-            parser.error(f'"{module}" is none of {", ".join(QUICK)}')
-        for test in tests_of(module, real=found.real):
-            if not (HERE / "tests" / test).is_file():
-                parser.error(f"the tests of {module}: there is no tests/{test}")
-    return Options(found.modules, found.jobs, found.sites, found.seed, found.minutes, found.real)
+        if module not in MODULES:
+            parser.error(f'"{module}" is none of {", ".join(MODULES)}')
+    for test in found.tests:
+        if not (HERE / "tests" / test).is_file():
+            parser.error(f"there is no tests/{test}")
+    return Options(**vars(found))
 
 
 def _chosen(mutants: list[Mutant], asked: Options, module: str) -> list[Mutant]:
     """In an order that the seed decides, so that fewer of them are the first of more."""
     mixed = random.Random(f"{asked.seed} {module}")  # noqa: S311
-    return mixed.sample(mutants, len(mutants))[: asked.sites]
+    some = [m for m in mutants if asked.place in f"{module}.py {m.what}"]
+    return mixed.sample(some, len(some))[: asked.sites]
 
 
-def tests_of(module: str, *, real: bool) -> list[str]:
-    """Names of files, each once."""
-    return [*dict.fromkeys([*QUICK[module], *(REAL if real else [])])]
+class _Work:
+    def __init__(self, asked: Options) -> None:
+        self._asked = asked
+        self.faults = 0
+
+    def __call__(self, warm: Warm) -> None:
+        asked = self._asked
+        until = time.monotonic() + 60 * asked.minutes
+        run = warm.unchanged(asked.map)
+        for name in run.failed:
+            say(f"fails without a change, and is left out: {name}")
+            self.faults += 1
+        say(
+            f"mutation: --seed {asked.seed}; {len(warm.items)} tests in "
+            f"{sum(run.seconds.values()):.0f} s"
+        )
+        argued = [x for x in ARGUED.read_text().splitlines() if x and not x.startswith("#")]
+        for number, module in enumerate(asked.modules):
+            began = time.monotonic()
+            share = began + (until - began) / (len(asked.modules) - number)
+            mutants = mutants_of((PACKAGE / f"{module}.py").read_text())
+            names = {f"{module}.py {m.what}" for m in mutants}
+            gone = [x for x in argued if x.startswith(f"{module}.py ") and x not in names]
+            for line in gone:
+                say(f"argued in survivors.txt, and not there any more: {line}")
+            tally = tried(warm, run, module, _chosen(mutants, asked, module), asked, share)
+            new = [m for m in tally.alive if f"{module}.py {m.what}" not in argued]
+            self.faults += len(new) + len(gone)
+            say(
+                f"{module}: {tally.tried} of {len(mutants)} tried, {tally.killed} killed, "
+                f"{tally.hung} hung, {len(tally.alive) - len(new)} argued, {len(new)} live, "
+                f"{time.monotonic() - began:.0f} s"
+            )
 
 
 def main() -> int:
     """Returns 1 if a mutant lives that is not argued away."""
     asked = options()
-    end = time.monotonic() + 60 * asked.minutes
-    gc.freeze()  # so that no child walks through what all of them have imported
-    say(f"mutation: --seed {asked.seed}")
-    argued = [x for x in ARGUED.read_text().splitlines() if x and not x.startswith("#")]
-    faults = 0
-    for number, module in enumerate(asked.modules):
-        began = time.monotonic()
-        share = began + (end - began) / (len(asked.modules) - number)
-        tests = tests_of(module, real=asked.real)
-        source = (PACKAGE / f"{module}.py").read_text()
-        unchanged = [Mutant(0, "unchanged", source)]
-        limit = SECONDS * (10 if asked.real else 1)
-        # How long they take is not known yet, and a busy machine is no fault of theirs.
-        as_it_is = tried(module, unchanged, tests, asked, float("inf"), 10 * limit)
-        if not as_it_is.alive:
-            does = "do not end" if as_it_is.hung else "fail"
-            sys.exit(f"mutation: the tests of {module} {does} as it is: {' '.join(tests)}")
-        limit += 5 * (time.monotonic() - began)
-        mutants = mutants_of(source)
-        names = {f"{module}.py {m.what}" for m in mutants}
-        gone = [x for x in argued if x.startswith(f"{module}.py ") and x not in names]
-        for line in gone:
-            say(f"argued in survivors.txt, and not there any more: {line}")
-        tally = tried(module, _chosen(mutants, asked, module), tests, asked, share, limit)
-        new = [m for m in tally.alive if f"{module}.py {m.what}" not in argued]
-        faults += len(new) + len(gone)
-        say(
-            f"{module}: {tally.killed + tally.hung + len(tally.alive)} of {len(mutants)} tried, "
-            f"{tally.killed} killed, {tally.hung} hung, {len(tally.alive) - len(new)} argued, "
-            f"{len(new)} live, {time.monotonic() - began:.0f} s"
-        )
-    return 1 if faults else 0
+    os.chdir(HERE)
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    work = _Work(asked)
+    files = [f"tests/{name}" for name in asked.tests]
+    left_out = [] if files else [f"--ignore=tests/{name}" for name in _NOT]
+    code = pytest.main([*LEAN, *left_out, *files], [Warm(work, real=asked.real)])
+    if code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+        return 1
+    return 1 if work.faults else 0
 
 
 if __name__ == "__main__":

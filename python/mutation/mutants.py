@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import copy
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from types import CodeType
 
 _COMPARED: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
@@ -29,11 +31,33 @@ class Mutant:
         line: in the module.
         what: where and what the change is, in words.
         source: the whole module with it.
+        lines: those of the statement that it is in.
+        around: those of the function that it is in.
+        first_line: of that function's code, decorators included; None if it is in none's body.
     """
 
     line: int
     what: str
     source: str
+    lines: range
+    around: range
+    first_line: int | None
+
+    def code(self, file: str) -> CodeType | None:
+        """The changed function, compiled; None if it is in none's body."""
+        if self.first_line is None:
+            return None
+        names = self.what.split(":")[0].split(".")
+        code = compile(self.source, file, "exec", dont_inherit=True)
+        while names:
+            inner = [c for c in code.co_consts if isinstance(c, CodeType) and c.co_name == names[0]]
+            if len(inner) != 1:
+                return None  # a property and its setter
+            code = inner[0]
+            names = names[1:]
+            if code.co_flags & inspect.CO_NEWLOCALS:
+                return code
+        return None
 
 
 def mutants_of(source: str) -> list[Mutant]:
@@ -47,11 +71,31 @@ def mutants_of(source: str) -> list[Mutant]:
             new = change(here)
             _put(parent, path[-1], new)
             text = ast.unparse(ast.fix_missing_locations(changed))
-            found.append(Mutant(getattr(node, "lineno", 0), f"{_place(tree, path)}: {what}", text))
+            lines, around, first_line = _reach(tree, path)
+            what = f"{_place(tree, path)}: {what}"
+            found.append(Mutant(getattr(node, "lineno", 0), what, text, lines, around, first_line))
     return sorted(found, key=lambda m: m.line)
 
 
 Step = tuple[str, int | None]
+
+
+def _reach(tree: ast.AST, path: tuple[Step, ...]) -> tuple[range, range, int | None]:
+    """The lines of the innermost statement and of the outermost function, and that one's first."""
+    lines = around = range(0)
+    first_line = None
+    for end in range(1, len(path) + 1):
+        _, node = _follow(tree, path[:end])
+        if isinstance(node, ast.stmt):
+            last = node.end_lineno or node.lineno
+            body = getattr(node, "body", None)
+            lines = range(node.lineno, (body[0].lineno - 1 if body else last) + 1)
+            lines = lines or range(node.lineno, node.lineno + 1)
+        if isinstance(node, ast.FunctionDef) and first_line is None:
+            around = range(node.lineno, (node.end_lineno or node.lineno) + 1)
+            if end < len(path) and path[end][0] == "body":
+                first_line = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+    return lines, around, first_line
 
 
 def _place(tree: ast.AST, path: tuple[Step, ...]) -> str:
