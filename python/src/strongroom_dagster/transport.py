@@ -181,7 +181,7 @@ class _Idle:
 
     # Neither waits, whatever is asked.
     def put(self, item: Any, *_: Any, **__: Any) -> None:
-        if 0 < self._maxsize <= len(self._items):
+        if self._maxsize <= len(self._items):
             raise queue.Full
         self._items.append(item)
 
@@ -214,6 +214,14 @@ class _UnixPool(_HTTPPool):
 
 
 _POOLS = {"http": _HTTPPool, "https": _HTTPSPool}
+
+
+def _ours(pool: Any) -> Any:
+    """The same for the pools of SOCKS, which urllib3 has only where PySocks is installed."""
+    if pool.QueueCls is _Idle:
+        return pool
+    connection = type("_SOCKSConnection", (pool.ConnectionCls,), {"response_class": _Answer})
+    return type("_SOCKSPool", (pool,), {"ConnectionCls": connection, "QueueCls": _Idle})
 
 
 class Connections(requests.adapters.HTTPAdapter):
@@ -261,8 +269,11 @@ class Connections(requests.adapters.HTTPAdapter):
         manager = super().proxy_manager_for(
             proxy, **keywords, **self._pool_keywords, **self._proxy_keywords
         )
-        if isinstance(manager, urllib3.poolmanager.ProxyManager):
-            manager.pool_classes_by_scheme = _POOLS
+        manager.pool_classes_by_scheme = (
+            _POOLS
+            if isinstance(manager, urllib3.poolmanager.ProxyManager)
+            else {scheme: _ours(pool) for scheme, pool in manager.pool_classes_by_scheme.items()}
+        )
         return manager
 
     def build_connection_pool_key_attributes(self, request: Any, *_: Any, **__: Any) -> Any:
