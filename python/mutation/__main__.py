@@ -14,6 +14,7 @@ import os
 import random
 import secrets
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,6 +117,7 @@ def tried(
             sys.exit(f"mutation: the run itself failed at {module}.py: {mutant.what}")
         elif status:
             tally.killed += 1
+            warm.learn(module, child)
         else:
             tally.alive.append(mutant)
             say(f"{module}.py:{mutant.line} {mutant.what}")
@@ -217,7 +219,9 @@ def main() -> int:
     work = _Work(asked)
     files = [f"tests/{name}" for name in asked.tests]
     left_out = [] if files else [f"--ignore=tests/{name}" for name in _NOT]
-    code = pytest.main([*LEAN, *left_out, *files], [Warm(work, real=asked.real)])
+    with tempfile.TemporaryDirectory(prefix="strongroom-mutation-") as notes:
+        warm = Warm(work, Path(notes), real=asked.real)
+        code = pytest.main([*LEAN, *left_out, *files], [warm])
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         return 1
     return 1 if work.faults else 0

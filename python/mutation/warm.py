@@ -16,6 +16,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,11 +59,13 @@ class Run:
 class Warm:
     """A plugin of pytest: collects, and gives `work` the tests in place of running them."""
 
-    def __init__(self, work: Callable[[Warm], None], *, real: bool) -> None:
+    def __init__(self, work: Callable[[Warm], None], notes: Path, *, real: bool) -> None:
         self._work = work
         self._real = real
         self._complained = False
         self._functions: dict[tuple[str, int], list[FunctionType]] = {}
+        self._told: dict[str, list[int]] = {}
+        self._notes = notes
         self.items: list[pytest.Item] = []
 
     @pytest.hookimpl(tryfirst=True)
@@ -140,19 +143,26 @@ class Warm:
 
     def chosen(self, run: Run, module: str, mutant: Mutant, own: list[str]) -> list[int]:
         """The tests that run what it changes: those of the files `own`, and then of the others as
-        many as there is time for; the quickest first."""
+        many as there is time for."""
         lines = run.tests.get(module, {})
         numbers = {n for line in mutant.lines for n in lines.get(line, ())}
         if not numbers:  # in a forked child, or at the import
             numbers = {n for line in mutant.around for n in lines.get(line, ())}
         if not numbers:
             numbers = {n for found in lines.values() for n in found}
+        # Of each test's cases one before the next of any, and first of all what has told before.
+        told = self._told.get(module, [])
+        cases: Counter[str] = Counter()
+        order = []
+        for number in sorted(numbers, key=run.seconds.__getitem__):
+            name = self.items[number].nodeid.split("[")[0]
+            cases[name] += 1
+            others = self.items[number].path.name not in own
+            before = told.index(number) if number in told else len(told)
+            order.append((before, others, cases[name], number))
         chosen: list[int] = []
         left = ENOUGH
-        for others, number in sorted(
-            ((self.items[n].path.name not in own, n) for n in numbers),
-            key=lambda one: (one[0], run.seconds[one[1]]),
-        ):
+        for _, others, _, number in sorted(order):
             if self.items[number].nodeid not in run.failed:
                 left -= run.seconds[number] * others
                 if left > 0 or not others:
@@ -172,9 +182,20 @@ class Warm:
         def run() -> int:
             for function, code in swaps:
                 function.__code__ = code
-            return int(any(complained for _, complained in self._complains(numbers)))
+            for number, complained in self._complains(numbers):
+                if complained:
+                    (self._notes / str(os.getpid())).write_text(str(number))
+                    return 1
+            return 0
 
         return _fork(run)
+
+    def learn(self, module: str, child: int) -> None:
+        """Notes which test it was that complained in a child."""
+        with contextlib.suppress(FileNotFoundError):
+            number = int((self._notes / str(child)).read_text())
+            told = self._told.setdefault(module, [])
+            self._told[module] = [number, *(other for other in told if other != number)]
 
     def start_anew(self, module: str, source: str, numbers: list[int]) -> int:
         """The same for a change anywhere in a module; the child imports all of the package anew."""

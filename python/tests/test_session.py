@@ -32,7 +32,7 @@ from strongroom_dagster.session import (
     is_whole,
     own_certificate,
 )
-from strongroom_dagster.transport import Connections
+from strongroom_dagster.transport import Connections, _HTTPPool
 
 from .harness.clock import FakeClock
 from .harness.raw import Raw
@@ -70,6 +70,16 @@ def test_a_body_may_be_as_long_as_is_allowed() -> None:
         assert len(session.get(f"{server.address}/70000").content) == 70_000
         with pytest.raises(InvalidResponseError, match="longer than 70000 bytes"):
             session.get(f"{server.address}/70001")
+
+
+def test_no_more_connections_are_kept_than_was_asked_for() -> None:
+    pool = _HTTPPool("127.0.0.1", maxsize=1)
+    connections = [pool._get_conn(), pool._get_conn()]
+    for connection in connections:
+        pool._put_conn(connection)
+    assert pool.pool is not None
+    assert pool.pool.qsize() == 1
+    assert pool._get_conn() is connections[0]
 
 
 def test_one_connection_serves_one_request_after_the_other(
