@@ -52,11 +52,14 @@ class World:
         self.says: dict[str, Any] = {}
         self.during: Callable[[], object] = lambda: None
         self.made = 0
+        self.until = 0.0
         self.same = False
         self.tokens = TokenManager(self, Settings(deadline=60.0), self.clock.clock, self._send)
 
     def login(self, caller: Caller) -> dict[str, Any]:
         self.made += 1
+        assert isinstance(caller, _Bound)
+        self.until = caller._until
         name = f"hvs.{1 if self.same else self.made}"
         during, self.during = self.during, lambda: None
         during()
@@ -291,6 +294,92 @@ def test_after_a_refusal_a_token_is_replaced_if_it_is_dead() -> None:
     world.sent.clear()
     assert world.tokens.replace_if_dead(first)  # somebody has done it already
     assert (world.sent, world.made) == ([], 2)
+
+
+def test_a_token_whose_time_is_up_is_replaced_and_not_renewed() -> None:
+    world = World()
+    assert world.now == "hvs.1"
+    world.clock.advance(900.0)
+    assert (world.now, world.sent) == ("hvs.2", [])
+
+
+def test_who_comes_when_another_thread_has_just_replaced_a_dead_token_takes_that_one() -> None:
+    world = World()
+    first = world.tokens.current()
+    world.says["lookup-self"] = Said(403, *DEAD)
+    do = world.tokens._flights.do
+
+    def late(*arguments: Any) -> Token:
+        world.tokens._login(world.clock.time)  # the other thread's flight has just landed
+        return do(*arguments)
+
+    world.tokens._flights.do = late  # type: ignore[method-assign,assignment]
+    assert world.tokens.replace_if_dead(first)
+    assert (world.now, world.made) == ("hvs.2", 2)
+
+
+@pytest.mark.parametrize(("until", "left"), [(None, 60.0), (7.0, 7.0)])
+def test_a_look_at_a_token_has_the_time_of_the_request(until: float | None, left: float) -> None:
+    world = World()
+    end = None if until is None else world.clock.time + until
+    first = world.tokens.current(end)
+    assert world.until == world.clock.time + left
+    assert not world.tokens.replace_if_dead(first, end)
+    assert world.keywords["until"] == world.clock.time + left
+
+
+def test_a_refusal_says_by_its_words_alone_that_a_token_of_few_uses_is_dead() -> None:
+    world = World(num_uses=9)
+    first = world.tokens.current()
+    world.says["lookup-self"] = {"data": {}}
+    assert not world.tokens.replace_if_dead(first)
+    assert (world.sent, world.made) == ([("lookup-self", "hvs.1")], 1)
+    assert world.tokens.replace_if_dead(first, named=True)
+    assert (len(world.sent), world.made) == (1, 2)
+
+
+def test_who_leads_after_another_thread_has_renewed_it_takes_it_as_it_is() -> None:
+    world = World()
+    held = world.tokens.token()
+    assert world.tokens._refresh(world.clock.time) is held
+    assert (world.sent, world.made) == ([], 1)
+
+
+def test_the_old_token_serves_while_another_thread_replaces_it_but_not_beyond_its_end() -> None:
+    world = World()
+    assert world.now == "hvs.1"
+    world.tokens._flights.busy = lambda key: True  # type: ignore[method-assign]
+    world.clock.advance(899.0)
+    assert world.now == "hvs.1"
+    world.clock.advance(1.0)
+    assert world.now == "hvs.2"
+
+
+def test_a_child_waits_for_no_login_of_its_parent() -> None:
+    world = World()
+
+    def fork() -> None:
+        world.tokens.reset_after_fork()
+        assert not world.tokens._flights.busy("token")
+
+    world.during = fork
+    assert world.now == "hvs.1"
+
+
+def test_a_closing_while_a_dead_token_is_looked_at_is_an_error_for_the_next_request() -> None:
+    world = World()
+    first = world.tokens.current()
+
+    class Closing(Said):
+        def json(self) -> Any:
+            world.tokens.close(world.clock.time)
+            return super().json()
+
+    world.says["lookup-self"] = Closing(403, *DEAD)
+    assert world.tokens.replace_if_dead(first)
+    assert (world.tokens.held, world.made) == (None, 1)
+    with pytest.raises(ClosedError):
+        world.tokens.current()
 
 
 @pytest.mark.parametrize("said", [Said(500, "x"), Said(404), Said(204)])

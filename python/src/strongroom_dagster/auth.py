@@ -250,7 +250,7 @@ class TokenManager:
         # Closed while Vault was answering, or interrupted by who has logged in meanwhile: nobody
         # else would ever revoke this token.
         self._revoke(token, until)
-        if late or held is None:
+        if held is None:
             raise closed()
         return held
 
@@ -286,17 +286,13 @@ class TokenManager:
                 return False
             self._replaced_at = now
 
-        led = False
-
         def login() -> Token:
-            nonlocal led
-            led = True
             held = self._token
             return held if held is not None and held.value is not token else self._login(end)
 
         # A renewal of the dead token may be under way: what that flight brings is waited for,
         # and looked at.
-        while not led and (held := self._token) is not None and held.value is token:
+        while (held := self._token) is not None and held.value is token:
             self._flights.do("token", login, end)
         now_held = self._token
         # A token file that still holds the dead token is no replacement.
