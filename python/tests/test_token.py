@@ -124,6 +124,9 @@ def test_each_use_is_counted_and_the_next_token_is_taken() -> None:
     assert held is not None
     assert held.sent == 1
     assert not World().tokens.few_uses
+    once = World(num_uses=1)
+    once.tokens.token()
+    assert once.tokens.few_uses
 
 
 def test_a_lease_has_a_use_kept_for_it_and_its_token_is_revoked_at_the_end() -> None:
@@ -139,6 +142,8 @@ def test_a_lease_has_a_use_kept_for_it_and_its_token_is_revoked_at_the_end() -> 
     assert other is not lease
     world.tokens.close(world.clock.time + 5.0)
     assert world.sent == [("revoke-self", "hvs.1"), ("revoke-self", "hvs.2")]
+    world.tokens.close(world.clock.time + 5.0)
+    assert len(world.sent) == 2
 
 
 def test_a_token_of_one_use_has_none_to_keep() -> None:
