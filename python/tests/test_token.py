@@ -20,6 +20,7 @@ from strongroom_dagster import (
     VaultUnavailableError,
 )
 from strongroom_dagster.auth import Token, TokenManager, _Bound, _sent, _sent_on
+from strongroom_dagster.masked import Sensitive
 from strongroom_dagster.methods import Caller
 
 from .harness.clock import FakeClock
@@ -364,11 +365,57 @@ def test_a_child_waits_for_no_login_of_its_parent() -> None:
     world = World()
 
     def fork() -> None:
+        before = world.tokens._lock
         world.tokens.reset_after_fork()
+        assert world.tokens._lock is not before  # a thread that is not there may hold it
         assert not world.tokens._flights.busy("token")
 
     world.during = fork
     assert world.now == "hvs.1"
+
+
+def test_a_refusal_of_a_token_that_nobody_has_any_more_is_no_reason_to_keep_it() -> None:
+    world = World()
+    assert world.tokens.replace_if_dead(Sensitive("hvs.old"))
+    assert (world.sent, world.made) == ([], 0)
+
+
+def test_a_closing_before_a_dead_token_is_replaced_is_an_error() -> None:
+    world = World()
+    first = world.tokens.current()
+    world.says["lookup-self"] = Said(403, *DEAD)
+    do = world.tokens._flights.do
+
+    def late(*arguments: Any) -> Token:
+        world.tokens.close(world.clock.time)
+        return do(*arguments)
+
+    world.tokens._flights.do = late  # type: ignore[method-assign,assignment]
+    with pytest.raises(ClosedError):
+        world.tokens.replace_if_dead(first)
+
+
+@pytest.mark.parametrize("left", [0.5, 0.0])
+def test_a_token_serves_to_its_end_while_vault_is_away(left: float) -> None:
+    world = World()
+
+    def away(*_: Any) -> bool:
+        world.clock.advance(300.0 - left)
+        raise VaultUnavailableError("away")
+
+    assert world.now == "hvs.1"
+    world.clock.advance(600.0)
+    world.tokens._renew = away  # type: ignore[method-assign,assignment]
+    if left:
+        assert world.now == "hvs.1"
+    else:
+        with pytest.raises(VaultUnavailableError):
+            world.tokens.token()
+
+
+def test_of_two_uses_one_is_kept_for_a_lease() -> None:
+    lease = World(num_uses=2).tokens.keep(0.0)
+    assert (lease.uses, lease.kept, lease.spent) == (1, True, False)
 
 
 def test_a_closing_while_a_dead_token_is_looked_at_is_an_error_for_the_next_request() -> None:

@@ -74,10 +74,10 @@ class _Answer(http.client.HTTPResponse):
     def _read_status(self) -> tuple[str, int, str]:
         for _ in range(_MOST_INTERIM):
             version, status, reason = super()._read_status()  # type: ignore[misc]
-            if not 100 <= status < 200 or status == http.HTTPStatus.SWITCHING_PROTOCOLS:
+            if status >= 200 or status == http.HTTPStatus.SWITCHING_PROTOCOLS:
                 break
             http.client.parse_headers(self.fp)
-        if 100 <= status < 200:
+        if status < 200:  # http.client takes no less than 100
             raise http.client.BadStatusLine(f"{status} and no answer after it")
         return version, status, reason
 
@@ -125,8 +125,8 @@ class _Answer(http.client.HTTPResponse):
         lengths = _listed(self.msg.get_all("Content-Length", []))
         if not all(_LENGTH.fullmatch(length) for length in lengths):
             return False  # of several that differ urllib3 complains
-        if self.length is None and lengths:
-            self.length = int(lengths.pop())  # of the same twice, in one line
+        if lengths:  # of the same twice in one line http.client knows none
+            self.length = int(lengths.pop())
         return True
 
 
@@ -319,14 +319,14 @@ def _context(settings: Settings) -> ssl.SSLContext:
             context.load_verify_locations(capath=bundle)
         else:
             context.load_verify_locations(cafile=bundle)
-    except (OSError, ValueError) as error:
+    except OSError as error:
         fault = f"ca_bundle: {_why(error, 'holds no certificates in PEM form')}"
     certificate, key = settings.client_certificate, settings.client_key
     if not fault and certificate is not None:
         try:
             # The password keeps OpenSSL from asking for one at the terminal.
             context.load_cert_chain(certificate, key, password="")
-        except (OSError, ValueError) as error:
+        except OSError as error:
             why = _why(error, "are no certificate and its key, unencrypted, in PEM form")
             fault = f"client_certificate, client_key: {why}"
     if fault:
@@ -334,8 +334,8 @@ def _context(settings: Settings) -> ssl.SSLContext:
     return context
 
 
-def _why(error: Exception, otherwise: str) -> str:
-    if isinstance(error, ssl.SSLError) or not isinstance(error, OSError):
+def _why(error: OSError, otherwise: str) -> str:
+    if isinstance(error, ssl.SSLError):
         return otherwise
     return f"cannot be read: {(error.strerror or 'unknown fault').lower()}"
 
