@@ -45,9 +45,9 @@ var (
 
 // ServerOf asks the program at path what it is.
 func ServerOf(ctx context.Context, path string) (config.Server, error) {
-	out, err := ask(ctx, path, "version")
+	out, err := ask(ctx, path, "version", ErrNoServer)
 	if err != nil {
-		return config.Server{}, fmt.Errorf("program %q: %w: %w", path, ErrNoServer, err)
+		return config.Server{}, err
 	}
 	s, err := config.ParseServer(out)
 	if err != nil {
@@ -60,9 +60,9 @@ var pluginVersion = regexp.MustCompile(`^` + regexp.QuoteMeta(machine.PluginName
 
 // PluginVersion asks the plugin's program itself, without the v.
 func PluginVersion(ctx context.Context, path string) (string, error) {
-	out, err := ask(ctx, path, "--version")
+	out, err := ask(ctx, path, "--version", ErrNoPlugin)
 	if err != nil {
-		return "", fmt.Errorf("program %q: %w: %w", path, ErrNoPlugin, err)
+		return "", err
 	}
 	m := pluginVersion.FindStringSubmatch(out)
 	if m == nil {
@@ -71,16 +71,24 @@ func PluginVersion(ctx context.Context, path string) (string, error) {
 	return m[1], nil
 }
 
-// ask is what the program at path prints for one argument, within 20 s.
-func ask(ctx context.Context, path, arg string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+// answerWithin is how long a program may take to say its version: a Vault has hundreds of
+// megabytes, which a busy machine has to read first.
+const answerWithin = 2 * time.Minute
+
+// ask is what the program at path prints for one argument. One that fails is not what was
+// asked for; of one that does not come to its answer nobody knows.
+func ask(ctx context.Context, path, arg string, other error) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, arg)
 	cmd.Env = []string{"PATH=/usr/bin:/bin"}
 	cmd.WaitDelay = time.Second
 	out, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("%q failed: %w", arg, err)
+	switch {
+	case ctx.Err() != nil:
+		return "", fmt.Errorf("program %q: %q has not answered: %w", path, arg, ctx.Err())
+	case err != nil:
+		return "", fmt.Errorf("program %q: %w: %q failed: %w", path, other, arg, err)
 	}
 	return string(out), nil
 }

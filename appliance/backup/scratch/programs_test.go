@@ -1,11 +1,13 @@
 package scratch
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"strongroom.example/config"
 )
@@ -26,6 +28,12 @@ func TestServerOf(t *testing.T) {
 		if got, err := ServerOf(t.Context(), program); got != want || errors.Is(err, ErrNoServer) != (want == config.Server{}) {
 			t.Errorf("%s: %v, %v", says, got, err)
 		}
+	}
+	// Of one that a busy machine does not let answer in time nobody knows what it is.
+	late, cancel := context.WithDeadline(t.Context(), time.Time{})
+	defer cancel()
+	if _, err := ServerOf(late, program); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrNoServer) {
+		t.Errorf("too late: %v", err)
 	}
 	for path, want := range map[string]error{dir: ErrNoServer, filepath.Join(dir, "none"): os.ErrNotExist} {
 		if _, err := ServerOf(t.Context(), path); !errors.Is(err, want) {

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -157,9 +158,13 @@ func (d *Dir) Get(ctx context.Context, name string) (io.ReadCloser, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
-	f, err := os.Open(d.path(name))
+	// A pipe would be waited for, and nobody can end that.
+	f, err := os.OpenFile(d.path(name), os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, d.fail("get", name, err)
+	}
+	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
+		return nil, d.fail("get", name, errors.Join(cmp.Or(err, errNoFile), f.Close()))
 	}
 	return struct {
 		io.Reader
@@ -169,6 +174,8 @@ func (d *Dir) Get(ctx context.Context, name string) (io.ReadCloser, error) {
 
 // Moved implements mover.
 func (d *Dir) Moved() int64 { return d.moved.Load() }
+
+var errNoFile = errors.New("not a plain file")
 
 // Stat implements Destination.
 func (d *Dir) Stat(_ context.Context, name string) (ObjectInfo, error) {
@@ -188,7 +195,7 @@ func (d *Dir) stat(name string) (ObjectInfo, error) {
 		return ObjectInfo{}, err
 	}
 	if !fi.Mode().IsRegular() {
-		return ObjectInfo{}, errors.New("not a plain file")
+		return ObjectInfo{}, errNoFile
 	}
 	return ObjectInfo{Name: name, Size: fi.Size(), ModTime: fi.ModTime()}, nil
 }

@@ -218,3 +218,29 @@ func chown(t *testing.T, dir string) {
 		}
 	}
 }
+
+// What is no plain file is refused at once under an object's name, too: a pipe would be
+// waited for, and a device has no end.
+func TestDirReadsPlainFilesAlone(t *testing.T) {
+	d := publicDir(t)
+	name := testCluster + "/20261124T151500Z-1a2b3c4d" + suffixProof
+	path := filepath.Join(d.root, name)
+	if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for what, lay := range map[string]func() error{
+		"a pipe":   func() error { return unix.Mkfifo(path, 0o600) },
+		"a device": func() error { return os.Symlink("/dev/zero", path) },
+		"a folder": func() error { return os.Mkdir(path, 0o700) },
+	} {
+		if err := lay(); err != nil {
+			t.Fatal(err)
+		}
+		if rc, err := d.Get(t.Context(), name); !errors.Is(err, errNoFile) || errors.Is(err, ErrNotFound) {
+			t.Errorf("%s: %v, %v", what, rc, err)
+		}
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
