@@ -18,6 +18,7 @@ import (
 	"strongroom.example/appliance/base/credential"
 	"strongroom.example/appliance/base/vaultapi"
 	"strongroom.example/appliance/base/words"
+	"strongroom.example/config"
 	"strongroom.example/config/machine"
 )
 
@@ -223,6 +224,12 @@ func (o *restoreOptions) keeping() (*restore.Keeping, error) {
 	b, err := o.backup()
 	if err != nil && o.file == "" {
 		return nil, err
+	}
+	if len(o.dirs) > 0 {
+		// What is replaced is this machine's, wherever the snapshot comes from.
+		if own, err := config.LoadBackup(o.config); err == nil {
+			b.Recipients = own.Recipients
+		}
 	}
 	recipients, err := readRecipients(append(b.Recipients, o.recipients...))
 	if err == nil && len(recipients) == 0 {

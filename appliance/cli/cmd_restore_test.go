@@ -98,3 +98,23 @@ func TestRestoreFilesIntoTheirPlaces(t *testing.T) {
 		t.Errorf("by a link:\n%s", out)
 	}
 }
+
+// A snapshot from a named folder replaces what is this machine's: who can open what is kept
+// of that stands in the configuration all the same.
+func TestRestoreFromAFolderKeepsForTheConfigured(t *testing.T) {
+	t.Setenv("CREDENTIALS_DIRECTORY", "")
+	b, config := newBackups(t), filepath.Join(t.TempDir(), "conf")
+	text := fmt.Sprintf("[backup]\nrecipients = [%q]\n[[backup.to]]\ntype = \"dir\"\npath = %q\n", b.recipient.Line, t.TempDir())
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o := restoreOptions{snapshotOptions: snapshotOptions{config: config, dirs: []string{b.dir}}, keepDir: t.TempDir()}
+	k, err := o.keeping()
+	if err != nil || len(k.Recipients) != 1 || k.Recipients[0].Fingerprint != b.recipient.Fingerprint {
+		t.Errorf("%+v, %v", k, err)
+	}
+	o.config = filepath.Join(t.TempDir(), "none")
+	if k, err := o.keeping(); err == nil || !strings.Contains(err.Error(), "nobody could open") {
+		t.Errorf("without a configuration: %+v, %v", k, err)
+	}
+}

@@ -56,6 +56,16 @@ const activeHealth = `{"initialized":true,"sealed":false,"standby":false,"versio
 
 func (f *fakeVault) start(t *testing.T) *vaultapi.Client {
 	t.Helper()
+	c, err := vaultapi.New(vaultapi.Options{Address: f.startWith(t, f), Token: "operator"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// startWith has h answer for it, and gives its address.
+func (f *fakeVault) startWith(t *testing.T, h http.Handler) string {
+	t.Helper()
 	f.t = t
 	if f.health == "" {
 		f.health = activeHealth
@@ -68,15 +78,11 @@ func (f *fakeVault) start(t *testing.T) *vaultapi.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := httptest.NewUnstartedServer(f)
+	srv := httptest.NewUnstartedServer(h)
 	srv.Listener = l
 	srv.Start()
 	t.Cleanup(func() { srv.Close(); _ = os.RemoveAll(dir) })
-	c, err := vaultapi.New(vaultapi.Options{Address: "unix://" + filepath.Join(dir, "s"), Token: "operator"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
+	return "unix://" + filepath.Join(dir, "s")
 }
 
 func (f *fakeVault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
