@@ -847,7 +847,7 @@ def test_an_answer_by_way_of_a_proxy_is_read_as_any_other(
         target = {"http": "http://127.0.0.1:1", "socks5": server.address}[scheme]
         client = client_at(target, proxy=server.address.replace("http", scheme))
         assert client.get("x") == "v"
-    pool = client._session.get_adapter(target).get_connection_with_tls_context(
+    pool = client._connections.get_connection_with_tls_context(
         requests.Request("GET", target).prepare(), True, client._session.proxies
     )
     assert type(pool.pool) is _Idle, "a fork could leave a lock of it held"
