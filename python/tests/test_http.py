@@ -394,6 +394,14 @@ def test_a_request_that_did_not_come_whole_is_sent_again() -> None:
         assert client.get("x") == "v"
 
 
+def test_a_body_that_is_cut_before_a_length_that_is_given_twice_is_asked_for_again() -> None:
+    short = http(RAW[:-5], f"Content-Length: {len(RAW)}, {len(RAW)}", length=False)
+    with Raw(answering_in_turn([short, http(SECRET)])) as server:
+        client = client_at(server.address)
+        assert client.get("x") == "v"
+        assert client.stats.requests == 3
+
+
 @pytest.mark.parametrize("cut", range(3, 17))
 def test_chunks_that_are_cut_are_asked_for_again(cut: int) -> None:
     """Within the last size, between chunks and within one; what may be missing is the last line."""

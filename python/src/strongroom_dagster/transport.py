@@ -50,7 +50,6 @@ class _HeaderLines:
 
     def __init__(self, file: Any) -> None:
         self.file = file
-        self.last = b""
         self.ended = False
 
     def readline(self, limit: int) -> bytes:
@@ -186,14 +185,11 @@ class _Idle:
         self._items.append(item)
 
     def get(self, *_: Any, **__: Any) -> Any:
-        empty = False
         try:
             return self._items.pop()
         except IndexError:
-            empty = True
-        if empty:
-            raise queue.Empty
-        return None
+            pass
+        raise queue.Empty
 
     def qsize(self) -> int:
         return len(self._items)
