@@ -50,7 +50,6 @@ class _HeaderLines:
 
     def __init__(self, file: Any) -> None:
         self.file = file
-        self.ended = False
 
     def readline(self, limit: int) -> bytes:
         line: bytes = self.file.readline(limit)
