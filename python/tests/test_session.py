@@ -85,9 +85,8 @@ def test_no_more_connections_are_kept_than_was_asked_for() -> None:
 def test_after_a_fork_more_requests_than_connections_are_kept_do_not_wait() -> None:
     connections = Connections(Settings(address="http://127.0.0.1:1", pool_size=1))
     request = requests.Request("GET", "http://127.0.0.1:1").prepare()
-    for again in (lambda: None, connections.reset_after_fork):
-        again()
-        assert not connections.get_connection_with_tls_context(request, True).block
+    connections.reset_after_fork()
+    assert not connections.get_connection_with_tls_context(request, True).block
 
 
 def test_a_socket_that_is_not_there_is_told_and_a_write_is_sent_again(tmp_path: Path) -> None:
