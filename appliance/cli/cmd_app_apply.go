@@ -41,15 +41,18 @@ func (o *appOptions) addApply(c *cobra.Command) {
 	c.Flags().BoolVar(&o.split, "split-groups", false, "give schemas whose groups of PostgreSQL have one name groups of their own")
 }
 
-func (o *appOptions) options(c *cobra.Command, conf config.Apps, v apps.Vault) apps.Options {
+func (o *appOptions) options(c *cobra.Command, conf config.Apps, v apps.Vault) (apps.Options, error) {
 	a := apps.Options{Config: conf, Vault: v, Adopt: o.adopt, From: o.from, ResendSecrets: o.resend, Resend: o.resendOf, Reset: o.reset, SplitGroups: o.split, Out: c.OutOrStdout()}
-	if slices.ContainsFunc(conf.Auth, func(a config.Auth) bool { return a.Type == config.AuthLDAP }) {
-		// Where nobody answers, the plan says so.
-		if h, err := o.client.Health(c.Context()); err == nil {
-			a.Product = h.Product
+	// Whose server it is is asked where something depends on it.
+	if slices.ContainsFunc(conf.Auth, func(a config.Auth) bool { return a.Type == config.AuthLDAP }) ||
+		slices.ContainsFunc(conf.Databases, func(d config.Database) bool { return d.CAFile != "" }) {
+		h, err := o.client.Health(c.Context())
+		if err != nil {
+			return a, err
 		}
+		a.Product = h.Product
 	}
-	return a
+	return a, nil
 }
 
 func runAppPlan(c *cobra.Command, o *appOptions) error {
@@ -57,7 +60,11 @@ func runAppPlan(c *cobra.Command, o *appOptions) error {
 	if err != nil {
 		return err
 	}
-	p, err := apps.MakePlan(c.Context(), o.options(c, conf, v))
+	opts, err := o.options(c, conf, v)
+	if err != nil {
+		return err
+	}
+	p, err := apps.MakePlan(c.Context(), opts)
 	if err != nil {
 		return err
 	}
@@ -106,7 +113,10 @@ func runAppApply(c *cobra.Command, o *appOptions) error {
 		return err
 	}
 	out := c.OutOrStdout()
-	opts := o.options(c, conf, v)
+	opts, err := o.options(c, conf, v)
+	if err != nil {
+		return err
+	}
 	opts.Digest = o.digest
 	opts.Reveal = func(name string, w apps.Wrapped) {
 		fmt.Fprintf(out, "hand over to %s, good once until %s: vault unwrap %s\n", name, w.Created.Add(w.TTL).Local().Format("2006-01-02 15:04 MST"), w.Token)
@@ -157,7 +167,11 @@ func runAppPrune(c *cobra.Command, o *appOptions) error {
 		return err
 	}
 	out := c.OutOrStdout()
-	opts := apps.PruneOptions{Options: o.options(c, conf, v), DeleteValues: o.withValues}
+	world, err := o.options(c, conf, v)
+	if err != nil {
+		return err
+	}
+	opts := apps.PruneOptions{Options: world, DeleteValues: o.withValues}
 	if o.yes && !o.dryRun {
 		_, err := apps.Prune(c.Context(), opts, func(p *apps.Plan) error { return printPlan(out, p) })
 		return err

@@ -113,7 +113,7 @@ func (w *world) key(t config.Target, k config.Key) object {
 
 // connection is a database's: https://developer.hashicorp.com/vault/api-docs/secret/databases.
 func (w *world) connection(d config.Database) object {
-	url, plugin := connectionURL(d)
+	url, plugin := connectionURL(d, w.product)
 	want := map[string]any{
 		"plugin_name": plugin, "allowed_roles": w.conf.RolesOf(d.Name), "connection_url": url, "username": d.Username,
 		"username_template": usernameTemplate(d.Engine), "max_open_connections": 8, "max_connection_lifetime": "5m",
@@ -137,6 +137,10 @@ func (w *world) connection(d config.Database) object {
 		want["tls_ca"] = pem
 	} else {
 		want["tls_ca"] = ""
+	}
+	if readsCA(d, w.product) {
+		want["tls_ca"] = ""
+		o.refusal = func(err error) string { return unreadCA(d, err) }
 	}
 	o.secrets = func() (map[string]any, error) {
 		password, err := w.secretFile("password_file of database "+d.Name, d.PasswordFile)

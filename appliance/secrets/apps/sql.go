@@ -41,9 +41,10 @@ func usernameTemplate(engine string) string {
 	return `{{ printf "sr-%s-%s-%s" (.RoleName | truncate 6) (random 9) (unix_time) }}`
 }
 
-// connectionURL is a connection as Vault's plugin takes it, with the places for
-// user and password left open.
-func connectionURL(d config.Database) (dsn, plugin string) {
+// connectionURL is a connection as the server's plugin takes it, with the places for
+// user and password left open. OpenBao's for PostgreSQL passes over tls_ca, and reads
+// the file itself.
+func connectionURL(d config.Database, on config.Product) (dsn, plugin string) {
 	host, port := d.Address()
 	address := net.JoinHostPort(host, strconv.Itoa(port))
 	if d.Engine != config.EnginePostgreSQL {
@@ -61,12 +62,29 @@ func connectionURL(d config.Database) (dsn, plugin string) {
 	if d.TLSMode() == config.TLSOff {
 		q.Set("sslmode", "disable")
 	}
+	if readsCA(d, on) {
+		q.Set("sslrootcert", d.CAFile)
+	}
 	if strings.HasPrefix(host, "/") {
 		q.Set("host", host)
 		q.Set("port", strconv.Itoa(port))
 		address = ""
 	}
 	return "postgresql://{{username}}:{{password}}@" + address + "/" + d.Database + "?" + q.Encode(), "postgresql-database-plugin"
+}
+
+// readsCA says that the server takes no authority, and reads it from a file on its own
+// machine: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-SSLROOTCERT
+func readsCA(d config.Database, on config.Product) bool {
+	return d.Engine == config.EnginePostgreSQL && on == config.ProductOpenBao && d.CAFile != ""
+}
+
+// unreadCA is what to do where it can't.
+func unreadCA(d config.Database, err error) string {
+	if !strings.Contains(err.Error(), "unable to read CA file") && !strings.Contains(err.Error(), "unable to add CA to cert pool") {
+		return ""
+	}
+	return fmt.Sprintf("OpenBao reads the authority itself: put it at %q on OpenBao's machine, too, where its user may read it (chmod 644)", d.CAFile)
 }
 
 func rotationStatements(engine, accountHost string) []string {

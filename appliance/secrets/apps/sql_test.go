@@ -11,21 +11,27 @@ import (
 )
 
 func TestConnectionURL(t *testing.T) {
+	const bao = config.ProductOpenBao
 	const pg, my, maria = config.EnginePostgreSQL, config.EngineMySQL, config.EngineMariaDB
 	for name, tt := range map[string]struct {
 		d            config.Database
 		want, plugin string
+		on           config.Product
 	}{
-		"PostgreSQL":           {config.Database{Engine: pg, Host: "db", Database: "d"}, "postgresql://{{username}}:{{password}}@db:5432/d?application_name=vault&sslmode=verify-full", "postgresql"},
-		"IPv6 and a port":      {config.Database{Engine: pg, Host: "::1", Port: 1, Database: "d", TLS: config.TLSOff}, "postgresql://{{username}}:{{password}}@[::1]:1/d?application_name=vault&sslmode=disable", "postgresql"},
-		"by a socket":          {config.Database{Engine: pg, Host: "/run/pg", Database: "d", TLS: config.TLSOff}, "postgresql://{{username}}:{{password}}@/d?application_name=vault&host=%2Frun%2Fpg&port=5432&sslmode=disable", "postgresql"},
-		"MySQL":                {config.Database{Engine: my, Host: "db", Database: "d"}, "{{username}}:{{password}}@tcp(db:3306)/d?tls=true", "mysql"},
-		"MariaDB with its CA":  {config.Database{Engine: maria, Host: "db", Database: "d", CAFile: "/ca"}, "{{username}}:{{password}}@tcp(db:3306)/d", "mysql"},
-		"MariaDB without TLS":  {config.Database{Engine: maria, Host: "127.0.0.1", Port: 1, Database: "d", TLS: config.TLSOff}, "{{username}}:{{password}}@tcp(127.0.0.1:1)/d", "mysql"},
-		"MariaDB, by a socket": {config.Database{Engine: maria, Host: "/run/m.sock", Database: "d", TLS: config.TLSOff}, "{{username}}:{{password}}@unix(/run/m.sock)/d", "mysql"},
+		"PostgreSQL":           {config.Database{Engine: pg, Host: "db", Database: "d"}, "postgresql://{{username}}:{{password}}@db:5432/d?application_name=vault&sslmode=verify-full", "postgresql", ""},
+		"IPv6 and a port":      {config.Database{Engine: pg, Host: "::1", Port: 1, Database: "d", TLS: config.TLSOff}, "postgresql://{{username}}:{{password}}@[::1]:1/d?application_name=vault&sslmode=disable", "postgresql", ""},
+		"by a socket":          {config.Database{Engine: pg, Host: "/run/pg", Database: "d", TLS: config.TLSOff}, "postgresql://{{username}}:{{password}}@/d?application_name=vault&host=%2Frun%2Fpg&port=5432&sslmode=disable", "postgresql", ""},
+		"MySQL":                {config.Database{Engine: my, Host: "db", Database: "d"}, "{{username}}:{{password}}@tcp(db:3306)/d?tls=true", "mysql", ""},
+		"MariaDB with its CA":  {config.Database{Engine: maria, Host: "db", Database: "d", CAFile: "/ca"}, "{{username}}:{{password}}@tcp(db:3306)/d", "mysql", ""},
+		"MariaDB without TLS":  {config.Database{Engine: maria, Host: "127.0.0.1", Port: 1, Database: "d", TLS: config.TLSOff}, "{{username}}:{{password}}@tcp(127.0.0.1:1)/d", "mysql", ""},
+		"MariaDB, by a socket": {config.Database{Engine: maria, Host: "/run/m.sock", Database: "d", TLS: config.TLSOff}, "{{username}}:{{password}}@unix(/run/m.sock)/d", "mysql", ""},
+		"PostgreSQL, its CA":   {config.Database{Engine: pg, Host: "db", Database: "d", CAFile: "/ca"}, "postgresql://{{username}}:{{password}}@db:5432/d?application_name=vault&sslmode=verify-full", "postgresql", ""},
+		"on OpenBao":           {config.Database{Engine: pg, Host: "db", Database: "d", CAFile: "/a b/ca"}, "postgresql://{{username}}:{{password}}@db:5432/d?application_name=vault&sslmode=verify-full&sslrootcert=%2Fa+b%2Fca", "postgresql", bao},
+		"on OpenBao, no CA":    {config.Database{Engine: pg, Host: "db", Database: "d"}, "postgresql://{{username}}:{{password}}@db:5432/d?application_name=vault&sslmode=verify-full", "postgresql", bao},
+		"MariaDB on OpenBao":   {config.Database{Engine: maria, Host: "db", Database: "d", CAFile: "/ca"}, "{{username}}:{{password}}@tcp(db:3306)/d", "mysql", bao},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if dsn, plugin := connectionURL(tt.d); dsn != tt.want || plugin != tt.plugin+"-database-plugin" {
+			if dsn, plugin := connectionURL(tt.d, tt.on); dsn != tt.want || plugin != tt.plugin+"-database-plugin" {
 				t.Errorf("%s of %s", dsn, plugin)
 			}
 		})
