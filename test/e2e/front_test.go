@@ -20,9 +20,9 @@ import (
 )
 
 // frontedVault is a real Vault behind the real front.
-func frontedVault(t *testing.T) (*vaulttest.Server, string) {
+func frontedVault(t *testing.T, node ...vaulttest.Node) (*vaulttest.Server, string) {
 	t.Helper()
-	s := vaulttest.New(t)
+	s := vaulttest.New(t, node...)
 	ctx, cancel := context.WithTimeout(t.Context(), vaulttest.Patience)
 	defer cancel()
 	if _, err := s.StartFront(ctx); err != nil {

@@ -256,6 +256,7 @@ type Node struct {
 	Keyset *kms.Keyset
 	Epoch  []byte
 	Wrap   []string
+	UI     bool // the web interface, where the program has one
 }
 
 // Candidate brings up a node with its KMS: uninitialised, answering.
@@ -279,7 +280,7 @@ func Candidate(t testing.TB, node Node) *Server {
 	defer cancel()
 	s.Vault, err = scratch.Start(ctx, s.Set, scratch.Options{
 		Dir: dir, Programs: Programs(t), Keyset: node.Keyset, FrontAddress: front,
-		NodeID: node.ID, Epoch: node.Epoch, Wrap: node.Wrap,
+		NodeID: node.ID, Epoch: node.Epoch, Wrap: node.Wrap, UI: node.UI,
 	})
 	if err != nil {
 		t.Fatal(err)

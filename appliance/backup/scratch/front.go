@@ -31,6 +31,7 @@ func (v *Vault) StartFront(ctx context.Context) (*proc.Child, error) {
 	c.Listen = []string{v.opts.FrontAddress}
 	c.Names = []string{host, "localhost"}
 	c.Storage = l.Front()
+	c.UI = v.opts.UI
 	c.Issuer = config.TLSInternal
 	c.RootFile = l.FrontRoot()
 	c.Metrics = l.FrontMetrics()

@@ -60,6 +60,8 @@ type Options struct {
 	// Epoch is the content of the epoch file, where not empty, in place of a new
 	// installation's.
 	Epoch []byte
+	// UI has Vault and the front serve Vault's web interface.
+	UI bool
 }
 
 // Vault is a running scratch Vault.
@@ -131,6 +133,7 @@ func (v *Vault) writeFiles() error {
 	l := v.Layout
 	hcl, err := config.RenderVault(config.VaultParams{
 		Product:         v.Server.Product,
+		UI:              v.opts.UI,
 		NodeID:          cmp.Or(v.opts.NodeID, "scratch"),
 		APIAddr:         "https://" + v.opts.FrontAddress,
 		ClusterAddr:     "https://127.0.0.1:" + ports[1],
