@@ -39,6 +39,9 @@ type Front struct {
 	// RootFile is where the internal CA's root certificate is written (PEM,
 	// 0644) for clients to trust.
 	RootFile string `toml:"root_file,omitempty"`
+	// Authority is the unix socket of the job that has the key of the internal CA's root:
+	// see package authority. Empty where the front has it itself.
+	Authority string `toml:"authority,omitempty"`
 	// Metrics is a unix socket at which a scrape is answered, in Prometheus'
 	// text format at /metrics; mode 0660. Empty for none.
 	Metrics string `toml:"metrics,omitempty"`
@@ -210,9 +213,14 @@ func (c *Front) check(check func(string, error)) {
 	if c.RootFile != "" && c.Issuer != TLSInternal {
 		fail("root_file", "issuer %q has no root of its own", c.Issuer)
 	}
+	if c.Authority != "" && c.Issuer != TLSInternal {
+		fail("authority", "issuer %q has no root of its own", c.Issuer)
+	}
 	// sun_path has 108 bytes, unix(7).
-	if c.Metrics != "" && (!filepath.IsAbs(c.Metrics) || len(c.Metrics) > 107) {
-		fail("metrics", "%q is not the absolute path of a unix socket, at most 107 bytes", c.Metrics)
+	for key, socket := range map[string]string{"metrics": c.Metrics, "authority": c.Authority} {
+		if socket != "" && (!filepath.IsAbs(socket) || len(socket) > 107) {
+			fail(key, "%q is not the absolute path of a unix socket, at most 107 bytes", socket)
+		}
 	}
 	if c.Drain < 0 || c.Drain > 10*time.Minute {
 		fail("drain", "%s is not between 0 and 10m", c.Drain)

@@ -14,6 +14,8 @@ type FrontParams struct {
 	Email   string // of the operator, for the certificate authority
 	UI      bool
 	Metrics string // unix socket, absolute; empty for none
+	// Authority is the socket of the job that has the internal CA's root; empty for none.
+	Authority string
 	// VaultAddress is Vault's own listener, and the files are the front's end
 	// of the link to it, absolute, PEM.
 	VaultAddress              string
@@ -34,8 +36,10 @@ func RenderFront(p FrontParams) ([]byte, error) {
 	for _, s := range []field{{"Storage", p.Storage}, {"CAFile", p.CAFile}, {"CertFile", p.CertFile}, {"KeyFile", p.KeyFile}} {
 		f.add(s.name, checkPath(s.value))
 	}
-	if p.Metrics != "" {
-		f.add("Metrics", checkPath(p.Metrics))
+	for _, s := range []field{{"Metrics", p.Metrics}, {"Authority", p.Authority}} {
+		if s.value != "" {
+			f.add(s.name, checkPath(s.value))
+		}
 	}
 	p.TLS.check(f.add)
 	if err := f.err(); err != nil {
@@ -48,7 +52,7 @@ func RenderFront(p FrontParams) ([]byte, error) {
 	}
 	switch p.TLS.Mode {
 	case TLSInternal:
-		out.RootFile = p.Storage + "/root.crt"
+		out.RootFile, out.Authority = p.Storage+"/root.crt", p.Authority
 	case TLSFiles:
 		out.Files = FrontFiles{Cert: p.TLS.CertFile, Key: p.TLS.KeyFile}
 	case TLSACME:

@@ -39,7 +39,7 @@ func TestNames(t *testing.T) {
 	for _, named := range []string{
 		machine.UnitFrontHTTP, machine.UnitFrontHTTPS, machine.UnitFront, machine.UnitKMS, machine.UnitKMSSocket, machine.UnitVault, machine.UnitFirewall,
 		machine.UnitSnapshot, machine.UnitSnapshotTimer, machine.UnitSnapshotPath, machine.UnitSnapshotSoon, machine.UnitFiles, machine.UnitFilesSocket, machine.UnitVerify, machine.UnitVerifyPath, machine.UnitAlert, machine.UnitAudit, machine.UnitAuditTimer, machine.UnitAuditWatch, machine.UnitAuditWatchTimer, machine.UnitFirewallWatch, machine.UnitFirewallWatchTimer, machine.UnitMetrics, machine.UnitMetricsSocket,
-		machine.UnitUnfinished, machine.UnitUnfinishedTimer,
+		machine.UnitAuthority, machine.UnitAuthoritySocket, machine.UnitUnfinished, machine.UnitUnfinishedTimer,
 		machine.UnitDoctor, machine.UnitDoctorNet, machine.UnitDoctorTimer,
 	} {
 		if !slices.Contains(got, named) {

@@ -4,16 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
-	"os/user"
-	"strconv"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"strongroom.example/appliance/base/daemon"
-	"strongroom.example/appliance/base/statefile"
+	"strongroom.example/appliance/serve/authority"
 	"strongroom.example/appliance/serve/front"
 	"strongroom.example/config"
 	"strongroom.example/config/machine"
@@ -49,7 +48,30 @@ It runs until SIGTERM or SIGINT and then lets requests in flight finish.`,
 		},
 	}
 	c.Flags().StringVar(&file, "config", "", "configuration file of the front")
-	c.AddCommand(frontCertificateCommand(), frontNewRootCommand())
+	c.AddCommand(frontCertificateCommand(), frontAuthorityCommand(), frontNewRootCommand())
+	return c
+}
+
+// frontAuthorityCommand is what systemd starts for who asks at machine.AuthoritySocket.
+func frontAuthorityCommand() *cobra.Command {
+	var file string
+	c := &cobra.Command{
+		Use:    "authority",
+		Hidden: true,
+		Short:  "Sign an intermediate certificate of the internal CA for the front",
+		Args:   cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := frontConfig(c, file)
+			if err != nil {
+				return err
+			}
+			return authority.Serve(struct {
+				io.Reader
+				io.Writer
+			}{c.InOrStdin(), c.OutOrStdout()}, machine.AuthorityDir, cfg.Names, time.Now())
+		},
+	}
+	c.Flags().StringVar(&file, "config", machine.FrontTOML, "configuration file of the front")
 	return c
 }
 
@@ -59,62 +81,38 @@ func frontNewRootCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "new-root",
 		Short: "Give up the internal CA's root, so that the front makes another",
-		Long: `Moves the root, and all that it has signed, aside within the front's storage. The
-front makes another at its next start, and every client must be given that one:
-none trusts the front before. Stop the front first, and run it as the front's user.
+		Long: `Retires the root, and all that it has signed. There is another when the front is
+started anew, and every client must be given that one: none trusts the front before.
 
 For a root that is damaged or has leaked. Nothing else replaces one: where a backup
 has it, restore it from there.`,
-		Example: `  systemctl stop strongroom-front
-  runuser -u strongroom-front -- strongroom front new-root --yes
-  systemctl start strongroom-front`,
+		Example: `  strongroom front new-root --yes
+  systemctl restart strongroom-front`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := frontConfig(c, file)
 			if err != nil {
 				return err
 			}
-			if !yes {
+			switch {
+			case cfg.Authority == "":
+				return &Error{Code: ExitUsage, Err: fmt.Errorf("%q names no authority: there is no root to give up", file)}
+			case os.Geteuid() != 0:
+				return &Error{Code: ExitOperator, Err: errors.New("the root is root's; nothing was changed"), Hint: "run it as root"}
+			case !yes:
 				return &Error{Code: ExitOperator, Err: errors.New("no client trusts the front until it is given the new root; nothing was changed"), Hint: "say --yes if that is meant"}
 			}
-			if err := asOwner(c, cfg.Storage); err != nil {
+			if err := front.NewRoot(cfg, machine.AuthorityDir, time.Now()); err != nil {
 				return err
 			}
-			moved, err := front.NewRoot(cfg, time.Now())
-			for _, line := range moved {
-				fmt.Fprintln(c.OutOrStdout(), line)
-			}
-			if errors.Is(err, statefile.ErrBusy) {
-				return &Error{Code: ExitOperator, Err: err, Hint: "systemctl stop strongroom-front"}
-			}
-			if err == nil {
-				fmt.Fprintf(c.OutOrStdout(), "The front makes another root at its next start. Give it to every client: %s\n", cfg.RootFile)
-			}
-			return err
+			fmt.Fprintf(c.OutOrStdout(), "The root is given up; it stays in %s. There is another when the front is started anew (systemctl restart %s). Give that one to every client: %s\n",
+				machine.AuthorityDir, machine.UnitFront, cfg.RootFile)
+			return nil
 		},
 	}
 	c.Flags().StringVar(&file, "config", machine.FrontTOML, "configuration file of the front")
 	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask, and do it")
 	return c
-}
-
-// asOwner refuses who does not own folder: a link in a service's folder could lead root
-// anywhere.
-func asOwner(c *cobra.Command, folder string) error {
-	fi, err := os.Lstat(folder)
-	if err != nil {
-		return err
-	}
-	owner := fi.Sys().(*syscall.Stat_t).Uid
-	if int(owner) == os.Geteuid() {
-		return nil
-	}
-	name := strconv.Itoa(int(owner))
-	if u, err := user.LookupId(name); err == nil {
-		name = u.Username
-	}
-	return &Error{Code: ExitOperator, Err: fmt.Errorf("%q is the folder of %s; nothing was changed", folder, name),
-		Hint: "runuser -u " + name + " -- " + c.CommandPath() + " --yes"}
 }
 
 func frontConfig(c *cobra.Command, file string) (front.Config, error) {

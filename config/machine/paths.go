@@ -24,6 +24,8 @@ const (
 	ManifestFile = Etc + "/installed.json"
 	// ManifestFormat is that of ManifestFile.
 	ManifestFormat = 1
+	// AuthorityDir has the root of the internal CA: see package authority.
+	AuthorityDir = Etc + "/authority"
 	// DrillKeyPub is the recipient of backups whose private half the machine
 	// keeps, so that it can prove them.
 	DrillKeyPub = Etc + "/drill-key.pub"
@@ -135,7 +137,9 @@ const (
 	KMSSocket    = KMSRun + "/kms.sock"
 	// FilesSocket is where root's job hands the packed files of [backup] over.
 	FilesSocket = "/run/strongroom-snapshot-files.sock"
-	FrontRun    = "/run/strongroom-front"
+	// AuthoritySocket is where the front asks for intermediate certificates.
+	AuthoritySocket = "/run/strongroom-front-authority.sock"
+	FrontRun        = "/run/strongroom-front"
 	// FrontMetrics is where the monitor asks the front.
 	FrontMetrics = FrontRun + "/metrics.sock"
 	// DoorSocket is where OpenBao makes a root token for recovery keys, while

@@ -12,6 +12,10 @@ const (
 	UnitFrontHTTP  = "strongroom-front-http.socket"
 	UnitFirewall   = "strongroom-firewall.service"
 
+	// The job that has the key of the internal CA's root, and its socket.
+	UnitAuthority       = "strongroom-front-authority@.service"
+	UnitAuthoritySocket = "strongroom-front-authority.socket"
+
 	// The two of a certificate of the operator's own.
 	UnitFrontCertificate     = "strongroom-front-certificate.service"
 	UnitFrontCertificatePath = "strongroom-front-certificate.path"
@@ -64,7 +68,7 @@ const (
 func Units() []string {
 	return []string{
 		UnitVault, UnitKMS, UnitKMSSocket, UnitFront, UnitFrontHTTPS, UnitFrontHTTP, UnitFirewall,
-		UnitFrontCertificate, UnitFrontCertificatePath,
+		UnitAuthority, UnitAuthoritySocket, UnitFrontCertificate, UnitFrontCertificatePath,
 		UnitSnapshot, UnitSnapshotTimer, UnitSnapshotPath, UnitSnapshotSoon, UnitFiles, UnitFilesSocket, UnitVerify, UnitVerifyPath,
 		UnitDrill, UnitDrillFetch, UnitDrillTimer, UnitAlert, UnitAudit, UnitAuditTimer,
 		UnitAuditWatch, UnitAuditWatchTimer, UnitFirewallWatch, UnitFirewallWatchTimer,

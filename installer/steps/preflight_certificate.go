@@ -55,7 +55,7 @@ func (s preflight) internalRoot() error {
 	if slices.ContainsFunc(root.PermittedDNSDomains, func(d string) bool { return domain == d || strings.HasSuffix(domain, "."+d) }) {
 		return nil
 	}
-	return operator("systemctl stop strongroom-front; runuser -u "+machine.UserFront+" -- strongroom front new-root --yes; then run the same command again, and give every client the new root (docs/certificates.md)",
+	return operator("systemctl stop strongroom-front; strongroom front new-root --yes; then run the same command again, and give every client the new root (docs/certificates.md)",
 		"certificate: the root of the front's own authority, which clients have, was made for %s and may not sign for %q", strings.Join(root.PermittedDNSDomains, ", "), domain)
 }
 

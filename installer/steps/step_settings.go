@@ -136,6 +136,7 @@ func (e *Env) frontParams() config.FrontParams {
 		Email:        e.Config.Email,
 		UI:           e.Config.Vault.UI,
 		Metrics:      machine.FrontMetrics,
+		Authority:    machine.AuthoritySocket,
 		VaultAddress: fmt.Sprintf("127.0.0.1:%d", machine.VaultPort),
 		CAFile:       frontCredential(machine.CredCA),
 		CertFile:     frontCredential(machine.CredFrontCrt),

@@ -41,7 +41,7 @@ type Uninstall struct {
 var data = []struct{ path, what string }{
 	{machine.VaultData, "Vault's storage"},
 	{machine.StateDir, "escrow, journal and the jobs' state"},
-	{machine.Etc, "configuration, the sealed master key and logins"},
+	{machine.Etc, "configuration, the sealed master key, the internal CA's root and logins"},
 	{machine.AuditDir, "audit logs"},
 	{machine.FrontData, "certificates"},
 }
@@ -127,7 +127,7 @@ func rank(unit string) int {
 	switch {
 	case strings.HasSuffix(unit, ".timer"), strings.HasSuffix(unit, ".path"):
 		return 0
-	case unit == machine.UnitFrontHTTPS, unit == machine.UnitFrontHTTP, unit == machine.UnitFrontHTTP3, unit == machine.UnitMetricsSocket, unit == machine.UnitFilesSocket:
+	case unit == machine.UnitFrontHTTPS, unit == machine.UnitFrontHTTP, unit == machine.UnitFrontHTTP3, unit == machine.UnitAuthoritySocket, unit == machine.UnitMetricsSocket, unit == machine.UnitFilesSocket:
 		return 1
 	case unit == machine.UnitVault:
 		return 3

@@ -35,8 +35,11 @@ func testFrontStorage(t *testing.T, m *machine) {
 		t.Errorf("the journal does not say what was moved: %s", out)
 	}
 
-	if r := m.in(t, "strongroom", "front", "new-root", "--yes"); r.code != 4 || !strings.Contains(r.stderr, "runuser -u strongroom-front -- strongroom front new-root --yes") {
-		t.Errorf("as root: %s", r)
+	if r := m.in(t, "strongroom", "front", "new-root"); r.code != 4 || !strings.Contains(r.stderr, "say --yes if that is meant") {
+		t.Errorf("without a word: %s", r)
+	}
+	if out := m.sh(t, "find "+storage+" -name root.key; cat /etc/strongroom/authority/root.crt"); out != first {
+		t.Errorf("the root's key is not its job's alone: %s", out)
 	}
 	m.sh(t, onPage(t, "certificates.md", "new-root"))
 	if served() == first {

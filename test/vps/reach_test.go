@@ -13,7 +13,8 @@ import (
 // reachProbe prints what whoever runs it can read and which sockets it may ask.
 const reachProbe = `#!/bin/sh
 for f in /var/lib/systemd/credential.secret /etc/strongroom/credentials/master-key /etc/shadow /etc/ssh/ssh_host_*_key \
-	/var/lib/vault/raft/vault.db /var/log/vault/audit-*.log /var/lib/strongroom-front/*/* /var/lib/strongroom/escrow/*; do
+	/var/lib/vault/raft/vault.db /var/log/vault/audit-*.log /var/lib/strongroom-front/*/* /var/lib/strongroom/escrow/* \
+	/etc/strongroom/authority/root.key; do
 	# (What is hidden is an empty file, which root may open.)
 	[ -n "$(head -c 1 "$f" 2>/dev/null | tr '\0' x)" ] && echo "reads $f" | sed 's,\(escrow\|front\|log/vault\|ssh\)/.*,\1,'
 done
@@ -22,7 +23,7 @@ for d in /run/credentials/*; do
 		[ -n "$(head -c 1 "$f" 2>/dev/null)" ] && echo "reads others' credentials"
 	done
 done
-for s in /run/strongroom-kms/kms.sock /run/vault/vault.sock /run/strongroom-snapshot-files.sock; do
+for s in /run/strongroom-kms/kms.sock /run/vault/vault.sock /run/strongroom-snapshot-files.sock /run/strongroom-front-authority.sock; do
 	[ -w "$s" ] && echo "asks $s"
 done
 true
@@ -33,17 +34,19 @@ var reaches = map[string][]string{
 	layout.UnitVault: {"asks /run/strongroom-kms/kms.sock", "asks /run/vault/vault.sock", "reads /var/lib/vault/raft/vault.db", "reads /var/log/vault"},
 	layout.UnitAudit: {"reads /var/log/vault"},
 	// Without a network, and root only so that its ledger is not Vault's.
-	layout.UnitAuditWatch:       {"asks /run/vault/vault.sock", "reads /var/log/vault"},
-	layout.UnitFront:            {"reads /var/lib/strongroom-front"},
+	layout.UnitAuditWatch: {"asks /run/vault/vault.sock", "reads /var/log/vault"},
+	layout.UnitFront:      {"asks /run/strongroom-front-authority.sock", "reads /var/lib/strongroom-front"},
+	// Without a network.
+	layout.UnitAuthority:        {"reads /etc/strongroom/authority/root.key"},
 	layout.UnitFrontCertificate: {"reads /var/lib/strongroom-front"},
 	layout.UnitMetrics:          {"asks /run/vault/vault.sock"},
 	layout.UnitSnapshot:         {"asks /run/strongroom-snapshot-files.sock", "asks /run/vault/vault.sock"},
 	// Without a network: what a backup holds, the credentials sealed as they are.
-	layout.UnitFiles: {"reads /etc/strongroom/credentials/master-key", "reads /var/lib/strongroom-front"},
+	layout.UnitFiles: {"reads /etc/strongroom/authority/root.key", "reads /etc/strongroom/credentials/master-key", "reads /var/lib/strongroom-front"},
 	// Without a network: it looks at all of the machine, and the KMS answers Vault's uid alone.
 	layout.UnitDoctor: {
 		"asks /run/strongroom-kms/kms.sock", "asks /run/vault/vault.sock",
-		"reads /etc/shadow", "reads /etc/ssh", "reads /etc/strongroom/credentials/master-key", "reads /var/lib/strongroom-front",
+		"reads /etc/shadow", "reads /etc/ssh", "reads /etc/strongroom/authority/root.key", "reads /etc/strongroom/credentials/master-key", "reads /var/lib/strongroom-front",
 		"reads /var/lib/strongroom/escrow", "reads /var/lib/systemd/credential.secret", "reads /var/lib/vault/raft/vault.db", "reads /var/log/vault",
 	},
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/caddyserver/certmagic"
 
 	"strongroom.example/appliance/base/atomicfile"
+	"strongroom.example/appliance/serve/authority"
 	"strongroom.example/config"
 )
 
@@ -131,11 +132,17 @@ func Run(ctx context.Context, c Config, hooks Hooks) error {
 		hooks.Ready(func(ctx context.Context) error { return alive(ctx, address, shared.admission) })
 	}
 	var ended error
-	invalid := make(chan error, 1)
+	invalid := make(chan error, 2)
+	end := func(err error) { invalid <- err }
 	if c.Issuer == config.TLSInternal {
 		tick := time.NewTicker(validPoll)
 		defer tick.Stop()
-		go watchValid(ctx, tick.C, time.Now, c.Names, caddytls.AllMatchingCertificates, func(err error) { invalid <- err })
+		go watchValid(ctx, tick.C, time.Now, c.Names, caddytls.AllMatchingCertificates, end)
+		if c.Authority != "" {
+			tick := time.NewTicker(duePoll)
+			defer tick.Stop()
+			go watchDue(ctx, tick.C, time.Now, c, end)
+		}
 	}
 	select {
 	case <-ctx.Done():
@@ -285,7 +292,7 @@ func publishRoot(c Config) error {
 	case err == nil && bytes.Equal(old, root):
 		return nil
 	case readRoot(c.RootFile) != nil:
-		return fmt.Errorf("%w: clients trust that in %s, and the storage has another", ErrRoot, c.RootFile)
+		return fmt.Errorf("%w: clients trust that in %s, and the storage has another", authority.ErrRoot, c.RootFile)
 	}
 	return atomicfile.Write(c.RootFile, root, 0o644)
 }

@@ -5,13 +5,14 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,7 +21,9 @@ import (
 	"github.com/caddyserver/certmagic"
 
 	"strongroom.example/appliance/base/atomicfile"
+	"strongroom.example/appliance/base/dirfs"
 	"strongroom.example/appliance/base/statefile"
+	"strongroom.example/appliance/serve/authority"
 	"strongroom.example/config"
 )
 
@@ -33,11 +36,9 @@ const (
 	// validPoll is how often it is looked whether the internal CA's certificates
 	// are valid by the clock of now.
 	validPoll = time.Minute
+	// duePoll is how often it is looked whether the intermediate certificate is due.
+	duePoll = time.Hour
 )
-
-// ErrRoot says that the root which clients trust is damaged or gone. It is never
-// replaced without a person's word: see NewRoot.
-var ErrRoot = errors.New("the internal CA's root is damaged or gone")
 
 // healer makes a storage usable before anything reads it. What a power cut, a full
 // disk or a wrong clock leaves there (a lock of nobody's, half a file, half a pair, a
@@ -131,15 +132,7 @@ func readRoot(file string) *x509.Certificate {
 	if err != nil {
 		return nil
 	}
-	block, _ := pem.Decode(text)
-	if block == nil || block.Type != "CERTIFICATE" {
-		return nil
-	}
-	root, err := x509.ParseCertificate(block.Bytes)
-	if err != nil || !root.IsCA {
-		return nil
-	}
-	return root
+	return authority.ReadRoot(text)
 }
 
 func there(file string) bool {
@@ -148,29 +141,127 @@ func there(file string) bool {
 }
 
 // authority mends the internal CA: its root is kept whatever happens, and its
-// intermediate is made anew by Caddy where it is not there.
+// intermediate is made anew where it is not there.
 func (h *healer) authority() error {
 	if h.config.Issuer != config.TLSInternal {
 		return nil
+	}
+	if h.config.Authority != "" {
+		if signed, err := h.elsewhere(); signed || err != nil {
+			return err
+		}
 	}
 	if err := h.root(); err != nil {
 		return err
 	}
 	root := readRoot(h.path(rootKey + ".crt"))
+	if root == nil && h.config.Authority != "" { // it was half of one
+		return h.newIntermediate(context.Background())
+	}
 	if root == nil { // none yet
 		return h.makeRoot()
 	}
-	if err := mayName(root, h.config.Names); err != nil {
+	if err := authority.MayName(root, h.config.Names); err != nil {
 		return err
 	}
-	inter, ok := h.readPair(interKey)
-	if ok && inter.Leaf.CheckSignatureFrom(root) == nil && validAt(inter.Leaf, h.now) {
+	if h.hasIntermediate(root) {
 		return nil
 	}
 	if _, ok := h.readPair(rootKey); !ok {
-		return fmt.Errorf("%w: %s has no key any more, and the intermediate certificate that it has signed cannot be used", ErrRoot, h.path(rootKey+".crt"))
+		return fmt.Errorf("%w: %s has no key any more, and the intermediate certificate that it has signed cannot be used", authority.ErrRoot, h.path(rootKey+".crt"))
 	}
+	return h.withoutIntermediate()
+}
+
+func (h *healer) withoutIntermediate() error {
 	return errors.Join(h.aside(interKey+".crt", "is damaged or not valid now"), h.aside(interKey+".key", "is damaged or not valid now"))
+}
+
+// hasIntermediate says whether there is one of root that is valid now.
+func (h *healer) hasIntermediate(root *x509.Certificate) bool {
+	inter, ok := h.readPair(interKey)
+	return ok && root != nil && inter.Leaf.CheckSignatureFrom(root) == nil && validAt(inter.Leaf, h.now)
+}
+
+// makeRoot puts one into the storage, where Caddy finds it. The certificate is the commit
+// point: a key without one is half a root.
+func (h *healer) makeRoot() error {
+	crt, key, err := authority.NewRoot(h.config.Names, h.now)
+	if err != nil {
+		return err
+	}
+	defer clear(key)
+	return h.writePair(rootKey, crt, key)
+}
+
+func (h *healer) writePair(name string, crt, key []byte) error {
+	if err := os.MkdirAll(filepath.Dir(h.path(name)), 0o700); err != nil {
+		return err
+	}
+	return errors.Join(atomicfile.Write(h.path(name+".key"), key, 0o600), atomicfile.Write(h.path(name+".crt"), crt, 0o600))
+}
+
+// elsewhere is the internal CA whose root's key another job has: signed says that it is so,
+// and that there is an intermediate certificate. A root of before, whose key is here, stays
+// here until a person gives it up.
+func (h *healer) elsewhere() (signed bool, err error) {
+	ctx := context.Background()
+	known, unheard := authority.Ask(ctx, h.config.Authority, authority.Question{})
+	if known.HasRetired(readRoot(h.path(rootKey + ".crt"))) {
+		// The certificates first: while the root is there the next start comes here again.
+		if err := errors.Join(h.aside("certificates/local", "is of a root that was given up"), h.aside(authorityKey, "was given up")); err != nil {
+			return false, err
+		}
+	}
+	if published := readRoot(h.config.RootFile); known.HasRetired(published) {
+		if err := os.Remove(h.config.RootFile); err != nil {
+			return false, err
+		}
+	}
+	if there(h.path(rootKey + ".key")) {
+		return false, nil
+	}
+	root := readRoot(h.path(rootKey + ".crt"))
+	usable := h.hasIntermediate(root) && authority.MayName(root, h.config.Names) == nil
+	if usable && !h.due() {
+		return true, nil
+	}
+	err = unheard
+	if err == nil && !usable {
+		err = h.withoutIntermediate()
+	}
+	if err == nil {
+		err = h.newIntermediate(ctx)
+	}
+	if err != nil && usable {
+		h.moved = append(h.moved, "no other intermediate certificate could be had: "+err.Error())
+		err = nil
+	}
+	return err == nil, err
+}
+
+// due says whether the intermediate certificate that is there should be replaced.
+func (h *healer) due() bool {
+	inter, ok := h.readPair(interKey)
+	return !ok || h.now.After(inter.Leaf.NotAfter.Add(-inter.Leaf.NotAfter.Sub(inter.Leaf.NotBefore)/3))
+}
+
+// newIntermediate gets one from the job that has the root's key.
+func (h *healer) newIntermediate(ctx context.Context) error {
+	trusted := h.config.RootFile
+	if readRoot(trusted) == nil {
+		trusted = h.path(rootKey + ".crt")
+	}
+	text, err := os.ReadFile(trusted)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	root, crt, key, err := authority.NewIntermediate(ctx, h.config.Authority, text, h.config.Names)
+	if err != nil {
+		return err
+	}
+	defer clear(key)
+	return errors.Join(h.writePair(interKey, crt, key), atomicfile.Write(h.path(rootKey+".crt"), root, 0o600))
 }
 
 func (h *healer) root() error {
@@ -189,15 +280,15 @@ func (h *healer) root() error {
 	// What clients trust is the same file.
 	text, err := os.ReadFile(published)
 	if err != nil || readRoot(published) == nil {
-		return fmt.Errorf("%w: %s", ErrRoot, crt)
+		return fmt.Errorf("%w: %s", authority.ErrRoot, crt)
 	}
 	private, err := os.ReadFile(key)
 	if err != nil {
-		return fmt.Errorf("%w: %s has no key: %w", ErrRoot, crt, err)
+		return fmt.Errorf("%w: %s has no key: %w", authority.ErrRoot, crt, err)
 	}
 	defer clear(private)
 	if _, err := tls.X509KeyPair(text, private); err != nil {
-		return fmt.Errorf("%w: %s and %s do not belong together", ErrRoot, published, key)
+		return fmt.Errorf("%w: %s and %s do not belong together", authority.ErrRoot, published, key)
 	}
 	if err := h.aside(rootKey+".crt", "is damaged"); err != nil {
 		return err
@@ -330,26 +421,59 @@ func (h *healer) orders() error {
 	return statefile.Save(b.file, full, 0o600)
 }
 
-// NewRoot puts the internal CA aside, whose next start makes another: clients must be
-// given its root. The front must not be running.
-func NewRoot(c Config, now time.Time) (moved []string, err error) {
-	if c.Issuer != config.TLSInternal {
-		return nil, fmt.Errorf("issuer is %q: there is no root of its own", c.Issuer)
+// NewRoot gives up the root that clients have, at the job that has its key, whose folder
+// this is. At its next start the front puts aside what is left of it.
+func NewRoot(c Config, folder string, now time.Time) error {
+	if c.Issuer != config.TLSInternal || c.RootFile == "" {
+		return fmt.Errorf("issuer is %q: there is no root of its own", c.Issuer)
 	}
-	unlock, err := statefile.Lock(filepath.Join(c.Storage, storageLock), "")
+	var given []byte
+	for _, file := range []string{c.RootFile, filepath.Join(c.Storage, rootKey+".crt")} {
+		text, err := readOthers(file)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		given = append(given, text...)
+	}
+	if err := authority.Retire(folder, given); err != nil {
+		return err
+	}
+	// A key of before is the front's own, which without it asks the job.
+	keys, err := dirfs.Open(filepath.Join(c.Storage, authorityKey))
+	if err == nil {
+		name := filepath.Base(rootKey) + ".key"
+		if err = keys.RenameNew(name, name+".given-up-"+strconv.FormatInt(now.Unix(), 10)); err == nil {
+			err = keys.Sync()
+		}
+		keys.Close()
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	dir, err := dirfs.Open(filepath.Dir(c.RootFile))
 	if err != nil {
-		return nil, fmt.Errorf("storage %q: stop the front first: %w", c.Storage, err)
+		return err
 	}
-	defer unlock()
-	h := &healer{config: c, now: now}
-	// The published one last: until it is gone the front refuses to make another.
-	if err := errors.Join(h.aside(authorityKey, "is put aside"), h.aside("certificates/local", "is put aside")); err != nil {
-		return h.moved, err
+	defer dir.Close()
+	if err := dir.Remove(filepath.Base(c.RootFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
-	if err := os.Remove(c.RootFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return h.moved, err
+	return dir.Sync()
+}
+
+// readOthers reads a small file in a folder of somebody else's.
+func readOthers(file string) ([]byte, error) {
+	dir, err := dirfs.Open(filepath.Dir(file))
+	if err != nil {
+		return nil, err
 	}
-	return h.moved, nil
+	defer dir.Close()
+	f, err := dir.Open(filepath.Base(file))
+	if err != nil {
+		return nil, err
+	}
+	text, err := io.ReadAll(io.LimitReader(f, atomicfile.MaxSmall))
+	return text, errors.Join(err, f.Close())
 }
 
 // withoutRootKey is the internal CA where the root's key is damaged: what it has signed
@@ -361,6 +485,30 @@ func withoutRootKey(c Config) (root, inter *caddypki.KeyPair) {
 	}
 	return &caddypki.KeyPair{Certificate: h.path(rootKey + ".crt")},
 		&caddypki.KeyPair{Certificate: h.path(interKey + ".crt"), PrivateKey: h.path(interKey + ".key")}
+}
+
+// watchDue replaces the intermediate certificate in time where another job has the root's
+// key, and calls end then: Caddy reads what it signs with when it starts.
+func watchDue(ctx context.Context, tick <-chan time.Time, now func() time.Time, c Config, end func(error)) {
+	log := caddy.Log().Named("storage")
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick:
+		}
+		h := &healer{config: c, now: now()}
+		if there(h.path(rootKey+".key")) || !h.due() {
+			continue
+		}
+		if err := h.newIntermediate(ctx); err != nil {
+			log.Error("no other intermediate certificate could be had: " + err.Error())
+			continue
+		}
+		log.Info("there is another intermediate certificate; the front starts anew to sign with it")
+		end(nil)
+		return
+	}
 }
 
 // errInvalid ends a front whose certificates another start makes anew.

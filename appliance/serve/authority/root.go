@@ -1,34 +1,30 @@
-package front
+package authority
 
 import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"math/big"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/caddyserver/certmagic"
-
-	"strongroom.example/appliance/base/atomicfile"
 )
 
 // rootYears is how long a root of the internal CA is valid.
 const rootYears = 10
 
-// newRoot makes a root that can sign for names alone, and what is below them: whoever
+// NewRoot makes a root that can sign for names alone, and what is below them: whoever
 // has its key can be nobody else to those who trust it. PEM, the key too.
-func newRoot(names []string, now time.Time) (crt, key []byte, err error) {
+func NewRoot(names []string, now time.Time) (crt, key []byte, err error) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, nil, err
@@ -63,28 +59,14 @@ func newRoot(names []string, now time.Time) (crt, key []byte, err error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("make a root: %w", err)
 	}
-	if key, err = certmagic.PEMEncodePrivateKey(private); err != nil {
+	if key, err = encodeKey(private); err != nil {
 		return nil, nil, fmt.Errorf("make a root: %w", err)
 	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), key, nil
+	return encodeCertificate(der), key, nil
 }
 
-// makeRoot puts one into the storage, where Caddy finds it. The certificate is the commit
-// point: a key without one is half a root.
-func (h *healer) makeRoot() error {
-	crt, key, err := newRoot(h.config.Names, h.now)
-	if err != nil {
-		return err
-	}
-	defer clear(key)
-	if err := os.MkdirAll(filepath.Dir(h.path(rootKey)), 0o700); err != nil {
-		return err
-	}
-	return errors.Join(atomicfile.Write(h.path(rootKey+".key"), key, 0o600), atomicfile.Write(h.path(rootKey+".crt"), crt, 0o600))
-}
-
-// mayName is nil if a root may sign for names. One of an older version may for all.
-func mayName(root *x509.Certificate, names []string) error {
+// MayName is nil if a root may sign for names. One of an older version may for all.
+func MayName(root *x509.Certificate, names []string) error {
 	in := func(ranges []*net.IPNet, ip net.IP) bool {
 		return slices.ContainsFunc(ranges, func(r *net.IPNet) bool { return r.Contains(ip) })
 	}
@@ -98,7 +80,7 @@ func mayName(root *x509.Certificate, names []string) error {
 		}
 		if !may {
 			return fmt.Errorf("%w: it may not sign for %q, as it was made for %s: strongroom front new-root makes another, which every client must be given",
-				ErrRootNames, name, strings.Join(namesOf(root), ", "))
+				ErrNames, name, strings.Join(namesOf(root), ", "))
 		}
 	}
 	return nil
@@ -113,5 +95,37 @@ func namesOf(root *x509.Certificate) []string {
 	return out
 }
 
-// ErrRootNames says that the configuration has another name than the root was made for.
-var ErrRootNames = errors.New("the internal CA's root is for other names")
+// ErrNames says that the configuration has another name than the root was made for.
+var ErrNames = errors.New("the internal CA's root is for other names")
+
+// ReadRoot is a CA's certificate in PEM, nil where text is none.
+func ReadRoot(text []byte) *x509.Certificate {
+	block, _ := pem.Decode(text)
+	if block == nil || block.Type != "CERTIFICATE" {
+		return nil
+	}
+	root, err := x509.ParseCertificate(block.Bytes)
+	if err != nil || !root.IsCA {
+		return nil
+	}
+	return root
+}
+
+// Fingerprint is a certificate's SHA-256, in hex.
+func Fingerprint(crt *x509.Certificate) string {
+	sum := sha256.Sum256(crt.Raw)
+	return hex.EncodeToString(sum[:])
+}
+
+func encodeCertificate(der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
+
+func encodeKey(private *ecdsa.PrivateKey) ([]byte, error) {
+	der, err := x509.MarshalECPrivateKey(private)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(der)
+	return pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}), nil
+}
