@@ -36,11 +36,15 @@ type listed struct {
 	RaftIndex uint64 `json:"raft_index"`
 	// Untrusted is why it is never chosen: no key of the keyring has signed it.
 	Untrusted string `json:"untrusted,omitempty"`
+	// Unreadable is why nothing is known of it: its manifest could not be read.
+	Unreadable string `json:"unreadable,omitempty"`
 }
 
 func (l listed) state() string {
 	state := "incomplete"
 	switch {
+	case l.Complete && l.Unreadable != "":
+		state = "MANIFEST UNREADABLE"
 	case l.Verified:
 		state = "verified"
 	case l.Complete:
@@ -99,8 +103,8 @@ func runSnapshotList(c *cobra.Command, o *snapshotOptions) error {
 	for _, e := range found {
 		p := e.Position
 		all = append(all, listed{
-			Place: e.Place, ID: e.ID.String(), TakenAt: e.ID.Time(), Size: e.Size, Complete: e.Complete, Verified: e.Verified,
-			Untrusted: text(e.Untrusted), Newest: newest[e.ID.Cluster] == e.ID, Retired: e.Retired, InDoubt: e.InDoubt(now), Hidden: e.Hidden, Epoch: p.Epoch, Lineage: p.Lineage, RaftIndex: p.Index,
+			Place: e.Place, ID: e.ID.String(), TakenAt: e.ID.Time(), Size: e.Size, Complete: e.Complete, Verified: e.Verified && e.Unread == nil,
+			Unreadable: text(e.Unread), Untrusted: text(e.Untrusted), Newest: newest[e.ID.Cluster] == e.ID, Retired: e.Retired, InDoubt: e.InDoubt(now), Hidden: e.Hidden, Epoch: p.Epoch, Lineage: p.Lineage, RaftIndex: p.Index,
 		})
 	}
 	if o.json {

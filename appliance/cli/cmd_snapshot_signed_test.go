@@ -84,6 +84,19 @@ func TestSnapshotKeyring(t *testing.T) {
 		t.Errorf("%s", out)
 	}
 	says(t, b.verify(t, ExitDrift, "--keyring", filepath.Join(b.state, "none")), "file does not exist")
+
+	// What was verified once, and whose manifest cannot be read any more.
+	manifest := filepath.Join(b.dir, filepath.FromSlash(good)+".json")
+	text, err := os.ReadFile(manifest)
+	if err == nil {
+		err = os.WriteFile(manifest, append([]byte("\ufeff"), text...), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out := b.run(t, ExitOK, "list", "--keyring", file); strings.Count(out, "MANIFEST UNREADABLE") != 1 || strings.Contains(out, "newest") {
+		t.Errorf("%s", out)
+	}
 }
 
 // The key that a take signs with: none where there is no keyring, and never a retired one.
