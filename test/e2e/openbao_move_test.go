@@ -40,7 +40,7 @@ secrets = ["token"]
 func TestMoveToOpenBao(t *testing.T) {
 	bao := filepath.Join(vaulttest.Root(t), "bin", "openbao")
 	if _, err := os.Stat(bao); err != nil {
-		t.Skipf("no OpenBao (scripts/openbao fetches it where there is Python): %v", err)
+		t.Skipf("no OpenBao (scripts/openbao fetches it): %v", err)
 	}
 	vault := vaulttest.Bin(t, "vault")
 	service := keyservice.New(t)

@@ -153,7 +153,7 @@ func TestOnOpenBao(t *testing.T) {
 		bao = filepath.Join(vaulttest.Root(t), "bin", "openbao")
 	}
 	if _, err := os.Stat(bao); err != nil {
-		t.Skipf("no OpenBao (scripts/openbao fetches it where there is Python): %v", err)
+		t.Skipf("no OpenBao (scripts/openbao fetches it): %v", err)
 	}
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^("+strings.Join(names, "|")+")$", "-test.v", "-test.count=1", "-test.parallel=2")
 	cmd.Env = append(os.Environ(), "VAULT_BIN="+bao, "OPENBAO_BIN=", "STRONGROOM_REAL=1")

@@ -23,7 +23,7 @@ func TestOpenBaoLife(t *testing.T) {
 	bao := filepath.Join(vaulttest.Root(t), "bin", "openbao")
 	program, err := os.ReadFile(bao)
 	if err != nil {
-		t.Skipf("no OpenBao (scripts/openbao fetches it where there is Python): %v", err)
+		t.Skipf("no OpenBao (scripts/openbao fetches it): %v", err)
 	}
 	sum := fmt.Sprintf("%x", sha256.Sum256(program))
 	m := boot(t, "bao")
