@@ -17,6 +17,8 @@ type Tokenless struct {
 	// not there: they are made through wayin.Door, which opens them. Vault 2.x and
 	// OpenBao answer all others as Vault 1.x does.
 	Recovery bool
+	// Refused: it is made for the refusal.
+	Refused bool
 }
 
 // WithoutToken are all of them. Vault's own list has more (unseal, rekey, raft's
@@ -38,6 +40,7 @@ func WithoutToken() []Tokenless {
 		{Method: put, Path: `sys/init`, Why: before},
 		{Method: put, Path: `sys/wrapping/lookup`, Why: "it is asked of the wrapping token that it sends"},
 		{Method: put, Path: `auth/.+/login(/[^/]+)?`, Why: "it gets the token"},
+		{Method: get, Path: `auth/token/lookup-self`, Why: "it is to be refused: whoever watches the audit logs has Vault log something", Refused: true},
 		{Method: get, Path: attempt, Why: lost, Recovery: true},
 		{Method: put, Path: attempt, Why: lost, Recovery: true},
 		{Method: put, Path: update, Why: lost, Recovery: true},

@@ -30,10 +30,10 @@ func AskVault(c *vaultapi.Client) func(context.Context) Answer {
 			return Silent
 		case vaultapi.IsInternal(err):
 			return Mute
-		case vaultapi.IsNoAnswer(err), vaultapi.IsUnavailable(err):
-			return Idle // it ends, or was sealed just now
+		case err == nil, vaultapi.IsRefusal(err) && !vaultapi.IsUnavailable(err):
+			return Logged
 		}
-		return Logged
+		return Idle // it ends, or was sealed just now
 	}
 }
 
