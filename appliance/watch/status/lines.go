@@ -360,6 +360,9 @@ func (r Report) auditLine() Line {
 		}
 		l.Text = a.Faults[0].Text + l.Text
 	}
+	if h := r.Vault; l.State == Well && len(a.Written) == 0 && h != nil && h.Initialized && !h.Sealed && !h.Standby && r.At.Sub(a.Begun) > evidence.WatchLate {
+		l.State, l.Text, l.Hint = Attention, "no log was seen to grow when Vault was asked · "+l.Text, "journalctl -u strongroom-audit-watch; docs/monitoring.md, audit logs"
+	}
 	return r.watched(l, a.At, a.Begun, "strongroom-audit-watch")
 }
 

@@ -117,6 +117,8 @@ func TestLines(t *testing.T) {
 			r.Audit.Losses = []audit.Loss{{}, {Name: "audit-1.log.x.gz", From: now.AddDate(0, 0, -3), Until: now.AddDate(0, 0, -2), Cause: audit.Gone}}
 		}, Bad, "HISTORY LOST: audit-1.log.x.gz is gone, and audit rotate has not deleted it; lost is 21 Nov 2026 12:00 UTC to 22 Nov 2026 12:00 UTC · and 1 more"},
 		{"a log is not written", "Audit", func(r *Report) { r.Audit.Faults = []alert.Fault{{Text: "Vault does not write", Hint: "reload"}} }, Bad, "Vault does not write"},
+		{"no log was seen to grow", "Audit", func(r *Report) { r.Audit.Begun, r.Audit.Written = now.Add(-time.Hour), nil }, Attention, "no log was seen to grow"},
+		{"no log was seen to grow so far", "Audit", func(r *Report) { r.Audit.Begun, r.Audit.Written = now.Add(-time.Minute), nil }, Well, "0 logs written"},
 		{"nobody watches", "Audit", func(r *Report) { r.Audit.At = now.Add(-time.Hour) }, Attention, "last looked at 60 min ago"},
 		{"no firewall", "Firewall", func(r *Report) { r.Firewall.Faults = []alert.Fault{{Text: "not in force", Hint: "restart"}} }, Bad, "not in force"},
 		{"nobody looks", "Firewall", func(r *Report) { r.Firewall.At = now.Add(-time.Hour) }, Attention, "last looked at"},
