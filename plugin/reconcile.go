@@ -161,9 +161,11 @@ func (w *work) settle(ctx context.Context, f *finding) error {
 	for _, n := range f.dead {
 		// One that is still listed may have a new value, which nobody here has seen: it ends as any version.
 		if v := next.Life.Find(n); (byID(f.listed, v) || !same && w.byName(f.listed, v)) && next.Life.Twin(v, now) == nil {
+			ends := now.Add(w.b.config.get().graceOf(&next.Def))
 			if v.State != lifecycle.Grace {
-				v.State, v.Retired, v.RevokeAt, v.Ending = lifecycle.Grace, now, now.Add(w.b.config.get().graceOf(&next.Def)), nil
+				v.State, v.Retired, v.RevokeAt, v.Ending = lifecycle.Grace, now, ends, nil
 			}
+			v.RevokeAt = earlierTime(v.RevokeAt, ends) // what readers were promised is dead
 			continue
 		}
 		if err := next.Life.MarkRevoked(n, now, lifecycle.ByTest); err != nil {
