@@ -104,9 +104,8 @@ func pinned(requirements, project string) ([]string, error) {
 
 // pip is how pip would ask, and where.
 func pip() (*http.Client, string, error) {
-	set := map[string]string{"index-url": "https://pypi.org/" + "simple", "cert": ""}
-	home, _ := os.UserHomeDir() // without one there is no file in it
-	for _, file := range []string{"/etc/pip.conf", filepath.Join(home, ".pip", "pip.conf"), filepath.Join(home, ".config", "pip", "pip.conf"), os.Getenv("PIP_CONFIG_FILE")} {
+	set := map[string]string{"index-url": "https://pypi.org/simple", "cert": ""}
+	for _, file := range []string{"/etc/pip.conf", os.ExpandEnv("$HOME/.pip/pip.conf"), os.ExpandEnv("$HOME/.config/pip/pip.conf"), os.Getenv("PIP_CONFIG_FILE")} {
 		text, err := os.ReadFile(file)
 		if errors.Is(err, os.ErrNotExist) {
 			continue

@@ -27,7 +27,7 @@ func index(t *testing.T, wheel []byte, page func(name, sum string) (kind, text s
 			return
 		}
 		switch r.URL.Path {
-		case "/root/simple/a-b/":
+		case "/team/simple/a-b/":
 			kind, text := page(name, fmt.Sprintf("%x", sha256.Sum256(wheel)))
 			w.Header().Set("Content-Type", kind)
 			_, _ = w.Write([]byte(text))
@@ -100,7 +100,7 @@ func TestWheel(t *testing.T) {
 			if tt.user != "" {
 				user = tt.user
 			}
-			at := strings.Replace(s.URL, "https://", "https://"+user+":canary@", 1) + "/root/simple/"
+			at := strings.Replace(s.URL, "https://", "https://"+user+":canary@", 1) + "/team/simple/"
 			t.Setenv("HOME", dir)
 			t.Setenv("PIP_INDEX_URL", at)
 			t.Setenv("PIP_CERT", ca)

@@ -17,7 +17,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -191,7 +190,10 @@ func (a Answer) current(folder string, trusted []byte, names []string, now time.
 	}
 	defer clear(key)
 	// The certificate is the commit point: a key without one is half a root.
-	if err := errors.Join(atomicfile.Write(at(keyFile), key, 0o600), atomicfile.Write(at(rootFile), crt, 0o600)); err != nil {
+	if err := atomicfile.Write(at(keyFile), key, 0o600); err != nil {
+		return nil, err
+	}
+	if err := atomicfile.Write(at(rootFile), crt, 0o600); err != nil {
 		return nil, err
 	}
 	pair, err = tls.X509KeyPair(crt, key)
@@ -226,9 +228,9 @@ func sign(root *tls.Certificate, public crypto.PublicKey, now time.Time) ([]byte
 	return encodeCertificate(der), nil
 }
 
-// Retire gives up the root in folder, and those of given (PEM, one behind the other; may be
-// none). The next question makes another. The old ones stay in folder, where nothing signs with them.
-func Retire(folder string, given []byte) error {
+// Retire gives up the root in folder, and those of given, each in PEM or damaged. The next
+// question makes another. The old ones stay in folder, where nothing signs with them.
+func Retire(folder string, given ...[]byte) error {
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return err
 	}
@@ -247,21 +249,20 @@ func Retire(folder string, given []byte) error {
 		return err
 	}
 	defer clear(key)
-	if root := ReadRoot(crt); root != nil && len(key) > 0 {
-		if err := atomicfile.Write(at(retiredPrefix+Fingerprint(root)+".key"), key, 0o600); err != nil {
-			return err
+	for _, text := range append(given, crt) {
+		root := ReadRoot(text)
+		if root == nil {
+			continue
 		}
-	}
-	for rest := append(crt, given...); ; {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
-		text := pem.EncodeToMemory(block)
-		if root := ReadRoot(text); root != nil {
-			if err := atomicfile.Write(at(retiredPrefix+Fingerprint(root)+".crt"), text, 0o600); err != nil {
+		// Its key first, which a next root would write over.
+		name := at(retiredPrefix + Fingerprint(root))
+		if _, err := tls.X509KeyPair(text, key); err == nil {
+			if err := atomicfile.Write(name+".key", key, 0o600); err != nil {
 				return err
 			}
+		}
+		if err := atomicfile.Write(name+".crt", text, 0o600); err != nil {
+			return err
 		}
 	}
 	for _, name := range []string{rootFile, keyFile} {
@@ -279,22 +280,19 @@ func Ask(ctx context.Context, socket string, q Question) (Answer, error) {
 		return a, fmt.Errorf("the internal CA's job at %s: %w; journalctl -u 'strongroom-front-authority@*' has why", socket, err)
 	}
 	if a.Error != "" {
-		return a, refused(a.Error)
+		return a, errors.New(a.Error)
 	}
 	return a, nil
 }
 
 func ask(ctx context.Context, socket string, q Question) (a Answer, err error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	var d net.Dialer
+	d := net.Dialer{Timeout: patience}
 	conn, err := d.DialContext(ctx, "unix", socket)
 	if err != nil {
 		return a, err
 	}
 	defer conn.Close() //nolint:errcheck // all was read
-	deadline, _ := ctx.Deadline()
-	if err := conn.SetDeadline(deadline); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		return a, err
 	}
 	if err := json.NewEncoder(conn).Encode(q); err != nil {
@@ -303,12 +301,6 @@ func ask(ctx context.Context, socket string, q Question) (a Answer, err error) {
 	err = json.NewDecoder(io.LimitReader(conn, most)).Decode(&a)
 	return a, err
 }
-
-// refused is the job's own fault.
-type refused string
-
-// Error implements error.
-func (r refused) Error() string { return string(r) }
 
 // NewIntermediate asks the job at socket for an intermediate certificate of a key that is
 // made here, under the root that clients trust (PEM; none for the first). All is PEM.

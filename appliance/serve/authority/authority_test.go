@@ -42,6 +42,90 @@ func request(t testing.TB) []byte {
 	return der
 }
 
+// A root whose key could not be written is none: the next question makes one.
+func TestKeyThatCannotBeWritten(t *testing.T) {
+	folder := t.TempDir()
+	text, err := json.Marshal(Question{Request: request(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := filepath.Join(folder, keyFile)
+	if err := os.Symlink("/dev/null", key); err != nil { // is empty, and is not written
+		t.Fatal(err)
+	}
+	if _, err := asked(t, folder, string(text)); err == nil {
+		t.Fatal("there is a root whose key is nowhere")
+	}
+	if err := os.Remove(key); err != nil {
+		t.Fatal(err)
+	}
+	if a, err := asked(t, folder, string(text)); err != nil || a.Intermediate == "" {
+		t.Errorf("afterwards: %v", err)
+	}
+}
+
+// Whatever is damaged when a root is given up, and wherever that stops: no key goes that
+// fits a root which clients hold, and the next root is another.
+func TestRetire(t *testing.T) {
+	text, err := json.Marshal(Question{Request: request(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, do := range map[string]func(t *testing.T, at func(string) string){
+		"whole":                   func(*testing.T, func(string) string) {},
+		"its certificate is gone": func(t *testing.T, at func(string) string) { remove(t, at(rootFile)) },
+		"its certificate is damaged": func(t *testing.T, at func(string) string) {
+			if err := os.WriteFile(at(rootFile), make([]byte, 300), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		for _, cut := range []string{"", "before the files go", "between the two"} {
+			t.Run(name+", "+cut, func(t *testing.T) {
+				folder := t.TempDir()
+				at := func(name string) string { return filepath.Join(folder, name) }
+				a, err := asked(t, folder, string(text))
+				if err != nil {
+					t.Fatal(err)
+				}
+				key, err := os.ReadFile(at(keyFile))
+				if err != nil {
+					t.Fatal(err)
+				}
+				do(t, at)
+				if err := Retire(folder, []byte(a.Root)); err != nil {
+					t.Fatal(err)
+				}
+				if cut != "" {
+					if err := os.WriteFile(at(keyFile), key, 0o600); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if cut == "before the files go" {
+					if err := os.WriteFile(at(rootFile), []byte(a.Root), 0o600); err != nil {
+						t.Fatal(err)
+					}
+				}
+				again, err := asked(t, folder, string(text))
+				if err != nil || again.Root == a.Root || !again.HasRetired(ReadRoot([]byte(a.Root))) {
+					t.Errorf("the next root: %v", err)
+				}
+				kept, err := os.ReadFile(at(retiredPrefix + Fingerprint(ReadRoot([]byte(a.Root))) + ".key"))
+				if err != nil || !bytes.Equal(kept, key) {
+					t.Errorf("the key is gone: %v", err)
+				}
+			})
+		}
+	}
+}
+
+func remove(t *testing.T, file string) {
+	t.Helper()
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Whatever is asked, the root stays, its key is in no answer, and what is signed can sign
 // for no longer than it should, and for nobody's names but its own.
 func FuzzServe(f *testing.F) {

@@ -198,7 +198,10 @@ func (h *healer) writePair(name string, crt, key []byte) error {
 	if err := os.MkdirAll(filepath.Dir(h.path(name)), 0o700); err != nil {
 		return err
 	}
-	return errors.Join(atomicfile.Write(h.path(name+".key"), key, 0o600), atomicfile.Write(h.path(name+".crt"), crt, 0o600))
+	if err := atomicfile.Write(h.path(name+".key"), key, 0o600); err != nil {
+		return err
+	}
+	return atomicfile.Write(h.path(name+".crt"), crt, 0o600)
 }
 
 // elsewhere is the internal CA whose root's key another job has: signed says that it is so,
@@ -261,7 +264,10 @@ func (h *healer) newIntermediate(ctx context.Context) error {
 		return err
 	}
 	defer clear(key)
-	return errors.Join(h.writePair(interKey, crt, key), atomicfile.Write(h.path(rootKey+".crt"), root, 0o600))
+	if err := h.writePair(interKey, crt, key); err != nil {
+		return err
+	}
+	return atomicfile.Write(h.path(rootKey+".crt"), root, 0o600)
 }
 
 func (h *healer) root() error {
@@ -427,15 +433,15 @@ func NewRoot(c Config, folder string, now time.Time) error {
 	if c.Issuer != config.TLSInternal || c.RootFile == "" {
 		return fmt.Errorf("issuer is %q: there is no root of its own", c.Issuer)
 	}
-	var given []byte
+	var given [][]byte
 	for _, file := range []string{c.RootFile, filepath.Join(c.Storage, rootKey+".crt")} {
 		text, err := readOthers(file)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		given = append(given, text...)
+		given = append(given, text)
 	}
-	if err := authority.Retire(folder, given); err != nil {
+	if err := authority.Retire(folder, given...); err != nil {
 		return err
 	}
 	// A key of before is the front's own, which without it asks the job.
